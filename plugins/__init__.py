@@ -1,0 +1,1 @@
+"""Methods, one file each; installed as `specbench.plugins`."""

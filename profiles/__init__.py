@@ -1,0 +1,1 @@
+"""Precision profiles, one YAML file each."""

@@ -1,0 +1,137 @@
+"""The only module that a plugin imports.
+
+A method is a class with a name, registered by a hook:
+
+    from specbench.api import Decoder, Method, hookimpl
+
+    class Mine(Method):
+        name = "mine"
+        roles = ("cloud",)
+        ...
+
+    @hookimpl
+    def specbench_method() -> Method:
+        return Mine()
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import pluggy
+
+from specbench.clock import now_ms
+from specbench.config import Decoding, Profile, Speculative
+from specbench.decoding.request import Commit, Request
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.factories import CloudModel, EdgeModel
+from specbench.records import Round
+
+if TYPE_CHECKING:
+    from specbench.decoding.target import Target
+
+__all__ = [
+    "API_VERSION",
+    "AutoregressiveDecoder",
+    "CloudModel",
+    "Commit",
+    "Decoder",
+    "Decoding",
+    "EdgeModel",
+    "ExitCode",
+    "Method",
+    "Options",
+    "Request",
+    "Round",
+    "SpecbenchError",
+    "Speculative",
+    "hookimpl",
+    "now_ms",
+]
+
+API_VERSION = 1
+"""Raised when a plugin that worked before may no longer work."""
+
+hookimpl = pluggy.HookimplMarker("specbench")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the profile says about how to decode."""
+
+    decoding: Decoding
+    speculative: Speculative
+
+    @classmethod
+    def of(cls, profile: Profile) -> Options:
+        """The options of a profile."""
+        return cls(decoding=profile.decoding, speculative=profile.speculative)
+
+
+class Decoder(ABC):
+    """A method with its models loaded; answers one request after the other, and carries nothing over."""
+
+    @abstractmethod
+    def generate(self, request: Request) -> Iterator[Round]:
+        """Yield a `Round` each time tokens are committed; the runner owns the clock.
+
+        The first round commits the first token (or chunk). Ids are Python ints, none of them behind a
+        stop token or beyond the budget.
+        """
+
+    def check(self) -> None:
+        """Assert what must hold between rounds, such as cache lengths; called off the clock."""
+
+
+class AutoregressiveDecoder(Decoder):
+    """One model alone, a token a round, through the loop that verification uses too."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def generate(self, request: Request) -> Iterator[Round]:
+        """Prefill, then single steps."""
+        commit = self._target.begin(request)
+        yield Round(tokens=commit.tokens)
+        if commit.finish_reason is None:
+            for commit in self._target.decode():
+                yield Round(tokens=commit.tokens)
+
+    def check(self) -> None:
+        """The cache's length."""
+        self._target.check()
+
+
+class Method(ABC):
+    """A way to decode. Stateless: what it needs it receives in `open`.
+
+    Attributes:
+        name: what `specbench run` calls it.
+        summary: one line for `specbench plugins`.
+        roles: the models that it loads, of `edge` and `cloud`.
+        api_version: the `API_VERSION` that it was written for.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]]
+    api_version: ClassVar[int] = API_VERSION
+
+    def lossless(self, options: Options) -> bool | None:
+        """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""
+        return None
+
+    def validate(self, options: Options) -> None:
+        """Refuse options that this method cannot honour; called before anything is loaded.
+
+        Raises:
+            SpecbenchError: naming the option.
+        """
+        return
+
+    @abstractmethod
+    def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
+        """Load what the method uses, and nothing else."""

@@ -1,0 +1,15 @@
+"""Precision as the profile declares it; loads nothing."""
+
+from __future__ import annotations
+
+from specbench.config import Profile
+
+
+def parity_problems(profile: Profile) -> list[str]:
+    """Why the declared precisions break the profile's rule; empty when they keep it."""
+    edge, cloud = profile.edge.dtype, profile.cloud.dtype
+    if profile.precision.parity == "edge_cloud" and edge != cloud:
+        return [
+            f"edge.dtype is {edge} and cloud.dtype is {cloud}, and precision.parity: edge_cloud demands one"
+        ]
+    return []

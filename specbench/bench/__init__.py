@@ -1,0 +1,1 @@
+"""Running methods over prompts: the workload, the clock, telemetry, and what is stored."""

@@ -1,0 +1,56 @@
+"""From a prompt's turns to token ids: the target's tokenizer and chat template, for every method alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.records import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies: Sequence[str]) -> list[int]:
+    """Token ids of a conversation that waits for its next reply.
+
+    Without a chat template the texts are joined by blank lines, as a base model is prompted.
+
+    Args:
+        turns: what the user said, the last one unanswered.
+        replies: what was answered, one fewer than `turns`.
+    """
+    if tokenizer.chat_template is None:
+        texts = [text for pair in zip(turns, [*replies, ""], strict=True) for text in pair if text]
+        return tokenizer("\n\n".join(texts))["input_ids"]
+    messages: list[dict[str, str]] = []
+    for index, turn in enumerate(turns):
+        messages.append({"role": "user", "content": turn})
+        if index < len(replies):
+            messages.append({"role": "assistant", "content": replies[index]})
+    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    return encoded["input_ids"]
+
+
+def ids_sha256(token_ids: Sequence[int]) -> str:
+    """Hash of token ids; two requests are the same question only where it is equal."""
+    return hashlib.sha256(",".join(map(str, token_ids)).encode()).hexdigest()
+
+
+def demand_room(prompt: Prompt, prompt_tokens: int, max_new_tokens: int, context_length: int | None) -> None:
+    """Refuse a prompt that a model has no room for.
+
+    Raises:
+        SpecbenchError: prompt and budget together exceed the context.
+    """
+    if prompt_tokens == 0:
+        raise SpecbenchError(f"prompt {prompt.prompt_id} has no tokens", exit_code=ExitCode.USAGE)
+    if context_length is not None and prompt_tokens + max_new_tokens > context_length:
+        raise SpecbenchError(
+            f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens} "
+            f"does not fit the context of {context_length}",
+            "shorten it, lower workload.max_new_tokens, or leave it out with --limit or --prompts",
+            ExitCode.USAGE,
+        )

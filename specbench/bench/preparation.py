@@ -1,0 +1,189 @@
+"""Everything that is checked before anything is timed, in the order of what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from specbench import audit
+from specbench.api import CloudModel, EdgeModel, Method, Options
+from specbench.bench import conversation
+from specbench.bench import manifest as manifests
+from specbench.bench.workload import load_prompts
+from specbench.config import Profile, settings_hash
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.records import Audit, Manifest, Prompt
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Methods, prompts and models that fit together; weights are not loaded yet."""
+
+    profile: Profile
+    methods: tuple[Method, ...]
+    prompts: tuple[Prompt, ...]
+    edge: EdgeModel
+    cloud: CloudModel
+    context_length: int | None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The models that are loaded for these methods."""
+        used = {role for method in self.methods for role in method.roles}
+        return tuple(role for role in ("edge", "cloud") if role in used)
+
+    def factory(self, role: str) -> EdgeModel | CloudModel:
+        """The factory of a role."""
+        return self.edge if role == "edge" else self.cloud
+
+    def audit(self) -> list[Audit]:
+        """What precision the loaded models really have.
+
+        Raises:
+            SpecbenchError: a tensor is not what the profile declares, and the profile demands it.
+        """
+        audits = [self.factory(role).audit() for role in self.roles if self.factory(role).is_loaded]
+        problems = audit.audit_problems(audits, self.profile.precision.parity)
+        if problems and self.profile.precision.parity != "off":
+            raise SpecbenchError(
+                f"precision is not what the profile declares: {problems[0]}",
+                "see 'specbench check-dtype --load'; --set precision.parity=off runs it, labelled",
+                ExitCode.CHECK_FAILED,
+            )
+        return audits
+
+
+def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], None]) -> Prepared:
+    """Check settings, prompts, vocabularies, context and memory.
+
+    Args:
+        say: receives a line for each slow step.
+
+    Raises:
+        SpecbenchError: the first thing that is wrong.
+    """
+    options = Options.of(profile)
+    for method in methods:
+        method.validate(options)
+    if problems := audit.parity_problems(profile):
+        raise SpecbenchError(
+            problems[0],
+            "set both alike, or say that they differ on purpose: --set precision.parity=per_role",
+            ExitCode.CHECK_FAILED,
+        )
+    prompts = load_prompts(profile.workload)
+    configure_torch(profile)
+    edge, cloud = EdgeModel(profile.edge, say), CloudModel(profile.cloud, say)
+    prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
+    if "edge" in prepared.roles:
+        from specbench.models import vocabulary
+
+        vocabulary.demand_equal(edge.tokenizer, cloud.tokenizer)
+    lengths = [prepared.factory(role).context_length for role in prepared.roles]
+    context_length = min((length for length in lengths if length is not None), default=None)
+    longest = 0
+    for prompt in prompts:
+        # The last turn is the longest: all earlier ones, and a reply of the whole budget to each.
+        blank = [""] * (len(prompt.turns) - 1)
+        tokens = len(conversation.prompt_ids(cloud.tokenizer, prompt.turns, blank))
+        budget = profile.workload.max_new_tokens * len(prompt.turns)
+        conversation.demand_room(prompt, tokens, budget, context_length)
+        longest = max(longest, tokens + budget)
+    _demand_memory(prepared, longest, say)
+    return Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, context_length)
+
+
+def configure_torch(profile: Profile) -> None:
+    """Settings of the whole process: threads, and whether float32 may be computed as TF32."""
+    import torch
+
+    if profile.threads is not None:
+        torch.set_num_threads(profile.threads)
+    allowed = profile.precision.allow_tf32
+    if hasattr(torch.backends, "fp32_precision"):
+        torch.backends.fp32_precision = "tf32" if allowed else "ieee"
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
+def new_manifest(
+    prepared: Prepared, run_id: str, profile_name: str, command: Sequence[str], plugins: dict[str, str]
+) -> Manifest:
+    """The manifest of a run that is about to start."""
+    import torch
+
+    from specbench.models import files
+
+    profile = prepared.profile.model_dump(mode="json")
+    prompts = [[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prepared.prompts]
+    models = {}
+    for role in prepared.roles:
+        factory = prepared.factory(role)
+        folder = files.locate(factory.spec, lambda line: None, weights=True)
+        models[role] = {"files": files.fingerprint(folder), "stored": list(files.stored_as(folder))}
+    names = [method.name for method in prepared.methods]
+    options = Options.of(prepared.profile)
+    prompts_sha256 = settings_hash(prompts)
+    return Manifest(
+        run_id=run_id,
+        profile_name=profile_name,
+        profile=profile,
+        settings_sha256=settings_hash(profile, sorted(names), prompts_sha256, models),
+        methods=tuple(names),
+        lossless={method.name: method.lossless(options) for method in prepared.methods},
+        prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
+        prompts_sha256=prompts_sha256,
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=tuple(command),
+        versions=manifests.versions(),
+        plugins=plugins,
+        machine=manifests.machine(),
+        threads=torch.get_num_threads(),
+        models=models,
+    )
+
+
+def demand_same(stored: Manifest, current: Manifest) -> None:
+    """Refuse to go on with a run whose settings were others.
+
+    Raises:
+        SpecbenchError: naming the first setting that differs, and both values.
+    """
+    if sorted(stored.methods) != sorted(current.methods):
+        difference = ("methods", ", ".join(stored.methods), ", ".join(current.methods))
+    else:
+        difference = next(manifests.differences(stored, current, ignoring=["memory"]), None)
+    if difference:
+        field, before, now = difference
+        raise SpecbenchError(
+            f"run {stored.run_id} cannot be resumed: {field} was {before}, and is {now}",
+            "repeat the command of its manifest, or start a new run",
+            ExitCode.STORE,
+        )
+
+
+def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], None]) -> None:
+    """Compare what the models will take with what is free, before reading them."""
+    from specbench.models import memory
+    from specbench.models.loading import resolve_device
+
+    needed: dict[str, int] = {}
+    for role in prepared.roles:
+        factory = prepared.factory(role)
+        total = memory.estimate(factory.config, factory.dtype, context_tokens).total
+        mapped = role == "cloud" and prepared.profile.cloud.device_map is not None
+        # A mapped model may spill onto disk, so no single device must hold it.
+        device = None if mapped else resolve_device(factory.device)
+        say(f"{role}: {factory.spec.model} needs about {total / 1e9:.1f} GB in {factory.dtype}")
+        if device:
+            needed[device] = needed.get(device, 0) + total
+    for device, total in needed.items():
+        free = memory.free_bytes(device)
+        if total > free:
+            raise SpecbenchError(
+                f"the models need about {total / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are free",
+                "--profile memory_optimized spreads and offloads the target; or choose smaller models",
+                ExitCode.MODEL,
+            )

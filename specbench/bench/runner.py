@@ -1,0 +1,313 @@
+"""Runs methods over prompts, interleaved, and owns the clock."""
+
+from __future__ import annotations
+
+import gc
+import random
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Protocol
+
+from specbench.api import Decoder, Method, Options, Request, Round
+from specbench.bench import conversation, identity
+from specbench.bench.preparation import Prepared
+from specbench.bench.store import RunWriter
+from specbench.bench.telemetry import MemoryMonitor
+from specbench.clock import now_ms
+from specbench.errors import SpecbenchError
+from specbench.records import Failure, Generation, Manifest, Prompt, Run
+
+CONTROL = "cloud_optimized_baseline"
+WARMUP_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one method is; a snapshot, made after every round."""
+
+    method: str
+    prompts_done: int
+    prompts_total: int
+    tokens: int = 0
+    busy_ms: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
+
+
+class Observer(Protocol):
+    """Who watches a run. Calls are made off the clock and must return at once."""
+
+    def note(self, line: str) -> None:
+        """A step that takes a while begins."""
+
+    def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
+        """Timing begins."""
+
+    def advanced(self, progress: Progress) -> None:
+        """Tokens were committed, or a prompt was finished."""
+
+    def failed(self, failure: Failure) -> None:
+        """A method stopped with an error."""
+
+
+class BrokenContractError(Exception):
+    """A method yielded something that no method may yield."""
+
+
+class Runner:
+    """One run: prepared models and prompts, one decoder a method, one clock.
+
+    Args:
+        done: generations of earlier sittings, for `--resume`.
+    """
+
+    def __init__(
+        self, prepared: Prepared, manifest: Manifest, writer: RunWriter, observer: Observer,
+        done: Sequence[Generation] = (),
+    ) -> None:  # fmt: skip
+        self._prepared = prepared
+        self._profile = prepared.profile
+        self._manifest = replace(manifest, status="running", failures=(), divergences=())
+        self._writer = writer
+        self._observer = observer
+        self._generations = list(done)
+        self._decoders: dict[str, Decoder] = {}
+        self._failures: list[Failure] = []
+
+    def run(self) -> Run:
+        """Open every method, warm up, measure, and check identity with the control.
+
+        Ctrl-C and errors leave a manifest that says how far the run came, and all finished generations.
+
+        Raises:
+            SpecbenchError: bad input, a failed precision check, or a disk that cannot be written.
+            KeyboardInterrupt: passed on once everything is stored.
+        """
+        status = "failed"
+        try:
+            self._open()
+            audits = self._prepared.audit()
+            self._manifest = replace(self._manifest, audits=tuple(audits))
+            self._writer.write_manifest(self._manifest)
+            with MemoryMonitor(self._profile.memory.monitor_interval_ms) as monitor:
+                self._measure(monitor)
+            self._check_identity()
+            status = "finished" if not self._failures else "failed"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            gc.unfreeze()
+            finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self._manifest = replace(
+                self._manifest, status=status, finished_at=finished, failures=tuple(self._failures)
+            )
+            self._writer.write_manifest(self._manifest)
+        return Run(self._manifest, tuple(self._generations))
+
+    def _open(self) -> None:
+        options = Options.of(self._profile)
+        for method in self._prepared.methods:
+            try:
+                self._decoders[method.name] = method.open(self._prepared.edge, self._prepared.cloud, options)
+            except SpecbenchError:
+                raise
+            except Exception as error:
+                self._fail(method.name, None, error)
+
+    def _measure(self, monitor: MemoryMonitor) -> None:
+        schedule = self._schedule()
+        self._progress = {method.name: self._initial_progress(method) for method in self._prepared.methods}
+        # The models are here to stay: collecting them again and again would only disturb the clock.
+        gc.collect()
+        gc.freeze()
+        for _ in range(self._profile.workload.warmup):
+            for name in list(self._decoders):
+                self._warm_up(name)
+        self._observer.started(tuple(self._progress.values()), monitor)
+        for repeat, prompt, name in schedule:
+            if name not in self._decoders:
+                continue
+            try:
+                generations = self._ask(name, prompt, repeat, monitor)
+            except Exception as error:
+                self._fail(name, prompt.prompt_id, error)
+                continue
+            self._writer.append(generations)
+            self._generations.extend(generations)
+
+    def _schedule(self) -> list[tuple[int, Prompt, str]]:
+        """Repeats, prompts and methods in a seeded order; every prompt is asked of all methods in a row."""
+        workload = self._profile.workload
+        done = {(record.method, record.prompt_id, record.repeat) for record in self._generations}
+        units: list[tuple[int, Prompt, str]] = []
+        for repeat in range(workload.repeats):
+            prompts = list(self._prepared.prompts)
+            random.Random(f"{workload.seed}/{repeat}").shuffle(prompts)
+            for prompt in prompts:
+                names = [method.name for method in self._prepared.methods]
+                random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}").shuffle(names)
+                units.extend(
+                    (repeat, prompt, name) for name in names if (name, prompt.prompt_id, repeat) not in done
+                )
+        return units
+
+    def _initial_progress(self, method: Method) -> Progress:
+        units = len(self._prepared.prompts) * self._profile.workload.repeats
+        mine = [record for record in self._generations if record.method == method.name]
+        return Progress(method.name, len({(r.prompt_id, r.repeat) for r in mine}), units)
+
+    def _warm_up(self, name: str) -> None:
+        prompt = self._prepared.prompts[0]
+        request = self._request(prompt, 0, 0, (), min(WARMUP_TOKENS, self._profile.workload.max_new_tokens))
+        try:
+            for _ in self._decoders[name].generate(request):
+                pass
+        except Exception as error:
+            self._fail(name, prompt.prompt_id, error)
+
+    def _ask(self, name: str, prompt: Prompt, repeat: int, monitor: MemoryMonitor) -> list[Generation]:
+        """All turns of one prompt, each with this method's own replies before it."""
+        generations: list[Generation] = []
+        for turn in range(len(prompt.turns)):
+            replies = tuple(generation.text for generation in generations)
+            request = self._request(prompt, turn, repeat, replies, self._profile.workload.max_new_tokens)
+            monitor.begin_interval()
+            rounds, arrival_ms = self._answer(name, request)
+            peak_rss_bytes, peak_cuda_bytes = monitor.interval_peak()
+            tokens = [token for part in rounds for token in part.tokens]
+            generations.append(
+                Generation(
+                    method=name,
+                    prompt_id=prompt.prompt_id,
+                    category=prompt.category,
+                    turn=turn,
+                    repeat=repeat,
+                    prompt_tokens=len(request.prompt_ids),
+                    prompt_sha256=conversation.ids_sha256(request.prompt_ids),
+                    text=self._prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True),
+                    finish_reason="stop" if tokens[-1] in request.stop_ids else "length",
+                    rounds=tuple(rounds),
+                    arrival_ms=tuple(arrival_ms),
+                    peak_rss_bytes=peak_rss_bytes,
+                    peak_cuda_bytes=peak_cuda_bytes,
+                )
+            )
+        self._advance(name, replace(self._progress[name], prompts_done=self._progress[name].prompts_done + 1))
+        return generations
+
+    def _request(
+        self, prompt: Prompt, turn: int, repeat: int, replies: tuple[str, ...], budget: int
+    ) -> Request:
+        ids = conversation.prompt_ids(self._prepared.cloud.tokenizer, prompt.turns[: turn + 1], replies)
+        conversation.demand_room(prompt, len(ids), budget, self._prepared.context_length)
+        seed = random.Random(f"{self._profile.workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
+        return Request(tuple(ids), budget, self._prepared.cloud.stop_ids, seed.getrandbits(63))
+
+    def _answer(self, name: str, request: Request) -> tuple[list[Round], list[float]]:
+        """One request on the clock; what happens between rounds on our side is taken off it."""
+        decoder = self._decoders[name]
+        rounds: list[Round] = []
+        arrival_ms: list[float] = []
+        left = request.max_new_tokens
+        paused_ms = 0.0
+        started = now_ms()
+        for part in decoder.generate(request):
+            arrived = now_ms()
+            arrival_ms.append(arrived - started - paused_ms)
+            rounds.append(part)
+            left -= len(part.tokens)
+            _demand_contract(part, left, ended=_ended(rounds[:-1], request))
+            if self._profile.engine.check_cache:
+                decoder.check()
+            self._count(name, part, arrival_ms)
+            paused_ms += now_ms() - arrived
+        if not rounds or not (left == 0 or _ended(rounds, request)):
+            raise BrokenContractError("it ended before a stop token and before its budget")
+        return rounds, arrival_ms
+
+    def _count(self, name: str, part: Round, arrival_ms: list[float]) -> None:
+        known = self._progress[name]
+        step_ms = arrival_ms[-1] - (arrival_ms[-2] if len(arrival_ms) > 1 else 0.0)
+        self._advance(
+            name,
+            replace(
+                known,
+                tokens=known.tokens + len(part.tokens),
+                busy_ms=known.busy_ms + step_ms,
+                drafted=known.drafted + (part.drafted or 0),
+                accepted=known.accepted + (part.accepted or 0),
+            ),
+        )
+
+    def _advance(self, name: str, progress: Progress) -> None:
+        self._progress[name] = progress
+        self._observer.advanced(progress)
+
+    def _fail(self, name: str, prompt_id: str | None, error: Exception) -> None:
+        """Take a method out of the run; what it had finished is stored already."""
+        self._decoders.pop(name, None)
+        self._failures.append(Failure(name, prompt_id, describe(error)))
+        self._observer.failed(self._failures[-1])
+
+    def _check_identity(self) -> None:
+        greedy = self._profile.decoding.temperature == 0
+        methods = [name for name, lossless in self._manifest.lossless.items() if lossless and greedy]
+        found = identity.divergences(self._generations, CONTROL, methods, self._margin_at)
+        self._manifest = replace(self._manifest, divergences=tuple(found))
+
+    def _margin_at(self, generation: Generation, position: int) -> float | None:
+        """Top-2 logit margin before a token of a control's generation, from a pass over what precedes it."""
+        before = sorted(
+            (
+                record
+                for record in self._generations
+                if record.method == generation.method
+                and (record.prompt_id, record.repeat) == (generation.prompt_id, generation.repeat)
+                and record.turn < generation.turn
+            ),
+            key=lambda record: record.turn,
+        )
+        prompt = next(p for p in self._prepared.prompts if p.prompt_id == generation.prompt_id)
+        replies = tuple(record.text for record in before)
+        request = self._request(prompt, generation.turn, generation.repeat, replies, 1)
+        session = self._prepared.cloud.engine.session()
+        logits = session.prefill([*request.prompt_ids, *generation.tokens[:position]])[0]
+        highest = logits.float().topk(2).values.tolist()
+        return highest[0] - highest[1]
+
+
+def describe(error: Exception) -> str:
+    """One line for a failure; an out-of-memory error names its way out."""
+    import torch
+
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    exhausted = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(
+        error
+    )
+    if exhausted:
+        return f"out of memory ({text}); try --profile memory_optimized, or a smaller model or budget"
+    if isinstance(error, SpecbenchError):
+        return error.message
+    frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+    return f"{text} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" if frame else text
+
+
+def _ended(rounds: Sequence[Round], request: Request) -> bool:
+    return bool(rounds) and rounds[-1].tokens[-1] in request.stop_ids
+
+
+def _demand_contract(part: Round, left: int, ended: bool) -> None:
+    if not part.tokens:
+        raise BrokenContractError("it yielded a round without tokens")
+    if not all(type(token) is int for token in part.tokens):
+        raise BrokenContractError("it yielded token ids that are no Python ints")
+    if ended:
+        raise BrokenContractError("it went on behind a stop token")
+    if left < 0:
+        raise BrokenContractError(f"it committed {-left} tokens beyond its budget")
+    if (part.accepted or 0) > (part.drafted or 0):
+        raise BrokenContractError(f"it accepted {part.accepted} of {part.drafted} drafted tokens")

@@ -1,0 +1,184 @@
+"""Runs on disk: `<runs>/<id>/manifest.json` and `generations.jsonl`, flushed after each prompt."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.records import SCHEMA_VERSION, Generation, Manifest, Run
+
+MANIFEST = "manifest.json"
+GENERATIONS = "generations.jsonl"
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The folder that holds all runs."""
+
+    folder: Path
+
+    def new_id(self) -> str:
+        """An id that sorts by time and does not clash."""
+        return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+    def ids(self) -> list[str]:
+        """All run ids, oldest first."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+
+    def find(self, run_id: str | None) -> str:
+        """The run called `run_id`, or the newest one.
+
+        Raises:
+            SpecbenchError: there is no such run, or none at all.
+        """
+        ids = self.ids()
+        if run_id is None and ids:
+            return ids[-1]
+        if run_id is None:
+            raise SpecbenchError(
+                f"there are no runs in {self.folder}",
+                "make one with 'specbench run speculative', or name the folder with --runs-dir",
+                ExitCode.STORE,
+            )
+        if run_id not in ids:
+            raise SpecbenchError(
+                f"there is no run '{run_id}' in {self.folder}", nearest(run_id, ids[-20:]), ExitCode.STORE
+            )
+        return run_id
+
+    def create(self, manifest: Manifest) -> RunWriter:
+        """A new run, its manifest written.
+
+        Raises:
+            SpecbenchError: the folder cannot be written.
+        """
+        writer = RunWriter(self.folder / manifest.run_id)
+        _on_disk(writer.folder, lambda: writer.folder.mkdir(parents=True))
+        writer.write_manifest(manifest)
+        return writer
+
+    def reopen(self, run_id: str) -> tuple[Run, RunWriter]:
+        """A run to go on with. A last line that was cut off in mid-write is dropped.
+
+        Raises:
+            SpecbenchError: a record is damaged.
+        """
+        writer = RunWriter(self.folder / run_id)
+        writer.drop_unfinished_line()
+        return self.read(run_id), writer
+
+    def read(self, run_id: str) -> Run:
+        """A stored run.
+
+        Raises:
+            SpecbenchError: a file is missing, damaged, or of another schema version.
+        """
+        folder = self.folder / run_id
+        manifest = _decode(_read(folder / MANIFEST), Manifest, str(folder / MANIFEST))
+        path = folder / GENERATIONS
+        lines = _read(path).split(b"\n") if path.is_file() else [b""]
+        # What follows the last newline was being written when the run was killed.
+        generations = [
+            _decode(line, Generation, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1)
+        ]
+        return Run(manifest, tuple(generations))
+
+
+@dataclass(frozen=True)
+class RunWriter:
+    """Appends to one run. A prompt's generations are written in one piece, or not at all."""
+
+    folder: Path
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest in one step.
+
+        Raises:
+            SpecbenchError: the disk is full or the folder cannot be written.
+        """
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+        partial = self.folder / f"{MANIFEST}.partial"
+
+        def write() -> None:
+            partial.write_bytes(text + b"\n")
+            partial.replace(self.folder / MANIFEST)
+
+        _on_disk(self.folder, write)
+
+    def append(self, generations: Sequence[Generation]) -> None:
+        """Add generations and wait until they are on the disk.
+
+        Raises:
+            SpecbenchError: the disk is full or the folder cannot be written; nothing half-written stays.
+        """
+        path = self.folder / GENERATIONS
+        block = b"".join(msgspec.json.encode(generation) + b"\n" for generation in generations)
+
+        def write() -> None:
+            with path.open("ab", buffering=0) as file:
+                start = file.seek(0, os.SEEK_END)
+                try:
+                    written = 0
+                    while written < len(block):
+                        written += file.write(block[written:])
+                    os.fsync(file.fileno())
+                except BaseException:
+                    file.truncate(start)
+                    raise
+
+        _on_disk(self.folder, write)
+
+    def drop_unfinished_line(self) -> None:
+        """Cut off what a kill left behind the last newline."""
+        path = self.folder / GENERATIONS
+        if path.is_file():
+            data = _read(path)
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                _on_disk(self.folder, lambda: os.truncate(path, whole))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SpecbenchError(f"{path} cannot be read: {error.strerror}", exit_code=ExitCode.STORE) from error
+
+
+def _on_disk(folder: Path, write: Callable[[], Result]) -> Result:
+    try:
+        return write()
+    except OSError as error:
+        raise SpecbenchError(
+            f"the run folder {folder} cannot be written: {error.strerror}",
+            "free some space or choose another folder with --runs-dir; what was finished is kept, and "
+            f"--resume {folder.name} goes on from there",
+            ExitCode.STORE,
+        ) from error
+
+
+def _decode(data: bytes, kind: type[Result], place: str) -> Result:
+    try:
+        version = msgspec.json.decode(data, type=dict).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise SpecbenchError(
+                f"{place} has schema version {version}; this specbench reads {SCHEMA_VERSION}",
+                "use the specbench that wrote it (its version is in the manifest)",
+                ExitCode.STORE,
+            )
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise SpecbenchError(
+            f"{place} is damaged: {error}",
+            "restore it, or remove that line to run its prompt again",
+            ExitCode.STORE,
+        ) from error

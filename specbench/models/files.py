@@ -1,0 +1,191 @@
+"""Where a model's files are, and whether they may be loaded: checks that need no weights in memory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import struct
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from specbench.config import ModelSpec
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.models import embedded
+
+DESCRIPTION_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json",
+)  # fmt: skip
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
+    """The local folder of a model, fetched first when it is elsewhere.
+
+    Args:
+        weights: whether the weights are wanted too, or only configuration and tokenizer.
+
+    Raises:
+        SpecbenchError: no such folder, hub model or embedded model.
+    """
+    name = spec.model
+    if name.startswith(embedded.PREFIX):
+        return embedded.ensure(embedded.lookup(name.removeprefix(embedded.PREFIX)), say)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or name.startswith(("/", "./", "../", "~")):
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise SpecbenchError(
+            f"model folder {name} {what}",
+            "a model is embedded:NAME, a folder in Hugging Face format, or a hub id",
+            ExitCode.MODEL,
+        )
+    return _from_hub(spec, say, weights)
+
+
+def _from_hub(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [*DESCRIPTION_PATTERNS, "*.safetensors"] if weights else DESCRIPTION_PATTERNS
+    if weights:
+        say(f"fetching {spec.model} from the hub, unless it is cached")
+    try:
+        return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SpecbenchError(
+            f"model '{spec.model}' is no folder here and could not be fetched from the hub: {reason}",
+            "check the name and the network, or point the profile at a local folder "
+            "(--set cloud.model=PATH --set edge.model=PATH)",
+            ExitCode.MODEL,
+        ) from error
+
+
+def check(folder: Path, trust_remote_code: bool) -> None:
+    """Refuse a folder that is incomplete, or that would run code of its own.
+
+    Raises:
+        SpecbenchError: no config, no tokenizer, or remote code that the profile does not allow.
+    """
+    config = _read_json(folder / "config.json")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise SpecbenchError(
+            f"model folder {folder} has no tokenizer",
+            "save one beside the weights: tokenizer.save_pretrained(folder)",
+            ExitCode.MODEL,
+        )
+    tokenizer_config = folder / "tokenizer_config.json"
+    described = [config] + ([_read_json(tokenizer_config)] if tokenizer_config.is_file() else [])
+    if any("auto_map" in part for part in described) and not trust_remote_code:
+        raise SpecbenchError(
+            f"model {folder} wants to run Python code of its own (auto_map)",
+            "read that code, then set trust_remote_code: true for this role in the profile",
+            ExitCode.MODEL,
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model, each checked against its own header.
+
+    Raises:
+        SpecbenchError: there are none, one is missing or cut short, or the weights are pickled.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        files = [folder / name for name in names]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES]
+        if pickled:
+            raise SpecbenchError(
+                f"model {folder} holds pickled weights ({pickled[0]}), which can run code when loaded",
+                "convert them: model.save_pretrained(folder) writes safetensors",
+                ExitCode.MODEL,
+            )
+        raise SpecbenchError(f"model {folder} has no weights (*.safetensors)", exit_code=ExitCode.MODEL)
+    for path in files:
+        read_header(path)
+    return files
+
+
+@functools.cache
+def read_header(path: Path) -> dict[str, dict]:
+    """Tensor descriptions of a safetensors file: dtype, shape, data_offsets by tensor name.
+
+    Raises:
+        SpecbenchError: the file is missing, cut short, or not safetensors.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            length = struct.unpack("<Q", file.read(8))[0]
+            if length > size:
+                raise ValueError("its header is cut off")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if size != end:
+            raise ValueError(f"it has {size} bytes and should have {end}")
+    except FileNotFoundError as error:
+        raise SpecbenchError(f"weights file {path} is missing", exit_code=ExitCode.MODEL) from error
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpecbenchError(
+            f"weights file {path} is damaged: {error}", "copy or fetch the model again", ExitCode.MODEL
+        ) from error
+    return header
+
+
+def stored_as(folder: Path) -> tuple[str, ...]:
+    """What the weights are kept as on disk, such as `F32 x272`, and what they were before conversion."""
+    counts = Counter(entry["dtype"] for path in weight_files(folder) for entry in read_header(path).values())
+    described = [f"{dtype} x{count}" for dtype, count in sorted(counts.items())]
+    if record := embedded.provenance(folder):
+        origin = ", ".join(f"{kind} x{count}" for kind, count in sorted(record["stored"].items()))
+        described.append(f"converted from GGUF {origin}")
+    return tuple(described)
+
+
+@functools.cache
+def fingerprint(folder: Path) -> dict[str, str]:
+    """SHA-256 of configuration, tokenizer and weights, by file name.
+
+    The hub's cache names its large files by their SHA-256, which is taken as it is.
+    """
+    names = {"config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"}
+    files = [path for path in sorted(folder.iterdir()) if path.name in names | set(TOKENIZER_FILES)]
+    return {path.name: _sha256(path) for path in [*files, *weight_files(folder)]}
+
+
+def _sha256(path: Path) -> str:
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return blob.name
+    return embedded.sha256_of(path)
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecbenchError(
+            f"model folder {path.parent} has no {path.name}",
+            "a model folder is what model.save_pretrained writes",
+            ExitCode.MODEL,
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SpecbenchError(f"{path} cannot be read: {error}", exit_code=ExitCode.MODEL) from error
+    if not isinstance(value, dict):
+        raise SpecbenchError(f"{path} is not a JSON object", exit_code=ExitCode.MODEL)
+    return value

@@ -1,0 +1,220 @@
+"""From a folder to a model in memory: configuration, tokenizer, weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specbench.config import CloudSpec, ModelSpec
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.models import files
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to decode: evaluation mode, no gradients, hub sampling defaults removed.
+
+    `device` is where token ids go in.
+    """
+
+    model: PreTrainedModel
+    folder: Path
+    device: torch.device
+    dtype: torch.dtype
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off the terminal while loading."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        SpecbenchError: a CUDA device that this machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        index = int(name.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise SpecbenchError(
+                f"device {name} is not on this machine ({torch.cuda.device_count()} CUDA devices)",
+                "use device: auto or device: cpu",
+                ExitCode.MODEL,
+            )
+    return name
+
+
+def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
+    """The configuration of the text model, cut to `spec.layers`.
+
+    Raises:
+        SpecbenchError: unknown architecture, or more layers asked for than there are.
+    """
+    from transformers import AutoConfig
+
+    files.check(folder, spec.trust_remote_code)
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    except (ValueError, OSError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SpecbenchError(f"model {folder}: {reason}", exit_code=ExitCode.MODEL) from error
+    if config.model_type == "qwen2_5_omni":
+        config = config.thinker_config
+    if spec.layers is not None:
+        text = config.get_text_config()
+        if spec.layers > text.num_hidden_layers:
+            raise SpecbenchError(
+                f"model {folder} has {text.num_hidden_layers} layers, fewer than layers: {spec.layers}",
+                exit_code=ExitCode.MODEL,
+            )
+        text.num_hidden_layers = spec.layers
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[: spec.layers]
+    return config
+
+
+def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model.
+
+    Raises:
+        SpecbenchError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    files.check(folder, spec.trust_remote_code)
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        reason = str(error).strip().splitlines()[0]
+        raise SpecbenchError(
+            f"the tokenizer of {folder} cannot be read: {reason}",
+            "copy or fetch the model again",
+            ExitCode.MODEL,
+        ) from error
+
+
+def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Token ids that end a text: those of the generation config, and the tokenizer's end of sequence."""
+    from transformers import GenerationConfig
+
+    found: set[int] = set()
+    if (folder / "generation_config.json").is_file():
+        ids = GenerationConfig.from_pretrained(folder).eos_token_id
+        found.update([ids] if isinstance(ids, int) else ids or [])
+    if tokenizer.eos_token_id is not None:
+        found.add(tokenizer.eos_token_id)
+    return frozenset(found)
+
+
+def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
+    """Read the weights of a checked folder into memory, in the profile's dtype.
+
+    Raises:
+        SpecbenchError: weights that are missing, damaged, pickled, or do not belong to the config.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    files.weight_files(folder)
+    config = load_config(folder, spec)
+    dtype = getattr(torch, spec.dtype)
+    device_map = spec.device_map if isinstance(spec, CloudSpec) else None
+    placement: dict = {"device_map": device_map} if device_map else {}
+    if isinstance(spec, CloudSpec) and device_map:
+        placement["max_memory"] = _memory_limits(spec.max_memory)
+        placement["offload_folder"] = spec.offload_folder
+    try:
+        with quiet_transformers():
+            model, report = _model_class(config).from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=spec.trust_remote_code,
+                output_loading_info=True,
+                **placement,
+            )
+    except (ValueError, OSError, RuntimeError, KeyError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise SpecbenchError(f"model {folder} cannot be loaded: {reason}", exit_code=ExitCode.MODEL) from error
+    if report["missing_keys"]:
+        raise SpecbenchError(
+            f"model {folder} lacks the tensor {sorted(report['missing_keys'])[0]} "
+            f"({len(report['missing_keys'])} missing)",
+            "it would be filled with random numbers; fetch the model again",
+            ExitCode.MODEL,
+        )
+    if not device_map:
+        model.to(resolve_device(spec.device))
+    model.eval().requires_grad_(False)
+    # Hub defaults for sampling and penalties would apply to model.generate and to nothing else.
+    model.generation_config = GenerationConfig()
+    return LoadedModel(
+        model=model, folder=folder, device=model.get_input_embeddings().weight.device, dtype=dtype
+    )
+
+
+def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
+    """The model's shape without its weights, for counting."""
+    import torch
+
+    with torch.device("meta"), quiet_transformers():
+        cls = _model_class(config)
+        build = getattr(cls, "from_config", None) or cls._from_config
+        return build(config, dtype=getattr(torch, dtype))
+
+
+def _model_class(config: PretrainedConfig) -> type:
+    from transformers import AutoModelForCausalLM
+
+    if config.model_type == "qwen2_5_omni_thinker":
+        from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+        return Qwen2_5OmniThinkerForConditionalGeneration
+    return AutoModelForCausalLM
+
+
+def _memory_limits(limits: dict[str, str] | None) -> dict | None:
+    """Accelerate's limits; a device that is not named keeps all that is free on it."""
+    if limits is None:
+        return None
+    from accelerate.utils import get_max_memory
+
+    available = get_max_memory()
+    for name, size in limits.items():
+        device: int | str = int(name) if name.isdigit() else name
+        if device not in available:
+            raise SpecbenchError(
+                f"cloud.max_memory names device '{name}', which this machine does not have",
+                f"devices here: {', '.join(str(key) for key in available)}",
+                ExitCode.MODEL,
+            )
+        available[device] = size.replace(" ", "")
+    return available

@@ -1,0 +1,49 @@
+"""How much memory a model will take, known before its weights are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of one model: its weights, and a cache for one sequence of the given length."""
+
+    weights: int
+    cache: int
+
+    @property
+    def total(self) -> int:
+        """Weights and cache together."""
+        return self.weights + self.cache
+
+
+def estimate(config: PretrainedConfig, dtype: str, context_tokens: int) -> MemoryEstimate:
+    """What `config` needs in `dtype` for a sequence of `context_tokens`; counts shapes, loads nothing."""
+    from specbench.models.loading import meta_model
+
+    model = meta_model(config, dtype)
+    model.tie_weights()
+    weights = sum(parameter.numel() for parameter in model.parameters()) * DTYPE_BYTES[dtype]
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cache = 2 * text.num_hidden_layers * heads * head_size * context_tokens * DTYPE_BYTES[dtype]
+    return MemoryEstimate(weights=weights, cache=cache)
+
+
+def free_bytes(device: str) -> int:
+    """Memory that a process may still take on `device`: unused device memory, or available RAM and swap."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available + psutil.swap_memory().free

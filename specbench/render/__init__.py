@@ -1,0 +1,1 @@
+"""What a person sees: one console, tables, the live view."""
