@@ -48,6 +48,7 @@ class Generation:
     """One request answered by one method: one turn of one prompt.
 
     Args:
+        turn: which turn this answers, from 0, of the prompt's `turns`.
         prompt_sha256: hash of the prompt's token ids; generations are compared only where it is equal.
         arrival_ms: when each round arrived, since the request was handed to the method.
         finish_reason: `stop` (a stop token ends the text) or `length` (the budget is spent).
@@ -59,6 +60,7 @@ class Generation:
     prompt_id: str
     category: str
     turn: int
+    turns: int
     repeat: int
     prompt_tokens: int
     prompt_sha256: str

@@ -184,6 +184,7 @@ class Runner:
                     prompt_id=prompt.prompt_id,
                     category=prompt.category,
                     turn=turn,
+                    turns=len(prompt.turns),
                     repeat=repeat,
                     prompt_tokens=len(request.prompt_ids),
                     prompt_sha256=conversation.ids_sha256(request.prompt_ids),

@@ -67,14 +67,19 @@ class RunStore:
         return writer
 
     def reopen(self, run_id: str) -> tuple[Run, RunWriter]:
-        """A run to go on with. A last line that was cut off in mid-write is dropped.
+        """A run to go on with. What a kill cut off in mid-write is dropped: a line, or a prompt's first turns.
 
         Raises:
             SpecbenchError: a record is damaged.
         """
         writer = RunWriter(self.folder / run_id)
         writer.drop_unfinished_line()
-        return self.read(run_id), writer
+        run = self.read(run_id)
+        unfinished = _unfinished_turns(run.generations)
+        if unfinished:
+            writer.drop_last_lines(unfinished)
+            run = Run(run.manifest, run.generations[:-unfinished])
+        return run, writer
 
     def read(self, run_id: str) -> Run:
         """A stored run.
@@ -141,10 +146,22 @@ class RunWriter:
         """Cut off what a kill left behind the last newline."""
         path = self.folder / GENERATIONS
         if path.is_file():
-            data = _read(path)
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                _on_disk(self.folder, lambda: os.truncate(path, whole))
+            self._keep(path, _read(path).rpartition(b"\n")[0])
+
+    def drop_last_lines(self, count: int) -> None:
+        """Cut off whole lines at the end."""
+        path = self.folder / GENERATIONS
+        self._keep(path, b"\n".join(_read(path).splitlines()[:-count]))
+
+    def _keep(self, path: Path, lines: bytes) -> None:
+        _on_disk(self.folder, lambda: os.truncate(path, len(lines) + 1 if lines else 0))
+
+
+def _unfinished_turns(generations: Sequence[Generation]) -> int:
+    """How many records at the end belong to a prompt whose last turn is missing."""
+    if not generations or generations[-1].turn + 1 == generations[-1].turns:
+        return 0
+    return generations[-1].turn + 1
 
 
 def _read(path: Path) -> bytes:

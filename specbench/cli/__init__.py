@@ -12,13 +12,13 @@ from specbench import __version__
 from specbench.cli import check_dtype, compare, models, plugins, profiles, run
 from specbench.errors import ExitCode, SpecbenchError
 
-DEBUG_VARIABLE = "SPECBENCH_DEBUG"
 INTERNAL_ERROR = 70
+show_tracebacks = False
 
 app = typer.Typer(
     name="specbench",
     help="Does speculative decoding between an edge device and the cloud pay, all else being equal?",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -38,33 +38,42 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="SPECBENCH_DEBUG", help="Show the traceback of an error.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Options of every command."""
-    if debug:
-        os.environ[DEBUG_VARIABLE] = "1"
+    global show_tracebacks
+    show_tracebacks = debug
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
     """Run the command line; every error becomes one sentence and an exit code."""
     try:
-        app()
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else int(ExitCode.OK))
     except SpecbenchError as error:
-        if os.environ.get(DEBUG_VARIABLE):
+        if show_tracebacks:
             raise
         _print_error(error)
         sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(int(ExitCode.INTERRUPTED))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(int(ExitCode.OK))
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE):
+        if hasattr(error, "format_message"):  # typer's own: a misspelt option, a missing argument
+            _print_error(_usage_error(error))
+            sys.exit(int(ExitCode.USAGE))
+        if show_tracebacks:
             raise
         first = (str(error).strip().splitlines() or [""])[0]
         _print_error(
@@ -74,6 +83,12 @@ def main() -> None:
             )
         )
         sys.exit(INTERNAL_ERROR)
+
+
+def _usage_error(error: Exception) -> SpecbenchError:
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "specbench"
+    message = error.format_message().strip().rstrip(".")
+    return SpecbenchError(f"{message[:1].lower()}{message[1:]}", f"see '{command} --help'")
 
 
 def _print_error(error: SpecbenchError) -> None:

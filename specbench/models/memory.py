@@ -32,10 +32,16 @@ def estimate(config: PretrainedConfig, dtype: str, context_tokens: int) -> Memor
     model.tie_weights()
     weights = sum(parameter.numel() for parameter in model.parameters()) * DTYPE_BYTES[dtype]
     text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    cache = 2 * text.num_hidden_layers * heads * head_size * context_tokens * DTYPE_BYTES[dtype]
-    return MemoryEstimate(weights=weights, cache=cache)
+    return MemoryEstimate(weights=weights, cache=_cached_numbers(text) * context_tokens * DTYPE_BYTES[dtype])
+
+
+def _cached_numbers(text: PretrainedConfig) -> int:
+    """Numbers that one token adds to the cache; none where there is no attention."""
+    heads = getattr(text, "num_attention_heads", None)
+    if heads is None:
+        return 0
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * head_size
 
 
 def free_bytes(device: str) -> int:

@@ -1,0 +1,242 @@
+"""Every other command, what it prints, and what bad input gets."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from specbench.errors import ExitCode
+
+
+def test_help_needs_no_torch(specbench_process):
+    import subprocess
+    import sys
+
+    script = (
+        "import sys; sys.argv = ['specbench', '--help']\n"
+        "from specbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'scipy', 'pydantic_core'} & set(sys.modules)\n"
+        "print(sorted(heavy - {'pydantic_core'}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "check-dtype" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["profiles"],
+        ["profiles", "show", "default"],
+        ["plugins"],
+        ["models"],
+        ["check-dtype", "--all"],
+        ["compare", "--help"],
+    ],
+)
+def test_commands_that_need_no_model_import_no_torch(command):
+    import subprocess
+    import sys
+
+    script = (
+        f"import sys; sys.argv = ['specbench', *{command!r}]\n"
+        "from specbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'scipy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+
+
+def test_profiles_show_prints_a_profile_that_can_be_used(specbench, tmp_path):
+    shown = specbench("profiles", "show", "memory_optimized")
+    path = tmp_path / "mine.yaml"
+    path.write_text(shown.out)
+    assert specbench("profiles", "show", path).out == shown.out
+    assert yaml.safe_load(shown.out)["cloud"]["device_map"] == "auto"
+
+
+def test_plugins_lists_methods_and_shows_a_broken_one_with_its_error(specbench, tmp_path):
+    (tmp_path / "bad.py").write_text("import nothing_of_this_name")
+    done = specbench("plugins", "--plugin", tmp_path / "bad.py")
+    assert done.code == 0
+    assert "speculative" in done.out
+    assert "ModuleNotFoundError" in done.out
+
+
+def test_check_dtype_of_all_profiles_agrees(specbench):
+    done = specbench("check-dtype", "--all", "--json")
+    assert done.code == 0
+    assert done.json["ok"] is True
+    assert {entry["profile"] for entry in done.json["profiles"]} >= {"default", "memory_optimized"}
+    rows = {row["method"]: row for row in done.json["profiles"][0]["methods"]}
+    assert rows["speculative"] == {
+        "method": "speculative",
+        "edge": {"dtype": "float32", "device": "cpu"},
+        "cloud": {"dtype": "float32", "device": "auto"},
+        "ok": True,
+    }
+    assert rows["edge_baseline"]["cloud"] is None
+
+
+def test_check_dtype_exits_one_when_edge_and_cloud_differ(specbench):
+    done = specbench("check-dtype", "--set", "cloud.dtype=float16", "--json")
+    assert done.code == 1
+    assert done.json["ok"] is False
+    (report,) = done.json["profiles"]
+    assert report["problems"] == [
+        "edge.dtype is float32 and cloud.dtype is float16, and precision.parity: edge_cloud demands one"
+    ]
+    assert {row["method"] for row in report["methods"] if not row["ok"]} == {"speculative"}
+    table = specbench("check-dtype", "--set", "cloud.dtype=float16")
+    assert table.code == 1
+    assert "differs" in table.out
+
+
+def test_check_dtype_load_looks_at_every_tensor(specbench, profile):
+    done = specbench("check-dtype", "--profile", profile(), "--load", "--json")
+    assert done.code == 0
+    edge, cloud = done.json["profiles"][0]["audits"]
+    assert (edge["role"], cloud["role"]) == ("edge", "cloud")
+    assert cloud["parameters"][0]["dtype"] == "float32"
+    assert cloud["cache"][0]["tensors"] == 4
+    assert cloud["stored"] == ["F32 x21"]
+
+
+def test_check_dtype_load_names_the_first_tensor_that_differs(specbench, profile):
+    done = specbench("check-dtype", "--profile", profile(cloud={"dtype": "bfloat16"}), "--load")
+    assert done.code == 1
+    assert "model.embed_tokens.weight is bfloat16, and the edge is float32" in done.out
+
+
+def test_models_lists_the_embedded_ones(specbench, monkeypatch, tmp_path):
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    assert "embedded:smollm2-135m-instruct" in specbench("models", "list").out
+
+
+def test_version_and_debug_exist(specbench):
+    assert specbench("--version").out.startswith("specbench ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (
+            ["run", "speculativ"],
+            ExitCode.USAGE,
+            "there is no method 'speculativ'",
+            "did you mean 'speculative'?",
+        ),
+        (["run"], ExitCode.USAGE, "missing argument", ""),
+        (["run", "speculative", "--profile", "defalt"], ExitCode.PROFILE, "no profile 'defalt'", "'default'"),
+        (
+            ["run", "speculative", "--set", "cloud.dtyp=x"],
+            ExitCode.USAGE,
+            "no key 'cloud.dtyp'",
+            "'cloud.dtype'",
+        ),
+        (["run", "speculative", "--limit", "0"], ExitCode.PROFILE, "workload.limit: 0 is refused", ""),
+        (["run", "speculative", "--max-new-tokens", "-4"], ExitCode.PROFILE, "-4 is refused", ""),
+        (["run", "speculative", "--limit", "many"], ExitCode.USAGE, "invalid value for '--limit'", ""),
+        (["run", "speculative", "--set", "speculative.draft_length=0"], ExitCode.PROFILE, "0 is refused", ""),
+        (
+            ["run", "speculative", "--prompts", "nowhere.jsonl"],
+            ExitCode.USAGE,
+            "nowhere.jsonl cannot be read",
+            "",
+        ),
+        (["run", "speculative", "--plugin", "nowhere.py"], ExitCode.OK, "", ""),
+        (["run", "speculative", "--resume", "nothing"], ExitCode.STORE, "there is no run 'nothing'", ""),
+        (["compare", "nothing"], ExitCode.STORE, "there is no run 'nothing'", ""),
+        (["compare"], ExitCode.STORE, "there are no runs", "specbench run speculative"),
+        (["profiles", "show", "x"], ExitCode.PROFILE, "no profile 'x'", ""),
+        (["models", "pull", "x"], ExitCode.MODEL, "no embedded model 'x'", ""),
+        (["nonsense"], ExitCode.USAGE, "nonsense", ""),
+        (
+            ["run", "speculative", "--set", "decoding.temperature=1"],
+            ExitCode.USAGE,
+            "temperature: 0, not 1",
+            "--set",
+        ),
+    ],
+)
+def test_bad_input_gets_one_clear_error(specbench, profile, arguments, code, message, hint):
+    if arguments[:2] == ["run", "speculative"] and "--profile" not in arguments:
+        arguments = [*arguments, "--profile", profile()]
+    done = specbench(*arguments)
+    assert done.code == code, done.err
+    said = " ".join(done.err.replace("│", " ").split())
+    assert message in said
+    assert hint in said
+    assert "Traceback" not in done.err
+    if code:
+        assert done.out == ""
+
+
+def damaged(models, tmp_path, **changes):
+    folder = shutil.copytree(models / "target", tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def test_a_pair_of_different_vocabularies_is_refused(specbench, profile, models, tmp_path):
+    folder = shutil.copytree(models / "draft", tmp_path / "other")
+    tokenizer = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(tokenizer.replace('"a"', '"ä"', 1))
+    done = specbench("run", "speculative", "--profile", profile(edge={"model": str(folder)}))
+    assert done.code == ExitCode.MODEL
+    assert "edge and cloud have different vocabularies" in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_prompt_longer_than_the_context_is_refused_before_anything_is_timed(
+    specbench, profile, models, tmp_path
+):
+    folder = damaged(models, tmp_path, max_position_embeddings=40)
+    done = specbench("run", "speculative", "--profile", profile(cloud={"model": str(folder)}))
+    assert done.code == ExitCode.USAGE
+    assert "prompt 1 has" in done.err
+    assert "does not fit the context of 40" in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_whose_cache_cannot_be_rolled_back_is_refused(specbench, profile, models, tmp_path):
+    from transformers import MambaConfig, MambaForCausalLM
+
+    folder = tmp_path / "mamba"
+    MambaForCausalLM(
+        MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2)
+    ).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(models / "target" / name, folder)
+    done = specbench("run", "speculative", "--profile", profile(edge={"model": str(folder)}))
+    assert done.code == ExitCode.MODEL, done.err
+    assert "cannot be rolled back" in done.err
+
+
+def test_a_pair_that_needs_more_memory_than_there_is_hints_at_memory_optimized(
+    specbench, profile, models, tmp_path
+):
+    folder = damaged(models, tmp_path, hidden_size=65536, intermediate_size=1048576, num_hidden_layers=400)
+    done = specbench("run", "cloud_baseline", "--profile", profile(cloud={"model": str(folder)}))
+    assert done.code == ExitCode.MODEL, done.err
+    assert "GB are free" in done.err
+    assert "memory_optimized" in done.err
+
+
+def test_an_internal_error_is_one_line_and_debug_shows_the_rest(specbench, monkeypatch):
+    def broken(files=()):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("specbench.registry.discover", broken)
+    done = specbench("plugins")
+    assert done.code == 70
+    assert "internal error: ZeroDivisionError: oops" in done.err
+    assert "Traceback" not in done.err
+    with pytest.raises(ZeroDivisionError):
+        specbench("--debug", "plugins")

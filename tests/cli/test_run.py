@@ -1,0 +1,302 @@
+"""`specbench run` and `compare`, end to end on the tiny pair."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from specbench.bench.store import RunStore
+
+ALL = ["edge_baseline", "cloud_baseline", "cloud_optimized_baseline", "speculative"]
+FIGURES = {
+    "tokens", "ttft_ms", "tpot_ms", "tokens_per_second", "acceptance_rate", "acceptance_length",
+    "speedup_vs_control", "speedup_vs_cloud_baseline", "exact_match", "peak_rss_bytes", "lossless",
+}  # fmt: skip
+
+
+def stored(tmp_path, run_id=None):
+    store = RunStore(tmp_path / "runs")
+    return store.read(store.find(run_id))
+
+
+def test_four_methods_run_interleaved_and_the_table_names_them(specbench, profile, tmp_path):
+    done = specbench("run", *ALL, "--profile", profile())
+    assert done.code == 0, done.err
+    assert all(name in done.out for name in ALL)
+    assert "co-located" in done.out
+    run = stored(tmp_path)
+    assert run.manifest.status == "finished"
+    order = list(dict.fromkeys((record.prompt_id, record.method) for record in run.generations))
+    prompts = [prompt for prompt, _ in order]
+    assert prompts == sorted(prompts, key=prompts.index), "a prompt is asked of all methods in a row"
+    assert len(order) == 3 * 4
+    assert len({tuple(m for p, m in order if p == prompt) for prompt in prompts}) > 1, "in a seeded order"
+
+
+def test_a_prompt_of_two_turns_makes_two_records_with_the_methods_own_reply_between(
+    specbench, profile, tmp_path
+):
+    specbench("run", "speculative", "--profile", profile())
+    records = [r for r in stored(tmp_path).generations if (r.method, r.prompt_id) == ("speculative", "1")]
+    assert [record.turn for record in records] == [0, 1]
+    assert records[1].prompt_tokens >= records[0].prompt_tokens + len("and now?")
+    control = [r for r in stored(tmp_path).generations if r.method != "speculative" and r.prompt_id == "1"]
+    assert control[1].prompt_sha256 == records[1].prompt_sha256, "equal replies make equal second prompts"
+
+
+def test_the_control_comes_along_unless_only_is_given(specbench, profile):
+    path = profile()
+    with_control = specbench("run", "speculative", "--profile", path, "--json").json
+    assert list(with_control["methods"]) == ["speculative", "cloud_optimized_baseline"]
+    assert with_control["methods"]["speculative"]["speedup_vs_control"] > 0
+    alone = specbench("run", "speculative", "--profile", path, "--json", "--only").json
+    assert list(alone["methods"]) == ["speculative"]
+    assert alone["control"] is None
+    assert alone["methods"]["speculative"]["speedup_vs_control"] is None
+
+
+def test_speculative_text_is_the_controls(specbench, profile):
+    rows = specbench("run", "speculative", "cloud-baseline", "--profile", profile(), "--json").json["methods"]
+    assert rows["speculative"]["exact_match"] == 1.0
+    assert rows["cloud_baseline"]["exact_match"] == 1.0
+
+
+def test_compare_shows_the_newest_run_as_documented_json_alone_on_stdout(specbench, profile):
+    specbench("run", *ALL, "--profile", profile())
+    shown = specbench("compare", "--json")
+    assert shown.code == 0
+    document = shown.json
+    assert document["profile"] == "tiny"
+    assert document["control"] == "cloud_optimized_baseline"
+    assert set(document["methods"]) == set(ALL)
+    for row in document["methods"].values():
+        assert set(row) >= FIGURES
+    assert document["methods"]["edge_baseline"]["lossless"] is None
+    assert document["methods"]["edge_baseline"]["acceptance_rate"] is None
+    assert 0 <= document["methods"]["speculative"]["acceptance_rate"] <= 1
+    assert document["methods"]["cloud_baseline"]["speedup_vs_cloud_baseline"] == 1.0
+
+
+def test_runs_of_different_budgets_are_not_compared(specbench, profile, tmp_path):
+    path = profile()
+    specbench("run", "cloud_optimized_baseline", "--profile", path, "--max-new-tokens", 4)
+    specbench("run", "cloud_optimized_baseline", "--profile", path, "--max-new-tokens", 5)
+    done = specbench("compare", *RunStore(tmp_path / "runs").ids())
+    assert done.code == 8
+    assert "workload.max_new_tokens is 4 and 5" in done.err
+    assert done.out == ""
+
+
+def test_different_precision_is_refused_before_anything_is_loaded(specbench, profile, tmp_path):
+    done = specbench("run", "speculative", "--profile", profile(), "--set", "cloud.dtype=float16")
+    assert done.code == 1
+    assert "edge.dtype is float32 and cloud.dtype is float16" in done.err
+    assert "precision.parity=per_role" in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_different_precision_on_purpose_runs_and_is_noted(specbench, profile):
+    path = profile(precision={"parity": "per_role"}, edge={"dtype": "bfloat16"})
+    done = specbench("run", "speculative", "--profile", path)
+    assert done.code == 0, done.err
+    assert "differ in precision on purpose" in done.out
+
+
+def test_sampling_runs_for_the_baselines_and_repeats_with_the_seed(specbench, profile, tmp_path):
+    path = profile(decoding={"temperature": 0.9, "top_p": 0.95})
+    texts = []
+    for _ in range(2):
+        assert specbench("run", "cloud_baseline", "--profile", path).code == 0
+        texts.append([record.tokens for record in stored(tmp_path).generations])
+    assert texts[0] == texts[1]
+
+
+def test_a_resumed_run_does_only_what_is_missing_and_keeps_the_rest(specbench, profile, tmp_path):
+    """A kill cuts the second method's block of two turns in the middle of its second line."""
+    path = profile()
+    specbench("run", "speculative", "--profile", path)
+    whole = stored(tmp_path)
+    file = tmp_path / "runs" / whole.manifest.run_id / "generations.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    second_turn = [index for index, record in enumerate(whole.generations) if record.turn == 1][-1]
+    file.write_bytes(b"".join(lines[:second_turn]) + lines[second_turn][:20])
+    kept = b"".join(lines[: second_turn - 1])
+    done = specbench("run", "speculative", "--profile", path, "--resume", whole.manifest.run_id)
+    assert done.code == 0, done.err
+    assert file.read_bytes().startswith(kept)
+    again = stored(tmp_path)
+    assert [(r.method, *r.key) for r in again.generations] == [(r.method, *r.key) for r in whole.generations]
+    assert [r.tokens for r in again.generations] == [r.tokens for r in whole.generations]
+    assert again.manifest.status == "finished"
+
+
+def test_a_run_with_other_settings_is_not_resumed(specbench, profile, tmp_path):
+    path = profile()
+    specbench("run", "speculative", "--profile", path)
+    run_id = stored(tmp_path).manifest.run_id
+    before = (tmp_path / "runs" / run_id / "generations.jsonl").read_bytes()
+    done = specbench(
+        "run", "speculative", "--profile", path, "--resume", run_id, "--set", "speculative.draft_length=2"
+    )
+    assert done.code == 5
+    assert "speculative.draft_length was 4, and is 2" in done.err
+    done = specbench("run", "cloud_baseline", "--profile", path, "--resume", run_id)
+    assert "methods was" in done.err
+    assert (tmp_path / "runs" / run_id / "generations.jsonl").read_bytes() == before
+
+
+def test_a_damaged_record_is_named_at_resume(specbench, profile, tmp_path):
+    path = profile()
+    specbench("run", "speculative", "--profile", path)
+    run_id = stored(tmp_path).manifest.run_id
+    file = tmp_path / "runs" / run_id / "generations.jsonl"
+    damaged = file.read_bytes().replace(b'"method"', b'"methed"', 1)
+    file.write_bytes(damaged)
+    done = specbench("run", "speculative", "--profile", path, "--resume", run_id)
+    assert done.code == 5
+    assert "line 1 is damaged" in done.err
+    assert file.read_bytes() == damaged
+
+
+CRASHING = """
+from specbench.api import AutoregressiveDecoder, Method, hookimpl
+
+class Crashing(Method):
+    name, summary, roles = "crashing", "fails on its second request", ("cloud",)
+
+    def open(self, edge, cloud, options):
+        class Fails(AutoregressiveDecoder):
+            requests = 0
+
+            def generate(self, request):
+                self.requests += 1
+                if self.requests == 3:
+                    raise MemoryError("no room") if {memory} else ValueError("lost my way")
+                yield from super().generate(request)
+
+        return Fails(cloud.target(options.decoding))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Crashing()
+"""
+
+
+@pytest.mark.parametrize(("memory", "reason"), [(False, "ValueError: lost my way"), (True, "memory_optimized")])
+def test_a_method_that_crashes_ends_alone(specbench, profile, tmp_path, memory, reason):
+    plugin = tmp_path / "crashing.py"
+    plugin.write_text(CRASHING.format(memory=memory))
+    path = profile(workload={"prompts": str(tmp_path / "single.jsonl")})
+    rows = [{"question_id": n, "category": "c", "turns": ["hi"]} for n in range(3)]
+    (tmp_path / "single.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = specbench("run", "crashing", "speculative", "--profile", path, "--plugin", plugin)
+    assert done.code == 7
+    assert reason in done.err
+    run = stored(tmp_path)
+    finished = {name: sum(r.method == name for r in run.generations) for name in run.manifest.methods}
+    assert finished == {"crashing": 1, "speculative": 3, "cloud_optimized_baseline": 3}
+    assert run.manifest.status == "failed"
+    assert run.manifest.failures[0].method == "crashing"
+
+
+def test_a_method_that_breaks_the_contract_is_a_failure(specbench, profile, tmp_path):
+    plugin = tmp_path / "greedy_one.py"
+    plugin.write_text(
+        CRASHING.format(memory=False)
+        .replace("yield from super().generate(request)", "yield Round(tokens=(5,) * 99)")
+        .replace("import Auto", "import Round, Auto")
+    )
+    done = specbench("run", "crashing", "--profile", profile(workload={"warmup": 0}), "--plugin", plugin)
+    assert done.code == 7
+    assert "committed 87 tokens beyond its budget" in done.err
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_run_goes_on_later(models, profile, specbench, tmp_path):
+    rows = [{"question_id": n, "category": "c", "turns": ["hello"]} for n in range(400)]
+    (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = profile(workload={"prompts": str(tmp_path / "many.jsonl"), "limit": None, "max_new_tokens": 32})
+    command = ["run", "speculative", "cloud_baseline", "--profile", str(path), "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from specbench.cli import main; main()", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SPECBENCH_RUNS": str(tmp_path / "runs")},
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((tmp_path / "runs").glob("*/generations.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    assert "Traceback" not in err.decode()
+    document = json.loads(out)
+    run = stored(tmp_path)
+    assert run.manifest.status == "interrupted"
+    assert 0 < len(run.generations) < 1200
+    assert document["notes"] == [
+        f"run {run.manifest.run_id} is interrupted; --resume {run.manifest.run_id} goes on"
+    ]
+
+
+def test_a_runs_folder_that_cannot_be_written_is_one_error(specbench, profile, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = specbench("run", "speculative", "--profile", profile(), "--runs-dir", tmp_path / "file")
+    assert done.code == 5
+    assert "cannot be written" in done.err
+
+
+def test_spec_bench_questions_are_read_from_a_file(specbench, profile, tmp_path):
+    rows = [{"question_id": 87, "category": "writing", "turns": ["Write."], "reference": ["x"]}]
+    (tmp_path / "q.jsonl").write_text(json.dumps(rows[0]))
+    done = specbench(
+        "run", "edge_baseline", "--profile", profile(), "--prompts", tmp_path / "q.jsonl", "--json"
+    )
+    assert done.code == 0, done.err
+    assert done.json["methods"]["edge_baseline"]["generations"] == 1
+
+
+def test_a_mismatch_with_the_control_is_reported_with_position_and_margin(specbench, profile, tmp_path):
+    """A method that calls itself lossless and changes one token is found out."""
+    plugin = tmp_path / "liar.py"
+    plugin.write_text(
+        """
+from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
+
+class Liar(Method):
+    name, summary, roles = "liar", "changes the fourth token", ("cloud",)
+
+    def lossless(self, options):
+        return True
+
+    def open(self, edge, cloud, options):
+        class Lies(AutoregressiveDecoder):
+            def generate(self, request):
+                for index, part in enumerate(super().generate(request)):
+                    yield Round(tokens=(part.tokens[0] ^ 2,)) if index == 3 else part
+
+        return Lies(cloud.target(options.decoding))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Liar()
+"""
+    )
+    done = specbench(
+        "run", "liar", "--profile", profile(), "--plugin", plugin, "--limit", 1, "--set", "workload.seed=3"
+    )
+    assert "mismatch: liar departs from the control on prompt 1, turn 1, at token 3" in " ".join(
+        done.out.split()
+    )
+    divergence = stored(tmp_path).manifest.divergences[0]
+    assert divergence.position == 3
+    assert divergence.top2_margin > 0
+
+
+def test_a_pipe_that_closes_early_is_no_error():
+    script = f"{sys.executable} -c 'from specbench.cli import main; main()' profiles | head -c 1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
+    assert done.stderr == b""

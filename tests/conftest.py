@@ -1,0 +1,104 @@
+"""Tiny real models, profiles on them, and a command line that runs in this process."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from specbench.testing import tiny_llama
+
+
+@dataclass
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A target of two layers, a draft of one, in Hugging Face format."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_llama(folder / "target", seed=2)
+    tiny_llama(folder / "draft", seed=1, num_hidden_layers=1)
+    return folder
+
+
+@pytest.fixture
+def profile(models, tmp_path):
+    """Write a profile on the tiny pair; keyword arguments replace whole parts."""
+
+    def write(name="tiny", **parts):
+        values = {
+            "edge": {"model": str(models / "draft")},
+            "cloud": {"model": str(models / "target"), "device": "cpu"},
+            "workload": {"prompts": str(prompts_file(tmp_path)), "limit": 3, "max_new_tokens": 12},
+        }
+        for part, value in parts.items():
+            values[part] = {**values.get(part, {}), **value} if isinstance(value, dict) else value
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+def prompts_file(folder: Path) -> Path:
+    path = folder / "prompts.jsonl"
+    rows = [
+        {"question_id": 1, "category": "talk", "turns": ["hello there", "and now?"]},
+        {"question_id": 2, "category": "sums", "turns": ["what is 12 + 30?"]},
+        {"question_id": 3, "category": "talk", "turns": ["tell me a story"]},
+        {"question_id": 4, "category": "sums", "turns": ["7 * 8 = "]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def specbench(monkeypatch, capfd, tmp_path):
+    """Run a command in this process; runs go to a temporary folder."""
+    monkeypatch.setenv("SPECBENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COLUMNS", "200")
+    from specbench.cli import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["specbench", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        captured = capfd.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def specbench_process(tmp_path):
+    """Run a command in a process of its own."""
+
+    def call(*arguments, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", "from specbench.cli import main; main()", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "SPECBENCH_RUNS": str(tmp_path / "runs"), "COLUMNS": "200", **environment},
+            timeout=300,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return call

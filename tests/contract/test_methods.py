@@ -1,0 +1,57 @@
+"""Every registered method, ours or a stranger's, keeps one contract."""
+
+import pytest
+
+from specbench.api import Decoder, Method, Round
+from specbench.registry import discover
+from specbench.testing import check_method
+
+METHODS = discover().methods
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_keeps_the_contract(name):
+    check_method(METHODS[name])
+
+
+class Overrunning(Method):
+    """Goes on behind the budget."""
+
+    name, summary, roles = "overrunning", "breaks its budget", ("cloud",)
+
+    def open(self, edge, cloud, options):
+        target = cloud.target(options.decoding)
+
+        class Overrun(Decoder):
+            def generate(self, request):
+                yield Round(tokens=target.begin(request).tokens)
+                for commit in target.decode():
+                    yield Round(tokens=commit.tokens)
+                yield Round(tokens=(5,))
+
+        return Overrun()
+
+
+def test_the_contract_catches_a_method_that_overruns_its_budget():
+    with pytest.raises(AssertionError, match="budget of 24"):
+        check_method(Overrunning())
+
+
+class Lying(Overrunning):
+    """Calls itself lossless and answers with the edge."""
+
+    name, summary, roles = "lying", "is not lossless", ("edge", "cloud")
+
+    def lossless(self, options):
+        return True
+
+    def open(self, edge, cloud, options):
+        from specbench.api import AutoregressiveDecoder
+
+        _ = cloud.engine
+        return AutoregressiveDecoder(edge.target(options.decoding))
+
+
+def test_the_contract_catches_a_method_that_is_not_lossless():
+    with pytest.raises(AssertionError, match="not the cloud's"):
+        check_method(Lying())

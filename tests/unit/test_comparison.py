@@ -1,0 +1,132 @@
+"""The figures of a comparison, worked out by hand; and runs that may not be compared."""
+
+from dataclasses import replace
+from math import sqrt
+
+import pytest
+from builders import generation, manifest
+
+from specbench.analysis.comparison import compare
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.records import Round, Run
+
+PROFILE = {
+    "edge": {"dtype": "float32"},
+    "cloud": {"dtype": "float32"},
+    "engine": {"kind": "eager"},
+    "workload": {"max_new_tokens": 8},
+    "decoding": {"temperature": 0.0},
+    "speculative": {"draft_length": 4},
+    "precision": {"parity": "edge_cloud"},
+}
+CONTROL = "cloud_optimized_baseline"
+
+
+def autoregressive(method, prompt_id, tokens, step_ms, **fields):
+    arrivals = tuple(100 + step_ms * index for index in range(len(tokens)))
+    return generation(prompt_id, tokens, method=method, arrival_ms=arrivals, **fields)
+
+
+def run(records, run_id="r1", **changes):
+    names = tuple(dict.fromkeys(record.method for record in records))
+    lossless = dict.fromkeys(names, True)
+    settings = manifest(run_id, methods=names, lossless=lossless, profile=PROFILE, status="finished")
+    return Run(replace(settings, **changes), tuple(records))
+
+
+@pytest.fixture
+def speculative():
+    rounds = (
+        Round(tokens=(1,)),
+        Round(tokens=(2, 3, 4), drafted=4, accepted=2, draft_ms=4, verify_ms=10),
+        Round(tokens=(5,), drafted=4, accepted=0, draft_ms=4, verify_ms=10),
+    )
+    return generation("1", method="speculative", rounds=rounds, arrival_ms=(120, 150, 180))
+
+
+def rows(comparison):
+    return {row.method: row for row in comparison.methods}
+
+
+def test_figures_are_those_that_a_hand_works_out(speculative):
+    control = autoregressive(CONTROL, "1", (1, 2, 3, 4, 5), 30.0)
+    table = rows(compare([run([speculative, control])]))
+    row = table["speculative"]
+    assert row.tokens == 5
+    assert row.ttft_ms == 120
+    assert row.tpot_ms == (180 - 120) / 4
+    assert row.tokens_per_second == pytest.approx(5 / 0.180)
+    assert row.acceptance_rate == 2 / 8
+    assert row.acceptance_length == 4 / 2
+    assert row.speedup_vs_control == pytest.approx(30 / 15)
+    assert row.speedup_vs_cloud_baseline is None
+    assert row.exact_match == 1.0
+    assert table[CONTROL].speedup_vs_control == 1.0
+    assert table[CONTROL].acceptance_rate is None
+
+
+def test_a_speedup_is_a_ratio_of_geometric_means_over_paired_prompts():
+    records = [
+        autoregressive(CONTROL, "1", (1, 2), 40.0),
+        autoregressive(CONTROL, "2", (1, 2), 10.0),
+        autoregressive(CONTROL, "unpaired", (1, 2), 1.0),
+        autoregressive("m", "1", (1, 2), 10.0),
+        autoregressive("m", "2", (1, 2), 20.0),
+    ]
+    assert rows(compare([run(records)]))["m"].speedup_vs_control == pytest.approx(sqrt(40 / 10 * 10 / 20))
+
+
+def test_a_single_token_has_no_tpot_and_takes_no_part_in_the_speedup():
+    records = [autoregressive(CONTROL, "1", (1,), 40.0), autoregressive("m", "1", (1,), 10.0)]
+    row = rows(compare([run(records)]))["m"]
+    assert row.tpot_ms is None
+    assert row.speedup_vs_control is None
+    assert row.exact_match == 1.0
+
+
+def test_turns_whose_prompts_differ_are_not_paired():
+    records = [
+        autoregressive(CONTROL, "1", (1, 2), 40.0, prompt_sha256="a"),
+        autoregressive("m", "1", (3, 4), 10.0, prompt_sha256="b"),
+    ]
+    row = rows(compare([run(records)]))["m"]
+    assert row.exact_match is None
+    assert row.speedup_vs_control is None
+
+
+def test_sampled_text_has_no_exact_match(speculative):
+    profile = PROFILE | {"decoding": {"temperature": 0.7}}
+    records = [speculative, autoregressive(CONTROL, "1", (1, 2, 3, 4, 5), 30.0)]
+    assert rows(compare([run(records, profile=profile)]))["speculative"].exact_match is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"profile": PROFILE | {"cloud": {"dtype": "float16"}}}, r"cloud\.dtype is float32 and float16"),
+        ({"profile": PROFILE | {"workload": {"max_new_tokens": 9}}}, r"workload\.max_new_tokens is 8 and 9"),
+        ({"profile": PROFILE | {"decoding": {"temperature": 1.0}}}, r"decoding\.temperature"),
+        ({"profile": PROFILE | {"engine": {"kind": "compiled"}}}, r"engine\.kind"),
+        ({"prompts_sha256": "other"}, "prompts is"),
+        ({"threads": 8}, "threads is 1 and 8"),
+        ({"versions": {"torch": "9"}}, r"versions\.torch"),
+        ({"machine": {"cpu": "another"}}, r"machine\.cpu"),
+        ({"models": {"edge": {"files": {"model.safetensors": "ff"}}}}, r"models\.edge\.files"),
+    ],
+)
+def test_runs_that_differ_in_what_figures_depend_on_are_refused(speculative, changes, field):
+    with pytest.raises(SpecbenchError, match=field) as caught:
+        compare([run([speculative]), run([speculative], "r2", **changes)])
+    assert caught.value.exit_code == ExitCode.UNFAIR
+
+
+def test_runs_that_differ_in_how_they_draft_are_compared(speculative):
+    longer = PROFILE | {"speculative": {"draft_length": 8}}
+    table = rows(compare([run([speculative]), run([speculative], "r2", profile=longer)]))
+    assert set(table) == {"speculative", "speculative@r2"}
+
+
+def test_a_comparison_says_what_was_not_checked(speculative):
+    comparison = compare([run([speculative], profile=PROFILE | {"precision": {"parity": "off"}})])
+    assert "precision was not checked" in comparison.notes[0]
+    assert comparison.setting.startswith("co-located")

@@ -1,0 +1,135 @@
+"""Profiles: what is merged, what is refused, and how the refusal reads."""
+
+import pytest
+
+from specbench.config import list_profiles, load_profile
+from specbench.errors import ExitCode, SpecbenchError
+
+PAIR = "edge: {model: ./a}\ncloud: {model: ./b}\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="p.yaml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_every_shipped_profile_is_valid_and_float32_on_both_sides(name):
+    profile = load_profile(name)
+    assert (profile.edge.dtype, profile.cloud.dtype) == ("float32", "float32")
+    assert profile.precision.parity == "edge_cloud"
+
+
+def test_memory_optimized_changes_memory_and_never_precision():
+    default, lean = load_profile("default"), load_profile("memory_optimized")
+    assert (lean.edge.dtype, lean.cloud.dtype, lean.precision) == (
+        default.edge.dtype,
+        default.cloud.dtype,
+        default.precision,
+    )
+    assert lean.cloud.device_map == "auto"
+    assert lean.cloud.offload_folder
+    assert lean.workload.max_new_tokens < default.workload.max_new_tokens
+
+
+def test_float32_is_the_default_where_the_profile_says_nothing(write):
+    profile = load_profile(write(PAIR))
+    assert (profile.edge.dtype, profile.cloud.dtype) == ("float32", "float32")
+
+
+def test_extends_merges_key_by_key(write):
+    write(PAIR + "workload: {limit: 5, seed: 9}\n", "base.yaml")
+    profile = load_profile(write("extends: ./base.yaml\nworkload: {limit: 7}\n"))
+    assert (profile.workload.limit, profile.workload.seed) == (7, 9)
+
+
+def test_extends_in_a_circle_is_an_error(write):
+    write("extends: ./b.yaml\n", "a.yaml")
+    write("extends: ./a.yaml\n", "b.yaml")
+    with pytest.raises(SpecbenchError, match=r"circle: a\.yaml -> b\.yaml -> a\.yaml"):
+        load_profile(write("extends: ./a.yaml\n"))
+
+
+def test_set_overrides_one_key_and_reads_yaml(write):
+    profile = load_profile(write(PAIR), ["cloud.dtype=bfloat16", "workload.limit=null"])
+    assert profile.cloud.dtype == "bfloat16"
+    assert profile.workload.limit is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "is a list, not a mapping"),
+        ("", "is empty, not a mapping"),
+        ("edge:\n\tmodel: a\n", "cannot start any token"),
+        (PAIR + "edge: {model: c}\n", "key 'edge' appears twice"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\n", r"alias '\*a' is not allowed"),
+        ("? [1, 2]\n: 3\n", "is not a name"),
+        ("[" * 5000, "nested too deeply|not valid YAML"),
+        (b"\xff\xfe", "is not UTF-8"),
+        ("edge: {model: a}\n", "cloud: this key is needed and absent"),
+        (PAIR + "clowd: {}\n", "clowd: there is no such key"),
+        (PAIR + "decoding: {temperature: .nan}\n", r"decoding\.temperature: nan is refused"),
+        ("edge: {model: a, dtype: float33}\ncloud: {model: b}\n", r"edge\.dtype: 'float33' is not one of"),
+        ("edge: {model: a, device: tpu}\ncloud: {model: b}\n", r"edge\.device: 'tpu' is not a device"),
+        (PAIR + "speculative: {draft_length: 0}\n", r"speculative\.draft_length: 0 is refused"),
+        (
+            PAIR + "speculative: {draft_length: '4'}\n",
+            r"draft_length: '4' is refused: input should be a valid int",
+        ),
+        (PAIR + "workload: {max_new_tokens: -5}\n", r"workload\.max_new_tokens: -5 is refused"),
+        (PAIR + "workload: 12\n", r"workload: 12 is refused"),
+        (PAIR + "decoding: {top_p: 0.5}\n", "no effect at temperature 0"),
+        ("edge: {model: a, threads: 1}\ncloud: {model: b, threads: 2}\n", "threads are shared"),
+        ("edge: {model: a}\ncloud: {model: b, offload_folder: x}\n", "offload_folder needs a device_map"),
+        ("edge: {model: a}\ncloud: {model: b, device_map: auto, device: cpu}\n", "both say where"),
+        ("extends: [a]\n", "extends is"),
+        ("extends: nowhere\n", "there is no profile 'nowhere'"),
+        ("extends: ./nowhere.yaml\n", "does not exist"),
+    ],
+)
+def test_a_bad_profile_is_refused_in_one_sentence(write, text, message):
+    with pytest.raises(SpecbenchError, match=message) as caught:
+        load_profile(write(text))
+    assert caught.value.exit_code == ExitCode.PROFILE
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("edge: {model: a, dtype: float33}\ncloud: {model: b}\n", "did you mean 'float32'?"),
+        (PAIR + "workload: {limits: 3}\n", "did you mean 'limit'?"),
+        (PAIR + "speculativ: {}\n", "did you mean 'speculative'?"),
+    ],
+)
+def test_the_nearest_valid_name_is_offered(write, text, hint):
+    with pytest.raises(SpecbenchError) as caught:
+        load_profile(write(text))
+    assert caught.value.hint == hint
+
+
+def test_an_unknown_profile_name_offers_the_nearest():
+    with pytest.raises(SpecbenchError, match="no profile 'defualt'") as caught:
+        load_profile("defualt")
+    assert caught.value.hint == "did you mean 'default'?"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cloud.dtpe=float16", r"no key 'cloud\.dtpe'"),
+        ("nonsense", "not of the form key=value"),
+        ("=3", "not of the form key=value"),
+        ("cloud.dtype=[1", "is not a YAML value"),
+    ],
+)
+def test_a_bad_override_is_a_usage_error(write, override, message):
+    with pytest.raises(SpecbenchError, match=message) as caught:
+        load_profile(write(PAIR), [override])
+    assert caught.value.exit_code == ExitCode.USAGE

@@ -1,0 +1,106 @@
+"""Plugins: found, isolated, and named when they clash."""
+
+import sys
+
+import pytest
+
+from specbench import hookspecs
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.registry import discover
+
+OURS = {"edge_baseline", "cloud_baseline", "cloud_optimized_baseline", "speculative"}
+GOOD = """
+from specbench.api import AutoregressiveDecoder, Method, hookimpl
+
+class Mine(Method):
+    name, summary, roles = "{name}", "mine", ("cloud",)
+    def open(self, edge, cloud, options):
+        return AutoregressiveDecoder(cloud.target(options.decoding))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Mine()
+"""
+
+
+@pytest.fixture
+def plugin_file(tmp_path):
+    def write(text, name="mine.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_our_four_methods_are_found():
+    assert set(discover().methods) >= OURS
+
+
+def test_a_file_brings_a_method(plugin_file):
+    assert "mine" in discover([plugin_file(GOOD.format(name="mine"))]).methods
+
+
+def test_an_installed_package_brings_a_method(tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text(GOOD.format(name="from_a_stranger"))
+    info = tmp_path / "stranger-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[specbench]\nfrom_a_stranger = stranger\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = discover().plugins["from_a_stranger"]
+    assert plugin.method is not None
+    assert (plugin.source, plugin.version) == ("stranger of stranger", "1.2")
+    sys.modules.pop("stranger")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError"),
+        ("def broken(:", "SyntaxError"),
+        ("x = 1", "no specbench_method"),
+        ("from specbench.api import hookimpl\n@hookimpl\ndef specbench_method(): return 3", "not a Method"),
+        (
+            "from specbench.api import hookimpl\n@hookimpl\ndef specbench_method(): raise OSError('no')",
+            "OSError: no",
+        ),
+        (GOOD.format(name="mine").replace('("cloud",)', '("fog",)'), "a role is 'edge' or 'cloud'"),
+        (GOOD.format(name="mine").replace("def open", "api_version = 0\n    def open"), "API version 0"),
+    ],
+)
+def test_a_broken_plugin_breaks_no_other_and_says_why_when_asked_for(plugin_file, text, reason):
+    registry = discover([plugin_file(text)])
+    assert set(registry.methods) >= OURS
+    assert reason in registry.plugins["mine"].error
+    with pytest.raises(SpecbenchError, match="Traceback") as caught:
+        registry.get("mine")
+    assert caught.value.exit_code == ExitCode.PLUGIN
+
+
+def test_two_plugins_of_one_name_are_an_error_that_names_both(plugin_file):
+    path = plugin_file(GOOD.format(name="speculative"))
+    with pytest.raises(SpecbenchError, match=rf"specbench\.plugins\.speculative and {path}"):
+        discover([path])
+
+
+def test_a_broken_plugin_does_not_take_the_name_of_one_that_works(plugin_file):
+    registry = discover([plugin_file("import nothing_of_this_name", "speculative.py")])
+    assert registry.get("speculative").name == "speculative"
+    assert sum("speculative" in name for name in registry.plugins) == 2
+
+
+def test_dashes_are_understood_and_the_nearest_name_is_offered():
+    assert discover().get("edge-baseline").name == "edge_baseline"
+    with pytest.raises(SpecbenchError, match="no method 'speculativ'") as caught:
+        discover().get("speculativ")
+    assert caught.value.hint == "did you mean 'speculative'?"
+
+
+def test_every_hook_is_documented_and_typed():
+    hooks = [value for name, value in vars(hookspecs).items() if name.startswith("specbench_")]
+    assert hooks
+    for hook in hooks:
+        assert hook.__doc__
+        assert hook.__doc__.strip().count("\n") == 0
+        assert "return" in hook.__annotations__

@@ -1,0 +1,84 @@
+"""The cache: appending, rolling back, and models that cannot."""
+
+import pytest
+import torch
+from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+
+from specbench.config import CloudSpec, Decoding, EdgeSpec
+from specbench.errors import SpecbenchError
+from specbench.factories import CloudModel, EdgeModel
+from specbench.testing import tiny_llama, tiny_tokenizer
+
+TOKENS = [20, 31, 42, 53, 64, 75, 30, 41, 52, 63, 74, 21, 32, 43]
+
+
+def cloud(folder, **fields):
+    return CloudModel(CloudSpec(model=str(folder), device="cpu", dtype="float64", **fields))
+
+
+def mistral(folder, window):
+    torch.manual_seed(4)
+    config = MistralConfig(
+        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=window, initializer_range=0.3, eos_token_id=1,
+    )  # fmt: skip
+    MistralForCausalLM(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["full attention", "sliding window"])
+def engine(request, tmp_path):
+    full = request.param == "full attention"
+    folder = tiny_llama(tmp_path, seed=3) if full else mistral(tmp_path, window=5)
+    return cloud(folder).engine
+
+
+def test_a_wide_pass_gives_the_logits_of_single_steps(engine):
+    wide, steps = engine.session(), engine.session()
+    rows = wide.extend(TOKENS)
+    for index, token in enumerate(TOKENS):
+        torch.testing.assert_close(steps.extend([token])[0], rows[index])
+
+
+def test_prefill_gives_the_last_row_alone(engine):
+    session, whole = engine.session(), engine.session()
+    row = session.prefill(TOKENS)
+    assert row.shape == (1, 96)
+    torch.testing.assert_close(row[0], whole.extend(TOKENS)[-1])
+
+
+@pytest.mark.parametrize("keep", range(9, 14))
+def test_after_a_rollback_the_past_is_as_if_the_rest_had_never_been(engine, keep):
+    rolled, fresh = engine.session(), engine.session()
+    rolled.prefill(TOKENS[:9])
+    rolled.extend(TOKENS[9:12])
+    rolled.extend(TOKENS[12:])
+    rolled.truncate(keep)
+    assert rolled.length == rolled.cached_length == keep
+    fresh.prefill(TOKENS[:9])
+    fresh.truncate(9)
+    for token in TOKENS[9:keep]:
+        fresh.extend([token])
+        fresh.truncate(fresh.length)
+    torch.testing.assert_close(rolled.extend([50, 51]), fresh.extend([50, 51]))
+
+
+def test_a_cache_cannot_be_truncated_beyond_its_length(engine):
+    session = engine.session()
+    session.prefill(TOKENS)
+    with pytest.raises(ValueError, match="cannot truncate a cache of 14 tokens to 15"):
+        session.truncate(15)
+
+
+def test_logits_of_padding_ids_are_cut_off(tmp_path):
+    tiny_llama(tmp_path, seed=3, vocab_size=128)
+    assert cloud(tmp_path).engine.session().extend([5]).shape == (1, 96)
+
+
+def test_a_model_with_recurrent_state_is_refused_for_speculation(tmp_path):
+    config = MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(SpecbenchError, match="cannot be rolled back"):
+        EdgeModel(EdgeSpec(model=str(tmp_path))).drafter(Decoding())

@@ -1,0 +1,67 @@
+"""Prompts: the built-in ones, Spec-Bench's format, and lines that are not."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from specbench.bench.workload import load_prompts, parse_prompts, stratified
+from specbench.config import Workload
+from specbench.errors import SpecbenchError
+
+
+def row(**fields):
+    return json.dumps({"question_id": 1, "category": "qa", "turns": ["why?"]} | fields)
+
+
+def test_the_builtin_prompts_are_six_categories_of_eight():
+    prompts = load_prompts(Workload(limit=None))
+    assert Counter(prompt.category for prompt in prompts) == dict.fromkeys(
+        ["conversation", "translation", "summarization", "qa", "math_reasoning", "rag"], 8
+    )
+    assert any(len(prompt.turns) > 1 for prompt in prompts)
+
+
+def test_a_limit_takes_from_every_category_in_turn():
+    prompts = load_prompts(Workload(limit=12))
+    assert set(Counter(prompt.category for prompt in prompts).values()) == {2}
+
+
+def test_a_limit_beyond_the_prompts_takes_all():
+    prompts = parse_prompts(row().encode(), "p")
+    assert stratified(prompts, 100) == prompts
+
+
+def test_spec_bench_lines_are_read_as_they_are():
+    text = row(question_id=81, turns=["one", "two"], reference=["x"]) + "\r\n\n" + row(question_id="q")
+    first, second = parse_prompts(b"\xef\xbb\xbf" + text.encode(), "p")
+    assert (first.prompt_id, first.turns, second.prompt_id) == ("81", ("one", "two"), "q")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "p is empty"),
+        (b"\n\n", "p is empty"),
+        (row().encode() + b"\n{broken\n", "p, line 2: not JSON"),
+        (row().encode() + b"\n\xff\n", "p, line 2: not UTF-8"),
+        (b"[" * 100_000, "p, line 1: not JSON"),
+        (b"[]", "p, line 1: not a JSON object"),
+        (b'{"question_id": 1, "turns": ["a"]}', "p, line 1: category is missing"),
+        (row(turns=[]).encode(), "p, line 1: turns is not a list"),
+        (row(turns="why").encode(), "p, line 1: turns is not a list"),
+        (row(turns=["a", " "]).encode(), "p, line 1: a turn is empty"),
+        (row(turns=[3]).encode(), "p, line 1: a turn is empty or not text"),
+        (row(category=4).encode(), "p, line 1: category is not text"),
+        (row(question_id=None).encode(), "p, line 1: question_id"),
+        ((row() + "\n" + row()).encode(), "p, line 2: question_id 1 appears twice"),
+    ],
+)
+def test_a_malformed_file_names_the_line(data, message):
+    with pytest.raises(SpecbenchError, match=message):
+        parse_prompts(data, "p")
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(SpecbenchError, match=r"nowhere\.jsonl cannot be read"):
+        load_prompts(Workload(prompts="nowhere.jsonl"))
