@@ -40,7 +40,7 @@ def show(runs: Sequence[Run], as_json: bool) -> None:
     else:
         from specbench.render.tables import comparison_table
 
-        console.out.print(comparison_table(comparison))
+        console.out.print(comparison_table(comparison, console.out.width))
 
 
 def as_document(comparison: Comparison) -> dict:

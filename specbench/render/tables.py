@@ -4,37 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from specbench.records import Audit, Comparison, Divergence, MethodSummary
 
-COLUMNS = (
-    "method", "lossless", "tokens", "TTFT ms", "TPOT ms", "tok/s", "accept\nrate", "accept\nlength",
-    "speed-up\nvs control", "speed-up vs\ngenerate", "exact\nmatch", "peak\nmemory",
-)  # fmt: skip
+SPEED_COLUMNS = ("tokens", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs\ncontrol", "speed-up\nvs\ngenerate")
+DRAFT_COLUMNS = ("accept\nrate", "accept\nlength", "lossless", "exact\nmatch", "peak\nmemory")
+WIDE = 124
 FOOT = (
-    "TTFT, TPOT: medians over requests. tok/s: all tokens over all time, prefill included. speed-up: ratio of "
-    "geometric means of TPOT over paired requests, so columns need not divide into each other. Acceptance: "
-    "sums over sums. Memory: the process, which all methods of a run share."
+    "* the control. TTFT, TPOT: medians over requests. tok/s: all tokens over all time, prefill included. "
+    "speed-up: ratio of geometric means of TPOT over paired requests, so columns need not divide into each "
+    "other. Acceptance: sums over sums. Memory: the process, which all methods of a run share."
 )
 
 
-def comparison_table(comparison: Comparison) -> RenderableType:
-    """The result table with what was measured above it, and what to know below it."""
-    table = Table(
-        title=f"{comparison.profile} · {comparison.setting}", title_justify="left", title_style="bold",
-        caption=FOOT, caption_justify="left", header_style="bold",
-    )  # fmt: skip
-    for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index == 0)
-    for summary in comparison.methods:
-        name = Text(summary.method)
-        if summary.method == comparison.control:
-            name.append(" (control)", style="dim")
-        table.add_row(name, *_cells(summary))
-    parts: list[RenderableType] = [table]
+def comparison_table(comparison: Comparison, width: int) -> RenderableType:
+    """The result table with what was measured above it, and what to know below it.
+
+    Args:
+        width: columns of the terminal; a narrow one gets two tables, one below the other.
+    """
+    parts: list[RenderableType] = [Text(f"{comparison.profile} · {comparison.setting}", style="bold")]
+    if width >= WIDE:
+        parts.append(_columns(comparison, SPEED_COLUMNS + DRAFT_COLUMNS))
+    else:
+        parts += [_columns(comparison, SPEED_COLUMNS), _columns(comparison, DRAFT_COLUMNS)]
+    parts.append(Text(FOOT, style="dim"))
     parts += [_divergence(divergence) for divergence in comparison.divergences]
     parts += [
         Text(f"failed: {failure.method} on prompt {failure.prompt_id}: {failure.error}", style="red")
@@ -66,23 +64,33 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return "-" if value is None else f"{value:.{digits}f}{unit}"
 
 
-def _cells(summary: MethodSummary) -> list[str]:
-    lossless = {True: "yes", False: "no", None: "-"}[summary.lossless]
-    memory = summary.peak_rss_bytes
-    match = summary.exact_match
-    return [
-        lossless,
+def _columns(comparison: Comparison, names: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table.add_column("method", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    for summary in comparison.methods:
+        cells = _cells(summary)
+        marked = summary.method + (" *" if summary.method == comparison.control else "")
+        table.add_row(Text(marked), *(cells[name] for name in names))
+    return table
+
+
+def _cells(summary: MethodSummary) -> dict[str, str]:
+    figures = (
         str(summary.tokens),
         number(summary.ttft_ms),
         number(summary.tpot_ms),
         number(summary.tokens_per_second),
-        number(summary.acceptance_rate, 3),
-        number(summary.acceptance_length, 2),
         number(summary.speedup_vs_control, 2, "x"),
         number(summary.speedup_vs_cloud_baseline, 2, "x"),
-        "-" if match is None else f"{match:.1%}",
-        number(memory / 1e9 if memory else None, 2, " GB"),
-    ]
+        number(summary.acceptance_rate, 3),
+        number(summary.acceptance_length, 2),
+        {True: "yes", False: "no", None: "-"}[summary.lossless],
+        "-" if summary.exact_match is None else f"{summary.exact_match:.1%}",
+        number(summary.peak_rss_bytes / 1e9 if summary.peak_rss_bytes else None, 2, " GB"),
+    )
+    return dict(zip(SPEED_COLUMNS + DRAFT_COLUMNS, figures, strict=True))
 
 
 def _divergence(divergence: Divergence) -> Text:
