@@ -10,6 +10,7 @@ from pathlib import Path
 
 from specbench.records import Manifest
 
+INCIDENTAL = ("machine.memory_bytes",)  # differs by a few pages between boots of one machine
 LIBRARIES = ("specbench", "torch", "transformers", "tokenizers", "accelerate", "safetensors")
 
 
@@ -48,11 +49,8 @@ def differences(
         prefix = "" if part == "profile" else part
         ours, theirs = dict(_flat(getattr(left, part), prefix)), dict(_flat(getattr(right, part), prefix))
         for key in [*ours, *(key for key in theirs if key not in ours)]:
-            if (
-                key not in ignoring
-                and key.partition(".")[0] not in ignoring
-                and ours.get(key) != theirs.get(key)
-            ):
+            skipped = key in ignoring or key.partition(".")[0] in ignoring or key in INCIDENTAL
+            if not skipped and ours.get(key) != theirs.get(key):
                 yield key, ours.get(key), theirs.get(key)
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads

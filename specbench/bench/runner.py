@@ -104,7 +104,10 @@ class Runner:
             self._manifest = replace(
                 self._manifest, status=status, finished_at=finished, failures=tuple(self._failures)
             )
-            self._writer.write_manifest(self._manifest)
+            if self._generations or self._failures:
+                self._writer.write_manifest(self._manifest)
+            else:
+                self._writer.discard()
         return Run(self._manifest, tuple(self._generations))
 
     def _open(self) -> None:
@@ -123,6 +126,8 @@ class Runner:
         # The models are here to stay: collecting them again and again would only disturb the clock.
         gc.collect()
         gc.freeze()
+        if self._profile.workload.warmup:
+            self._observer.note("warming up")
         for _ in range(self._profile.workload.warmup):
             for name in list(self._decoders):
                 self._warm_up(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -27,8 +27,8 @@ class RunStore:
     folder: Path
 
     def new_id(self) -> str:
-        """An id that sorts by time and does not clash."""
-        return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        """An id that sorts by time, to the microsecond."""
+        return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S-%f}"
 
     def ids(self) -> list[str]:
         """All run ids, oldest first."""
@@ -141,6 +141,10 @@ class RunWriter:
                     raise
 
         _on_disk(self.folder, write)
+
+    def discard(self) -> None:
+        """Remove a run that never finished a prompt: it would only stand before earlier runs."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def drop_unfinished_line(self) -> None:
         """Cut off what a kill left behind the last newline."""

@@ -80,7 +80,8 @@ def run(
         finished = runner.run()
     except KeyboardInterrupt:
         view.close()
-        _show(store, run_id, as_json, interrupted=True)
+        if run_id in store.ids():
+            _show(store, run_id, as_json, interrupted=True)
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     finally:
         view.close()

@@ -176,9 +176,18 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     model.eval().requires_grad_(False)
     # Hub defaults for sampling and penalties would apply to model.generate and to nothing else.
     model.generation_config = GenerationConfig()
-    return LoadedModel(
-        model=model, folder=folder, device=model.get_input_embeddings().weight.device, dtype=dtype
-    )
+    return LoadedModel(model=model, folder=folder, device=_input_device(model), dtype=dtype)
+
+
+def _input_device(model: PreTrainedModel) -> torch.device:
+    """Where token ids go in; weights offloaded to disk have no device of their own."""
+    import torch
+
+    device = model.get_input_embeddings().weight.device
+    if device.type != "meta":
+        return device
+    devices = [place for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
+    return torch.device(devices[0] if devices else "cpu")
 
 
 def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:

@@ -217,6 +217,7 @@ def test_a_model_whose_cache_cannot_be_rolled_back_is_refused(specbench, profile
     done = specbench("run", "speculative", "--profile", profile(edge={"model": str(folder)}))
     assert done.code == ExitCode.MODEL, done.err
     assert "cannot be rolled back" in done.err
+    assert not list((tmp_path / "runs").glob("*/manifest.json")), "an empty run would hide earlier ones"
 
 
 def test_a_pair_that_needs_more_memory_than_there_is_hints_at_memory_optimized(

@@ -206,6 +206,19 @@ def test_a_device_map_with_limits_gives_the_same_text(models, tmp_path):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("limit", ["1.5MB", "0.01MB"])
+def test_a_target_that_does_not_fit_is_offloaded_to_disk_and_gives_the_same_text(tmp_path, limit):
+    folder = tiny_llama(tmp_path / "big", seed=2, hidden_size=128, num_hidden_layers=6, intermediate_size=512)
+    request = Request(tuple(range(20, 40)), 8, frozenset())
+    mapped = {"device_map": "auto", "max_memory": {"cpu": limit}, "offload_folder": str(tmp_path / "offload")}
+    texts = []
+    for fields in ({"device": "cpu"}, mapped):
+        target = CloudModel(CloudSpec(model=str(folder), **fields)).target(Decoding())
+        first = target.begin(request)
+        texts.append([*first.tokens, *(token for commit in target.decode() for token in commit.tokens)])
+    assert texts[0] == texts[1]
+
+
 def test_a_memory_limit_for_a_device_that_is_not_there_is_refused(models):
     with pytest.raises(SpecbenchError, match="names device '97', which this machine does not have"):
         load(models / "target", device="auto", device_map="auto", max_memory={"97": "1GiB"})
