@@ -89,8 +89,11 @@ def discover(files: Sequence[Path] = ()) -> Registry:
     """Find first-party methods, those of the entry-point group `specbench`, and the given files.
 
     Raises:
-        SpecbenchError: two plugins bring a method of one name.
+        SpecbenchError: two plugins bring a method of one name, or a given file does not exist.
     """
+    for file in files:
+        if not file.is_file():
+            raise SpecbenchError(f"plugin file {file} does not exist")
     manager = pluggy.PluginManager("specbench")
     manager.add_hookspecs(hookspecs)
     registry = Registry()
@@ -149,8 +152,6 @@ def _demand_method(method: object) -> None:
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
     name = f"specbench_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -176,11 +176,13 @@ def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str],
         mapped = role == "cloud" and prepared.profile.cloud.device_map is not None
         # A mapped model may spill onto disk, so no single device must hold it.
         device = None if mapped else resolve_device(factory.device)
-        say(f"{role}: {factory.spec.model} needs about {total / 1e9:.1f} GB in {factory.dtype}")
+        where = f"on {device}" if device else "on the devices of its map, and on disk"
+        say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {factory.dtype} {where}")
         if device:
             needed[device] = needed.get(device, 0) + total
     for device, total in needed.items():
         free = memory.free_bytes(device)
+        say(f"{device}: about {total / 1e9:.2f} GB needed, {free / 1e9:.1f} GB free")
         if total > free:
             raise SpecbenchError(
                 f"the models need about {total / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are free",

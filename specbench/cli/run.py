@@ -64,6 +64,9 @@ def run(
     if not only:
         names.setdefault(CONTROL)
     store, view = RunStore(runs_dir), make_view()
+    for name, found in registry.plugins.items():
+        if found.error:
+            view.note(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
     if resume:
         resume = store.find(resume)
     prepared = prepare(loaded, [registry.get(name) for name in names], view.note)
