@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from specbench.decoding.request import Request
     from specbench.decoding.session import EagerEngine
     from specbench.decoding.target import Target
+    from specbench.models.vocabulary import DraftVocabulary
     from specbench.records import Audit
 
 
@@ -94,6 +95,11 @@ class ModelFactory:
         return stop_ids(self.folder, self.tokenizer)
 
     @property
+    def draft_vocabulary(self) -> DraftVocabulary | None:
+        """The model's own vocabulary, where it is not that of its tokenizer."""
+        return None
+
+    @property
     def context_length(self) -> int | None:
         """Tokens that the model was made for, or `None` when its configuration does not say."""
         return getattr(self.config.get_text_config(), "max_position_embeddings", None)
@@ -107,7 +113,10 @@ class ModelFactory:
 
         folder = files.locate(self.spec, self._say, weights=True)
         self._say(f"loading the {self.role} model {self.spec.model} in {self.dtype}")
-        return EagerEngine(load_model(folder, self.spec), vocabulary.size(self.tokenizer))
+        loaded = load_model(folder, self.spec)
+        if self.draft_vocabulary:
+            return EagerEngine(loaded, self.draft_vocabulary.target_size, self.draft_vocabulary)
+        return EagerEngine(loaded, vocabulary.size(self.tokenizer))
 
     def target(self, decoding: Decoding) -> Target:
         """This model as the one that decides the text: prefill, then steps or verifications."""
@@ -127,6 +136,34 @@ class EdgeModel(ModelFactory):
 
     role = "edge"
     _spec_type = EdgeSpec
+    spec: EdgeSpec
+
+    @cached_property
+    def draft_vocabulary(self) -> DraftVocabulary | None:
+        """The draft's own vocabulary, if the profile names its map.
+
+        Raises:
+            SpecbenchError: the map is missing, damaged, or not this draft's.
+        """
+        from specbench.models.vocabulary import DraftVocabulary
+
+        if self.spec.vocab_map is None:
+            return None
+        size = self.config.get_text_config().vocab_size
+        return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
+
+    def demand_same_tokens(self, cloud: CloudModel) -> None:
+        """Refuse a pair that speaks of different tokens.
+
+        Raises:
+            SpecbenchError: the vocabularies differ, or the draft's map was made for another target.
+        """
+        from specbench.models import vocabulary
+
+        if self.draft_vocabulary:
+            self.draft_vocabulary.demand_target(cloud.tokenizer)
+        else:
+            vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
 
     def drafter(self, decoding: Decoding) -> Drafter:
         """This model as one that proposes tokens.

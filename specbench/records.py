@@ -151,13 +151,15 @@ class Audit:
     """What precision one role really has, tensor by tensor.
 
     `cache` and `logits` come from a real forward pass; `stored` is what the weights were kept as on
-    disk, which may be narrower than what they are computed in.
+    disk, which may be narrower than what they are computed in. `vocabulary_size` counts the tokens that the
+    model can say, fewer than the target's for a draft with a vocabulary of its own.
     """
 
     role: str
     model: str
     device: str
     declared: str
+    vocabulary_size: int
     parameters: tuple[TensorGroup, ...]
     buffers: tuple[TensorGroup, ...]
     logits: str

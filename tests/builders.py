@@ -1,6 +1,12 @@
-"""Records made by hand."""
+"""Records and drafts made by hand."""
 
+import json
+
+from specbench.api import CloudModel, EdgeModel
+from specbench.config import EdgeSpec
+from specbench.models import vocabulary
 from specbench.records import Generation, Manifest, Round
+from specbench.testing import tiny_llama
 
 
 def manifest(run_id="r1", **fields):
@@ -21,3 +27,22 @@ def generation(prompt_id="1", tokens=(5, 6, 7), **fields):
         "arrival_ms": tuple(10.0 * (index + 1) for index in range(len(rounds))),
     }  # fmt: skip
     return Generation(**{**values, **fields})
+
+
+def write_map(path, **fields):
+    path.write_text(json.dumps(fields))
+    return path
+
+
+def mapped_draft(folder, cloud: CloudModel, size, dtype="float32") -> EdgeModel:
+    """A random draft that knows every third token of the target's, under ids of its own."""
+    tiny_llama(folder, seed=9, num_hidden_layers=1, vocab_size=size)
+    (folder / "tokenizer.json").unlink()
+    write_map(
+        folder / "vocab_map.json",
+        target_ids=[3 * index + 2 for index in range(size)],
+        unknown_id=4,
+        target_vocabulary_size=vocabulary.size(cloud.tokenizer),
+        tokenizer_sha256=vocabulary.fingerprint(cloud.tokenizer),
+    )
+    return EdgeModel(EdgeSpec(model=str(folder), vocab_map="vocab_map.json", dtype=dtype))

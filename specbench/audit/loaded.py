@@ -43,6 +43,7 @@ def audit_model(role: str, name: str, engine: EagerEngine) -> Audit:
         model=name,
         device=str(loaded.device),
         declared=declared,
+        vocabulary_size=engine.speakable_tokens,
         parameters=_groups(parameters),
         buffers=_groups(buffers),
         logits=_name(logits.dtype),

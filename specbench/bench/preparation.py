@@ -77,9 +77,7 @@ def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], No
     edge, cloud = EdgeModel(profile.edge, say), CloudModel(profile.cloud, say)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
-        from specbench.models import vocabulary
-
-        vocabulary.demand_equal(edge.tokenizer, cloud.tokenizer)
+        edge.demand_same_tokens(cloud)
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
     longest = 0
@@ -123,6 +121,8 @@ def new_manifest(
         factory = prepared.factory(role)
         folder = files.locate(factory.spec, lambda line: None, weights=True)
         models[role] = {"files": files.fingerprint(folder), "stored": list(files.stored_as(folder))}
+        if own := factory.draft_vocabulary:
+            models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
     names = [method.name for method in prepared.methods]
     options = Options.of(prepared.profile)
     prompts_sha256 = settings_hash(prompts)

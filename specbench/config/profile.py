@@ -35,9 +35,14 @@ class ModelSpec(Part):
 
 
 class EdgeSpec(ModelSpec):
-    """The draft model, on the edge device."""
+    """The draft model, on the edge device.
+
+    `vocab_map` is the file, in the model's folder or elsewhere, that says which of the target's tokens a draft
+    with a vocabulary of its own can say; such a draft uses the target's tokenizer.
+    """
 
     device: Device = "cpu"
+    vocab_map: Name | None = None
 
 
 class CloudSpec(ModelSpec):

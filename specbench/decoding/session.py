@@ -13,23 +13,35 @@ from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
+    from specbench.models.vocabulary import DraftVocabulary
 
 
 class EagerEngine:
     """Runs a model with transformers' own forward pass; each session has a growing cache of its own.
 
+    Token ids and logits are the target's, whatever the model's own vocabulary is.
+
     Args:
         vocabulary_size: ids that mean something; logits of padding ids behind them are cut off.
+        draft_vocabulary: how a draft with ids of its own reads and says the target's.
     """
 
     kind = "eager"
 
-    def __init__(self, loaded: LoadedModel, vocabulary_size: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, vocabulary_size: int, draft_vocabulary: DraftVocabulary | None = None
+    ) -> None:
         self.loaded = loaded
         self.vocabulary_size = vocabulary_size
+        self._draft_vocabulary = draft_vocabulary
         takes = inspect.signature(loaded.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in takes
         self._takes_positions = "position_ids" in takes
+
+    @property
+    def speakable_tokens(self) -> int:
+        """How many of the target's tokens the model can say."""
+        return len(self._draft_vocabulary.target_ids) if self._draft_vocabulary else self.vocabulary_size
 
     def session(self) -> KVSession:
         """A cache slot for one sequence, empty."""
@@ -71,13 +83,17 @@ class EagerEngine:
             arguments["logits_to_keep"] = 1
         if self._takes_positions:
             arguments["position_ids"] = torch.arange(start, start + len(token_ids), device=device).unsqueeze(0)
+        own_ids = self._draft_vocabulary.to_draft(token_ids) if self._draft_vocabulary else token_ids
         logits = self.loaded.model(
-            input_ids=torch.tensor([token_ids], device=device),
+            input_ids=torch.tensor([own_ids], device=device),
             past_key_values=cache,
             use_cache=True,
             **arguments,
         ).logits
-        return logits[0, -1:, : self.vocabulary_size] if last else logits[0, :, : self.vocabulary_size]
+        rows = logits[0, -1:] if last else logits[0]
+        return (
+            self._draft_vocabulary.scatter(rows) if self._draft_vocabulary else rows[:, : self.vocabulary_size]
+        )
 
 
 class KVSession:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from specbench.config import ModelSpec
+from specbench.config import EdgeSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import embedded
 
@@ -66,14 +66,15 @@ def _from_hub(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Pat
         ) from error
 
 
-def check(folder: Path, trust_remote_code: bool) -> None:
+def check(folder: Path, spec: ModelSpec) -> None:
     """Refuse a folder that is incomplete, or that would run code of its own.
 
     Raises:
         SpecbenchError: no config, no tokenizer, or remote code that the profile does not allow.
     """
     config = _read_json(folder / "config.json")
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    borrows_tokenizer = isinstance(spec, EdgeSpec) and spec.vocab_map is not None
+    if not borrows_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise SpecbenchError(
             f"model folder {folder} has no tokenizer",
             "save one beside the weights: tokenizer.save_pretrained(folder)",
@@ -81,7 +82,7 @@ def check(folder: Path, trust_remote_code: bool) -> None:
         )
     tokenizer_config = folder / "tokenizer_config.json"
     described = [config] + ([_read_json(tokenizer_config)] if tokenizer_config.is_file() else [])
-    if any("auto_map" in part for part in described) and not trust_remote_code:
+    if any("auto_map" in part for part in described) and not spec.trust_remote_code:
         raise SpecbenchError(
             f"model {folder} wants to run Python code of its own (auto_map)",
             "read that code, then set trust_remote_code: true for this role in the profile",

@@ -75,7 +75,7 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
-    files.check(folder, spec.trust_remote_code)
+    files.check(folder, spec)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
@@ -105,7 +105,7 @@ def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    files.check(folder, spec.trust_remote_code)
+    files.check(folder, spec)
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)

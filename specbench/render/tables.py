@@ -46,16 +46,29 @@ def comparison_table(comparison: Comparison, width: int) -> RenderableType:
 def audit_table(audits: Sequence[Audit]) -> Table:
     """What every tensor of the loaded models really is."""
     table = Table(header_style="bold", title="as loaded", title_justify="left")
-    for column in ("role", "device", "declared", "parameters", "buffers", "logits", "cache", "stored on disk"):
-        table.add_column(column)
+    names = (
+        "role",
+        "device",
+        "declared",
+        "tokens",
+        "parameters",
+        "buffers",
+        "logits",
+        "cache",
+        "stored on disk",
+    )
+    for name in names:
+        table.add_column(name)
     for audit in audits:
-        groups = [
+        parameters, buffers, cache = (
             "\n".join(f"{group.dtype} x{group.tensors} ({group.bytes / 1e6:.1f} MB)" for group in part)
             or "none"
             for part in (audit.parameters, audit.buffers, audit.cache)
-        ]
+        )
         stored = Text("\n".join(audit.stored))
-        table.add_row(audit.role, audit.device, audit.declared, *groups[:2], audit.logits, groups[2], stored)
+        tokens = str(audit.vocabulary_size)
+        known = (audit.role, audit.device, audit.declared, tokens, parameters, buffers, audit.logits, cache)
+        table.add_row(*known, stored)
     return table
 
 

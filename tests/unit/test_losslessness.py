@@ -1,6 +1,7 @@
 """Speculation changes nothing: greedy output is the control's, token for token."""
 
 import pytest
+from builders import mapped_draft
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
@@ -23,6 +24,7 @@ def factories(tmp_path_factory):
         "stranger": EdgeModel(EdgeSpec(model=str(folder / "stranger"), dtype=DTYPE)),
         "first layer": EdgeModel(EdgeSpec(model=str(target), layers=1, dtype=DTYPE)),
         "the target itself": EdgeModel(EdgeSpec(model=str(target), dtype=DTYPE)),
+        "a few words": mapped_draft(folder / "mapped", cloud, size=30, dtype=DTYPE),
     }
     return cloud, drafts
 
@@ -39,7 +41,7 @@ def alone(factories, request, decoding):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    draft=st.sampled_from(["stranger", "first layer", "the target itself"]),
+    draft=st.sampled_from(["stranger", "first layer", "the target itself", "a few words"]),
     prompt=st.lists(st.integers(4, 95), min_size=1, max_size=40),
     draft_length=st.integers(1, 16),
     budget=st.integers(1, 40),
