@@ -172,14 +172,13 @@ class Audit:
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
-    `profile` is the whole resolved profile and `settings_sha256` its hash together with methods, prompts
-    and model files: `--resume` goes on only where both are equal.
+    `profile` is the whole resolved profile; `models` holds, by role, the SHA-256 of every file. `--resume`
+    goes on only where these, the prompts, the versions and the machine are the same.
     """
 
     run_id: str
     profile_name: str
     profile: dict
-    settings_sha256: str
     methods: tuple[str, ...]
     lossless: dict[str, bool | None]
     prompt_ids: tuple[str, ...]

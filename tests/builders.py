@@ -11,7 +11,7 @@ from specbench.testing import tiny_llama
 
 def manifest(run_id="r1", **fields):
     values = {
-        "run_id": run_id, "profile_name": "p", "profile": {}, "settings_sha256": "", "methods": ("m",),
+        "run_id": run_id, "profile_name": "p", "profile": {}, "methods": ("m",),
         "lossless": {"m": True}, "prompt_ids": ("1",), "prompts_sha256": "", "started_at": "", "command": (),
         "versions": {}, "plugins": {}, "machine": {}, "threads": 1, "models": {},
     }  # fmt: skip

@@ -45,13 +45,19 @@ def differences(
     Args:
         ignoring: settings, or whole parts of the profile, in which they may.
     """
-    for part in ("profile", "versions", "machine", "models"):
-        prefix = "" if part == "profile" else part
-        ours, theirs = dict(_flat(getattr(left, part), prefix)), dict(_flat(getattr(right, part), prefix))
-        for key in [*ours, *(key for key in theirs if key not in ours)]:
+    shared = left.models.keys() & right.models.keys()  # a run that loads no edge says nothing about it
+    parts = [
+        ("", left.profile, right.profile),
+        ("versions", left.versions, right.versions),
+        ("machine", left.machine, right.machine),
+        *((f"models.{role}", left.models[role], right.models[role]) for role in sorted(shared)),
+    ]
+    for prefix, ours, theirs in parts:
+        mine, other = dict(_flat(ours, prefix)), dict(_flat(theirs, prefix))
+        for key in [*mine, *(key for key in other if key not in mine)]:
             skipped = key in ignoring or key.partition(".")[0] in ignoring or key in INCIDENTAL
-            if not skipped and ours.get(key) != theirs.get(key):
-                yield key, ours.get(key), theirs.get(key)
+            if not skipped and mine.get(key) != other.get(key):
+                yield key, mine.get(key), other.get(key)
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
     if left.prompts_sha256 != right.prompts_sha256:

@@ -130,7 +130,6 @@ def new_manifest(
         run_id=run_id,
         profile_name=profile_name,
         profile=profile,
-        settings_sha256=settings_hash(profile, sorted(names), prompts_sha256, models),
         methods=tuple(names),
         lossless={method.name: method.lossless(options) for method in prepared.methods},
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),

@@ -203,6 +203,22 @@ def test_a_method_that_crashes_ends_alone(specbench, profile, tmp_path, memory, 
     assert run.manifest.failures[0].method == "crashing"
 
 
+def test_checks_between_rounds_are_off_the_clock_and_can_be_switched_off(specbench, profile, tmp_path):
+    """A check that sleeps would make an answer of 12 rounds take 600 ms."""
+    plugin = tmp_path / "slow.py"
+    text = CRASHING.format(memory=False).replace(
+        "requests = 0", "check = lambda self: __import__('time').sleep(0.05)"
+    )
+    plugin.write_text(text.replace("self.requests += 1", "").replace("self.requests == 3", "False"))
+    path = profile(workload={"warmup": 0, "limit": 1})
+    assert specbench("run", "crashing", "--profile", path, "--plugin", plugin, "--only").code == 0
+    assert all(record.total_ms < 300 for record in stored(tmp_path).generations)
+    plugin.write_text(plugin.read_text().replace("__import__('time').sleep(0.05)", "1 / 0"))
+    assert specbench("run", "crashing", "--profile", path, "--plugin", plugin, "--only").code == 7
+    unchecked = ["--set", "engine.check_cache=false"]
+    assert specbench("run", "crashing", "--profile", path, "--plugin", plugin, "--only", *unchecked).code == 0
+
+
 def test_a_method_that_breaks_the_contract_is_a_failure(specbench, profile, tmp_path):
     plugin = tmp_path / "greedy_one.py"
     plugin.write_text(

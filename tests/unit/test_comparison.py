@@ -30,7 +30,10 @@ def autoregressive(method, prompt_id, tokens, step_ms, **fields):
 def run(records, run_id="r1", **changes):
     names = tuple(dict.fromkeys(record.method for record in records))
     lossless = dict.fromkeys(names, True)
-    settings = manifest(run_id, methods=names, lossless=lossless, profile=PROFILE, status="finished")
+    models = {"cloud": {"files": {"model.safetensors": "00"}}}
+    settings = manifest(
+        run_id, models=models, methods=names, lossless=lossless, profile=PROFILE, status="finished"
+    )
     return Run(replace(settings, **changes), tuple(records))
 
 
@@ -111,13 +114,20 @@ def test_sampled_text_has_no_exact_match(speculative):
         ({"threads": 8}, "threads is 1 and 8"),
         ({"versions": {"torch": "9"}}, r"versions\.torch"),
         ({"machine": {"cpu": "another"}}, r"machine\.cpu"),
-        ({"models": {"edge": {"files": {"model.safetensors": "ff"}}}}, r"models\.edge\.files"),
+        ({"models": {"cloud": {"files": {"model.safetensors": "ff"}}}}, r"models\.cloud\.files"),
     ],
 )
 def test_runs_that_differ_in_what_figures_depend_on_are_refused(speculative, changes, field):
     with pytest.raises(SpecbenchError, match=field) as caught:
         compare([run([speculative]), run([speculative], "r2", **changes)])
     assert caught.value.exit_code == ExitCode.UNFAIR
+
+
+def test_a_run_without_the_edge_is_compared_with_one_that_has_it(speculative):
+    edge = {"edge": {"files": {"model.safetensors": "ee"}}}
+    alone = run([autoregressive(CONTROL, "1", (1, 2, 3, 4, 5), 30.0)])
+    both = run([speculative], "r2", models=alone.manifest.models | edge)
+    assert set(rows(compare([alone, both]))) == {CONTROL, "speculative"}
 
 
 def test_runs_that_differ_in_how_they_draft_are_compared(speculative):
