@@ -104,10 +104,10 @@ class Runner:
             self._manifest = replace(
                 self._manifest, status=status, finished_at=finished, failures=tuple(self._failures)
             )
-            if self._generations or self._failures:
+            if self._writer.holds_generations or self._failures:
                 self._writer.write_manifest(self._manifest)
             else:
-                self._writer.discard()
+                self._writer.discard()  # it would only stand before earlier runs
         return Run(self._manifest, tuple(self._generations))
 
     def _open(self) -> None:

@@ -142,8 +142,14 @@ class RunWriter:
 
         _on_disk(self.folder, write)
 
+    @property
+    def holds_generations(self) -> bool:
+        """Whether anything was finished, by what is on the disk."""
+        path = self.folder / GENERATIONS
+        return path.is_file() and path.stat().st_size > 0
+
     def discard(self) -> None:
-        """Remove a run that never finished a prompt: it would only stand before earlier runs."""
+        """Remove the run's folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def drop_unfinished_line(self) -> None:
