@@ -231,7 +231,7 @@ def test_a_method_that_breaks_the_contract_is_a_failure(specbench, profile, tmp_
     assert "committed 87 tokens beyond its budget" in done.err
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_run_goes_on_later(models, profile, specbench, tmp_path):
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, specbench, tmp_path):
     rows = [{"question_id": n, "category": "c", "turns": ["hello"]} for n in range(400)]
     (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, rows)))
     path = profile(workload={"prompts": str(tmp_path / "many.jsonl"), "limit": None, "max_new_tokens": 32})
