@@ -225,12 +225,14 @@ class Runner:
             arrival_ms.append(arrived - started - paused_ms)
             rounds.append(part)
             left -= len(part.tokens)
-            _demand_contract(part, left, ended=_ended(rounds[:-1], request))
+            _demand_contract(part, left, request.stop_ids)
             if self._profile.engine.check_cache:
                 decoder.check()
             self._count(name, part, arrival_ms)
             paused_ms += now_ms() - arrived
-        if not rounds or not (left == 0 or _ended(rounds, request)):
+            if part.tokens[-1] in request.stop_ids:
+                left = 0
+        if left:
             raise BrokenContractError("it ended before a stop token and before its budget")
         return rounds, arrival_ms
 
@@ -302,18 +304,15 @@ def describe(error: Exception) -> str:
     return f"{text} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" if frame else text
 
 
-def _ended(rounds: Sequence[Round], request: Request) -> bool:
-    return bool(rounds) and rounds[-1].tokens[-1] in request.stop_ids
-
-
-def _demand_contract(part: Round, left: int, ended: bool) -> None:
+def _demand_contract(part: Round, left: int, stop_ids: frozenset[int]) -> None:
+    """Refuse a round that breaks what every method promises; `left` is the budget behind it."""
     if not part.tokens:
         raise BrokenContractError("it yielded a round without tokens")
     if not all(type(token) is int for token in part.tokens):
         raise BrokenContractError("it yielded token ids that are no Python ints")
-    if ended:
-        raise BrokenContractError("it went on behind a stop token")
     if left < 0:
-        raise BrokenContractError(f"it committed {-left} tokens beyond its budget")
+        raise BrokenContractError(f"it committed {-left} tokens behind a stop token or beyond its budget")
+    if not stop_ids.isdisjoint(part.tokens[:-1]):
+        raise BrokenContractError("it committed tokens behind a stop token")
     if (part.accepted or 0) > (part.drafted or 0):
         raise BrokenContractError(f"it accepted {part.accepted} of {part.drafted} drafted tokens")
