@@ -78,6 +78,7 @@ except SpecbenchError as error:
     assert "cannot be written: File too large" in message
     assert int(count) > 0
     assert store.read("r1").generations == (generation(),) * int(count)
+    assert (store.folder / "r1" / "generations.jsonl").read_bytes().endswith(b"\n")
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
