@@ -1,0 +1,1 @@
+"""Makes a draft for a target: text by the target itself, a student cut from it, distillation, export."""

@@ -1,0 +1,138 @@
+"""From a target to a draft: the stages in order, each of which is skipped when its result is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specbench.bench.workload import parse_prompts
+from specbench.config import CloudSpec
+from specbench.distill import heldout, jobs, seeds
+from specbench.distill.corpus import Corpus
+from specbench.distill.export import export, write_card
+from specbench.distill.machine import fast_dtype
+from specbench.distill.settings import SEEDS, Settings, chosen_layers
+from specbench.distill.student import Student, build
+from specbench.distill.text import TextMaker, make_shards, read_summary, shard_paths
+from specbench.distill.training import Trainer
+from specbench.distill.writing import Writer
+from specbench.errors import SpecbenchError
+from specbench.models import files, vocabulary
+from specbench.models.loading import load_config, load_model, load_tokenizer, stop_ids
+from specbench.records import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+HELDOUT_TOP_K = 128
+
+
+def distil(
+    settings: Settings, say: Callable[[str], None], heldout_prompts: Sequence[Prompt] | None = None
+) -> dict:
+    """Make a draft in `settings.out`; returns the facts of its model card.
+
+    Run again with the same settings, it goes on where it was stopped.
+
+    Args:
+        say: receives progress lines.
+        heldout_prompts: to evaluate on; the shipped ones when absent.
+
+    Raises:
+        SpecbenchError: settings, prompts or a target that cannot work.
+    """
+    stream = _jobs(settings)
+    spec = CloudSpec(model=settings.target)
+    folder = files.locate(spec, say, weights=True)
+    config = load_config(folder, spec).get_text_config()
+    layers = chosen_layers(settings.layers, config.num_hidden_layers)
+    tokenizer = load_tokenizer(folder, spec)
+    size = min(vocabulary.size(tokenizer), config.vocab_size)
+    if settings.draft_vocab > size:
+        raise SpecbenchError(
+            f"--draft-vocab {settings.draft_vocab}: the target has {size} tokens", "ask for fewer"
+        )
+    settings.open()
+    student_folder = settings.work / "student"
+    if not student_folder.is_dir():
+        prompts = heldout.heldout_prompts() if heldout_prompts is None else heldout_prompts
+        unknown = _write_text(settings, folder, tokenizer, size, stream, prompts, say)
+        always = {unknown, *stop_ids(folder, tokenizer)}
+        target_ids = Corpus(settings.work / "text").vocabulary(settings.draft_vocab, size, always)
+        # Loaded again, since the weights were rounded for writing; the student begins with the stored ones.
+        build(load_model(folder, spec).model, layers, target_ids, unknown).save(student_folder)
+    student = Student.load(student_folder)
+    corpus = Corpus(settings.work / "text")
+    answers = heldout.read_answers(settings.work / "heldout.pt")
+    trainer = Trainer(student, corpus, answers, settings, say)
+    progress = trainer.run()
+    export(student, trainer.best, settings, vocabulary.fingerprint(tokenizer))
+    summaries = [read_summary(path) for path in shard_paths(settings.work / "text")]
+    text = {
+        "sequences": len(corpus),
+        "tokens": sum(each["written"] for each in summaries),
+        "seconds": round(sum(each["seconds"] for each in summaries), 1),
+        "tasks": _added(each["tasks"] for each in summaries),
+    }
+    return write_card(settings, student, layers, text, progress)
+
+
+def _jobs(settings: Settings) -> Iterator[jobs.Job]:
+    if settings.prompts == SEEDS:
+        return seeds.jobs(settings.seed)
+    name = f"prompts file {settings.prompts}"
+    try:
+        data = Path(settings.prompts).expanduser().read_bytes()
+    except OSError as error:
+        raise SpecbenchError(
+            f"{name} cannot be read: {error.strerror}", "--prompts takes a JSONL file, or 'seeds'"
+        ) from error
+    return jobs.from_prompts(parse_prompts(data, name), settings.answer_tokens, settings.seed)
+
+
+def _write_text(
+    settings: Settings,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    size: int,
+    stream: Iterator[jobs.Job],
+    prompts: Sequence[Prompt],
+    say: Callable[[str], None],
+) -> int:
+    """Load the target, let it answer the held-out prompts and write the training text.
+
+    The held-out answers are in float32, as the target will be benchmarked; the text in what is fast.
+
+    Returns:
+        The target's token whose row serves for all that the draft does not know.
+    """
+    say(f"loading the target {settings.target}")
+    target = load_model(folder, CloudSpec(model=settings.target)).model
+    stops = stop_ids(folder, tokenizer)
+    context = getattr(target.config.get_text_config(), "max_position_embeddings", None) or 2**31
+    context = min(settings.context_tokens, context)
+    writer = Writer(target, size, stops, settings.top_k, settings.sequences_at_once)
+    answers = settings.work / "heldout.pt"
+    if not answers.is_file():
+        say(f"answering {len(prompts)} held-out prompts")
+        exact = replace(writer, top_k=HELDOUT_TOP_K)
+        heldout.write_answers(answers, TextMaker(exact, tokenizer, context), prompts, settings.heldout_tokens)
+    target.to(fast_dtype(str(target.device)))
+    make_shards(TextMaker(writer, tokenizer, context), stream, settings, say)
+    return _unknown_token(tokenizer, stops)
+
+
+def _unknown_token(tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]) -> int:
+    """The target's token whose row serves for all unknown ones."""
+    candidates = (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id)
+    return next((token for token in candidates if token is not None), min(stops, default=0))
+
+
+def _added(counts: Iterator[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for each in counts:
+        for task, count in each.items():
+            total[task] = total.get(task, 0) + count
+    return total

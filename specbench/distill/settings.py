@@ -1,0 +1,149 @@
+"""What a distillation is asked for: the command's arguments and the numbers behind them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from specbench.errors import ExitCode, SpecbenchError
+
+SEEDS = "seeds"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the result, beside the machine's speed.
+
+    Args:
+        target: a model as profiles name it: `embedded:NAME`, a folder, or a hub id.
+        out: the folder of the draft; `out/work` holds what a resumed run needs.
+        layers: how many of the target's layers, or which (`0,1,29`).
+        draft_vocab: tokens that the draft knows.
+        prompts: `seeds`, or a JSONL file in the benchmark's format.
+        minutes: half for text, half for training, unless `tokens` or `steps` say how much.
+        tokens: generated tokens to make, whatever the time.
+        steps: training steps, whatever the time.
+        answer_tokens: budget of an answer to a prompt of a file; seeds bring their own.
+        context_tokens: longest conversation, prompt and answer together.
+        batch_tokens: padded tokens of one training batch.
+        average: decay of the running average of the weights, which is what is exported.
+        evaluations: held-out evaluations over the whole training; `patience` of them without a new best
+            begin the final decay early.
+    """
+
+    target: str
+    out: Path
+    layers: str = "3"
+    draft_vocab: int = 12288
+    prompts: str = SEEDS
+    minutes: float = 150.0
+    seed: int = 0
+    tokens: int | None = None
+    steps: int | None = None
+    sequences_at_once: int = 48
+    jobs_per_shard: int = 96
+    answer_tokens: int = 192
+    context_tokens: int = 1152
+    top_k: int = 24
+    batch_tokens: int = 4096
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    decay_share: float = 0.2
+    weight_decay: float = 0.02
+    clip_norm: float = 1.0
+    average: float = 0.995
+    sampled_weight: float = 0.8
+    user_weight: float = 0.3
+    evaluations: int = 15
+    patience: int = 4
+    heldout_tokens: int = 96
+
+    @property
+    def work(self) -> Path:
+        """Where text, checkpoints and the settings of a run in progress lie."""
+        return self.out / "work"
+
+    @property
+    def text_seconds(self) -> float:
+        """Time for text; without end where `tokens` decides."""
+        return self.minutes * 30 if self.tokens is None else float("inf")
+
+    @property
+    def training_seconds(self) -> float:
+        """Time for training, where `steps` does not decide."""
+        return self.minutes * 30
+
+    def open(self) -> None:
+        """Make the folders, and refuse to go on with what other settings have begun.
+
+        Raises:
+            SpecbenchError: numbers out of range, a folder that cannot be written, or a run with other
+                settings in it.
+        """
+        self._check_numbers()
+        path = self.work / "settings.json"
+        if path.is_file():
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            for key, value in self._kept().items():
+                if stored.get(key) != value:
+                    raise SpecbenchError(
+                        f"{self.out} holds a distillation with other settings: {key} was {stored.get(key)}, "
+                        f"and is {value}",
+                        "repeat its arguments to go on with it, or name another --out",
+                        ExitCode.STORE,
+                    )
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".tmp")
+            partial.write_text(json.dumps(self._kept(), indent=1), encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            raise SpecbenchError(
+                f"--out {self.out} cannot be written: {error.strerror}",
+                "name a folder of your own",
+                ExitCode.STORE,
+            ) from error
+
+    def _kept(self) -> dict:
+        return {key: value for key, value in asdict(self).items() if key != "out"}
+
+    def _check_numbers(self) -> None:
+        least = {
+            "minutes": self.minutes > 0,
+            "tokens": self.tokens is None or self.tokens > 0,
+            "steps": self.steps is None or self.steps > 0,
+            "draft-vocab": self.draft_vocab >= 2,
+            "seed": self.seed >= 0,
+        }
+        for name, good in least.items():
+            if not good:
+                value = getattr(self, name.replace("-", "_"))
+                raise SpecbenchError(f"--{name} {value} is too small")
+
+
+def chosen_layers(text: str, available: int) -> tuple[int, ...]:
+    """Indices of the target's layers that the draft is built from.
+
+    A count takes the first ones and the last (`3` of 30 is 0, 1, 29); a list is taken as it is.
+
+    Raises:
+        SpecbenchError: neither a count nor a list, or layers that the target does not have.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SpecbenchError(
+            f"--layers {text} is neither a number nor a list of numbers", "for example --layers 0,1,29"
+        ) from error
+    if "," not in text:
+        count = numbers[0]
+        if not 1 <= count <= available:
+            raise SpecbenchError(f"--layers {text}: the target has {available} layers")
+        return (*range(count - 1), available - 1) if count > 1 else (0,)
+    if sorted(set(numbers)) != numbers or numbers[0] < 0 or numbers[-1] >= available:
+        raise SpecbenchError(
+            f"--layers {text}: the target's layers are 0 to {available - 1}, each named once and in order"
+        )
+    return tuple(numbers)

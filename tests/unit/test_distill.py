@@ -1,0 +1,426 @@
+"""`specbench distill`: a draft for a tiny target, kills, exports, and what is refused."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from specbench.bench.workload import load_prompts
+from specbench.config import Workload
+from specbench.distill import heldout, jobs, seeds
+from specbench.distill.distillation import distil
+from specbench.distill.loss import head_loss
+from specbench.distill.schedule import Progress
+from specbench.distill.settings import Settings, chosen_layers
+from specbench.distill.writing import Request, Writer, is_looping
+from specbench.errors import SpecbenchError
+from specbench.records import Prompt
+from specbench.testing import STOP_ID, VOCABULARY_SIZE, tiny_llama
+
+HELDOUT = [Prompt("1", "talk", ("hello?", "and then?")), Prompt("2", "sums", ("1 + 2 =",))]
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    return tiny_llama(tmp_path_factory.mktemp("distill") / "target", seed=2, num_hidden_layers=3)
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("distill") / "asked.jsonl"
+    rows = [{"question_id": i, "category": "talk", "turns": [f"say {LETTERS[i:]}", "again"]} for i in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def settings(target, prompts, tmp_path):
+    return Settings(
+        str(target), tmp_path / "draft", layers="2", draft_vocab=64, prompts=str(prompts), tokens=1200,
+        jobs_per_shard=8, answer_tokens=32, batch_tokens=512, heldout_tokens=16, evaluations=3,
+        learning_rate=5e-3,
+    )  # fmt: skip
+
+
+def run(settings, lines=None):
+    return distil(settings, (lines if lines is not None else []).append, HELDOUT)
+
+
+def weights_of(folder):
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def finished(target, prompts, tmp_path_factory):
+    """One uninterrupted distillation, and what it reported."""
+    settings = Settings(
+        str(target), tmp_path_factory.mktemp("finished") / "draft", layers="2", draft_vocab=64,
+        prompts=str(prompts), tokens=1200, steps=30, jobs_per_shard=8, answer_tokens=32, batch_tokens=512,
+        heldout_tokens=16, evaluations=3, learning_rate=5e-3,
+    )  # fmt: skip
+    return settings, run(settings)
+
+
+def test_the_loss_falls(finished):
+    settings, report = finished
+    state = torch.load(settings.work / "state.pt", weights_only=True)
+    losses = [each["loss"] for each in state["progress"]["evaluations"]]
+    assert len(losses) == 3
+    assert losses[-1] < 0.8 * losses[0]
+    assert report["training"]["steps"] == 30
+    assert report["text"]["tokens"] >= 1200
+
+
+def test_the_draft_is_a_plain_checkpoint_of_its_own(finished):
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    settings, report = finished
+    assert {path.name for path in settings.out.iterdir()} == {
+        "config.json", "generation_config.json", "model.safetensors", "vocab_map.json", "README.md", "work",
+    }  # fmt: skip
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        settings.out, dtype=torch.float32, output_loading_info=True
+    )
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    assert (type(model).__name__, model.config.num_hidden_layers, model.config.vocab_size) == (
+        "LlamaForCausalLM", 2, 64,
+    )  # fmt: skip
+    assert sum(each.numel() for each in model.parameters()) == report["parameters"]
+    with safe_open(settings.out / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
+    answers = heldout.read_answers(settings.work / "heldout.pt")
+    assert model(answers[0]["prompt"][None] % 64).logits.shape[-1] == 64
+
+
+def test_the_map_is_injective_and_in_range(finished):
+    from transformers import AutoTokenizer
+
+    settings, _ = finished
+    kept = json.loads((settings.out / "vocab_map.json").read_text())
+    ids = kept["target_ids"]
+    assert len(set(ids)) == len(ids) == 64
+    assert min(ids) >= 0
+    assert max(ids) < VOCABULARY_SIZE
+    assert STOP_ID in ids
+    tokenizer = AutoTokenizer.from_pretrained(settings.target)
+    assert ids[kept["unknown_id"]] == tokenizer.unk_token_id
+    assert kept["target"] == settings.target
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=False)
+    assert kept["tokenizer_sha256"] == hashlib.sha256(vocabulary.encode()).hexdigest()
+
+
+def test_the_card_says_what_was_done(finished):
+    settings, report = finished
+    card = (settings.out / "README.md").read_text()
+    assert "layers 0, 2 and 64 of its tokens" in card
+    assert f"{report['text']['tokens']} tokens" in card
+    assert f"--target {settings.target} --layers 2 --draft-vocab 64" in card
+    assert "| all |" in card
+    assert "| sums |" in card
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from specbench.distill import text, training
+from specbench.distill.distillation import distil
+from specbench.distill.settings import Settings
+from specbench.records import Prompt
+
+values, heldout, stage = json.loads(sys.argv[1])
+values["out"] = Path(values["out"])
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if stage == "text":
+    whole, made = text._write_shard, []
+    def write(*arguments):
+        die() if len(made) == 2 else made.append(1)
+        return whole(*arguments)
+    text._write_shard = write
+else:
+    step = training.Trainer._step
+    def stop_at(trainer):
+        die() if trainer.progress.step == 17 else None
+        return step(trainer)
+    training.Trainer._step = stop_at
+distil(Settings(**values), print, [Prompt(a, b, tuple(c)) for a, b, c in heldout])
+"""
+
+
+def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
+    """SIGKILL while text is made, SIGKILL between two checkpoints, and then to the end."""
+    settings = replace(finished[0], out=tmp_path / "draft")
+    values = {**vars(settings), "out": str(settings.out)}
+    asked = [[each.prompt_id, each.category, each.turns] for each in HELDOUT]
+    for stage in ("text", "training"):
+        script = [sys.executable, "-c", KILLED, json.dumps([values, asked, stage])]
+        done = subprocess.run(script, capture_output=True, text=True, timeout=300)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    lines = []
+    report = run(settings, lines)
+    assert "training: going on at step 10" in lines
+    assert weights_of(settings.out) == weights_of(finished[0].out)
+    assert report["heldout"] == finished[1]["heldout"]
+
+
+def test_a_finished_run_is_exported_again_and_not_trained_again(finished):
+    settings, report = finished
+    before = weights_of(settings.out)
+    assert run(settings) == report
+    assert weights_of(settings.out) == before
+
+
+def test_ctrl_c_keeps_the_step_that_was_taken(target, prompts, tmp_path):
+    out = tmp_path / "draft"
+    arguments = [
+        "distill", "--target", target, "--layers", "1", "--draft-vocab", 64, "--prompts", prompts, "--out", out,
+        "--tokens", 600, "--steps", 100_000,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from specbench.cli import main; main()", *map(str, arguments)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (out / "work" / "student").is_dir():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    assert "the same command goes on" in shown
+    assert torch.load(out / "work" / "state.pt", weights_only=True)["progress"]["step"] > 0
+
+
+def test_the_command_reports_in_json(specbench, target, prompts, tmp_path):
+    outcome = specbench(
+        "distill", "--target", target, "--layers", "0,2", "--draft-vocab", 64, "--prompts", prompts,
+        "--out", tmp_path / "draft", "--tokens", 300, "--steps", 2, "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["layers"] == [0, 2]
+    assert set(outcome.json["heldout"]) == {
+        "all", "chat", "mathematics", "question", "translation", "retrieval", "summary",
+    }  # fmt: skip
+    assert "training: step 2 of 2" in outcome.err
+
+
+def test_other_settings_do_not_go_on_with_a_run(finished):
+    with pytest.raises(SpecbenchError, match="other settings: seed was 0, and is 1"):
+        run(replace(finished[0], seed=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": "4"}, "--layers 4: the target has 3 layers"),
+        ({"layers": "0,3"}, "the target's layers are 0 to 2"),
+        ({"layers": "some"}, "neither a number nor a list"),
+        ({"draft_vocab": 97}, "--draft-vocab 97: the target has 96 tokens"),
+        ({"draft_vocab": 1}, "--draft-vocab 1 is too small"),
+        ({"minutes": 0}, "--minutes 0 is too small"),
+        ({"prompts": "nowhere.jsonl"}, r"prompts file nowhere\.jsonl cannot be read"),
+        ({"context_tokens": 8}, "no prompt of .* fits a context of 8 tokens"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(settings, changes, message):
+    with pytest.raises(SpecbenchError, match=message):
+        run(replace(settings, **changes))
+
+
+def test_empty_prompts_are_refused(settings, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(SpecbenchError, match="is empty"):
+        run(replace(settings, prompts=str(tmp_path / "empty.jsonl")))
+
+
+def test_a_folder_that_cannot_be_written_is_refused(settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecbenchError, match="cannot be written"):
+        run(replace(settings, out=tmp_path / "file" / "draft"))
+
+
+def test_a_target_whose_layers_are_not_llamas_is_refused(settings, tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from specbench.testing import tiny_tokenizer
+
+    config = GPT2Config(vocab_size=96, n_embd=16, n_layer=3, n_head=2, bos_token_id=None, eos_token_id=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    tiny_tokenizer().save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(SpecbenchError, match="cannot be cut from GPT2LMHeadModel"):
+        run(replace(settings, target=str(tmp_path / "gpt2")))
+
+
+def test_a_count_of_layers_takes_the_first_ones_and_the_last():
+    assert chosen_layers("3", 30) == (0, 1, 29)
+    assert chosen_layers("1", 30) == (0,)
+    assert chosen_layers("0,7,29", 30) == (0, 7, 29)
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def eight_words(text):
+    words = re.findall(r"\w+", text.lower())
+    return {" ".join(words[at : at + 8]) for at in range(len(words) - 7)}
+
+
+def test_the_seeds_share_nothing_with_the_benchmark():
+    """No eight words in a row, in passages, phrases, thousands of jobs, or the held-out prompts."""
+    benchmark = set()
+    for prompt in load_prompts(Workload(limit=None)):
+        for turn in prompt.turns:
+            benchmark |= eight_words(turn)
+    assert len(benchmark) > 1000
+    texts = [*seeds.passages("en"), *seeds.passages("de"), json.dumps(seeds.phrases())]
+    texts += [turn.text for job in islice(seeds.jobs(0), 3000) for turn in job.turns]
+    texts += [turn for prompt in heldout.heldout_prompts() for turn in prompt.turns]
+    for text in texts:
+        assert not eight_words(text) & benchmark, text[:200]
+
+
+def test_the_seeds_are_reproducible_and_varied():
+    first = list(islice(seeds.jobs(0), 600))
+    assert first == list(islice(seeds.jobs(0), 600))
+    assert first[:50] != list(islice(seeds.jobs(1), 50))
+    assert {job.task for job in first} == {
+        "conversation", "question", "mathematics", "summary", "retrieval", "translation",
+    }  # fmt: skip
+    assert all("{" not in turn.text for job in first if job.task == "mathematics" for turn in job.turns)
+    assert any(turn.invent_tokens for job in first for turn in job.turns)
+    given = [turn.text for job in first for turn in job.turns if not turn.invent_tokens]
+    assert len(set(given)) > 0.9 * len(given)
+
+
+def test_every_passage_names_a_source_that_the_list_explains():
+    import lzma
+    from collections import Counter
+
+    folder = Path(seeds.__file__).parent
+    rows = [json.loads(line) for line in lzma.open(folder / "passages.jsonl.xz", "rt", encoding="utf-8")]
+    listed = (folder / "SOURCES.md").read_text()
+    for (source, licence, language), count in Counter(
+        (row["source"], row["licence"], row["lang"]) for row in rows
+    ).items():
+        assert re.search(rf"\| {re.escape(source)} \| {language} \| {count} \| {licence} \|", listed)
+    assert os.path.getsize(folder / "passages.jsonl.xz") < 1_500_000
+
+
+def test_a_prompts_file_is_answered_greedily_once_and_sampled_afterwards():
+    made = list(islice(jobs.from_prompts(HELDOUT, 32, 0), 6))
+    assert [job.task for job in made[:4]] == ["talk", "sums", "talk", "sums"]
+    assert all(turn.temperature == 0 for job in made[:2] for turn in job.turns)
+    assert all(turn.temperature > 0 for job in made[2:] for turn in job.turns)
+
+
+# ---------------------------------------------------------------- parts
+
+
+@pytest.fixture(scope="module")
+def writer(target):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
+    return Writer(model, VOCABULARY_SIZE, frozenset([STOP_ID]), top_k=8, sequences_at_once=16)
+
+
+def test_a_batch_writes_what_each_text_gets_alone(writer):
+    requests = [
+        Request(tuple(range(10, 12 + 3 * index)), 8 + 5 * index, 0.0 if index % 2 else 0.9, (7, index))
+        for index in range(8)
+    ]
+    together = writer.write(requests)
+    for request, written in zip(requests, together, strict=True):
+        [alone] = writer.write([request])
+        assert written.tokens == alone.tokens
+        np.testing.assert_allclose(np.stack(written.top_log_probs), np.stack(alone.top_log_probs), atol=1e-4)
+        assert len(written.tokens) == request.budget or written.stopped or written.looping
+
+
+def test_greedy_writing_is_generate(writer):
+    prompt = tuple(range(10, 30))
+    [written] = writer.write([Request(prompt, 24, 0.0, (0,))])
+    expected = writer.model.generate(
+        torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=STOP_ID, pad_token_id=0
+    )
+    assert written.tokens == expected[0, len(prompt) :].tolist()
+    assert [ids[0] for ids in written.top_ids] == written.tokens
+
+
+def test_repetition_is_noticed():
+    assert is_looping([1, 2, 3] * 16)
+    assert not is_looping(list(range(48)))
+    assert not is_looping([1, 2, 3] * 4)
+
+
+def test_the_loss_is_the_divergence_and_has_its_gradient():
+    torch.manual_seed(0)
+    hidden = torch.randn(7, 12, dtype=torch.float64, requires_grad=True)
+    head = torch.randn(20, 12, dtype=torch.float64, requires_grad=True)
+    labels = torch.stack([torch.randperm(20)[:4] for _ in range(7)])
+    probabilities = torch.softmax(torch.randn(7, 4, dtype=torch.float64), -1)
+    weights = torch.rand(7, dtype=torch.float64)
+    log_draft = torch.log_softmax(hidden @ head.t(), -1).gather(1, labels)
+    divergence = (probabilities * (probabilities.log() - log_draft)).sum(1)
+    expected = (divergence * weights).sum() / weights.sum().clamp_min(1.0)
+    wanted = torch.autograd.grad(expected, [hidden, head])
+    loss = head_loss(hidden, head, labels, probabilities, weights, torch.float64)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    for got, want in zip(torch.autograd.grad(loss, [hidden, head]), wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "expected"),
+    [
+        ([True] * 11, (10, 2)),  # two rounds of four drafted tokens and a bonus
+        ([False] * 5, (4, 4)),
+        ([True, True, False, True, True], (4, 2)),
+        ([True], (0, 0)),
+    ],
+)
+def test_agreement_bits_decide_the_acceptance_length(agreement, expected):
+    assert heldout.replayed(agreement, 4) == expected
+
+
+def test_the_time_decides_the_steps_once(settings):
+    timed, progress = replace(settings, steps=None, minutes=10), Progress()
+    progress.step, progress.seconds = 10, 20.0
+    assert not progress.measure(timed)
+    progress.step, progress.seconds = 20, 40.0
+    assert progress.measure(timed)
+    assert progress.total_steps == 150  # 300 s for training, 2 s a step
+    assert progress.learning_rate(timed) < timed.learning_rate
+    progress.step = 149
+    assert progress.learning_rate(timed) == pytest.approx(timed.learning_rate / 30)
+
+
+def test_the_decay_begins_when_there_is_no_new_best(settings):
+    patient, progress = replace(settings, patience=2), Progress()
+    progress.fix(1000, patient)
+    for step, agreement in ((100, 0.3), (200, 0.2), (300, 0.1)):
+        progress.step = step
+        is_best = progress.record({}, agreement, patient)
+        assert is_best == (step == 100)
+    assert (progress.best_step, progress.total_steps) == (100, 500)
+    assert progress.learning_rate(patient) == pytest.approx(patient.learning_rate)
+    progress.step = 400
+    assert progress.learning_rate(patient) == pytest.approx(patient.learning_rate / 2)
