@@ -130,10 +130,11 @@ def _demand_plain_logits(model: PreTrainedModel) -> None:
     import torch
 
     ids = torch.arange(min(8, model.config.vocab_size))[None]
-    with torch.inference_mode():
+    with torch.no_grad():
         hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         logits = model(input_ids=ids, use_cache=False).logits
-    if not torch.allclose(hidden @ model.get_output_embeddings().weight.t(), logits, rtol=1e-3, atol=1e-3):
+        plain = hidden @ model.get_output_embeddings().weight.t()
+    if not torch.allclose(plain, logits, rtol=1e-3, atol=1e-3):
         raise RuntimeError("logits are not hidden states times the head")
 
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import lzma
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -47,8 +49,12 @@ def prompts(tmp_path_factory):
 
 @pytest.fixture
 def settings(target, prompts, tmp_path):
+    return small(target, prompts, tmp_path / "draft")
+
+
+def small(target, prompts, out):
     return Settings(
-        str(target), tmp_path / "draft", layers="2", draft_vocab=64, prompts=str(prompts), tokens=1200,
+        str(target), out, layers="2", draft_vocab=64, prompts=str(prompts), tokens=1200, steps=30,
         jobs_per_shard=8, answer_tokens=32, batch_tokens=512, heldout_tokens=16, evaluations=3,
         learning_rate=5e-3,
     )  # fmt: skip
@@ -65,11 +71,7 @@ def weights_of(folder):
 @pytest.fixture(scope="module")
 def finished(target, prompts, tmp_path_factory):
     """One uninterrupted distillation, and what it reported."""
-    settings = Settings(
-        str(target), tmp_path_factory.mktemp("finished") / "draft", layers="2", draft_vocab=64,
-        prompts=str(prompts), tokens=1200, steps=30, jobs_per_shard=8, answer_tokens=32, batch_tokens=512,
-        heldout_tokens=16, evaluations=3, learning_rate=5e-3,
-    )  # fmt: skip
+    settings = small(target, prompts, tmp_path_factory.mktemp("finished") / "draft")
     return settings, run(settings)
 
 
@@ -311,11 +313,9 @@ def test_the_seeds_are_reproducible_and_varied():
 
 
 def test_every_passage_names_a_source_that_the_list_explains():
-    import lzma
-    from collections import Counter
-
     folder = Path(seeds.__file__).parent
-    rows = [json.loads(line) for line in lzma.open(folder / "passages.jsonl.xz", "rt", encoding="utf-8")]
+    packed = (folder / "passages.jsonl.xz").read_bytes()
+    rows = [json.loads(line) for line in lzma.decompress(packed).decode().splitlines()]
     listed = (folder / "SOURCES.md").read_text()
     for (source, licence, language), count in Counter(
         (row["source"], row["licence"], row["lang"]) for row in rows
