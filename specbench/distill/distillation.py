@@ -68,7 +68,7 @@ def distil(
     answers = heldout.read_answers(settings.work / "heldout.pt")
     trainer = Trainer(student, corpus, answers, settings, say)
     progress = trainer.run()
-    export(student, trainer.best, settings, vocabulary.fingerprint(tokenizer))
+    export(student, trainer.best, settings, tokenizer)
     summaries = [read_summary(path) for path in shard_paths(settings.work / "text")]
     text = {
         "sequences": len(corpus),

@@ -12,17 +12,18 @@ from specbench.distill.heldout import ALL
 from specbench.distill.schedule import Progress
 from specbench.distill.settings import SEEDS, Settings
 from specbench.distill.student import Student
-from specbench.models import embedded
+from specbench.models import embedded, vocabulary
 from specbench.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 VOCAB_MAP = "vocab_map.json"
 
 
 def export(
-    student: Student, weights: dict[str, torch.Tensor], settings: Settings, tokenizer_sha256: str
+    student: Student, weights: dict[str, torch.Tensor], settings: Settings, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Write the draft into `settings.out`, in Hugging Face format, without a tokenizer: the target's serves."""
     import torch
@@ -36,7 +37,8 @@ def export(
         model.save_pretrained(settings.out)
     vocab_map = {
         "target": settings.target,
-        "tokenizer_sha256": tokenizer_sha256,
+        "tokenizer_sha256": vocabulary.fingerprint(tokenizer),
+        "target_vocabulary_size": vocabulary.size(tokenizer),
         "unknown_id": student.unknown_id,
         "target_ids": student.target_ids.tolist(),
     }

@@ -137,6 +137,18 @@ def test_the_map_is_injective_and_in_range(finished):
     assert kept["tokenizer_sha256"] == hashlib.sha256(vocabulary.encode()).hexdigest()
 
 
+def test_a_profile_runs_the_pair(finished, specbench, profile, prompts):
+    settings, _ = finished
+    path = profile(
+        edge={"model": str(settings.out), "vocab_map": "vocab_map.json"},
+        cloud={"model": settings.target, "device": "cpu"},
+        workload={"prompts": str(prompts), "limit": 2, "max_new_tokens": 12},
+    )
+    outcome = specbench("run", "speculative", "--profile", path, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["methods"]["speculative"]["exact_match"] == 1.0
+
+
 def test_the_card_says_what_was_done(finished):
     settings, report = finished
     card = (settings.out / "README.md").read_text()
