@@ -76,6 +76,10 @@ class Trainer:
 
     def _run(self, asked_to_stop: Callable[[], bool]) -> None:
         progress = self.progress
+        self.say(
+            f"training: begins at step {progress.step}, on {len(self.corpus)} sequences, "
+            f"in {str(self.dtype).removeprefix('torch.')} on {self.device}"
+        )
         mark = saved = said = time.monotonic()
         while not progress.is_finished:
             loss, positions = self._step()
@@ -88,6 +92,9 @@ class Trainer:
                     f"the loss is not finite at step {progress.step}", "try another seed", ExitCode.RUN
                 )
             due = progress.total_steps is None and progress.measure(self.settings)
+            if due:
+                each = progress.seconds / progress.step
+                self.say(f"training: {progress.total_steps} steps of {each:.3f} s fit the time")
             if progress.evaluation_is_due(self.settings):
                 self._evaluate()
                 due = True
@@ -208,4 +215,3 @@ class Trainer:
         self.average, self.best = state["average"], state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-        self.say(f"training: going on at step {self.progress.step}")
