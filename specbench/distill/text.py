@@ -70,15 +70,15 @@ class TextMaker:
         return dialogues
 
     def _invent(self, dialogues: list[Dialogue]) -> None:
-        """Let the target end the user's turn; one that comes to nothing ends the conversation."""
+        """Let the target go on with the user's turn; unless it comes to an end, the conversation is over."""
         requests = self._fitting(dialogues, self._opening_ids, lambda turn: (turn.invent_tokens, 1.0))
         for (each, request), written in zip(requests, self._write(requests), strict=True):
             text = self.tokenizer.decode(written.tokens, skip_special_tokens=True)
-            if not written.stopped or len(written.tokens) < LEAST_INVENTED_TOKENS or not text.strip():
-                each.is_over = True
-                continue
-            each.sequences.append((request, written, USER))
-            each.turns.append(each.turn.text + text)
+            is_text = len(written.tokens) >= LEAST_INVENTED_TOKENS and bool(text.strip())
+            if is_text:
+                each.sequences.append((request, written, USER))
+                each.turns.append(each.turn.text + text)
+            each.is_over = not (is_text and written.stopped)
 
     def _answer(self, dialogues: list[Dialogue]) -> None:
         def prompt_ids(each: Dialogue) -> list[int]:
