@@ -116,11 +116,12 @@ def draft_config(
             setattr(config, name, [value[layer] for layer in layers])
     config.num_hidden_layers, config.vocab_size = len(layers), len(target_ids)
     draft_id = {int(token): index for index, token in enumerate(target_ids)}
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        value = getattr(config, name, None)
+    for name, value in config.to_dict().items():
+        if not name.endswith("_token_id") or value is None:
+            continue
         if isinstance(value, list):
             setattr(config, name, [draft_id[token] for token in value if token in draft_id] or None)
-        elif value is not None:
+        else:
             setattr(config, name, draft_id.get(value, unknown_id))
     return config
 
