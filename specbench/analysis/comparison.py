@@ -110,6 +110,7 @@ def _summary(
     greedy: bool,
 ) -> MethodSummary:
     tokens = sum(len(record.tokens) for record in records)
+    seconds = sum(record.total_ms for record in records) / 1000
     rounds = [part for record in records for part in record.rounds if part.drafted]
     drafted = sum(part.drafted or 0 for part in rounds)
     return MethodSummary(
@@ -119,7 +120,7 @@ def _summary(
         tokens=tokens,
         ttft_ms=statistics.median(record.ttft_ms for record in records),
         tpot_ms=_known(statistics.median, [record.tpot_ms for record in records]),
-        tokens_per_second=tokens / (sum(record.total_ms for record in records) / 1000),
+        tokens_per_second=tokens / seconds if seconds else None,
         acceptance_rate=sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
         speedup_vs_control=speedup(control, records) if control else None,
