@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-PADDED_TOKENS_AT_ONCE = 24_576
 LOOP_CHECK_TOKENS = 48
 
 
@@ -63,69 +62,61 @@ class Writer:
     sequences_at_once: int
 
     def write(self, requests: Sequence[Request]) -> list[Written]:
-        """Continue every request; the results have the order of the requests."""
+        """Continue every request; the results have the order of the requests.
+
+        A request that ends makes room for the next one at once, so that the passes stay wide.
+        """
         import torch
 
+        from specbench.distill.slots import SlotCache, slot_attention
+
+        if not requests:
+            return []
         results = [Written() for _ in requests]
-        with torch.inference_mode():
-            for chosen in self._batches(requests):
-                self._write_batch([requests[i] for i in chosen], [results[i] for i in chosen])
+        waiting = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt), -i))  # longest at the end
+        capacity = max(len(request.prompt) + request.budget for request in requests)
+        cache = SlotCache(min(self.sequences_at_once, len(requests)), capacity, self.model.device)
+        randoms = [np.random.default_rng(request.seed) for request in requests]
+        rows: list[int] = []  # which request each slot is writing
+        with torch.inference_mode(), slot_attention(self.model):
+            while waiting or rows:
+                while waiting and len(rows) < cache.slots:
+                    index = waiting.pop()
+                    logits = cache.begin(self.model, len(rows), requests[index].prompt)
+                    self._append(logits, [index], requests, randoms, results)
+                    if not self._finished(results[index], requests[index].budget):
+                        rows.append(index)
+                if rows:
+                    last = [results[index].tokens[-1] for index in rows]
+                    self._append(cache.extend(self.model, last), rows, requests, randoms, results)
+                for slot in reversed(range(len(rows))):
+                    if self._finished(results[rows[slot]], requests[rows[slot]].budget):
+                        cache.free(slot, len(rows) - 1)
+                        rows[slot] = rows[-1]
+                        rows.pop()
         return results
 
-    def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
-        """Indices of requests of like length, longest first."""
-        batch: list[int] = []
-        for index in sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt), i)):
-            width = len(requests[batch[0]].prompt) if batch else 0
-            full = len(batch) == self.sequences_at_once or (len(batch) + 1) * width > PADDED_TOKENS_AT_ONCE
-            if batch and full:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
-
-    def _write_batch(self, requests: list[Request], results: list[Written]) -> None:
+    def _append(
+        self,
+        logits: torch.Tensor,
+        rows: list[int],
+        requests: Sequence[Request],
+        randoms: list[np.random.Generator],
+        results: list[Written],
+    ) -> None:
+        """Choose the next token of every row from logits [rows, vocabulary], and note it."""
         import torch
-        from transformers import DynamicCache
 
-        device = self.model.device
-        width = max(len(request.prompt) for request in requests)
-        padded = [[0] * (width - len(request.prompt)) + list(request.prompt) for request in requests]
-        inputs = torch.tensor(padded, device=device)
-        starts = torch.tensor([width - len(request.prompt) for request in requests], device=device)
-        mask = (torch.arange(width, device=device) >= starts[:, None]).long()
-        positions = (mask.cumsum(1) - 1).clamp_min(0)
-        cache = DynamicCache(config=self.model.config)
-        randoms = [np.random.default_rng(request.seed) for request in requests]
-        rows = list(range(len(requests)))  # which request each row of the batch is
-        alive = set(rows)
-        while True:
-            logits = self.model(
-                input_ids=inputs, attention_mask=mask, position_ids=positions, past_key_values=cache,
-                use_cache=True, logits_to_keep=1,
-            ).logits[:, -1, : self.vocabulary_size].float()  # fmt: skip
-            log_probs = torch.log_softmax(logits, -1)
-            top = log_probs.topk(min(self.top_k, self.vocabulary_size), -1)
-            tokens = self._choose(
-                log_probs, top.indices[:, 0], [requests[i] for i in rows], [randoms[i] for i in rows]
-            )
-            top_ids, top_log_probs = top.indices.cpu().numpy(), top.values.cpu().numpy()
-            for row, (index, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
-                if index in alive:
-                    self._append(results[index], token, top_ids[row], top_log_probs[row])
-                    if self._finished(results[index], requests[index].budget):
-                        alive.remove(index)
-            if not alive:
-                return
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-            inputs, positions = tokens[:, None], positions[:, -1:] + 1
-            if len(alive) <= len(rows) // 2:
-                kept = [row for row, index in enumerate(rows) if index in alive]
-                chosen = torch.tensor(kept, device=device)
-                cache.batch_select_indices(chosen)
-                mask, inputs, positions = mask[chosen], inputs[chosen], positions[chosen]
-                rows = [rows[row] for row in kept]
+        log_probs = torch.log_softmax(logits[:, : self.vocabulary_size].float(), -1)
+        top = log_probs.topk(min(self.top_k, self.vocabulary_size), -1)
+        tokens = self._choose(
+            log_probs, top.indices[:, 0], [requests[i] for i in rows], [randoms[i] for i in rows]
+        ).tolist()
+        top_ids, top_log_probs = top.indices.cpu().numpy(), top.values.cpu().numpy()
+        for row, index in enumerate(rows):
+            results[index].tokens.append(tokens[row])
+            results[index].top_ids.append(top_ids[row])
+            results[index].top_log_probs.append(top_log_probs[row])
 
     def _choose(
         self,
@@ -148,12 +139,6 @@ class Writer:
         sampled = sampled.clamp_max(self.vocabulary_size - 1)
         is_greedy = torch.tensor([request.temperature == 0 for request in requests], device=best.device)
         return torch.where(is_greedy, best, sampled)
-
-    @staticmethod
-    def _append(result: Written, token: int, top_ids: np.ndarray, top_log_probs: np.ndarray) -> None:
-        result.tokens.append(token)
-        result.top_ids.append(top_ids)
-        result.top_log_probs.append(top_log_probs)
 
     def _finished(self, result: Written, budget: int) -> bool:
         result.stopped = result.tokens[-1] in self.stop_ids
