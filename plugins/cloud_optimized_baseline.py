@@ -18,7 +18,7 @@ class CloudOptimizedBaseline(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the cloud model."""
-        return AutoregressiveDecoder(cloud.target(options.decoding))
+        return AutoregressiveDecoder(cloud.target(options))
 
 
 @hookimpl

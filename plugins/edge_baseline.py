@@ -14,7 +14,7 @@ class EdgeBaseline(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the edge model."""
-        return AutoregressiveDecoder(edge.target(options.decoding))
+        return AutoregressiveDecoder(edge.target(options))
 
 
 @hookimpl

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from specbench.api import (
+    RULES,
     CloudModel,
     Decoder,
     EdgeModel,
@@ -19,11 +20,14 @@ from specbench.api import (
 
 
 class SpeculativeDecoder(Decoder):
-    """One round: draft, verify, commit what was accepted and one token of the target's own."""
+    """One round: draft, verify, commit what was accepted and one token of the target's own.
+
+    Where the profile has a gate, a draft that is certain of all its tokens is committed unverified.
+    """
 
     def __init__(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> None:
-        self._drafter = edge.drafter(options.decoding)
-        self._target = cloud.verifier(options.decoding)
+        self._drafter = edge.drafter(options)
+        self._target = cloud.verifier(options)
         self._draft_length = options.speculative.draft_length
 
     def generate(self, request: Request) -> Iterator[Round]:
@@ -35,13 +39,18 @@ class SpeculativeDecoder(Decoder):
         while commit.finish_reason is None:
             started = now_ms()
             # The target adds a token of its own, so a longer draft than this could not be committed.
-            drafted = self._drafter.propose(min(self._draft_length, self._target.remaining - 1))
+            proposal = self._drafter.propose(min(self._draft_length, self._target.remaining - 1))
             draft_ms = now_ms() - started
-            commit = self._target.verify(drafted)
+            if proposal.is_certain and request.stop_ids.isdisjoint(proposal.tokens):
+                commit = self._target.trust(proposal.tokens)
+                self._drafter.commit(commit.tokens, len(commit.tokens))
+                yield Round(tokens=commit.tokens, draft_ms=draft_ms, unverified=len(commit.tokens))
+                continue
+            commit = self._target.verify(proposal)
             self._drafter.commit(commit.tokens, commit.accepted)
             yield Round(
                 tokens=commit.tokens,
-                drafted=len(drafted),
+                drafted=len(proposal),
                 accepted=commit.accepted,
                 draft_ms=draft_ms,
                 verify_ms=commit.verify_ms,
@@ -61,16 +70,21 @@ class SpeculativeDecoding(Method):
     roles = ("edge", "cloud")
 
     def lossless(self, options: Options) -> bool:
-        """Greedy verification is lossless at temperature 0, which `validate` demands."""
-        return True
+        """As the verification rule is; a gate never is."""
+        return RULES[options.speculative.verification].lossless and options.speculative.gate is None
+
+    def repeats_control(self, options: Options) -> bool:
+        """With a lossless rule at temperature 0, and with shared noise at any."""
+        rule = RULES[options.speculative.verification]
+        return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
         """Greedy verification compares with the target's argmax, so there is nothing to sample."""
-        if options.decoding.temperature > 0:
+        verification, temperature = options.speculative.verification, options.decoding.temperature
+        if RULES[verification].needs_greedy and temperature > 0:
             raise SpecbenchError(
-                f"speculative.verification: greedy needs decoding.temperature: 0, not "
-                f"{options.decoding.temperature}",
-                "add --set decoding.temperature=0",
+                f"speculative.verification: {verification} needs decoding.temperature: 0, not {temperature}",
+                "add --set decoding.temperature=0, or --set speculative.verification=rejection",
             )
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:

@@ -18,14 +18,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import pluggy
 
 from specbench.clock import now_ms
-from specbench.config import Decoding, Profile, Speculative
+from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Commit, Request
+from specbench.decoding.verification import RULES
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.records import Round
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "RULES",
     "AutoregressiveDecoder",
     "CloudModel",
     "Commit",
@@ -44,6 +46,7 @@ __all__ = [
     "ExitCode",
     "Method",
     "Options",
+    "Proposal",
     "Request",
     "Round",
     "SpecbenchError",
@@ -52,23 +55,10 @@ __all__ = [
     "now_ms",
 ]
 
-API_VERSION = 1
+API_VERSION = 2
 """Raised when a plugin that worked before may no longer work."""
 
 hookimpl = pluggy.HookimplMarker("specbench")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the profile says about how to decode."""
-
-    decoding: Decoding
-    speculative: Speculative
-
-    @classmethod
-    def of(cls, profile: Profile) -> Options:
-        """The options of a profile."""
-        return cls(decoding=profile.decoding, speculative=profile.speculative)
 
 
 class Decoder(ABC):
@@ -123,6 +113,10 @@ class Method(ABC):
     def lossless(self, options: Options) -> bool | None:
         """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""
         return None
+
+    def repeats_control(self, options: Options) -> bool:
+        """Whether the text is the control's token for token, and a difference a tie or a bug."""
+        return bool(self.lossless(options)) and options.decoding.temperature == 0
 
     def validate(self, options: Options) -> None:
         """Refuse options that this method cannot honour; called before anything is loaded.

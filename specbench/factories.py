@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, load_profile
+from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, Options, load_profile
 from specbench.config.loading import validated
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ class ModelFactory:
             return EagerEngine(loaded, self.draft_vocabulary.target_size, self.draft_vocabulary)
         return EagerEngine(loaded, vocabulary.size(self.tokenizer))
 
-    def target(self, decoding: Decoding) -> Target:
+    def target(self, options: Options) -> Target:
         """This model as the one that decides the text: prefill, then steps or verifications."""
         from specbench.decoding.target import Target
 
-        return Target(self.engine, decoding)
+        return Target(self.engine, options)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""
@@ -165,7 +165,7 @@ class EdgeModel(ModelFactory):
         else:
             vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
 
-    def drafter(self, decoding: Decoding) -> Drafter:
+    def drafter(self, options: Options) -> Drafter:
         """This model as one that proposes tokens.
 
         Raises:
@@ -174,7 +174,7 @@ class EdgeModel(ModelFactory):
         from specbench.decoding.drafter import Drafter
 
         self.engine.require_rollback()
-        return Drafter(self.engine, decoding)
+        return Drafter(self.engine, options)
 
 
 class CloudModel(ModelFactory):
@@ -183,14 +183,14 @@ class CloudModel(ModelFactory):
     role = "cloud"
     _spec_type = CloudSpec
 
-    def verifier(self, decoding: Decoding) -> Target:
+    def verifier(self, options: Options) -> Target:
         """This model as one that verifies drafts, which takes a cache that can be rolled back.
 
         Raises:
             SpecbenchError: its cache cannot be rolled back.
         """
         self.engine.require_rollback()
-        return self.target(decoding)
+        return self.target(options)
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[int]:
         """Token ids of `model.generate`, streamed."""

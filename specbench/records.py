@@ -27,7 +27,7 @@ class Round:
 
     The first round of a generation commits the target's first token (prefill); it drafts nothing.
     `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
-    correction, nor anything behind a stop token.
+    correction, nor anything behind a stop token. `unverified` counts drafted tokens that a gate let pass.
     """
 
     tokens: tuple[int, ...]
@@ -41,6 +41,7 @@ class Round:
     bytes_up: int | None = None
     bytes_down: int | None = None
     wasted_draft_tokens: int | None = None
+    unverified: int | None = None
 
 
 @dataclass(frozen=True)

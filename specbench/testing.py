@@ -114,7 +114,7 @@ def check_method(method: Method, options: Options | None = None) -> None:
         assert tokens_of(rounds) == expected, f"{method.name} does not end at the first stop token"
         _check_rounds(method, rounds)
         if method.lossless(options):
-            control = cloud.target(options.decoding)
+            control = cloud.target(options)
             first = control.begin(Request(prompt, 24, frozenset()))
             alone = [*first.tokens, *(token for commit in control.decode() for token in commit.tokens)]
             assert free == alone, f"{method.name} calls itself lossless, and its text is not the cloud's"

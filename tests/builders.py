@@ -2,11 +2,13 @@
 
 import json
 
-from specbench.api import CloudModel, EdgeModel
-from specbench.config import EdgeSpec
+from specbench.api import CloudModel, EdgeModel, Options
+from specbench.config import Decoding, EdgeSpec, Speculative
 from specbench.models import vocabulary
 from specbench.records import Generation, Manifest, Round
 from specbench.testing import tiny_llama
+
+PLAIN = Options(Decoding(), Speculative())
 
 
 def manifest(run_id="r1", **fields):

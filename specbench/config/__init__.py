@@ -1,6 +1,7 @@
 """Profiles: one YAML file says everything that a run depends on."""
 
 from specbench.config.loading import list_profiles, load_profile, settings_hash
+from specbench.config.options import Options
 from specbench.config.profile import (
     CloudSpec,
     Decoding,
@@ -17,6 +18,7 @@ __all__ = [
     "Decoding",
     "EdgeSpec",
     "ModelSpec",
+    "Options",
     "Precision",
     "Profile",
     "Speculative",

@@ -113,11 +113,30 @@ class Decoding(Part):
         return self
 
 
+class Gate(Part):
+    """When the draft is so sure of all its tokens that the round is not verified. Lossy.
+
+    `entropy`: at most `threshold` nats; `margin`: the two highest probabilities are at least so far apart;
+    `log_probability`: the token has at least so much, in nats. All at temperature 1 where decoding is greedy.
+    """
+
+    measure: Literal["entropy", "margin", "log_probability"]
+    threshold: float
+
+
 class Speculative(Part):
-    """How drafted tokens are proposed and verified."""
+    """How drafted tokens are proposed and verified.
+
+    `rank` is how many of the target's most likely tokens the rule of that name accepts; `typical_epsilon` and
+    `typical_delta` are the thresholds of the rule `typical`.
+    """
 
     draft_length: Annotated[int, Field(ge=1, le=64)] = 4
-    verification: Literal["greedy"] = "greedy"
+    verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = "greedy"
+    gate: Gate | None = None
+    rank: Annotated[int, Field(ge=1)] = 20
+    typical_epsilon: Annotated[float, Field(gt=0, le=1)] = 0.09
+    typical_delta: Annotated[float, Field(gt=0, le=1)] = 0.3
 
 
 class Precision(Part):

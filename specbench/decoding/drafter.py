@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from specbench.config import Decoding
+from specbench.config import Options
+from specbench.decoding import verification
+from specbench.decoding.proposal import DraftDistribution, Proposal
+from specbench.decoding.randomness import Purpose, Stream
 from specbench.decoding.request import Request
-from specbench.decoding.sampling import Sampler
+from specbench.decoding.sampling import Scorer, probabilities, soft_probabilities
 from specbench.decoding.session import EagerEngine
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Drafter:
@@ -17,26 +24,41 @@ class Drafter:
     draft begins.
     """
 
-    def __init__(self, engine: EagerEngine, decoding: Decoding) -> None:
+    def __init__(self, engine: EagerEngine, options: Options) -> None:
         self._engine = engine
-        self._decoding = decoding
+        self._options = options
+        self._proposes = verification.RULES[options.speculative.verification].proposes
 
     def begin(self, request: Request) -> None:
         """Prefill the prompt."""
-        self._sampler = Sampler.seeded(self._decoding, request.seed, self._engine.loaded.device)
+        coupled = self._options.speculative.verification == "coupled"
+        self._scorer = Scorer(self._options.decoding, request.seed, coupled)
+        self._stream = Stream(request.seed, Purpose.PROPOSAL)
         self._session = self._engine.session()
         self._committed = list(request.prompt_ids)
         self._session.prefill(request.prompt_ids)
 
-    def propose(self, draft_length: int) -> list[int]:
+    def propose(self, draft_length: int) -> Proposal:
         """The draft model's next `draft_length` tokens behind all that is committed."""
         drafted: list[int] = []
+        distributions: list[DraftDistribution] = []
+        is_certain = self._options.speculative.gate is not None and draft_length > 0
         unread = self._committed[self._session.length :]
         while len(drafted) < draft_length:
-            logits = self._session.extend(unread)[-1:]
-            unread = self._sampler.choose(logits, [*self._committed, *drafted])
-            drafted += unread
-        return drafted
+            context = [*self._committed, *drafted]
+            penalized = self._scorer.penalized(self._session.extend(unread)[-1:], context)
+            if self._proposes == "sample":
+                distribution = DraftDistribution.quantised(probabilities(penalized, self._options.decoding)[0])
+                distributions.append(distribution)
+                token = distribution.draw(self._stream.uniform())
+            elif self._proposes == "argmax":
+                token = int(penalized.argmax(-1))
+            else:
+                token = self._scorer.choose(penalized, len(context), self._stream)[0]
+            is_certain = is_certain and self._is_certain(penalized, token)
+            unread = [token]
+            drafted.append(token)
+        return Proposal(tuple(drafted), tuple(distributions), is_certain)
 
     def commit(self, tokens: Sequence[int], accepted: int) -> None:
         """Take over what the target committed; drop from the cache what it refused.
@@ -52,3 +74,15 @@ class Drafter:
         held = self._session.cached_length
         if held != self._session.length or held > len(self._committed):
             raise AssertionError(f"the draft's cache holds {held} of {len(self._committed)} committed tokens")
+
+    def _is_certain(self, penalized: torch.Tensor, token: int) -> bool:
+        """Whether the profile's gate finds the draft sure of a token, from logits of shape (1, vocabulary)."""
+        gate = self._options.speculative.gate
+        assert gate is not None
+        row = soft_probabilities(penalized, self._options.decoding)[0]
+        if gate.measure == "entropy":
+            return verification.entropy(row) <= gate.threshold
+        if gate.measure == "margin":
+            highest = row.topk(2).values
+            return float(highest[0] - highest[1]) >= gate.threshold
+        return float(row[token].log()) >= gate.threshold

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from specbench.config import Decoding
+from specbench.decoding.randomness import Stream, gumbel_noise
 
 
 def penalize_repetition(
@@ -32,13 +33,18 @@ def penalize_repetition(
 def probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     """The distribution that is sampled from: temperature, then top-k, then top-p (Holtzman et al. 2020).
 
+    At temperature 0 all of it lies on the highest logit.
+
     Args:
-        logits: shape (rows, vocabulary), penalties applied; `decoding.temperature` above zero.
+        logits: shape (rows, vocabulary), penalties applied.
 
     Returns:
-        Rows that sum to one, in float32 or wider, shape (rows, vocabulary).
+        Rows that sum to one, in float64, shape (rows, vocabulary).
     """
-    scores = logits.to(torch.promote_types(logits.dtype, torch.float32)) / decoding.temperature
+    scores = logits.double()
+    if decoding.temperature == 0:
+        return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
+    scores = scores / decoding.temperature
     if 0 < decoding.top_k < scores.shape[-1]:
         cutoff = scores.topk(decoding.top_k, dim=-1).values[:, -1:]
         scores = scores.masked_fill(scores < cutoff, -torch.inf)
@@ -50,28 +56,73 @@ def probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     return scores.softmax(-1)
 
 
-@dataclass
-class Sampler:
-    """Chooses tokens by the profile's rules; one per generation, seeded with it."""
+def soft_probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """How sure a model is: `probabilities`, at temperature 1 where the decoding is greedy."""
+    return probabilities(logits, decoding if decoding.temperature else Decoding(temperature=1.0))
+
+
+def draw(weights: torch.Tensor, uniform: float) -> int:
+    """The token at which the cumulated weights first exceed `uniform` times their sum.
+
+    Args:
+        weights: shape (vocabulary,), not negative and not all zero; they need not sum to one.
+        uniform: in [0, 1).
+    """
+    cumulated = weights.double().cumsum(0)
+    total = float(cumulated[-1])
+    token = int(torch.searchsorted(cumulated, uniform * total, right=True))
+    if token >= len(weights):  # the product was rounded up to the whole sum
+        token = int(torch.searchsorted(cumulated, total))
+    return token
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What a model makes of its logits, by the profile's rules: one per generation.
+
+    Args:
+        seed: of the generation.
+        coupled: a token is the argmax of log p plus the noise of its place, which draft and target share.
+    """
 
     decoding: Decoding
-    generator: torch.Generator | None = None
+    seed: int
+    coupled: bool
 
-    @classmethod
-    def seeded(cls, decoding: Decoding, seed: int, device: torch.device) -> Sampler:
-        """A sampler whose draws depend on `seed` alone."""
-        return cls(decoding, torch.Generator(device).manual_seed(seed))
+    @property
+    def is_greedy(self) -> bool:
+        """Whether a token is the argmax of the logits as they are."""
+        return self.decoding.temperature == 0 and self.decoding.repetition_penalty == 1
 
-    @torch.inference_mode()
-    def choose(self, logits: torch.Tensor, context: Sequence[int], following: Sequence[int] = ()) -> list[int]:
-        """One token id per row of `logits`.
+    def penalized(
+        self, logits: torch.Tensor, context: Sequence[int], following: Sequence[int] = ()
+    ) -> torch.Tensor:
+        """Logits with the repetition penalty; arguments as for `penalize_repetition`."""
+        return penalize_repetition(logits, context, following, self.decoding.repetition_penalty)
+
+    def compared(self, penalized: torch.Tensor, position: int) -> torch.Tensor:
+        """The scores whose highest is the token, where that is decided without a draw: [rows, vocabulary].
+
+        Penalised logits at temperature 0; else, when coupled, log p + Gumbel noise in float64.
 
         Args:
-            logits: shape (rows, vocabulary).
-            context: ids before row 0; `following[:i]` stand between them and row i.
+            position: absolute position of the token that row 0 decides.
         """
-        logits = penalize_repetition(logits, context, following, self.decoding.repetition_penalty)
         if self.decoding.temperature == 0:
-            return logits.argmax(-1).tolist()
-        weights = probabilities(logits, self.decoding)
-        return torch.multinomial(weights, 1, generator=self.generator).flatten().tolist()
+            return penalized
+        if not self.coupled:
+            raise ValueError("tokens that are drawn from a stream are not the highest of any scores")
+        scores = probabilities(penalized, self.decoding).log()
+        noise = [gumbel_noise(self.seed, position + row, scores.shape[1]) for row in range(scores.shape[0])]
+        return scores + torch.stack([torch.from_numpy(row) for row in noise]).to(scores.device)
+
+    def choose(self, penalized: torch.Tensor, position: int, stream: Stream) -> list[int]:
+        """One token id per row, by argmax where that decides it and by a draw from `stream` where not.
+
+        Args:
+            penalized: shape (rows, vocabulary).
+            position: absolute position of the token that row 0 decides.
+        """
+        if self.decoding.temperature == 0 or self.coupled:
+            return self.compared(penalized, position).argmax(-1).tolist()
+        return [draw(row, stream.uniform()) for row in probabilities(penalized, self.decoding)]

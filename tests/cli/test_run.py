@@ -179,7 +179,7 @@ class Crashing(Method):
                     raise MemoryError("no room") if {memory} else ValueError("lost my way")
                 yield from super().generate(request)
 
-        return Fails(cloud.target(options.decoding))
+        return Fails(cloud.target(options))
 
 @hookimpl
 def specbench_method() -> Method:
@@ -316,7 +316,7 @@ class Liar(Method):
                 for index, part in enumerate(super().generate(request)):
                     yield Round(tokens=(part.tokens[0] ^ 2,)) if index == 3 else part
 
-        return Lies(cloud.target(options.decoding))
+        return Lies(cloud.target(options))
 
 @hookimpl
 def specbench_method() -> Method:

@@ -20,7 +20,7 @@ class Overrunning(Method):
     name, summary, roles = "overrunning", "breaks its budget", ("cloud",)
 
     def open(self, edge, cloud, options):
-        target = cloud.target(options.decoding)
+        target = cloud.target(options)
 
         class Overrun(Decoder):
             def generate(self, request):
@@ -49,7 +49,7 @@ class Lying(Overrunning):
         from specbench.api import AutoregressiveDecoder
 
         _ = cloud.engine
-        return AutoregressiveDecoder(edge.target(options.decoding))
+        return AutoregressiveDecoder(edge.target(options))
 
 
 def test_the_contract_catches_a_method_that_is_not_lossless():

@@ -48,7 +48,7 @@ def test_digits_are_split_as_the_model_was_trained(pair, text, ids):
 def test_the_cloud_model_answers_a_question(pair):
     _, cloud = pair
     ids = conversation.prompt_ids(cloud.tokenizer, ["What is the capital of France?"], [])
-    decoder = AutoregressiveDecoder(cloud.target(load_profile("default").decoding))
+    decoder = AutoregressiveDecoder(cloud.target(Options.of(load_profile("default"))))
     tokens = tokens_of(answer(decoder, Request(tuple(ids), 24, cloud.stop_ids)))
     text = cloud.tokenizer.decode(tokens, skip_special_tokens=True)
     assert "Paris" in text
@@ -61,7 +61,7 @@ def test_speculative_text_is_the_controls_on_real_prompts(pair):
     edge, cloud = pair
     options = Options.of(load_profile("default"))
     speculative = SpeculativeDecoding().open(edge, cloud, options)
-    control = AutoregressiveDecoder(cloud.target(options.decoding))
+    control = AutoregressiveDecoder(cloud.target(options))
     for prompt in load_prompts(Workload(limit=6)):
         ids = conversation.prompt_ids(cloud.tokenizer, prompt.turns[:1], [])
         request = Request(tuple(ids), 24, cloud.stop_ids)

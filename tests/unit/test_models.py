@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from builders import PLAIN
 from safetensors.torch import load_file, save_file
 from specbench.plugins.speculative import SpeculativeDecoding
 from transformers import (
@@ -171,11 +172,11 @@ def test_embeddings_padded_to_different_sizes_are_fine_and_padding_is_never_draf
     edge = EdgeModel(EdgeSpec(model=str(tmp_path / "draft")))
     cloud = CloudModel(CloudSpec(model=str(tmp_path / "target"), device="cpu"))
     vocabulary.demand_equal(edge.tokenizer, cloud.tokenizer)
-    drafter = edge.drafter(Decoding())
+    drafter = edge.drafter(PLAIN)
     for seed in range(20, 60):
         drafter.begin(Request((seed, seed + 1), 8, frozenset()))
         drafter.commit([30], 0)
-        assert max(drafter.propose(8)) < 96
+        assert max(drafter.propose(8).tokens) < 96
 
 
 def test_the_memory_estimate_is_what_the_model_takes(models):
@@ -190,7 +191,7 @@ def test_the_memory_estimate_is_what_the_model_takes(models):
 
 def test_a_device_map_with_limits_gives_the_same_text(models, tmp_path):
     request = Request(tuple(range(20, 40)), 10, frozenset())
-    plain = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).target(Decoding())
+    plain = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).target(PLAIN)
     mapped = CloudModel(
         CloudSpec(
             model=str(models / "target"),
@@ -198,7 +199,7 @@ def test_a_device_map_with_limits_gives_the_same_text(models, tmp_path):
             max_memory={"cpu": "1GiB"},
             offload_folder=str(tmp_path / "offload"),
         )
-    ).target(Decoding())
+    ).target(PLAIN)
     texts = []
     for target in (plain, mapped):
         first = target.begin(request)
@@ -213,7 +214,7 @@ def test_a_target_that_does_not_fit_is_offloaded_to_disk_and_gives_the_same_text
     mapped = {"device_map": "auto", "max_memory": {"cpu": limit}, "offload_folder": str(tmp_path / "offload")}
     texts = []
     for fields in ({"device": "cpu"}, mapped):
-        target = CloudModel(CloudSpec(model=str(folder), **fields)).target(Decoding())
+        target = CloudModel(CloudSpec(model=str(folder), **fields)).target(PLAIN)
         first = target.begin(request)
         texts.append([*first.tokens, *(token for commit in target.decode() for token in commit.tokens)])
     assert texts[0] == texts[1]

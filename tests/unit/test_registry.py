@@ -15,7 +15,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 class Mine(Method):
     name, summary, roles = "{name}", "mine", ("cloud",)
     def open(self, edge, cloud, options):
-        return AutoregressiveDecoder(cloud.target(options.decoding))
+        return AutoregressiveDecoder(cloud.target(options))
 
 @hookimpl
 def specbench_method() -> Method:

@@ -1,5 +1,6 @@
 """Logits to tokens, held against transformers' own processors."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -10,7 +11,8 @@ from transformers import (
 )
 
 from specbench.config import Decoding
-from specbench.decoding.sampling import Sampler, penalize_repetition, probabilities
+from specbench.decoding.randomness import Purpose, Stream, gumbel_noise
+from specbench.decoding.sampling import Scorer, draw, penalize_repetition, probabilities
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def test_probabilities_are_those_of_transformers(logits, temperature, top_k, top
     if top_p < 1:
         expected = TopPLogitsWarper(top_p)(None, expected)
     ours = probabilities(logits, Decoding(temperature=temperature, top_k=top_k, top_p=top_p))
-    torch.testing.assert_close(ours, expected.softmax(-1), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ours.float(), expected.softmax(-1), atol=1e-6, rtol=1e-5)
 
 
 def test_repetition_penalty_is_that_of_transformers_and_sees_the_draft(logits):
@@ -40,20 +42,54 @@ def test_repetition_penalty_is_that_of_transformers_and_sees_the_draft(logits):
         torch.testing.assert_close(ours[row : row + 1], expected)
 
 
+NOISE_OF_SEED_1_AT_2 = [0.9403267562655668, 0.702123414564107, -0.5894412876300874]
+
+
+def scorer(seed=1, coupled=False, **decoding):
+    return Scorer(Decoding(**decoding), seed, coupled)
+
+
+def drawn(scorer, logits, seed=1):
+    return scorer.choose(logits, 40, Stream(seed, Purpose.OWN_TOKEN))
+
+
 def test_temperature_zero_takes_the_highest_logit(logits):
-    assert Sampler(Decoding()).choose(logits, []) == logits.argmax(-1).tolist()
+    assert drawn(scorer(), logits) == logits.argmax(-1).tolist()
+    assert probabilities(logits, Decoding()).argmax(-1).tolist() == logits.argmax(-1).tolist()
 
 
 def test_draws_depend_on_the_seed_alone(logits):
-    decoding, cpu = Decoding(temperature=1.0), torch.device("cpu")
-    first, again, other = (Sampler.seeded(decoding, seed, cpu).choose(logits, []) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
+    sampling = scorer(temperature=1.0)
+    assert drawn(sampling, logits, 1) == drawn(sampling, logits, 1)
+    assert drawn(sampling, logits, 1) != drawn(sampling, logits, 2)
 
 
-def test_draws_follow_the_distribution():
-    decoding = Decoding(temperature=1.0, top_k=2)
+@pytest.mark.parametrize("coupled", [True, False])
+def test_draws_follow_the_distribution(coupled):
     logits = torch.log(torch.tensor([[0.6, 0.3, 0.1]])).expand(20_000, 3)
-    drawn = torch.tensor(Sampler.seeded(decoding, 5, torch.device("cpu")).choose(logits, []))
-    shares = torch.bincount(drawn, minlength=3) / len(drawn)
+    tokens = torch.tensor(drawn(scorer(coupled=coupled, temperature=1.0, top_k=2), logits))
+    shares = torch.bincount(tokens, minlength=3) / len(tokens)
     torch.testing.assert_close(shares, torch.tensor([2 / 3, 1 / 3, 0.0]), atol=0.02, rtol=0)
+
+
+def test_shared_noise_depends_on_seed_position_and_token_alone():
+    noise = gumbel_noise(7, 100, 50)
+    np.testing.assert_array_equal(gumbel_noise(7, 100, 200)[:50], noise)
+    for other in (gumbel_noise(8, 100, 50), gumbel_noise(7, 101, 50)):
+        assert not np.isclose(other, noise).any()
+
+
+def test_shared_noise_is_the_same_on_every_machine_for_ever():
+    np.testing.assert_allclose(gumbel_noise(1, 2, 3), NOISE_OF_SEED_1_AT_2, rtol=1e-14)
+
+
+def test_streams_of_different_purpose_share_nothing():
+    streams = [Stream(5, purpose) for purpose in Purpose]
+    numbers = [tuple(stream.uniform() for _ in range(20)) for stream in streams]
+    assert len({number for row in numbers for number in row}) == 20 * len(streams)
+    assert all(0 <= number < 1 for row in numbers for number in row)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.2499, 0.25, 0.9999, 1 - 2**-53])
+def test_a_draw_never_takes_a_token_of_probability_zero(uniform):
+    assert draw(torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0]), uniform) == (1 if uniform < 0.25 else 3)

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from builders import PLAIN
 from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
 
-from specbench.config import CloudSpec, Decoding, EdgeSpec
+from specbench.config import CloudSpec, EdgeSpec
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.testing import tiny_llama, tiny_tokenizer
@@ -81,4 +82,4 @@ def test_a_model_with_recurrent_state_is_refused_for_speculation(tmp_path):
     MambaForCausalLM(config).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(SpecbenchError, match="cannot be rolled back"):
-        EdgeModel(EdgeSpec(model=str(tmp_path))).drafter(Decoding())
+        EdgeModel(EdgeSpec(model=str(tmp_path))).drafter(PLAIN)

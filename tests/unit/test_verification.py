@@ -3,22 +3,22 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbench.decoding.verification import cut, greedy
+from specbench.decoding.verification import cut, matching
 
 ids = st.integers(0, 5)
 
 
 @given(st.lists(ids, max_size=8), st.data())
-def test_greedy_accepts_the_longest_agreeing_prefix_and_adds_the_targets_token(drafted, data):
+def test_matching_accepts_the_longest_agreeing_prefix_and_adds_the_targets_token(drafted, data):
     choices = data.draw(st.lists(ids, min_size=len(drafted) + 1, max_size=len(drafted) + 1))
-    verdict = greedy(drafted, choices)
+    verdict = matching(drafted, choices)
     assert drafted[: verdict.accepted] == choices[: verdict.accepted]
     assert verdict.accepted == len(drafted) or drafted[verdict.accepted] != choices[verdict.accepted]
     assert verdict.next_token == choices[verdict.accepted]
 
 
-def test_greedy_without_a_draft_is_a_plain_step():
-    assert greedy([], [7]).next_token == 7
+def test_matching_without_a_draft_is_a_plain_step():
+    assert matching([], [7]).next_token == 7
 
 
 @given(st.lists(ids, min_size=1, max_size=8), st.integers(1, 8), st.sets(ids, max_size=3))

@@ -1,0 +1,61 @@
+"""The profile's verification rule at work on one generation: its distributions, its random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from specbench.config import Options
+from specbench.decoding import verification
+from specbench.decoding.proposal import Proposal
+from specbench.decoding.randomness import Purpose, Stream
+from specbench.decoding.sampling import Scorer, probabilities, soft_probabilities
+from specbench.decoding.verification import Verdict
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Judge:
+    """Decides the target's tokens, alone or behind a draft, by one rule.
+
+    Args:
+        seed: of the generation.
+    """
+
+    def __init__(self, options: Options, seed: int) -> None:
+        self._decoding, self._speculative = options.decoding, options.speculative
+        self._scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
+        self._coins = Stream(seed, Purpose.COIN)
+        self._own = Stream(seed, Purpose.OWN_TOKEN)
+
+    def verdict(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> Verdict:
+        """Which drafted tokens stand, and what follows them; without a draft a plain step.
+
+        Args:
+            logits: the target's, shape (drafted + 1, vocabulary), row i behind the first i drafted tokens.
+            context: all ids before row 0's token.
+        """
+        drafted = proposal.tokens
+        penalized = self._scorer.penalized(logits, context, drafted)
+        rule = self._speculative.verification
+        if not drafted or rule in ("greedy", "coupled"):
+            return verification.matching(drafted, self._choices(penalized, len(context)))
+        if rule == "rank":
+            choices = self._choices(penalized, len(context))
+            return verification.rank(drafted, penalized, choices, self._speculative.rank)
+        if rule == "typical":
+            choices = self._choices(penalized, len(context))
+            targets = soft_probabilities(penalized, self._decoding)
+            spec = self._speculative
+            return verification.typical(drafted, targets, choices, spec.typical_epsilon, spec.typical_delta)
+        targets = probabilities(penalized, self._decoding)
+        coins = [self._coins.uniform() for _ in drafted]
+        uniform = self._own.uniform()
+        if rule == "one_hot":
+            return verification.one_hot(drafted, targets, coins, uniform)
+        judged = verification.block if rule == "block" else verification.rejection
+        return judged(drafted, proposal.distributions, targets, coins, uniform)
+
+    def _choices(self, penalized: torch.Tensor, position: int) -> list[int]:
+        return self._scorer.choose(penalized, position, self._own)

@@ -1,0 +1,79 @@
+"""What the edge sends: drafted tokens and, where a rule needs it, the distributions they were drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+WEIGHT_MAX = 65_535
+
+
+@dataclass(frozen=True)
+class DraftDistribution:
+    """A distribution over few tokens with 16-bit weights: probability i is weights[i] / sum(weights).
+
+    It is what the draft is sampled from, not an approximation of it, and so rejection sampling stays lossless
+    however coarse it is.
+
+    Args:
+        token_ids: the target's ids, ascending, uint32 [n].
+        weights: uint16 [n], none of them zero.
+    """
+
+    token_ids: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def quantised(cls, probabilities: torch.Tensor) -> DraftDistribution:
+        """Round a distribution of shape (vocabulary,) to 16 bits, the likeliest token getting all of them."""
+        import numpy as np
+
+        scaled = (probabilities * (WEIGHT_MAX / probabilities.max())).round()
+        kept = scaled.nonzero().flatten()
+        return cls(kept.cpu().numpy().astype(np.uint32), scaled[kept].cpu().numpy().astype(np.uint16))
+
+    @cached_property
+    def _cumulated(self) -> np.ndarray:
+        return self.weights.cumsum(dtype="int64")
+
+    def draw(self, uniform: float) -> int:
+        """The token that a number in [0, 1) stands for."""
+        index = self._cumulated.searchsorted(uniform * self._cumulated[-1], side="right")
+        return int(self.token_ids[index])
+
+    def probability(self, token: int) -> float:
+        """Of one token; zero for those that are not listed."""
+        index = self.token_ids.searchsorted(token)
+        listed = index < len(self.token_ids) and self.token_ids[index] == token
+        return float(self.weights[index]) / float(self._cumulated[-1]) if listed else 0.0
+
+    def dense(self, size: int, device: torch.device) -> torch.Tensor:
+        """All probabilities, float64 [size]."""
+        import torch
+
+        ids = torch.from_numpy(self.token_ids.astype("int64")).to(device)
+        weights = torch.from_numpy(self.weights.astype("float64")).to(device)
+        return weights.new_zeros(size).index_copy_(0, ids, weights / weights.sum())
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Drafted tokens, in the target's ids.
+
+    Args:
+        distributions: what each token was drawn from, for the rules that ask for it; else empty.
+        is_certain: the profile's gate found the draft sure of every token.
+    """
+
+    tokens: Sequence[int] = ()
+    distributions: tuple[DraftDistribution, ...] = ()
+    is_certain: bool = False
+
+    def __len__(self) -> int:
+        return len(self.tokens)
