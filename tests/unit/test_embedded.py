@@ -56,10 +56,13 @@ def test_the_cloud_model_answers_a_question(pair):
 
 
 @pytest.mark.real_pair
-def test_speculative_text_is_the_controls_on_real_prompts(pair):
-    """Token for token, unless the control's own two best tokens are closer than the noise of a wide pass."""
+@pytest.mark.parametrize(
+    "overrides", [[], ["speculative.verification=coupled", "decoding.temperature=0.8", "decoding.top_p=0.95"]]
+)
+def test_speculative_text_is_the_controls_on_real_prompts(pair, overrides):
+    """Token for token, greedy and coupled, unless two tokens are closer than the noise of a wide pass."""
     edge, cloud = pair
-    options = Options.of(load_profile("default"))
+    options = Options.of(load_profile("default", overrides))
     speculative = SpeculativeDecoding().open(edge, cloud, options)
     control = AutoregressiveDecoder(cloud.target(options))
     for prompt in load_prompts(Workload(limit=6)):
