@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from specbench.audit import switches
@@ -36,7 +37,7 @@ def run_findings(manifest: Manifest) -> list[Finding]:
 def change_findings(manifest: Manifest) -> list[Finding]:
     """What was one thing at the start of a run and another later: switches, and tensors of its models."""
     found = []
-    mending = switches.mending(change.after for change in manifest.switch_changes)
+    mending = switches.mending({change.switch: change.after for change in manifest.switch_changes})
     for change in manifest.switch_changes:
         by = f" since {change.method} answered prompt {change.prompt_id}" if change.method else ""
         message = f"{change.switch} was {change.before} at the start of the run and is {change.after}{by}"
@@ -46,7 +47,10 @@ def change_findings(manifest: Manifest) -> list[Finding]:
     at_start = {audit.role: audit for audit in manifest.audits}
     for later in manifest.audits_at_end:
         earlier = at_start.get(later.role)
-        if earlier is not None:
+        if earlier is not None and later.problem and not earlier.problem:
+            message = f"{later.problem}, at the end of the run"
+            found.append(Finding(DIFFERS, f"{later.role}: {later.wrong[0].first}", message, UNDEMANDED))
+        elif earlier is not None:
             for what, before, after in _role_differences(earlier, later):
                 message = f"{later.role}: {what} was {before} at the start of the run and is {after} at its end"
                 found.append(Finding(DIFFERS, f"{later.role}: {what}", message, UNDEMANDED))
@@ -104,17 +108,24 @@ def _role_differences(left: Audit, right: Audit) -> Iterator[tuple[str, object, 
         yield "declared dtype", left.declared, right.declared
     for kind in ("parameters", "buffers", "cache"):
         ours, theirs = getattr(left, kind), getattr(right, kind)
-        if not _same(ours, theirs):
-            dtypes = dtypes_of(ours)
-            odd = next((group for group in theirs if group.dtype not in dtypes), theirs[0] if theirs else None)
-            where = odd.first if odd else ours[0].first
-            yield where, _described(ours), _described(theirs)
+        if ours and theirs and not _same(ours, theirs):
+            odd = next((group for group in theirs if group.dtype not in dtypes_of(ours)), theirs[0])
+            yield odd.first, _described(ours), _described(theirs)
     for field in ("logits", "stored", "quantization", "adapters", "attention"):
         ours, theirs = getattr(left, field), getattr(right, field)
-        if field == "stored":  # counts differ between models; kinds are what matters
-            ours, theirs = (tuple(part.rpartition(" x")[0] or part for part in side) for side in (ours, theirs))
-        if ours != theirs:
-            yield field, getattr(left, field), getattr(right, field)
+        if ours != theirs and not (
+            field == "stored" and left.model != right.model and _kinds(ours) == _kinds(theirs)
+        ):
+            yield field, _plain(ours), _plain(theirs)
+
+
+def _kinds(stored: Sequence[str]) -> list[str]:
+    """Stored kinds without counts: another model has other counts, and the same precision."""
+    return [re.sub(r" x\d+", "", part) for part in stored]
+
+
+def _plain(value: object) -> object:
+    return (", ".join(value) or "none") if isinstance(value, tuple) else value
 
 
 def _same(left: Sequence[TensorGroup], right: Sequence[TensorGroup]) -> bool:

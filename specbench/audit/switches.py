@@ -8,7 +8,7 @@ has cuDNN at tf32. So both are set alike, and read one by one. What this torch d
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 
@@ -68,7 +68,7 @@ def read() -> Switches:
     import torch
 
     values: Switches = {}
-    for name in (*FP32_PRECISION, *ALLOW_TF32, *REDUCED):
+    for name in (*FP32_PRECISION, *ALLOW_TF32, MATMUL_PRECISION, *REDUCED):
         try:
             value = _look_up(torch, name)
         except AttributeError:  # another torch has other settings
@@ -76,13 +76,12 @@ def read() -> Switches:
         except RuntimeError:
             value = UNREADABLE
         values[name] = value
-    values[MATMUL_PRECISION] = torch.get_float32_matmul_precision()
     for device, enabled, dtype in zip(("cpu", "cuda"), AUTOCAST, AUTOCAST_DTYPE, strict=True):
         values[enabled] = torch.is_autocast_enabled(device)
         values[dtype] = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
     values[DEFAULT_DTYPE] = str(torch.get_default_dtype()).removeprefix("torch.")
     for name in HARMLESS_ENVIRONMENT:
-        values[ENVIRONMENT_PREFIX + name] = os.environ.get(name)
+        values[ENVIRONMENT_PREFIX + name] = os.environ.get(name) or None
     return values
 
 
@@ -109,7 +108,7 @@ def findings(values: Mapping[str, str | bool | None], allow_tf32: bool) -> list[
             found.append(
                 Finding(
                     DIFFERS, name, f"{name} is {value}, and should be {wanted[name]}",
-                    settings=mending([value]) or UNDEMANDED,
+                    settings=mending({name: value}) or UNDEMANDED,
                 )
             )  # fmt: skip
         elif name.startswith(ENVIRONMENT_PREFIX):
@@ -120,13 +119,14 @@ def findings(values: Mapping[str, str | bool | None], allow_tf32: bool) -> list[
     return found
 
 
-def mending(values: Iterable[str | bool | None]) -> tuple[str, ...]:
-    """The setting under which all these values of float32 switches are as they should be, if there is one."""
-    known = set(values) - {UNREADABLE}
-    if known and known <= {"tf32", "high", True}:
-        return ("precision.allow_tf32=true",)
-    if known and known <= {"ieee", "highest", False}:
-        return ("precision.allow_tf32=false",)
+def mending(values: Mapping[str, str | bool | None]) -> tuple[str, ...]:
+    """The setting under which all these switches would be as they are, if `precision.allow_tf32` rules them."""
+    if not values.keys() <= {*FP32_PRECISION, *ALLOW_TF32, MATMUL_PRECISION}:
+        return ()
+    known = set(values.values()) - {UNREADABLE}
+    for setting, kept in (("true", {"tf32", "high", True}), ("false", {"ieee", "highest", False})):
+        if known and known <= kept:
+            return (f"precision.allow_tf32={setting}",)
     return ()
 
 

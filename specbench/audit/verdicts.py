@@ -34,8 +34,8 @@ def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]
     for audit in audits:
         if origin := _other_origin(audit):
             said.append(
-                f"{audit.role}: the weights on disk are {origin}, and are computed in {audit.declared}; what was "
-                "rounded away before is not in them"
+                f"{audit.role}: the weights on disk are {origin}, and computed in {audit.declared}; "
+                "what was rounded away before is not in them"
             )
         if audit.quantization:
             said.append(f"{audit.role}: weights are quantised ({audit.quantization})")

@@ -63,7 +63,7 @@ class PrecisionWatch:
             )
             raise SpecbenchError(
                 f"precision is not what the profile declares: {wrong[0].message}",
-                f"{mend}; 'specbench check-dtype --load' shows all; --set precision.parity=off runs it labelled",
+                f"{mend}; or run it labelled: --set precision.parity=off (see check-dtype --load)",
                 ExitCode.CHECK_FAILED,
             )
         earlier = manifest.switches.get("start", self._start)  # of the sitting that is resumed

@@ -33,6 +33,7 @@ def test_help_needs_no_torch(specbench_process):
         ["profiles", "show", "default"],
         ["plugins"],
         ["models"],
+        ["check-dtype"],
         ["check-dtype", "--all"],
         ["compare", "--help"],
     ],
@@ -78,13 +79,15 @@ def test_check_dtype_of_all_profiles_agrees(specbench):
         "method": "speculative",
         "edge": {"dtype": "float32", "device": "cpu"},
         "cloud": {"dtype": "float32", "device": "auto"},
+        "changes": {},
+        "verdict": "ok",
         "ok": True,
     }
     assert rows["edge_baseline"]["cloud"] is None
 
 
 def test_check_dtype_exits_one_when_edge_and_cloud_differ(specbench):
-    done = specbench("check-dtype", "--set", "cloud.dtype=float16", "--json")
+    done = specbench("check-dtype", "--profile", "default", "--set", "cloud.dtype=float16", "--json")
     assert done.code == 1
     assert done.json["ok"] is False
     (report,) = done.json["profiles"]
