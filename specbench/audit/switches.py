@@ -52,14 +52,14 @@ def configure(allow_tf32: bool) -> None:
     """Set every float32 switch of the process: all exact (`ieee`, `highest`), or TF32 wherever there is one."""
     import torch
 
-    backends = torch.backends
     torch.set_float32_matmul_precision("high" if allow_tf32 else "highest")
-    backends.cuda.matmul.allow_tf32 = allow_tf32
-    backends.cudnn.allow_tf32 = allow_tf32
-    if hasattr(backends, "fp32_precision"):
-        owners = [backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn]
-        owners += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
-        for owner in owners:
+    torch.backends.cuda.matmul.allow_tf32 = allow_tf32
+    torch.backends.cudnn.allow_tf32 = allow_tf32
+    for name in FP32_PRECISION:
+        owner: object = torch
+        for step in name.split(".")[1:-1]:
+            owner = getattr(owner, step, None)
+        if hasattr(owner, "fp32_precision"):
             owner.fp32_precision = "tf32" if allow_tf32 else "ieee"
 
 

@@ -184,6 +184,16 @@ def test_a_pickled_checkpoint_is_unknown_and_the_offered_command_converts_it(
     assert mended.json["profiles"][0]["audits"][1]["stored"] == ["F32 x21"]
 
 
+def test_a_quantised_checkpoint_without_its_library_is_one_clear_error(specbench, profile, models, tmp_path):
+    folder = shutil.copytree(models / "target", tmp_path / "quantised")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    done = specbench("check-dtype", "--profile", profile(cloud={"model": str(folder)}), "--load")
+    assert done.code == 4
+    assert "requires optimum" in done.err
+
+
 def test_a_model_that_is_not_there_is_the_users_error(specbench, profile, tmp_path):
     done = specbench("check-dtype", "--profile", profile(cloud={"model": str(tmp_path / "none")}), "--load")
     assert done.code == 4
@@ -220,9 +230,11 @@ def test_a_pair_that_fails_its_audit_is_not_timed(specbench, profile, liar, tmp_
     assert not list((tmp_path / "runs").glob("*/manifest.json"))
 
 
-def test_tf32_that_a_plugin_switches_on_half_way_fails_the_run_at_its_end(specbench, profile, liar, tmp_path):
+def test_tf32_that_a_plugin_switches_on_half_way_fails_the_run_at_its_end(
+    specbench, specbench_process, profile, liar, tmp_path
+):
     plugin, path = liar(half_way="torch.backends.cuda.matmul.allow_tf32 = True"), profile()
-    done = specbench("run", "liar", "--profile", path, "--plugin", plugin)
+    done = specbench_process("run", "liar", "--profile", path, "--plugin", plugin)
     assert done.code == 1, done.err
     assert "precision of run" in done.out
     manifest = stored(tmp_path)
