@@ -37,13 +37,16 @@ def audit_model(role: str, name: str, engine: EagerEngine, quantization: str | N
     widened = [pair for pair in parameters + buffers if _is_kept_wide(model, *pair, declared)]
     integers = [pair for pair in parameters + buffers if _is_integer_weight(pair[1])]
     packed = _packed(model)
-    wide_names = {tensor_name for tensor_name, _ in widened}
+    quantization = quantization or storage.quantization(loaded.folder)
+    fair = {tensor_name for tensor_name, _ in widened}
+    if quantization:  # scales and offsets beside integers may be narrower than what is computed in
+        holders = {_owner(tensor_name) for tensor_name, _ in integers}
+        fair |= {tensor_name for tensor_name, _ in parameters + buffers if _owner(tensor_name) in holders}
     wrong = [
         (tensor_name, tensor)
         for tensor_name, tensor in [*parameters, *buffers, *cache, ("logits", logits)]
-        if _is_floating_point(tensor) and _dtype(tensor) != declared and tensor_name not in wide_names
+        if _is_floating_point(tensor) and _dtype(tensor) != declared and tensor_name not in fair
     ]
-    quantization = quantization or storage.quantization(loaded.folder)
     unexpected = _groups(wrong) + (() if quantization else _groups(integers) + packed)
     return Audit(
         role=role,
@@ -83,6 +86,10 @@ def _is_kept_wide(model: torch.nn.Module, name: str, tensor: torch.Tensor, decla
     if declared == "float16":
         kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
     return any(part in name for part in kept)
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _is_floating_point(tensor: torch.Tensor) -> bool:

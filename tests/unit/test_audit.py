@@ -118,7 +118,10 @@ def test_integer_weights_are_right_where_the_profile_quantises(engine):
     layer = engine.loaded.model.model.layers[0].mlp.up_proj
     layer.register_buffer("weight_int8", torch.ones(64, 32, dtype=torch.int8))
     assert "up_proj.weight_int8 is int8" in look(engine).problem
+    layer.register_buffer("scales", torch.ones(64, dtype=torch.float16))
     assert look(engine, quantization="int8").problem is None
+    engine.loaded.model.model.layers[1].register_buffer("scales", torch.ones(64, dtype=torch.float16))
+    assert "model.layers.1.scales is float16" in look(engine, quantization="int8").problem
 
 
 def test_a_quantised_draft_beside_a_whole_target_is_fair_per_role_and_said(models):
