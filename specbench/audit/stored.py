@@ -21,6 +21,8 @@ def run_findings(manifest: Manifest) -> list[Finding]:
     for audit in manifest.audits:
         if audit.attention is None:
             found.append(_not_recorded(manifest, f"{audit.role}: audit", f"no full audit of the {audit.role}"))
+    if manifest.audits and not manifest.audits_at_end:
+        found.append(_not_recorded(manifest, "audits at the end", "no audit of its tensors at its end"))
     found += audit_findings(manifest.audits, parity)
     found += [finding for finding in change_findings(manifest) if finding not in found]
     for moment in ("start", "end"):

@@ -349,12 +349,27 @@ def test_a_run_that_was_stored_before_there_was_an_audit_is_unknown_and_never_ok
                 del audit[key]
 
     edit(tmp_path, old, as_it_was)
-    assert specbench("compare", old).code == 0
+    shown = specbench("compare", old, "--json")
+    assert f"precision of run {old} is unknown: it was stored without a full audit" in shown.json["notes"]
     done = specbench("check-dtype", "--run", old, "--json")
     assert (done.code, done.json["verdict"]) == (1, "unknown")
     between = specbench("check-dtype", "--run", new, "--run", old, "--json").json["between"][0]
     assert between["verdict"] == "unknown"
     assert f"run {old} was stored with no full audit" in between["findings"][0]["message"]
+
+
+def test_a_run_that_was_killed_is_unknown_since_nobody_looked_at_its_end(specbench, profile, tmp_path):
+    specbench("run", "cloud_optimized_baseline", "--profile", profile())
+    (run_id,) = RunStore(tmp_path / "runs").ids()
+
+    def as_killed(document):
+        del document["switches"]["end"]
+        document.update(audits_at_end=[], status="running")
+
+    edit(tmp_path, run_id, as_killed)
+    done = specbench("check-dtype", "--run", run_id, "--json")
+    assert (done.code, done.json["verdict"]) == (1, "unknown")
+    assert "no switches at its end" in " ".join(f["message"] for f in done.json["runs"][0]["findings"])
 
 
 def test_stored_runs_and_profiles_are_not_asked_about_at_once(specbench):
