@@ -126,6 +126,14 @@ class Method(ABC):
         """
         return
 
+    def precision_changes(self, options: Options) -> dict[str, str]:
+        """Roles whose precision these options change, and what they become: `{"edge": "bfloat16"}`.
+
+        A method that computes in something else than the profile's `dtype` says so here, so that
+        `specbench check-dtype` shows it and a run refuses it before anything is loaded.
+        """
+        return {}
+
     @abstractmethod
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the method uses, and nothing else."""

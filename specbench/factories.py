@@ -128,7 +128,7 @@ class ModelFactory:
         """What precision the loaded model really has."""
         from specbench.audit import audit_model
 
-        return audit_model(self.role, self.spec.model, self.engine)
+        return audit_model(self.role, self.spec.model, self.engine, getattr(self.spec, "quantization", None))
 
 
 class EdgeModel(ModelFactory):

@@ -7,7 +7,7 @@ monotonic clock; token counts are counts of committed ids.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SCHEMA_VERSION = 1
 
@@ -154,6 +154,16 @@ class Audit:
     `cache` and `logits` come from a real forward pass; `stored` is what the weights were kept as on
     disk, which may be narrower than what they are computed in. `vocabulary_size` counts the tokens that the
     model can say, fewer than the target's for a draft with a vocabulary of its own.
+
+    Args:
+        wrong: tensors that are not in the declared dtype; empty when all is as declared.
+        integers: weights held as integers, by a quantisation.
+        widened: tensors that the architecture itself keeps in float32, whatever the model's dtype.
+        quantization: what the profile or the checkpoint's configuration says of it.
+        adapters: adapters on disk, and adapter layers in the loaded model.
+        tied: names that share one tensor, such as `lm_head.weight = model.embed_tokens.weight`.
+        offloaded: tensors that are read from disk or memory each time they are used.
+        attention: the implementation, such as `sdpa`; `None` in runs stored before it was recorded.
     """
 
     role: str
@@ -167,6 +177,25 @@ class Audit:
     cache: tuple[TensorGroup, ...]
     stored: tuple[str, ...]
     problem: str | None = None
+    wrong: tuple[TensorGroup, ...] = ()
+    integers: tuple[TensorGroup, ...] = ()
+    widened: tuple[TensorGroup, ...] = ()
+    quantization: str | None = None
+    adapters: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
+    offloaded: tuple[TensorGroup, ...] = ()
+    attention: str | None = None
+
+
+@dataclass(frozen=True)
+class SwitchChange:
+    """A process-wide setting of the arithmetic that changed during a run, and who was at work just before."""
+
+    switch: str
+    before: str | bool | None
+    after: str | bool | None
+    method: str | None = None
+    prompt_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +203,8 @@ class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
     `profile` is the whole resolved profile; `models` holds, by role, the SHA-256 of every file. `--resume`
-    goes on only where these, the prompts, the versions and the machine are the same.
+    goes on only where these, the prompts, the versions and the machine are the same. `switches` are the
+    arithmetic's by moment (`start`, `end`); empty in runs stored before they were recorded.
     """
 
     run_id: str
@@ -195,6 +225,9 @@ class Manifest:
     finished_at: str | None = None
     precision_problems: tuple[str, ...] = ()
     audits: tuple[Audit, ...] = ()
+    audits_at_end: tuple[Audit, ...] = ()
+    switches: dict[str, dict[str, str | bool | None]] = field(default_factory=dict)
+    switch_changes: tuple[SwitchChange, ...] = ()
     failures: tuple[Failure, ...] = ()
     divergences: tuple[Divergence, ...] = ()
     schema_version: int = SCHEMA_VERSION

@@ -157,6 +157,9 @@ def _notes(runs: Sequence[Run]) -> list[str]:
             notes.append("precision was not checked (precision.parity: off)")
         if parity == "per_role" and manifest.profile["edge"]["dtype"] != manifest.profile["cloud"]["dtype"]:
             notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
-        if manifest.status != "finished":
+        notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
+        if manifest.audits and not manifest.switches:
+            notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
+        if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):
             notes.append(f"run {manifest.run_id} is {manifest.status}; --resume {manifest.run_id} goes on")
     return list(dict.fromkeys(notes))

@@ -1,6 +1,28 @@
-"""What precision really is: declared in the profile, and found in the loaded model."""
+"""What precision really is: declared in the profile, found in the loaded models, and set for the arithmetic."""
 
-from specbench.audit.declared import parity_problems
-from specbench.audit.loaded import audit_model, audit_problems
+from specbench.audit import switches
+from specbench.audit.declared import declared_remarks, method_findings, parity_findings, role_precision
+from specbench.audit.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
+from specbench.audit.loaded import audit_model
+from specbench.audit.stored import between_findings, change_findings, differences, run_findings
+from specbench.audit.verdicts import audit_findings, remarks
 
-__all__ = ["audit_model", "audit_problems", "parity_problems"]
+__all__ = [
+    "DIFFERS",
+    "OK",
+    "UNKNOWN",
+    "Finding",
+    "audit_findings",
+    "audit_model",
+    "between_findings",
+    "change_findings",
+    "declared_remarks",
+    "differences",
+    "method_findings",
+    "parity_findings",
+    "remarks",
+    "role_precision",
+    "run_findings",
+    "switches",
+    "verdict",
+]

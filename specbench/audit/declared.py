@@ -1,15 +1,80 @@
-"""Precision as the profile declares it; loads nothing."""
+"""Precision as the profile and the methods declare it; loads nothing."""
 
 from __future__ import annotations
 
-from specbench.config import Profile
+from collections.abc import Iterable, Mapping
+from typing import get_args
+
+from specbench.audit.findings import DIFFERS, UNDEMANDED, Finding
+from specbench.config import ModelSpec, Profile
+from specbench.config.profile import Dtype
+
+DTYPES = get_args(Dtype)
 
 
-def parity_problems(profile: Profile) -> list[str]:
-    """Why the declared precisions break the profile's rule; empty when they keep it."""
-    edge, cloud = profile.edge.dtype, profile.cloud.dtype
-    if profile.precision.parity == "edge_cloud" and edge != cloud:
-        return [
-            f"edge.dtype is {edge} and cloud.dtype is {cloud}, and precision.parity: edge_cloud demands one"
-        ]
-    return []
+def role_precision(spec: ModelSpec) -> str:
+    """What a role computes in, and what its weights are quantised to if they are: `float32, int8 weights`."""
+    quantization = getattr(spec, "quantization", None)
+    return f"{spec.dtype}, {quantization} weights" if quantization else spec.dtype
+
+
+def parity_findings(profile: Profile) -> list[Finding]:
+    """Where the declared precisions break the profile's rule; empty when they keep it."""
+    edge, cloud = role_precision(profile.edge), role_precision(profile.cloud)
+    if profile.precision.parity != "edge_cloud" or edge == cloud:
+        return []
+    if profile.edge.dtype != profile.cloud.dtype:
+        settings: tuple[str, ...] = (f"cloud.dtype={profile.edge.dtype}",)
+        fields = f"edge.dtype is {profile.edge.dtype} and cloud.dtype is {profile.cloud.dtype}"
+    else:
+        settings = ()
+        fields = f"edge is {edge} and cloud is {cloud}"
+    if edge != profile.edge.dtype:
+        settings += ("edge.quantization=null",)
+    message = f"{fields}, and precision.parity: edge_cloud demands one"
+    return [Finding(DIFFERS, fields.partition(" ")[0], message, settings)]
+
+
+def method_findings(
+    profile: Profile, method: str, changed: Mapping[str, str], roles: Iterable[str]
+) -> list[Finding]:
+    """Where a method's own options change a role's precision, so that it is not what others compute in.
+
+    Args:
+        changed: what `Method.precision_changes` says, by role.
+        roles: the models that the method loads.
+    """
+    if profile.precision.parity == "off":
+        return []
+    found = []
+    for role in roles:
+        spec = getattr(profile, role)
+        becomes = changed.get(role, role_precision(spec))
+        if becomes != role_precision(spec):
+            message = (
+                f"{role}.dtype is {role_precision(spec)}, and {method} makes it {becomes} by its own options"
+            )
+            roles_alike = ("edge", "cloud") if profile.precision.parity == "edge_cloud" else (role,)
+            settings = (
+                tuple(f"{one}.dtype={becomes}" for one in roles_alike) if becomes in DTYPES else UNDEMANDED
+            )
+            found.append(Finding(DIFFERS, f"{role} of {method}", message, settings, method))
+    return found
+
+
+def demand_remarks(edge: str, cloud: str, parity: str, allow_tf32: bool) -> list[str]:
+    """What a rule lets pass, and every report says all the same."""
+    said = []
+    if parity == "per_role" and edge != cloud:
+        said.append(f"edge is {edge} and cloud is {cloud}: fair, since precision.parity is per_role")
+    if allow_tf32:
+        said.append("float32 may be computed as TF32 (precision.allow_tf32: true)")
+    if parity == "off":
+        said.append("nothing is demanded (precision.parity: off)")
+    return said
+
+
+def declared_remarks(profile: Profile) -> list[str]:
+    """The remarks on what a profile declares."""
+    edge, cloud = role_precision(profile.edge), role_precision(profile.cloud)
+    return demand_remarks(edge, cloud, profile.precision.parity, profile.precision.allow_tf32)

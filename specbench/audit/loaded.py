@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from specbench.models import files
+from specbench.models import storage
 from specbench.records import Audit, TensorGroup
 
 if TYPE_CHECKING:
@@ -13,79 +13,152 @@ if TYPE_CHECKING:
 
     from specbench.decoding.session import EagerEngine
 
+    Named = list[tuple[str, torch.Tensor]]
+
 # Position tables stay in float32 whatever the model's dtype, on purpose: they are inputs of cos and sin,
-# whose results are cast. They are listed, never counted against the model.
-POSITION_TABLES = ("inv_freq", "original_inv_freq")
+# whose results are cast.
+POSITION_TABLES = "inv_freq"
 
 
-def audit_model(role: str, name: str, engine: EagerEngine) -> Audit:
-    """Look at every tensor of a model, after one real forward pass of two tokens."""
+def audit_model(role: str, name: str, engine: EagerEngine, quantization: str | None = None) -> Audit:
+    """Look at every tensor of a model, after one real forward pass of two tokens.
+
+    Args:
+        quantization: how the profile wants the weights quantised; integers are then as they should be.
+    """
     loaded = engine.loaded
+    model = loaded.model
     session = engine.session()
     logits = session.extend([0, 0])
-    parameters = list(loaded.model.named_parameters())
-    buffers = list(loaded.model.named_buffers())
+    parameters = list(model.named_parameters())
+    buffers = [*model.named_buffers(), *_unregistered(model)]
     cache = list(session.tensors())
     declared = _name(loaded.dtype)
-    suspects = [*parameters, *_without_position_tables(buffers), *cache, ("logits", logits)]
+    widened = [pair for pair in parameters + buffers if _is_kept_wide(model, *pair, declared)]
+    integers = [pair for pair in parameters + buffers if _is_integer_weight(pair[1])]
+    packed = _packed(model)
+    quantization = quantization or storage.quantization(loaded.folder)
+    fair = {tensor_name for tensor_name, _ in widened}
+    if quantization:  # scales and offsets beside integers may be narrower than what is computed in
+        holders = {_owner(tensor_name) for tensor_name, _ in integers}
+        fair |= {tensor_name for tensor_name, _ in parameters + buffers if _owner(tensor_name) in holders}
     wrong = [
-        (tensor_name, _name(tensor.dtype))
-        for tensor_name, tensor in suspects
-        if tensor.is_floating_point() and _name(tensor.dtype) != declared
+        (tensor_name, tensor)
+        for tensor_name, tensor in [*parameters, *buffers, *cache, ("logits", logits)]
+        if _is_floating_point(tensor) and _dtype(tensor) != declared and tensor_name not in fair
     ]
-    problem = None
-    if wrong:
-        problem = (
-            f"{role}: {wrong[0][0]} is {wrong[0][1]}, declared is {declared} ({len(wrong)} tensors differ)"
-        )
+    unexpected = _groups(wrong) + (() if quantization else _groups(integers) + packed)
     return Audit(
         role=role,
         model=name,
         device=str(loaded.device),
         declared=declared,
         vocabulary_size=engine.speakable_tokens,
-        parameters=_groups(parameters),
+        parameters=_groups(parameters) + packed,
         buffers=_groups(buffers),
         logits=_name(logits.dtype),
         cache=_groups(cache),
-        stored=files.stored_as(loaded.folder),
-        problem=problem,
+        stored=storage.stored_as(loaded.folder),
+        problem=_problem(role, declared, unexpected),
+        wrong=unexpected,
+        integers=_groups(integers) + packed,
+        widened=_groups(widened),
+        quantization=quantization,
+        adapters=(*storage.adapters(loaded.folder), *_adapter_layers(model)),
+        tied=tuple(_tied(model)),
+        offloaded=_groups((n, tensor) for n, tensor in parameters + buffers if tensor.device.type == "meta"),
+        attention=str(getattr(model.config, "_attn_implementation", None) or "its own"),
     )
 
 
-def audit_problems(audits: Sequence[Audit], parity: str) -> list[str]:
-    """What breaks the profile's precision rule: the first tensor of each role that is not as declared.
-
-    Under `edge_cloud` it is also the first parameter of the cloud that is not in the edge's dtype.
-    """
-    problems = [audit.problem for audit in audits if audit.problem]
-    by_role = {audit.role: audit for audit in audits}
-    if parity == "edge_cloud" and not problems and len(by_role) == 2:
-        edge, cloud = by_role["edge"], by_role["cloud"]
-        other = [group for group in cloud.parameters if group.dtype != edge.declared]
-        if other:
-            problems.append(
-                f"cloud: {other[0].first} is {other[0].dtype}, and the edge is {edge.declared} "
-                f"({other[0].tensors} tensors differ)"
-            )
-    return problems
+def _problem(role: str, declared: str, wrong: tuple[TensorGroup, ...]) -> str | None:
+    if not wrong:
+        return None
+    count = sum(group.tensors for group in wrong)
+    return f"{role}: {wrong[0].first} is {wrong[0].dtype}, declared is {declared} ({count} tensors differ)"
 
 
-def _without_position_tables(
-    buffers: list[tuple[str, torch.Tensor]],
-) -> list[tuple[str, torch.Tensor]]:
-    return [(name, tensor) for name, tensor in buffers if name.rpartition(".")[2] not in POSITION_TABLES]
+def _is_kept_wide(model: torch.nn.Module, name: str, tensor: torch.Tensor, declared: str) -> bool:
+    """Whether the architecture itself holds this tensor in float32 while the rest is narrower."""
+    if _dtype(tensor) != "float32" or declared not in ("float16", "bfloat16"):
+        return False
+    kept = {POSITION_TABLES, *(getattr(model, "_keep_in_fp32_modules_strict", None) or ())}
+    if declared == "float16":
+        kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    return any(part in name for part in kept)
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _is_floating_point(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _is_integer_weight(tensor: torch.Tensor) -> bool:
+    """Matrices of narrow integers are quantised weights; masks are boolean, position ids are int64."""
+    return tensor.dim() >= 2 and _name(tensor.dtype) not in ("bool", "int64") and not _is_floating_point(tensor)
+
+
+def _unregistered(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors that a module keeps as plain attributes, where neither parameters nor buffers list them."""
+    import torch
+
+    for module_name, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{module_name}.{name}".lstrip("."), value
+
+
+def _packed(model: torch.nn.Module) -> tuple[TensorGroup, ...]:
+    """Weights of torch's own quantised layers, which are packed out of sight of parameters and buffers."""
+    groups: dict[str, TensorGroup] = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "_packed_params") and callable(getattr(module, "weight", None)):
+            weight = module.weight()
+            groups = _counted(groups, f"{name}.weight", _dtype(weight), weight.numel() * weight.element_size())
+    return tuple(groups.values())
+
+
+def _adapter_layers(model: torch.nn.Module) -> Iterator[str]:
+    """Adapter layers that PEFT has put into the model, by kind."""
+    found = [
+        (name, type(module).__name__)
+        for name, module in model.named_modules()
+        if type(module).__module__.startswith("peft.tuners.") and hasattr(module, "base_layer")
+    ]
+    if found:
+        yield f"{len(found)} adapter layers in the loaded model, the first is {found[0][0]} ({found[0][1]})"
+
+
+def _tied(model: torch.nn.Module) -> Iterator[str]:
+    """Names that stand for a tensor which has another name already."""
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        known = first.setdefault(id(parameter), name)
+        if known != name:
+            yield f"{name} = {known}"
 
 
 def _groups(tensors: Iterable[tuple[str, torch.Tensor]]) -> tuple[TensorGroup, ...]:
     groups: dict[str, TensorGroup] = {}
     for name, tensor in tensors:
-        dtype = _name(tensor.dtype)
-        known = groups.get(dtype, TensorGroup(dtype=dtype, tensors=0, bytes=0, first=name))
-        groups[dtype] = TensorGroup(
-            dtype, known.tensors + 1, known.bytes + tensor.numel() * tensor.element_size(), known.first
-        )
+        groups = _counted(groups, name, _dtype(tensor), tensor.numel() * tensor.element_size())
     return tuple(groups.values())
+
+
+def _counted(groups: dict[str, TensorGroup], name: str, dtype: str, size: int) -> dict[str, TensorGroup]:
+    known = groups.get(dtype, TensorGroup(dtype=dtype, tensors=0, bytes=0, first=name))
+    return {**groups, dtype: TensorGroup(dtype, known.tensors + 1, known.bytes + size, known.first)}
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    """The dtype; a tensor subclass may hold something else than it says, so its class is named too."""
+    import torch
+
+    kind = type(tensor.data)
+    return _name(tensor.dtype) if kind is torch.Tensor else f"{_name(tensor.dtype)} in {kind.__name__}"
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from specbench import audit
 from specbench.records import Manifest
 
 INCIDENTAL = ("machine.memory_bytes",)  # differs by a few pages between boots of one machine
@@ -58,6 +59,7 @@ def differences(
             skipped = key in ignoring or key.partition(".")[0] in ignoring or key in INCIDENTAL
             if not skipped and mine.get(key) != other.get(key):
                 yield key, mine.get(key), other.get(key)
+    yield from audit.differences(left, right)
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
     if left.prompts_sha256 != right.prompts_sha256:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from specbench import audit
 from specbench.api import CloudModel, EdgeModel, Method, Options
-from specbench.bench import conversation
+from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
 from specbench.bench.workload import load_prompts
 from specbench.config import Profile, settings_hash
@@ -33,25 +33,13 @@ class Prepared:
         used = {role for method in self.methods for role in method.roles}
         return tuple(role for role in ("edge", "cloud") if role in used)
 
+    def audit(self) -> list[Audit]:
+        """What precision the loaded models really have."""
+        return [self.factory(role).audit() for role in self.roles if self.factory(role).is_loaded]
+
     def factory(self, role: str) -> EdgeModel | CloudModel:
         """The factory of a role."""
         return self.edge if role == "edge" else self.cloud
-
-    def audit(self) -> list[Audit]:
-        """What precision the loaded models really have.
-
-        Raises:
-            SpecbenchError: a tensor is not what the profile declares, and the profile demands it.
-        """
-        audits = [self.factory(role).audit() for role in self.roles if self.factory(role).is_loaded]
-        problems = audit.audit_problems(audits, self.profile.precision.parity)
-        if problems and self.profile.precision.parity != "off":
-            raise SpecbenchError(
-                f"precision is not what the profile declares: {problems[0]}",
-                "see 'specbench check-dtype --load'; --set precision.parity=off runs it, labelled",
-                ExitCode.CHECK_FAILED,
-            )
-        return audits
 
 
 def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], None]) -> Prepared:
@@ -66,12 +54,7 @@ def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], No
     options = Options.of(profile)
     for method in methods:
         method.validate(options)
-    if problems := audit.parity_problems(profile):
-        raise SpecbenchError(
-            problems[0],
-            "set both alike, or say that they differ on purpose: --set precision.parity=per_role",
-            ExitCode.CHECK_FAILED,
-        )
+    precision.demand_declared(profile, methods)
     prompts = load_prompts(profile.workload)
     configure_torch(profile)
     edge, cloud = EdgeModel(profile.edge, say), CloudModel(profile.cloud, say)
@@ -93,17 +76,12 @@ def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], No
 
 
 def configure_torch(profile: Profile) -> None:
-    """Settings of the whole process: threads, and whether float32 may be computed as TF32."""
+    """Settings of the whole process: threads, and what float32 is computed as."""
     import torch
 
     if profile.threads is not None:
         torch.set_num_threads(profile.threads)
-    allowed = profile.precision.allow_tf32
-    if hasattr(torch.backends, "fp32_precision"):
-        torch.backends.fp32_precision = "tf32" if allowed else "ieee"
-    else:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
-        torch.backends.cudnn.allow_tf32 = allowed
+    audit.switches.configure(profile.precision.allow_tf32)
 
 
 def new_manifest(
@@ -112,7 +90,7 @@ def new_manifest(
     """The manifest of a run that is about to start."""
     import torch
 
-    from specbench.models import files
+    from specbench.models import files, storage
 
     profile = prepared.profile.model_dump(mode="json")
     prompts = [[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prepared.prompts]
@@ -120,7 +98,7 @@ def new_manifest(
     for role in prepared.roles:
         factory = prepared.factory(role)
         folder = files.locate(factory.spec, lambda line: None, weights=True)
-        models[role] = {"files": files.fingerprint(folder), "stored": list(files.stored_as(folder))}
+        models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
         if own := factory.draft_vocabulary:
             models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
     names = [method.name for method in prepared.methods]

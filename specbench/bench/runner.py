@@ -12,6 +12,7 @@ from typing import Protocol
 
 from specbench.api import Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
+from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
@@ -75,6 +76,7 @@ class Runner:
         self._generations = list(done)
         self._decoders: dict[str, Decoder] = {}
         self._failures: list[Failure] = []
+        self._precision = PrecisionWatch(self._profile, prepared.audit)
 
     def run(self) -> Run:
         """Open every method, warm up, measure, and check identity with the control.
@@ -88,13 +90,18 @@ class Runner:
         status = "failed"
         try:
             self._open()
-            audits = self._prepared.audit()
-            self._manifest = replace(self._manifest, audits=tuple(audits))
+            self._manifest = self._precision.begin(self._manifest)
             self._writer.write_manifest(self._manifest)
-            with MemoryMonitor(self._profile.memory.monitor_interval_ms) as monitor:
-                self._measure(monitor)
+            try:
+                with MemoryMonitor(self._profile.memory.monitor_interval_ms) as monitor:
+                    self._measure(monitor)
+            except BaseException:
+                self._manifest = self._precision.end(self._manifest, completed=False)
+                raise
+            self._manifest = self._precision.end(self._manifest, completed=True)
             self._check_identity()
-            status = "finished" if not self._failures else "failed"
+            imprecise = self._manifest.precision_problems and self._profile.precision.parity != "off"
+            status = "failed" if self._failures or imprecise else "finished"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
@@ -169,7 +176,7 @@ class Runner:
         request = self._request(prompt, 0, 0, (), min(WARMUP_TOKENS, self._profile.workload.max_new_tokens))
         try:
             for _ in self._decoders[name].generate(request):
-                pass
+                self._precision.look(name, prompt.prompt_id)
         except Exception as error:
             self._fail(name, prompt.prompt_id, error)
 
@@ -180,7 +187,7 @@ class Runner:
             replies = tuple(generation.text for generation in generations)
             request = self._request(prompt, turn, repeat, replies, self._profile.workload.max_new_tokens)
             monitor.begin_interval()
-            rounds, arrival_ms = self._answer(name, request)
+            rounds, arrival_ms = self._answer(name, request, prompt.prompt_id)
             peak_rss_bytes, peak_cuda_bytes = monitor.interval_peak()
             tokens = [token for part in rounds for token in part.tokens]
             generations.append(
@@ -212,7 +219,7 @@ class Runner:
         seed = random.Random(f"{self._profile.workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
         return Request(tuple(ids), budget, self._prepared.cloud.stop_ids, seed.getrandbits(63))
 
-    def _answer(self, name: str, request: Request) -> tuple[list[Round], list[float]]:
+    def _answer(self, name: str, request: Request, prompt_id: str) -> tuple[list[Round], list[float]]:
         """One request on the clock; what happens between rounds on our side is taken off it."""
         decoder = self._decoders[name]
         rounds: list[Round] = []
@@ -228,10 +235,12 @@ class Runner:
             _demand_contract(part, left, request.stop_ids)
             if self._profile.engine.check_cache:
                 decoder.check()
+            self._precision.look(name, prompt_id)
             self._count(name, part, arrival_ms)
             paused_ms += now_ms() - arrived
             if part.tokens[-1] in request.stop_ids:
                 left = 0
+        self._precision.look(name, prompt_id)
         if left:
             raise BrokenContractError("it ended before a stop token and before its budget")
         return rounds, arrival_ms

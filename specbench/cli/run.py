@@ -89,6 +89,8 @@ def run(
     finally:
         view.close()
     _show(store, run_id, as_json)
+    if finished.manifest.precision_problems and loaded.precision.parity != "off":
+        raise typer.Exit(int(ExitCode.CHECK_FAILED))
     if finished.manifest.failures:
         raise typer.Exit(int(ExitCode.RUN))
 

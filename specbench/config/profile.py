@@ -143,7 +143,8 @@ class Precision(Part):
     """What must agree before anything is timed.
 
     `edge_cloud`: edge and cloud have one precision. `per_role`: each role is the same across methods.
-    `off`: nothing is demanded, and every table says so.
+    `off`: nothing is demanded, and every table says so. `allow_tf32` sets every switch that rules what float32
+    is computed as; autocast is never allowed.
     """
 
     parity: Literal["edge_cloud", "per_role", "off"] = "edge_cloud"

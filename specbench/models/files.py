@@ -6,7 +6,6 @@ import functools
 import json
 import re
 import struct
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ DESCRIPTION_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json",
 )  # fmt: skip
+ADAPTER_PREFIX = "adapter_model"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -99,7 +99,7 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(_read_json(index).get("weight_map", {}).values()))
-        files = [folder / name for name in names]
+        files = [folder / name for name in names] + sorted(folder.glob(f"{ADAPTER_PREFIX}*.safetensors"))
     else:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -143,23 +143,16 @@ def read_header(path: Path) -> dict[str, dict]:
     return header
 
 
-def stored_as(folder: Path) -> tuple[str, ...]:
-    """What the weights are kept as on disk, such as `F32 x272`, and what they were before conversion."""
-    counts = Counter(entry["dtype"] for path in weight_files(folder) for entry in read_header(path).values())
-    described = [f"{dtype} x{count}" for dtype, count in sorted(counts.items())]
-    if record := embedded.provenance(folder):
-        origin = ", ".join(f"{kind} x{count}" for kind, count in sorted(record["stored"].items()))
-        described.append(f"converted from GGUF {origin}")
-    return tuple(described)
-
-
 @functools.cache
 def fingerprint(folder: Path) -> dict[str, str]:
     """SHA-256 of configuration, tokenizer and weights, by file name.
 
     The hub's cache names its large files by their SHA-256, which is taken as it is.
     """
-    names = {"config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"}
+    names = {
+        "config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja",
+        "adapter_config.json",
+    }  # fmt: skip
     files = [path for path in sorted(folder.iterdir()) if path.name in names | set(TOKENIZER_FILES)]
     return {path.name: _sha256(path) for path in [*files, *weight_files(folder)]}
 

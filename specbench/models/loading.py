@@ -159,7 +159,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
                 output_loading_info=True,
                 **placement,
             )
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
+    except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):  # the runner knows what to say of it
             raise
         reason = str(error).strip().splitlines()[0]

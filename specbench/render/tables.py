@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from specbench.records import Audit, Comparison, Divergence, MethodSummary
+from specbench.records import Comparison, Divergence, MethodSummary
 
 SPEED_COLUMNS = ("tokens", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs\ncontrol", "speed-up\nvs\ngenerate")
 DRAFT_COLUMNS = ("accept\nrate", "accept\nlength", "lossless", "exact\nmatch", "peak\nmemory")
@@ -41,35 +41,6 @@ def comparison_table(comparison: Comparison, width: int) -> RenderableType:
     parts += [Text(f"note: {note}", style="yellow") for note in comparison.notes]
     parts.append(Text(f"run: {', '.join(comparison.runs)}", style="dim"))
     return Group(*parts)
-
-
-def audit_table(audits: Sequence[Audit]) -> Table:
-    """What every tensor of the loaded models really is."""
-    table = Table(header_style="bold", title="as loaded", title_justify="left")
-    names = (
-        "role",
-        "device",
-        "declared",
-        "tokens",
-        "parameters",
-        "buffers",
-        "logits",
-        "cache",
-        "stored on disk",
-    )
-    for name in names:
-        table.add_column(name)
-    for audit in audits:
-        parameters, buffers, cache = (
-            "\n".join(f"{group.dtype} x{group.tensors} ({group.bytes / 1e6:.1f} MB)" for group in part)
-            or "none"
-            for part in (audit.parameters, audit.buffers, audit.cache)
-        )
-        stored = Text("\n".join(audit.stored))
-        tokens = str(audit.vocabulary_size)
-        known = (audit.role, audit.device, audit.declared, tokens, parameters, buffers, audit.logits, cache)
-        table.add_row(*known, stored)
-    return table
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:

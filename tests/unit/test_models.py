@@ -18,6 +18,7 @@ from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, Speculative
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import files, memory, vocabulary
+from specbench.models.storage import stored_as
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
 
@@ -226,7 +227,7 @@ def test_a_memory_limit_for_a_device_that_is_not_there_is_refused(models):
 
 
 def test_stored_dtypes_are_read_from_the_files(folder):
-    assert files.stored_as(folder) == ("F32 x21",)
+    assert stored_as(folder) == ("F32 x21",)
 
 
 def test_a_hub_spec_is_not_mistaken_for_a_folder(tmp_path, monkeypatch):

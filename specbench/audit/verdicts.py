@@ -1,0 +1,98 @@
+"""What the audits of a pair say: what differs, and what is fair and must be said all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specbench.audit.declared import DTYPES, demand_remarks
+from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
+from specbench.records import Audit, TensorGroup
+
+
+def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
+    """What keeps the loaded models from being what the profile's rule demands, first tensor by role.
+
+    A role with a tensor that is not as declared differs under every rule; under `edge_cloud` so does a pair of
+    two dtypes, or of two quantisations.
+    """
+    found = [_role_finding(audit, parity) for audit in audits if audit.problem]
+    found += [
+        Finding(UNKNOWN, f"{audit.role}: cache", f"{audit.role}: its cache shows no tensors to look at")
+        for audit in audits
+        if not audit.cache
+    ]
+    by_role = {audit.role: audit for audit in audits}
+    if parity == "edge_cloud" and not found and len(by_role) == 2:
+        found += _pair_findings(by_role["edge"], by_role["cloud"])
+    return found
+
+
+def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]:
+    """What is fair and must be said all the same: where weights come from, what differs on purpose."""
+    said = []
+    by_role = {audit.role: audit for audit in audits}
+    for audit in audits:
+        if origin := _other_origin(audit):
+            said.append(
+                f"{audit.role}: the weights on disk are {origin}, and computed in {audit.declared}; "
+                "what was rounded away before is not in them"
+            )
+        if audit.quantization:
+            said.append(f"{audit.role}: weights are quantised ({audit.quantization})")
+        if audit.widened:
+            first = audit.widened[0]
+            said.append(
+                f"{audit.role}: the architecture keeps {first.tensors} tensors in float32 ({first.first})"
+            )
+        said += [f"{audit.role}: {adapter}" for adapter in audit.adapters]
+        if audit.offloaded:
+            first = audit.offloaded[0]
+            said.append(f"{audit.role}: {first.tensors} tensors are offloaded, the first is {first.first}")
+    edge, cloud = (_precision(by_role[role]) if role in by_role else "" for role in ("edge", "cloud"))
+    said += demand_remarks(edge, cloud, parity if len(by_role) == 2 or parity == "off" else "", allow_tf32)
+    return said
+
+
+def _role_finding(audit: Audit, parity: str) -> Finding:
+    """A tensor that is not as declared; declaring its dtype mends it, on both sides where they must agree."""
+    first = audit.wrong[0] if audit.wrong else None
+    roles = ("edge", "cloud") if parity == "edge_cloud" else (audit.role,)
+    declarable = first is not None and first.dtype in DTYPES
+    settings = tuple(f"{role}.dtype={first.dtype}" for role in roles) if first and declarable else UNDEMANDED
+    subject = f"{audit.role}: {first.first}" if first else audit.role
+    return Finding(DIFFERS, subject, audit.problem or "", settings)
+
+
+def _pair_findings(edge: Audit, cloud: Audit) -> list[Finding]:
+    if edge.declared != cloud.declared and cloud.parameters:
+        first = cloud.parameters[0]
+        count = sum(group.tensors for group in cloud.parameters)
+        message = (
+            f"cloud: {first.first} is {first.dtype}, and the edge is {edge.declared} ({count} tensors differ)"
+        )
+        return [Finding(DIFFERS, f"cloud: {first.first}", message, (f"cloud.dtype={edge.declared}",))]
+    for one, other in ((edge, cloud), (cloud, edge)):
+        if one.integers and dtypes_of(one.integers) != dtypes_of(other.integers):
+            first = one.integers[0]
+            message = f"{one.role}: {first.first} is {first.dtype}, and the {other.role} is {_precision(other)}"
+            settings = (
+                (f"{one.role}.quantization=null",) if one.role == "edge" else ("precision.parity=per_role",)
+            )
+            return [Finding(DIFFERS, f"{one.role}: {first.first}", message, settings)]
+    return []
+
+
+def dtypes_of(groups: Sequence[TensorGroup]) -> set[str]:
+    """Which dtypes there are."""
+    return {group.dtype for group in groups}
+
+
+def _precision(audit: Audit) -> str:
+    integers = ", ".join(sorted(dtypes_of(audit.integers)))
+    return f"{audit.declared} with {integers} weights" if integers else audit.declared
+
+
+def _other_origin(audit: Audit) -> str | None:
+    """What weights are stored as, or were converted from, where it is not what the model computes in."""
+    own = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(audit.declared)
+    return ", ".join(part for part in audit.stored if not part.startswith(f"{own} x")) or None

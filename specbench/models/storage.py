@@ -1,0 +1,105 @@
+"""Where weights come from: what they are stored as, how they are quantised, which adapters lie beside them.
+
+Reads headers and configurations; no weights.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.models import embedded, files
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def stored_as(folder: Path) -> tuple[str, ...]:
+    """What the weights are kept as on disk, such as `F32 x272`, and what they were before conversion.
+
+    GGUF files tell their quantisation types. Pickled checkpoints (`.bin`) are not opened, for that could run
+    code: they are `unknown`, and counted only where there is nothing safer.
+    """
+    weights = [path for path in _safetensors(folder) if not path.name.startswith(files.ADAPTER_PREFIX)]
+    described = _counted(entry["dtype"] for path in weights for entry in files.read_header(path).values())
+    for path in sorted(folder.glob("*.gguf")):
+        described += [f"{path.name}: GGUF {part}" for part in _counted(_gguf_types(path))]
+    if record := embedded.provenance(folder):
+        origin = ", ".join(f"{kind} x{count}" for kind, count in sorted(record["stored"].items()))
+        described.append(f"converted from GGUF {origin}")
+    if not described:
+        described += [f"{name}: unknown (pickled, not opened)" for name in pickled(folder)]
+    return tuple(described)
+
+
+def pickled(folder: Path) -> list[str]:
+    """Names of weight files that would have to be unpickled to be known."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in files.PICKLED_SUFFIXES)
+
+
+def conversion(folder: Path) -> str:
+    """The shell command that writes a pickled checkpoint as safetensors, in the dtypes that it has.
+
+    torch unpickles tensors alone (`weights_only`), so that the file cannot run code.
+    """
+    script = (
+        "import sys; from transformers import AutoModelForCausalLM as M; "
+        "M.from_pretrained(sys.argv[1], dtype='auto').save_pretrained(sys.argv[1])"
+    )
+    return shlex.join(["python", "-c", script, str(folder)])
+
+
+def quantization(folder: Path) -> str | None:
+    """The quantisation that the checkpoint's configuration names, such as `gptq, 4 bits`."""
+    settings = _read(folder / "config.json").get("quantization_config")
+    if not isinstance(settings, dict):
+        return None
+    method = settings.get("quant_method", "unnamed method")
+    bits = settings.get("bits") or next((n for n in (4, 8) if settings.get(f"load_in_{n}bit")), None)
+    return f"{method}, {bits} bits" if bits else str(method)
+
+
+def adapters(folder: Path) -> tuple[str, ...]:
+    """Adapters that lie beside the weights, such as `LORA of rank 8 in adapter_config.json (F32 x4)`."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return ()
+    config = _read(folder / ADAPTER_CONFIG)
+    rank = f" of rank {config['r']}" if "r" in config else ""
+    headers = [files.read_header(path) for path in sorted(folder.glob(f"{files.ADAPTER_PREFIX}*.safetensors"))]
+    dtypes = ", ".join(_counted(entry["dtype"] for header in headers for entry in header.values()))
+    return (f"{config.get('peft_type', 'adapter')}{rank} in {ADAPTER_CONFIG} ({dtypes or 'unknown dtype'})",)
+
+
+def _safetensors(folder: Path) -> list[Path]:
+    try:
+        return files.weight_files(folder)
+    except SpecbenchError:
+        if any(folder.glob("*.safetensors")):
+            raise
+        return []
+
+
+def _counted(names: Iterable[str]) -> list[str]:
+    return [f"{name} x{count}" for name, count in sorted(Counter(names).items())]
+
+
+def _gguf_types(path: Path) -> list[str]:
+    from gguf import GGUFReader
+
+    try:
+        return [tensor.tensor_type.name for tensor in GGUFReader(path).tensors]
+    except (ValueError, OSError, IndexError) as error:
+        raise SpecbenchError(
+            f"{path} is no GGUF file that can be read: {error}", exit_code=ExitCode.MODEL
+        ) from error
+
+
+def _read(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,91 @@
+"""The precision audit on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from specbench.audit import switches
+from specbench.records import Audit, TensorGroup
+
+STYLES = {"ok": "green", "differs": "red", "unknown": "yellow"}
+
+
+def methods_table(report: Mapping) -> Table:
+    """What every method and role declares, and the verdict on it."""
+    table = _table(f"profile {report['profile']}", ("method", "edge", "cloud", "verdict"))
+    for row in report["methods"]:
+        cells = [
+            f"{row[role]['dtype']} on {row[role]['device']}" if row[role] else "-" for role in ("edge", "cloud")
+        ]
+        changes = ", ".join(f"{role} becomes {dtype}" for role, dtype in row["changes"].items())
+        verdict = Text(row["verdict"] + (f": {changes}" if changes else ""), style=STYLES[row["verdict"]])
+        table.add_row(row["method"], *cells, verdict)
+    return table
+
+
+def audit_table(audits: Sequence[Audit]) -> Table:
+    """What every tensor of the loaded models really is; one column a role."""
+    table = _table("as loaded", ("", *(f"{audit.role}: {audit.model}" for audit in audits)))
+    rows = {
+        "device": [audit.device for audit in audits],
+        "declared": [audit.declared for audit in audits],
+        "tokens": [str(audit.vocabulary_size) for audit in audits],
+        "parameters": [_groups(audit.parameters) for audit in audits],
+        "buffers": [_groups(audit.buffers) for audit in audits],
+        "logits": [audit.logits for audit in audits],
+        "cache": [_groups(audit.cache) for audit in audits],
+        "attention": [audit.attention or "unknown" for audit in audits],
+        "stored on disk": ["\n".join(audit.stored) for audit in audits],
+        "quantisation": [audit.quantization or "none" for audit in audits],
+        "adapters": ["\n".join(audit.adapters) or "none" for audit in audits],
+        "tied": ["\n".join(audit.tied) or "none" for audit in audits],
+        "offloaded": [_groups(audit.offloaded) for audit in audits],
+    }
+    for name, cells in rows.items():
+        table.add_row(name, *(Text(cell) for cell in cells))
+    return table
+
+
+def switches_table(moments: Mapping[str, Mapping[str, str | bool | None]], cuda: bool | None) -> Table:
+    """The switches of the arithmetic, one column a moment.
+
+    Args:
+        cuda: whether there is a CUDA device; `None` when the values are another machine's.
+    """
+    table = _table("arithmetic", ("switch", *moments))
+    for name in dict.fromkeys(name for values in moments.values() for name in values):
+        cells = [str(values.get(name, "-")) for values in moments.values()]
+        idle = cuda is not None and not switches.applies(name, cuda)
+        shown = name.removeprefix("torch.") + (" (no CUDA here)" if idle else "")
+        changed = len(set(cells)) > 1
+        table.add_row(
+            Text(shown, style="dim" if idle else ""), *(Text(c, style="bold" if changed else "") for c in cells)
+        )
+    return table
+
+
+def verdict_lines(report: Mapping) -> list[Text]:
+    """The findings of a report with their ways out, and what must be said all the same."""
+    lines = []
+    for finding in report["findings"]:
+        lines.append(Text(f"{finding['verdict']}: {finding['message']}", style=STYLES[finding["verdict"]]))
+        lines.append(Text(f"  mend: {finding['mend']}", style="cyan"))
+    lines += [Text(f"note: {note}", style="yellow") for note in report["notes"]]
+    lines.append(Text(f"verdict: {report['verdict']}", style=STYLES[report["verdict"]]))
+    return lines
+
+
+def _groups(groups: Sequence[TensorGroup]) -> str:
+    return (
+        "\n".join(f"{group.dtype} x{group.tensors} ({group.bytes / 1e6:.1f} MB)" for group in groups) or "none"
+    )
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
