@@ -7,18 +7,22 @@ monotonic clock; token counts are counts of committed ids.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question: its turns are asked one after the other, each with the conversation so far."""
+    """One question: its turns are asked one after the other, each with the conversation so far.
+
+    `references` holds the accepted answers of each turn, none where a turn has no known answer.
+    """
 
     prompt_id: str
     category: str
     turns: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Generation:
         finish_reason: `stop` (a stop token ends the text) or `length` (the budget is spent).
         peak_rss_bytes: highest resident size of the process seen during this generation. Methods that
             are interleaved share the process.
+        lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
+        verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
     """
 
     method: str
@@ -70,6 +76,8 @@ class Generation:
     arrival_ms: tuple[float, ...]
     peak_rss_bytes: int | None = None
     peak_cuda_bytes: int | None = None
+    lossless: bool | None = None
+    verification: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -111,11 +119,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a lossless method first departs from the control on the same prompt.
+    """Where a lossless method first departs from the control on the same prompt, and why.
 
-    `top2_margin` is the distance between the control's two highest logits at that position: near zero
-    for a tie that a different order of additions may flip. `tokens` hold the control's id, then the
-    method's; an id is `None` where that text had ended.
+    Args:
+        tokens: the control's id, then the method's; `None` where that text had ended.
+        top2_margin: distance between the two highest of the control's compared scores at that position.
+        margin: distance between the two tokens in the control's compared scores; `None` at an end.
+        noise: largest difference of any compared score between the control's way of computing that row
+            (one token a pass) and the method's (the block it was verified in).
+        width: tokens in the pass by which the method decided the position.
+        verdict: `tie` where `margin` is at most twice `noise`, otherwise `bug`.
     """
 
     method: str
@@ -124,7 +137,11 @@ class Divergence:
     repeat: int
     position: int
     tokens: tuple[int | None, int | None]
-    top2_margin: float | None
+    top2_margin: float | None = None
+    margin: float | None = None
+    noise: float | None = None
+    width: int | None = None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,26 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How a draft length was chosen: on prompts that the reported run does not ask.
+
+    Args:
+        on: the category or file named by `--tune-on`.
+        run_id: the stored run that measured every candidate, interleaved.
+        method: the method that was tuned.
+        tpot_ms: geometric mean of its time per output token over the same requests, by draft length.
+        chosen: the draft length with the lowest one.
+    """
+
+    on: str
+    run_id: str
+    method: str
+    prompt_ids: tuple[str, ...]
+    tpot_ms: dict[str, float]
+    chosen: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
@@ -196,6 +233,9 @@ class Manifest:
     audits: tuple[Audit, ...] = ()
     failures: tuple[Failure, ...] = ()
     divergences: tuple[Divergence, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    tuning: Tuning | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -208,11 +248,72 @@ class Run:
 
 
 @dataclass(frozen=True)
-class MethodSummary:
-    """One row of the result table; how each column is defined stands in the README."""
+class Acceptance:
+    """What became of drafted tokens, over all rounds that drafted; positions count from the first token.
+
+    Args:
+        conditional: the i-th drafted token is accepted given that those before it were; `None` where no
+            round reached that position.
+        survival: product of `conditional` up to each position, as far as it is known.
+        histogram: how many rounds accepted 0, 1, 2, ... drafted tokens.
+    """
+
+    rounds: int
+    drafted_per_round: float
+    conditional: tuple[float | None, ...]
+    survival: tuple[float, ...]
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a text that need not be the control's comes to it, and to the known answers.
+
+    Args:
+        common_prefix_tokens: mean length of the common prefix with the control's text.
+        chrf: chrF (Popovic 2015, 0 to 100) of the text against the control's.
+        reference_chrf: chrF against the prompts' references; `control_reference_chrf` the control's own.
+    """
+
+    exact_match: float | None
+    common_prefix_tokens: float | None
+    chrf: float | None
+    reference_chrf: float | None
+    control_reference_chrf: float | None
+
+
+@dataclass(frozen=True)
+class CategorySpeedup:
+    """One category's part of a speed-up. `interval` and `p_value` are corrected over all such rows (Holm)."""
 
     method: str
+    category: str
+    prompts: int
+    speedup: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    verdict: str | None
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One row of the result table; how each column is defined stands in the README.
+
+    Args:
+        label: verification rule and whether the text is the cloud's; what makes the row unfair, if anything.
+        reference: the row that `speedup_vs_control` refers to, which is the control of the same run.
+        speedup_interval: 95 % bootstrap interval of it; `None` below 12 paired prompts.
+        verdict: `faster`, `slower`, `equivalent within 3 %`, `no difference shown`, or `None`.
+        statement: the verdict as a sentence.
+        throughput_vs_control: ratio of all tokens over all time, on the paired requests.
+        percentiles: of `ttft_ms`, `tpot_ms`, `chunk_ms` (between arrivals) and `total_ms`, those that the
+            samples allow.
+    """
+
+    method: str
+    label: str
     lossless: bool | None
+    verification: str | None
     generations: int
     tokens: int
     ttft_ms: float | None
@@ -220,25 +321,36 @@ class MethodSummary:
     tokens_per_second: float | None
     acceptance_rate: float | None
     acceptance_length: float | None
+    acceptance: Acceptance | None
+    reference: str | None
+    paired_prompts: int
     speedup_vs_control: float | None
+    speedup_interval: tuple[float, float] | None
+    verdict: str | None
+    statement: str | None
+    throughput_vs_control: float | None
     speedup_vs_cloud_baseline: float | None
     exact_match: float | None
+    agreement: Agreement | None
+    percentiles: dict[str, dict[str, float]]
     peak_rss_bytes: int | None
     peak_cuda_bytes: int | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs put side by side, or the reasons why they may not be."""
+    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed."""
 
     profile: str
     runs: tuple[str, ...]
     control: str | None
     setting: str
     methods: tuple[MethodSummary, ...]
+    categories: tuple[CategorySpeedup, ...] = ()
     divergences: tuple[Divergence, ...] = ()
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+    unfair: tuple[str, ...] = ()
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:

@@ -54,11 +54,17 @@ class Prepared:
         return audits
 
 
-def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], None]) -> Prepared:
+def prepare(
+    profile: Profile,
+    methods: Sequence[Method],
+    say: Callable[[str], None],
+    prompts: Sequence[Prompt] | None = None,
+) -> Prepared:
     """Check settings, prompts, vocabularies, context and memory.
 
     Args:
         say: receives a line for each slow step.
+        prompts: those of the profile's workload when absent.
 
     Raises:
         SpecbenchError: the first thing that is wrong.
@@ -72,7 +78,7 @@ def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], No
             "set both alike, or say that they differ on purpose: --set precision.parity=per_role",
             ExitCode.CHECK_FAILED,
         )
-    prompts = load_prompts(profile.workload)
+    prompts = load_prompts(profile.workload) if prompts is None else prompts
     configure_torch(profile)
     edge, cloud = EdgeModel(profile.edge, say), CloudModel(profile.cloud, say)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
@@ -141,6 +147,8 @@ def new_manifest(
         machine=manifests.machine(),
         threads=torch.get_num_threads(),
         models=models,
+        stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
+        references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
     )
 
 
