@@ -182,8 +182,9 @@ def _setting(runs: Sequence[Run], unfair: bool) -> str:
     edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
-        ("UNFAIR, as run 1 was: " if unfair else "")
-        + f"co-located: edge and cloud on one machine, no link · edge {edge['dtype']}, cloud {cloud['dtype']} · "
+        ("UNFAIR (settings of the first run): " if unfair else "")
+        + "co-located: edge and cloud on one machine, no link · "
+        f"edge {edge['dtype']}, cloud {cloud['dtype']} · "
         f"{profile['engine']['kind']} engine · {runs[0].manifest.threads} threads · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"
     )

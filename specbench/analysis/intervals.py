@@ -19,33 +19,37 @@ SMALLEST_STRATUM = 4
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Means of resampled values.
+    """What resampling did to a mean.
 
     Args:
-        means: shape (..., resamples).
+        mean: of the values, shape (...).
+        moved: how far each resampled mean is from it, shape (..., resamples).
         freedom: degrees of freedom of the values' spread: their number less that of the strata.
     """
 
-    means: np.ndarray
+    mean: np.ndarray
+    moved: np.ndarray
     freedom: int
 
     def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-        """Expanded percentile interval (Hesterberg 2015, section 4.4): the percentiles that normal data would
-        need for Student's t, so that few values do not make it too narrow; shape (...) each.
+        """Symmetric percentile interval (Hall 1988), expanded: at the percentile that normal data need for
+        Student's t (Hesterberg 2015, section 4.4), so that few values do not make it too narrow.
+
+        Returns:
+            Its ends, shape (...) each.
         """
         from scipy import special
 
         tail = special.ndtr(special.stdtrit(self.freedom, (1 - level) / 2))
-        low, high = np.quantile(self.means, [tail, 1 - tail], axis=-1)
-        return low, high
+        half = np.quantile(np.abs(self.moved), 1 - 2 * tail, axis=-1)
+        return self.mean - half, self.mean + half
 
     def p_value(self) -> float:
-        """Two-sided: the largest 1 - level at which the interval still holds zero."""
+        """Two-sided, of one data set: the largest 1 - level at which the interval still holds zero."""
         from scipy import special
 
-        resamples = self.means.shape[-1]
-        below = (np.sum(self.means < 0) + np.sum(self.means == 0) / 2) / resamples
-        tail = max(min(below, 1 - below), 1 / (resamples + 1))
+        beyond = np.mean(np.abs(self.moved) >= np.abs(self.mean))
+        tail = max(float(beyond), 1 / (self.moved.size + 1)) / 2
         return float(min(1.0, 2 * special.stdtr(self.freedom, special.ndtri(tail))))
 
 
@@ -74,10 +78,17 @@ def bootstrap(
         return sum(part.sum(axis) for part in parts) / len(labels)
 
     found = stats.bootstrap(
-        samples, mean, n_resamples=resamples, batch=100 if values.ndim > 1 else None, method="percentile",
+        samples,
+        mean,
+        n_resamples=resamples,
+        axis=-1,
+        batch=100 if values.ndim > 1 else None,
+        method="percentile",
         rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return Bootstrap(found.bootstrap_distribution, max(1, len(labels) - len(samples)))
+    )
+    centre = values.mean(-1)
+    moved = found.bootstrap_distribution - centre[..., None]
+    return Bootstrap(centre, moved, max(1, len(labels) - len(samples)))
 
 
 def strata(categories: Sequence[Hashable]) -> list[int]:

@@ -19,8 +19,8 @@ FEWEST_STEPS = 8
 def noise_notes(control: Sequence[Generation], repeats: int) -> list[str]:
     """What made the timings of this machine uncertain, and the flag that helps.
 
-    The control does the same work again and again: in every repeat of a request, and (the cache grows slowly) in
-    every step of an answer.
+    The control does the same work again and again: in every repeat of a request, and (the cache grows slowly)
+    in every step of an answer.
     """
     notes = []
     more = f"--repeats {repeats + 2}"
@@ -33,13 +33,13 @@ def noise_notes(control: Sequence[Generation], repeats: int) -> list[str]:
     if moved is not None and abs(moved) > DRIFT:
         word = "slower" if moved > 0 else "faster"
         notes.append(
-            f"the machine drifted: the control was {abs(moved):.0%} {word} in the last repeat than in the first; "
+            f"the machine drifted: the control was {abs(moved):.0%} {word} in the last repeat than the first; "
             f"{more} averages it out"
         )
     steps = step_spread(control)
     if spread is None and steps is not None and steps > STEP_SPREAD:
         notes.append(
-            f"the machine was noisy: half of the control's steps differ by {steps:.0%} or more within one answer; "
+            f"the machine was noisy: the control's steps within one answer spread by {steps:.0%} (quartiles); "
             f"{more} averages it out"
         )
     return notes

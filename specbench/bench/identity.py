@@ -135,7 +135,7 @@ class Prover:
 def divergences(
     generations: Iterable[Generation], control: str, methods: Iterable[str], prover: Prover
 ) -> list[Divergence]:
-    """Every departure of `methods` from the control on equal prompts. Repeats with equal rounds share a proof."""
+    """Every departure of `methods` from the control on equal prompts; equal repeats share a proof."""
     records = list(generations)
     controls = {record.key: record for record in records if record.method == control}
     wanted = set(methods) - {control}

@@ -77,7 +77,7 @@ def split(workload: Workload, on: str) -> Split:
         for turn in prompt.turns:
             if _text(turn) in asked:
                 raise SpecbenchError(
-                    f"prompt {prompt.prompt_id} of {on} is also prompt {asked[_text(turn)]} of the reported ones",
+                    f"prompt {prompt.prompt_id} of {on} is also asked in the report ({asked[_text(turn)]})",
                     "a draft length that is tuned on a prompt must not be reported on it; take others",
                 )
     return Split(stratified(chosen, workload.limit), reported)

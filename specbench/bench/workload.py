@@ -104,13 +104,10 @@ def _parse_line(line: str, place: str) -> Prompt:
 
 def _references(value: object, place: str) -> tuple[tuple[str, ...], ...]:
     """Accepted answers by turn: Spec-Bench gives each turn a text, or a list of texts, or an empty text."""
-    answers = (
-        [[part] if isinstance(part, str) else part for part in value] if isinstance(value, list) else value
-    )
-    known = answers is None or isinstance(answers, list)
-    if not known or not all(
-        isinstance(part, list) and all(isinstance(t, str) for t in part) for part in answers or ()
-    ):
-        raise SpecbenchError(f"{place}: reference is not a list of texts", 'such as "reference": ["..."]')
-    turns = tuple(tuple(text for text in part if text.strip()) for part in answers or ())
-    return turns if any(turns) else ()
+    turns = []
+    for part in value if isinstance(value, list) else [] if value is None else [None]:
+        texts = [part] if isinstance(part, str) else part
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise SpecbenchError(f"{place}: reference is not a list of texts", 'such as "reference": ["..."]')
+        turns.append(tuple(text for text in texts if text.strip()))
+    return tuple(turns) if any(turns) else ()

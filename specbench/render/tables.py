@@ -31,8 +31,8 @@ CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "p\n(Holm)", "ver
 SHOWN_POSITIONS = 6
 FOOT = (
     "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
-    "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT over paired questions, so "
-    "columns need not divide into each other; interval: bootstrap over questions. Acceptance: sums over sums. "
+    "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
+    "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
     "Memory: the process, which all methods of a run share."
 )
 
@@ -201,6 +201,7 @@ def _divergence(divergence: Divergence) -> Text:
         )
     return Text(
         f"{divergence.verdict}: {divergence.method} departs from the control on prompt {divergence.prompt_id}, "
-        f"turn {divergence.turn + 1}, at token {divergence.position}: control has {control}, it has {other}{proof}",
+        f"turn {divergence.turn + 1}, at token {divergence.position}: control has {control}, it has "
+        f"{other}{proof}",
         style="red" if divergence.verdict == "bug" else "yellow",
     )
