@@ -125,7 +125,7 @@ class Prover:
             block = [committed[-1], *part.tokens, *[part.tokens[-1]] * width][:width]
             logits = session.extend(block)
             row = position - len(committed)
-            if row < width:
+            if row < len(part.tokens):
                 return logits[row], width
             committed.extend(part.tokens)
             session.truncate(len(request.prompt_ids) + len(committed) - 1)
