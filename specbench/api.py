@@ -124,6 +124,10 @@ class Method(ABC):
         """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""
         return None
 
+    def repeats_control(self, options: Options) -> bool:
+        """Whether the text is the control's token for token, and a difference a tie or a bug."""
+        return bool(self.lossless(options)) and options.decoding.temperature == 0
+
     def validate(self, options: Options) -> None:
         """Refuse options that this method cannot honour; called before anything is loaded.
 

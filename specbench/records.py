@@ -233,6 +233,7 @@ class Manifest:
     audits: tuple[Audit, ...] = ()
     failures: tuple[Failure, ...] = ()
     divergences: tuple[Divergence, ...] = ()
+    repeats_control: dict[str, bool] = field(default_factory=dict)
     stop_ids: tuple[int, ...] = ()
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     tuning: Tuning | None = None

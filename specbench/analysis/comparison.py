@@ -10,7 +10,6 @@ from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.latency import percentiles
-from specbench.bench.identity import deterministic
 from specbench.bench.manifest import differences
 from specbench.bench.runner import CONTROL
 from specbench.errors import ExitCode, SpecbenchError
@@ -126,7 +125,8 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     rounds = drafting_rounds(records)
     drafted = sum(part.drafted or 0 for part in rounds)
     rule = next((record.verification for record in records if record.verification), None)
-    label = ", ".join(filter(None, (UNFAIR if unfair else None, rule, LABELS[lossless])))
+    gated = " behind a gate" if rule and manifest.profile["speculative"].get("gate") else ""
+    label = ", ".join(filter(None, (UNFAIR if unfair else "", (rule or "") + gated, LABELS[lossless])))
     versus = endpoint.speedup(control.records, records) if control else None
     interval = statement = None
     categories: list = []
@@ -138,7 +138,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         if not fair:
             statement = f"no verdict on {group.name} ({label}): its run differs from that of the control"
         categories = versus.by_category(group.name) if fair else []
-    same = deterministic(manifest.profile)
+    same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
     summary = MethodSummary(
         method=group.name,
         label=label,

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 TIE, BUG = "tie", "bug"
 
 
-def deterministic(profile: dict) -> bool:
-    """Whether a lossless method must give the control's tokens one by one, by the profile's values."""
-    return profile["decoding"]["temperature"] == 0
-
-
 def compared(row: torch.Tensor, context: Sequence[int], options: Options, seed: int) -> torch.Tensor:
     """The scores whose maximum is the token that the target says.
 

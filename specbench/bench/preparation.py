@@ -147,6 +147,7 @@ def new_manifest(
         machine=manifests.machine(),
         threads=torch.get_num_threads(),
         models=models,
+        repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
     )

@@ -267,9 +267,7 @@ class Runner:
         self._observer.failed(self._failures[-1])
 
     def _check_identity(self) -> None:
-        if not identity.deterministic(self._manifest.profile):
-            return
-        methods = [name for name, lossless in self._manifest.lossless.items() if lossless]
+        methods = [name for name, repeats in self._manifest.repeats_control.items() if repeats]
         options = Options.of(self._profile)
         prover = identity.Prover(self._prepared.cloud, options, self._request_of)
         found = identity.divergences(self._generations, CONTROL, methods, prover)

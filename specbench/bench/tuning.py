@@ -98,10 +98,6 @@ def choose(run: Run, method: str, on: str) -> Tuning:
     if run.manifest.failures:
         failure = run.manifest.failures[0]
         raise SpecbenchError(f"tuning failed: {failure.method}: {failure.error}", exit_code=ExitCode.RUN)
-    if not any(part.drafted for record in run.generations for part in record.rounds):
-        raise SpecbenchError(
-            f"{method} drafts nothing, so --tune-on has nothing to tune", "name a method that drafts first"
-        )
     tpots: dict[str, dict[tuple, float]] = {}
     for record in run.generations:
         if record.tpot_ms:
@@ -109,6 +105,10 @@ def choose(run: Run, method: str, on: str) -> Tuning:
     shared = set.intersection(*(set(found) for found in tpots.values())) if tpots else set()
     if not shared or len(tpots) < len(DRAFT_LENGTHS):
         raise SpecbenchError(f"no answer on {on} is long enough to tune on", "raise --max-new-tokens")
+    if not any(part.drafted for record in run.generations for part in record.rounds):
+        raise SpecbenchError(
+            f"{method} drafts nothing, so --tune-on has nothing to tune", "name a method that drafts first"
+        )
     means = {
         length: math.exp(sum(math.log(tpots[f"{method}[{length}]"][key]) for key in shared) / len(shared))
         for length in DRAFT_LENGTHS
