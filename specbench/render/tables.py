@@ -29,6 +29,7 @@ LOSSY_COLUMNS = (
 )
 CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "p\n(Holm)", "verdict")
 SHOWN_POSITIONS = 6
+SHOWN_TIES = 5
 FOOT = (
     "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
@@ -57,7 +58,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     if any(row.interval for row in comparison.categories):
         parts.append(_categories(comparison))
     parts.append(Text(FOOT, style="dim"))
-    parts += [_divergence(divergence) for divergence in comparison.divergences]
+    parts += _divergences(comparison.divergences)
     parts += [
         Text(f"failed: {failure.method} on prompt {failure.prompt_id}: {failure.error}", style="red")
         for failure in comparison.failures
@@ -189,6 +190,16 @@ def _categories(comparison: Comparison) -> Table:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def _divergences(found: Sequence[Divergence]) -> list[Text]:
+    """Every bug, and as many ties as can be read."""
+    bugs = [part for part in found if part.verdict != "tie"]
+    ties = [part for part in found if part.verdict == "tie"]
+    lines = [_divergence(part) for part in [*bugs, *ties[:SHOWN_TIES]]]
+    if len(ties) > SHOWN_TIES:
+        lines.append(Text(f"and {len(ties) - SHOWN_TIES} more ties, in --json", style="yellow"))
+    return lines
 
 
 def _divergence(divergence: Divergence) -> Text:
