@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from specbench.records import Acceptance, Generation, Round
+from specbench.records import Generation, Round
+from specbench.results import Acceptance
 
 
 def drafting_rounds(records: Sequence[Generation]) -> list[Round]:

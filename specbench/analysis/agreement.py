@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from specbench.analysis.endpoint import pairs
-from specbench.records import Agreement, Generation
+from specbench.records import Generation
+from specbench.results import Agreement
 
 References = Mapping[str, Sequence[Sequence[str]]]
 NO_SACREBLEU = "chrF needs sacrebleu, which is not installed: pip install 'specbench[quality]'"

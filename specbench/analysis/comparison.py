@@ -13,7 +13,8 @@ from specbench.analysis.latency import percentiles
 from specbench.bench.manifest import differences
 from specbench.bench.runner import CONTROL
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Comparison, Generation, Manifest, MethodSummary, Run
+from specbench.records import Generation, Manifest, Run
+from specbench.results import Comparison, MethodSummary
 
 MODEL_GENERATE = "cloud_baseline"
 # How a method drafts is what is compared; order, repeats and telemetry do not change what is measured.

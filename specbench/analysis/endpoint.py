@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from specbench.analysis import intervals
-from specbench.records import CategorySpeedup, Generation
+from specbench.records import Generation
+from specbench.results import CategorySpeedup
 
 FEWEST_PROMPTS = 12
 MARGIN = 1.03

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
 from specbench.analysis.endpoint import UNDECIDED
 from specbench.analysis.noise import noise_notes
-from specbench.records import Generation, Manifest, MethodSummary, Run
+from specbench.records import Generation, Manifest, Run
+from specbench.results import MethodSummary
 
 
 def comparison_notes(

@@ -11,7 +11,8 @@ import typer
 from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption
 
 if TYPE_CHECKING:
-    from specbench.records import Comparison, Run
+    from specbench.records import Run
+    from specbench.results import Comparison
 
 
 def compare(

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from specbench.records import Audit, Comparison, Divergence, MethodSummary
+from specbench.records import Audit, Divergence
+from specbench.results import Comparison, MethodSummary
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = ("tokens", "exact\nmatch", "speed-up\nvs generate", "peak\nmemory")

@@ -1,4 +1,4 @@
-"""Does the control differ from itself? `python tests/perf/control_against_itself.py`, by hand, on a quiet machine.
+"""Does the control differ from itself? Run by hand, on a quiet machine: tests/perf/control_against_itself.py.
 
 Two sides, the same method, a process of its own for every restart; sides alternate (A B B A A B ...), so that a
 machine that drifts hurts both alike. Restarts are the repeats of one question. Exits 1 when the verdict is
