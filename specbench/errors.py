@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     PLUGIN = 6
     RUN = 7
     UNFAIR = 8
+    IDENTITY = 9
     INTERRUPTED = 130
 
 

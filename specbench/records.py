@@ -14,11 +14,15 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question: its turns are asked one after the other, each with the conversation so far."""
+    """One question: its turns are asked one after the other, each with the conversation so far.
+
+    `references` holds the accepted answers of each turn, none where a turn has no known answer.
+    """
 
     prompt_id: str
     category: str
     turns: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Generation:
         finish_reason: `stop` (a stop token ends the text) or `length` (the budget is spent).
         peak_rss_bytes: highest resident size of the process seen during this generation. Methods that
             are interleaved share the process.
+        lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
+        verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
     """
 
     method: str
@@ -71,6 +77,8 @@ class Generation:
     arrival_ms: tuple[float, ...]
     peak_rss_bytes: int | None = None
     peak_cuda_bytes: int | None = None
+    lossless: bool | None = None
+    verification: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -112,11 +120,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a lossless method first departs from the control on the same prompt.
+    """Where a lossless method first departs from the control on the same prompt, and why.
 
-    `top2_margin` is the distance between the control's two highest logits at that position: near zero
-    for a tie that a different order of additions may flip. `tokens` hold the control's id, then the
-    method's; an id is `None` where that text had ended.
+    Args:
+        tokens: the control's id, then the method's; `None` where that text had ended.
+        top2_margin: distance between the two highest of the control's compared scores at that position.
+        margin: distance between the two tokens in the control's compared scores; `None` at an end.
+        noise: largest difference of any compared score between the control's way of computing that row
+            (one token a pass) and the method's (the block it was verified in).
+        width: tokens in the pass by which the method decided the position.
+        verdict: `tie` where `margin` is at most twice `noise`, otherwise `bug`.
     """
 
     method: str
@@ -125,7 +138,11 @@ class Divergence:
     repeat: int
     position: int
     tokens: tuple[int | None, int | None]
-    top2_margin: float | None
+    top2_margin: float | None = None
+    margin: float | None = None
+    noise: float | None = None
+    width: int | None = None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +216,26 @@ class SwitchChange:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How a draft length was chosen: on prompts that the reported run does not ask.
+
+    Args:
+        on: the category or file named by `--tune-on`.
+        run_id: the stored run that measured every candidate, interleaved.
+        method: the method that was tuned.
+        tpot_ms: geometric mean of its time per output token over the same requests, by draft length.
+        chosen: the draft length with the lowest one.
+    """
+
+    on: str
+    run_id: str
+    method: str
+    prompt_ids: tuple[str, ...]
+    tpot_ms: dict[str, float]
+    chosen: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
@@ -230,6 +267,10 @@ class Manifest:
     switch_changes: tuple[SwitchChange, ...] = ()
     failures: tuple[Failure, ...] = ()
     divergences: tuple[Divergence, ...] = ()
+    repeats_control: dict[str, bool] = field(default_factory=dict)
+    stop_ids: tuple[int, ...] = ()
+    references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    tuning: Tuning | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -239,40 +280,6 @@ class Run:
 
     manifest: Manifest
     generations: tuple[Generation, ...]
-
-
-@dataclass(frozen=True)
-class MethodSummary:
-    """One row of the result table; how each column is defined stands in the README."""
-
-    method: str
-    lossless: bool | None
-    generations: int
-    tokens: int
-    ttft_ms: float | None
-    tpot_ms: float | None
-    tokens_per_second: float | None
-    acceptance_rate: float | None
-    acceptance_length: float | None
-    speedup_vs_control: float | None
-    speedup_vs_cloud_baseline: float | None
-    exact_match: float | None
-    peak_rss_bytes: int | None
-    peak_cuda_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs put side by side, or the reasons why they may not be."""
-
-    profile: str
-    runs: tuple[str, ...]
-    control: str | None
-    setting: str
-    methods: tuple[MethodSummary, ...]
-    divergences: tuple[Divergence, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:

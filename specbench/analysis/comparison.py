@@ -2,133 +2,174 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from specbench.analysis import endpoint, notes
+from specbench.analysis.acceptance import acceptance, drafting_rounds
+from specbench.analysis.agreement import agreement, exact_match
+from specbench.analysis.latency import percentiles
 from specbench.bench.manifest import differences
 from specbench.bench.runner import CONTROL
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Comparison, Generation, MethodSummary, Run
+from specbench.records import Generation, Manifest, Run
+from specbench.results import Comparison, MethodSummary
 
 MODEL_GENERATE = "cloud_baseline"
 # How a method drafts is what is compared; order, repeats and telemetry do not change what is measured.
 MAY_DIFFER = (
     "speculative", "memory", "workload.prompts", "workload.limit", "workload.repeats", "workload.warmup",
-    "workload.seed",
 )  # fmt: skip
+SEED = "workload.seed"
+UNFAIR = "UNFAIR"
+LABELS = {True: "lossless", False: "lossy", None: "not the cloud's text"}
 
 
-def compare(runs: Sequence[Run]) -> Comparison:
-    """One row a method, over all runs.
+@dataclass(frozen=True)
+class Group:
+    """What one method did in one run, under its name in the table."""
+
+    name: str
+    method: str
+    run: Run
+    records: list[Generation]
+
+
+def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
+    """One row a method, over all runs. Speed-ups are against the control of the same run, where it has one.
+
+    Args:
+        allow_unfair: show runs that are not comparable, with a label on every row.
 
     Raises:
         SpecbenchError: two runs differ in something on which figures depend, or hold no generations.
     """
     first = runs[0].manifest
-    for run in runs[1:]:
-        for field, left, right in differences(first, run.manifest, MAY_DIFFER):
-            raise SpecbenchError(
-                f"runs {first.run_id} and {run.manifest.run_id} are not comparable: {field} is {left} "
-                f"and {right}",
-                "run both methods in one run, so that they are interleaved under the same settings",
-                ExitCode.UNFAIR,
-            )
+    found = [(run.manifest, *part) for run in runs[1:] for part in _unfair(first, run.manifest)]
+    if found and not allow_unfair:
+        other, field, left, right = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise SpecbenchError(
+            f"runs {first.run_id} and {other.run_id} are not comparable: {field} is {left} and {right}{more}",
+            "run both methods in one run, so that they are interleaved under the same settings; or "
+            "--allow-unfair shows them, labelled",
+            ExitCode.UNFAIR,
+        )
     if not any(run.generations for run in runs):
         raise SpecbenchError(
             f"run {first.run_id} holds no finished prompt",
             f"go on with --resume {first.run_id}",
             ExitCode.STORE,
         )
-    groups = _by_method(runs)
-    control = groups.get(CONTROL)
-    generate = groups.get(MODEL_GENERATE)
-    greedy = first.profile["decoding"]["temperature"] == 0
-    lossless = {name: value for run in runs for name, value in run.manifest.lossless.items()}
+    groups = _groups(runs)
+    unfair = tuple(
+        f"{field} is {left} in run {first.run_id} and {right} in run {other.run_id}"
+        for other, field, left, right in found
+    )
+    rows, categories = [], []
+    for group in groups:
+        row, parts = _summary(group, groups, bool(unfair))
+        rows.append(row)
+        categories += parts
     return Comparison(
         profile=first.profile_name,
         runs=tuple(run.manifest.run_id for run in runs),
-        control=CONTROL if control else None,
-        setting=_setting(runs),
-        methods=tuple(
-            _summary(name, lossless[name.partition("@")[0]], records, control, generate, greedy)
-            for name, records in groups.items()
-        ),
+        control=CONTROL if any(group.method == CONTROL for group in groups) else None,
+        setting=_setting(runs, bool(unfair)),
+        methods=tuple(rows),
+        categories=endpoint.corrected(categories),
         divergences=tuple(part for run in runs for part in run.manifest.divergences),
         failures=tuple(part for run in runs for part in run.manifest.failures),
-        notes=tuple(_notes(runs)),
+        notes=tuple(
+            notes.comparison_notes(
+                runs, [group.records for group in groups if group.method == CONTROL], rows, unfair
+            )
+        ),
+        unfair=unfair,
     )
 
 
-def speedup(reference: Sequence[Generation], records: Sequence[Generation]) -> float | None:
-    """Ratio of geometric means of TPOT over paired requests: above 1, `records` are faster."""
-    logs = [
-        math.log(theirs.tpot_ms / ours.tpot_ms)
-        for theirs, ours in _pairs(reference, records)
-        if theirs.tpot_ms and ours.tpot_ms
-    ]
-    return math.exp(statistics.fmean(logs)) if logs else None
+def _unfair(left: Manifest, right: Manifest) -> list[tuple[str, object, object]]:
+    """Every field in which two runs differ and may not: its name and both values."""
+    greedy = left.profile["decoding"]["temperature"] == right.profile["decoding"]["temperature"] == 0
+    # Without sampling, the seed decides the order alone.
+    return list(differences(left, right, (*MAY_DIFFER, SEED) if greedy else MAY_DIFFER))
 
 
-def exact_match(reference: Sequence[Generation], records: Sequence[Generation]) -> float | None:
-    """Share of paired generations that are equal token for token."""
-    pairs = _pairs(reference, records)
-    return sum(theirs.tokens == ours.tokens for theirs, ours in pairs) / len(pairs) if pairs else None
-
-
-def _pairs(
-    reference: Sequence[Generation], records: Sequence[Generation]
-) -> list[tuple[Generation, Generation]]:
-    """The same prompt, turn and repeat with equal prompt ids: later turns pair only while replies agree."""
-    known = {record.key: record for record in reference}
-    return [
-        (known[record.key], record)
-        for record in records
-        if record.key in known and known[record.key].prompt_sha256 == record.prompt_sha256
-    ]
-
-
-def _by_method(runs: Sequence[Run]) -> dict[str, list[Generation]]:
-    """Generations by method, in the order of the manifests; a method of several runs gets `@run`."""
-    names = [name for run in runs for name in run.manifest.methods]
-    groups: dict[str, list[Generation]] = {}
+def _groups(runs: Sequence[Run]) -> list[Group]:
+    """In the order of the manifests; a method that an earlier run has too gets `@run`."""
+    groups: dict[str, Group] = {}
     for run in runs:
-        for name in run.manifest.methods:
-            records = [record for record in run.generations if record.method == name]
+        for method in run.manifest.methods:
+            records = [record for record in run.generations if record.method == method]
+            name = f"{method}@{run.manifest.run_id}" if method in groups else method
             if records:
-                repeated = names.count(name) > 1 and name in groups
-                groups[f"{name}@{run.manifest.run_id}" if repeated else name] = records
-    return groups
+                groups[name] = Group(name, method, run, records)
+    return list(groups.values())
 
 
-def _summary(
-    name: str,
-    lossless: bool | None,
-    records: list[Generation],
-    control: list[Generation] | None,
-    generate: list[Generation] | None,
-    greedy: bool,
-) -> MethodSummary:
-    tokens = sum(len(record.tokens) for record in records)
-    seconds = sum(record.total_ms for record in records) / 1000
-    rounds = [part for record in records for part in record.rounds if part.drafted]
+def _reference(group: Group, method: str, groups: Sequence[Group]) -> Group | None:
+    """Whom a row is compared with: that method of its own run, else of the first run that has it."""
+    found = [other for other in groups if other.method == method]
+    own = [other for other in found if other.run is group.run]
+    if group.method == method:
+        return found[0]
+    return (own or found or [None])[0]
+
+
+def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[MethodSummary, list]:
+    """A row, and its categories before correction."""
+    records, manifest = group.records, group.run.manifest
+    lossless = manifest.lossless[group.method]
+    control, generate = (_reference(group, method, groups) for method in (CONTROL, MODEL_GENERATE))
+    rounds = drafting_rounds(records)
     drafted = sum(part.drafted or 0 for part in rounds)
-    return MethodSummary(
-        method=name,
+    rule = next((record.verification for record in records if record.verification), None)
+    gated = " behind a gate" if rule and manifest.profile["speculative"].get("gate") else ""
+    label = ", ".join(filter(None, (UNFAIR if unfair else "", (rule or "") + gated, LABELS[lossless])))
+    versus = endpoint.speedup(control.records, records) if control else None
+    interval = statement = None
+    categories: list = []
+    if control and versus and control is not group:
+        fair = not unfair or control.run is group.run
+        interval = versus.interval if fair else None
+        where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
+        statement = endpoint.statement(group.name, label, f"the cloud alone{where}", versus, interval)
+        if not fair:
+            statement = f"no verdict on {group.name} ({label}): its run differs from that of the control"
+        categories = versus.by_category(group.name) if fair else []
+    same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
+    summary = MethodSummary(
+        method=group.name,
+        label=label,
         lossless=lossless,
+        verification=rule,
         generations=len(records),
-        tokens=tokens,
+        tokens=sum(len(record.tokens) for record in records),
         ttft_ms=statistics.median(record.ttft_ms for record in records),
         tpot_ms=_known(statistics.median, [record.tpot_ms for record in records]),
-        tokens_per_second=tokens / seconds if seconds else None,
+        tokens_per_second=endpoint.tokens_per_second(records),
         acceptance_rate=sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
-        speedup_vs_control=speedup(control, records) if control else None,
-        speedup_vs_cloud_baseline=speedup(generate, records) if generate else None,
-        exact_match=exact_match(control, records) if control and greedy else None,
+        acceptance=acceptance(records),
+        reference=control.name if control else None,
+        paired_prompts=len(versus.logs) if versus else 0,
+        speedup_vs_control=versus.ratio if versus else None,
+        speedup_interval=interval,
+        verdict=endpoint.verdict(interval),
+        statement=statement,
+        throughput_vs_control=versus.throughput if versus else None,
+        speedup_vs_cloud_baseline=endpoint.speedup(generate.records, records).ratio if generate else None,
+        exact_match=exact_match(control.records, records) if control and same else None,
+        agreement=agreement(control.records, records, manifest.references, same)
+        if control and not lossless
+        else None,
+        percentiles=percentiles(records),
         peak_rss_bytes=_known(max, [record.peak_rss_bytes for record in records]),
         peak_cuda_bytes=_known(max, [record.peak_cuda_bytes for record in records]),
     )
+    return summary, categories
 
 
 def _known(reduce: Callable[[list], float], values: Sequence[float | None]) -> float | None:
@@ -136,30 +177,15 @@ def _known(reduce: Callable[[list], float], values: Sequence[float | None]) -> f
     return reduce(known) if known else None
 
 
-def _setting(runs: Sequence[Run]) -> str:
+def _setting(runs: Sequence[Run], unfair: bool) -> str:
     """What was measured, for the title of every table."""
     profile = runs[0].manifest.profile
     edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
-        f"co-located: edge and cloud on one machine, no link · edge {edge['dtype']}, cloud {cloud['dtype']} · "
+        ("UNFAIR (settings of the first run): " if unfair else "")
+        + "co-located: edge and cloud on one machine, no link · "
+        f"edge {edge['dtype']}, cloud {cloud['dtype']} · "
         f"{profile['engine']['kind']} engine · {runs[0].manifest.threads} threads · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"
     )
-
-
-def _notes(runs: Sequence[Run]) -> list[str]:
-    notes = []
-    for run in runs:
-        manifest = run.manifest
-        parity = manifest.profile["precision"]["parity"]
-        if parity == "off":
-            notes.append("precision was not checked (precision.parity: off)")
-        if parity == "per_role" and manifest.profile["edge"]["dtype"] != manifest.profile["cloud"]["dtype"]:
-            notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
-        notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
-        if manifest.audits and not manifest.switches:
-            notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
-        if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):
-            notes.append(f"run {manifest.run_id} is {manifest.status}; --resume {manifest.run_id} goes on")
-    return list(dict.fromkeys(notes))

@@ -62,8 +62,10 @@ def differences(
     yield from audit.differences(left, right)
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
+    if left.stop_ids != right.stop_ids:
+        yield "stop_ids", list(left.stop_ids), list(right.stop_ids)
     if left.prompts_sha256 != right.prompts_sha256:
-        yield "prompts", f"{len(left.prompt_ids)} prompts", f"{len(right.prompt_ids)} others"
+        yield "prompts", *(f"{len(run.prompt_ids)} ({run.prompts_sha256[:8]})" for run in (left, right))
 
 
 def _flat(value: dict, prefix: str) -> Iterator[tuple[str, object]]:

@@ -42,11 +42,17 @@ class Prepared:
         return self.edge if role == "edge" else self.cloud
 
 
-def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], None]) -> Prepared:
+def prepare(
+    profile: Profile,
+    methods: Sequence[Method],
+    say: Callable[[str], None],
+    prompts: Sequence[Prompt] | None = None,
+) -> Prepared:
     """Check settings, prompts, vocabularies, context and memory.
 
     Args:
         say: receives a line for each slow step.
+        prompts: those of the profile's workload when absent.
 
     Raises:
         SpecbenchError: the first thing that is wrong.
@@ -55,7 +61,7 @@ def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], No
     for method in methods:
         method.validate(options)
     precision.demand_declared(profile, methods)
-    prompts = load_prompts(profile.workload)
+    prompts = load_prompts(profile.workload) if prompts is None else prompts
     configure_torch(profile)
     edge, cloud = EdgeModel(profile.edge, say), CloudModel(profile.cloud, say)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
@@ -119,6 +125,9 @@ def new_manifest(
         machine=manifests.machine(),
         threads=torch.get_num_threads(),
         models=models,
+        repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},
+        stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
+        references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
     )
 
 

@@ -206,10 +206,16 @@ class Runner:
                     arrival_ms=tuple(arrival_ms),
                     peak_rss_bytes=peak_rss_bytes,
                     peak_cuda_bytes=peak_cuda_bytes,
+                    lossless=self._manifest.lossless[name],
+                    verification=self._rule(rounds),
                 )
             )
         self._advance(name, replace(self._progress[name], prompts_done=self._progress[name].prompts_done + 1))
         return generations
+
+    def _rule(self, rounds: Sequence[Round]) -> str | None:
+        drafts = any(part.drafted is not None for part in rounds)
+        return self._profile.speculative.verification if drafts else None
 
     def _request(
         self, prompt: Prompt, turn: int, repeat: int, replies: tuple[str, ...], budget: int
@@ -270,30 +276,21 @@ class Runner:
         self._observer.failed(self._failures[-1])
 
     def _check_identity(self) -> None:
-        greedy = self._profile.decoding.temperature == 0
-        methods = [name for name, lossless in self._manifest.lossless.items() if lossless and greedy]
-        found = identity.divergences(self._generations, CONTROL, methods, self._margin_at)
+        methods = [name for name, repeats in self._manifest.repeats_control.items() if repeats]
+        options = Options.of(self._profile)
+        prover = identity.Prover(self._prepared.cloud, options, self._request_of)
+        found = identity.divergences(self._generations, CONTROL, methods, prover)
         self._manifest = replace(self._manifest, divergences=tuple(found))
 
-    def _margin_at(self, generation: Generation, position: int) -> float | None:
-        """Top-2 logit margin before a token of a control's generation, from a pass over what precedes it."""
-        before = sorted(
-            (
-                record
-                for record in self._generations
-                if record.method == generation.method
-                and (record.prompt_id, record.repeat) == (generation.prompt_id, generation.repeat)
-                and record.turn < generation.turn
-            ),
-            key=lambda record: record.turn,
-        )
+    def _request_of(self, generation: Generation) -> Request:
+        """What a generation answered, its method's own earlier replies before it."""
+        mine = {record.turn: record.text for record in self._generations
+                if (record.method, record.prompt_id, record.repeat)
+                == (generation.method, generation.prompt_id, generation.repeat)}  # fmt: skip
         prompt = next(p for p in self._prepared.prompts if p.prompt_id == generation.prompt_id)
-        replies = tuple(record.text for record in before)
-        request = self._request(prompt, generation.turn, generation.repeat, replies, 1)
-        session = self._prepared.cloud.engine.session()
-        logits = session.prefill([*request.prompt_ids, *generation.tokens[:position]])[0]
-        highest = logits.float().topk(2).values.tolist()
-        return highest[0] - highest[1]
+        replies = tuple(mine[turn] for turn in range(generation.turn))
+        budget = self._profile.workload.max_new_tokens
+        return self._request(prompt, generation.turn, generation.repeat, replies, budget)
 
 
 def describe(error: Exception) -> str:

@@ -20,19 +20,26 @@ def load_prompts(workload: Workload) -> list[Prompt]:
     Raises:
         SpecbenchError: the file cannot be read, has no prompts, or a line is malformed.
     """
-    if workload.prompts == BUILTIN:
-        name, data = "the built-in prompts", _builtin()
-    else:
-        name = f"prompts file {workload.prompts}"
-        try:
-            data = Path(workload.prompts).expanduser().read_bytes()
-        except OSError as error:
-            raise SpecbenchError(f"{name} cannot be read: {error.strerror}") from error
-    return stratified(parse_prompts(data, name), workload.limit)
+    return stratified(read_prompts(workload.prompts), workload.limit)
+
+
+def read_prompts(source: str) -> list[Prompt]:
+    """All prompts of a file, or the built-in ones.
+
+    Raises:
+        SpecbenchError: the file cannot be read, has no prompts, or a line is malformed.
+    """
+    if source == BUILTIN:
+        return parse_prompts(_builtin(), "the built-in prompts")
+    name = f"prompts file {source}"
+    try:
+        return parse_prompts(Path(source).expanduser().read_bytes(), name)
+    except OSError as error:
+        raise SpecbenchError(f"{name} cannot be read: {error.strerror}") from error
 
 
 def parse_prompts(data: bytes, name: str) -> list[Prompt]:
-    """Prompts of a JSONL text: `question_id`, `category` and `turns` on each line.
+    """Prompts of a JSONL text: `question_id`, `category`, `turns` and perhaps `reference` on each line.
 
     Raises:
         SpecbenchError: naming the line.
@@ -91,4 +98,16 @@ def _parse_line(line: str, place: str) -> Prompt:
     for turn in turns:
         if not isinstance(turn, str) or not turn.strip():
             raise SpecbenchError(f"{place}: a turn is empty or not text", hint)
-    return Prompt(str(value["question_id"]), value["category"], tuple(turns))
+    references = _references(value.get("reference"), place)
+    return Prompt(str(value["question_id"]), value["category"], tuple(turns), references[: len(turns)])
+
+
+def _references(value: object, place: str) -> tuple[tuple[str, ...], ...]:
+    """Accepted answers by turn: Spec-Bench gives each turn a text, or a list of texts, or an empty text."""
+    turns = []
+    for part in value if isinstance(value, list) else [] if value is None else [None]:
+        texts = [part] if isinstance(part, str) else part
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise SpecbenchError(f"{place}: reference is not a list of texts", 'such as "reference": ["..."]')
+        turns.append(tuple(text for text in texts if text.strip()))
+    return tuple(turns) if any(turns) else ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +21,10 @@ from specbench.cli.options import (
 from specbench.errors import ExitCode
 
 if TYPE_CHECKING:
+    from specbench.api import Method
+    from specbench.bench.preparation import Prepared
     from specbench.bench.store import RunStore
+    from specbench.records import Prompt, Tuning
 
 
 def run(
@@ -33,6 +38,15 @@ def run(
     prompts: Annotated[
         str | None,
         typer.Option(metavar="FILE.jsonl", help="Prompts in Spec-Bench's format (workload.prompts)."),
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="How often every prompt is asked (workload.repeats).")
+    ] = None,
+    tune_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CATEGORY|FILE", help="Choose the draft length on these prompts, and report on others."
+        ),
     ] = None,
     only: Annotated[bool, typer.Option("--only", help="Leave out the control; no speed-up is shown.")] = False,
     resume: Annotated[
@@ -51,11 +65,13 @@ def run(
         "workload.limit": limit,
         "workload.max_new_tokens": max_new_tokens,
         "workload.prompts": prompts,
+        "workload.repeats": repeats,
     }
     given = {key: value for key, value in settings.items() if value is not None}
     loaded = load_profile(profile, overrides or (), given)
     names = dict.fromkeys(registry.get(name).name for name in methods)
 
+    from specbench.bench import tuning
     from specbench.bench.preparation import demand_same, new_manifest, prepare
     from specbench.bench.runner import CONTROL, Runner
     from specbench.bench.store import RunStore
@@ -69,10 +85,22 @@ def run(
             view.note(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
     if resume:
         resume = store.find(resume)
-    prepared = prepare(loaded, [registry.get(name) for name in names], view.note)
+    chosen = [registry.get(name) for name in names]
     versions = {name: registry.plugins[name].version for name in names}
+    identity = Path(profile).stem, sys.argv[1:], versions
+    split = tuning.split(loaded.workload, tune_on) if tune_on else None
+    prepared = prepare(loaded, chosen, view.note, [*split.tuning, *split.reported] if split else None)
+    tuned = None
+    if split and tune_on:
+        if resume:
+            tuned = tuning.of_resumed(store.read(resume).manifest, tune_on)
+        else:
+            tuned = _tune(prepared, chosen[0], split.tuning, tune_on, store, identity)
+        view.note(f"draft length {tuned.chosen} was the fastest on {tune_on}")
+        loaded = tuning.with_draft_length(loaded, tuned.chosen)
+        prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
     run_id = resume or store.new_id()
-    manifest = new_manifest(prepared, run_id, Path(profile).stem, sys.argv[1:], versions)
+    manifest = replace(new_manifest(prepared, run_id, *identity), tuning=tuned)
     if resume:
         stored, writer = store.reopen(resume)
         demand_same(stored.manifest, manifest)
@@ -93,6 +121,34 @@ def run(
         raise typer.Exit(int(ExitCode.CHECK_FAILED))
     if finished.manifest.failures:
         raise typer.Exit(int(ExitCode.RUN))
+    if any(found.verdict == "bug" for found in finished.manifest.divergences):
+        raise typer.Exit(int(ExitCode.IDENTITY))
+
+
+def _tune(
+    prepared: Prepared,
+    method: Method,
+    prompts: Sequence[Prompt],
+    on: str,
+    store: RunStore,
+    identity: tuple[str, Sequence[str], dict[str, str]],
+) -> Tuning:
+    """Measure every draft length in a stored run of its own, and choose."""
+    from specbench.bench import tuning
+    from specbench.bench.preparation import new_manifest
+    from specbench.bench.runner import Runner
+    from specbench.render.live import make_view
+
+    view = make_view()
+    lengths = tuning.candidates(prepared, method, prompts)
+    manifest = new_manifest(lengths, store.new_id(), *identity)
+    try:
+        measured = Runner(lengths, manifest, store.create(manifest), view).run()
+    except KeyboardInterrupt:
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    finally:
+        view.close()
+    return tuning.choose(measured, method.name, on)
 
 
 def _show(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False) -> None:

@@ -16,7 +16,7 @@ ROUNDED_TO = 64  # attention reads the cache up to a multiple of this
 
 
 class SlotLengths:
-    """How many tokens each of `slots` sequences holds, of at most `capacity`; the layers of a cache share it."""
+    """Tokens that each of `slots` sequences holds, of at most `capacity`; the layers of a cache share it."""
 
     def __init__(self, slots: int, capacity: int, device: torch.device) -> None:
         self.slots = slots
@@ -108,7 +108,7 @@ class SlotCache(Cache):
         rows = len(tokens)
         positions = self._lengths.tokens[:rows, None].clone()
         seen = torch.arange(self._lengths.reach(rows), device=positions.device) <= positions
-        mask = torch.zeros(seen.shape, dtype=model.dtype, device=positions.device).masked_fill(~seen, -torch.inf)
+        mask = torch.zeros_like(seen, dtype=model.dtype).masked_fill(~seen, -torch.inf)
         logits = model(
             input_ids=torch.tensor(tokens, device=model.device)[:, None], position_ids=positions,
             attention_mask=mask[:, None, None], past_key_values=self, use_cache=True,

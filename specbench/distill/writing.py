@@ -73,7 +73,8 @@ class Writer:
         if not requests:
             return []
         results = [Written() for _ in requests]
-        waiting = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt), -i))  # longest at the end
+        # Taken from the end, so the longest come first.
+        waiting = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt), -i))
         capacity = max(len(request.prompt) + request.budget for request in requests)
         cache = SlotCache(min(self.sequences_at_once, len(requests)), capacity, self.model.device)
         randoms = [np.random.default_rng(request.seed) for request in requests]

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from specbench.records import Comparison, Divergence, MethodSummary
+from specbench.records import Divergence
+from specbench.results import Comparison, MethodSummary
 
-SPEED_COLUMNS = ("tokens", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs\ncontrol", "speed-up\nvs\ngenerate")
-DRAFT_COLUMNS = ("accept\nrate", "accept\nlength", "lossless", "exact\nmatch", "peak\nmemory")
-WIDE = 124
+SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
+TEXT_COLUMNS = ("tokens", "exact\nmatch", "speed-up\nvs generate", "peak\nmemory")
+DRAFT_COLUMNS = (
+    "rounds",
+    "drafted\na round",
+    "accept\nrate",
+    "accept\nlength",
+    "accepted at 1, 2, ... if all before were",
+)
+LOSSY_COLUMNS = (
+    "same\ntext",
+    "common prefix\ntokens",
+    "chrF with\ncontrol",
+    "chrF with\nreferences",
+    "control's chrF\nwith references",
+)
+CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "p\n(Holm)", "verdict")
+SHOWN_POSITIONS = 6
+SHOWN_TIES = 5
 FOOT = (
-    "* the control. TTFT, TPOT: medians over requests. tok/s: all tokens over all time, prefill included. "
-    "speed-up: ratio of geometric means of TPOT over paired requests, so columns need not divide into each "
-    "other. Acceptance: sums over sums. Memory: the process, which all methods of a run share."
+    "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
+    "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
+    "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
+    "Memory: the process, which all methods of a run share."
 )
 
 
-def comparison_table(comparison: Comparison, width: int) -> RenderableType:
-    """The result table with what was measured above it, and what to know below it.
-
-    Args:
-        width: columns of the terminal; a narrow one gets two tables, one below the other.
-    """
-    parts: list[RenderableType] = [Text(f"{comparison.profile} · {comparison.setting}", style="bold")]
-    if width >= WIDE:
-        parts.append(_columns(comparison, SPEED_COLUMNS + DRAFT_COLUMNS))
-    else:
-        parts += [_columns(comparison, SPEED_COLUMNS), _columns(comparison, DRAFT_COLUMNS)]
+def comparison_table(comparison: Comparison) -> RenderableType:
+    """The verdicts, the tables behind them, and what to know below; readable at 100 columns."""
+    rows = comparison.methods
+    parts: list[RenderableType] = [Text(row.statement, style="bold") for row in rows if row.statement]
+    parts += [
+        Text(f"\n{comparison.profile} · {comparison.setting}"),
+        _table(comparison, rows, SPEED_COLUMNS, _speed),
+        _table(comparison, rows, TEXT_COLUMNS, _text),
+    ]
+    for rule in dict.fromkeys(row.verification for row in rows if row.acceptance):
+        drafting = [row for row in rows if row.acceptance and row.verification == rule]
+        parts += [Text(f"drafts, verified by: {rule}"), _table(comparison, drafting, DRAFT_COLUMNS, _drafts)]
+    if lossy := [row for row in rows if row.agreement]:
+        parts += [
+            Text("texts that need not be the control's"),
+            _table(comparison, lossy, LOSSY_COLUMNS, _agreement),
+        ]
+    if any(row.interval for row in comparison.categories):
+        parts.append(_categories(comparison))
     parts.append(Text(FOOT, style="dim"))
-    parts += [_divergence(divergence) for divergence in comparison.divergences]
+    parts += _divergences(comparison.divergences)
     parts += [
         Text(f"failed: {failure.method} on prompt {failure.prompt_id}: {failure.error}", style="red")
         for failure in comparison.failures
@@ -48,41 +74,117 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return "-" if value is None else f"{value:.{digits}f}{unit}"
 
 
-def _columns(comparison: Comparison, names: Sequence[str]) -> Table:
+def percent(value: float | None) -> str:
+    """A share for a cell."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _table(
+    comparison: Comparison,
+    rows: Sequence[MethodSummary],
+    columns: Sequence[str],
+    cells: Callable[[MethodSummary], Sequence[str]],
+) -> Table:
+    """One row a method; below its name, the verification rule and whether its text is the cloud's."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("method", no_wrap=True)
-    for name in names:
+    table.add_column("method", overflow="fold", min_width=24)
+    for name in columns:
         table.add_column(name, justify="right")
-    for summary in comparison.methods:
-        cells = _cells(summary)
-        marked = summary.method + (" *" if summary.method == comparison.control else "")
-        table.add_row(Text(marked), *(cells[name] for name in names))
+    for row in rows:
+        marked = row.method.replace("@", "\n@") + (" *" if row.method == comparison.control else "")
+        table.add_row(Text.assemble(marked, "\n  ", (row.label, "dim")), *cells(row))
     return table
 
 
-def _cells(summary: MethodSummary) -> dict[str, str]:
-    figures = (
-        str(summary.tokens),
-        number(summary.ttft_ms),
-        number(summary.tpot_ms),
-        number(summary.tokens_per_second),
-        number(summary.speedup_vs_control, 2, "x"),
-        number(summary.speedup_vs_cloud_baseline, 2, "x"),
-        number(summary.acceptance_rate, 3),
-        number(summary.acceptance_length, 2),
-        {True: "yes", False: "no", None: "-"}[summary.lossless],
-        "-" if summary.exact_match is None else f"{summary.exact_match:.1%}",
-        number(summary.peak_rss_bytes / 1e9 if summary.peak_rss_bytes else None, 2, " GB"),
+def _speed(row: MethodSummary) -> tuple[str, ...]:
+    return (
+        number(row.ttft_ms),
+        number(row.tpot_ms),
+        number(row.tokens_per_second),
+        number(row.speedup_vs_control, 2, "x"),
+        _interval(row.speedup_interval),
+        number(row.throughput_vs_control, 2, "x"),
     )
-    return dict(zip(SPEED_COLUMNS + DRAFT_COLUMNS, figures, strict=True))
+
+
+def _text(row: MethodSummary) -> tuple[str, ...]:
+    return (
+        str(row.tokens),
+        percent(row.exact_match),
+        number(row.speedup_vs_cloud_baseline, 2, "x"),
+        number(row.peak_rss_bytes / 1e9 if row.peak_rss_bytes else None, 2, " GB"),
+    )
+
+
+def _drafts(row: MethodSummary) -> tuple[str, ...]:
+    found = row.acceptance
+    if found is None:
+        return ("-",) * len(DRAFT_COLUMNS)
+    positions = " ".join(number(share, 2) for share in found.conditional[:SHOWN_POSITIONS])
+    return (
+        str(found.rounds),
+        number(found.drafted_per_round, 2),
+        number(row.acceptance_rate, 3),
+        number(row.acceptance_length, 2),
+        positions,
+    )
+
+
+def _agreement(row: MethodSummary) -> tuple[str, ...]:
+    found = row.agreement
+    if found is None:
+        return ("-",) * len(LOSSY_COLUMNS)
+    return (
+        percent(found.exact_match),
+        number(found.common_prefix_tokens),
+        number(found.chrf),
+        number(found.reference_chrf),
+        number(found.control_reference_chrf),
+    )
+
+
+def _categories(comparison: Comparison) -> Table:
+    labels = {row.method: row.label for row in comparison.methods}
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table.add_column("method", overflow="fold", min_width=24)
+    table.add_column("category", overflow="fold")
+    for name in CATEGORY_COLUMNS:
+        table.add_column(name, justify="right")
+    for row in comparison.categories:
+        name = Text.assemble(row.method.replace("@", "\n@"), "\n  ", (labels[row.method], "dim"))
+        figures = (
+            str(row.prompts), number(row.speedup, 2, "x"), _interval(row.interval), number(row.p_value, 3),
+            row.verdict or "too few prompts",
+        )  # fmt: skip
+        table.add_row(name, row.category, *figures)
+    return table
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def _divergences(found: Sequence[Divergence]) -> list[Text]:
+    """Every bug, and as many ties as can be read."""
+    bugs = [part for part in found if part.verdict != "tie"]
+    ties = [part for part in found if part.verdict == "tie"]
+    lines = [_divergence(part) for part in [*bugs, *ties[:SHOWN_TIES]]]
+    if len(ties) > SHOWN_TIES:
+        lines.append(Text(f"and {len(ties) - SHOWN_TIES} more ties, in --json", style="yellow"))
+    return lines
 
 
 def _divergence(divergence: Divergence) -> Text:
     control, other = (f"id {token}" if token is not None else "its end" for token in divergence.tokens)
-    margin = "unknown" if divergence.top2_margin is None else f"{divergence.top2_margin:.2e}"
+    proof = ""
+    if divergence.margin is not None and divergence.noise is not None:
+        proof = (
+            f"; the control's scores of the two are {divergence.margin:.2e} apart, and its single step differs "
+            f"from the pass over {divergence.width} tokens by up to {divergence.noise:.2e}"
+        )
     return Text(
-        f"mismatch: {divergence.method} departs from the control on prompt {divergence.prompt_id}, turn "
-        f"{divergence.turn + 1}, at token {divergence.position}: control has {control}, it has {other}; "
-        f"the control's top-2 logit margin there is {margin}",
-        style="yellow",
+        f"{divergence.verdict}: {divergence.method} departs from the control on prompt {divergence.prompt_id}, "
+        f"turn {divergence.turn + 1}, at token {divergence.position}: control has {control}, it has "
+        f"{other}{proof}",
+        style="red" if divergence.verdict == "bug" else "yellow",
     )

@@ -297,43 +297,6 @@ def test_spec_bench_questions_are_read_from_a_file(specbench, profile, tmp_path)
     assert done.json["methods"]["edge_baseline"]["generations"] == 1
 
 
-def test_a_mismatch_with_the_control_is_reported_with_position_and_margin(specbench, profile, tmp_path):
-    """A method that calls itself lossless and changes one token is found out."""
-    plugin = tmp_path / "liar.py"
-    plugin.write_text(
-        """
-from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
-
-class Liar(Method):
-    name, summary, roles = "liar", "changes the fourth token", ("cloud",)
-
-    def lossless(self, options):
-        return True
-
-    def open(self, edge, cloud, options):
-        class Lies(AutoregressiveDecoder):
-            def generate(self, request):
-                for index, part in enumerate(super().generate(request)):
-                    yield Round(tokens=(part.tokens[0] ^ 2,)) if index == 3 else part
-
-        return Lies(cloud.target(options))
-
-@hookimpl
-def specbench_method() -> Method:
-    return Liar()
-"""
-    )
-    done = specbench(
-        "run", "liar", "--profile", profile(), "--plugin", plugin, "--limit", 1, "--set", "workload.seed=3"
-    )
-    assert "mismatch: liar departs from the control on prompt 1, turn 1, at token 3" in " ".join(
-        done.out.split()
-    )
-    divergence = stored(tmp_path).manifest.divergences[0]
-    assert divergence.position == 3
-    assert divergence.top2_margin > 0
-
-
 def test_a_pipe_that_closes_early_is_no_error():
     script = f"{sys.executable} -c 'from specbench.cli import main; main()' profiles | head -c 1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)

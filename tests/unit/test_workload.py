@@ -65,3 +65,20 @@ def test_a_malformed_file_names_the_line(data, message):
 def test_a_missing_file_is_named():
     with pytest.raises(SpecbenchError, match=r"nowhere\.jsonl cannot be read"):
         load_prompts(Workload(prompts="nowhere.jsonl"))
+
+
+def test_references_are_read_turn_by_turn():
+    lines = [
+        row(question_id=1, turns=["a", "b"], reference=["x", ""]),
+        row(question_id=2, reference=[["x", "y"]]),
+        row(question_id=3, reference=None),
+        row(question_id=4, reference=[""]),
+    ]
+    prompts = parse_prompts("\n".join(lines).encode(), "p")
+    assert [prompt.references for prompt in prompts] == [(("x",), ()), (("x", "y"),), (), ()]
+
+
+@pytest.mark.parametrize("reference", ["x", [3], [["x", 3]]])
+def test_a_malformed_reference_names_the_line(reference):
+    with pytest.raises(SpecbenchError, match="p, line 1: reference is not a list of texts"):
+        parse_prompts(row(reference=reference).encode(), "p")

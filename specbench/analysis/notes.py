@@ -1,0 +1,61 @@
+"""What a reader must know beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
+from specbench.analysis.endpoint import UNDECIDED
+from specbench.analysis.noise import noise_notes
+from specbench.records import Generation, Manifest, Run
+from specbench.results import MethodSummary
+
+
+def comparison_notes(
+    runs: Sequence[Run],
+    controls: Sequence[Sequence[Generation]],
+    rows: Sequence[MethodSummary],
+    unfair: Sequence[str],
+) -> list[str]:
+    """Lines below the table, the gravest first, each once."""
+    notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
+    for run in runs:
+        notes += _manifest_notes(run.manifest)
+    repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
+    for control in controls:
+        notes += noise_notes(control, repeats)
+    if len(runs) > 1:
+        notes.append(
+            "runs were measured one after the other: what changed between them is not in the intervals of rows "
+            "that are compared across runs"
+        )
+    undecided = [row.method for row in rows if row.verdict == UNDECIDED]
+    if undecided:
+        notes.append(
+            f"for {', '.join(undecided)}, more prompts (--limit) or --repeats {repeats + 2} narrow the interval"
+        )
+    if len({row.verification for row in rows if row.verification}) > 1:
+        notes.append("acceptance under one verification rule says nothing about another: never compare the two")
+    if any(row.agreement for row in rows) and not has_sacrebleu():
+        notes.append(NO_SACREBLEU)
+    return list(dict.fromkeys(notes))
+
+
+def _manifest_notes(manifest: Manifest) -> list[str]:
+    notes = []
+    parity = manifest.profile["precision"]["parity"]
+    if parity == "off":
+        notes.append("precision was not checked (precision.parity: off)")
+    if parity == "per_role" and manifest.profile["edge"]["dtype"] != manifest.profile["cloud"]["dtype"]:
+        notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
+    notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
+    if manifest.audits and not manifest.switches:
+        notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
+    if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):
+        notes.append(f"run {manifest.run_id} is {manifest.status}; --resume {manifest.run_id} goes on")
+    if tuning := manifest.tuning:
+        notes.append(
+            f"draft length {tuning.chosen} was chosen for {tuning.method} on {len(tuning.prompt_ids)} prompts "
+            f"of {tuning.on} (run {tuning.run_id}), none of which is asked here"
+        )
+    return notes

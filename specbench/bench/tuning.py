@@ -1,0 +1,153 @@
+"""`--tune-on`: a draft length is chosen on prompts that the reported run does not ask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
+from specbench.bench.preparation import Prepared
+from specbench.bench.workload import read_prompts, stratified
+from specbench.config import Profile, Workload
+from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.records import Generation, Manifest, Prompt, Run, Tuning
+
+DRAFT_LENGTHS = (1, 2, 3, 4, 6, 8)
+
+
+class AtDraftLength(Method):
+    """A method under one draft length, so that several are measured interleaved."""
+
+    def __init__(self, method: Method, draft_length: int) -> None:
+        self.name = f"{method.name}[{draft_length}]"
+        self.summary, self.roles = method.summary, method.roles
+        self._method, self._draft_length = method, draft_length
+
+    def lossless(self, options: Options) -> bool | None:
+        """As the method itself."""
+        return self._method.lossless(self._with_length(options))
+
+    def validate(self, options: Options) -> None:
+        """As the method itself."""
+        self._method.validate(self._with_length(options))
+
+    def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
+        """As the method itself, with this draft length."""
+        return self._method.open(edge, cloud, self._with_length(options))
+
+    def _with_length(self, options: Options) -> Options:
+        speculative = options.speculative.model_copy(update={"draft_length": self._draft_length})
+        return replace(options, speculative=speculative)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Prompts to tune on, and prompts to report; none is in both."""
+
+    tuning: list[Prompt]
+    reported: list[Prompt]
+
+
+def split(workload: Workload, on: str) -> Split:
+    """Divide the workload by a category, or take the prompts of another file to tune on.
+
+    Raises:
+        SpecbenchError: `on` is neither, or its prompts are among those that are reported.
+    """
+    prompts = read_prompts(workload.prompts)
+    categories = {prompt.category for prompt in prompts}
+    if on in categories:
+        chosen = [prompt for prompt in prompts if prompt.category == on]
+        rest = [prompt for prompt in prompts if prompt.category != on]
+        if not rest:
+            raise SpecbenchError(
+                f"all prompts are of the category {on}, so none is left to report", "tune on a file"
+            )
+    elif Path(on).expanduser().is_file():
+        chosen, rest = read_prompts(on), prompts
+    else:
+        raise SpecbenchError(
+            f"--tune-on {on} is neither a category of the prompts nor a file", nearest(on, categories)
+        )
+    reported = stratified(rest, workload.limit)
+    asked = {_text(turn): prompt.prompt_id for prompt in reported for turn in prompt.turns}
+    for prompt in chosen:
+        for turn in prompt.turns:
+            if _text(turn) in asked:
+                raise SpecbenchError(
+                    f"prompt {prompt.prompt_id} of {on} is also asked in the report ({asked[_text(turn)]})",
+                    "a draft length that is tuned on a prompt must not be reported on it; take others",
+                )
+    return Split(stratified(chosen, workload.limit), reported)
+
+
+def candidates(prepared: Prepared, method: Method, prompts: Sequence[Prompt]) -> Prepared:
+    """The run that measures a method under every draft length, interleaved, on the tuning prompts."""
+    methods = tuple(AtDraftLength(method, length) for length in DRAFT_LENGTHS)
+    return replace(prepared, methods=methods, prompts=tuple(prompts))
+
+
+def choose(run: Run, method: str, on: str) -> Tuning:
+    """The draft length with the lowest geometric mean of TPOT, over requests that all of them answered.
+
+    Raises:
+        SpecbenchError: a candidate failed, nothing was drafted, or no answer is longer than its first token.
+    """
+    if run.manifest.failures:
+        failure = run.manifest.failures[0]
+        raise SpecbenchError(f"tuning failed: {failure.method}: {failure.error}", exit_code=ExitCode.RUN)
+    tpots: dict[str, dict[tuple, float]] = {}
+    for record in run.generations:
+        if record.tpot_ms:
+            tpots.setdefault(record.method, {})[_request(record)] = record.tpot_ms
+    shared = set.intersection(*(set(found) for found in tpots.values())) if tpots else set()
+    if not shared or len(tpots) < len(DRAFT_LENGTHS):
+        raise SpecbenchError(f"no answer on {on} is long enough to tune on", "raise --max-new-tokens")
+    if not any(part.drafted for record in run.generations for part in record.rounds):
+        raise SpecbenchError(
+            f"{method} drafts nothing, so --tune-on has nothing to tune", "name a method that drafts first"
+        )
+    means = {
+        length: math.exp(sum(math.log(tpots[f"{method}[{length}]"][key]) for key in shared) / len(shared))
+        for length in DRAFT_LENGTHS
+    }
+    return Tuning(
+        on=on,
+        run_id=run.manifest.run_id,
+        method=method,
+        prompt_ids=run.manifest.prompt_ids,
+        tpot_ms={str(length): mean for length, mean in means.items()},
+        chosen=min(means, key=lambda length: means[length]),
+    )
+
+
+def of_resumed(manifest: Manifest, on: str) -> Tuning:
+    """What a run that is resumed was tuned to.
+
+    Raises:
+        SpecbenchError: it was tuned on something else, or not at all.
+    """
+    if manifest.tuning is None or manifest.tuning.on != on:
+        before = manifest.tuning.on if manifest.tuning else "nothing"
+        raise SpecbenchError(
+            f"run {manifest.run_id} cannot be resumed: it was tuned on {before}, not on {on}",
+            "repeat the command of its manifest, or start a new run",
+            ExitCode.STORE,
+        )
+    return manifest.tuning
+
+
+def with_draft_length(profile: Profile, draft_length: int) -> Profile:
+    """The profile with another draft length."""
+    speculative = profile.speculative.model_copy(update={"draft_length": draft_length})
+    return profile.model_copy(update={"speculative": speculative})
+
+
+def _request(record: Generation) -> tuple:
+    return (*record.key, record.prompt_sha256)
+
+
+def _text(turn: str) -> str:
+    return " ".join(turn.split())

@@ -1,0 +1,113 @@
+"""What is worked out from records and shown: frozen dataclasses; what is unknown is `None`, never zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specbench.records import Divergence, Failure
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What became of drafted tokens, over all rounds that drafted; positions count from the first token.
+
+    Args:
+        conditional: the i-th drafted token is accepted given that those before it were; `None` where no
+            round reached that position.
+        survival: product of `conditional` up to each position, as far as it is known.
+        histogram: how many rounds accepted 0, 1, 2, ... drafted tokens.
+    """
+
+    rounds: int
+    drafted_per_round: float
+    conditional: tuple[float | None, ...]
+    survival: tuple[float, ...]
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a text that need not be the control's comes to it, and to the known answers.
+
+    Args:
+        common_prefix_tokens: mean length of the common prefix with the control's text.
+        chrf: chrF (Popovic 2015, 0 to 100) of the text against the control's.
+        reference_chrf: chrF against the prompts' references; `control_reference_chrf` the control's own.
+    """
+
+    exact_match: float | None
+    common_prefix_tokens: float | None
+    chrf: float | None
+    reference_chrf: float | None
+    control_reference_chrf: float | None
+
+
+@dataclass(frozen=True)
+class CategorySpeedup:
+    """One category's part of a speed-up. `interval` and `p_value` are corrected over all such rows (Holm)."""
+
+    method: str
+    category: str
+    prompts: int
+    speedup: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    verdict: str | None
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One row of the result table; how each column is defined stands in the README.
+
+    Args:
+        label: verification rule and whether the text is the cloud's; what makes the row unfair, if anything.
+        reference: the row that `speedup_vs_control` refers to, which is the control of the same run.
+        speedup_interval: 95 % bootstrap interval of it; `None` below 12 paired prompts.
+        verdict: `faster`, `slower`, `equivalent within 3 %`, `no difference shown`, or `None`.
+        statement: the verdict as a sentence.
+        throughput_vs_control: ratio of all tokens over all time, on the paired requests.
+        percentiles: of `ttft_ms`, `tpot_ms`, `chunk_ms` (between arrivals) and `total_ms`, those that the
+            samples allow.
+    """
+
+    method: str
+    label: str
+    lossless: bool | None
+    verification: str | None
+    generations: int
+    tokens: int
+    ttft_ms: float | None
+    tpot_ms: float | None
+    tokens_per_second: float | None
+    acceptance_rate: float | None
+    acceptance_length: float | None
+    acceptance: Acceptance | None
+    reference: str | None
+    paired_prompts: int
+    speedup_vs_control: float | None
+    speedup_interval: tuple[float, float] | None
+    verdict: str | None
+    statement: str | None
+    throughput_vs_control: float | None
+    speedup_vs_cloud_baseline: float | None
+    exact_match: float | None
+    agreement: Agreement | None
+    percentiles: dict[str, dict[str, float]]
+    peak_rss_bytes: int | None
+    peak_cuda_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed."""
+
+    profile: str
+    runs: tuple[str, ...]
+    control: str | None
+    setting: str
+    methods: tuple[MethodSummary, ...]
+    categories: tuple[CategorySpeedup, ...] = ()
+    divergences: tuple[Divergence, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+    unfair: tuple[str, ...] = ()

@@ -1,0 +1,186 @@
+"""A mismatch with the control is a tie where that is proven, and a bug everywhere else."""
+
+import pytest
+from builders import generation
+
+from specbench.api import CloudModel, Options
+from specbench.bench.identity import BUG, Prover, divergences
+from specbench.bench.store import RunStore
+from specbench.config import CloudSpec, Decoding, Speculative
+from specbench.records import Round
+from specbench.testing import tiny_llama
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """A target whose tokens come in pairs with all but equal output weights: every choice is nearly a tie."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    folder = tiny_llama(tmp_path_factory.mktemp("twins") / "target", seed=2, tie_word_embeddings=False)
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        rows = model.lm_head.weight
+        for token in range(4, 94, 2):
+            hair = 1e-7 * rows[token].abs().max() * torch.randn(rows[token].shape, generator=generator)
+            rows[token + 1] = rows[token] + hair
+    model.save_pretrained(folder)
+    return folder
+
+
+def run(specbench, profile, tmp_path, *arguments, **parts):
+    done = specbench("run", "speculative", "--profile", profile(**parts), *arguments)
+    store = RunStore(tmp_path / "runs")
+    return done, store.read(store.find(None))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_near_ties_flip_in_float32_with_proof_and_never_in_float64(specbench, profile, tmp_path, twins, dtype):
+    pair = {"model": str(twins), "dtype": dtype}
+    done, stored = run(
+        specbench, profile, tmp_path, edge=pair, cloud=pair, workload={"limit": None, "max_new_tokens": 40}
+    )
+    assert done.code == 0, done.err
+    found = stored.manifest.divergences
+    assert bool(found) == (dtype == "float32")
+    for divergence in found:
+        assert divergence.verdict == "tie"
+        assert divergence.margin <= 2 * divergence.noise
+        assert divergence.noise < 1e-4
+        assert abs(divergence.tokens[0] - divergence.tokens[1]) == 1, "the two are twins"
+    assert "tie: speculative departs" in done.out or not found
+
+
+def test_a_tie_is_judged_at_the_width_by_which_the_method_decided(specbench, profile, tmp_path, twins):
+    pair = {"model": str(twins)}
+    _, stored = run(
+        specbench, profile, tmp_path, edge=pair, cloud=pair, workload={"limit": None, "max_new_tokens": 40}
+    )
+    assert stored.manifest.divergences
+    for found in stored.manifest.divergences:
+        (record,) = [
+            r
+            for r in stored.generations
+            if r.method == found.method and r.key == (found.prompt_id, found.turn, 0)
+        ]
+        ends, end = [], 0
+        for part in record.rounds:
+            end += len(part.tokens)
+            ends.append(end)
+        deciding = next(part for part, end in zip(record.rounds, ends, strict=True) if found.position < end)
+        assert found.width == deciding.drafted + 1
+
+
+LIAR = """
+from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
+
+class Liar(Method):
+    name, summary, roles = "liar", "changes the fourth token", ("cloud",)
+
+    def lossless(self, options):
+        return True
+
+    def open(self, edge, cloud, options):
+        class Lies(AutoregressiveDecoder):
+            def generate(self, request):
+                for index, part in enumerate(super().generate(request)):
+                    drafted = {drafted} if index else None
+                    tokens = (part.tokens[0] ^ 2,) if index == 3 else part.tokens
+                    yield Round(tokens=tokens, drafted=drafted)
+
+        return Lies(cloud.target(options.decoding))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Liar()
+"""
+
+
+@pytest.mark.parametrize("drafted", [None, 0, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_wrong_token_is_a_bug_and_the_run_exits_9_with_its_results(
+    specbench, profile, tmp_path, drafted, dtype
+):
+    plugin = tmp_path / "liar.py"
+    plugin.write_text(LIAR.replace("{drafted}", str(drafted)))
+    pair = {"dtype": dtype}
+    path = profile(edge=pair, cloud=pair, workload={"limit": 1, "seed": 3})
+    done = specbench("run", "liar", "--profile", path, "--plugin", plugin)
+    assert done.code == 9, done.err
+    said = " ".join(done.out.split())
+    assert "bug: liar departs from the control on prompt 1, turn 1, at token 3" in said
+    store = RunStore(tmp_path / "runs")
+    stored = store.read(store.find(None))
+    assert stored.manifest.status == "finished"
+    assert len(stored.generations) == 4
+    (found,) = stored.manifest.divergences
+    assert (found.verdict, found.position) == ("bug", 3)
+    assert found.margin > 2 * found.noise
+    assert found.top2_margin > 0
+
+
+def prover():
+    """No model is loaded unless a position must be computed."""
+    return Prover(CloudModel(CloudSpec(model="nowhere")), Options(Decoding(), Speculative()), None)
+
+
+def test_a_text_that_ends_elsewhere_is_a_bug_without_further_proof():
+    found = prover().judge(generation(tokens=(5, 6, 7)), generation(tokens=(5, 6)))
+    assert (found.verdict, found.position, found.tokens) == (BUG, 2, (7, None))
+
+
+def test_turns_that_were_asked_something_else_are_not_compared():
+    control = generation(method="control", prompt_sha256="a")
+    other = generation(method="m", tokens=(8, 9), prompt_sha256="b")
+    assert divergences([control, other], "control", ["m"], prover()) == []
+
+
+def test_repeats_with_equal_rounds_share_one_proof():
+    judged = []
+
+    class Counting(Prover):
+        def judge(self, control, other):
+            judged.append(other)
+            return super().judge(control, other)
+
+    counting = Counting(None, None, None)
+    rounds = (Round(tokens=(5,)), Round(tokens=(6,), drafted=2, accepted=0))
+    records = [generation(method="control", tokens=(5, 6, 7), repeat=repeat) for repeat in range(3)]
+    records += [generation(method="m", rounds=rounds, arrival_ms=(1, 2), repeat=repeat) for repeat in range(3)]
+    found = divergences(records, "control", ["m"], counting)
+    assert [divergence.repeat for divergence in found] == [0, 1, 2]
+    assert len(judged) == 1
+
+
+def test_a_replay_of_the_rounds_finds_the_token_that_the_method_chose(twins):
+    """The strongest sign that the proof repeats what happened: it repeats the flip."""
+    from specbench.plugins.speculative import SpeculativeDecoding
+
+    from specbench.api import EdgeModel, Request
+    from specbench.config import EdgeSpec
+    from specbench.testing import answer, tokens_of
+
+    options = Options(Decoding(), Speculative(draft_length=4))
+    cloud = CloudModel(CloudSpec(model=str(twins), device="cpu"))
+    method = SpeculativeDecoding().open(EdgeModel(EdgeSpec(model=str(twins))), cloud, options)
+    flips = 0
+    for start in range(8):
+        request = Request(tuple((7 * index + start) % 90 + 4 for index in range(12)), 32, frozenset())
+        control = cloud.target(options.decoding)
+        tokens = list(control.begin(request).tokens)
+        tokens += [token for commit in control.decode() for token in commit.tokens]
+        rounds = answer(method, request)
+        proof = Prover(cloud, options, lambda _, request=request: request)
+        alone = generation(method="control", tokens=tuple(tokens))
+        record = generation(method="m", rounds=tuple(rounds), arrival_ms=tuple(range(len(rounds))))
+        found = proof.judge(alone, record)
+        if found is None:
+            assert tokens_of(rounds) == tokens
+            continue
+        flips += 1
+        row, _ = proof._by_rounds(request, record, found.position)
+        assert int(row.argmax()) == found.tokens[1]
+        single = proof._by_single_steps(request, tokens[: found.position])
+        assert int(single.argmax()) == found.tokens[0]
+    assert flips
