@@ -12,7 +12,7 @@ from specbench.config import CloudSpec
 from specbench.distill import heldout, jobs, seeds
 from specbench.distill.corpus import Corpus
 from specbench.distill.export import export, write_card
-from specbench.distill.machine import fast_dtype
+from specbench.distill.machine import fast_dtype, keep_freed_memory
 from specbench.distill.settings import SEEDS, Settings, chosen_layers
 from specbench.distill.student import Student, build
 from specbench.distill.text import TextMaker, make_shards, read_summary, shard_paths
@@ -43,6 +43,7 @@ def distil(
     Raises:
         SpecbenchError: settings, prompts or a target that cannot work.
     """
+    keep_freed_memory()
     stream = _jobs(settings)
     spec = CloudSpec(model=settings.target)
     folder = files.locate(spec, say, weights=True)
