@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, Options, load_profile
 from specbench.config.loading import validated
+from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from specbench.decoding.assisted import AssistedGeneration
     from specbench.decoding.drafter import Drafter
     from specbench.decoding.request import Request
     from specbench.decoding.session import EagerEngine
@@ -197,3 +199,25 @@ class CloudModel(ModelFactory):
         from specbench.decoding.generate import stream_generate
 
         return stream_generate(self.engine.loaded, request, decoding)
+
+    def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
+        """`model.generate(assistant_model=...)`, with the edge's model as its assistant.
+
+        Args:
+            dynamic: with transformers' own schedule, not the profile's draft length.
+
+        Raises:
+            SpecbenchError: an engine is not transformers' own.
+        """
+        from specbench.decoding.assisted import AssistedGeneration
+
+        for model in (edge, self):
+            if model.engine.kind != "eager":
+                raise SpecbenchError(
+                    f"assisted generation runs transformers' own passes, and the {model.role}'s engine is "
+                    f"{model.engine.kind}",
+                    "add --set engine.kind=eager",
+                )
+        return AssistedGeneration(
+            self.engine.loaded, edge.engine.loaded, edge.draft_vocabulary, options, dynamic
+        )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
@@ -18,21 +18,25 @@ if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
 
 
-class _QueueStreamer(BaseStreamer):
-    """Hands token ids to the reading thread as `generate` makes them; the prompt comes first and is dropped."""
+class QueueStreamer(BaseStreamer):
+    """Hands what `generate` commits to the reading thread; the prompt comes first and is dropped."""
 
     def __init__(self) -> None:
-        self.items: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        self.items: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
+        """Called by `generate`, in its thread."""
         if self._prompt_seen:
-            for token in value.flatten().tolist():
-                self.items.put(token)
+            self.items.put(self.item(value.flatten().tolist()))
         self._prompt_seen = True
 
+    def item(self, tokens: list[int]) -> object:
+        """What is handed over for tokens that were committed together."""
+        return tokens
+
     def end(self) -> None:
-        pass  # the thread says when it is done, error or not
+        """Nothing: the thread says when it is done, error or not."""
 
 
 class _Abandoned(StoppingCriteria):
@@ -48,7 +52,22 @@ class _Abandoned(StoppingCriteria):
 def stream_generate(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[int]:
     """Token ids of `model.generate`, each as soon as it exists, the stop token included.
 
+    Raises:
+        Whatever `generate` raises.
+    """
+    for tokens in stream(loaded, request, decoding, QueueStreamer()):
+        yield from tokens
+
+
+def stream(
+    loaded: LoadedModel, request: Request, decoding: Decoding, streamer: QueueStreamer, **arguments: object
+) -> Generator[Any, None, None]:
+    """The streamer's items, as `model.generate` commits them.
+
     `generate` runs in a thread of its own, as with transformers' own text streamers.
+
+    Args:
+        arguments: of `generate`, besides the usual ones.
 
     Raises:
         Whatever `generate` raises.
@@ -60,11 +79,12 @@ def stream_generate(loaded: LoadedModel, request: Request, decoding: Decoding) -
         repetition_penalty=decoding.repetition_penalty,
         **_sampling_arguments(decoding),
     )
-    streamer, abandoned = _QueueStreamer(), _Abandoned()
+    abandoned = _Abandoned()
     threads = torch.get_num_threads()
+    done = object()
+    failures: list[BaseException] = []
 
     def work() -> None:
-        outcome: BaseException | None = None
         try:
             torch.set_num_threads(threads)  # new threads start from the machine's default
             torch.manual_seed(request.seed)
@@ -75,18 +95,19 @@ def stream_generate(loaded: LoadedModel, request: Request, decoding: Decoding) -
                 generation_config=config,
                 streamer=streamer,
                 stopping_criteria=StoppingCriteriaList([abandoned]),
+                **arguments,
             )
         except BaseException as error:
-            outcome = error
-        streamer.items.put(outcome)
+            failures.append(error)
+        streamer.items.put(done)
 
     worker = threading.Thread(target=work, name="model.generate", daemon=True)
     worker.start()
     try:
-        while isinstance(item := streamer.items.get(), int):
+        while (item := streamer.items.get()) is not done:
             yield item
-        if item is not None:
-            raise item
+        if failures:
+            raise failures[0]
     finally:
         abandoned.event.set()
         worker.join()

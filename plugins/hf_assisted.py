@@ -1,0 +1,66 @@
+"""transformers' assisted generation: what a user who has a draft model runs today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from specbench.api import (
+    CloudModel,
+    Decoder,
+    EdgeModel,
+    Method,
+    Options,
+    Request,
+    Round,
+    SpecbenchError,
+    hookimpl,
+)
+
+
+class HfAssistedDecoder(Decoder):
+    """Streams the blocks of `model.generate(assistant_model=...)`."""
+
+    def __init__(self, edge: EdgeModel, cloud: CloudModel, options: Options, dynamic: bool) -> None:
+        self._assisted = cloud.assisted(edge, options, dynamic)
+
+    def generate(self, request: Request) -> Iterator[Round]:
+        """One round a pass of the target; the first may commit drafted tokens too."""
+        return self._assisted.rounds(request)
+
+
+class HfAssisted(Method):
+    """A reference for `speculative`: the same pair and draft length, transformers' own loop."""
+
+    name = "hf_assisted"
+    summary = "the edge drafts and the cloud verifies, inside transformers' model.generate"
+    roles = ("edge", "cloud")
+    dynamic = False
+
+    def lossless(self, options: Options) -> bool:
+        """Its text is the cloud's, or drawn from the cloud's distribution; docs/neighbours.md has the proof."""
+        return True
+
+    def validate(self, options: Options) -> None:
+        """`generate` knows one rule for argmax and one for sampling, and neither can be exchanged."""
+        verification, temperature = options.speculative.verification, options.decoding.temperature
+        known = "rejection" if temperature > 0 else "greedy"
+        if verification not in (known, "rejection"):
+            raise SpecbenchError(
+                f"speculative.verification: {verification} is not what {self.name} does at "
+                f"decoding.temperature: {temperature}",
+                f"add --set speculative.verification={known}",
+            )
+        if options.speculative.gate:
+            raise SpecbenchError(
+                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+            )
+
+    def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
+        """Load both models."""
+        return HfAssistedDecoder(edge, cloud, options, self.dynamic)
+
+
+@hookimpl
+def specbench_method() -> Method:
+    """Return the method that this plugin brings."""
+    return HfAssisted()
