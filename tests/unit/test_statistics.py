@@ -70,7 +70,8 @@ def test_questions_weigh_the_same_whatever_their_turns_and_repeats():
     for turn in range(3):
         for repeat in range(2):
             fields = {"turn": turn, "turns": 3, "repeat": repeat}
-            records += [request(CONTROL, "long", 40.0, **fields), request("m", "long", 10.0, **fields)]
+            step_ms = 5.0 if repeat else 20.0
+            records += [request(CONTROL, "long", 40.0, **fields), request("m", "long", step_ms, **fields)]
     records += [request(CONTROL, "short", 40.0), request("m", "short", 40.0)]
     found = endpoint.speedup(
         [r for r in records if r.method == CONTROL], [r for r in records if r.method == "m"]
@@ -98,6 +99,14 @@ def test_an_interval_excludes_zero_exactly_where_its_p_value_is_below_the_level(
             low, high = found.interval(level)
             near = abs(found.p_value() - (1 - level)) < 0.002
             assert near or (low > 0 or high < 0) == (found.p_value() < 1 - level)
+
+
+def test_resampled_means_spread_as_the_sample_says():
+    """Categories of four would otherwise seem a quarter less spread than they are."""
+    values = np.random.default_rng(0).standard_normal(48)
+    found = intervals.bootstrap(values, [name for name in range(12) for _ in range(4)])
+    expected = values.reshape(12, 4).var(1, ddof=1).mean() / 48
+    assert found.moved.var() == pytest.approx(expected, rel=0.05)
 
 
 def test_small_categories_share_a_stratum():
