@@ -15,6 +15,7 @@ import numpy as np
 RESAMPLES = 9999
 LEVEL = 0.95
 SMALLEST_STRATUM = 4
+FEWEST_BEYOND = 10  # of the resamples; farther out, the tail is that of Student's t
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,25 @@ class Bootstrap:
         """
         from scipy import special
 
-        tail = special.ndtr(special.stdtrit(self.freedom, (1 - level) / 2))
-        half = np.quantile(np.abs(self.moved), 1 - 2 * tail, axis=-1)
+        quantile = special.stdtrit(self.freedom, (1 - level) / 2)
+        beyond = 2 * special.ndtr(quantile)
+        if beyond * self.moved.shape[-1] < FEWEST_BEYOND:
+            half = -quantile * self.moved.std(-1)
+        else:
+            half = np.quantile(np.abs(self.moved), 1 - beyond, axis=-1)
         return self.mean - half, self.mean + half
 
     def p_value(self) -> float:
         """Two-sided, of one data set: the largest 1 - level at which the interval still holds zero."""
         from scipy import special
 
-        beyond = np.mean(np.abs(self.moved) >= np.abs(self.mean))
-        tail = max(float(beyond), 1 / (self.moved.size + 1)) / 2
-        return float(min(1.0, 2 * special.stdtr(self.freedom, special.ndtri(tail))))
+        beyond = int(np.sum(np.abs(self.moved) >= np.abs(self.mean)))
+        if beyond >= FEWEST_BEYOND:
+            distance = special.ndtri(beyond / self.moved.size / 2)
+        else:
+            spread = float(self.moved.std())
+            distance = -abs(float(self.mean)) / spread if spread else -np.inf
+        return float(2 * special.stdtr(self.freedom, distance))
 
 
 def bootstrap(

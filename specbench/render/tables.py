@@ -28,7 +28,7 @@ LOSSY_COLUMNS = (
     "chrF with\nreferences",
     "control's chrF\nwith references",
 )
-CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "p\n(Holm)", "verdict")
+CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "verdict\n(Holm)")
 SHOWN_POSITIONS = 6
 SHOWN_TIES = 5
 FOOT = (
@@ -153,7 +153,7 @@ def _categories(comparison: Comparison) -> Table:
     for row in comparison.categories:
         name = Text.assemble(row.method.replace("@", "\n@"), "\n  ", (labels[row.method], "dim"))
         figures = (
-            str(row.prompts), number(row.speedup, 2, "x"), _interval(row.interval), number(row.p_value, 3),
+            str(row.prompts), number(row.speedup, 2, "x"), _interval(row.interval),
             row.verdict or "too few prompts",
         )  # fmt: skip
         table.add_row(name, row.category, *figures)

@@ -1,17 +1,20 @@
 """Verdicts, their correction, and what may be compared, on records made by hand."""
 
+import io
 import json
 from math import log
 
 import numpy as np
 import pytest
 from comparisons import PROFILE, pair, request, row, run
+from rich.console import Console
 
 from specbench.analysis import endpoint, intervals
 from specbench.analysis.comparison import CONTROL, compare
 from specbench.cli.compare import as_document
 from specbench.errors import SpecbenchError
 from specbench.records import Tuning
+from specbench.render.tables import comparison_table
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,8 @@ def test_questions_weigh_the_same_whatever_their_turns_and_repeats():
     for turn in range(3):
         for repeat in range(2):
             fields = {"turn": turn, "turns": 3, "repeat": repeat}
-            records += [request(CONTROL, "long", 40.0, **fields), request("m", "long", 10.0, **fields)]
+            step_ms = 5.0 if repeat else 20.0
+            records += [request(CONTROL, "long", 40.0, **fields), request("m", "long", step_ms, **fields)]
     records += [request(CONTROL, "short", 40.0), request("m", "short", 40.0)]
     found = endpoint.speedup(
         [r for r in records if r.method == CONTROL], [r for r in records if r.method == "m"]
@@ -98,6 +102,24 @@ def test_an_interval_excludes_zero_exactly_where_its_p_value_is_below_the_level(
             low, high = found.interval(level)
             near = abs(found.p_value() - (1 - level)) < 0.002
             assert near or (low > 0 or high < 0) == (found.p_value() < 1 - level)
+
+
+def test_many_tests_at_once_can_still_tell_a_plain_difference():
+    """Holm's levels lie farther out than resamples reach."""
+    found = intervals.bootstrap(np.random.default_rng(0).standard_normal(24) + 5, [0] * 24)
+    assert found.p_value() < 1e-6
+    low, _ = found.interval(1 - 0.05 / 1000)
+    assert low > 0
+    wide, wider = (np.diff(found.interval(level))[0] for level in (0.99, 1 - 1e-5))
+    assert wider > 1.3 * wide
+
+
+def test_resampled_means_spread_as_the_sample_says():
+    """Categories of four would otherwise seem a quarter less spread than they are."""
+    values = np.random.default_rng(0).standard_normal(48)
+    found = intervals.bootstrap(values, [name for name in range(12) for _ in range(4)])
+    expected = values.reshape(12, 4).var(1, ddof=1).mean() / 48
+    assert found.moved.var() == pytest.approx(expected, rel=0.05)
 
 
 def test_small_categories_share_a_stratum():
@@ -168,6 +190,21 @@ def test_a_tuned_run_says_on_what():
     tuning = Tuning("qa", "r0", "m", ("9",), {"1": 10.0, "2": 9.0}, 2)
     (note,) = compare([run(pair(3, 1.0), tuning=tuning)]).notes
     assert note == "draft length 2 was chosen for m on 1 prompts of qa (run r0), none of which is asked here"
+
+
+def test_every_column_of_a_wide_comparison_fits_100_columns():
+    records = [
+        record
+        for method, factor, jitter in (("slow", 0.5, 0.05), ("same", 1.0, 0.005), ("unclear", 1.05, 0.3))
+        for record in pair(36, factor, jitter, categories=3, method=method)
+        if record.method == method or method == "slow"
+    ]
+    out = io.StringIO()
+    Console(file=out, width=100).print(comparison_table(compare([run(records)])))
+    said = out.getvalue()
+    assert max(map(len, said.splitlines())) <= 100
+    for word in ("verdict", "slower", "equivalent within 3 %", "no difference shown", "c2", "100.0%"):
+        assert word in said
 
 
 def test_json_carries_everything_and_no_nan():
