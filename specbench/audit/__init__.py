@@ -1,7 +1,7 @@
 """What precision really is: declared in the profile, found in the loaded models, and set for the arithmetic."""
 
 from specbench.audit import switches
-from specbench.audit.declared import declared_remarks, method_findings, parity_findings, role_precision
+from specbench.audit.declared import declared_precision, declared_remarks, method_findings, parity_findings
 from specbench.audit.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
 from specbench.audit.loaded import audit_model
 from specbench.audit.stored import between_findings, change_findings, differences, run_findings
@@ -16,12 +16,12 @@ __all__ = [
     "audit_model",
     "between_findings",
     "change_findings",
+    "declared_precision",
     "declared_remarks",
     "differences",
     "method_findings",
     "parity_findings",
     "remarks",
-    "role_precision",
     "run_findings",
     "switches",
     "verdict",

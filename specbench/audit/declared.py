@@ -12,23 +12,32 @@ from specbench.config.profile import Dtype
 DTYPES = get_args(Dtype)
 
 
-def role_precision(spec: ModelSpec) -> str:
-    """What a role computes in, and what its weights are quantised to if they are: `float32, int8 weights`."""
-    quantization = getattr(spec, "quantization", None)
-    return f"{spec.dtype}, {quantization} weights" if quantization else spec.dtype
+def declared_precision(spec: ModelSpec) -> str:
+    """A model's declared precision, such as `float32` or `int8 weights, float32 arithmetic`."""
+    return in_words(spec.dtype, getattr(spec, "quantization", None))
+
+
+def in_words(dtype: str, quantization: str | None) -> str:
+    """How a dtype and a quantisation are called together."""
+    return f"{quantization} weights, {dtype} arithmetic" if quantization else dtype
+
+
+def arithmetic_of(declared: str) -> str:
+    """The dtype of what `in_words` made."""
+    return declared.removesuffix(" arithmetic").rpartition(" ")[2]
 
 
 def parity_findings(profile: Profile) -> list[Finding]:
     """Where the declared precisions break the profile's rule; empty when they keep it."""
-    edge, cloud = role_precision(profile.edge), role_precision(profile.cloud)
+    edge, cloud = declared_precision(profile.edge), declared_precision(profile.cloud)
     if profile.precision.parity != "edge_cloud" or edge == cloud:
         return []
+    settings: tuple[str, ...] = ()
     if profile.edge.dtype != profile.cloud.dtype:
-        settings: tuple[str, ...] = (f"cloud.dtype={profile.edge.dtype}",)
         fields = f"edge.dtype is {profile.edge.dtype} and cloud.dtype is {profile.cloud.dtype}"
+        settings = (f"cloud.dtype={profile.edge.dtype}",)
     else:
-        settings = ()
-        fields = f"edge is {edge} and cloud is {cloud}"
+        fields = f"edge.quantization is {profile.edge.quantization} and the cloud's weights are {cloud}"
     if edge != profile.edge.dtype:
         settings += ("edge.quantization=null",)
     message = f"{fields}, and precision.parity: edge_cloud demands one"
@@ -48,12 +57,10 @@ def method_findings(
         return []
     found = []
     for role in roles:
-        spec = getattr(profile, role)
-        becomes = changed.get(role, role_precision(spec))
-        if becomes != role_precision(spec):
-            message = (
-                f"{role}.dtype is {role_precision(spec)}, and {method} makes it {becomes} by its own options"
-            )
+        declared = declared_precision(getattr(profile, role))
+        becomes = changed.get(role, declared)
+        if becomes != declared:
+            message = f"{role}.dtype is {declared}, and {method} makes it {becomes} by its own options"
             roles_alike = ("edge", "cloud") if profile.precision.parity == "edge_cloud" else (role,)
             settings = (
                 tuple(f"{one}.dtype={becomes}" for one in roles_alike) if becomes in DTYPES else UNDEMANDED
@@ -76,5 +83,5 @@ def demand_remarks(edge: str, cloud: str, parity: str, allow_tf32: bool) -> list
 
 def declared_remarks(profile: Profile) -> list[str]:
     """The remarks on what a profile declares."""
-    edge, cloud = role_precision(profile.edge), role_precision(profile.cloud)
+    edge, cloud = declared_precision(profile.edge), declared_precision(profile.cloud)
     return demand_remarks(edge, cloud, profile.precision.parity, profile.precision.allow_tf32)

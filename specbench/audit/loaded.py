@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from specbench.audit.declared import in_words
 from specbench.models import storage
 from specbench.records import Audit, TensorGroup
 
@@ -37,9 +38,9 @@ def audit_model(role: str, name: str, engine: EagerEngine, quantization: str | N
     widened = [pair for pair in parameters + buffers if _is_kept_wide(model, *pair, declared)]
     integers = [pair for pair in parameters + buffers if _is_integer_weight(pair[1])]
     packed = _packed(model)
-    quantization = quantization or storage.quantization(loaded.folder)
+    told = quantization or storage.quantization(loaded.folder)
     fair = {tensor_name for tensor_name, _ in widened}
-    if quantization:  # scales and offsets beside integers may be narrower than what is computed in
+    if told:  # scales and offsets beside integers may be narrower than what is computed in
         holders = {_owner(tensor_name) for tensor_name, _ in integers}
         fair |= {tensor_name for tensor_name, _ in parameters + buffers if _owner(tensor_name) in holders}
     wrong = [
@@ -47,12 +48,12 @@ def audit_model(role: str, name: str, engine: EagerEngine, quantization: str | N
         for tensor_name, tensor in [*parameters, *buffers, *cache, ("logits", logits)]
         if _is_floating_point(tensor) and _dtype(tensor) != declared and tensor_name not in fair
     ]
-    unexpected = _groups(wrong) + (() if quantization else _groups(integers) + packed)
+    unexpected = _groups(wrong) + (() if told else _groups(integers) + packed)
     return Audit(
         role=role,
         model=name,
         device=str(loaded.device),
-        declared=declared,
+        declared=in_words(declared, quantization),
         vocabulary_size=engine.speakable_tokens,
         parameters=_groups(parameters) + packed,
         buffers=_groups(buffers),
@@ -63,7 +64,7 @@ def audit_model(role: str, name: str, engine: EagerEngine, quantization: str | N
         wrong=unexpected,
         integers=_groups(integers) + packed,
         widened=_groups(widened),
-        quantization=quantization,
+        quantization=told,
         adapters=(*storage.adapters(loaded.folder), *_adapter_layers(model)),
         tied=tuple(_tied(model)),
         offloaded=_groups((n, tensor) for n, tensor in parameters + buffers if tensor.device.type == "meta"),

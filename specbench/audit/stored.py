@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from specbench.audit import switches
+from specbench.audit.declared import arithmetic_of
 from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 from specbench.audit.verdicts import audit_findings, dtypes_of
 from specbench.records import Audit, Manifest, TensorGroup
@@ -87,7 +88,12 @@ def between_findings(left: Manifest, right: Manifest) -> list[Finding]:
             found.append(_between(left, right, key, ours, other, (f"{key}={str(ours).lower()}",)))
     for what, ours, other in differences(left, right):
         role, _, field = what.partition(": ")
-        settings: tuple[str, ...] = (f"{role}.dtype={ours}",) if field == "declared dtype" else ()
+        settings: tuple[str, ...] = ()
+        if field == "declared dtype":
+            settings = (f"{role}.dtype={arithmetic_of(str(ours))}",)
+            if "weights" in f"{ours}{other}":
+                words = str(ours).partition(" weights")
+                settings += (f"{role}.quantization={words[0] if words[1] else 'null'}",)
         if field == "stored":
             settings = (f"{role}.model={left.profile[role]['model']}",)
         found.append(_between(left, right, what, ours, other, settings))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specbench.audit.declared import DTYPES, demand_remarks
+from specbench.audit.declared import DTYPES, arithmetic_of, demand_remarks, in_words
 from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 from specbench.records import Audit, TensorGroup
 
@@ -33,8 +33,9 @@ def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]
     by_role = {audit.role: audit for audit in audits}
     for audit in audits:
         if origin := _other_origin(audit):
+            dtype = arithmetic_of(audit.declared)
             said.append(
-                f"{audit.role}: the weights on disk are {origin}, and computed in {audit.declared}; "
+                f"{audit.role}: the weights on disk are {origin}, and computed in {dtype}; "
                 "what was rounded away before is not in them"
             )
         if audit.quantization:
@@ -64,21 +65,22 @@ def _role_finding(audit: Audit, parity: str) -> Finding:
 
 
 def _pair_findings(edge: Audit, cloud: Audit) -> list[Finding]:
+    for one, other in ((edge, cloud), (cloud, edge)):
+        if one.integers and dtypes_of(one.integers) != dtypes_of(other.integers):
+            first = one.integers[0]
+            message = f"{one.role}: {first.first} is {first.dtype}, and the {other.role} is {_precision(other)}"
+            settings = (
+                "edge.quantization=null" if one.declared.endswith("arithmetic") else "precision.parity=per_role"
+            )
+            return [Finding(DIFFERS, f"{one.role}: {first.first}", message, (settings,))]
     if edge.declared != cloud.declared and cloud.parameters:
         first = cloud.parameters[0]
         count = sum(group.tensors for group in cloud.parameters)
         message = (
             f"cloud: {first.first} is {first.dtype}, and the edge is {edge.declared} ({count} tensors differ)"
         )
-        return [Finding(DIFFERS, f"cloud: {first.first}", message, (f"cloud.dtype={edge.declared}",))]
-    for one, other in ((edge, cloud), (cloud, edge)):
-        if one.integers and dtypes_of(one.integers) != dtypes_of(other.integers):
-            first = one.integers[0]
-            message = f"{one.role}: {first.first} is {first.dtype}, and the {other.role} is {_precision(other)}"
-            settings = (
-                (f"{one.role}.quantization=null",) if one.role == "edge" else ("precision.parity=per_role",)
-            )
-            return [Finding(DIFFERS, f"{one.role}: {first.first}", message, settings)]
+        settings = f"cloud.dtype={arithmetic_of(edge.declared)}"
+        return [Finding(DIFFERS, f"cloud: {first.first}", message, (settings,))]
     return []
 
 
@@ -89,10 +91,13 @@ def dtypes_of(groups: Sequence[TensorGroup]) -> set[str]:
 
 def _precision(audit: Audit) -> str:
     integers = ", ".join(sorted(dtypes_of(audit.integers)))
-    return f"{audit.declared} with {integers} weights" if integers else audit.declared
+    told = integers and not audit.declared.endswith("arithmetic")
+    return in_words(audit.declared, integers) if told else audit.declared
 
 
 def _other_origin(audit: Audit) -> str | None:
     """What weights are stored as, or were converted from, where it is not what the model computes in."""
-    own = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(audit.declared)
+    own = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(
+        arithmetic_of(audit.declared)
+    )
     return ", ".join(part for part in audit.stored if not part.startswith(f"{own} x")) or None

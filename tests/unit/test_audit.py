@@ -129,7 +129,7 @@ def test_a_quantised_draft_beside_a_whole_target_is_fair_per_role_and_said(model
     edge.loaded.model.register_buffer("weight_int8", torch.ones(64, 32, dtype=torch.int8))
     pair = [look(edge, "edge", quantization="int8"), look(cloud)]
     assert audit_findings(pair, "per_role") == []
-    assert "edge is float32 with int8 weights and cloud is float32: fair" in " ".join(
+    assert "edge is int8 weights, float32 arithmetic and cloud is float32: fair" in " ".join(
         remarks(pair, "per_role", False)
     )
     (finding,) = audit_findings(pair, "edge_cloud")
