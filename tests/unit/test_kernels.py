@@ -29,7 +29,7 @@ def numbers(*shape, seed=0):
 
 
 def rounding_bound(x, weight):
-    """What any order of float32 additions may be off by: k roundings of the sum of magnitudes (Higham 2002, 3.5)."""
+    """What any order of float32 additions may be off by: k roundings of magnitudes (Higham 2002, 3.5)."""
     return 2 * x.shape[-1] * EPSILON * linear(x.abs(), weight.abs()) + 1e-30
 
 
@@ -165,7 +165,7 @@ def test_without_a_compiler_one_error_says_what_to_install(monkeypatch):
 def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "false")
-    with pytest.raises(SpecbenchError, match="cannot be compiled with .*false"):
+    with pytest.raises(SpecbenchError, match=r"cannot be compiled with .*false"):
         build._library()
     assert not list((tmp_path / "kernels").iterdir())
 

@@ -25,7 +25,7 @@ def dequantize_int8(weight: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
 
 
 def quantize_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Round each group of 32 weights along the rows of `weight` [o, k] to 16 steps from its least to its largest.
+    """Round each group of 32 weights along the rows of `weight` [o, k] to 16 steps, least to largest.
 
     Returns:
         Packed codes uint8 [o, k/2], scales and offsets float16 [o, k/32].
