@@ -12,4 +12,9 @@ def parity_problems(profile: Profile) -> list[str]:
         return [
             f"edge.dtype is {edge} and cloud.dtype is {cloud}, and precision.parity: edge_cloud demands one"
         ]
+    if profile.precision.parity == "edge_cloud" and profile.edge.quantization:
+        return [
+            f"edge.quantization is {profile.edge.quantization} and the cloud's weights are {cloud}, "
+            "and precision.parity: edge_cloud demands one"
+        ]
     return []
