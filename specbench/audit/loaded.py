@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from specbench.audit.declared import in_words
 from specbench.models import files
 from specbench.records import Audit, TensorGroup
 
@@ -44,9 +45,7 @@ def audit_model(role: str, name: str, engine: EagerEngine) -> Audit:
         role=role,
         model=name,
         device=str(loaded.device),
-        declared=declared
-        if not loaded.quantization
-        else f"{loaded.quantization} weights, {declared} arithmetic",
+        declared=in_words(declared, loaded.quantization),
         vocabulary_size=engine.speakable_tokens,
         parameters=_groups(parameters),
         buffers=_groups(buffers),

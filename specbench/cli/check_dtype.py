@@ -60,14 +60,10 @@ def check_dtype(
 
 def _report(name: str, profile: Profile, registry: Registry) -> dict:
     """What the profile declares, for every method and role."""
-    from specbench.audit import parity_problems
+    from specbench.audit import declared_precision, parity_problems
 
     roles = {
-        role: {
-            "dtype": spec.dtype,
-            "device": spec.device,
-            "quantization": getattr(spec, "quantization", None),
-        }
+        role: {"dtype": declared_precision(spec), "device": spec.device}
         for role, spec in (("edge", profile.edge), ("cloud", profile.cloud))
     }
     problems = parity_problems(profile)
@@ -106,11 +102,6 @@ def _without_records(report: dict) -> dict:
     return plain
 
 
-def _precision(role: dict) -> str:
-    kind = role["quantization"]
-    return f"{kind} weights, {role['dtype']} arithmetic" if kind else role["dtype"]
-
-
 def _print(report: dict) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -123,8 +114,7 @@ def _print(report: dict) -> None:
         table.add_column(column)
     for row in report["methods"]:
         cells = [
-            f"{_precision(row[role])} on {row[role]['device']}" if row[role] else "-"
-            for role in ("edge", "cloud")
+            f"{row[role]['dtype']} on {row[role]['device']}" if row[role] else "-" for role in ("edge", "cloud")
         ]
         verdict = Text("ok", style="green") if row["ok"] else Text("differs", style="red")
         table.add_row(row["method"], *cells, verdict)
