@@ -16,7 +16,7 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
   16 of a group holds code i in its low half and code 16 + i in its high half.
 
 No other product was better at any width up to 16, for any kind of weight; `torch.nn.functional.linear` wins for
-float32 from about 48 rows (64: 75 ms against 87 for 538 MB), so a prefill is its business and a choice per shape
+float32 from about 48 rows (64: 75 ms against 87 for 538 MB), so a prefill is its business and a choice by shape
 is not needed. `tests/perf/kernel_speed.py` shows it for the machine at hand.
 
 Weights must be contiguous; x may be any float32 tensor. A weight may be a slice of rows of a larger matrix.
