@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from specbench.decoding.request import Request
     from specbench.decoding.session import EagerEngine
     from specbench.decoding.target import Target
+    from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.records import Audit
 
@@ -115,10 +116,14 @@ class ModelFactory:
 
         folder = files.locate(self.spec, self._say, weights=True)
         self._say(f"loading the {self.role} model {self.spec.model} in {self.dtype}")
-        loaded = load_model(folder, self.spec)
+        loaded = self._prepared(load_model(folder, self.spec))
         if self.draft_vocabulary:
             return EagerEngine(loaded, self.draft_vocabulary.target_size, self.draft_vocabulary)
         return EagerEngine(loaded, vocabulary.size(self.tokenizer))
+
+    def _prepared(self, loaded: LoadedModel) -> LoadedModel:
+        """What is done to a model between reading and using it."""
+        return loaded
 
     def target(self, options: Options) -> Target:
         """This model as the one that decides the text: prefill, then steps or verifications."""
@@ -153,6 +158,14 @@ class EdgeModel(ModelFactory):
             return None
         size = self.config.get_text_config().vocab_size
         return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
+
+    def _prepared(self, loaded: LoadedModel) -> LoadedModel:
+        if self.spec.quantization is None:
+            return loaded
+        from specbench.decoding.quantized import quantize
+
+        self._say(f"quantising the edge model to {self.spec.quantization}")
+        return quantize(loaded, self.spec.quantization)
 
     def demand_same_tokens(self, cloud: CloudModel) -> None:
         """Refuse a pair that speaks of different tokens.
