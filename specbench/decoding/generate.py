@@ -75,7 +75,8 @@ def stream(
     config = GenerationConfig(
         max_new_tokens=request.max_new_tokens,
         eos_token_id=sorted(request.stop_ids) or None,
-        pad_token_id=min(request.stop_ids, default=0),
+        # An id that may stand in a text is no padding: an assistant would not see it there.
+        pad_token_id=min(request.stop_ids, default=None),
         repetition_penalty=decoding.repetition_penalty,
         **_sampling_arguments(decoding),
     )
