@@ -22,16 +22,17 @@ TIE, BUG = "tie", "bug"
 
 
 def compared(row: torch.Tensor, context: Sequence[int], options: Options, seed: int) -> torch.Tensor:
-    """The scores whose maximum is the token that the target says.
+    """The scores whose maximum is the token that the target says; minus infinity where it is cut off.
 
     Args:
         row: logits of one position, shape (vocabulary,).
         context: all ids before it; their number is the absolute position.
         seed: of the request, for rules that draw.
     """
-    from specbench.decoding.sampling import penalize_repetition
+    from specbench.decoding.sampling import Scorer
 
-    return penalize_repetition(row[None], context, (), options.decoding.repetition_penalty)[0]
+    scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
+    return scorer.compared(scorer.penalized(row[None], context), len(context))[0]
 
 
 def first_divergence(control: Sequence[int], other: Sequence[int]) -> int | None:
@@ -76,6 +77,10 @@ class Prover:
         wide, width = self._by_rounds(request, other, position)
         context = [*request.prompt_ids, *control.tokens[:position]]
         scores, others = (compared(row, context, self.options, request.seed).double() for row in (single, wide))
+        if (scores[[left, right]].isfinite() != others[[left, right]].isfinite()).any():
+            # A token fell on the other side of a top-p or top-k cut-off, and does so again: the distance to the
+            # cut-off changed its sign between the widths, so it is smaller than their difference.
+            return replace(found, width=width, verdict=TIE)
         highest = scores.topk(2).values.tolist()
         known = scores.isfinite() & others.isfinite()
         noise = float((scores - others)[known].abs().max())

@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent / "shipped"
 
 def names() -> list[str]:
     """The shipped drafts."""
-    return sorted(folder.name for folder in FOLDER.iterdir() if (folder / "config.json").is_file())
+    return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
 
 
 def folder_of(name: str) -> Path | None:
