@@ -125,11 +125,12 @@ class Divergence:
     Args:
         tokens: the control's id, then the method's; `None` where that text had ended.
         top2_margin: distance between the two highest of the control's compared scores at that position.
-        margin: distance between the two tokens in the control's compared scores; `None` at an end.
+        margin: distance between the two tokens in the control's compared scores; `None` at an end, and where a
+            token crossed a top-p or top-k cut-off.
         noise: largest difference of any compared score between the control's way of computing that row
             (one token a pass) and the method's (the block it was verified in).
         width: tokens in the pass by which the method decided the position.
-        verdict: `tie` where `margin` is at most twice `noise`, otherwise `bug`.
+        verdict: `tie` where `margin` is at most twice `noise` or a cut-off was crossed, otherwise `bug`.
     """
 
     method: str

@@ -80,10 +80,14 @@ def _problem(role: str, declared: str, wrong: tuple[TensorGroup, ...]) -> str | 
 
 
 def _is_kept_wide(model: torch.nn.Module, name: str, tensor: torch.Tensor, declared: str) -> bool:
-    """Whether the architecture itself holds this tensor in float32 while the rest is narrower."""
-    if _dtype(tensor) != "float32" or declared not in ("float16", "bfloat16"):
+    """Whether the architecture itself holds this tensor in float32, whatever the rest is."""
+    if _dtype(tensor) != "float32":
         return False
-    kept = {POSITION_TABLES, *(getattr(model, "_keep_in_fp32_modules_strict", None) or ())}
+    if POSITION_TABLES in name:
+        return True
+    if declared not in ("float16", "bfloat16"):
+        return False
+    kept = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     if declared == "float16":
         kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
     return any(part in name for part in kept)

@@ -77,7 +77,8 @@ class Prover:
         wide, width = self._by_rounds(request, other, position)
         context = [*request.prompt_ids, *control.tokens[:position]]
         scores, others = (compared(row, context, self.options, request.seed).double() for row in (single, wide))
-        if (scores[[left, right]].isfinite() != others[[left, right]].isfinite()).any():
+        crossed = (scores[[left, right]].isfinite() != others[[left, right]].isfinite()).any()
+        if crossed and (int(scores.argmax()), int(others.argmax())) == (left, right):
             # A token fell on the other side of a top-p or top-k cut-off, and does so again: the distance to the
             # cut-off changed its sign between the widths, so it is smaller than their difference.
             return replace(found, width=width, verdict=TIE)

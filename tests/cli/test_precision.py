@@ -36,7 +36,7 @@ class Liar(Method):
                     {half_way}
                 yield from super().generate(request)
 
-        return Lies(cloud.target(options.decoding))
+        return Lies(cloud.target(options))
 
 @hookimpl
 def specbench_method() -> Method:

@@ -3,12 +3,12 @@
 import pytest
 from builders import generation
 
-from specbench.api import CloudModel, Options
-from specbench.bench.identity import BUG, Prover, divergences
+from specbench.api import AutoregressiveDecoder, CloudModel, Options, Request
+from specbench.bench.identity import BUG, Prover, compared, divergences
 from specbench.bench.store import RunStore
 from specbench.config import CloudSpec, Decoding, Speculative
 from specbench.records import Round
-from specbench.testing import tiny_llama
+from specbench.testing import answer, tiny_llama, tokens_of
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ class Liar(Method):
                     tokens = (part.tokens[0] ^ 2,) if index == 3 else part.tokens
                     yield Round(tokens=tokens, drafted=drafted)
 
-        return Lies(cloud.target(options.decoding))
+        return Lies(cloud.target(options))
 
 @hookimpl
 def specbench_method() -> Method:
@@ -167,7 +167,7 @@ def test_a_replay_of_the_rounds_finds_the_token_that_the_method_chose(twins):
     flips = 0
     for start in range(8):
         request = Request(tuple((7 * index + start) % 90 + 4 for index in range(12)), 32, frozenset())
-        control = cloud.target(options.decoding)
+        control = cloud.target(options)
         tokens = list(control.begin(request).tokens)
         tokens += [token for commit in control.decode() for token in commit.tokens]
         rounds = answer(method, request)
@@ -184,3 +184,15 @@ def test_a_replay_of_the_rounds_finds_the_token_that_the_method_chose(twins):
         single = proof._by_single_steps(request, tokens[: found.position])
         assert int(single.argmax()) == found.tokens[0]
     assert flips
+
+
+def test_coupled_texts_are_compared_by_the_scores_that_chose_them(tmp_path):
+    cloud = CloudModel(CloudSpec(model=str(tiny_llama(tmp_path, seed=3)), device="cpu", dtype="float64"))
+    options = Options(Decoding(temperature=0.8, top_p=0.9), Speculative(verification="coupled"))
+    request = Request(tuple(range(20, 40)), 12, frozenset(), seed=77)
+    tokens = tokens_of(answer(AutoregressiveDecoder(cloud.target(options)), request))
+    session = cloud.engine.session()
+    rows = session.extend([*request.prompt_ids, *tokens])[len(request.prompt_ids) - 1 :]
+    for index, token in enumerate(tokens):
+        scores = compared(rows[index], [*request.prompt_ids, *tokens[:index]], options, 77)
+        assert int(scores.argmax()) == token
