@@ -7,7 +7,7 @@ monotonic clock; token counts are counts of committed ids.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SCHEMA_VERSION = 1
 
@@ -172,7 +172,8 @@ class Audit:
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
-    `profile` is the whole resolved profile; `models` holds, by role, the SHA-256 of every file. `--resume`
+    `profile` is the whole resolved profile; `engines` says, by role, which engine a model really had: one that
+    cannot be compiled runs eagerly. `models` holds, by role, the SHA-256 of every file. `--resume`
     goes on only where these, the prompts, the versions and the machine are the same.
     """
 
@@ -190,6 +191,7 @@ class Manifest:
     machine: dict[str, str | int | None]
     threads: int
     models: dict[str, dict]
+    engines: dict[str, str] = field(default_factory=dict)
     status: str = "running"
     finished_at: str | None = None
     precision_problems: tuple[str, ...] = ()

@@ -11,14 +11,14 @@ from specbench.records import Audit, TensorGroup
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.session import EagerEngine
+    from specbench.decoding.engine import Engine
 
 # Position tables stay in float32 whatever the model's dtype, on purpose: they are inputs of cos and sin,
 # whose results are cast. They are listed, never counted against the model.
 POSITION_TABLES = ("inv_freq", "original_inv_freq")
 
 
-def audit_model(role: str, name: str, engine: EagerEngine) -> Audit:
+def audit_model(role: str, name: str, engine: Engine) -> Audit:
     """Look at every tensor of a model, after one real forward pass of two tokens."""
     loaded = engine.loaded
     session = engine.session()

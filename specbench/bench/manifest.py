@@ -58,6 +58,9 @@ def differences(
             skipped = key in ignoring or key.partition(".")[0] in ignoring or key in INCIDENTAL
             if not skipped and mine.get(key) != other.get(key):
                 yield key, mine.get(key), other.get(key)
+    for role in sorted(left.engines.keys() & right.engines.keys()):
+        if left.engines[role] != right.engines[role]:
+            yield f"the {role}'s engine", left.engines[role], right.engines[role]
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
     if left.prompts_sha256 != right.prompts_sha256:

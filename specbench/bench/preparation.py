@@ -74,7 +74,7 @@ def prepare(profile: Profile, methods: Sequence[Method], say: Callable[[str], No
         )
     prompts = load_prompts(profile.workload)
     configure_torch(profile)
-    edge, cloud = EdgeModel(profile.edge, say), CloudModel(profile.cloud, say)
+    edge, cloud = EdgeModel(profile.edge, say, profile.engine), CloudModel(profile.cloud, say, profile.engine)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)

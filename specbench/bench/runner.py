@@ -16,7 +16,7 @@ from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.clock import now_ms
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Failure, Generation, Manifest, Prompt, Run
 
 CONTROL = "cloud_optimized_baseline"
@@ -88,6 +88,7 @@ class Runner:
         status = "failed"
         try:
             self._open()
+            self._record_engines()
             audits = self._prepared.audit()
             self._manifest = replace(self._manifest, audits=tuple(audits))
             self._writer.write_manifest(self._manifest)
@@ -119,6 +120,24 @@ class Runner:
                 raise
             except Exception as error:
                 self._fail(method.name, None, error)
+
+    def _record_engines(self) -> None:
+        """Write down which engine each model really has; a model that cannot be compiled runs eagerly.
+
+        Raises:
+            SpecbenchError: an earlier sitting of this run had others.
+        """
+        factories = {role: self._prepared.factory(role) for role in self._prepared.roles}
+        engines = {role: factory.engine.kind for role, factory in factories.items() if factory.is_loaded}
+        for role, kind in self._manifest.engines.items():
+            if engines.get(role, kind) != kind:
+                raise SpecbenchError(
+                    f"run {self._manifest.run_id} cannot be resumed: the {role}'s engine was {kind}, and is "
+                    f"{engines[role]}",
+                    "see why above, or start a new run",
+                    ExitCode.STORE,
+                )
+        self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
 
     def _measure(self, monitor: MemoryMonitor) -> None:
         schedule = self._schedule()
@@ -281,8 +300,8 @@ class Runner:
         prompt = next(p for p in self._prepared.prompts if p.prompt_id == generation.prompt_id)
         replies = tuple(record.text for record in before)
         request = self._request(prompt, generation.turn, generation.repeat, replies, 1)
-        session = self._prepared.cloud.engine.session()
-        logits = session.prefill([*request.prompt_ids, *generation.tokens[:position]])[0]
+        before_it = [*request.prompt_ids, *generation.tokens[:position]]
+        logits = self._prepared.cloud.engine.session(len(before_it)).prefill(before_it)[0]
         highest = logits.float().topk(2).values.tolist()
         return highest[0] - highest[1]
 

@@ -88,7 +88,10 @@ def _add_audits(report: dict, profile: Profile) -> None:
 
     configure_torch(profile)
     audits: list[Audit] = []
-    for factory in (EdgeModel(profile.edge, console.note), CloudModel(profile.cloud, console.note)):
+    for factory in (
+        EdgeModel(profile.edge, console.note, profile.engine),
+        CloudModel(profile.cloud, console.note, profile.engine),
+    ):
         audits.append(factory.audit())
     report["audits"] = audits
     if profile.precision.parity != "off":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from specbench.config import Decoding
 from specbench.decoding.request import Request
 from specbench.decoding.sampling import Sampler
-from specbench.decoding.session import EagerEngine
+from specbench.decoding.engine import Engine
 
 
 class Drafter:
@@ -17,14 +17,14 @@ class Drafter:
     draft begins.
     """
 
-    def __init__(self, engine: EagerEngine, decoding: Decoding) -> None:
+    def __init__(self, engine: Engine, decoding: Decoding) -> None:
         self._engine = engine
         self._decoding = decoding
 
     def begin(self, request: Request) -> None:
         """Prefill the prompt."""
         self._sampler = Sampler.seeded(self._decoding, request.seed, self._engine.loaded.device)
-        self._session = self._engine.session()
+        self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._committed = list(request.prompt_ids)
         self._session.prefill(request.prompt_ids)
 
@@ -32,6 +32,8 @@ class Drafter:
         """The draft model's next `draft_length` tokens behind all that is committed."""
         drafted: list[int] = []
         unread = self._committed[self._session.length :]
+        if self._decoding.temperature == 0 and self._decoding.repetition_penalty == 1:
+            return self._session.draft_greedy(unread, draft_length)
         while len(drafted) < draft_length:
             logits = self._session.extend(unread)[-1:]
             unread = self._sampler.choose(logits, [*self._committed, *drafted])

@@ -9,7 +9,7 @@ from specbench.config import Decoding
 from specbench.decoding import verification
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.sampling import Sampler
-from specbench.decoding.session import EagerEngine
+from specbench.decoding.engine import Engine
 
 
 class Target:
@@ -18,7 +18,7 @@ class Target:
     Between calls the cache holds all committed tokens but the last, which the next pass reads.
     """
 
-    def __init__(self, engine: EagerEngine, decoding: Decoding) -> None:
+    def __init__(self, engine: Engine, decoding: Decoding) -> None:
         self._engine = engine
         self._decoding = decoding
 
@@ -26,7 +26,7 @@ class Target:
         """Prefill the prompt and commit the target's first token."""
         started = now_ms()
         self._request = request
-        self._session = self._engine.session()
+        self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._sampler = Sampler.seeded(self._decoding, request.seed, self._engine.loaded.device)
         self._committed = list(request.prompt_ids)
         logits = self._session.prefill(request.prompt_ids)
