@@ -1,0 +1,35 @@
+"""Products of a few rows with large weights, at the speed of memory, on the CPU.
+
+MKL reads float32 weights at a third of what memory gives for one row, and at a fifth for a few. These kernels
+read every weight once for up to eight rows (64-byte vectors, fetched ahead over the ends of pages) and add
+up each number of the result in one order that depends on neither the number of rows nor of threads. So row i
+of a product of n rows is bit for bit the product of row i alone.
+
+After `load()`, which compiles the C++ source once per machine (seconds) and finds it in the cache afterwards
+(milliseconds), these operators exist; `torch.compile` can trace them; they are for inference only:
+
+- `torch.ops.specbench.linear(x, weight)`: x float32 [..., k], weight float32 [o, k] -> float32 [..., o].
+- `torch.ops.specbench.linear_int8(x, weight, scales)`: weight int8 [o, k], scales float32 [o]; a weight is
+  `scales[o] * weight[o, k]`. Converted to float32 in registers; computes in float32.
+- `torch.ops.specbench.linear_int4(x, weight, scales, offsets)`: weight uint8 [o, k/2], scales and offsets
+  float16 [o, k/32]; a weight is `offset + scale * code`, code 0 to 15, in groups of 32 along k. Byte i of the
+  16 of a group holds code i in its low half and code 16 + i in its high half.
+
+Weights must be contiguous; x may be any float32 tensor. A weight may be a slice of rows of a larger matrix.
+
+`quantize_int8` and `quantize_int4` make such weights, `dequantize_int8` and `dequantize_int4` undo them.
+
+Raises (all of them): `SpecbenchError` when there is no C++ compiler; `RuntimeError` for operands that do not
+fit each other.
+"""
+
+from specbench.decoding.kernels.build import load
+from specbench.decoding.kernels.quantization import (
+    GROUP,
+    dequantize_int4,
+    dequantize_int8,
+    quantize_int4,
+    quantize_int8,
+)
+
+__all__ = ["GROUP", "dequantize_int4", "dequantize_int8", "load", "quantize_int4", "quantize_int8"]

@@ -1,0 +1,106 @@
+"""Compiles the kernels for the processor at hand, once; afterwards they come from the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.models.embedded import cache_folder
+
+if TYPE_CHECKING:
+    from torch._ops import _OpNamespace
+
+SOURCES = ("ops.cpp", "linear.h")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-shared", "-fPIC", "-Wl,--as-needed")
+COMPILERS = ("g++", "clang++", "c++")
+
+
+def load() -> _OpNamespace:
+    """Make the operators known to torch; compiles them when this machine has not done so before.
+
+    Returns:
+        `torch.ops.specbench`.
+
+    Raises:
+        SpecbenchError: there is no C++ compiler, or it fails.
+    """
+    if not hasattr(torch.ops.specbench, "linear"):
+        torch.ops.load_library(str(_library()))
+        for name in ("linear", "linear_int8", "linear_int4"):
+            torch.library.register_fake(f"specbench::{name}", _shape_only)
+    return torch.ops.specbench
+
+
+def _shape_only(x: torch.Tensor, weight: torch.Tensor, *scales: torch.Tensor) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _library() -> Path:
+    """The compiled library, named after everything that it depends on."""
+    compiler = _compiler()
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for part in (torch.__version__, compiler, version, _processor(), *FLAGS):
+        digest.update(f"{part}\n".encode())
+    for source in SOURCES:
+        digest.update((folder / source).read_bytes())
+    library = cache_folder() / "kernels" / f"{digest.hexdigest()[:16]}.so"
+    if not library.is_file():
+        _compile(compiler, folder / SOURCES[0], library)
+    return library
+
+
+def _compiler() -> str:
+    chosen = os.environ.get("CXX")
+    for name in [chosen] if chosen else COMPILERS:
+        if path := shutil.which(name):
+            return path
+    raise SpecbenchError(
+        f"there is no C++ compiler here ({chosen or ', '.join(COMPILERS)}), and the kernels need one",
+        "install g++ or clang++ (apt-get install g++), or name one in CXX; 'engine.kind: eager' with "
+        "models that are not quantised needs none",
+        ExitCode.RUN,
+    )
+
+
+def _processor() -> str:
+    """What `-march=native` depends on: the model and the instructions of this processor."""
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    )
+    known = {line.partition(":")[0].strip(): line for line in reversed(lines)}
+    named = [known[key] for key in ("model", "model name", "flags", "Features", "CPU part") if key in known]
+    return "\n".join(named) or f"{platform.machine()} {platform.processor()}"
+
+
+def _compile(compiler: str, source: Path, library: Path) -> None:
+    root = Path(torch.__file__).parent
+    library.parent.mkdir(parents=True, exist_ok=True)
+    partial = library.with_suffix(f".{os.getpid()}.partial")
+    # torch's own OpenMP library, when it brings one: two of them would fight over the cores.
+    openmp = [str(path) for path in sorted((root / "lib").glob("libgomp*.so*"))]
+    command = [
+        *(compiler, *FLAGS, "-I", str(root / "include"), str(source), "-o", str(partial)),
+        *("-L", str(root / "lib"), "-ltorch_cpu", "-lc10", *openmp),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        partial.unlink(missing_ok=True)
+        reason = next(
+            (line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:]
+        )
+        raise SpecbenchError(
+            f"the kernels cannot be compiled with {compiler}: {reason}",
+            "g++ 11 or clang++ 14 and newer can; name one in CXX",
+            ExitCode.RUN,
+        )
+    partial.replace(library)

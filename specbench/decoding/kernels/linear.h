@@ -1,0 +1,218 @@
+// Products of a few rows with a large matrix: every weight is read once, and every row of the result is
+// added up in one fixed order, whatever the number of rows or threads.
+
+#pragma once
+
+#include <c10/util/Half.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace specbench {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+
+using c10::Half;
+typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+// Sign-extends LANES bytes; compilers make scalar code of the portable loop, hence the instructions by name.
+inline __attribute__((always_inline)) Ints widen(const int8_t* from) {
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+#else
+  Ints wide;
+  for (int lane = 0; lane < LANES; ++lane) wide[lane] = from[lane];
+  return wide;
+#endif
+}
+
+constexpr int AHEAD = 8192;
+constexpr int MAX_WIDTH = 8;
+constexpr int LINE = 64;
+constexpr int GROUP = 32;
+constexpr int BLOCK_ROWS = 8;
+
+template <class T>
+inline __attribute__((always_inline)) void fetch(const T* place) {
+  __builtin_prefetch(reinterpret_cast<const char*>(place) + AHEAD);
+}
+
+// Zero-extends LANES bytes.
+inline __attribute__((always_inline)) Ints widen(const uint8_t* from) {
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+#else
+  Ints wide;
+  for (int lane = 0; lane < LANES; ++lane) wide[lane] = from[lane];
+  return wide;
+#endif
+}
+
+// Weights of one matrix row after row; `load` gives STEP vectors of float32 from a row's position onward.
+// `fetch` asks for the bytes AHEAD of them: the processor's own prefetching stops at the end of a page.
+struct Float32 {
+  using Stored = float;
+  static constexpr int STEP = LINE / 4 / LANES, PER_ITEM = 1;
+  const float* data;
+
+  inline __attribute__((always_inline)) void load(const float* from, int64_t, int64_t, Vec* into) const {
+    fetch(from);
+    for (int part = 0; part < STEP; ++part) into[part] = *reinterpret_cast<const Vec*>(from + part * LANES);
+  }
+  inline float finish(int64_t, float sum) const { return sum; }
+};
+
+struct Int8 {
+  using Stored = int8_t;
+  static constexpr int STEP = LINE / LANES, PER_ITEM = 1;
+  const int8_t* data;
+  const float* scales;
+
+  inline __attribute__((always_inline)) void load(const int8_t* from, int64_t, int64_t, Vec* into) const {
+    fetch(from);
+    for (int part = 0; part < STEP; ++part) {
+      into[part] = __builtin_convertvector(widen(from + part * LANES), Vec);
+    }
+  }
+  inline float finish(int64_t row, float sum) const { return sum * scales[row]; }
+};
+
+// Groups of 32 weights of a row share a scale and an offset. Byte i of a group's 16 holds weight i in its low
+// half and weight 16 + i in its high half; a weight is offset + scale * code.
+struct Int4 {
+  using Stored = uint8_t;
+  static constexpr int STEP = GROUP / LANES, PER_ITEM = 2;
+  const uint8_t* data;
+  const Half* scales;
+  const Half* offsets;
+  int64_t groups;
+
+  inline __attribute__((always_inline)) void load(const uint8_t* from, int64_t row, int64_t position,
+                                                  Vec* into) const {
+    fetch(from);
+    const int64_t group = row * groups + position / GROUP;
+    const Vec scale = Vec{} + static_cast<float>(scales[group]);
+    const Vec offset = Vec{} + static_cast<float>(offsets[group]);
+    for (int part = 0; part < STEP / 2; ++part) {
+      Ints codes = widen(from + part * LANES);
+      into[part] = value(codes, scale, offset);
+      into[part + STEP / 2] = value(codes >> 4, scale, offset);
+    }
+  }
+  static inline __attribute__((always_inline)) Vec value(Ints codes, Vec scale, Vec offset) {
+#if defined(__AVX512F__)
+    // A table of all sixteen values: looking up ignores the higher bits of a code.
+    const Vec all = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return (Vec)_mm512_permutexvar_ps((__m512i)codes, (__m512)(offset + scale * all));
+#else
+    return offset + scale * __builtin_convertvector(codes & 15, Vec);
+#endif
+  }
+  inline float finish(int64_t, float sum) const { return sum; }
+};
+
+template <int SIZE>
+inline __attribute__((always_inline)) float add_up(const float* lanes) {
+  typedef float Half __attribute__((vector_size(SIZE * 2), aligned(4), may_alias));
+  Half sum = *reinterpret_cast<const Half*>(lanes) + *reinterpret_cast<const Half*>(lanes + SIZE / 2);
+  float halves[SIZE / 2];
+  *reinterpret_cast<Half*>(halves) = sum;
+  return add_up<SIZE / 2>(halves);
+}
+template <>
+inline __attribute__((always_inline)) float add_up<1>(const float* lanes) {
+  return *lanes;
+}
+template <>
+inline __attribute__((always_inline)) float add_up<2>(const float* lanes) {
+  return lanes[0] + lanes[1];
+}
+
+// out[i, row .. row + ROWS) for WIDTH rows i of x.
+template <int ROWS, int WIDTH, class Weights>
+inline void tile(const Weights& weights, int64_t row, const float* x, int64_t x_stride, int64_t k, float* out,
+                 int64_t out_stride) {
+  using Stored = typename Weights::Stored;
+  constexpr int CHUNK = Weights::STEP * LANES;
+  const int64_t row_items = k / Weights::PER_ITEM, whole = k / CHUNK * CHUNK;
+  const Stored* from = weights.data + row * row_items;
+  Vec sums[ROWS][WIDTH] = {};
+  auto add = [&](const Stored* place, int64_t stride, int64_t position) __attribute__((always_inline)) {
+    Vec parts[ROWS][Weights::STEP];
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; ++r)
+      weights.load(place + r * stride, row + r, position, parts[r]);
+#pragma GCC unroll 16
+    for (int part = 0; part < Weights::STEP; ++part)
+#pragma GCC unroll 16
+      for (int i = 0; i < WIDTH; ++i) {
+        Vec value = *reinterpret_cast<const Vec*>(x + i * x_stride + position + part * LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < ROWS; ++r) sums[r][i] += parts[r][part] * value;
+      }
+  };
+  for (int64_t position = 0; position < whole; position += CHUNK)
+    add(from + position / Weights::PER_ITEM, row_items, position);
+  if (whole < k) {
+    Stored rest[ROWS][CHUNK] = {};
+    for (int r = 0; r < ROWS; ++r)
+      memcpy(rest[r], from + r * row_items + whole / Weights::PER_ITEM,
+             (k - whole) / Weights::PER_ITEM * sizeof(Stored));
+    add(rest[0], CHUNK, whole);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < WIDTH; ++i)
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; ++r)
+      out[i * out_stride + row + r] =
+          weights.finish(row + r, add_up<LANES>(reinterpret_cast<const float*>(&sums[r][i])));
+}
+
+template <int WIDTH, class Weights>
+void rows(const Weights& weights, int64_t begin, int64_t end, const float* x, int64_t x_stride, int64_t k,
+          float* out, int64_t out_stride) {
+    constexpr int ROWS = 2;
+  int64_t row = begin;
+  for (; row + ROWS <= end; row += ROWS) tile<ROWS, WIDTH>(weights, row, x, x_stride, k, out, out_stride);
+  for (; row < end; ++row) tile<1, WIDTH>(weights, row, x, x_stride, k, out, out_stride);
+}
+
+// out[n, begin .. end) = x[n, k] times rows [begin, end) of the weights. `x` is padded with zeros to x_stride.
+template <class Weights>
+void linear(const Weights& weights, int64_t begin, int64_t end, const float* x, int64_t x_stride, int64_t n,
+            int64_t k, float* out, int64_t out_stride) {
+  for (int64_t row = begin; row < end; row += BLOCK_ROWS) {
+    const int64_t stop = std::min(row + BLOCK_ROWS, end);
+    for (int64_t i = 0; i < n; i += MAX_WIDTH) {
+      const float* from = x + i * x_stride;
+      float* to = out + i * out_stride;
+      switch (std::min<int64_t>(n - i, MAX_WIDTH)) {
+        case 1: rows<1>(weights, row, stop, from, x_stride, k, to, out_stride); break;
+        case 2: rows<2>(weights, row, stop, from, x_stride, k, to, out_stride); break;
+        case 3: rows<3>(weights, row, stop, from, x_stride, k, to, out_stride); break;
+        case 4: rows<4>(weights, row, stop, from, x_stride, k, to, out_stride); break;
+        case 5: rows<5>(weights, row, stop, from, x_stride, k, to, out_stride); break;
+        case 6: rows<6>(weights, row, stop, from, x_stride, k, to, out_stride); break;
+        case 7: rows<7>(weights, row, stop, from, x_stride, k, to, out_stride); break;
+        default: rows<8>(weights, row, stop, from, x_stride, k, to, out_stride);
+      }
+    }
+  }
+}
+
+}  // namespace specbench

@@ -1,0 +1,179 @@
+"""The CPU kernels: right, the same at every width and thread count, compiled once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import linear
+
+from specbench.decoding import kernels
+from specbench.decoding.kernels import build
+from specbench.errors import SpecbenchError
+
+EPSILON = torch.finfo(torch.float32).eps
+SIZES = st.integers(1, 200)
+
+
+@pytest.fixture(scope="module")
+def ops():
+    return kernels.load()
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rounding_bound(x, weight):
+    """What any order of float32 additions may be off by: k roundings of magnitudes (Higham 2002, 3.5)."""
+    return 2 * x.shape[-1] * EPSILON * linear(x.abs(), weight.abs()) + 1e-30
+
+
+@given(rows=st.integers(1, 20), outputs=SIZES, inputs=SIZES, seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_a_product_is_that_of_torch_within_rounding(rows, outputs, inputs, seed):
+    ops = kernels.load()
+    x, weight = numbers(rows, inputs, seed=seed), numbers(outputs, inputs, seed=seed + 1)
+    assert ((ops.linear(x, weight) - linear(x, weight)).abs() <= rounding_bound(x, weight)).all()
+
+
+@given(rows=st.integers(1, 20), outputs=SIZES, inputs=SIZES, seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_an_int8_product_is_that_of_the_dequantised_weights(rows, outputs, inputs, seed):
+    ops = kernels.load()
+    x, quantised = (
+        numbers(rows, inputs, seed=seed),
+        kernels.quantize_int8(numbers(outputs, inputs, seed=seed + 1)),
+    )
+    weight = kernels.dequantize_int8(*quantised)
+    assert ((ops.linear_int8(x, *quantised) - linear(x, weight)).abs() <= rounding_bound(x, weight)).all()
+
+
+@given(rows=st.integers(1, 20), outputs=SIZES, groups=st.integers(1, 9), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_an_int4_product_is_that_of_the_dequantised_weights(rows, outputs, groups, seed):
+    ops = kernels.load()
+    weight = numbers(outputs, groups * kernels.GROUP, seed=seed + 1)
+    x, quantised = numbers(rows, groups * kernels.GROUP, seed=seed), kernels.quantize_int4(weight)
+    weight = kernels.dequantize_int4(*quantised)
+    assert ((ops.linear_int4(x, *quantised) - linear(x, weight)).abs() <= rounding_bound(x, weight)).all()
+
+
+def products(ops, inputs):
+    """Each kind of product, as a function of x alone."""
+    weight = numbers(130, inputs)
+    eight = kernels.quantize_int8(weight)
+    yield lambda x: ops.linear(x, weight)
+    yield lambda x: ops.linear_int8(x, *eight)
+    if inputs % kernels.GROUP == 0:
+        four = kernels.quantize_int4(weight)
+        yield lambda x: ops.linear_int4(x, *four)
+
+
+@pytest.mark.parametrize("inputs", [7, 96, 576, 1537])
+def test_every_row_is_bit_for_bit_the_same_at_every_width(ops, inputs):
+    x = numbers(17, inputs, seed=5)
+    for product in products(ops, inputs):
+        alone = torch.stack([product(row) for row in x])
+        for width in range(1, 18):
+            assert torch.equal(product(x[:width]), alone[:width])
+            assert torch.equal(product(x[17 - width :]), alone[17 - width :])
+
+
+def test_every_row_is_bit_for_bit_the_same_at_every_thread_count(ops):
+    x, before = numbers(5, 576, seed=5), torch.get_num_threads()
+    for product in products(ops, 576):
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(product(x))
+        torch.set_num_threads(before)
+        assert torch.equal(results[0], results[1])
+        assert torch.equal(results[0], results[2])
+
+
+def test_leading_dimensions_strides_and_slices_of_rows_are_allowed(ops):
+    weight, x = numbers(40, 48), numbers(2, 48, 3).transpose(1, 2)
+    assert torch.equal(ops.linear(x, weight), ops.linear(x.reshape(6, 48), weight).view(2, 3, 40))
+    assert torch.equal(ops.linear(x, weight[8:24]), ops.linear(x, weight)[..., 8:24])
+    assert ops.linear(x[:, :0], weight).shape == (2, 0, 40)
+
+
+def test_operands_that_do_not_fit_are_refused(ops):
+    x, weight = numbers(2, 64), numbers(3, 64)
+    for wrong in (weight[:, :32], weight.double(), weight.T, numbers(3, 65)):
+        with pytest.raises(RuntimeError, match="weight"):
+            ops.linear(x, wrong)
+    eight, scales = kernels.quantize_int8(weight)
+    with pytest.raises(RuntimeError, match="scales"):
+        ops.linear_int8(x, eight, scales[:2])
+    packed, scales, offsets = kernels.quantize_int4(weight)
+    with pytest.raises(RuntimeError, match="scales and offsets"):
+        ops.linear_int4(x, packed, scales, offsets.float())
+    with pytest.raises(ValueError, match="groups of 32"):
+        kernels.quantize_int4(numbers(3, 65))
+
+
+def test_torch_compile_can_trace_them(ops):
+    weight, x = numbers(24, 32), numbers(3, 32)
+
+    def block(x):
+        return torch.relu(ops.linear(x, weight)) + 1
+
+    traced = torch.compile(block, fullgraph=True, backend="aot_eager")
+    assert torch.equal(traced(x), block(x))
+
+
+def test_quantised_weights_are_within_half_a_step():
+    weight = numbers(20, 64)
+    eight, scales = kernels.quantize_int8(weight)
+    assert ((kernels.dequantize_int8(eight, scales) - weight).abs() <= scales.unsqueeze(1) * 0.501).all()
+    packed, scales, offsets = kernels.quantize_int4(weight)
+    step = scales.float().repeat_interleave(kernels.GROUP, dim=1)
+    assert ((kernels.dequantize_int4(packed, scales, offsets) - weight).abs() <= step * 0.52).all()
+
+
+def test_weights_of_zero_or_of_one_value_survive_quantisation():
+    for value in (0.0, 0.5, -3.0):
+        weight = torch.full((4, 64), value)
+        assert torch.allclose(kernels.dequantize_int8(*kernels.quantize_int8(weight)), weight)
+        assert torch.allclose(kernels.dequantize_int4(*kernels.quantize_int4(weight)), weight)
+
+
+def test_the_library_is_compiled_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    first = build._library()
+    stamp = first.stat().st_mtime_ns
+    monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled twice"))
+    assert build._library() == first
+    assert first.stat().st_mtime_ns == stamp
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_without_a_compiler_one_error_says_what_to_install(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SpecbenchError, match=r"no C\+\+ compiler") as caught:
+        build._library()
+    assert "install g++" in caught.value.hint
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(SpecbenchError, match=r"cannot be compiled with .*false"):
+        build._library()
+    assert not list((tmp_path / "kernels").iterdir())
+
+
+def test_another_process_finds_the_compiled_library(ops):
+    script = (
+        "import torch; from specbench.decoding.kernels import build; build._compile = None; "
+        "print(build.load().linear(torch.ones(1, 3), torch.ones(2, 3)).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[[3.0, 3.0]]", done.stderr
