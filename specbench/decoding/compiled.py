@@ -10,11 +10,12 @@ import torch
 from torch.export import Dim
 from transformers.cache_utils import DynamicLayer
 
-from specbench.decoding import artefacts, choice, native
+from specbench.decoding import artefacts, choice, kernels
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine, KVSession
 from specbench.decoding.step import Step
+from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
@@ -58,7 +59,10 @@ class CompiledEngine(Engine):
         self._attends = getattr(loaded.model, "_supports_attention_backend", False)
         if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
             raise CannotCompileError("only float32 models with exchangeable attention can be batch-invariant")
-        native.load()
+        try:
+            kernels.load()
+        except SpecbenchError as error:
+            raise CannotCompileError(error.message) from error
         step = self._step(batch_invariant)
         key = artefacts.fingerprint(step, [batch_invariant, sorted(self._widest.items())])
         width, rows = Dim("width", min=2, max=WIDEST), Dim("rows", min=1, max=WIDEST)

@@ -8,55 +8,25 @@
 #include <ATen/ops/linear.h>
 #include <torch/library.h>
 
-#include <cmath>
-#include <limits>
 #include <type_traits>
-#include <vector>
+
+#include "attention.h"
 
 namespace {
 
-constexpr int LANES = 16;
 constexpr int64_t FEWEST_PRODUCTS = 16384;  // fewer are not worth waking a thread
+constexpr int64_t MAX_TILE = 4, MIN_TILE = 2;  // queries that share the reading of keys and values
 
-// One accumulator a lane, added up pairwise: the order of additions depends on `n` alone.
 template <class Wide, class Stored>
-inline Wide dot(const Wide* query, const Stored* key, int64_t n) {
-  Wide sums[LANES] = {};
-  int64_t d = 0;
-  for (; d + LANES <= n; d += LANES)
-    for (int lane = 0; lane < LANES; ++lane) sums[lane] += query[d + lane] * static_cast<Wide>(key[d + lane]);
-  for (int lane = 0; d + lane < n; ++lane) sums[lane] += query[d + lane] * static_cast<Wide>(key[d + lane]);
-  for (int half = LANES / 2; half > 0; half /= 2)
-    for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-  return sums[0];
-}
-
-// One head of one query row over the first `length` keys. Never inlined, so that every row of every width
-// runs the very same instructions.
-template <class Wide, class Stored>
-__attribute__((noinline)) void attend_row(const Stored* query, const Stored* keys, const Stored* values,
-                                          Stored* out, int64_t length, int64_t key_size, int64_t value_size,
-                                          int64_t key_stride, int64_t value_stride, Wide scale, Wide* scratch) {
-  Wide* scaled = scratch;
-  Wide* sum = scaled + key_size;
-  Wide* scores = sum + value_size;
-  for (int64_t d = 0; d < key_size; ++d) scaled[d] = static_cast<Wide>(query[d]) * scale;
-  Wide highest = -std::numeric_limits<Wide>::infinity();
-  for (int64_t j = 0; j < length; ++j) {
-    scores[j] = dot<Wide, Stored>(scaled, keys + j * key_stride, key_size);
-    highest = scores[j] > highest ? scores[j] : highest;
+void attend_queries(int64_t count, const Stored* const* queries, const int64_t* lengths,
+                    const specbench::Rows<Wide, Stored>& keys, const specbench::Rows<Wide, Stored>& values,
+                    Wide scale, Stored* const* out, specbench::Scratch<Wide>& scratch) {
+  switch (count) {
+    case 1: return specbench::attend_tile<1>(queries, lengths, keys, values, scale, out, scratch);
+    case 2: return specbench::attend_tile<2>(queries, lengths, keys, values, scale, out, scratch);
+    case 3: return specbench::attend_tile<3>(queries, lengths, keys, values, scale, out, scratch);
+    default: return specbench::attend_tile<4>(queries, lengths, keys, values, scale, out, scratch);
   }
-  Wide total = 0;
-  for (int64_t j = 0; j < length; ++j) {
-    scores[j] = std::exp(scores[j] - highest);
-    total += scores[j];
-  }
-  for (int64_t d = 0; d < value_size; ++d) sum[d] = 0;
-  for (int64_t j = 0; j < length; ++j) {
-    const Stored* value = values + j * value_stride;
-    for (int64_t d = 0; d < value_size; ++d) sum[d] += scores[j] * static_cast<Wide>(value[d]);
-  }
-  for (int64_t d = 0; d < value_size; ++d) out[d] = static_cast<Stored>(sum[d] / total);
 }
 
 // Causal attention of `query` (1, heads, width, size) at positions start, start + 1, ... over a cache whose
@@ -71,22 +41,34 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Ten
   TORCH_CHECK(query.stride(3) == 1 && keys.stride(3) == 1 && values.stride(3) == 1,
               "the numbers of a head must lie side by side");
   at::Tensor out = at::empty({1, width, heads, value_size}, query.options());
-  const int64_t length = first + width;
-  const int64_t grain = FEWEST_PRODUCTS / (length * (key_size + value_size) + 1) + 1;
+  // Queries that share a key head are its group's heads, row by row; a tile of them is one piece of work.
+  const int64_t key_heads = keys.size(1), queries = group * width, threads = at::get_num_threads();
+  const int64_t tile = key_heads * ((queries + MAX_TILE - 1) / MAX_TILE) >= 2 * threads ? MAX_TILE : MIN_TILE;
+  const int64_t tiles = (queries + tile - 1) / tile;
+  const int64_t grain = FEWEST_PRODUCTS / ((first + width) * (key_size + value_size) * tile + 1) + 1;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, query.scalar_type(), "attend", [&] {
     using Wide = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
     const scalar_t* from = query.const_data_ptr<scalar_t>();
     const scalar_t* key = keys.const_data_ptr<scalar_t>();
     const scalar_t* value = values.const_data_ptr<scalar_t>();
     scalar_t* to = out.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, heads * width, grain, [&](int64_t begin, int64_t end) {
-      std::vector<Wide> scratch(key_size + value_size + length);
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t head = i / width, row = i % width;
-        attend_row<Wide, scalar_t>(from + head * query.stride(1) + row * query.stride(2),
-                                   key + head / group * keys.stride(1), value + head / group * values.stride(1),
-                                   to + (row * heads + head) * value_size, first + row + 1, key_size, value_size,
-                                   keys.stride(2), values.stride(2), static_cast<Wide>(scale), scratch.data());
+    at::parallel_for(0, key_heads * tiles, grain, [&](int64_t begin, int64_t end) {
+      specbench::Scratch<Wide> scratch;
+      for (int64_t piece = begin; piece < end; ++piece) {
+        const int64_t key_head = piece / tiles, lead = piece % tiles * tile;
+        const int64_t count = std::min(tile, queries - lead);
+        const scalar_t* inputs[MAX_TILE];
+        scalar_t* outputs[MAX_TILE];
+        int64_t lengths[MAX_TILE];
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t row = (lead + i) / group, head = key_head * group + (lead + i) % group;
+          inputs[i] = from + head * query.stride(1) + row * query.stride(2);
+          outputs[i] = to + (row * heads + head) * value_size;
+          lengths[i] = first + row + 1;
+        }
+        const specbench::Rows<Wide, scalar_t> k{key + key_head * keys.stride(1), keys.stride(2), key_size};
+        const specbench::Rows<Wide, scalar_t> v{value + key_head * values.stride(1), values.stride(2), value_size};
+        attend_queries<Wide, scalar_t>(count, inputs, lengths, k, v, static_cast<Wide>(scale), outputs, scratch);
       }
     });
   });
