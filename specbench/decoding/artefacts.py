@@ -75,10 +75,9 @@ class Program:
 
 
 def program(
-    name: str, step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool,
-    say: Callable[[str], None],
-) -> Program:  # fmt: skip
-    """The compiled pass called `name`: from disk, or made now.
+    step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool, say: Callable[[str], None]
+) -> Program:
+    """The compiled pass: from disk, or made now.
 
     Args:
         arguments: an example of what `Step.forward` receives.
@@ -90,11 +89,11 @@ def program(
         CannotCompileError: the model cannot be exported, compiled, or made invariant.
     """
     folder = cache_folder() / "compiled"
-    path = folder / f"{key}-{name}.pt2"
+    path = folder / f"{key}.pt2"
     try:
         if path.is_file():
             return Program(path, step)
-        say(f"compiling a pass over {name} (once; it is kept in {folder})")
+        say(f"compiling {type(step.model).__name__}: a minute or two, once; it is kept in {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         # Torch would keep its precompiled headers where a reboot deletes them.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))

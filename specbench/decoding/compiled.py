@@ -31,7 +31,7 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 
 
 class CompiledEngine(Engine):
-    """Runs two compiled passes, over one token and over several, in a cache of fixed size.
+    """Runs one compiled pass, over any number of tokens, in a cache of fixed size.
 
     Args:
         batch_invariant: every row of a pass over at most `SPARE` tokens has the bits that it would have alone.
@@ -65,18 +65,10 @@ class CompiledEngine(Engine):
             raise CannotCompileError(error.message) from error
         step = self._step(batch_invariant)
         key = artefacts.fingerprint(step, [batch_invariant, sorted(self._widest.items())])
-        width, rows = Dim("width", min=2, max=WIDEST), Dim("rows", min=1, max=WIDEST)
+        width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
         slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
-        arguments = {"step": step, "key": key, "invariant": batch_invariant, "say": say}
-        self._one = artefacts.program(
-            "one token", arguments=self._example(1, 1), dynamic_shapes=(None, None, None, slot, slot), **arguments
-        )
-        self._several = artefacts.program(
-            "several tokens",
-            arguments=self._example(3, 2),
-            dynamic_shapes=({1: width}, None, {0: rows}, slot, slot),
-            **arguments,
-        )
+        dynamic_shapes = ({1: width}, None, {0: rows}, slot, slot)
+        self._program = artefacts.program(step, self._example(), dynamic_shapes, key, batch_invariant, say)
         self._demand_same_logits(eager, batch_invariant)
 
     def session(self, capacity: int | None = None) -> CompiledSession:
@@ -96,8 +88,7 @@ class CompiledEngine(Engine):
         self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         """One pass; see `Step.forward`."""
-        compiled = self._one if token_ids.shape[1] == 1 else self._several
-        return compiled([token_ids, torch.tensor(start), rows, *slot])
+        return self._program([token_ids, torch.tensor(start), rows, *slot])
 
     def _step(self, batch_invariant: bool) -> Step:
         loaded, own = self.loaded, self.draft_vocabulary
@@ -118,11 +109,12 @@ class CompiledEngine(Engine):
         step.widest = self._widest
         return step.eval()
 
-    def _example(self, width: int, rows: int) -> tuple:
+    def _example(self) -> tuple:
+        """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
         slot = self.slot(DEFAULT_CAPACITY)
         half = len(slot) // 2
-        tokens = torch.zeros(1, width, dtype=torch.long)
-        return tokens, torch.tensor(2), torch.arange(rows), slot[:half], slot[half:]
+        tokens = torch.zeros(1, 3, dtype=torch.long)
+        return tokens, torch.tensor(2), torch.arange(2), slot[:half], slot[half:]
 
     def _demand_same_logits(self, eager: EagerEngine, batch_invariant: bool) -> None:
         """Hold the compiled passes against the model's own: its attention may do what nobody exported.
