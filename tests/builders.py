@@ -34,7 +34,7 @@ def write_map(path, **fields):
     return path
 
 
-def mapped_draft(folder, cloud: CloudModel, size, dtype="float32") -> EdgeModel:
+def mapped_draft(folder, cloud: CloudModel, size, dtype="float32", engine=None) -> EdgeModel:
     """A random draft that knows every third token of the target's, under ids of its own."""
     tiny_llama(folder, seed=9, num_hidden_layers=1, vocab_size=size)
     (folder / "tokenizer.json").unlink()
@@ -45,7 +45,7 @@ def mapped_draft(folder, cloud: CloudModel, size, dtype="float32") -> EdgeModel:
         target_vocabulary_size=vocabulary.size(cloud.tokenizer),
         tokenizer_sha256=vocabulary.fingerprint(cloud.tokenizer),
     )
-    return EdgeModel(EdgeSpec(model=str(folder), vocab_map="vocab_map.json", dtype=dtype))
+    return EdgeModel(EdgeSpec(model=str(folder), vocab_map="vocab_map.json", dtype=dtype), engine=engine)
 
 
 def tiny_mistral(folder, window):

@@ -15,7 +15,7 @@ from transformers import (
 
 from specbench.config import CloudSpec, EngineSpec
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel
+from specbench.factories import CloudModel, EdgeModel
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 COMPILED = EngineSpec(kind="compiled")
@@ -30,7 +30,9 @@ ARCHITECTURES = {
     "gemma": GemmaConfig(**WIDE, num_key_value_heads=1, head_dim=16),
     "gpt_neox": GPTNeoXConfig(**WIDE),
     "gpt2": GPT2Config(**SMALL, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3),
-    "gptj": GPTJConfig(**SMALL, n_embd=32, n_layer=2, n_head=4, n_positions=256, rotary_dim=4, initializer_range=0.3),
+    "gptj": GPTJConfig(
+        **SMALL, n_embd=32, n_layer=2, n_head=4, n_positions=256, rotary_dim=4, initializer_range=0.3
+    ),
 }
 
 
@@ -93,8 +95,9 @@ def test_drafting_in_the_engine_gives_the_tokens_of_single_steps(invariant):
 
 
 def test_a_draft_with_a_vocabulary_of_its_own_drafts_the_targets_ids(tmp_path, models):
-    edge = mapped_draft(tmp_path, CloudModel(CloudSpec(model=str(models / "target"), device="cpu")), size=30)
-    compiled = type(edge)(edge.spec, say=lambda line: None, engine=COMPILED).engine
+    target = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
+    edge = mapped_draft(tmp_path, target, size=30)
+    compiled = EdgeModel(edge.spec, engine=COMPILED).engine
     assert compiled.kind == "compiled"
     ours, theirs = compiled.session(), edge.engine.session()
     prompt = tokens(12)

@@ -19,7 +19,8 @@ def cloud(folder, **fields):
 
 @pytest.fixture(params=["full attention", "sliding window", "compiled"])
 def engine(request, tmp_path):
-    folder = tiny_mistral(tmp_path, window=5) if request.param == "sliding window" else tiny_llama(tmp_path, seed=3)
+    sliding = request.param == "sliding window"
+    folder = tiny_mistral(tmp_path, window=5) if sliding else tiny_llama(tmp_path, seed=3)
     kind = "compiled" if request.param == "compiled" else "eager"
     found = cloud(folder, engine=EngineSpec(kind=kind)).engine
     assert found.kind == kind
