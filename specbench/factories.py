@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from specbench.decoding.drafter import Drafter
-    from specbench.decoding.request import Request
     from specbench.decoding.engine import Engine
+    from specbench.decoding.request import Request
     from specbench.decoding.target import Target
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
@@ -124,7 +124,7 @@ class ModelFactory:
 
         folder = files.locate(self.spec, self._say, weights=True)
         self._say(f"loading the {self.role} model {self.spec.model} in {self.dtype}")
-        loaded = load_model(folder, self.spec)
+        loaded = self._prepared(load_model(folder, self.spec))
         own = self.draft_vocabulary
         size = own.target_size if own else vocabulary.size(self.tokenizer)
         return self._compiled(loaded, size) or self._eager(loaded, size)
@@ -150,8 +150,12 @@ class ModelFactory:
                     "--set engine.batch_invariant=false, or another model",
                     ExitCode.MODEL,
                 ) from error
-            self._say(f"the {self.role} model {self.spec.model} runs eagerly, for it cannot be compiled: {error}")
+            self._say(f"the {self.role} model runs eagerly, for it cannot be compiled: {error}")
             return None
+
+    def _prepared(self, loaded: LoadedModel) -> LoadedModel:
+        """What is done to a model between reading and using it."""
+        return loaded
 
     def target(self, decoding: Decoding) -> Target:
         """This model as the one that decides the text: prefill, then steps or verifications."""
@@ -186,6 +190,14 @@ class EdgeModel(ModelFactory):
             return None
         size = self.config.get_text_config().vocab_size
         return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
+
+    def _prepared(self, loaded: LoadedModel) -> LoadedModel:
+        if self.spec.quantization is None:
+            return loaded
+        from specbench.decoding.quantized import quantize
+
+        self._say(f"quantising the edge model to {self.spec.quantization}")
+        return quantize(loaded, self.spec.quantization)
 
     def demand_same_tokens(self, cloud: CloudModel) -> None:
         """Refuse a pair that speaks of different tokens.

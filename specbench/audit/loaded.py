@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from specbench.audit.declared import in_words
 from specbench.models import files
 from specbench.records import Audit, TensorGroup
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # Position tables stay in float32 whatever the model's dtype, on purpose: they are inputs of cos and sin,
 # whose results are cast. They are listed, never counted against the model.
 POSITION_TABLES = ("inv_freq", "original_inv_freq")
+# What turns quantised integers into weights; listed under its own dtype.
+QUANTIZATION_TABLES = ("scales", "offsets")
 
 
 def audit_model(role: str, name: str, engine: Engine) -> Audit:
@@ -27,7 +30,7 @@ def audit_model(role: str, name: str, engine: Engine) -> Audit:
     buffers = list(loaded.model.named_buffers())
     cache = list(session.tensors())
     declared = _name(loaded.dtype)
-    suspects = [*parameters, *_without_position_tables(buffers), *cache, ("logits", logits)]
+    suspects = [*parameters, *_without_tables(buffers), *cache, ("logits", logits)]
     wrong = [
         (tensor_name, _name(tensor.dtype))
         for tensor_name, tensor in suspects
@@ -42,7 +45,7 @@ def audit_model(role: str, name: str, engine: Engine) -> Audit:
         role=role,
         model=name,
         device=str(loaded.device),
-        declared=declared,
+        declared=in_words(declared, loaded.quantization),
         vocabulary_size=engine.speakable_tokens,
         parameters=_groups(parameters),
         buffers=_groups(buffers),
@@ -71,10 +74,9 @@ def audit_problems(audits: Sequence[Audit], parity: str) -> list[str]:
     return problems
 
 
-def _without_position_tables(
-    buffers: list[tuple[str, torch.Tensor]],
-) -> list[tuple[str, torch.Tensor]]:
-    return [(name, tensor) for name, tensor in buffers if name.rpartition(".")[2] not in POSITION_TABLES]
+def _without_tables(buffers: list[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
+    tables = (*POSITION_TABLES, *QUANTIZATION_TABLES)
+    return [(name, tensor) for name, tensor in buffers if name.rpartition(".")[2] not in tables]
 
 
 def _groups(tensors: Iterable[tuple[str, torch.Tensor]]) -> tuple[TensorGroup, ...]:

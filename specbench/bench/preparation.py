@@ -171,12 +171,14 @@ def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str],
     needed: dict[str, int] = {}
     for role in prepared.roles:
         factory = prepared.factory(role)
-        total = memory.estimate(factory.config, factory.dtype, context_tokens).total
+        quantization = getattr(factory.spec, "quantization", None)
+        total = memory.estimate(factory.config, factory.dtype, context_tokens, quantization).total
         mapped = role == "cloud" and prepared.profile.cloud.device_map is not None
         # A mapped model may spill onto disk, so no single device must hold it.
         device = None if mapped else resolve_device(factory.device)
         where = f"on {device}" if device else "on the devices of its map, and on disk"
-        say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {factory.dtype} {where}")
+        held = quantization or factory.dtype
+        say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {held} {where}")
         if device:
             needed[device] = needed.get(device, 0) + total
     for device, total in needed.items():

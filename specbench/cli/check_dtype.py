@@ -60,10 +60,10 @@ def check_dtype(
 
 def _report(name: str, profile: Profile, registry: Registry) -> dict:
     """What the profile declares, for every method and role."""
-    from specbench.audit import parity_problems
+    from specbench.audit import declared_precision, parity_problems
 
     roles = {
-        role: {"dtype": spec.dtype, "device": spec.device}
+        role: {"dtype": declared_precision(spec), "device": spec.device}
         for role, spec in (("edge", profile.edge), ("cloud", profile.cloud))
     }
     problems = parity_problems(profile)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
+Quantization = Literal["int8", "int4"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|auto|cuda(:\d+)?)$")]
 MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
 Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -38,11 +39,23 @@ class EdgeSpec(ModelSpec):
     """The draft model, on the edge device.
 
     `vocab_map` is the file, in the model's folder or elsewhere, that says which of the target's tokens a draft
-    with a vocabulary of its own can say; such a draft uses the target's tokenizer.
+    with a vocabulary of its own can say; such a draft uses the target's tokenizer. `quantization` holds the
+    matrices in eight bits (a scale per row) or four (a scale and an offset per 32 weights) and computes in
+    float32, on the CPU.
     """
 
     device: Device = "cpu"
     vocab_map: Name | None = None
+    quantization: Quantization | None = None
+
+    @model_validator(mode="after")
+    def _quantised_weights_meet_float32_numbers(self) -> EdgeSpec:
+        if self.quantization and (self.dtype != "float32" or self.device != "cpu"):
+            raise ValueError(
+                f"quantization: {self.quantization} computes in float32 on the CPU; "
+                f"dtype is {self.dtype} and device is {self.device}"
+            )
+        return self
 
 
 class CloudSpec(ModelSpec):

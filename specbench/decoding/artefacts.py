@@ -93,7 +93,7 @@ def program(
     try:
         if path.is_file():
             return Program(path, step)
-        say(f"compiling {type(step.model).__name__}: a minute or two, once; it is kept in {folder}")
+        say(f"compiling {type(step.model).__name__}: a minute or two, once, kept in {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         # Torch would keep its precompiled headers where a reboot deletes them.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))

@@ -34,7 +34,9 @@ def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int
         return {shape: known[str(list(shape))] for shape in groups}
     chosen = {shape: _widest(group[:AT_MOST]) for shape, group in groups.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({str(list(shape)): widest for shape, widest in chosen.items()}), encoding="utf-8")
+    path.write_text(
+        json.dumps({str(list(shape)): widest for shape, widest in chosen.items()}), encoding="utf-8"
+    )
     return chosen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from specbench.decoding import artefacts, choice, kernels
 from specbench.decoding.artefacts import CannotCompileError
+from specbench.decoding.captured import CapturedStep
 from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine, KVSession
 from specbench.decoding.step import Step
@@ -56,58 +58,80 @@ class CompiledEngine(Engine):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
         eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
         self._shapes = _cache_shapes(eager)
-        self._attends = getattr(loaded.model, "_supports_attention_backend", False)
+        if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:
+            raise CannotCompileError("its weights are spread over devices")
+        self._free: dict[int, list[list[torch.Tensor]]] = {}
+        on_cpu = loaded.device.type == "cpu"
+        self._attends = on_cpu and getattr(loaded.model, "_supports_attention_backend", False)
         if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
-            raise CannotCompileError("only float32 models with exchangeable attention can be batch-invariant")
+            raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
+        self._captures = not on_cpu
+        self._program = (
+            CapturedStep(self._step({})) if self._captures else self._ahead_of_time(batch_invariant, say)
+        )
+        self._demand_same_logits(eager, batch_invariant)
+
+    def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
         try:
             kernels.load()
         except SpecbenchError as error:
             raise CannotCompileError(error.message) from error
-        step = self._step(batch_invariant)
-        key = artefacts.fingerprint(step, [batch_invariant, sorted(self._widest.items())])
+        linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
+        weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
+        if batch_invariant:
+            widest = {tuple(weight.shape): SPARE for weight in weights}
+        else:
+            widest = choice.widest_by_shape(weights, artefacts.fingerprint(self._step({}), "kernels"))
+        step = self._step(widest)
+        key = artefacts.fingerprint(step, [batch_invariant, sorted(widest.items())])
         width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
         slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
         dynamic_shapes = ({1: width}, None, {0: rows}, slot, slot)
-        self._program = artefacts.program(step, self._example(), dynamic_shapes, key, batch_invariant, say)
-        self._demand_same_logits(eager, batch_invariant)
+        return artefacts.program(step, self._example(), dynamic_shapes, key, batch_invariant, say)
 
     def session(self, capacity: int | None = None) -> CompiledSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""
-        return CompiledSession(self, (DEFAULT_CAPACITY if capacity is None else capacity) + SPARE)
+        room = (DEFAULT_CAPACITY if capacity is None else capacity) + SPARE
+        return CompiledSession(self, CapturedStep.room(room, PREFILL_CHUNK) if self._captures else room)
 
-    def slot(self, capacity: int) -> list[torch.Tensor]:
-        """Keys of all layers, then their values.
+    def slot(self, capacity: int, session: CompiledSession | None = None) -> list[torch.Tensor]:
+        """Keys of all layers, then their values; a captured pass wants the same ones for the next session.
 
         `specbench::attend` reads only what was written; a model's own attention multiplies the rest by zero.
         """
-        make = torch.empty if self._attends else torch.zeros
-        parts = [part for layers in zip(*self._shapes, strict=True) for part in layers]
-        return [make((1, heads, capacity, size), dtype=dtype) for heads, size, dtype in parts]
+        if self._free.get(capacity):
+            found = self._free[capacity].pop()
+        else:
+            make = torch.empty if self._attends else torch.zeros
+            parts = [part for layers in zip(*self._shapes, strict=True) for part in layers]
+            device = self.loaded.device
+            found = [
+                make((1, heads, capacity, size), dtype=dtype, device=device) for heads, size, dtype in parts
+            ]
+        if self._captures and session:
+            for tensor in found:
+                torch._dynamo.mark_static_address(tensor)
+            weakref.finalize(session, self._free.setdefault(capacity, []).append, found)
+        return found
 
     def run(
         self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         """One pass; see `Step.forward`."""
-        return self._program([token_ids, torch.tensor(start), rows, *slot])
+        device = self.loaded.device
+        return self._program([token_ids.to(device), torch.tensor(start, device=device), rows.to(device), *slot])
 
-    def _step(self, batch_invariant: bool) -> Step:
+    def _step(self, widest: dict[tuple[int, ...], int]) -> Step:
         loaded, own = self.loaded, self.draft_vocabulary
         takes = inspect.signature(loaded.model.forward).parameters
-        linears = [part for part in loaded.model.modules() if type(part) is torch.nn.Linear]
-        weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
-        step = Step(
+        return Step(
             loaded.model,
             attend=self._attends,
             keeps_logits="logits_to_keep" in takes,
             takes_positions="position_ids" in takes,
             vocabulary_size=len(own.target_ids) if own else self.vocabulary_size,
-        )
-        if batch_invariant:
-            self._widest = {tuple(weight.shape): SPARE for weight in weights}
-        else:
-            self._widest = choice.widest_by_shape(weights, artefacts.fingerprint(step, "kernels"))
-        step.widest = self._widest
-        return step.eval()
+            widest=widest,
+        ).eval()
 
     def _example(self) -> tuple:
         """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
@@ -146,7 +170,7 @@ class CompiledSession(KVSession):
         super().__init__()
         self._engine = engine
         self._capacity = capacity
-        self._slot = engine.slot(capacity)
+        self._slot = engine.slot(capacity, self)
 
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
@@ -234,5 +258,6 @@ def _cache_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
     if not layers or session.cached_length != 1:
         raise CannotCompileError("it keeps its state elsewhere than in a cache of keys and values")
     return [
-        tuple((part.shape[1], part.shape[3], part.dtype) for part in (layer.keys, layer.values)) for layer in layers
+        tuple((part.shape[1], part.shape[3], part.dtype) for part in (layer.keys, layer.values))
+        for layer in layers
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specbench.config import Decoding
+from specbench.decoding.engine import Engine
 from specbench.decoding.request import Request
 from specbench.decoding.sampling import Sampler
-from specbench.decoding.engine import Engine
 
 
 class Drafter:

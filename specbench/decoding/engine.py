@@ -48,7 +48,11 @@ class Engine(ABC):
 
     def spoken(self, logits: torch.Tensor) -> torch.Tensor:
         """The model's own logits, shape (rows, its vocabulary), as the target's: (rows, vocabulary_size)."""
-        return self.draft_vocabulary.scatter(logits) if self.draft_vocabulary else logits[:, : self.vocabulary_size]
+        return (
+            self.draft_vocabulary.scatter(logits)
+            if self.draft_vocabulary
+            else logits[:, : self.vocabulary_size]
+        )
 
     @abstractmethod
     def session(self, capacity: int | None = None) -> KVSession:

@@ -52,8 +52,6 @@ class Step(torch.nn.Module):
     Args:
         attend: whether attention goes through `specbench::attend`, which reads only what is filled.
         vocabulary_size: logits behind it belong to padding ids.
-
-    Attributes:
         widest: up to how many rows `specbench::linear` serves a weight, by its shape.
     """
 
@@ -64,13 +62,14 @@ class Step(torch.nn.Module):
         keeps_logits: bool,
         takes_positions: bool,
         vocabulary_size: int,
+        widest: dict[tuple[int, ...], int],
     ) -> None:
         super().__init__()
         self.model = model
         self._attend = attend
         self._keeps_logits, self._takes_positions = keeps_logits, takes_positions
         self._vocabulary_size = vocabulary_size
-        self.widest: dict[tuple[int, ...], int] = {}
+        self._widest = widest
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All weights and buffers, tied ones under each of their names."""
@@ -100,7 +99,7 @@ class Step(torch.nn.Module):
         if self._takes_positions:
             arguments["position_ids"] = positions.unsqueeze(0)
         attending = _attending(self.model, start) if self._attend else nullcontext()
-        projecting = _Projections(self.widest) if self.widest else nullcontext()
+        projecting = _Projections(self._widest) if self._widest else nullcontext()
         with attending, projecting:
             logits = self.model(
                 input_ids=token_ids, past_key_values=Cache(layers=layers), use_cache=True, **arguments
@@ -160,7 +159,7 @@ def _attention(
     scaling: float | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface on top of `specbench::attend`."""
+    """Transformers' attention interface on top of `specbench::attend`."""
     known = attention_mask is None and kwargs.get("is_causal", True) in (True, None)
     strange = [name for name in UNKNOWN_TO_ATTEND if kwargs.get(name) is not None]
     if not known or strange:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from specbench.clock import now_ms
 from specbench.config import Decoding
 from specbench.decoding import verification
+from specbench.decoding.engine import Engine
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.sampling import Sampler
-from specbench.decoding.engine import Engine
 
 
 class Target:

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 class LoadedModel:
     """A model ready to decode: evaluation mode, no gradients, hub sampling defaults removed.
 
-    `device` is where token ids go in.
+    `device` is where token ids go in; `quantization` is how the matrices are held, if not in `dtype`.
     """
 
     model: PreTrainedModel
     folder: Path
     device: torch.device
     dtype: torch.dtype
+    quantization: str | None = None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,15 +26,30 @@ class MemoryEstimate:
         return self.weights + self.cache
 
 
-def estimate(config: PretrainedConfig, dtype: str, context_tokens: int) -> MemoryEstimate:
-    """What `config` needs in `dtype` for a sequence of `context_tokens`; counts shapes, loads nothing."""
+def estimate(
+    config: PretrainedConfig, dtype: str, context_tokens: int, quantization: str | None = None
+) -> MemoryEstimate:
+    """What `config` needs in `dtype` for a sequence of `context_tokens`; counts shapes, loads nothing.
+
+    Args:
+        quantization: `int8` or `int4` where matrices are held so; while loading, they are in `dtype` too.
+    """
     from specbench.models.loading import meta_model
 
     model = meta_model(config, dtype)
     model.tie_weights()
-    weights = sum(parameter.numel() for parameter in model.parameters()) * DTYPE_BYTES[dtype]
+    weights = sum(_weight_bytes(parameter.shape, dtype, quantization) for parameter in model.parameters())
     text = config.get_text_config()
     return MemoryEstimate(weights=weights, cache=_cached_numbers(text) * context_tokens * DTYPE_BYTES[dtype])
+
+
+def _weight_bytes(shape: Sequence[int], dtype: str, quantization: str | None) -> int:
+    numbers = math.prod(shape)
+    if quantization is None or len(shape) < 2:
+        return numbers * DTYPE_BYTES[dtype]
+    if quantization == "int8":
+        return numbers + shape[0] * 4  # a float32 scale per row
+    return numbers // 2 + numbers // 32 * 4  # a float16 scale and offset per 32 weights
 
 
 def _cached_numbers(text: PretrainedConfig) -> int:

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -39,11 +40,11 @@ inline __attribute__((always_inline)) Ints widen(const int8_t* from) {
 #endif
 }
 
-constexpr int AHEAD = 8192;
+constexpr int AHEAD = 8192;  // bytes; tried: 1,024 to 16,384
 constexpr int MAX_WIDTH = 8;
 constexpr int LINE = 64;
 constexpr int GROUP = 32;
-constexpr int BLOCK_ROWS = 8;
+constexpr int BLOCK_ROWS = 12;
 
 template <class T>
 inline __attribute__((always_inline)) void fetch(const T* place) {
@@ -70,6 +71,7 @@ struct Float32 {
   static constexpr int STEP = LINE / 4 / LANES, PER_ITEM = 1;
   const float* data;
 
+  void begin(int64_t, int64_t) {}
   inline __attribute__((always_inline)) void load(const float* from, int64_t, int64_t, Vec* into) const {
     fetch(from);
     for (int part = 0; part < STEP; ++part) into[part] = *reinterpret_cast<const Vec*>(from + part * LANES);
@@ -83,6 +85,7 @@ struct Int8 {
   const int8_t* data;
   const float* scales;
 
+  void begin(int64_t, int64_t) {}
   inline __attribute__((always_inline)) void load(const int8_t* from, int64_t, int64_t, Vec* into) const {
     fetch(from);
     for (int part = 0; part < STEP; ++part) {
@@ -91,6 +94,19 @@ struct Int8 {
   }
   inline float finish(int64_t row, float sum) const { return sum * scales[row]; }
 };
+
+// Float16 numbers as float32, whole vectors first.
+inline void widen(const Half* from, int64_t count, float* into) {
+  int64_t at = 0;
+#if defined(__AVX512F__)
+  for (; at + 16 <= count; at += 16)
+    _mm512_storeu_ps(into + at, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + at))));
+#elif defined(__F16C__)
+  for (; at + 8 <= count; at += 8)
+    _mm256_storeu_ps(into + at, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at))));
+#endif
+  for (; at < count; ++at) into[at] = from[at];
+}
 
 // Groups of 32 weights of a row share a scale and an offset. Byte i of a group's 16 holds weight i in its low
 // half and weight 16 + i in its high half; a weight is offset + scale * code.
@@ -101,26 +117,33 @@ struct Int4 {
   const Half* scales;
   const Half* offsets;
   int64_t groups;
+  std::vector<float> scale{}, offset{};  // of the rows from `first` on, as float32
+  int64_t first = 0;
 
+  void begin(int64_t row, int64_t count) {
+    first = row;
+    scale.resize(BLOCK_ROWS * groups);
+    offset.resize(BLOCK_ROWS * groups);
+    widen(scales + row * groups, count * groups, scale.data());
+    widen(offsets + row * groups, count * groups, offset.data());
+  }
   inline __attribute__((always_inline)) void load(const uint8_t* from, int64_t row, int64_t position,
                                                   Vec* into) const {
     fetch(from);
-    const int64_t group = row * groups + position / GROUP;
-    const Vec scale = Vec{} + static_cast<float>(scales[group]);
-    const Vec offset = Vec{} + static_cast<float>(offsets[group]);
+    const int64_t group = (row - first) * groups + position / GROUP;
     for (int part = 0; part < STEP / 2; ++part) {
       Ints codes = widen(from + part * LANES);
-      into[part] = value(codes, scale, offset);
-      into[part + STEP / 2] = value(codes >> 4, scale, offset);
+      into[part] = value(codes, scale[group], offset[group]);
+      into[part + STEP / 2] = value(codes >> 4, scale[group], offset[group]);
     }
   }
-  static inline __attribute__((always_inline)) Vec value(Ints codes, Vec scale, Vec offset) {
+  static inline __attribute__((always_inline)) Vec value(Ints codes, float scale, float offset) {
 #if defined(__AVX512F__)
     // A table of all sixteen values: looking up ignores the higher bits of a code.
     const Vec all = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return (Vec)_mm512_permutexvar_ps((__m512i)codes, (__m512)(offset + scale * all));
+    return (Vec)_mm512_permutexvar_ps((__m512i)codes, (__m512)(scale * all + offset));
 #else
-    return offset + scale * __builtin_convertvector(codes & 15, Vec);
+    return scale * __builtin_convertvector(codes & 15, Vec) + offset;
 #endif
   }
   inline float finish(int64_t, float sum) const { return sum; }
@@ -186,7 +209,8 @@ inline void tile(const Weights& weights, int64_t row, const float* x, int64_t x_
 template <int WIDTH, class Weights>
 void rows(const Weights& weights, int64_t begin, int64_t end, const float* x, int64_t x_stride, int64_t k,
           float* out, int64_t out_stride) {
-    constexpr int ROWS = 2;
+    // Two rows at a time are the fewest streams; three are the most that fit the registers beside eight sums.
+  constexpr int ROWS = WIDTH > 4 ? 3 : 2;
   int64_t row = begin;
   for (; row + ROWS <= end; row += ROWS) tile<ROWS, WIDTH>(weights, row, x, x_stride, k, out, out_stride);
   for (; row < end; ++row) tile<1, WIDTH>(weights, row, x, x_stride, k, out, out_stride);
@@ -194,10 +218,11 @@ void rows(const Weights& weights, int64_t begin, int64_t end, const float* x, in
 
 // out[n, begin .. end) = x[n, k] times rows [begin, end) of the weights. `x` is padded with zeros to x_stride.
 template <class Weights>
-void linear(const Weights& weights, int64_t begin, int64_t end, const float* x, int64_t x_stride, int64_t n,
+void linear(Weights weights, int64_t begin, int64_t end, const float* x, int64_t x_stride, int64_t n,
             int64_t k, float* out, int64_t out_stride) {
   for (int64_t row = begin; row < end; row += BLOCK_ROWS) {
     const int64_t stop = std::min(row + BLOCK_ROWS, end);
+    weights.begin(row, stop - row);
     for (int64_t i = 0; i < n; i += MAX_WIDTH) {
       const float* from = x + i * x_stride;
       float* to = out + i * out_stride;

@@ -1,0 +1,73 @@
+"""The physical limit of decoding: a token reads every weight once, and memory gives so many bytes a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import nn
+
+from specbench.decoding import kernels
+from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
+from specbench.errors import SpecbenchError
+
+READ_BYTES = 1 << 29  # more than any cache holds
+ROW = 4096
+REPEATS = 8
+
+
+@cache
+def read_bandwidth(device: str, threads: int) -> float:
+    """Bytes a second that large reads get on `device`: the best of several, by the fastest reader there is.
+
+    The readers are torch's sum and, on a CPU with a compiler, our own one-row product.
+
+    Args:
+        threads: torch's thread count, which the result depends on; measured once per process and count.
+    """
+    place = torch.device(device)
+    numbers = torch.ones(READ_BYTES // 4 // ROW, ROW, device=place)
+    readers: list[Callable[[], object]] = [numbers.sum]
+    if place.type == "cpu":
+        try:
+            product, x = kernels.load().linear, torch.ones(1, ROW)
+            readers.append(lambda: product(x, numbers))
+        except SpecbenchError:
+            pass  # without a compiler no engine reads faster than torch does
+    with torch.inference_mode():
+        return READ_BYTES / min(_seconds(reader, place) for reader in readers for _ in range(REPEATS))
+
+
+def weight_bytes(model: nn.Module) -> int | None:
+    """Bytes of weights that one token must read: all but lookup tables, tied ones once.
+
+    Returns:
+        `None` for a mixture of experts, where the token decides.
+    """
+    text = model.config.get_text_config()
+    if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
+        return None
+    read: dict[int, int] = {}
+    for module in model.modules():
+        if isinstance(module, (nn.Embedding, QuantizedEmbedding)):
+            continue  # one row of it; where the head shares the table, the head counts it
+        held = list(module.parameters(recurse=False))
+        if isinstance(module, QuantizedMatrix):
+            held += module.tensors
+        read.update({id(tensor): tensor.nbytes for tensor in held})
+    return sum(read.values())
+
+
+def _seconds(read: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    started = time.perf_counter()
+    read()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
