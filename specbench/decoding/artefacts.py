@@ -27,16 +27,18 @@ CONFIG = {"aot_inductor.package_constants_in_so": False, "freezing": False}
 # Products that torch adds up in an order which depends on the number of rows.
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention")
 
+OUR_CODE = ("artefacts.py", "quantized.py", "step.py")
+
 
 class CannotCompileError(Exception):
     """Why a model cannot run compiled, in one line."""
 
 
 def fingerprint(step: Step, settings: object) -> str:
-    """What compiled code depends on: the model's code and shapes, our own code, versions, processor, threads."""
+    """What compiled code depends on: the model's code and shapes, our code, versions, processor, threads."""
     own = Path(__file__).parent
-    sources = [*sorted(own.glob("*.py")), *sorted(own.glob("kernels/*.*"))]
-    sources.append(Path(inspect.getfile(type(step.model))))
+    kernels = [path for suffix in ("cpp", "h") for path in sorted(own.glob(f"kernels/*.{suffix}"))]
+    sources = [*(own / name for name in OUR_CODE), *kernels, Path(inspect.getfile(type(step.model)))]
     tensors = sorted([name, str(tensor.dtype), list(tensor.shape)] for name, tensor in step.tensors().items())
     facts = [
         [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],

@@ -1,7 +1,7 @@
 """Passes captured as CUDA graphs: one launch a pass instead of hundreds.
 
-No GPU was at hand: this follows torch's documented interface (`torch.compile` with `mode="reduce-overhead"`), and
-its tests run on the CPU, where torch compiles the same code and leaves the capturing out.
+No GPU was at hand: this follows torch's documented interface (`torch.compile` with `mode="reduce-overhead"`),
+and its tests run on the CPU, where torch compiles the same code and leaves the capturing out.
 """
 
 from __future__ import annotations

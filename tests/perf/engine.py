@@ -71,7 +71,6 @@ def main():
     parser.add_argument("--times", type=int, default=20)
     arguments = parser.parse_args()
     profile = load_profile(arguments.profile)
-    # One set of weights for all engines.
     factories = {name: CloudModel(profile.cloud, engine=spec) for name, spec in ENGINES.items()}
     engines = {}
     for name, factory in factories.items():
@@ -111,7 +110,7 @@ def main():
         print(
             f"{name}: "
             + ", ".join(f"width {width} {found[name, width]:.2f} ms" for width in WIDTHS)
-            + f" | share of those reads {found['read'] / one:.2f}, model.generate / step {per_token / one:.2f}, "
+            + f" | of those reads {found['read'] / one:.2f}, model.generate / step {per_token / one:.2f}, "
             f"five / one {found[name, 5] / one:.2f}"
         )
     for name in engines:

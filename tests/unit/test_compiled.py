@@ -14,6 +14,8 @@ from transformers import (
 )
 
 from specbench.config import CloudSpec, EngineSpec
+from specbench.decoding.captured import CapturedStep
+from specbench.decoding.step import Step
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.testing import tiny_llama, tiny_tokenizer
@@ -150,3 +152,24 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
 def test_products_of_torchs_own_are_not_called_invariant(tmp_path):
     with pytest.raises(SpecbenchError, match="its addmm is torch's own, whose rows depend on their number"):
         _ = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), INVARIANT).engine
+
+
+def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
+    eager = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).engine
+    step = Step(eager.loaded.model, False, True, True, 96, {}).eval()
+    captured, room = CapturedStep(step), CapturedStep.room(40, 16)
+    assert room == 512
+    slot = [torch.zeros(1, 2, room, 8) for _ in range(4)]
+    prompt, block = tokens(8), tokens(3, seed=1)
+
+    def run(ids, start, rows):
+        return captured([torch.tensor([ids]), torch.tensor(start), torch.tensor(rows), *slot])
+
+    with torch.no_grad():
+        run(prompt, 0, [7])
+        logits, choices = run(block, 8, [0, 1, 2])  # as four tokens, of which the last is padding
+    session = eager.session()
+    session.prefill(prompt)
+    expected = session.extend(block)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    assert choices.tolist() == [expected.argmax(-1).tolist()]
