@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, Options, load_profile
+from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, ModelSpec, Options, load_profile
 from specbench.config.loading import validated
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from specbench.decoding.assisted import AssistedGeneration
     from specbench.decoding.drafter import Drafter
+    from specbench.decoding.engine import Engine
     from specbench.decoding.request import Request
-    from specbench.decoding.session import EagerEngine
     from specbench.decoding.target import Target
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
@@ -35,7 +35,8 @@ class ModelFactory:
 
     Args:
         spec: which model; the default profile's when absent.
-        say: receives a line for each slow step (fetching, converting, loading).
+        say: receives a line for each slow step (fetching, converting, loading, compiling).
+        engine: what runs its passes; the eager engine when absent.
         fields: single fields of the spec, such as `dtype="float32"`.
     """
 
@@ -43,12 +44,17 @@ class ModelFactory:
     _spec_type: ClassVar[type[ModelSpec]]
 
     def __init__(
-        self, spec: ModelSpec | None = None, say: Callable[[str], None] = say_on_stderr, **fields: object
+        self,
+        spec: ModelSpec | None = None,
+        say: Callable[[str], None] = say_on_stderr,
+        engine: EngineSpec | None = None,
+        **fields: object,
     ) -> None:
         if spec is None:
             spec = getattr(load_profile("default"), self.role)
         self.spec = validated(self._spec_type, {**spec.model_dump(), **fields}, self.role) if fields else spec
         self._say = say
+        self._engine_spec = engine or EngineSpec()
 
     def __repr__(self) -> str:
         loaded = "loaded" if self.is_loaded else "not loaded"
@@ -108,18 +114,45 @@ class ModelFactory:
         return getattr(self.config.get_text_config(), "max_position_embeddings", None)
 
     @cached_property
-    def engine(self) -> EagerEngine:
-        """The loaded model, ready for forward passes."""
-        from specbench.decoding.session import EagerEngine
+    def engine(self) -> Engine:
+        """The loaded model, ready for forward passes; its `kind` says which engine it really is.
+
+        Raises:
+            SpecbenchError: the model cannot be loaded, or cannot be made batch-invariant.
+        """
         from specbench.models import files, vocabulary
         from specbench.models.loading import load_model
 
         folder = files.locate(self.spec, self._say, weights=True)
         self._say(f"loading the {self.role} model {self.spec.model} in {self.dtype}")
         loaded = self._prepared(load_model(folder, self.spec))
-        if self.draft_vocabulary:
-            return EagerEngine(loaded, self.draft_vocabulary.target_size, self.draft_vocabulary)
-        return EagerEngine(loaded, vocabulary.size(self.tokenizer))
+        own = self.draft_vocabulary
+        size = own.target_size if own else vocabulary.size(self.tokenizer)
+        return self._compiled(loaded, size) or self._eager(loaded, size)
+
+    def _eager(self, loaded: LoadedModel, size: int) -> Engine:
+        from specbench.decoding.eager import EagerEngine
+
+        return EagerEngine(loaded, size, self.draft_vocabulary)
+
+    def _compiled(self, loaded: LoadedModel, size: int) -> Engine | None:
+        """The compiled engine where the profile asks for it and the model allows it."""
+        wanted = self._engine_spec
+        if wanted.kind != "compiled":
+            return None
+        from specbench.decoding.compiled import CannotCompileError, CompiledEngine
+
+        try:
+            return CompiledEngine(loaded, size, self.draft_vocabulary, wanted.batch_invariant, self._say)
+        except CannotCompileError as error:
+            if wanted.batch_invariant:
+                raise SpecbenchError(
+                    f"the {self.role} model {self.spec.model} cannot be batch-invariant: {error}",
+                    "--set engine.batch_invariant=false, or another model",
+                    ExitCode.MODEL,
+                ) from error
+            self._say(f"the {self.role} model runs eagerly, for it cannot be compiled: {error}")
+            return None
 
     def _prepared(self, loaded: LoadedModel) -> LoadedModel:
         """What is done to a model between reading and using it."""

@@ -240,7 +240,8 @@ class Tuning:
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
-    `profile` is the whole resolved profile; `models` holds, by role, the SHA-256 of every file. `--resume`
+    `profile` is the whole resolved profile; `engines` says, by role, which engine a model really had: one that
+    cannot be compiled runs eagerly. `models` holds, by role, the SHA-256 of every file. `--resume`
     goes on only where these, the prompts, the versions and the machine are the same. `switches` are the
     arithmetic's by moment (`start`, `end`); empty in runs stored before they were recorded.
     """
@@ -259,6 +260,7 @@ class Manifest:
     machine: dict[str, str | int | None]
     threads: int
     models: dict[str, dict]
+    engines: dict[str, str] = field(default_factory=dict)
     status: str = "running"
     finished_at: str | None = None
     precision_problems: tuple[str, ...] = ()

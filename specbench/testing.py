@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options, Request, Round
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Speculative
+from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -81,8 +81,11 @@ def tokens_of(rounds: Sequence[Round]) -> list[int]:
     return [token for part in rounds for token in part.tokens]
 
 
-def check_method(method: Method, options: Options | None = None) -> None:
+def check_method(method: Method, options: Options | None = None, engine: EngineSpec | None = None) -> None:
     """Assert the contract of a method on a tiny pair: laziness, budget, stop rules, counts, statelessness.
+
+    Args:
+        engine: what runs the models; the eager engine when absent.
 
     Raises:
         AssertionError: naming what is broken.
@@ -92,8 +95,8 @@ def check_method(method: Method, options: Options | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         edge_folder = tiny_llama(Path(scratch) / "edge", seed=1, num_hidden_layers=1)
         cloud_folder = tiny_llama(Path(scratch) / "cloud", seed=2)
-        edge = EdgeModel(EdgeSpec(model=str(edge_folder)), say=_ignore)
-        cloud = CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), say=_ignore)
+        edge = EdgeModel(EdgeSpec(model=str(edge_folder)), say=_ignore, engine=engine)
+        cloud = CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), say=_ignore, engine=engine)
         decoder = method.open(edge, cloud, options)
         assert edge.is_loaded == ("edge" in method.roles), f"{method.name} does not load what roles says (edge)"
         assert cloud.is_loaded == ("cloud" in method.roles), (

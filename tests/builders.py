@@ -6,7 +6,7 @@ from specbench.api import CloudModel, EdgeModel, Options
 from specbench.config import Decoding, EdgeSpec, Speculative
 from specbench.models import vocabulary
 from specbench.records import Generation, Manifest, Round
-from specbench.testing import tiny_llama
+from specbench.testing import tiny_llama, tiny_tokenizer
 
 PLAIN = Options(Decoding(), Speculative())
 
@@ -36,7 +36,7 @@ def write_map(path, **fields):
     return path
 
 
-def mapped_draft(folder, cloud: CloudModel, size, dtype="float32") -> EdgeModel:
+def mapped_draft(folder, cloud: CloudModel, size, dtype="float32", engine=None) -> EdgeModel:
     """A random draft that knows every third token of the target's, under ids of its own."""
     tiny_llama(folder, seed=9, num_hidden_layers=1, vocab_size=size)
     (folder / "tokenizer.json").unlink()
@@ -47,4 +47,19 @@ def mapped_draft(folder, cloud: CloudModel, size, dtype="float32") -> EdgeModel:
         target_vocabulary_size=vocabulary.size(cloud.tokenizer),
         tokenizer_sha256=vocabulary.fingerprint(cloud.tokenizer),
     )
-    return EdgeModel(EdgeSpec(model=str(folder), vocab_map="vocab_map.json", dtype=dtype))
+    return EdgeModel(EdgeSpec(model=str(folder), vocab_map="vocab_map.json", dtype=dtype), engine=engine)
+
+
+def tiny_mistral(folder, window):
+    """A random model whose attention sees the last `window` tokens alone."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(4)
+    config = MistralConfig(
+        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=window, initializer_range=0.3, eos_token_id=1,
+    )  # fmt: skip
+    MistralForCausalLM(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

@@ -186,6 +186,16 @@ def _setting(runs: Sequence[Run], unfair: bool) -> str:
         ("UNFAIR (settings of the first run): " if unfair else "")
         + "co-located: edge and cloud on one machine, no link · "
         f"edge {edge['dtype']}, cloud {cloud['dtype']} · "
-        f"{profile['engine']['kind']} engine · {runs[0].manifest.threads} threads · {prompts} prompts, "
+        f"{_engine(runs)} · {runs[0].manifest.threads} threads · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"
     )
+
+
+def _engine(runs: Sequence[Run]) -> str:
+    """Which engine the models really had; a model that cannot be compiled runs eagerly."""
+    asked = runs[0].manifest.profile["engine"]
+    found = {role: kind for run in runs for role, kind in run.manifest.engines.items()}
+    if len(set(found.values())) > 1:
+        return " and ".join(f"{kind} {role}" for role, kind in sorted(found.items())) + " engine"
+    invariant = ", batch-invariant" if asked.get("batch_invariant") else ""
+    return f"{next(iter(found.values()), asked['kind'])} engine{invariant}"

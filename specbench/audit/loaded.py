@@ -12,7 +12,7 @@ from specbench.records import Audit, TensorGroup
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.session import EagerEngine
+    from specbench.decoding.engine import Engine
 
     Named = list[tuple[str, torch.Tensor]]
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 POSITION_TABLES = "inv_freq"
 
 
-def audit_model(role: str, name: str, engine: EagerEngine, quantization: str | None = None) -> Audit:
+def audit_model(role: str, name: str, engine: Engine, quantization: str | None = None) -> Audit:
     """Look at every tensor of a model, after one real forward pass of two tokens.
 
     Args:

@@ -18,7 +18,10 @@ from specbench.records import Divergence, Generation
 if TYPE_CHECKING:
     import torch
 
+    from specbench.decoding.engine import KVSession
+
 TIE, BUG = "tie", "bug"
+LONGEST_DRAFT = 64  # of any profile
 
 
 def compared(row: torch.Tensor, context: Sequence[int], options: Options, seed: int) -> torch.Tensor:
@@ -95,9 +98,13 @@ class Prover:
             verdict=TIE if margin <= 2 * noise else BUG,
         )
 
+    def _session(self, request: Request) -> KVSession:
+        room = len(request.prompt_ids) + request.max_new_tokens
+        return self.cloud.engine.session(room + LONGEST_DRAFT)  # what was refused is read again too
+
     def _by_single_steps(self, request: Request, tokens: Sequence[int]) -> torch.Tensor:
         """Logits behind `tokens`, as the control computes them."""
-        session = self.cloud.engine.session()
+        session = self._session(request)
         logits = session.prefill(request.prompt_ids)
         for token in tokens:
             logits = session.extend([token])
@@ -109,7 +116,7 @@ class Prover:
         What was drafted and refused is not stored; other tokens stand in for it, for no row depends on what
         follows it. A method that drafts nothing says nothing of its passes: then the whole text is read in one.
         """
-        session = self.cloud.engine.session()
+        session = self._session(request)
         if all(part.drafted is None for part in other.rounds):
             text = [*request.prompt_ids, *other.tokens[:position]]
             return session.prefill(text)[-1], len(text)

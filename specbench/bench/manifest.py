@@ -60,6 +60,9 @@ def differences(
             if not skipped and mine.get(key) != other.get(key):
                 yield key, mine.get(key), other.get(key)
     yield from audit.differences(left, right)
+    for role in sorted(left.engines.keys() & right.engines.keys()):
+        if left.engines[role] != right.engines[role]:
+            yield f"the {role}'s engine", left.engines[role], right.engines[role]
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
     if left.stop_ids != right.stop_ids:

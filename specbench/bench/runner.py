@@ -17,7 +17,7 @@ from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.clock import now_ms
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Failure, Generation, Manifest, Prompt, Run
 
 CONTROL = "cloud_optimized_baseline"
@@ -90,6 +90,7 @@ class Runner:
         status = "failed"
         try:
             self._open()
+            self._record_engines()
             self._manifest = self._precision.begin(self._manifest)
             self._writer.write_manifest(self._manifest)
             try:
@@ -126,6 +127,24 @@ class Runner:
                 raise
             except Exception as error:
                 self._fail(method.name, None, error)
+
+    def _record_engines(self) -> None:
+        """Write down which engine each model really has; a model that cannot be compiled runs eagerly.
+
+        Raises:
+            SpecbenchError: an earlier sitting of this run had others.
+        """
+        factories = {role: self._prepared.factory(role) for role in self._prepared.roles}
+        engines = {role: factory.engine.kind for role, factory in factories.items() if factory.is_loaded}
+        for role, kind in self._manifest.engines.items():
+            if engines.get(role, kind) != kind:
+                raise SpecbenchError(
+                    f"run {self._manifest.run_id} cannot be resumed: the {role}'s engine was {kind}, and is "
+                    f"{engines[role]}",
+                    "see why above, or start a new run",
+                    ExitCode.STORE,
+                )
+        self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
 
     def _measure(self, monitor: MemoryMonitor) -> None:
         schedule = self._schedule()

@@ -127,7 +127,11 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     configure_torch(profile)
     moments["start"] = audit.switches.read()
     audits, found = [], []
-    for factory in (EdgeModel(profile.edge, console.note), CloudModel(profile.cloud, console.note)):
+    engine = profile.engine
+    for factory in (
+        EdgeModel(profile.edge, console.note, engine),
+        CloudModel(profile.cloud, console.note, engine),
+    ):
         try:
             audits.append(factory.audit())
         except SpecbenchError as error:

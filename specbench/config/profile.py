@@ -86,14 +86,23 @@ class CloudSpec(ModelSpec):
         return self
 
 
-class Engine(Part):
+class EngineSpec(Part):
     """What runs the forward passes, for the control and for speculation alike.
 
+    `eager` is transformers' own forward pass. `compiled` compiles whole passes, once per model and machine.
+    `batch_invariant` makes every row of a verification bit for bit the row of a single step.
     `check_cache` asserts cache lengths after every round, off the clock.
     """
 
-    kind: Literal["eager"] = "eager"
+    kind: Literal["eager", "compiled"] = "eager"
+    batch_invariant: bool = False
     check_cache: bool = True
+
+    @model_validator(mode="after")
+    def _torch_has_no_invariant_kernels(self) -> EngineSpec:
+        if self.batch_invariant and self.kind == "eager":
+            raise ValueError("batch_invariant needs kind: compiled; torch's own kernels depend on the width")
+        return self
 
 
 class Workload(Part):
@@ -175,7 +184,7 @@ class Profile(Part):
 
     edge: EdgeSpec
     cloud: CloudSpec
-    engine: Engine = Engine()
+    engine: EngineSpec = EngineSpec()
     workload: Workload = Workload()
     decoding: Decoding = Decoding()
     speculative: Speculative = Speculative()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from specbench.config import Options
 from specbench.decoding import verification
+from specbench.decoding.engine import Engine
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.randomness import Purpose, Stream
 from specbench.decoding.request import Request
 from specbench.decoding.sampling import Scorer, probabilities, soft_probabilities
-from specbench.decoding.session import EagerEngine
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ class Drafter:
     draft begins.
     """
 
-    def __init__(self, engine: EagerEngine, options: Options) -> None:
+    def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
         self._proposes = verification.RULES[options.speculative.verification].proposes
@@ -34,7 +34,7 @@ class Drafter:
         coupled = self._options.speculative.verification == "coupled"
         self._scorer = Scorer(self._options.decoding, request.seed, coupled)
         self._stream = Stream(request.seed, Purpose.PROPOSAL)
-        self._session = self._engine.session()
+        self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._committed = list(request.prompt_ids)
         self._session.prefill(request.prompt_ids)
 
@@ -44,6 +44,8 @@ class Drafter:
         distributions: list[DraftDistribution] = []
         is_certain = self._options.speculative.gate is not None and draft_length > 0
         unread = self._committed[self._session.length :]
+        if self._scorer.is_greedy and self._proposes != "sample" and not is_certain:
+            return Proposal(tuple(self._session.draft_greedy(unread, draft_length)))
         while len(drafted) < draft_length:
             context = [*self._committed, *drafted]
             penalized = self._scorer.penalized(self._session.extend(unread)[-1:], context)

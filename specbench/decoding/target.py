@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding import verification
+from specbench.decoding.engine import Engine
 from specbench.decoding.judge import Judge
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Commit, Request
-from specbench.decoding.session import EagerEngine
 
 NO_DRAFT = Proposal()
 
@@ -22,7 +22,7 @@ class Target:
     next pass reads them.
     """
 
-    def __init__(self, engine: EagerEngine, options: Options) -> None:
+    def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
 
@@ -30,7 +30,7 @@ class Target:
         """Prefill the prompt and commit the target's first token."""
         started = now_ms()
         self._request = request
-        self._session = self._engine.session()
+        self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._judge = Judge(self._options, request.seed)
         self._committed = list(request.prompt_ids)
         self._trusted = 0

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from builders import tiny_mistral
 
 from specbench.api import AutoregressiveDecoder
 from specbench.bench.store import RunStore
@@ -301,3 +302,34 @@ def test_a_pipe_that_closes_early_is_no_error():
     script = f"{sys.executable} -c 'from specbench.cli import main; main()' profiles | head -c 1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)
     assert done.stderr == b""
+
+
+def test_without_a_compiler_the_models_run_eagerly_and_the_manifest_says_so(
+    specbench_process, profile, tmp_path
+):
+    path = profile(engine={"kind": "compiled"})
+    away = {"CXX": str(tmp_path / "no-compiler"), "SPECBENCH_CACHE": str(tmp_path / "cache")}
+    outcome = specbench_process("run", "speculative", "--profile", path, "--limit", "1", **away)
+    assert outcome.code == 0, outcome.err
+    assert "the cloud model runs eagerly, for it cannot be compiled: there is no C++ compiler" in outcome.err
+    manifest = json.loads(next((tmp_path / "runs").glob("*/manifest.json")).read_text())
+    assert manifest["profile"]["engine"]["kind"] == "compiled"
+    assert manifest["engines"] == {"edge": "eager", "cloud": "eager"}
+    assert "eager engine" in outcome.out
+    arguments = ("--profile", path, "--set", "engine.batch_invariant=true")
+    refused = specbench_process("run", "speculative", *arguments, **away)
+    assert refused.code == 4
+    assert "cannot be batch-invariant: there is no C++ compiler" in refused.err
+
+
+def test_a_run_does_not_go_on_with_another_engine(specbench, profile, tmp_path):
+    path = profile(engine={"kind": "compiled"}, cloud={"model": str(tiny_mistral(tmp_path / "m", window=5))})
+    first = specbench("run", "cloud_optimized_baseline", "--profile", path, "--limit", "1", "--json")
+    assert first.code == 0, first.err
+    stored = next((tmp_path / "runs").glob("*/manifest.json"))
+    stored.write_text(stored.read_text().replace('"cloud": "eager"', '"cloud": "compiled"'))
+    again = specbench(
+        "run", "cloud_optimized_baseline", "--profile", path, "--limit", "1", "--resume", stored.parent.name
+    )
+    assert again.code == 5
+    assert "cannot be resumed: the cloud's engine was compiled, and is eager" in again.err

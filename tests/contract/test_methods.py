@@ -3,6 +3,7 @@
 import pytest
 
 from specbench.api import Decoder, Method, Round
+from specbench.config import EngineSpec
 from specbench.registry import discover
 from specbench.testing import check_method
 
@@ -12,6 +13,11 @@ METHODS = discover().methods
 @pytest.mark.parametrize("name", METHODS)
 def test_method_keeps_the_contract(name):
     check_method(METHODS[name])
+
+
+@pytest.mark.parametrize("name", ["cloud_optimized_baseline", "speculative"])
+def test_method_keeps_the_contract_on_the_compiled_engine_too(name):
+    check_method(METHODS[name], engine=EngineSpec(kind="compiled", batch_invariant=True))
 
 
 class Overrunning(Method):

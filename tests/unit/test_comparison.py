@@ -140,3 +140,18 @@ def test_a_comparison_says_what_was_not_checked(speculative):
     comparison = compare([run([speculative], profile=PROFILE | {"precision": {"parity": "off"}})])
     assert "precision was not checked" in comparison.notes[0]
     assert comparison.setting.startswith("co-located")
+
+
+def test_runs_whose_models_really_had_other_engines_are_refused():
+    records = [autoregressive(CONTROL, "1", (1, 2, 3), 30.0)]
+    left, right = run(records, engines={"cloud": "compiled"}), run(records, "r2", engines={"cloud": "eager"})
+    with pytest.raises(SpecbenchError, match="the cloud's engine is compiled and eager"):
+        compare([left, right])
+
+
+def test_the_title_names_the_engine_that_ran_and_not_the_one_asked_for():
+    records = [autoregressive(CONTROL, "1", (1, 2, 3), 30.0)]
+    profile = {**PROFILE, "engine": {"kind": "compiled"}}
+    assert "· eager engine ·" in compare([run(records, profile=profile, engines={"cloud": "eager"})]).setting
+    mixed = {"cloud": "compiled", "edge": "eager"}
+    assert "· compiled cloud and eager edge engine ·" in compare([run(records, engines=mixed)]).setting

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
 
 from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Speculative
+from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative
 from specbench.config.profile import Gate
 from specbench.errors import SpecbenchError
 from specbench.testing import answer, tiny_llama, tokens_of
@@ -25,18 +25,20 @@ SAMPLING = (
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture(scope="module")
-def factories(tmp_path_factory):
+@pytest.fixture(scope="module", params=["eager", "compiled"])
+def factories(request, tmp_path_factory):
+    engine = EngineSpec(kind=request.param)
     folder = tmp_path_factory.mktemp("pairs")
     target = tiny_llama(folder / "target", seed=7)
     tiny_llama(folder / "stranger", seed=8, num_hidden_layers=1)
-    cloud = CloudModel(CloudSpec(model=str(target), device="cpu", dtype=DTYPE))
+    cloud = CloudModel(CloudSpec(model=str(target), device="cpu", dtype=DTYPE), engine=engine)
     drafts = {
-        "stranger": EdgeModel(EdgeSpec(model=str(folder / "stranger"), dtype=DTYPE)),
-        "first layer": EdgeModel(EdgeSpec(model=str(target), layers=1, dtype=DTYPE)),
-        "the target itself": EdgeModel(EdgeSpec(model=str(target), dtype=DTYPE)),
-        "a few words": mapped_draft(folder / "mapped", cloud, size=30, dtype=DTYPE),
+        "stranger": EdgeModel(EdgeSpec(model=str(folder / "stranger"), dtype=DTYPE), engine=engine),
+        "first layer": EdgeModel(EdgeSpec(model=str(target), layers=1, dtype=DTYPE), engine=engine),
+        "the target itself": EdgeModel(EdgeSpec(model=str(target), dtype=DTYPE), engine=engine),
+        "a few words": mapped_draft(folder / "mapped", cloud, size=30, dtype=DTYPE, engine=engine),
     }
+    assert {factory.engine.kind for factory in (cloud, *drafts.values())} == {request.param}
     return cloud, drafts
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from builders import PLAIN
-from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+from builders import PLAIN, tiny_mistral
+from transformers import MambaConfig, MambaForCausalLM
 
-from specbench.config import CloudSpec, EdgeSpec
+from specbench.config import CloudSpec, EdgeSpec, EngineSpec
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.testing import tiny_llama, tiny_tokenizer
@@ -17,22 +17,14 @@ def cloud(folder, **fields):
     return CloudModel(CloudSpec(model=str(folder), device="cpu", dtype="float64", **fields))
 
 
-def mistral(folder, window):
-    torch.manual_seed(4)
-    config = MistralConfig(
-        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, sliding_window=window, initializer_range=0.3, eos_token_id=1,
-    )  # fmt: skip
-    MistralForCausalLM(config).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(params=["full attention", "sliding window"])
+@pytest.fixture(params=["full attention", "sliding window", "compiled"])
 def engine(request, tmp_path):
-    full = request.param == "full attention"
-    folder = tiny_llama(tmp_path, seed=3) if full else mistral(tmp_path, window=5)
-    return cloud(folder).engine
+    sliding = request.param == "sliding window"
+    folder = tiny_mistral(tmp_path, window=5) if sliding else tiny_llama(tmp_path, seed=3)
+    kind = "compiled" if request.param == "compiled" else "eager"
+    found = cloud(folder, engine=EngineSpec(kind=kind)).engine
+    assert found.kind == kind
+    return found
 
 
 def test_a_wide_pass_gives_the_logits_of_single_steps(engine):

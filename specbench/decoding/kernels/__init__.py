@@ -14,6 +14,11 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
 - `torch.ops.specbench.linear_int4(x, weight, scales, offsets)`: weight uint8 [o, k/2], scales and offsets
   float16 [o, k/32]; a weight is `offset + scale * code`, code 0 to 15, in groups of 32 along k. Byte i of the
   16 of a group holds code i in its low half and code 16 + i in its high half.
+- `torch.ops.specbench.project(x, weight, widest)`: `linear` up to `widest` rows, torch's own product beyond.
+- `torch.ops.specbench.attend(query, keys, values, start, scale)`: causal attention of query
+  [1, heads, width, d] at positions `start` onward over a cache [1, key heads, capacity, d] that holds them
+  -> [1, width, heads, d].
+  Every row is computed as if it were alone, and nothing behind it is read.
 
 No other product was better at any width up to 16, for any kind of weight; `torch.nn.functional.linear` wins for
 float32 from about 48 rows (64: 75 ms against 87 for 538 MB), so a prefill is its business and a choice by shape

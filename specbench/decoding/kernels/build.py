@@ -18,7 +18,7 @@ from specbench.models.embedded import cache_folder
 if TYPE_CHECKING:
     from torch._ops import _OpNamespace
 
-SOURCES = ("ops.cpp", "linear.h")
+SOURCES = ("ops.cpp", "attention.cpp", "attention.h", "linear.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-shared", "-fPIC", "-Wl,--as-needed")
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -36,11 +36,19 @@ def load() -> _OpNamespace:
         torch.ops.load_library(str(_library()))
         for name in ("linear", "linear_int8", "linear_int4"):
             torch.library.register_fake(f"specbench::{name}", _shape_only)
+        torch.library.register_fake("specbench::project", lambda x, weight, widest: _shape_only(x, weight))
+        torch.library.register_fake("specbench::attend", _attended_shape)
     return torch.ops.specbench
 
 
 def _shape_only(x: torch.Tensor, weight: torch.Tensor, *scales: torch.Tensor) -> torch.Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _attended_shape(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: torch.Tensor, scale: float
+) -> torch.Tensor:
+    return query.new_empty((1, query.shape[2], query.shape[1], values.shape[3]))
 
 
 def _library() -> Path:
@@ -55,7 +63,7 @@ def _library() -> Path:
         digest.update((folder / source).read_bytes())
     library = cache_folder() / "kernels" / f"{digest.hexdigest()[:16]}.so"
     if not library.is_file():
-        _compile(compiler, folder / SOURCES[0], library)
+        _compile(compiler, [folder / name for name in SOURCES if name.endswith(".cpp")], library)
     return library
 
 
@@ -82,14 +90,14 @@ def _processor() -> str:
     return "\n".join(named) or f"{platform.machine()} {platform.processor()}"
 
 
-def _compile(compiler: str, source: Path, library: Path) -> None:
+def _compile(compiler: str, sources: list[Path], library: Path) -> None:
     root = Path(torch.__file__).parent
     library.parent.mkdir(parents=True, exist_ok=True)
     partial = library.with_suffix(f".{os.getpid()}.partial")
     # torch's own OpenMP library, when it brings one: two of them would fight over the cores.
     openmp = [str(path) for path in sorted((root / "lib").glob("libgomp*.so*"))]
     command = [
-        *(compiler, *FLAGS, "-I", str(root / "include"), str(source), "-o", str(partial)),
+        *(compiler, *FLAGS, "-I", str(root / "include"), *map(str, sources), "-o", str(partial)),
         *("-L", str(root / "lib"), "-ltorch_cpu", "-lc10", *openmp),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,0 +1,137 @@
+"""Passes compiled ahead of time (AOTInductor) and kept on disk, so that the next start only loads them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+
+from specbench.models.embedded import cache_folder
+from specbench.models.loading import quiet_transformers
+
+if TYPE_CHECKING:
+    from specbench.decoding.step import Step
+
+# Weights stay where the model keeps them, one copy for all widths; freezing would pack one per width.
+CONFIG = {"aot_inductor.package_constants_in_so": False, "freezing": False}
+# Products that torch adds up in an order which depends on the number of rows.
+PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention")
+
+OUR_CODE = ("artefacts.py", "quantized.py", "step.py")
+
+
+class CannotCompileError(Exception):
+    """Why a model cannot run compiled, in one line."""
+
+
+def fingerprint(step: Step, settings: object) -> str:
+    """What compiled code depends on: the model's code and shapes, our code, versions, processor, threads."""
+    own = Path(__file__).parent
+    kernels = [path for suffix in ("cpp", "h") for path in sorted(own.glob(f"kernels/*.{suffix}"))]
+    sources = [*(own / name for name in OUR_CODE), *kernels, Path(inspect.getfile(type(step.model)))]
+    tensors = sorted([name, str(tensor.dtype), list(tensor.shape)] for name, tensor in step.tensors().items())
+    facts = [
+        [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
+        step.model.config.to_json_string(),
+        tensors,
+        [torch.__version__, transformers.__version__, platform.python_version(), sys.platform],
+        [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
+        settings,
+    ]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:24]
+
+
+class Program:
+    """A compiled pass that reads the model's own weights.
+
+    Args:
+        path: the package on disk.
+        step: whose tensors it reads.
+    """
+
+    def __init__(self, path: Path, step: Step) -> None:
+        package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+        known = step.tensors()
+        lifted = path.with_suffix(".constants")
+        if lifted.is_file():
+            known |= torch.load(lifted, weights_only=True)
+        # The package keeps pointers only, so the tensors are kept alive here.
+        self._weights = {name: known[name] for name in package.get_constant_fqns()}
+        package.load_constants(self._weights, check_full_update=True, user_managed=True)
+        # The package's own call parses its signature anew each time.
+        self._run = package.loader.boxed_run
+
+    def __call__(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What `Step.forward` returns; `inputs` are its arguments, flattened, and are consumed."""
+        return self._run(inputs)
+
+
+def program(
+    step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool, say: Callable[[str], None]
+) -> Program:
+    """The compiled pass: from disk, or made now.
+
+    Args:
+        arguments: an example of what `Step.forward` receives.
+        dynamic_shapes: which of their dimensions vary, as `torch.export` takes them.
+        key: `fingerprint` of all that it depends on.
+        invariant: whether each row must be computed in an order that does not depend on the others.
+
+    Raises:
+        CannotCompileError: the model cannot be exported, compiled, or made invariant.
+    """
+    folder = cache_folder() / "compiled"
+    path = folder / f"{key}.pt2"
+    try:
+        if path.is_file():
+            return Program(path, step)
+        say(f"compiling {type(step.model).__name__}: a minute or two, once, kept in {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        # Torch would keep its precompiled headers where a reboot deletes them.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".compiling-") as scratch:
+            made = Path(scratch) / path.name
+            _compile(step, arguments, dynamic_shapes, invariant, made)
+            found = Program(made, step)
+            for part in (made.with_suffix(".constants"), made):  # the package last: with it all is complete
+                if part.is_file():
+                    part.replace(folder / part.name)
+    except (KeyboardInterrupt, MemoryError, OSError, CannotCompileError):
+        raise
+    except Exception as error:  # torch and the model's own code raise whatever they like
+        lines = str(error).strip().splitlines()
+        raise CannotCompileError(lines[0] if lines else type(error).__name__) from error
+    return found
+
+
+def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: bool, made: Path) -> None:
+    with torch.no_grad(), quiet_transformers():
+        exported = torch.export.export(step, arguments, dynamic_shapes=dynamic_shapes, strict=False)
+    if invariant:
+        _demand_invariant(exported.graph)
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(made), inductor_configs=CONFIG)
+    known = step.tensors()
+    lifted = {name: tensor for name, tensor in exported.constants.items() if name not in known}
+    if lifted:
+        torch.save(lifted, made.with_suffix(".constants"))
+
+
+def _demand_invariant(graph: torch.fx.Graph) -> None:
+    """Refuse a pass with a product of torch's own, unless it multiplies single numbers (rotary tables do)."""
+    for node in graph.nodes:
+        name = getattr(node.target, "__name__", "").partition(".")[0]
+        if node.op != "call_function" or name not in PRODUCTS:
+            continue
+        value = getattr(node.args[0], "meta", {}).get("val")
+        if name not in ("matmul", "mm", "bmm") or value is None or value.shape[-1] != 1:
+            raise CannotCompileError(f"its {name} is torch's own, whose rows depend on their number")

@@ -1,0 +1,263 @@
+"""The compiled engine: whole passes compiled ahead of time, over a cache of fixed size."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.export import Dim
+from transformers.cache_utils import DynamicLayer
+
+from specbench.decoding import artefacts, choice, kernels
+from specbench.decoding.artefacts import CannotCompileError
+from specbench.decoding.captured import CapturedStep
+from specbench.decoding.eager import EagerEngine
+from specbench.decoding.engine import Engine, KVSession
+from specbench.decoding.step import Step
+from specbench.errors import SpecbenchError
+
+if TYPE_CHECKING:
+    from specbench.models.loading import LoadedModel
+    from specbench.models.vocabulary import DraftVocabulary
+
+PREFILL_CHUNK = 256
+DEFAULT_CAPACITY = 512
+SPARE = 65  # the longest draft that a profile allows, and one
+WIDEST = 1 << 20
+CHECKED_TOKENS = 12
+# Norms and rotary tables are computed in float32 whatever the model's dtype.
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
+
+
+class CompiledEngine(Engine):
+    """Runs one compiled pass, over any number of tokens, in a cache of fixed size.
+
+    Args:
+        batch_invariant: every row of a pass over at most `SPARE` tokens has the bits that it would have alone.
+        say: receives a line when something must be compiled.
+
+    Raises:
+        CannotCompileError: what stands in the way.
+    """
+
+    kind = "compiled"
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        vocabulary_size: int,
+        draft_vocabulary: DraftVocabulary | None = None,
+        batch_invariant: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        super().__init__(loaded, vocabulary_size, draft_vocabulary)
+        if not getattr(loaded.model, "_can_compile_fullgraph", False):
+            raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
+        eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
+        self._shapes = _cache_shapes(eager)
+        if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:
+            raise CannotCompileError("its weights are spread over devices")
+        self._free: dict[int, list[list[torch.Tensor]]] = {}
+        on_cpu = loaded.device.type == "cpu"
+        self._attends = on_cpu and getattr(loaded.model, "_supports_attention_backend", False)
+        if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
+            raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
+        self._captures = not on_cpu
+        self._program = (
+            CapturedStep(self._step({})) if self._captures else self._ahead_of_time(batch_invariant, say)
+        )
+        self._demand_same_logits(eager, batch_invariant)
+
+    def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
+        try:
+            kernels.load()
+        except SpecbenchError as error:
+            raise CannotCompileError(error.message) from error
+        linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
+        weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
+        if batch_invariant:
+            widest = {tuple(weight.shape): SPARE for weight in weights}
+        else:
+            widest = choice.widest_by_shape(weights, artefacts.fingerprint(self._step({}), "kernels"))
+        step = self._step(widest)
+        key = artefacts.fingerprint(step, [batch_invariant, sorted(widest.items())])
+        width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
+        slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
+        dynamic_shapes = ({1: width}, None, {0: rows}, slot, slot)
+        return artefacts.program(step, self._example(), dynamic_shapes, key, batch_invariant, say)
+
+    def session(self, capacity: int | None = None) -> CompiledSession:
+        """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""
+        room = (DEFAULT_CAPACITY if capacity is None else capacity) + SPARE
+        return CompiledSession(self, CapturedStep.room(room, PREFILL_CHUNK) if self._captures else room)
+
+    def slot(self, capacity: int, session: CompiledSession | None = None) -> list[torch.Tensor]:
+        """Keys of all layers, then their values; a captured pass wants the same ones for the next session.
+
+        `specbench::attend` reads only what was written; a model's own attention multiplies the rest by zero.
+        """
+        if self._free.get(capacity):
+            found = self._free[capacity].pop()
+        else:
+            make = torch.empty if self._attends else torch.zeros
+            parts = [part for layers in zip(*self._shapes, strict=True) for part in layers]
+            device = self.loaded.device
+            found = [
+                make((1, heads, capacity, size), dtype=dtype, device=device) for heads, size, dtype in parts
+            ]
+        if self._captures and session:
+            for tensor in found:
+                torch._dynamo.mark_static_address(tensor)
+            weakref.finalize(session, self._free.setdefault(capacity, []).append, found)
+        return found
+
+    def run(
+        self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """One pass; see `Step.forward`."""
+        device = self.loaded.device
+        return self._program([token_ids.to(device), torch.tensor(start, device=device), rows.to(device), *slot])
+
+    def _step(self, widest: dict[tuple[int, ...], int]) -> Step:
+        loaded, own = self.loaded, self.draft_vocabulary
+        takes = inspect.signature(loaded.model.forward).parameters
+        return Step(
+            loaded.model,
+            attend=self._attends,
+            keeps_logits="logits_to_keep" in takes,
+            takes_positions="position_ids" in takes,
+            vocabulary_size=len(own.target_ids) if own else self.vocabulary_size,
+            widest=widest,
+        ).eval()
+
+    def _example(self) -> tuple:
+        """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
+        slot = self.slot(DEFAULT_CAPACITY)
+        half = len(slot) // 2
+        tokens = torch.zeros(1, 3, dtype=torch.long)
+        return tokens, torch.tensor(2), torch.arange(2), slot[:half], slot[half:]
+
+    def _demand_same_logits(self, eager: EagerEngine, batch_invariant: bool) -> None:
+        """Hold the compiled passes against the model's own: its attention may do what nobody exported.
+
+        Raises:
+            CannotCompileError: they differ by more than rounding, or rows depend on the width.
+        """
+        tokens = [token % self.speakable_tokens for token in range(CHECKED_TOKENS)]
+        tokens = self.said(tokens)
+        whole, single, reference = self.session(), self.session(), eager.session()
+        prompt, rest = tokens[:5], tokens[5:]
+        expected = torch.cat([reference.prefill(prompt), reference.extend(rest)]).double()
+        wide = torch.cat([whole.prefill(prompt), whole.extend(rest)])
+        narrow = torch.cat([single.prefill(prompt), *(single.extend([token]) for token in rest)])
+        finite = expected.isfinite()
+        scale = expected[finite].abs().max()
+        for found in (wide, narrow):
+            error = (found.double() - expected)[finite].abs().max() / scale
+            if not error <= TOLERANCE.get(self.loaded.dtype, 0.1):
+                raise CannotCompileError(f"its compiled logits differ from its own by {error:.1%}")
+        if batch_invariant and not torch.equal(wide, narrow):
+            raise CannotCompileError("its compiled rows depend on the number of rows")
+
+
+class CompiledSession(KVSession):
+    """One sequence in tensors of fixed size; forgetting moves a counter."""
+
+    def __init__(self, engine: CompiledEngine, capacity: int) -> None:
+        super().__init__()
+        self._engine = engine
+        self._capacity = capacity
+        self._slot = engine.slot(capacity, self)
+
+    @torch.inference_mode()
+    def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
+        self._demand_room(len(token_ids))
+        own_ids = self._engine.read(token_ids)
+        for begin in range(0, len(own_ids), PREFILL_CHUNK):
+            chunk = own_ids[begin : begin + PREFILL_CHUNK]
+            logits, _ = self._pass(torch.tensor([chunk]), torch.tensor([len(chunk) - 1]))
+        return self._engine.spoken(logits)
+
+    @torch.inference_mode()
+    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
+        self._demand_room(len(token_ids))
+        logits, _ = self._pass(torch.tensor([self._engine.read(token_ids)]), torch.arange(len(token_ids)))
+        return self._engine.spoken(logits)
+
+    @torch.inference_mode()
+    def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
+        """Append `unread`, then the model's own most likely tokens, each behind the one before.
+
+        The ids stay in the model's own vocabulary, and the choice is made inside the pass.
+        """
+        if count == 0:
+            return []
+        self._demand_room(len(unread) + count - 1)
+        tokens, rows = torch.tensor([self._engine.read(unread)]), torch.tensor([len(unread) - 1])
+        drafted: list[int] = []
+        while len(drafted) < count:
+            _, tokens = self._pass(tokens, rows)
+            rows = _ONLY_ROW
+            drafted.append(int(tokens))
+        return self._engine.said(drafted)
+
+    def _forget(self, count: int) -> None:
+        pass  # what lies behind the length is never read
+
+    @property
+    def cached_length(self) -> int:
+        """The same as `length`: the counter is all there is."""
+        return self._length
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The cache's tensors with their names, for the precision audit."""
+        layers = len(self._slot) // 2
+        for index, tensor in enumerate(self._slot):
+            kind = "keys" if index < layers else "values"
+            yield f"cache.layers.{index % layers}.{kind}", tensor[:, :, : self._length]
+
+    def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
+        result = self._engine.run(token_ids, self._length, rows, self._slot)
+        self._length += token_ids.shape[1]
+        return result
+
+    def _demand_room(self, count: int) -> None:
+        """Refuse before anything is written: compiled code that writes past the end kills the process.
+
+        Raises:
+            ValueError: the cache was made for fewer tokens.
+        """
+        if self._length + count > self._capacity:
+            raise ValueError(
+                f"a cache for {self._capacity} tokens holds {self._length} and cannot take {count} more"
+            )
+
+
+_ONLY_ROW = torch.tensor([0])
+
+LayerShape = tuple[int, int, torch.dtype]
+
+
+def _cache_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
+    """Heads, size and dtype of every layer's keys and values, from a pass over one token.
+
+    Raises:
+        CannotCompileError: a layer is not one of full attention.
+    """
+    session = eager.session()
+    session.extend([0])
+    layers = getattr(session.cache, "layers", [])
+    for layer in layers:
+        if type(layer) is not DynamicLayer:
+            raise CannotCompileError(f"it has a {type(layer).__name__}, and only full attention is compiled")
+    if not layers or session.cached_length != 1:
+        raise CannotCompileError("it keeps its state elsewhere than in a cache of keys and values")
+    return [
+        tuple((part.shape[1], part.shape[3], part.dtype) for part in (layer.keys, layer.values))
+        for layer in layers
+    ]

@@ -1,0 +1,150 @@
+"""What every engine offers: forward passes with a key-value cache that can be rolled back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from specbench.errors import ExitCode, SpecbenchError
+
+if TYPE_CHECKING:
+    import torch
+
+    from specbench.models.loading import LoadedModel
+    from specbench.models.vocabulary import DraftVocabulary
+
+
+class Engine(ABC):
+    """Runs one model's forward passes; token ids and logits are the target's, whatever its own vocabulary is.
+
+    Args:
+        vocabulary_size: ids that mean something; logits of padding ids behind them are cut off.
+        draft_vocabulary: how a draft with ids of its own reads and says the target's.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self, loaded: LoadedModel, vocabulary_size: int, draft_vocabulary: DraftVocabulary | None = None
+    ) -> None:
+        self.loaded = loaded
+        self.vocabulary_size = vocabulary_size
+        self.draft_vocabulary = draft_vocabulary
+
+    @property
+    def speakable_tokens(self) -> int:
+        """How many of the target's tokens the model can say."""
+        return len(self.draft_vocabulary.target_ids) if self.draft_vocabulary else self.vocabulary_size
+
+    def read(self, token_ids: Sequence[int]) -> Sequence[int]:
+        """The target's ids as the model's own."""
+        return self.draft_vocabulary.to_draft(token_ids) if self.draft_vocabulary else token_ids
+
+    def said(self, own_ids: Sequence[int]) -> list[int]:
+        """The model's own ids as the target's."""
+        known = self.draft_vocabulary
+        return [known.target_ids[token] for token in own_ids] if known else list(own_ids)
+
+    def spoken(self, logits: torch.Tensor) -> torch.Tensor:
+        """The model's own logits, shape (rows, its vocabulary), as the target's: (rows, vocabulary_size)."""
+        return (
+            self.draft_vocabulary.scatter(logits)
+            if self.draft_vocabulary
+            else logits[:, : self.vocabulary_size]
+        )
+
+    @abstractmethod
+    def session(self, capacity: int | None = None) -> KVSession:
+        """A cache slot for one sequence, empty.
+
+        Args:
+            capacity: tokens that it must hold; engines whose cache grows need not know.
+        """
+
+    def require_rollback(self) -> None:
+        """Refuse a model whose cache cannot be shortened again, before anything is timed.
+
+        Raises:
+            SpecbenchError: naming the layer type that stands in the way.
+        """
+        obstacle: str | None = None
+        try:
+            session = self.session()
+            session.extend([0, 0])
+            if not session.can_truncate:
+                obstacle = session.fixed_layer
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            obstacle = str(error).strip().splitlines()[0] or type(error).__name__
+        if obstacle:
+            raise SpecbenchError(
+                f"the cache of {self.loaded.folder} cannot be rolled back, which speculation needs: {obstacle}",
+                "use a model with attention layers only, for edge and cloud",
+                ExitCode.MODEL,
+            )
+
+
+class KVSession(ABC):
+    """One sequence in a cache: append tokens, read their logits, cut back to an absolute length."""
+
+    def __init__(self) -> None:
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are in the cache."""
+        return self._length
+
+    @abstractmethod
+    def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append a prompt; returns the logits after its last token, shape (1, vocabulary_size)."""
+
+    @abstractmethod
+    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
+
+    def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
+        """Append `unread`, then the model's own most likely tokens, each behind the one before.
+
+        Returns:
+            `count` tokens; all but the last are in the cache.
+        """
+        drafted: list[int] = []
+        while len(drafted) < count:
+            unread = self.extend(unread)[-1:].argmax(-1).tolist()
+            drafted += unread
+        return drafted
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens behind the first `length`.
+
+        Raises:
+            ValueError: `length` is negative or longer than the cache.
+        """
+        if not 0 <= length <= self._length:
+            raise ValueError(f"cannot truncate a cache of {self._length} tokens to {length}")
+        self._forget(self._length - length)
+        self._length = length
+
+    @abstractmethod
+    def _forget(self, count: int) -> None:
+        """Take the last `count` tokens out of the cache."""
+
+    @property
+    @abstractmethod
+    def cached_length(self) -> int:
+        """The length that the cache itself reports; equal to `length` unless something is wrong."""
+
+    @property
+    def can_truncate(self) -> bool:
+        """Whether every layer that has been used can be rolled back."""
+        return self.cached_length == self._length and self.fixed_layer is None
+
+    @property
+    def fixed_layer(self) -> str | None:
+        """The first kind of layer that cannot be rolled back, if there is one."""
+        return None
+
+    @abstractmethod
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The cache's tensors with their names, for the precision audit."""

@@ -1,0 +1,96 @@
+// The operators torch.ops.specbench.attend and project, for the CPU.
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <torch/library.h>
+
+#include <type_traits>
+
+#include "attention.h"
+
+namespace {
+
+constexpr int64_t FEWEST_PRODUCTS = 16384;  // fewer are not worth waking a thread
+constexpr int64_t MAX_TILE = 4, MIN_TILE = 2;  // queries that share the reading of keys and values
+
+template <class Wide, class Stored>
+void attend_queries(int64_t count, const Stored* const* queries, const int64_t* lengths,
+                    const specbench::Rows<Wide, Stored>& keys, const specbench::Rows<Wide, Stored>& values,
+                    Wide scale, Stored* const* out, specbench::Scratch<Wide>& scratch) {
+  switch (count) {
+    case 1: return specbench::attend_tile<1>(queries, lengths, keys, values, scale, out, scratch);
+    case 2: return specbench::attend_tile<2>(queries, lengths, keys, values, scale, out, scratch);
+    case 3: return specbench::attend_tile<3>(queries, lengths, keys, values, scale, out, scratch);
+    default: return specbench::attend_tile<4>(queries, lengths, keys, values, scale, out, scratch);
+  }
+}
+
+// Causal attention of `query` (1, heads, width, size) at positions start, start + 1, ... over a cache whose
+// `keys` and `values` (1, key heads, capacity, size) hold these positions already. Returns (1, width, heads, size).
+at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Tensor& values,
+                  const at::Tensor& start, double scale) {
+  const int64_t heads = query.size(1), width = query.size(2), key_size = query.size(3);
+  const int64_t value_size = values.size(3), group = heads / keys.size(1);
+  const int64_t first = *start.const_data_ptr<int64_t>();
+  TORCH_CHECK(first >= 0 && first + width <= keys.size(2), "positions ", first, " to ", first + width,
+              " lie outside a cache of ", keys.size(2));
+  TORCH_CHECK(query.stride(3) == 1 && keys.stride(3) == 1 && values.stride(3) == 1,
+              "the numbers of a head must lie side by side");
+  at::Tensor out = at::empty({1, width, heads, value_size}, query.options());
+  // Queries that share a key head are its group's heads, row by row; a tile of them is one piece of work.
+  const int64_t key_heads = keys.size(1), queries = group * width, threads = at::get_num_threads();
+  const int64_t tile = key_heads * ((queries + MAX_TILE - 1) / MAX_TILE) >= 2 * threads ? MAX_TILE : MIN_TILE;
+  const int64_t tiles = (queries + tile - 1) / tile;
+  const int64_t grain = FEWEST_PRODUCTS / ((first + width) * (key_size + value_size) * tile + 1) + 1;
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, query.scalar_type(), "attend", [&] {
+    using Wide = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
+    const scalar_t* from = query.const_data_ptr<scalar_t>();
+    const scalar_t* key = keys.const_data_ptr<scalar_t>();
+    const scalar_t* value = values.const_data_ptr<scalar_t>();
+    scalar_t* to = out.mutable_data_ptr<scalar_t>();
+    at::parallel_for(0, key_heads * tiles, grain, [&](int64_t begin, int64_t end) {
+      specbench::Scratch<Wide> scratch;
+      for (int64_t piece = begin; piece < end; ++piece) {
+        const int64_t key_head = piece / tiles, lead = piece % tiles * tile;
+        const int64_t count = std::min(tile, queries - lead);
+        const scalar_t* inputs[MAX_TILE];
+        scalar_t* outputs[MAX_TILE];
+        int64_t lengths[MAX_TILE];
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t row = (lead + i) / group, head = key_head * group + (lead + i) % group;
+          inputs[i] = from + head * query.stride(1) + row * query.stride(2);
+          outputs[i] = to + (row * heads + head) * value_size;
+          lengths[i] = first + row + 1;
+        }
+        const specbench::Rows<Wide, scalar_t> k{key + key_head * keys.stride(1), keys.stride(2), key_size};
+        const specbench::Rows<Wide, scalar_t> v{value + key_head * values.stride(1), values.stride(2), value_size};
+        attend_queries<Wide, scalar_t>(count, inputs, lengths, k, v, static_cast<Wide>(scale), outputs, scratch);
+      }
+    });
+  });
+  return out;
+}
+
+// x times the weight: by specbench's kernel up to `widest` rows of x, by torch's own beyond.
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, int64_t widest) {
+  static const auto narrow = c10::Dispatcher::singleton()
+                                 .findSchemaOrThrow("specbench::linear", "")
+                                 .typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
+  return x.numel() <= widest * weight.size(1) ? narrow.call(x, weight) : at::linear(x, weight);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(specbench, library) {
+  library.def("attend(Tensor query, Tensor keys, Tensor values, Tensor start, float scale) -> Tensor");
+  library.def("project(Tensor x, Tensor weight, int widest) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(specbench, CPU, library) {
+  library.impl("attend", &attend);
+  library.impl("project", &project);
+}

@@ -1,0 +1,174 @@
+// Causal attention over a cache of fixed size, every query row computed as if it were alone.
+//
+// The lanes of a vector stand for numbers of a head while scores are added up, and for keys while they are
+// turned into weights. Rows share what is read, never a sum, so that a row's bits do not depend on its company.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "linear.h"
+
+namespace specbench {
+
+template <class Wide>
+struct Lanes {
+  typedef Wide type __attribute__((vector_size(LANES * sizeof(Wide)), aligned(sizeof(Wide)), may_alias));
+};
+
+// exp(x) for x <= 0; Cephes' polynomial (Moshier 1989), which vectorises; 0 below the smallest float.
+inline float exponential(float x) {
+  const float clamped = x > -87.0f ? x : -87.0f;
+  const float n = std::floor(clamped * 1.44269504088896341f + 0.5f);
+  const float r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof(power));
+  return x > -87.0f ? p * power : 0.0f;
+}
+inline double exponential(double x) { return std::exp(x); }
+
+// Keys or values of one head: rows of `size` numbers, `stride` apart, read in blocks of LANES rows.
+template <class Wide, class Stored>
+struct Rows {
+  const Stored* data;
+  int64_t stride, size;
+
+  int64_t padded() const { return (size + LANES - 1) / LANES * LANES; }
+  // The rows [begin, begin + count) as Wide, `row_stride` apart, padded with zeros; copied only where they must.
+  const Wide* block(int64_t begin, int64_t count, Wide* scratch, int64_t& row_stride) const {
+    const Stored* from = data + begin * stride;
+    if constexpr (std::is_same_v<Wide, Stored>) {
+      if (size % LANES == 0) {
+        row_stride = stride;
+        return from;
+      }
+    }
+    row_stride = padded();
+    for (int64_t row = 0; row < count; ++row) {
+      for (int64_t d = 0; d < size; ++d) scratch[row * row_stride + d] = static_cast<Wide>(from[row * stride + d]);
+      for (int64_t d = size; d < row_stride; ++d) scratch[row * row_stride + d] = 0;
+    }
+    return scratch;
+  }
+};
+
+// The sum of SIZE numbers, pairwise.
+template <int SIZE, class Wide>
+inline __attribute__((always_inline)) Wide total(const Wide* numbers) {
+  if constexpr (SIZE == 1) {
+    return *numbers;
+  } else {
+    Wide halves[SIZE / 2];
+    for (int i = 0; i < SIZE / 2; ++i) halves[i] = numbers[i] + numbers[i + SIZE / 2];
+    return total<SIZE / 2>(halves);
+  }
+}
+
+// What one thread needs beside its operands, allocated once.
+template <class Wide>
+struct Scratch {
+  std::vector<Wide> queries, scores, copied;
+};
+
+// Scores of QUERIES queries with LANES keys each, of which `count` exist; the others repeat the last.
+template <int QUERIES, class Wide>
+inline __attribute__((always_inline)) void score_block(const Wide* queries, int64_t padded, const Wide* keys,
+                                                       int64_t stride, int64_t count, Wide* scores,
+                                                       int64_t scores_stride) {
+  using V = typename Lanes<Wide>::type;
+  alignas(64) Wide parts[QUERIES][LANES][LANES];
+  for (int64_t k = 0; k < LANES; ++k) {
+    const Wide* key = keys + std::min(k, count - 1) * stride;
+    V sums[QUERIES] = {};
+    for (int64_t d = 0; d < padded; d += LANES) {
+      const V part = *reinterpret_cast<const V*>(key + d);
+#pragma GCC unroll 4
+      for (int q = 0; q < QUERIES; ++q) sums[q] += *reinterpret_cast<const V*>(queries + q * padded + d) * part;
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < QUERIES; ++q) *reinterpret_cast<V*>(parts[q][k]) = sums[q];
+  }
+  for (int q = 0; q < QUERIES; ++q)
+    for (int k = 0; k < LANES; ++k) scores[q * scores_stride + k] = total<LANES>(parts[q][k]);
+}
+
+// out[q] = attention of QUERIES queries over the first lengths[q] keys; they share the reading of keys and values.
+template <int QUERIES, class Wide, class Stored>
+__attribute__((noinline)) void attend_tile(const Stored* const* queries, const int64_t* lengths,
+                                           const Rows<Wide, Stored>& keys, const Rows<Wide, Stored>& values,
+                                           Wide scale, Stored* const* out, Scratch<Wide>& scratch) {
+  using V = typename Lanes<Wide>::type;
+  const int64_t longest = *std::max_element(lengths, lengths + QUERIES);
+  const int64_t blocks = (longest + LANES - 1) / LANES, columns = blocks * LANES;
+  const int64_t padded = keys.padded(), value_padded = values.padded();
+  scratch.queries.assign(QUERIES * padded, 0);
+  scratch.scores.resize(QUERIES * columns);
+  scratch.copied.resize(LANES * std::max(padded, value_padded));
+  Wide *scaled = scratch.queries.data(), *scores = scratch.scores.data();
+  for (int q = 0; q < QUERIES; ++q)
+    for (int64_t d = 0; d < keys.size; ++d) scaled[q * padded + d] = static_cast<Wide>(queries[q][d]) * scale;
+  int64_t stride;
+  for (int64_t begin = 0; begin < longest; begin += LANES) {
+    const int64_t count = std::min<int64_t>(LANES, longest - begin);
+    const Wide* block = keys.block(begin, count, scratch.copied.data(), stride);
+    score_block<QUERIES>(scaled, padded, block, stride, count, scores + begin, columns);
+  }
+  Wide inverse[QUERIES];
+  for (int q = 0; q < QUERIES; ++q) {
+    Wide* row = scores + q * columns;
+    std::fill(row + lengths[q], row + columns, -std::numeric_limits<Wide>::infinity());
+    Wide highest[LANES], sums[LANES] = {};
+    std::copy_n(row, LANES, highest);
+    for (int64_t begin = LANES; begin < columns; begin += LANES)
+      for (int lane = 0; lane < LANES; ++lane) highest[lane] = std::max(highest[lane], row[begin + lane]);
+    const Wide top = *std::max_element(highest, highest + LANES);
+    for (int64_t begin = 0; begin < columns; begin += LANES)
+      for (int lane = 0; lane < LANES; ++lane) {
+        row[begin + lane] = exponential(row[begin + lane] - top);
+        sums[lane] += row[begin + lane];
+      }
+    inverse[q] = 1 / total<LANES>(sums);
+  }
+  constexpr int PARTS = 4;  // vectors of a value that are added up at a time, in registers
+  for (int64_t d = 0; d < value_padded; d += PARTS * LANES) {
+    const int parts = static_cast<int>(std::min<int64_t>(PARTS, (value_padded - d) / LANES));
+    V sums[QUERIES][PARTS] = {};
+    for (int64_t begin = 0; begin < longest; begin += LANES) {
+      const int64_t count = std::min<int64_t>(LANES, longest - begin);
+      const Wide* block = values.block(begin, count, scratch.copied.data(), stride) + d;
+      auto add = [&](auto fixed) __attribute__((always_inline)) {
+        for (int64_t k = 0; k < count; ++k)
+#pragma GCC unroll 4
+          for (int part = 0; part < (fixed ? PARTS : parts); ++part) {
+            const V value = *reinterpret_cast<const V*>(block + k * stride + part * LANES);
+#pragma GCC unroll 4
+            for (int q = 0; q < QUERIES; ++q) sums[q][part] += (V{} + scores[q * columns + begin + k]) * value;
+          }
+      };
+      if (parts == PARTS) add(std::true_type{});
+      else add(std::false_type{});
+    }
+    for (int q = 0; q < QUERIES; ++q)
+      for (int part = 0; part < parts; ++part) {
+        const Wide* from = reinterpret_cast<const Wide*>(&sums[q][part]);
+        const int64_t at = d + part * LANES, stop = std::min<int64_t>(LANES, values.size - at);
+        for (int64_t lane = 0; lane < stop; ++lane) out[q][at + lane] = static_cast<Stored>(from[lane] * inverse[q]);
+      }
+  }
+}
+
+}  // namespace specbench

@@ -1,0 +1,171 @@
+"""One pass of a model over a static cache, as a module that can be exported or captured."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch.overrides import TorchFunctionMode
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, StaticLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from transformers import PreTrainedModel
+
+ATTENTION = "specbench"
+# What some architectures hand to their attention, and `specbench::attend` does not know.
+UNKNOWN_TO_ATTEND = ("softcap", "s_aux", "position_bias", "sliding_window", "head_mask")
+
+
+class SlotLayer(StaticLayer):
+    """One layer of a cache slot: tensors of fixed size, written at the positions of this pass.
+
+    Args:
+        keys: shape (1, key heads, capacity, head size); `values` likewise.
+        start: where the first token of this pass stands, a tensor without dimensions.
+        positions: where all of them stand, shape (width,).
+    """
+
+    def __init__(
+        self, keys: torch.Tensor, values: torch.Tensor, start: torch.Tensor, positions: torch.Tensor
+    ) -> None:
+        super().__init__(keys.shape[2])
+        self.keys, self.values = keys, values
+        self.cumulative_length, self._positions = start, positions
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write this pass's keys and values; returns the whole slot."""
+        self.keys.index_copy_(2, self._positions, key_states)
+        self.values.index_copy_(2, self._positions, value_states)
+        return self.keys, self.values
+
+
+class Step(torch.nn.Module):
+    """Reads tokens at positions `start` onward, and says what follows them.
+
+    Args:
+        attend: whether attention goes through `specbench::attend`, which reads only what is filled.
+        vocabulary_size: logits behind it belong to padding ids.
+        widest: up to how many rows `specbench::linear` serves a weight, by its shape.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        attend: bool,
+        keeps_logits: bool,
+        takes_positions: bool,
+        vocabulary_size: int,
+        widest: dict[tuple[int, ...], int],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._attend = attend
+        self._keeps_logits, self._takes_positions = keeps_logits, takes_positions
+        self._vocabulary_size = vocabulary_size
+        self._widest = widest
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All weights and buffers, tied ones under each of their names."""
+        parts = self.named_parameters(remove_duplicate=False), self.named_buffers(remove_duplicate=False)
+        return {name: tensor for part in parts for name, tensor in part}
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        start: torch.Tensor,
+        rows: torch.Tensor,
+        keys: list[torch.Tensor],
+        values: list[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One pass; `keys` and `values` receive those of the tokens.
+
+        Args:
+            token_ids: shape (1, width), the model's own ids.
+            rows: which tokens' logits are wanted, shape (rows,).
+
+        Returns:
+            Logits, shape (rows, vocabulary), and the most likely id of each row, shape (1, rows).
+        """
+        positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
+        layers = [SlotLayer(*pair, start, positions) for pair in zip(keys, values, strict=True)]
+        arguments: dict = {"logits_to_keep": rows} if self._keeps_logits else {}
+        if self._takes_positions:
+            arguments["position_ids"] = positions.unsqueeze(0)
+        attending = _attending(self.model, start) if self._attend else nullcontext()
+        projecting = _Projections(self._widest) if self._widest else nullcontext()
+        with attending, projecting:
+            logits = self.model(
+                input_ids=token_ids, past_key_values=Cache(layers=layers), use_cache=True, **arguments
+            ).logits[0]
+        kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
+        return kept, kept.argmax(-1).unsqueeze(0)
+
+
+class _Projections(TorchFunctionMode):
+    """Sends linear layers through `specbench::project` while a model is traced."""
+
+    def __init__(self, widest: dict[tuple[int, ...], int]) -> None:
+        super().__init__()
+        self._widest = widest
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        if func is not torch.nn.functional.linear:
+            return func(*args, **(kwargs or {}))
+        x, weight, bias = _linear_arguments(*args, **(kwargs or {}))
+        widest = self._widest.get(tuple(weight.shape))
+        if widest is None or weight.dtype != torch.float32:
+            return func(x, weight, bias)
+        product = torch.ops.specbench.project(x, weight, widest)
+        return product if bias is None else product + bias
+
+
+def _linear_arguments(
+    input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    return input, weight, bias
+
+
+_start: torch.Tensor | None = None
+
+
+@contextmanager
+def _attending(model: PreTrainedModel, start: torch.Tensor) -> Iterator[None]:
+    """Let the model's attention read a slot filled up to `start` and this pass."""
+    global _start
+    before, _start = model.config._attn_implementation, start
+    model.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        _start = None
+        model.set_attn_implementation(before)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """Transformers' attention interface on top of `specbench::attend`."""
+    known = attention_mask is None and kwargs.get("is_causal", True) in (True, None)
+    strange = [name for name in UNKNOWN_TO_ATTEND if kwargs.get(name) is not None]
+    if not known or strange:
+        raise NotImplementedError(f"its attention uses {', '.join(strange) or 'a mask of its own'}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return torch.ops.specbench.attend(query, key, value, _start, scale), None
+
+
+AttentionInterface.register(ATTENTION, _attention)

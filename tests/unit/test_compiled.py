@@ -1,0 +1,175 @@
+"""The compiled engine: the same text from fewer milliseconds, on whatever can be compiled."""
+
+import pytest
+import torch
+from builders import mapped_draft, tiny_mistral
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
+    MambaConfig,
+    Qwen2Config,
+)
+
+from specbench.config import CloudSpec, EngineSpec
+from specbench.decoding.captured import CapturedStep
+from specbench.decoding.step import Step
+from specbench.errors import SpecbenchError
+from specbench.factories import CloudModel, EdgeModel
+from specbench.testing import tiny_llama, tiny_tokenizer
+
+COMPILED = EngineSpec(kind="compiled")
+INVARIANT = EngineSpec(kind="compiled", batch_invariant=True)
+SMALL = {"vocab_size": 96, "eos_token_id": 1, "bos_token_id": None, "max_position_embeddings": 256}
+WIDE = {
+    **SMALL, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "initializer_range": 0.3,
+}  # fmt: skip
+ARCHITECTURES = {
+    "qwen2": Qwen2Config(**WIDE, num_key_value_heads=2),
+    "gemma": GemmaConfig(**WIDE, num_key_value_heads=1, head_dim=16),
+    "gpt_neox": GPTNeoXConfig(**WIDE),
+    "gpt2": GPT2Config(**SMALL, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3),
+    "gptj": GPTJConfig(
+        **SMALL, n_embd=32, n_layer=2, n_head=4, n_positions=256, rotary_dim=4, initializer_range=0.3
+    ),
+}
+
+
+def cloud(folder, engine=COMPILED, lines=None, **fields):
+    say = (lambda line: None) if lines is None else lines.append
+    return CloudModel(CloudSpec(model=str(folder), device="cpu"), say=say, engine=engine, **fields)
+
+
+def random_model(folder, config):
+    torch.manual_seed(5)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tokens(count, seed=0):
+    return torch.randint(4, 96, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_compiles_and_gives_its_own_logits(tmp_path, name):
+    folder = random_model(tmp_path, ARCHITECTURES[name])
+    compiled, eager = cloud(folder).engine, cloud(folder, engine=None).engine
+    assert compiled.kind == "compiled"
+    ours, theirs = compiled.session(), eager.session()
+    prompt, more = tokens(30), tokens(9, seed=1)
+    torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
+    for part in (more[:1], more[1:6], more[6:]):
+        torch.testing.assert_close(ours.extend(part), theirs.extend(part), rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def invariant(tmp_path_factory):
+    return cloud(tiny_llama(tmp_path_factory.mktemp("invariant"), seed=3), INVARIANT).engine
+
+
+@pytest.mark.parametrize("context", [1, 2, 15, 16, 17, 63, 130, 300])
+def test_every_row_of_a_wide_pass_has_the_bits_of_a_single_step(invariant, context):
+    single, wide = invariant.session(), invariant.session()
+    prompt, block = tokens(context), tokens(9, seed=2)
+    single.prefill(prompt)
+    wide.prefill(prompt)
+    rows = torch.cat([single.extend([token]) for token in block])
+    for width in range(1, 10):
+        wide.truncate(context)
+        assert torch.equal(wide.extend(block[:width]), rows[:width])
+
+
+def test_drafting_in_the_engine_gives_the_tokens_of_single_steps(invariant):
+    inside, outside = invariant.session(), invariant.session()
+    for session in (inside, outside):
+        session.prefill(tokens(20))
+    drafted, unread = [], [30, 31]
+    while len(drafted) < 6:
+        unread = outside.extend(unread)[-1:].argmax(-1).tolist()
+        drafted += unread
+    assert inside.draft_greedy([30, 31], 6) == drafted
+    assert inside.length == outside.length == 27
+    assert inside.draft_greedy([40], 0) == []
+
+
+def test_a_draft_with_a_vocabulary_of_its_own_drafts_the_targets_ids(tmp_path, models):
+    target = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
+    edge = mapped_draft(tmp_path, target, size=30)
+    compiled = EdgeModel(edge.spec, engine=COMPILED).engine
+    assert compiled.kind == "compiled"
+    ours, theirs = compiled.session(), edge.engine.session()
+    prompt = tokens(12)
+    torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
+    assert ours.draft_greedy([20, 21], 5) == theirs.draft_greedy([20, 21], 5)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(invariant):
+    session = invariant.session(16)
+    room = 16 + 65  # one refused draft fits behind what was asked for
+    session.prefill(tokens(room - 2))
+    before = [tensor.clone() for _, tensor in session.tensors()]
+    with pytest.raises(ValueError, match="a cache for 81 tokens holds 79 and cannot take 3 more"):
+        session.extend([5, 6, 7])
+    with pytest.raises(ValueError, match="cannot take 3 more"):
+        session.draft_greedy([5], 3)
+    assert session.length == room - 2
+    assert all(torch.equal(tensor, old) for (_, tensor), old in zip(session.tensors(), before, strict=True))
+
+
+def test_a_second_start_compiles_nothing(tmp_path, invariant):
+    lines = []
+    again = cloud(tiny_llama(tmp_path, seed=4), INVARIANT, lines).engine
+    assert again.kind == "compiled"
+    assert not any("compiling" in line for line in lines)
+
+
+def test_the_model_itself_stays_as_it_was(invariant):
+    model = invariant.loaded.model
+    assert model.config._attn_implementation == "sdpa"
+    assert model(torch.tensor([[5, 6, 7]])).logits.shape == (1, 3, 96)
+
+
+@pytest.fixture
+def uncompilable(request, tmp_path):
+    if request.param == "sliding window":
+        return tiny_mistral(tmp_path, window=5)
+    return random_model(tmp_path, MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2))
+
+
+@pytest.mark.parametrize("uncompilable", ["sliding window", "recurrent state"], indirect=True)
+def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
+    lines = []
+    assert cloud(uncompilable, COMPILED, lines).engine.kind == "eager"
+    assert any("runs eagerly, for it cannot be compiled: " in line for line in lines)
+    with pytest.raises(SpecbenchError, match="cannot be batch-invariant"):
+        _ = cloud(uncompilable, INVARIANT).engine
+
+
+def test_products_of_torchs_own_are_not_called_invariant(tmp_path):
+    with pytest.raises(SpecbenchError, match="its addmm is torch's own, whose rows depend on their number"):
+        _ = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), INVARIANT).engine
+
+
+def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
+    eager = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).engine
+    step = Step(eager.loaded.model, False, True, True, 96, {}).eval()
+    captured, room = CapturedStep(step), CapturedStep.room(40, 16)
+    assert room == 512
+    slot = [torch.zeros(1, 2, room, 8) for _ in range(4)]
+    prompt, block = tokens(8), tokens(3, seed=1)
+
+    def run(ids, start, rows):
+        return captured([torch.tensor([ids]), torch.tensor(start), torch.tensor(rows), *slot])
+
+    with torch.no_grad():
+        run(prompt, 0, [7])
+        logits, choices = run(block, 8, [0, 1, 2])  # as four tokens, of which the last is padding
+    session = eager.session()
+    session.prefill(prompt)
+    expected = session.extend(block)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    assert choices.tolist() == [expected.argmax(-1).tolist()]
