@@ -80,8 +80,8 @@ def _problem(role: str, declared: str, wrong: tuple[TensorGroup, ...]) -> str | 
 
 
 def _is_kept_wide(model: torch.nn.Module, name: str, tensor: torch.Tensor, declared: str) -> bool:
-    """Whether the architecture itself holds this tensor in float32, whatever the rest is."""
-    if _dtype(tensor) != "float32":
+    """Whether the architecture itself holds this tensor in float32, whatever else is declared."""
+    if _dtype(tensor) != "float32" or declared == "float32":
         return False
     if POSITION_TABLES in name:
         return True
