@@ -101,6 +101,8 @@ def configure_torch(profile: Profile) -> None:
     allowed = profile.precision.allow_tf32
     if hasattr(torch.backends, "fp32_precision"):
         torch.backends.fp32_precision = "tf32" if allowed else "ieee"
+        # torch.export reads this older switch, and fails while the two disagree.
+        torch.backends.cudnn.allow_tf32 = allowed
     else:
         torch.backends.cuda.matmul.allow_tf32 = allowed
         torch.backends.cudnn.allow_tf32 = allowed

@@ -13,8 +13,8 @@ from specbench.testing import tiny_llama, tiny_tokenizer
 TOKENS = [20, 31, 42, 53, 64, 75, 30, 41, 52, 63, 74, 21, 32, 43]
 
 
-def cloud(folder, **fields):
-    return CloudModel(CloudSpec(model=str(folder), device="cpu", dtype="float64", **fields))
+def cloud(folder, engine=None, **fields):
+    return CloudModel(CloudSpec(model=str(folder), device="cpu", dtype="float64", **fields), engine=engine)
 
 
 @pytest.fixture(params=["full attention", "sliding window", "compiled"])
