@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -87,7 +88,9 @@ class CompiledEngine(Engine):
         width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
         slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
         dynamic_shapes = ({1: width}, None, {0: rows}, slot, slot)
-        return artefacts.program(step, self._example(), dynamic_shapes, key, batch_invariant, say)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
+            return artefacts.program(step, self._example(), dynamic_shapes, key, batch_invariant, say)
 
     def session(self, capacity: int | None = None) -> CompiledSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""

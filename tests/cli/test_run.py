@@ -333,3 +333,13 @@ def test_a_run_does_not_go_on_with_another_engine(specbench, profile, tmp_path):
     )
     assert again.code == 5
     assert "cannot be resumed: the cloud's engine was compiled, and is eager" in again.err
+
+
+def test_a_batch_invariant_run_is_bitwise_lossless(specbench, profile, tmp_path):
+    path = profile(engine={"kind": "compiled", "batch_invariant": True})
+    done = specbench("run", "speculative", "--profile", path, "--json")
+    assert done.code == 0, done.err
+    assert done.json["methods"]["speculative"]["exact_match"] == 1
+    assert done.json["divergences"] == []
+    assert "compiled engine, batch-invariant" in done.json["setting"]
+    assert stored(tmp_path).manifest.engines == {"edge": "compiled", "cloud": "compiled"}
