@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from specbench.errors import ExitCode, SpecbenchError, nearest
-from specbench.models import shipped
 
 PREFIX = "embedded:"
 PROVENANCE_FILE = "specbench_provenance.json"
@@ -81,8 +80,7 @@ def lookup(name: str) -> EmbeddedModel:
         SpecbenchError: there is none of that name.
     """
     if name not in EMBEDDED:
-        known = [*EMBEDDED, *shipped.names()]
-        raise SpecbenchError(f"there is no embedded model '{name}'", nearest(name, known), ExitCode.MODEL)
+        raise SpecbenchError(f"there is no embedded model '{name}'", nearest(name, EMBEDDED), ExitCode.MODEL)
     return EMBEDDED[name]
 
 
