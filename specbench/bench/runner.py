@@ -12,6 +12,7 @@ from typing import Protocol
 
 from specbench.api import Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
+from specbench.bench.interruption import insisting
 from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
@@ -158,16 +159,18 @@ class Runner:
             for name in list(self._decoders):
                 self._warm_up(name)
         self._observer.started(tuple(self._progress.values()), monitor)
-        for repeat, prompt, name in schedule:
-            if name not in self._decoders:
-                continue
-            try:
-                generations = self._ask(name, prompt, repeat, monitor)
-            except Exception as error:
-                self._fail(name, prompt.prompt_id, error)
-                continue
-            self._writer.append(generations)
-            self._generations.extend(generations)
+        with insisting() as insist:
+            for repeat, prompt, name in schedule:
+                insist()
+                if name not in self._decoders:
+                    continue
+                try:
+                    generations = self._ask(name, prompt, repeat, monitor)
+                except Exception as error:
+                    self._fail(name, prompt.prompt_id, error)
+                    continue
+                self._writer.append(generations)
+                self._generations.extend(generations)
 
     def _schedule(self) -> list[tuple[int, Prompt, str]]:
         """Repeats, prompts and methods in a seeded order; every prompt is asked of all methods in a row."""

@@ -103,15 +103,16 @@ def stream(
         streamer.items.put(done)
 
     worker = threading.Thread(target=work, name="model.generate", daemon=True)
-    worker.start()
     try:
+        worker.start()
         while (item := streamer.items.get()) is not done:
             yield item
         if failures:
             raise failures[0]
     finally:
         abandoned.event.set()
-        worker.join()
+        if worker.ident is not None:  # else Ctrl-C came before it began
+            worker.join()
 
 
 def _sampling_arguments(decoding: Decoding) -> dict:

@@ -298,6 +298,39 @@ def test_spec_bench_questions_are_read_from_a_file(specbench, profile, tmp_path)
     assert done.json["methods"]["edge_baseline"]["generations"] == 1
 
 
+def test_ctrl_c_that_a_library_swallows_ends_the_run_before_the_next_prompt(specbench, profile, tmp_path):
+    plugin = tmp_path / "deaf.py"
+    plugin.write_text(
+        """
+import signal
+
+from specbench.api import AutoregressiveDecoder, Method, hookimpl
+
+class Deaf(Method):
+    name, summary, roles = "deaf", "swallows Ctrl-C", ("cloud",)
+
+    def open(self, edge, cloud, options):
+        class Swallows(AutoregressiveDecoder):
+            def generate(self, request):
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                except BaseException:
+                    pass
+                yield from super().generate(request)
+
+        return Swallows(cloud.target(options))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Deaf()
+"""
+    )
+    path = profile(workload={"warmup": 0})
+    done = specbench("run", "deaf", "--only", "--profile", path, "--plugin", plugin)
+    assert done.code == 130
+    assert len(stored(tmp_path).generations) in (1, 2), "one prompt, whatever its turns"
+
+
 def test_a_pipe_that_closes_early_is_no_error():
     script = f"{sys.executable} -c 'from specbench.cli import main; main()' profiles | head -c 1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=60)

@@ -1,5 +1,8 @@
 """Switches of the arithmetic: read safely, set both ways, and judged. They belong to a whole process."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -18,16 +21,29 @@ def _leave_the_process_exact():
     torch.set_autocast_enabled("cpu", False)
 
 
+ROUND_TRIP = """
+import sys
+from specbench.audit import switches
+
+allow_tf32 = sys.argv[1] == "True"
+switches.configure(allow_tf32)
+values = switches.read()
+assert switches.findings(values, allow_tf32) == [], switches.findings(values, allow_tf32)
+assert switches.UNREADABLE not in values.values()
+assert values["torch.backends.cuda.matmul.allow_tf32"] is allow_tf32
+assert values["torch.backends.cudnn.allow_tf32"] is allow_tf32
+assert values[switches.MATMUL_PRECISION] == ("high" if allow_tf32 else "highest")
+assert switches.findings(values, not allow_tf32) != []
+"""
+
+
 @pytest.mark.parametrize("allow_tf32", [False, True])
 def test_what_is_set_is_what_is_read_by_the_older_names_and_the_newer(allow_tf32):
-    switches.configure(allow_tf32)
-    values = switches.read()
-    assert switches.findings(values, allow_tf32) == []
-    assert switches.UNREADABLE not in values.values()
-    assert values["torch.backends.cuda.matmul.allow_tf32"] is allow_tf32
-    assert values["torch.backends.cudnn.allow_tf32"] is allow_tf32
-    assert values[switches.MATMUL_PRECISION] == ("high" if allow_tf32 else "highest")
-    assert switches.findings(values, not allow_tf32) != []
+    """In a process of its own, as a run has one: what other tests leave in the libraries is not theirs."""
+    done = subprocess.run(
+        [sys.executable, "-c", ROUND_TRIP, str(allow_tf32)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @needs_newer_settings
