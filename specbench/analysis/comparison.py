@@ -10,6 +10,7 @@ from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.latency import percentiles
+from specbench.audit.declared import in_words
 from specbench.bench.manifest import differences
 from specbench.bench.runner import CONTROL
 from specbench.errors import ExitCode, SpecbenchError
@@ -185,7 +186,7 @@ def _setting(runs: Sequence[Run], unfair: bool) -> str:
     return (
         ("UNFAIR (settings of the first run): " if unfair else "")
         + "co-located: edge and cloud on one machine, no link · "
-        f"edge {edge['dtype']}, cloud {cloud['dtype']} · "
+        f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']} · "
         f"{_engine(runs)} · {runs[0].manifest.threads} threads · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"
     )

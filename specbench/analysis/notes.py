@@ -46,7 +46,8 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
     parity = manifest.profile["precision"]["parity"]
     if parity == "off":
         notes.append("precision was not checked (precision.parity: off)")
-    if parity == "per_role" and manifest.profile["edge"]["dtype"] != manifest.profile["cloud"]["dtype"]:
+    edge, cloud = manifest.profile["edge"], manifest.profile["cloud"]
+    if parity == "per_role" and (edge["dtype"] != cloud["dtype"] or edge.get("quantization")):
         notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
     notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
     if manifest.audits and not manifest.switches:

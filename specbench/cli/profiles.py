@@ -17,6 +17,7 @@ def profiles(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from rich.table import Table
 
+        from specbench.audit import declared_precision
         from specbench.config import list_profiles, load_profile
         from specbench.render import console
 
@@ -28,8 +29,8 @@ def profiles(context: typer.Context) -> None:
             limit = profile.workload.limit
             table.add_row(
                 name,
-                f"{profile.edge.model} ({profile.edge.dtype})",
-                f"{profile.cloud.model} ({profile.cloud.dtype})",
+                f"{profile.edge.model} ({declared_precision(profile.edge)})",
+                f"{profile.cloud.model} ({declared_precision(profile.cloud)})",
                 "all" if limit is None else str(limit),
                 str(profile.workload.max_new_tokens),
             )

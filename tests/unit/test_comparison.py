@@ -155,3 +155,11 @@ def test_the_title_names_the_engine_that_ran_and_not_the_one_asked_for():
     assert "· eager engine ·" in compare([run(records, profile=profile, engines={"cloud": "eager"})]).setting
     mixed = {"cloud": "compiled", "edge": "eager"}
     assert "· compiled cloud and eager edge engine ·" in compare([run(records, engines=mixed)]).setting
+
+
+def test_a_quantised_edge_is_named_in_the_title_and_its_difference_in_a_note(speculative):
+    edge = {"dtype": "float32", "quantization": "int8"}
+    profile = PROFILE | {"edge": edge, "precision": {"parity": "per_role"}}
+    comparison = compare([run([speculative], profile=profile)])
+    assert "edge int8 weights, float32 arithmetic, cloud float32" in comparison.setting
+    assert any("differ in precision on purpose" in note for note in comparison.notes)
