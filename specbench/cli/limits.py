@@ -22,7 +22,10 @@ def limits(
     loaded = load_profile(profile, overrides or ())
     configure_torch(loaded)
     rows = {}
-    for factory in (EdgeModel(loaded.edge, console.note), CloudModel(loaded.cloud, console.note)):
+    for factory in (
+        EdgeModel(loaded.edge, console.note, loaded.engine),
+        CloudModel(loaded.cloud, console.note, loaded.engine),
+    ):
         ceiling = ceiling_of(factory)
         ms = decoding_ms(factory)
         rows[factory.role] = {
