@@ -22,7 +22,7 @@ def list_models() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from specbench.models import embedded
+    from specbench.models import embedded, shipped
     from specbench.render import console
 
     table = Table(header_style="bold")
@@ -39,6 +39,12 @@ def list_models() -> None:
             Text(model.source),
             Text(str(folder), overflow="fold"),
         )
+    for name in shipped.names():
+        folder = shipped.folder_of(name)
+        table.add_row(
+            f"{embedded.PREFIX}{name}", "shipped", "-", "Apache-2.0", "made by specbench distill; see its card",
+            Text(str(folder), overflow="fold"),
+        )  # fmt: skip
     console.out.print(table)
 
 

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.models import shipped
 
 PREFIX = "embedded:"
 PROVENANCE_FILE = "specbench_provenance.json"
@@ -80,7 +81,8 @@ def lookup(name: str) -> EmbeddedModel:
         SpecbenchError: there is none of that name.
     """
     if name not in EMBEDDED:
-        raise SpecbenchError(f"there is no embedded model '{name}'", nearest(name, EMBEDDED), ExitCode.MODEL)
+        known = [*EMBEDDED, *shipped.names()]
+        raise SpecbenchError(f"there is no embedded model '{name}'", nearest(name, known), ExitCode.MODEL)
     return EMBEDDED[name]
 
 

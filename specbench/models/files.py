@@ -11,7 +11,7 @@ from pathlib import Path
 
 from specbench.config import EdgeSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models import embedded
+from specbench.models import embedded, shipped
 
 DESCRIPTION_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
 TOKENIZER_FILES = (
@@ -32,7 +32,8 @@ def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
     """
     name = spec.model
     if name.startswith(embedded.PREFIX):
-        return embedded.ensure(embedded.lookup(name.removeprefix(embedded.PREFIX)), say)
+        name = name.removeprefix(embedded.PREFIX)
+        return shipped.folder_of(name) or embedded.ensure(embedded.lookup(name), say)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
