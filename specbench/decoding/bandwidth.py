@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from specbench.decoding import kernels
+from specbench.decoding import kernels, pages
 from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
 from specbench.errors import SpecbenchError
 from specbench.models.memory import free_bytes
@@ -31,7 +31,8 @@ def read_bandwidth(device: str, threads: int) -> float:
     place = torch.device(device)
     # A quarter of what is left: a figure in a table is no reason to run out of memory.
     size = min(READ_BYTES, free_bytes(device) // 4)
-    numbers = torch.ones(max(1, size // 4 // ROW), ROW, device=place)
+    shape = max(1, size // 4 // ROW), ROW
+    numbers = pages.empty(*shape).fill_(1) if place.type == "cpu" else torch.ones(shape, device=place)
     readers: list[Callable[[], object]] = [numbers.sum]
     if place.type == "cpu":
         try:

@@ -12,7 +12,7 @@ import torch
 from torch.export import Dim
 from transformers.cache_utils import DynamicLayer
 
-from specbench.decoding import artefacts, choice, kernels
+from specbench.decoding import artefacts, choice, kernels, pages
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import CapturedStep
 from specbench.decoding.eager import EagerEngine
@@ -77,6 +77,7 @@ class CompiledEngine(Engine):
             kernels.load()
         except SpecbenchError as error:
             raise CannotCompileError(error.message) from error
+        pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
         linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
         weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
         if batch_invariant:
