@@ -153,8 +153,6 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         ttft_ms=statistics.median(record.ttft_ms for record in records),
         tpot_ms=tpot_ms,
         tokens_per_second=endpoint.tokens_per_second(records),
-        ceiling_tokens_per_second=ceiling.tokens_per_second if ceiling else None,
-        share_of_ceiling=ceiling.share(tpot_ms) if ceiling else None,
         acceptance_rate=sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
         acceptance=acceptance(records),
@@ -173,6 +171,8 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         percentiles=percentiles(records),
         peak_rss_bytes=_known(max, [record.peak_rss_bytes for record in records]),
         peak_cuda_bytes=_known(max, [record.peak_cuda_bytes for record in records]),
+        ceiling_tokens_per_second=ceiling.tokens_per_second if ceiling else None,
+        share_of_ceiling=ceiling.share(tpot_ms) if ceiling else None,
     )
     return summary, categories
 

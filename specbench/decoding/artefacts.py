@@ -56,7 +56,7 @@ def fingerprint(step: Step, settings: object) -> str:
 
 
 class Program:
-    """A compiled pass that reads the model's own weights.
+    """A compiled pass that reads the model's own weights; `kernels.load()` comes before it.
 
     Args:
         path: the package on disk.
@@ -64,20 +64,25 @@ class Program:
     """
 
     def __init__(self, path: Path, step: Step) -> None:
-        package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+        self._program = torch.classes.specbench.Program(str(path))
         known = step.tensors()
         lifted = path.with_suffix(".constants")
         if lifted.is_file():
             known |= torch.load(lifted, weights_only=True)
-        # The package keeps pointers only, so the tensors are kept alive here.
-        self._weights = {name: known[name] for name in package.get_constant_fqns()}
-        package.load_constants(self._weights, check_full_update=True, user_managed=True)
-        # The package's own call parses its signature anew each time.
-        self._run = package.loader.boxed_run
+        names = self._program.weights()
+        self._program.read(names, [known[name] for name in names])
 
     def __call__(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """What `Step.forward` returns; `inputs` are its arguments, flattened, and are consumed."""
-        return self._run(inputs)
+        """What `Step.forward` returns; `inputs` are its arguments, flattened."""
+        return self._program.run(inputs)
+
+    def draft(self, inputs: list[torch.Tensor], count: int) -> list[int]:
+        """`count` most likely ids, each behind the one before, without a step of Python between them.
+
+        Args:
+            inputs: those of the first pass, which asks for the last row alone.
+        """
+        return self._program.draft(inputs, count)
 
 
 def program(

@@ -1,11 +1,12 @@
 """Weights in huge pages: memory is read at its full speed only where addresses are found as fast.
 
-A processor that reads a weight once looks up each 4 KB page of it; with pages of 2 MB there is little to look up.
-Linux gives them to who asks (`MADV_HUGEPAGE`); elsewhere this is ordinary memory.
+A processor that reads a weight once looks up each 4 KB page of it; with pages of 2 MB there is little to look
+up. Linux gives them to who asks (`MADV_HUGEPAGE`); elsewhere this is ordinary memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 from collections.abc import Iterable
@@ -49,5 +50,6 @@ def _memory(count: int) -> mmap.mmap | bytearray:
         return bytearray(count)
     # Shared memory, which is what mmap makes unless told otherwise, has no huge pages.
     memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return memory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 import statistics
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
@@ -69,13 +70,14 @@ def acceptance_length(answers):
 
 
 def in_turn(actions, times):
-    """Milliseconds of every action, all in turn, after one untimed round; another begins each time."""
+    """Milliseconds of every action, all of them in each turn and in another order, after one untimed turn."""
     names = list(actions)
     for name in names:
         actions[name]()
-    columns = {name: [] for name in names}
+    columns = {name: [] for name in actions}
     for turn in range(times):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        random.Random(turn).shuffle(names)
+        for name in names:
             started = now_ms()
             actions[name]()
             columns[name].append(now_ms() - started)
