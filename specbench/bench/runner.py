@@ -152,10 +152,11 @@ class Runner:
     def _record_ceilings(self) -> None:
         """Write down what memory allows each model; an earlier sitting of this run may have done so."""
         known = self._manifest.ceilings
-        missing = [self._prepared.factory(role) for role in self._manifest.engines if role not in known]
-        if missing:
+        factories = [self._prepared.factory(role) for role in self._manifest.engines if role not in known]
+        here = [factory for factory in factories if factory.is_loaded]
+        if here:
             self._observer.note("measuring how fast memory is read")
-        found = {factory.role: ceiling_of(factory) for factory in missing}
+        found = {factory.role: ceiling_of(factory) for factory in here}
         self._manifest = replace(self._manifest, ceilings={**known, **found})
 
     def _measure(self, monitor: MemoryMonitor) -> None:

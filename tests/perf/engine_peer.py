@@ -3,8 +3,7 @@
 llama.cpp is a peer, never a dependency. Its Python package is compiled when it is installed (CMake and a C++
 compiler, some minutes), into a folder of its own so that the environment stays as it is:
 
-    CMAKE_ARGS="-DLLAVA_BUILD=OFF" pip install --no-deps --target /tmp/llama llama-cpp-python
-    pip install --target /tmp/llama diskcache jinja2 numpy typing-extensions
+    CMAKE_ARGS="-DLLAVA_BUILD=OFF" pip install --no-deps --target /tmp/llama llama-cpp-python diskcache
     PYTHONPATH=/tmp/llama python tests/perf/engine.py llama
 
 Its GGUF file (538 MB) is written here from the weights that the control reads, into a temporary folder.
