@@ -68,6 +68,9 @@ class MethodSummary:
         throughput_vs_control: ratio of all tokens over all time, on the paired requests.
         percentiles: of `ttft_ms`, `tpot_ms`, `chunk_ms` (between arrivals) and `total_ms`, those that the
             samples allow.
+        ceiling_tokens_per_second: what memory allows the model that says the text, token by token; `None` in
+            runs stored before it was measured, and for a mixture of experts.
+        share_of_ceiling: the part of it that `tpot_ms` reaches; speculation may pass 1.
     """
 
     method: str
@@ -95,6 +98,8 @@ class MethodSummary:
     percentiles: dict[str, dict[str, float]]
     peak_rss_bytes: int | None
     peak_cuda_bytes: int | None
+    ceiling_tokens_per_second: float | None = None
+    share_of_ceiling: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
-import os
 import platform
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,8 @@ CONFIG = {"aot_inductor.package_constants_in_so": False, "freezing": False}
 # Products that torch adds up in an order which depends on the number of rows.
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention")
 
+KEPT = 100  # programs and choices of kernels; a program takes about 4 MB
+SCRATCH_PREFIX, SCRATCH_LIFETIME_S = ".compiling-", 3600
 OUR_CODE = ("artefacts.py", "quantized.py", "step.py")
 
 
@@ -52,7 +56,7 @@ def fingerprint(step: Step, settings: object) -> str:
 
 
 class Program:
-    """A compiled pass that reads the model's own weights.
+    """A compiled pass that reads the model's own weights; `kernels.load()` comes before it.
 
     Args:
         path: the package on disk.
@@ -60,20 +64,25 @@ class Program:
     """
 
     def __init__(self, path: Path, step: Step) -> None:
-        package = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+        self._program = torch.classes.specbench.Program(str(path))
         known = step.tensors()
         lifted = path.with_suffix(".constants")
         if lifted.is_file():
             known |= torch.load(lifted, weights_only=True)
-        # The package keeps pointers only, so the tensors are kept alive here.
-        self._weights = {name: known[name] for name in package.get_constant_fqns()}
-        package.load_constants(self._weights, check_full_update=True, user_managed=True)
-        # The package's own call parses its signature anew each time.
-        self._run = package.loader.boxed_run
+        names = self._program.weights()
+        self._program.read(names, [known[name] for name in names])
 
     def __call__(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """What `Step.forward` returns; `inputs` are its arguments, flattened, and are consumed."""
-        return self._run(inputs)
+        """What `Step.forward` returns; `inputs` are its arguments, flattened."""
+        return self._program.run(inputs)
+
+    def draft(self, inputs: list[torch.Tensor], count: int) -> list[int]:
+        """`count` most likely ids, each behind the one before, without a step of Python between them.
+
+        Args:
+            inputs: those of the first pass, which asks for the last row alone.
+        """
+        return self._program.draft(inputs, count)
 
 
 def program(
@@ -94,24 +103,41 @@ def program(
     path = folder / f"{key}.pt2"
     try:
         if path.is_file():
+            mark_used(path)
             return Program(path, step)
         say(f"compiling {type(step.model).__name__}: a minute or two, once, kept in {folder}")
         folder.mkdir(parents=True, exist_ok=True)
-        # Torch would keep its precompiled headers where a reboot deletes them.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".compiling-") as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
             made = Path(scratch) / path.name
             _compile(step, arguments, dynamic_shapes, invariant, made)
             found = Program(made, step)
             for part in (made.with_suffix(".constants"), made):  # the package last: with it all is complete
                 if part.is_file():
                     part.replace(folder / part.name)
+        _tidy(folder)
     except (KeyboardInterrupt, MemoryError, OSError, CannotCompileError):
         raise
     except Exception as error:  # torch and the model's own code raise whatever they like
         lines = str(error).strip().splitlines()
         raise CannotCompileError(lines[0] if lines else type(error).__name__) from error
     return found
+
+
+def mark_used(path: Path) -> None:
+    """Keep a file of the cache from being taken for a stale one."""
+    with contextlib.suppress(OSError):  # a cache that others own is not ours to tidy
+        path.touch()
+
+
+def _tidy(folder: Path) -> None:
+    """Delete all but the programs and choices that were used last, and what killed compilations left behind."""
+    files = [*folder.glob("*.pt2"), *folder.glob("*.kernels.json")]
+    for stale in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        stale.with_suffix(".constants").unlink(missing_ok=True)
+        stale.unlink(missing_ok=True)
+    for scratch in folder.glob(f"{SCRATCH_PREFIX}*"):
+        if time.time() - scratch.stat().st_mtime > SCRATCH_LIFETIME_S:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: bool, made: Path) -> None:

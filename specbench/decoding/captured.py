@@ -48,6 +48,16 @@ class CapturedStep:
         # The next pass writes its results where these are.
         return [logits[:wanted].clone(), choices[:, :wanted].clone()]
 
+    def draft(self, inputs: list[torch.Tensor], count: int) -> list[int]:
+        """`count` most likely ids, each behind the one before; `inputs` ask for the last row alone."""
+        token_ids, start, rows, *slot = inputs
+        drafted: list[int] = []
+        while len(drafted) < count:
+            _, choices = self([token_ids, start, rows, *slot])
+            start, token_ids, rows = start + token_ids.shape[1], choices, torch.zeros_like(rows)
+            drafted.append(int(choices))
+        return drafted
+
 
 def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
 from specbench.clock import now_ms
+from specbench.decoding.artefacts import mark_used
 from specbench.models.embedded import cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
-REPEATS = 9
+ROUNDS = 12
 CLEARLY = 1.1  # torch's product must win by this factor: noise should not choose
 AT_MOST = 8  # matrices of one shape that are read in turn, so that none is still in the processor's cache
 
@@ -23,40 +25,54 @@ def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int
     """Up to how many rows `specbench::linear` is at least as fast as torch's own product, by weight shape.
 
     Args:
-        key: names the machine, versions and shapes; a choice is made once for each.
+        key: names the machine, versions and shapes; a choice is made once for each, and anew only when one of
+            them changes or its file is deleted: other choices would mean another program.
     """
     groups: dict[tuple[int, ...], list[torch.Tensor]] = {}
     for weight in weights:
         groups.setdefault(tuple(weight.shape), []).append(weight)
     path = cache_folder() / "compiled" / f"{key}.kernels.json"
     if path.is_file():
+        mark_used(path)
         known = json.loads(path.read_text(encoding="utf-8"))
         return {shape: known[str(list(shape))] for shape in groups}
-    chosen = {shape: _widest(group[:AT_MOST]) for shape, group in groups.items()}
+    chosen = {shape: widest(_advantages(group[:AT_MOST])) for shape, group in groups.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({str(list(shape)): widest for shape, widest in chosen.items()}), encoding="utf-8"
-    )
+    path.write_text(json.dumps({str(list(shape)): rows for shape, rows in chosen.items()}), encoding="utf-8")
     return chosen
 
 
 @torch.inference_mode()
-def _widest(weights: list[torch.Tensor]) -> int:
-    """The last width before torch's own product is faster."""
-    widest = 0
-    for width in WIDTHS:
-        x = torch.ones(width, weights[0].shape[1])
-        kernels = torch.ops.specbench.linear, torch.nn.functional.linear
-        # Interleaved, and the best of several: whatever else the machine does only ever adds time.
-        times = [[_time(kernel, x, weights) for kernel in kernels] for _ in range(REPEATS)]
-        ours, theirs = (min(column) for column in zip(*times, strict=True))
-        if ours > CLEARLY * theirs:
-            break
-        widest = width
-    return widest
+def _advantages(weights: list[torch.Tensor]) -> list[float]:
+    """Time of `specbench::linear` over that of torch's own product, for each of `WIDTHS`.
+
+    Rounds go over all widths and both products in turn, and the best of all rounds counts: whatever else the
+    machine does only ever adds time, and does not stay away from one width for long.
+    """
+    products = torch.ops.specbench.linear, torch.nn.functional.linear
+    inputs = [torch.ones(width, weights[0].shape[1]) for width in WIDTHS]
+    best = [[math.inf, math.inf] for _ in WIDTHS]
+    for _ in range(ROUNDS):
+        for x, times in zip(inputs, best, strict=True):
+            for which, product in enumerate(products):
+                times[which] = min(times[which], _time(product, x, weights))
+    return [ours / theirs for ours, theirs in best]
 
 
-def _time(product: object, x: torch.Tensor, weights: list[torch.Tensor]) -> float:
+def widest(ratios: Sequence[float]) -> int:
+    """Where to change from one product to the other, so that all widths together lose least.
+
+    A single width that was measured wrongly is outvoted by the others, and torch's product must win clearly.
+
+    Args:
+        ratios: time of `specbench::linear` over that of torch's product, for each of `WIDTHS`.
+    """
+    losses = [math.log(ratio / CLEARLY) for ratio in ratios]
+    count = min(range(len(WIDTHS) + 1), key=lambda count: (sum(losses[:count]), -count))
+    return WIDTHS[count - 1] if count else 0
+
+
+def _time(product: Callable, x: torch.Tensor, weights: list[torch.Tensor]) -> float:
     started = now_ms()
     for weight in weights:
         product(x, weight)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.export import Dim
-from transformers.cache_utils import DynamicLayer
 
-from specbench.decoding import artefacts, choice, kernels
+from specbench.decoding import artefacts, choice, kernels, pages
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import CapturedStep
 from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine, KVSession
-from specbench.decoding.step import Step
+from specbench.decoding.step import Step, slot_shapes
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class CompiledEngine(Engine):
         if not getattr(loaded.model, "_can_compile_fullgraph", False):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
         eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
-        self._shapes = _cache_shapes(eager)
+        self._shapes = slot_shapes(eager)
         if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:
             raise CannotCompileError("its weights are spread over devices")
         self._free: dict[int, list[list[torch.Tensor]]] = {}
@@ -77,6 +76,7 @@ class CompiledEngine(Engine):
             kernels.load()
         except SpecbenchError as error:
             raise CannotCompileError(error.message) from error
+        pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
         linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
         weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
         if batch_invariant:
@@ -121,8 +121,18 @@ class CompiledEngine(Engine):
         self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         """One pass; see `Step.forward`."""
+        return self._program(self._inputs(token_ids, start, rows, slot))
+
+    def draft(self, token_ids: torch.Tensor, start: int, slot: list[torch.Tensor], count: int) -> list[int]:
+        """A pass over `token_ids` and `count - 1` more, each over the most likely token of the one before."""
+        rows = torch.tensor([token_ids.shape[1] - 1])
+        return self._program.draft(self._inputs(token_ids, start, rows, slot), count)
+
+    def _inputs(
+        self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
         device = self.loaded.device
-        return self._program([token_ids.to(device), torch.tensor(start, device=device), rows.to(device), *slot])
+        return [token_ids.to(device), torch.tensor(start, device=device), rows.to(device), *slot]
 
     def _step(self, widest: dict[tuple[int, ...], int]) -> Step:
         loaded, own = self.loaded, self.draft_vocabulary
@@ -196,17 +206,15 @@ class CompiledSession(KVSession):
     def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
         """Append `unread`, then the model's own most likely tokens, each behind the one before.
 
-        The ids stay in the model's own vocabulary, and the choice is made inside the pass.
+        The ids stay in the model's own vocabulary, the choice is made in the pass, and the loop is compiled.
         """
         if count == 0:
             return []
-        self._demand_room(len(unread) + count - 1)
-        tokens, rows = torch.tensor([self._engine.read(unread)]), torch.tensor([len(unread) - 1])
-        drafted: list[int] = []
-        while len(drafted) < count:
-            _, tokens = self._pass(tokens, rows)
-            rows = _ONLY_ROW
-            drafted.append(int(tokens))
+        taken = len(unread) + count - 1
+        self._demand_room(taken)
+        tokens = torch.tensor([self._engine.read(unread)])
+        drafted = self._engine.draft(tokens, self._length, self._slot, count)
+        self._length += taken
         return self._engine.said(drafted)
 
     def _forget(self, count: int) -> None:
@@ -239,28 +247,3 @@ class CompiledSession(KVSession):
             raise ValueError(
                 f"a cache for {self._capacity} tokens holds {self._length} and cannot take {count} more"
             )
-
-
-_ONLY_ROW = torch.tensor([0])
-
-LayerShape = tuple[int, int, torch.dtype]
-
-
-def _cache_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
-    """Heads, size and dtype of every layer's keys and values, from a pass over one token.
-
-    Raises:
-        CannotCompileError: a layer is not one of full attention.
-    """
-    session = eager.session()
-    session.extend([0])
-    layers = getattr(session.cache, "layers", [])
-    for layer in layers:
-        if type(layer) is not DynamicLayer:
-            raise CannotCompileError(f"it has a {type(layer).__name__}, and only full attention is compiled")
-    if not layers or session.cached_length != 1:
-        raise CannotCompileError("it keeps its state elsewhere than in a cache of keys and values")
-    return [
-        tuple((part.shape[1], part.shape[3], part.dtype) for part in (layer.keys, layer.values))
-        for layer in layers
-    ]

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface
-from transformers.cache_utils import Cache, StaticLayer
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+
+from specbench.decoding.artefacts import CannotCompileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from transformers import PreTrainedModel
+
+    from specbench.decoding.eager import EagerEngine
 
 ATTENTION = "specbench"
 # What some architectures hand to their attention, and `specbench::attend` does not know.
@@ -106,6 +110,29 @@ class Step(torch.nn.Module):
             ).logits[0]
         kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
         return kept, kept.argmax(-1).unsqueeze(0)
+
+
+LayerShape = tuple[int, int, torch.dtype]
+
+
+def slot_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
+    """Heads, size and dtype of every layer's keys and values, from a pass over one token.
+
+    Raises:
+        CannotCompileError: a layer is not one of full attention.
+    """
+    session = eager.session()
+    session.extend([0])
+    layers = getattr(session.cache, "layers", [])
+    for layer in layers:
+        if type(layer) is not DynamicLayer:
+            raise CannotCompileError(f"it has a {type(layer).__name__}, and only full attention is compiled")
+    if not layers or session.cached_length != 1:
+        raise CannotCompileError("it keeps its state elsewhere than in a cache of keys and values")
+    return [
+        tuple((part.shape[1], part.shape[3], part.dtype) for part in (layer.keys, layer.values))
+        for layer in layers
+    ]
 
 
 class _Projections(TorchFunctionMode):

@@ -173,3 +173,8 @@ def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
     expected = session.extend(block)
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert choices.tolist() == [expected.argmax(-1).tolist()]
+    with torch.no_grad():
+        inputs = [torch.tensor([block[:1]]), torch.tensor(8), torch.tensor([0]), *slot]
+        drafted = captured.draft(inputs, 4)
+    session.truncate(8)
+    assert drafted == session.draft_greedy(block[:1], 4)

@@ -7,6 +7,8 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,9 @@ from specbench.models.embedded import cache_folder
 if TYPE_CHECKING:
     from torch._ops import _OpNamespace
 
-SOURCES = ("ops.cpp", "attention.cpp", "attention.h", "linear.h")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-shared", "-fPIC", "-Wl,--as-needed")
+SOURCES = ("ops.cpp", "attention.cpp", "program.cpp", "attention.h", "linear.h")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-fPIC")
+LINKING = ("-shared", "-Wl,--as-needed")
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -57,7 +60,7 @@ def _library() -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     folder = Path(__file__).parent
     digest = hashlib.sha256()
-    for part in (torch.__version__, compiler, version, _processor(), *FLAGS):
+    for part in (torch.__version__, compiler, version, _processor(), *FLAGS, *LINKING):
         digest.update(f"{part}\n".encode())
     for source in SOURCES:
         digest.update((folder / source).read_bytes())
@@ -93,22 +96,35 @@ def _processor() -> str:
 def _compile(compiler: str, sources: list[Path], library: Path) -> None:
     root = Path(torch.__file__).parent
     library.parent.mkdir(parents=True, exist_ok=True)
-    partial = library.with_suffix(f".{os.getpid()}.partial")
+    includes = [str(root / "include"), str(root / "include" / "torch" / "csrc" / "api" / "include")]
     # torch's own OpenMP library, when it brings one: two of them would fight over the cores.
     openmp = [str(path) for path in sorted((root / "lib").glob("libgomp*.so*"))]
-    command = [
-        *(compiler, *FLAGS, "-I", str(root / "include"), *map(str, sources), "-o", str(partial)),
-        *("-L", str(root / "lib"), "-ltorch_cpu", "-lc10", *openmp),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        partial.unlink(missing_ok=True)
-        reason = next(
-            (line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:]
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".compiling-") as scratch:
+        objects = [Path(scratch) / f"{source.stem}.o" for source in sources]
+        search = [part for folder in includes for part in ("-I", folder)]
+        _demand_all(
+            [compiler, *FLAGS, *search, "-c", str(source), "-o", str(made)]
+            for source, made in zip(sources, objects, strict=True)
         )
-        raise SpecbenchError(
-            f"the kernels cannot be compiled with {compiler}: {reason}",
-            "g++ 11 or clang++ 14 and newer can; name one in CXX",
-            ExitCode.RUN,
-        )
-    partial.replace(library)
+        partial = Path(scratch) / library.name
+        libraries = ["-L", str(root / "lib"), "-ltorch_cpu", "-lc10", *openmp]
+        _demand_all([[compiler, *FLAGS, *LINKING, *map(str, objects), "-o", str(partial), *libraries]])
+        partial.replace(library)
+
+
+def _demand_all(commands: Iterable[list[str]]) -> None:
+    """Run commands beside each other.
+
+    Raises:
+        SpecbenchError: the first that failed, and what it said.
+    """
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    said = [process.communicate()[1] for process in running]
+    for process, text in zip(running, said, strict=True):
+        if process.returncode:
+            reason = next((line for line in text.splitlines() if "error" in line), text.strip()[-200:])
+            raise SpecbenchError(
+                f"the kernels cannot be compiled with {process.args[0]}: {reason}",
+                "g++ 11 or clang++ 14 and newer can; name one in CXX",
+                ExitCode.RUN,
+            )

@@ -45,6 +45,7 @@ constexpr int MAX_WIDTH = 8;
 constexpr int LINE = 64;
 constexpr int GROUP = 32;
 constexpr int BLOCK_ROWS = 12;
+constexpr int WIDE_ROWS = 3;  // the most rows at a time that fit the registers beside eight sums
 
 template <class T>
 inline __attribute__((always_inline)) void fetch(const T* place) {
@@ -64,11 +65,13 @@ inline __attribute__((always_inline)) Ints widen(const uint8_t* from) {
 #endif
 }
 
-// Weights of one matrix row after row; `load` gives STEP vectors of float32 from a row's position onward.
+// Weights of one matrix row after row; `load` gives STEP vectors of float32 from a row's position onward. Of them
+// NARROW_ROWS rows are read at a time for a few rows of x: the fewest streams that memory likes, and for small
+// weights enough sums beside each other that none waits for the one before.
 // `fetch` asks for the bytes AHEAD of them: the processor's own prefetching stops at the end of a page.
 struct Float32 {
   using Stored = float;
-  static constexpr int STEP = LINE / 4 / LANES, PER_ITEM = 1;
+  static constexpr int STEP = LINE / 4 / LANES, PER_ITEM = 1, NARROW_ROWS = 2;
   const float* data;
 
   void begin(int64_t, int64_t) {}
@@ -81,7 +84,7 @@ struct Float32 {
 
 struct Int8 {
   using Stored = int8_t;
-  static constexpr int STEP = LINE / LANES, PER_ITEM = 1;
+  static constexpr int STEP = LINE / LANES, PER_ITEM = 1, NARROW_ROWS = 4;
   const int8_t* data;
   const float* scales;
 
@@ -112,7 +115,7 @@ inline void widen(const Half* from, int64_t count, float* into) {
 // half and weight 16 + i in its high half; a weight is offset + scale * code.
 struct Int4 {
   using Stored = uint8_t;
-  static constexpr int STEP = GROUP / LANES, PER_ITEM = 2;
+  static constexpr int STEP = GROUP / LANES, PER_ITEM = 2, NARROW_ROWS = 4;
   const uint8_t* data;
   const Half* scales;
   const Half* offsets;
@@ -209,8 +212,7 @@ inline void tile(const Weights& weights, int64_t row, const float* x, int64_t x_
 template <int WIDTH, class Weights>
 void rows(const Weights& weights, int64_t begin, int64_t end, const float* x, int64_t x_stride, int64_t k,
           float* out, int64_t out_stride) {
-    // Two rows at a time are the fewest streams; three are the most that fit the registers beside eight sums.
-  constexpr int ROWS = WIDTH > 4 ? 3 : 2;
+  constexpr int ROWS = WIDTH > 4 ? WIDE_ROWS : Weights::NARROW_ROWS;
   int64_t row = begin;
   for (; row + ROWS <= end; row += ROWS) tile<ROWS, WIDTH>(weights, row, x, x_stride, k, out, out_stride);
   for (; row < end; ++row) tile<1, WIDTH>(weights, row, x, x_stride, k, out, out_stride);

@@ -1,0 +1,58 @@
+// torch.classes.specbench.Program: a pass that AOTInductor compiled, and the loop that drafts with it.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/custom_class.h>
+
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace {
+
+// A pass takes token ids (1, width), where they start, the rows whose logits are wanted, and the cache's tensors;
+// it returns logits and the most likely id of each row, (1, rows).
+struct Program : torch::CustomClassHolder {
+  explicit Program(const std::string& path) : loader(path, "model", /*run_single_threaded=*/true) {}
+
+  std::vector<std::string> weights() { return loader.get_constant_fqns(); }
+
+  // The package keeps pointers only, so the tensors are kept alive here.
+  void read(std::vector<std::string> names, std::vector<at::Tensor> tensors) {
+    for (size_t i = 0; i < names.size(); ++i) kept[names[i]] = tensors[i];
+    loader.load_constants(kept, /*use_inactive=*/false, /*check_full_update=*/true, /*user_managed=*/true);
+  }
+
+  std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) { return loader.boxed_run(std::move(inputs)); }
+
+  // `inputs` are the first pass's; each later pass reads what the one before found most likely.
+  std::vector<int64_t> draft(std::vector<at::Tensor> inputs, int64_t count) {
+    std::vector<int64_t> drafted;
+    while (static_cast<int64_t>(drafted.size()) < count) {
+      const int64_t next = inputs[1].item<int64_t>() + inputs[0].size(1);
+      auto given = inputs;
+      inputs[0] = loader.boxed_run(std::move(given))[1];
+      inputs[1] = at::scalar_tensor(next, at::kLong);
+      if (drafted.empty()) inputs[2] = at::zeros({1}, at::kLong);
+      drafted.push_back(inputs[0].item<int64_t>());
+    }
+    return drafted;
+  }
+
+  torch::inductor::AOTIModelPackageLoader loader;
+  std::unordered_map<std::string, at::Tensor> kept;
+};
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(specbench, library) {
+  library.class_<Program>("Program")
+      .def(torch::init<std::string>())
+      .def("weights", &Program::weights)
+      .def("read", &Program::read)
+      .def("run", &Program::run)
+      .def("draft", &Program::draft);
+}

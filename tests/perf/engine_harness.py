@@ -1,0 +1,132 @@
+"""Figure 6: what runner, records, live view and memory monitor take of a run; and how soon help answers."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import rich.live
+from engine_measure import parser, show
+from rich.console import Console
+
+from specbench.api import Decoder, Method
+from specbench.bench import runner as runners
+from specbench.bench.preparation import new_manifest, prepare
+from specbench.bench.store import RunStore
+from specbench.bench.telemetry import MemoryMonitor
+from specbench.clock import now_ms
+from specbench.config import load_profile
+from specbench.registry import discover
+from specbench.render import console
+from specbench.render.live import LiveView
+
+METHODS = ("cloud_optimized_baseline", "speculative")
+SPENT: dict[str, float] = {}
+
+
+def spend(name, ms):
+    SPENT[name] = SPENT.get(name, 0.0) + ms
+
+
+def timing(name, function, clock):
+    """The same function, its time added to `name`."""
+
+    def run(*arguments, **keywords):
+        started = clock()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            spend(name, clock() - started)
+
+    return run
+
+
+def thread_ms():
+    """Milliseconds of processor time of this thread alone."""
+    return time.thread_time_ns() / 1e6
+
+
+class TimedDecoder(Decoder):
+    """Knows how long the method itself takes: the rest of the main thread's time is ours."""
+
+    def __init__(self, decoder):
+        self._decoder = decoder
+
+    def generate(self, request):
+        advance, rounds = timing("methods", next, now_ms), iter(self._decoder.generate(request))
+        while (part := advance(rounds, None)) is not None:
+            yield part
+
+    def check(self):
+        self._decoder.check()
+
+
+class Timed(Method):
+    def __init__(self, method):
+        self.name, self.summary, self.roles, self._method = method.name, method.summary, method.roles, method
+
+    def lossless(self, options):
+        return self._method.lossless(options)
+
+    def repeats_control(self, options):
+        return self._method.repeats_control(options)
+
+    def open(self, edge, cloud, options):
+        return TimedDecoder(self._method.open(edge, cloud, options))
+
+
+def harness(rest):
+    arguments = parser(profile="quantized_edge", prompts=12, tokens=96).parse_args(rest)
+    settings = {
+        "workload.limit": arguments.prompts,
+        "workload.max_new_tokens": arguments.tokens,
+        "engine.kind": "compiled",  # the faster the engine, the larger our share
+    }
+    profile = load_profile(arguments.profile, (), settings)
+    console.err = Console(file=io.StringIO(), force_terminal=True, width=120)
+    thread = rich.live._RefreshThread
+    thread.run = timing("live view, its thread", thread.run, thread_ms)
+    MemoryMonitor._watch = timing("memory monitor, its thread", MemoryMonitor._watch, thread_ms)
+    MemoryMonitor._sample = timing("memory samples, all threads", MemoryMonitor._sample, thread_ms)
+    LiveView.advanced = timing("live view, snapshots", LiveView.advanced, now_ms)
+    runners.Runner._measure = timing("run", runners.Runner._measure, now_ms)
+    runners.Runner._request = timing("prompts into ids", runners.Runner._request, now_ms)
+    runners.PrecisionWatch.look = timing("precision switches", runners.PrecisionWatch.look, now_ms)
+    runners.gc.collect = timing("collecting garbage, once", runners.gc.collect, now_ms)
+    registry, view = discover(()), LiveView()
+    with tempfile.TemporaryDirectory() as folder:
+        methods = [Timed(registry.get(name)) for name in METHODS]
+        prepared = prepare(profile, methods, lambda line: None)
+        store = RunStore(Path(folder))
+        manifest = new_manifest(prepared, store.new_id(), arguments.profile, (), {})
+        writer = store.create(manifest)
+        type(writer).append = timing("records onto the disk", type(writer).append, now_ms)
+        try:
+            runners.Runner(prepared, manifest, writer, view).run()
+        finally:
+            view.close()
+    total = SPENT["run"]
+    main, threads = total - SPENT["methods"], sum(SPENT[name] for name in SPENT if name.endswith("its thread"))
+    show("the run: warm-up, prompts, records", f"{total / 1000:.2f} s")
+    for name in sorted(SPENT, key=lambda name: -SPENT[name]):
+        show(f"  {name}", f"{SPENT[name]:.1f} ms, {SPENT[name] / total:.3%}")
+    once = SPENT["collecting garbage, once"]
+    show("main thread outside methods", f"{main:.1f} ms, {main / total:.3%}")
+    show("main thread and the harness's threads together", f"{(main + threads) / total:.3%}", "under 1 %")
+    show("the same without what happens once", f"{(main + threads - once) / (total - once):.3%}")
+    help_answers()
+
+
+def help_answers():
+    script = "from specbench.cli import main; main()"
+    times = []
+    for _ in range(7):
+        started = now_ms()
+        subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, check=True)
+        times.append(now_ms() - started)
+    show("specbench --help", f"{median(times):.0f} ms, best {min(times):.0f} ms", "under 300 ms")

@@ -1,0 +1,62 @@
+"""What the compiled engine keeps on disk: choices of kernels, and no more programs than are used."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from specbench.decoding import artefacts, choice, kernels
+
+#                      1    2    4    8    16   32   64   128 rows
+USUAL = [0.4, 0.4, 0.4, 0.4, 0.6, 0.9, 1.3, 1.6]
+
+
+def test_the_kernel_that_is_faster_serves_the_widths_at_which_it_is():
+    assert choice.widest(USUAL) == 32
+    assert choice.widest([0.4, 0.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5]) == 2
+    assert choice.widest([1.5] * 8) == 0
+
+
+@pytest.mark.parametrize("disturbed", range(8))
+def test_one_width_that_was_measured_wrongly_does_not_turn_the_choice_at_narrow_widths(disturbed):
+    for factor in (0.2, 5.0):
+        ratios = list(USUAL)
+        ratios[disturbed] *= factor
+        assert choice.widest(ratios) >= 8
+
+
+def test_products_that_are_as_fast_as_each_other_leave_our_own():
+    assert choice.widest([1.05] * 8) == choice.WIDTHS[-1]
+
+
+def test_a_choice_is_measured_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    kernels.load()
+    weights = [torch.ones(24, 32), torch.ones(24, 32), torch.ones(8, 16)]
+    chosen = choice.widest_by_shape(weights, "k")
+    assert chosen.keys() == {(24, 32), (8, 16)}
+    monkeypatch.setattr(choice, "_time", lambda *_: pytest.fail("measured twice"))
+    assert choice.widest_by_shape(weights, "k") == chosen
+    stored = json.loads((tmp_path / "compiled" / "k.kernels.json").read_text())
+    assert set(stored) == {"[24, 32]", "[8, 16]"}
+
+
+def test_only_what_was_used_last_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(artefacts, "KEPT", 3)
+    names = ["a.pt2", "b.kernels.json", "c.pt2", "d.pt2", "e.kernels.json"]
+    for age, name in enumerate(names):
+        (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    (tmp_path / "a.constants").write_text("")
+    (tmp_path / "d.constants").write_text("")
+    artefacts.mark_used(tmp_path / "d.pt2")
+    left = tmp_path / f"{artefacts.SCRATCH_PREFIX}dead"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    running = tmp_path / f"{artefacts.SCRATCH_PREFIX}alive"
+    running.mkdir()
+    artefacts._tidy(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "d.pt2", "d.constants", "a.pt2", "a.constants", "b.kernels.json", running.name,
+    }  # fmt: skip
