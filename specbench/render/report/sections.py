@@ -1,0 +1,237 @@
+"""A report as sections of tables: what the page and Markdown both lay out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from specbench.analysis.latency import samples_needed
+from specbench.analysis.report import Report
+from specbench.analysis.timings import RoundTime
+from specbench.records import Manifest
+from specbench.render import tables
+from specbench.render.precision import audit_rows
+from specbench.render.tables import number, percent
+from specbench.results import MethodSummary
+
+LATENCIES = {
+    "ttft_ms": "time to first token",
+    "tpot_ms": "time per output token",
+    "chunk_ms": "between committed chunks",
+    "total_ms": "whole answer",
+}
+PARTS = {"draft_ms": "draft", "link_ms": "link", "verify_ms": "verify", "other_ms": "other"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text. `columns` name units; the first `names` of them are words, the others figures."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int = 1
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence or two, charts by name, and tables."""
+
+    name: str
+    title: str
+    lead: tuple[str, ...]
+    charts: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def sections(report: Report) -> list[Section]:
+    """What stands between the verdict and the texts, in order; a section without figures is left out."""
+    found = [
+        _fairness(report),
+        _speed(report),
+        _latency(report),
+        _acceptance(report),
+        _rounds(report),
+        _memory(report),
+    ]
+    return [section for section in found if section]
+
+
+def _fairness(report: Report) -> Section:
+    held = tuple((row.subject, row.value, row.held) for row in report.held)
+    parts = [
+        Table("What was held equal between methods, and what was not", ("", "value", "held"), held, names=3)
+    ]
+    for manifest in report.manifests:
+        if manifest.audits:
+            columns = ("", *(f"{found.role}: {found.model}" for found in manifest.audits))
+            rows = tuple((name, *cells) for name, cells in audit_rows(manifest.audits).items())
+            caption = f"Precision of the models as loaded, tensor by tensor (run {manifest.run_id})"
+            parts.append(Table(caption, columns, rows, names=len(columns)))
+    told = [f"{found.verdict}: {found.message}" for found in report.findings]
+    lead = ("A speed-up means something only where nothing else differs.", *told, *report.remarks)
+    return Section("fairness", "Was it fair?", lead, tables=tuple(parts))
+
+
+def _speed(report: Report) -> Section:
+    rows = report.comparison.methods
+    columns = ("method", "text", *_flat(tables.SPEED_COLUMNS), *_flat(tables.TEXT_COLUMNS))
+    cells = [(row.method, row.label, *tables.speed_cells(row), *tables.text_cells(row)) for row in rows]
+    parts = [Table("All prompts", columns, tuple(cells), names=2)]
+    if report.comparison.categories:
+        by_category = tuple(
+            (row.method, row.category, *tables.category_cells(row)) for row in report.comparison.categories
+        )
+        columns = ("method", "category", *_flat(tables.CATEGORY_COLUMNS))
+        parts.append(Table("By category, corrected for asking so often (Holm)", columns, by_category, names=2))
+    lead = "Speed per token against the control, the cloud alone in the same loop; the band is 3 % either way."
+    return Section("speed", "How fast is it?", (lead, tables.FOOT), ("speedup",), tuple(parts))
+
+
+def _latency(report: Report) -> Section:
+    rows = []
+    for row, found in zip(report.comparison.methods, report.samples, strict=True):
+        for figure, name in LATENCIES.items():
+            known = row.percentiles.get(figure, {})
+            shown = [number(known.get(f"p{percent}")) for percent in (50, 90, 95, 99)]
+            values = getattr(found, figure, ())
+            extremes = [number(min(values)), number(max(values))] if values else ["-", "-"]
+            rows.append((row.method, name, *extremes, *shown))
+    columns = ("method", "latency", "lowest ms", "highest ms", "p50 ms", "p90 ms", "p95 ms", "p99 ms")
+    lead = (
+        "One dot an answer; the bar is the median. A percentile stands in the table from "
+        f"{samples_needed(50)} (p50), {samples_needed(90)} (p90), {samples_needed(95)} (p95) or "
+        f"{samples_needed(99)} (p99) samples on."
+    )
+    table = Table("Latency of answers", columns, tuple(rows), names=2)
+    return Section("latency", "How long does one wait?", (lead,), ("ttft", "tpot"), (table,))
+
+
+def _acceptance(report: Report) -> Section | None:
+    drafting = [row for row in report.comparison.methods if row.acceptance]
+    if not drafting:
+        return None
+    longest = max(len(row.acceptance.conditional) for row in drafting if row.acceptance)
+    columns = (
+        "method",
+        "verified by",
+        *_flat(tables.DRAFT_COLUMNS[:-1]),
+        *(f"at {i + 1}" for i in range(longest)),
+    )
+    rows = tuple(_acceptance_cells(row, longest) for row in drafting)
+    lead = (
+        "How often a drafted token is accepted, given that all before it in its round were; survival is that "
+        "it and all before it were. Rates of different verification rules say nothing about each other."
+    )
+    table = Table("Acceptance by position in the draft", columns, rows, names=2)
+    return Section("acceptance", "Which drafted tokens are accepted?", (lead,), ("acceptance",), (table,))
+
+
+def _acceptance_cells(row: MethodSummary, longest: int) -> tuple[str, ...]:
+    shares = [number(share, 2) for share in row.acceptance.conditional] if row.acceptance else []
+    padded = [*shares, *["-"] * (longest - len(shares))]
+    return (row.method, row.verification or "-", *tables.draft_cells(row)[:-1], *padded)
+
+
+def _rounds(report: Report) -> Section | None:
+    if not report.round_times:
+        return None
+    columns = ("method", "rounds", "tokens a round", "round ms", *(f"{name} ms" for name in PARTS.values()))
+    rows = tuple(
+        (found.method, str(found.rounds), number(found.tokens, 2), number(found.total_ms), *_parts(found))
+        for found in report.round_times
+    )
+    missing = [
+        name for part, name in PARTS.items() if all(getattr(f, part) is None for f in report.round_times)
+    ]
+    lead = (
+        "A mean round behind the first token: drafting, the link both ways, verification by the target, and "
+        "the rest (the host's own work). A dash: not recorded, or there is none."
+    )
+    told = (f"Not recorded in any round here: {', '.join(missing)}.",) if missing else ()
+    table = Table("Where the time of a round goes", columns, rows)
+    return Section("rounds", "Where does the time of a round go?", (lead, *told), ("rounds",), (table,))
+
+
+def _parts(found: RoundTime) -> tuple[str, ...]:
+    shown = []
+    for part in PARTS:
+        value = getattr(found, part)
+        share = f" ({value / found.total_ms:.0%})" if value is not None and found.total_ms else ""
+        shown.append(number(value) + share)
+    return tuple(shown)
+
+
+def _memory(report: Report) -> Section | None:
+    if not report.memory:
+        return None
+    columns = ("method", "resident GB", "CUDA GB")
+    rows = tuple(
+        (
+            row.method,
+            *(number(peak / 1e9 if peak else None, 2) for peak in (row.peak_rss_bytes, row.peak_cuda_bytes)),
+        )
+        for row in report.comparison.methods
+    )
+    lead = (
+        "The highest memory of the process during each answer, in the order in which answers were given. "
+        "Nothing finer is stored. Methods of one run share the process, so that each figure holds the models of all of them."
+    )
+    names = tuple(name for run in report.memory for name in (f"memory-{run}", f"cuda-{run}"))
+    return Section("memory", "How much memory does it take?", (lead,), names, (Table("Peak", columns, rows),))
+
+
+def identity_table(report: Report) -> Table:
+    """Whether texts are the control's, a row a method."""
+    rows = []
+    for row in report.comparison.methods:
+        mine = [pair for pair in report.texts if pair.method == row.method]
+        counts = [str(sum(pair.repeats for pair in mine if pair.verdict == word)) for word in ("tie", "bug")]
+        told = {True: "must be the control's", False: "lossy: may differ", None: "another model's text"}
+        equal = row.agreement.exact_match if row.agreement else row.exact_match
+        chrf = (row.agreement.chrf, row.agreement.reference_chrf) if row.agreement else (None, None)
+        rows.append(
+            (row.method, told[row.lossless], percent(equal), *counts, *(number(value) for value in chrf))
+        )
+    columns = (
+        "method",
+        "text",
+        "equal to control",
+        "ties",
+        "bugs",
+        "chrF with control",
+        "chrF with references",
+    )
+    return Table("Texts beside the control's", columns, tuple(rows), names=2)
+
+
+def machine_table(manifests: Sequence[Manifest]) -> Table:
+    """Machine, versions and moment of each run, a column a run."""
+    facts: dict[str, list[str]] = {}
+    for index, manifest in enumerate(manifests):
+        memory = manifest.machine.get("memory_bytes")
+        shown = {
+            "started": manifest.started_at,
+            "finished": f"{manifest.finished_at or '-'} ({manifest.status})",
+            **{name: str(value) for name, value in manifest.machine.items() if value is not None},
+            "memory": f"{memory / 1e9:.1f} GB" if isinstance(memory, int) else "-",
+            "threads": str(manifest.threads),
+            **manifest.versions,
+            **{f"plugin {name}": version for name, version in manifest.plugins.items()},
+        }
+        shown.pop("memory_bytes", None)
+        for name, value in shown.items():
+            facts.setdefault(name, ["-"] * len(manifests))[index] = value
+    columns = ("", *(f"run {manifest.run_id}" for manifest in manifests))
+    rows = tuple((name, *cells) for name, cells in facts.items())
+    return Table("Machine and versions", columns, rows, names=len(columns))
+
+
+def command_of(manifest: Manifest) -> str:
+    """The command that made a run, as one types it."""
+    return shlex.join(["specbench", *manifest.command])
+
+
+def _flat(columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(column.replace("\n", " ") for column in columns)
