@@ -57,7 +57,7 @@ def _subjects(first: Manifest) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for role in ("cloud", "edge"):
         if role in first.models or not first.models:
             part = profile[role]
-            layers = f", its first {part['layers']} layers" if part.get("layers") else ""
+            layers = f" (layers used: {part['layers']})" if part.get("layers") else ""
             value = (
                 f"{part.get('model', 'unknown')}{layers}, {in_words(part['dtype'], part.get('quantization'))}"
             )
@@ -90,7 +90,7 @@ def _sampling(decoding: dict) -> str:
 
 
 def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
-    """What follows from how runs are made: drafting, order, loop, precision of the pair, memory."""
+    """What follows from how runs are made: drafting, order, loop, precision of the pair."""
     first = runs[0].manifest
     yield Held("how tokens are drafted", "this is what is compared", ON_PURPOSE)
     workload, precision = first.profile["workload"], first.profile["precision"]
@@ -114,8 +114,6 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
     if not first.models or first.models.keys() >= {"edge", "cloud"}:
         alike = EQUAL if sides[0] == sides[1] else ON_PURPOSE if parity == "per_role" else NOT_EQUAL
         yield Held("precision of edge and cloud", f"{sides[0]} and {sides[1]} (rule: {parity})", alike)
-    if len(first.methods) > 1:
-        yield Held("memory", "one process: each figure holds the models of all methods", NOT_EQUAL)
 
 
 def _audited(runs: Sequence[Run], findings: Sequence[audit.Finding]) -> Held:

@@ -38,6 +38,11 @@ class TextPair:
     other: str
     divergence: Divergence | None
 
+    @property
+    def must_agree(self) -> bool:
+        """Whether the method is lossless and deterministic, so that it must give the control's tokens."""
+        return self.verdict != EXPECTED
+
 
 def text_pairs(groups: Sequence[Group]) -> list[TextPair]:
     """Every paired request whose tokens differ; texts of lossless methods first, the gravest first."""

@@ -92,7 +92,7 @@ def legend_of(width: int) -> alt.Legend:
 
     wide = width >= WIDE_PX
     return alt.Legend(orient="top", direction="horizontal" if wide else "vertical", columns=3 if wide else 1,
-                      labelLimit=0, symbolSize=110)  # fmt: skip
+                      labelLimit=0, symbolSize=110, columnPadding=18)  # fmt: skip
 
 
 def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: int = 0) -> alt.LayerChart:

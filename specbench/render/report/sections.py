@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbench.analysis.latency import samples_needed
+from specbench.analysis.latency import PERCENTILES, samples_needed
 from specbench.analysis.report import Report
 from specbench.analysis.timings import RoundTime
 from specbench.records import Manifest
@@ -43,6 +43,7 @@ class Section:
     lead: tuple[str, ...]
     charts: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    foot: str = ""
 
 
 def sections(report: Report) -> list[Section]:
@@ -59,10 +60,9 @@ def sections(report: Report) -> list[Section]:
 
 
 def _fairness(report: Report) -> Section:
-    held = tuple((row.subject, row.value, row.held) for row in report.held)
-    parts = [
-        Table("What was held equal between methods, and what was not", ("", "value", "held"), held, names=3)
-    ]
+    held = tuple((row.subject, row.held, row.value) for row in report.held)
+    caption = "What was held equal between methods, and what was not"
+    parts = [Table(caption, ("", "held", "value"), held, names=3)]
     for manifest in report.manifests:
         if manifest.audits:
             columns = ("", *(f"{found.role}: {found.model}" for found in manifest.audits))
@@ -76,9 +76,9 @@ def _fairness(report: Report) -> Section:
 
 def _speed(report: Report) -> Section:
     rows = report.comparison.methods
-    columns = ("method", "text", *_flat(tables.SPEED_COLUMNS), *_flat(tables.TEXT_COLUMNS))
-    cells = [(row.method, row.label, *tables.speed_cells(row), *tables.text_cells(row)) for row in rows]
-    parts = [Table("All prompts", columns, tuple(cells), names=2)]
+    labels = [(_starred(report, row), row.label) for row in rows]
+    speeds = tuple((*who, *tables.speed_cells(row)) for who, row in zip(labels, rows, strict=True))
+    parts = [Table("All prompts", ("method", "text", *_flat(tables.SPEED_COLUMNS)), speeds, names=2)]
     if report.comparison.categories:
         by_category = tuple(
             (row.method, row.category, *tables.category_cells(row)) for row in report.comparison.categories
@@ -86,7 +86,9 @@ def _speed(report: Report) -> Section:
         columns = ("method", "category", *_flat(tables.CATEGORY_COLUMNS))
         parts.append(Table("By category, corrected for asking so often (Holm)", columns, by_category, names=2))
     lead = "Speed per token against the control, the cloud alone in the same loop; the band is 3 % either way."
-    return Section("speed", "How fast is it?", (lead, tables.FOOT), ("speedup",), tuple(parts))
+    texts = tuple((who[0], *tables.text_cells(row)) for who, row in zip(labels, rows, strict=True))
+    parts.append(Table("What the methods wrote, and took", ("method", *_flat(tables.TEXT_COLUMNS)), texts))
+    return Section("speed", "How fast is it?", (lead,), ("speedup",), tuple(parts), tables.FOOT)
 
 
 def _latency(report: Report) -> Section:
@@ -94,15 +96,23 @@ def _latency(report: Report) -> Section:
     for row, found in zip(report.comparison.methods, report.samples, strict=True):
         for figure, name in LATENCIES.items():
             known = row.percentiles.get(figure, {})
-            shown = [number(known.get(f"p{percent}")) for percent in (50, 90, 95, 99)]
             values = getattr(found, figure, ())
-            extremes = [number(min(values)), number(max(values))] if values else ["-", "-"]
-            rows.append((row.method, name, *extremes, *shown))
-    columns = ("method", "latency", "lowest ms", "highest ms", "p50 ms", "p90 ms", "p95 ms", "p99 ms")
+            shown = (
+                min(values, default=None),
+                getattr(row, figure, known.get("p50")),
+                max(values, default=None),
+                *(known.get(f"p{percent}") for percent in PERCENTILES[1:]),
+            )
+            if any(value is not None for value in shown):
+                rows.append((row.method, name, *(number(value) for value in shown)))
+    columns = (
+        "method",
+        "latency",
+        *(f"{name} ms" for name in ("lowest", "median", "highest", "p90", "p95", "p99")),
+    )
     lead = (
-        "One dot an answer; the bar is the median. A percentile stands in the table from "
-        f"{samples_needed(50)} (p50), {samples_needed(90)} (p90), {samples_needed(95)} (p95) or "
-        f"{samples_needed(99)} (p99) samples on."
+        "One dot an answer; the bar is the median. Other percentiles need samples: "
+        f"p90 {samples_needed(90)}, p95 {samples_needed(95)}, p99 {samples_needed(99):,}."
     )
     table = Table("Latency of answers", columns, tuple(rows), names=2)
     return Section("latency", "How long does one wait?", (lead,), ("ttft", "tpot"), (table,))
@@ -166,20 +176,17 @@ def _parts(found: RoundTime) -> tuple[str, ...]:
 def _memory(report: Report) -> Section | None:
     if not report.memory:
         return None
-    columns = ("method", "resident GB", "CUDA GB")
-    rows = tuple(
-        (
-            row.method,
-            *(number(peak / 1e9 if peak else None, 2) for peak in (row.peak_rss_bytes, row.peak_cuda_bytes)),
-        )
-        for row in report.comparison.methods
-    )
+    rows = []
+    for row in report.comparison.methods:
+        peaks = (row.peak_rss_bytes, row.peak_cuda_bytes)
+        rows.append((row.method, *(number(peak / 1e9 if peak else None, 2) for peak in peaks)))
     lead = (
-        "The highest memory of the process during each answer, in the order in which answers were given. "
-        "Nothing finer is stored. Methods of one run share the process, so that each figure holds the models of all of them."
+        "The highest memory of the process during each answer, in the order in which answers were given; nothing "
+        "finer is stored. Methods of one run share the process, so that each figure holds the models of all."
     )
+    table = Table("Peak", ("method", "resident GB", "CUDA GB"), tuple(rows))
     names = tuple(name for run in report.memory for name in (f"memory-{run}", f"cuda-{run}"))
-    return Section("memory", "How much memory does it take?", (lead,), names, (Table("Peak", columns, rows),))
+    return Section("memory", "How much memory does it take?", (lead,), names, (table,))
 
 
 def identity_table(report: Report) -> Table:
@@ -231,6 +238,10 @@ def machine_table(manifests: Sequence[Manifest]) -> Table:
 def command_of(manifest: Manifest) -> str:
     """The command that made a run, as one types it."""
     return shlex.join(["specbench", *manifest.command])
+
+
+def _starred(report: Report, row: MethodSummary) -> str:
+    return f"{row.method} *" if row.method == report.comparison.control else row.method
 
 
 def _flat(columns: Sequence[str]) -> tuple[str, ...]:
