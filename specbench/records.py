@@ -237,6 +237,27 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Ceiling:
+    """What memory allows one model on one device.
+
+    `weight_bytes` are read for every token; `None` where that depends on the token (experts).
+    """
+
+    weight_bytes: int | None
+    bytes_per_second: float
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The limit of decoding token by token."""
+        return self.bytes_per_second / self.weight_bytes if self.weight_bytes else None
+
+    def share(self, ms_per_token: float | None) -> float | None:
+        """The part of the limit that a time per token reaches; speculation may pass 1."""
+        limit = self.tokens_per_second
+        return 1000 / ms_per_token / limit if ms_per_token and limit else None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
@@ -244,7 +265,8 @@ class Manifest:
     cannot be compiled runs eagerly. `models` holds, by role, the SHA-256 of every file. `--resume`
     goes on only where these, the prompts, the versions and the machine are the same. `switches` are the
     arithmetic's by moment (`start`, `end`), `turns` what each prompt asks; both are empty in runs stored before
-    they were recorded.
+    they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
+    comparison is refused for them.
     """
 
     run_id: str
@@ -262,6 +284,7 @@ class Manifest:
     threads: int
     models: dict[str, dict]
     engines: dict[str, str] = field(default_factory=dict)
+    ceilings: dict[str, Ceiling] = field(default_factory=dict)
     status: str = "running"
     finished_at: str | None = None
     precision_problems: tuple[str, ...] = ()

@@ -65,6 +65,9 @@ class MethodSummary:
         speedup_interval: 95 % bootstrap interval of it; `None` below 12 paired prompts.
         verdict: `faster`, `slower`, `equivalent within 3 %`, `no difference shown`, or `None`.
         statement: the verdict as a sentence.
+        ceiling_tokens_per_second: what memory allows the model that says the text, token by token; `None` in
+            runs stored before it was measured, and for a mixture of experts.
+        share_of_ceiling: the part of it that `tpot_ms` reaches; speculation may pass 1.
         throughput_vs_control: ratio of all tokens over all time, on the paired requests.
         percentiles: of `ttft_ms`, `tpot_ms`, `chunk_ms` (between arrivals) and `total_ms`, those that the
             samples allow.
@@ -79,6 +82,8 @@ class MethodSummary:
     ttft_ms: float | None
     tpot_ms: float | None
     tokens_per_second: float | None
+    ceiling_tokens_per_second: float | None
+    share_of_ceiling: float | None
     acceptance_rate: float | None
     acceptance_length: float | None
     acceptance: Acceptance | None

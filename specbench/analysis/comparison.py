@@ -145,6 +145,8 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         if not fair:
             statement = f"no verdict on {group.name} ({label}): its run differs from that of the control"
         categories = versus.by_category(group.name) if fair else []
+    tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
+    ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
     summary = MethodSummary(
         method=group.name,
@@ -154,8 +156,10 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         generations=len(records),
         tokens=sum(len(record.tokens) for record in records),
         ttft_ms=statistics.median(record.ttft_ms for record in records),
-        tpot_ms=_known(statistics.median, [record.tpot_ms for record in records]),
+        tpot_ms=tpot_ms,
         tokens_per_second=endpoint.tokens_per_second(records),
+        ceiling_tokens_per_second=ceiling.tokens_per_second if ceiling else None,
+        share_of_ceiling=ceiling.share(tpot_ms) if ceiling else None,
         acceptance_rate=sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
         acceptance=acceptance(records),

@@ -95,9 +95,8 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
     yield Held("how tokens are drafted", "this is what is compared", ON_PURPOSE)
     workload, precision = first.profile["workload"], first.profile["precision"]
     repeats = workload.get("repeats", 1)
-    order = (
-        f"every prompt asked of all methods in a row, in a seeded order, {repeats} time{'s'[: repeats != 1]}"
-    )
+    times = "once" if repeats == 1 else f"{repeats} times"
+    order = f"every prompt asked of all methods in a row, in a seeded order, {times}"
     if len(runs) > 1:
         yield Held("order", f"{order}; but the runs were measured one after the other", NOT_EQUAL)
     else:

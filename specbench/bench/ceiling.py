@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
+from specbench.records import Ceiling
 
 if TYPE_CHECKING:
     from specbench.factories import CloudModel, EdgeModel
@@ -15,43 +15,14 @@ PROMPT_TOKENS = 48
 DECODED_TOKENS = 32
 
 
-@dataclass(frozen=True)
-class Ceiling:
-    """What memory allows one model on one device.
-
-    `weight_bytes` are read for every token; `None` where that depends on the token (experts).
-    """
-
-    weight_bytes: int | None
-    bytes_per_second: float
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """The limit of decoding token by token."""
-        return self.bytes_per_second / self.weight_bytes if self.weight_bytes else None
-
-
 def ceiling_of(factory: EdgeModel | CloudModel) -> Ceiling:
-    """The ceiling of a role's model, loaded if need be; under a second, never to be called on the clock.
-
-    Bandwidth is a measurement and differs from run to run: it is no part of what makes runs comparable.
-    """
+    """The ceiling of a role's model, loaded if need be; under a second, never to be called on the clock."""
     import torch
 
     from specbench.decoding.bandwidth import read_bandwidth, weight_bytes
 
     loaded = factory.engine.loaded
     return Ceiling(weight_bytes(loaded.model), read_bandwidth(str(loaded.device), torch.get_num_threads()))
-
-
-def share_of_ceiling(ceiling: Ceiling, ms_per_token: float | None) -> float | None:
-    """The part of the memory ceiling that a time per token reaches; speculation may pass 1.
-
-    Returns:
-        `None` where either is not known.
-    """
-    limit = ceiling.tokens_per_second
-    return 1000 / ms_per_token / limit if ms_per_token and limit else None
 
 
 def decoding_ms(factory: EdgeModel | CloudModel) -> float:

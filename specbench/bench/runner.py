@@ -12,6 +12,7 @@ from typing import Protocol
 
 from specbench.api import Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
+from specbench.bench.ceiling import ceiling_of
 from specbench.bench.interruption import insisting
 from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
@@ -92,6 +93,7 @@ class Runner:
         try:
             self._open()
             self._record_engines()
+            self._record_ceilings()
             self._manifest = self._precision.begin(self._manifest)
             self._writer.write_manifest(self._manifest)
             try:
@@ -146,6 +148,15 @@ class Runner:
                     ExitCode.STORE,
                 )
         self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
+
+    def _record_ceilings(self) -> None:
+        """Write down what memory allows each model; an earlier sitting of this run may have done so."""
+        known = self._manifest.ceilings
+        missing = [self._prepared.factory(role) for role in self._manifest.engines if role not in known]
+        if missing:
+            self._observer.note("measuring how fast memory is read")
+        found = {factory.role: ceiling_of(factory) for factory in missing}
+        self._manifest = replace(self._manifest, ceilings={**known, **found})
 
     def _measure(self, monitor: MemoryMonitor) -> None:
         schedule = self._schedule()

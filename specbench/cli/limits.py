@@ -13,7 +13,7 @@ def limits(
     """Measure the read bandwidth, and what the profile's engine makes of it on a short greedy decode."""
     from rich.table import Table
 
-    from specbench.bench.ceiling import ceiling_of, decoding_ms, share_of_ceiling
+    from specbench.bench.ceiling import ceiling_of, decoding_ms
     from specbench.bench.preparation import configure_torch
     from specbench.config import load_profile
     from specbench.factories import CloudModel, EdgeModel
@@ -36,7 +36,7 @@ def limits(
             "bytes_per_second": ceiling.bytes_per_second,
             "ceiling_tokens_per_second": ceiling.tokens_per_second,
             "tokens_per_second": 1000 / ms,
-            "share": share_of_ceiling(ceiling, ms),
+            "share": ceiling.share(ms),
         }
     if as_json:
         console.print_json({"profile": profile, "models": rows})

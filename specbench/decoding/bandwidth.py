@@ -12,6 +12,7 @@ from torch import nn
 from specbench.decoding import kernels
 from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
 from specbench.errors import SpecbenchError
+from specbench.models.memory import free_bytes
 
 READ_BYTES = 1 << 29  # more than any cache holds
 ROW = 4096
@@ -28,7 +29,9 @@ def read_bandwidth(device: str, threads: int) -> float:
         threads: torch's thread count, which the result depends on; measured once per process and count.
     """
     place = torch.device(device)
-    numbers = torch.ones(READ_BYTES // 4 // ROW, ROW, device=place)
+    # A quarter of what is left: a figure in a table is no reason to run out of memory.
+    size = min(READ_BYTES, free_bytes(device) // 4)
+    numbers = torch.ones(max(1, size // 4 // ROW), ROW, device=place)
     readers: list[Callable[[], object]] = [numbers.sum]
     if place.type == "cpu":
         try:
@@ -37,7 +40,7 @@ def read_bandwidth(device: str, threads: int) -> float:
         except SpecbenchError:
             pass  # without a compiler no engine reads faster than torch does
     with torch.inference_mode():
-        return READ_BYTES / min(_seconds(reader, place) for reader in readers for _ in range(REPEATS))
+        return numbers.nbytes / min(_seconds(reader, place) for reader in readers for _ in range(REPEATS))
 
 
 def weight_bytes(model: nn.Module) -> int | None:

@@ -13,7 +13,9 @@ from specbench.records import Divergence
 from specbench.results import CategorySpeedup, Comparison, MethodSummary
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
-TEXT_COLUMNS = ("tokens", "exact\nmatch", "speed-up\nvs generate", "peak\nmemory")
+TEXT_COLUMNS = (
+    "tokens", "exact\nmatch", "speed-up\nvs generate", "peak\nmemory", "ceiling\ntok/s", "share of\nceiling",
+)  # fmt: skip
 DRAFT_COLUMNS = (
     "rounds",
     "drafted\na round",
@@ -35,7 +37,8 @@ FOOT = (
     "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
     "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
-    "Memory: the process, which all methods of a run share."
+    "Memory: the process, which all methods of a run share. Ceiling: read bandwidth over the bytes of weights "
+    "that a token reads; share: what 1/TPOT is of it."
 )
 
 
@@ -118,6 +121,8 @@ def text_cells(row: MethodSummary) -> tuple[str, ...]:
         percent(row.exact_match),
         number(row.speedup_vs_cloud_baseline, 2, "x"),
         number(row.peak_rss_bytes / 1e9 if row.peak_rss_bytes else None, 2, " GB"),
+        number(row.ceiling_tokens_per_second),
+        percent(row.share_of_ceiling),
     )
 
 

@@ -2,12 +2,18 @@
 
 import pytest
 import torch
+from builders import generation, manifest
+from comparisons import PROFILE
 from transformers import MixtralConfig, MixtralForCausalLM
 
+from specbench.analysis.comparison import compare
 from specbench.api import CloudModel, EdgeModel
-from specbench.bench.ceiling import Ceiling, ceiling_of, decoding_ms, share_of_ceiling
+from specbench.bench.ceiling import ceiling_of, decoding_ms
 from specbench.config import CloudSpec, EdgeSpec
 from specbench.decoding import bandwidth
+from specbench.errors import SpecbenchError
+from specbench.records import Ceiling, Run
+from specbench.render.tables import comparison_table
 from specbench.testing import tiny_llama
 
 
@@ -17,6 +23,10 @@ def small_reads(monkeypatch):
     bandwidth.read_bandwidth.cache_clear()
     yield
     bandwidth.read_bandwidth.cache_clear()
+
+
+def no_compiler():
+    raise SpecbenchError("there is none")
 
 
 def weights_of(folder):
@@ -59,9 +69,9 @@ def test_bandwidth_is_measured_once_per_process(monkeypatch):
 def test_the_share_is_the_rate_over_the_limit():
     ceiling = Ceiling(weight_bytes=500, bytes_per_second=50_000)
     assert ceiling.tokens_per_second == 100
-    assert share_of_ceiling(ceiling, 20.0) == pytest.approx(0.5)
-    assert share_of_ceiling(ceiling, None) is None
-    assert share_of_ceiling(Ceiling(None, 50_000), 20.0) is None
+    assert ceiling.share(20.0) == pytest.approx(0.5)
+    assert ceiling.share(None) is None
+    assert Ceiling(None, 50_000).share(20.0) is None
 
 
 def test_the_ceiling_of_a_loaded_model(tmp_path):
@@ -82,3 +92,46 @@ def test_limits_prints_each_model_with_its_share(specbench, profile):
         assert row["ceiling_tokens_per_second"] == pytest.approx(row["bytes_per_second"] / row["weight_bytes"])
         assert row["share"] == pytest.approx(row["tokens_per_second"] / row["ceiling_tokens_per_second"])
     assert "ceiling" in specbench("limits", "--profile", profile()).out
+
+
+def test_reading_takes_no_more_than_a_part_of_the_memory_that_is_left(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(bandwidth, "free_bytes", lambda device: 4 << 20)
+    monkeypatch.setattr(
+        bandwidth, "_seconds", lambda reader, place: sizes.append(reader.__self__.nbytes) or 1.0
+    )
+    monkeypatch.setattr(bandwidth.kernels, "load", no_compiler)
+    assert bandwidth.read_bandwidth("cpu", torch.get_num_threads()) == 1 << 20
+    assert set(sizes) == {1 << 20}
+
+
+def test_a_run_keeps_the_ceiling_of_each_model_and_shows_every_methods_share_of_it(specbench, profile):
+    done = specbench("run", "speculative", "edge_baseline", "--profile", profile(), "--json")
+    assert done.code == 0
+    for name, row in done.json["methods"].items():
+        per_second = 1000 / row["tpot_ms"]
+        assert row["share_of_ceiling"] == pytest.approx(per_second / row["ceiling_tokens_per_second"]), name
+    edge, cloud = (done.json["methods"][name] for name in ("edge_baseline", "speculative"))
+    assert edge["ceiling_tokens_per_second"] > cloud["ceiling_tokens_per_second"]  # it has fewer layers
+    table = specbench("compare").out
+    assert f"{cloud['share_of_ceiling']:.1%}" in table
+    assert "share of" in table
+
+
+def test_runs_stored_before_the_ceiling_was_measured_have_no_share():
+    record = generation(method="m")
+    new, old = (
+        Run(manifest(profile=PROFILE, ceilings=known), (record,)) for known in ({"cloud": Ceiling(5, 1e3)}, {})
+    )
+    assert compare([new]).methods[0].share_of_ceiling == pytest.approx(1000 / 10 / 200)
+    row = compare([old]).methods[0]
+    assert (row.ceiling_tokens_per_second, row.share_of_ceiling) == (None, None)
+    comparison_table(compare([old]))
+
+
+def test_runs_that_measured_another_bandwidth_are_compared():
+    runs = [
+        Run(manifest(name, profile=PROFILE, ceilings={"cloud": Ceiling(5, speed)}), (generation(method="m"),))
+        for name, speed in (("r1", 1e3), ("r2", 2e3))
+    ]
+    assert [row.share_of_ceiling for row in compare(runs).methods] == pytest.approx([0.5, 0.25])

@@ -181,8 +181,8 @@ def _memory(report: Report) -> Section | None:
         peaks = (row.peak_rss_bytes, row.peak_cuda_bytes)
         rows.append((row.method, *(number(peak / 1e9 if peak else None, 2) for peak in peaks)))
     lead = (
-        "The highest memory of the process during each answer, in the order in which answers were given; nothing "
-        "finer is stored. Methods of one run share the process, so that each figure holds the models of all."
+        "The highest memory of the process during each answer, in the order in which answers were given; "
+        "nothing finer is stored. Methods of one run share the process, so that each figure holds the models of all."
     )
     table = Table("Peak", ("method", "resident GB", "CUDA GB"), tuple(rows))
     names = tuple(name for run in report.memory for name in (f"memory-{run}", f"cuda-{run}"))
