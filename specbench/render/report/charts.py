@@ -38,6 +38,7 @@ def drawings(report: Report) -> list[Drawing]:
         latencies(report, "tpot_ms", "Time per output token"),
         acceptance(report),
         rounds(report),
+        ceilings(report),
     ]
     for run in report.memory:
         found += [memory(report, run, "rss_bytes"), memory(report, run, "cuda_bytes")]
@@ -183,3 +184,38 @@ def rounds(report: Report) -> Drawing | None:
         return finished(marks, ink, width, len(rows))
 
     return Drawing("rounds", "Where the time of a round goes", "; ".join(bar["told"] for bar in bars), draw)
+
+
+def ceilings(report: Report) -> Drawing | None:
+    """The share of the memory ceiling that each method reaches, a bar each, up to the line at 100 %."""
+    known = [row for row in report.comparison.methods if row.share_of_ceiling is not None]
+    if not known:
+        return None
+    colors, _ = of_methods([row.method for row in known], report.comparison.control)
+    rows = [
+        {"row": index, "label": f"{row.method} · {row.share_of_ceiling:.0%}", "share": row.share_of_ceiling,
+         "color": color, "zero": 0, "top": index - 0.2, "foot": index + 0.22}
+        for index, (row, color) in enumerate(zip(known, colors, strict=True))
+    ]  # fmt: skip
+
+    def draw(ink: Ink, width: int) -> alt.LayerChart:
+        import altair as alt
+
+        title = "share of the tokens per second that memory allows token by token (%)"
+        x = alt.X("share:Q", axis=alt.Axis(format=".0%"), title=title)
+        bars = alt.Chart(data(rows)).mark_rect()
+        marks = [
+            bars.encode(
+                x=x,
+                x2="zero:Q",
+                y=row_axis("top", rows),
+                y2="foot:Q",
+                color=literal(ink, colors),
+                description="label:N",
+            ),
+            alt.Chart(data([{"share": 1}])).mark_rule(color=ink["ink"], strokeDash=[3, 3]).encode(x=x),
+            row_labels(rows, ink),
+        ]
+        return finished(marks, ink, width, len(rows))
+
+    return Drawing("ceiling", "Share of the memory ceiling", told_by(rows), draw)

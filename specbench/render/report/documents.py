@@ -8,7 +8,8 @@ import re
 from dataclasses import asdict
 
 from specbench.analysis.report import Report
-from specbench.render.report.sections import Table, command_of, identity_table, machine_table, sections
+from specbench.render.report.sections import sections
+from specbench.render.report.tabular import Table, command_of, identity_table, machine_table
 from specbench.render.tables import divergence_line
 from specbench.results import Comparison
 
@@ -16,7 +17,7 @@ METHOD_COLUMNS = (
     "method", "label", "lossless", "verification", "generations", "tokens", "ttft_ms", "tpot_ms",
     "tokens_per_second", "acceptance_rate", "acceptance_length", "reference", "paired_prompts",
     "speedup_vs_control", "verdict", "throughput_vs_control", "speedup_vs_cloud_baseline", "exact_match",
-    "peak_rss_bytes", "peak_cuda_bytes",
+    "peak_rss_bytes", "peak_cuda_bytes", "ceiling_tokens_per_second", "share_of_ceiling",
 )  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def report_document(report: Report) -> dict:
                     "finished_at",
                 )
             },
+            "ceilings": {role: asdict(found) for role, found in manifest.ceilings.items()},
             "audits": [asdict(found) for found in manifest.audits],
         }
         for manifest in report.manifests

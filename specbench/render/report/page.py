@@ -12,7 +12,8 @@ from specbench.analysis.endpoint import EQUIVALENT, FASTER, SLOWER, UNDECIDED
 from specbench.analysis.report import Report
 from specbench.render.report import inks, pictures
 from specbench.render.report.charts import drawings
-from specbench.render.report.sections import command_of, identity_table, machine_table, sections
+from specbench.render.report.sections import sections
+from specbench.render.report.tabular import command_of, identity_table, machine_table
 from specbench.render.tables import divergence_line, interval_text, number, percent
 from specbench.results import MethodSummary
 
@@ -83,11 +84,11 @@ def page(report: Report) -> str:
 
 def _headline(rows: list[MethodSummary], unfair: bool) -> str:
     """What the methods that draft show, in a few words."""
+    if unfair:
+        return "No fair verdict: the runs differ"
     verdicts = {row.verdict for row in rows if row.acceptance}
     if not verdicts:
         return "How fast are these methods?"
-    if unfair:
-        return "No fair verdict: the runs differ"
     if len(verdicts) > 1:
         return "Whether speculation pays depends on the method"
     return HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specbench.analysis.latency import PERCENTILES, samples_needed
 from specbench.analysis.report import Report
 from specbench.analysis.timings import RoundTime
-from specbench.records import Manifest
 from specbench.render import tables
 from specbench.render.precision import audit_rows
-from specbench.render.tables import number, percent
+from specbench.render.report.tabular import Table
+from specbench.render.tables import number
 from specbench.results import MethodSummary
 
 LATENCIES = {
@@ -22,16 +21,6 @@ LATENCIES = {
     "total_ms": "whole answer",
 }
 PARTS = {"draft_ms": "draft", "link_ms": "link", "verify_ms": "verify", "other_ms": "other"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text. `columns` name units; the first `names` of them are words, the others figures."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    names: int = 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +44,7 @@ def sections(report: Report) -> list[Section]:
         _acceptance(report),
         _rounds(report),
         _memory(report),
+        _ceiling(report),
     ]
     return [section for section in found if section]
 
@@ -189,55 +179,27 @@ def _memory(report: Report) -> Section | None:
     return Section("memory", "How much memory does it take?", (lead,), names, (table,))
 
 
-def identity_table(report: Report) -> Table:
-    """Whether texts are the control's, a row a method."""
-    rows = []
-    for row in report.comparison.methods:
-        mine = [pair for pair in report.texts if pair.method == row.method]
-        counts = [str(sum(pair.repeats for pair in mine if pair.verdict == word)) for word in ("tie", "bug")]
-        told = {True: "must be the control's", False: "lossy: may differ", None: "another model's text"}
-        equal = row.agreement.exact_match if row.agreement else row.exact_match
-        chrf = (row.agreement.chrf, row.agreement.reference_chrf) if row.agreement else (None, None)
-        rows.append(
-            (row.method, told[row.lossless], percent(equal), *counts, *(number(value) for value in chrf))
+def _ceiling(report: Report) -> Section | None:
+    rows = [
+        (
+            found.run_id,
+            role,
+            number(ceiling.weight_bytes / 1e6 if ceiling.weight_bytes else None, 1),
+            number(ceiling.bytes_per_second / 1e9, 1),
+            number(ceiling.tokens_per_second, 1),
         )
-    columns = (
-        "method",
-        "text",
-        "equal to control",
-        "ties",
-        "bugs",
-        "chrF with control",
-        "chrF with references",
+        for found in report.manifests
+        for role, ceiling in found.ceilings.items()
+    ]
+    if not rows:
+        return None
+    columns = ("run", "role", "weights a token reads MB", "read bandwidth GB/s", "ceiling tok/s")
+    lead = (
+        "Decoding token by token reads all weights for every token, so that memory's bandwidth, measured before "
+        "the run, sets a limit. Speculation verifies several tokens in one reading and may pass 100 %."
     )
-    return Table("Texts beside the control's", columns, tuple(rows), names=2)
-
-
-def machine_table(manifests: Sequence[Manifest]) -> Table:
-    """Machine, versions and moment of each run, a column a run."""
-    facts: dict[str, list[str]] = {}
-    for index, manifest in enumerate(manifests):
-        memory = manifest.machine.get("memory_bytes")
-        shown = {
-            "started": manifest.started_at,
-            "finished": f"{manifest.finished_at or '-'} ({manifest.status})",
-            **{name: str(value) for name, value in manifest.machine.items() if value is not None},
-            "memory": f"{memory / 1e9:.1f} GB" if isinstance(memory, int) else "-",
-            "threads": str(manifest.threads),
-            **manifest.versions,
-            **{f"plugin {name}": version for name, version in manifest.plugins.items()},
-        }
-        shown.pop("memory_bytes", None)
-        for name, value in shown.items():
-            facts.setdefault(name, ["-"] * len(manifests))[index] = value
-    columns = ("", *(f"run {manifest.run_id}" for manifest in manifests))
-    rows = tuple((name, *cells) for name, cells in facts.items())
-    return Table("Machine and versions", columns, rows, names=len(columns))
-
-
-def command_of(manifest: Manifest) -> str:
-    """The command that made a run, as one types it."""
-    return shlex.join(["specbench", *manifest.command])
+    table = Table("What memory allows", columns, tuple(rows), names=2)
+    return Section("ceiling", "How near is it to what memory allows?", (lead,), ("ceiling",), (table,))
 
 
 def _starred(report: Report, row: MethodSummary) -> str:
