@@ -264,8 +264,9 @@ class Manifest:
     `profile` is the whole resolved profile; `engines` says, by role, which engine a model really had: one that
     cannot be compiled runs eagerly. `models` holds, by role, the SHA-256 of every file. `--resume`
     goes on only where these, the prompts, the versions and the machine are the same. `switches` are the
-    arithmetic's by moment (`start`, `end`); empty in runs stored before they were recorded. So are `ceilings`,
-    by role, which are measurements and differ from run to run: no comparison is refused for them.
+    arithmetic's by moment (`start`, `end`), `turns` what each prompt asks; both are empty in runs stored before
+    they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
+    comparison is refused for them.
     """
 
     run_id: str
@@ -296,6 +297,7 @@ class Manifest:
     repeats_control: dict[str, bool] = field(default_factory=dict)
     stop_ids: tuple[int, ...] = ()
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    turns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tuning: Tuning | None = None
     schema_version: int = SCHEMA_VERSION
 

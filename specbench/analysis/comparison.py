@@ -63,7 +63,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
             f"go on with --resume {first.run_id}",
             ExitCode.STORE,
         )
-    groups = _groups(runs)
+    groups = groups_of(runs)
     unfair = tuple(
         f"{field} is {left} in run {first.run_id} and {right} in run {other.run_id}"
         for other, field, left, right in found
@@ -91,14 +91,19 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
     )
 
 
+def may_differ(key: str, left: Manifest, right: Manifest) -> bool:
+    """Whether two runs may differ in a setting and still be compared."""
+    # Without sampling, the seed decides the order alone.
+    greedy = left.profile["decoding"]["temperature"] == right.profile["decoding"]["temperature"] == 0
+    return key in MAY_DIFFER or key.partition(".")[0] in MAY_DIFFER or (greedy and key == SEED)
+
+
 def _unfair(left: Manifest, right: Manifest) -> list[tuple[str, object, object]]:
     """Every field in which two runs differ and may not: its name and both values."""
-    greedy = left.profile["decoding"]["temperature"] == right.profile["decoding"]["temperature"] == 0
-    # Without sampling, the seed decides the order alone.
-    return list(differences(left, right, (*MAY_DIFFER, SEED) if greedy else MAY_DIFFER))
+    return [found for found in differences(left, right) if not may_differ(found[0], left, right)]
 
 
-def _groups(runs: Sequence[Run]) -> list[Group]:
+def groups_of(runs: Sequence[Run]) -> list[Group]:
     """In the order of the manifests; a method that an earlier run has too gets `@run`."""
     groups: dict[str, Group] = {}
     for run in runs:

@@ -128,6 +128,7 @@ def new_manifest(
         repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
+        turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from specbench import __version__
-from specbench.cli import check_dtype, compare, distill, limits, models, plugins, profiles, run
+from specbench.cli import check_dtype, compare, distill, limits, models, plugins, profiles, report, run
 from specbench.errors import ExitCode, SpecbenchError
 
 INTERNAL_ERROR = 70
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("check-dtype")(check_dtype.check_dtype)
 app.command("distill")(distill.distill)
 app.command("limits")(limits.limits)

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption
+from specbench.cli.options import (
+    RUNS_DIR,
+    AllowUnfairOption,
+    JsonOption,
+    RunsArgument,
+    RunsDirOption,
+    stored_runs,
+)
 
 if TYPE_CHECKING:
     from specbench.records import Run
-    from specbench.results import Comparison
 
 
 def compare(
-    runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids; the newest run if none.")
+    runs: RunsArgument = None,
+    allow_unfair: AllowUnfairOption = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the page of 'specbench report'.")
     ] = None,
-    allow_unfair: Annotated[
-        bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
-    ] = False,
     runs_dir: RunsDirOption = RUNS_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """Show what stored runs say, verdict first; runs that are not comparable are refused."""
-    from specbench.bench.store import RunStore
+    found = stored_runs(runs, runs_dir)
+    if html:
+        from specbench.cli.report import write_page
 
-    store = RunStore(runs_dir)
-    ids = [store.find(name) for name in dict.fromkeys(runs)] if runs else [store.find(None)]
-    show([store.read(run_id) for run_id in ids], as_json, allow_unfair)
+        write_page(found, html, allow_unfair)
+    show(found, as_json, allow_unfair)
 
 
 def show(runs: Sequence[Run], as_json: bool, allow_unfair: bool = False) -> None:
@@ -40,15 +46,10 @@ def show(runs: Sequence[Run], as_json: bool, allow_unfair: bool = False) -> None
 
     comparison = compare_runs(runs, allow_unfair)
     if as_json:
-        console.print_json(as_document(comparison))
+        from specbench.render.report.documents import comparison_document
+
+        console.print_json(comparison_document(comparison))
     else:
         from specbench.render.tables import comparison_table
 
         console.out.print(comparison_table(comparison))
-
-
-def as_document(comparison: Comparison) -> dict:
-    """The documented JSON of a comparison: methods by name, unknown figures null."""
-    document = asdict(comparison)
-    document["methods"] = {row.pop("method"): row for row in document["methods"]}
-    return document

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from specbench.records import Run
 
 ProfileOption = Annotated[str, typer.Option("--profile", "-p", help="A profile's name, or a YAML file.")]
 SetOption = Annotated[
@@ -22,3 +25,22 @@ RunsDirOption = Annotated[
     Path, typer.Option("--runs-dir", envvar="SPECBENCH_RUNS", help="The folder that holds runs.")
 ]
 RUNS_DIR = Path("runs")
+RunsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids; the newest run if none.")
+]
+AllowUnfairOption = Annotated[
+    bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
+]
+
+
+def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
+    """The runs called `names`, each once, or the newest one.
+
+    Raises:
+        SpecbenchError: one does not exist or cannot be read.
+    """
+    from specbench.bench.store import RunStore
+
+    store = RunStore(folder)
+    ids = dict.fromkeys(store.find(name) for name in (names or [None]))
+    return [store.read(run_id) for run_id in ids]

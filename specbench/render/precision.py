@@ -29,7 +29,14 @@ def methods_table(report: Mapping) -> Table:
 def audit_table(audits: Sequence[Audit]) -> Table:
     """What every tensor of the loaded models really is; one column a role."""
     table = _table("as loaded", ("", *(f"{audit.role}: {audit.model}" for audit in audits)))
-    rows = {
+    for name, cells in audit_rows(audits).items():
+        table.add_row(name, *(Text(cell) for cell in cells))
+    return table
+
+
+def audit_rows(audits: Sequence[Audit]) -> dict[str, list[str]]:
+    """What every tensor of the loaded models really is: by property, a cell for each role."""
+    return {
         "device": [audit.device for audit in audits],
         "declared": [audit.declared for audit in audits],
         "tokens": [str(audit.vocabulary_size) for audit in audits],
@@ -44,9 +51,6 @@ def audit_table(audits: Sequence[Audit]) -> Table:
         "tied": ["\n".join(audit.tied) or "none" for audit in audits],
         "offloaded": [_groups(audit.offloaded) for audit in audits],
     }
-    for name, cells in rows.items():
-        table.add_row(name, *(Text(cell) for cell in cells))
-    return table
 
 
 def switches_table(moments: Mapping[str, Mapping[str, str | bool | None]], cuda: bool | None) -> Table:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.records import Divergence
-from specbench.results import Comparison, MethodSummary
+from specbench.results import CategorySpeedup, Comparison, MethodSummary
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = (
@@ -48,16 +48,19 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     parts: list[RenderableType] = [Text(row.statement, style="bold") for row in rows if row.statement]
     parts += [
         Text(f"\n{comparison.profile} · {comparison.setting}"),
-        _table(comparison, rows, SPEED_COLUMNS, _speed),
-        _table(comparison, rows, TEXT_COLUMNS, _text),
+        _table(comparison, rows, SPEED_COLUMNS, speed_cells),
+        _table(comparison, rows, TEXT_COLUMNS, text_cells),
     ]
     for rule in dict.fromkeys(row.verification for row in rows if row.acceptance):
         drafting = [row for row in rows if row.acceptance and row.verification == rule]
-        parts += [Text(f"drafts, verified by: {rule}"), _table(comparison, drafting, DRAFT_COLUMNS, _drafts)]
+        parts += [
+            Text(f"drafts, verified by: {rule}"),
+            _table(comparison, drafting, DRAFT_COLUMNS, draft_cells),
+        ]
     if lossy := [row for row in rows if row.agreement]:
         parts += [
             Text("texts that need not be the control's"),
-            _table(comparison, lossy, LOSSY_COLUMNS, _agreement),
+            _table(comparison, lossy, LOSSY_COLUMNS, agreement_cells),
         ]
     if any(row.interval for row in comparison.categories):
         parts.append(_categories(comparison))
@@ -99,18 +102,20 @@ def _table(
     return table
 
 
-def _speed(row: MethodSummary) -> tuple[str, ...]:
+def speed_cells(row: MethodSummary) -> tuple[str, ...]:
+    """The figures of `SPEED_COLUMNS`."""
     return (
         number(row.ttft_ms),
         number(row.tpot_ms),
         number(row.tokens_per_second),
         number(row.speedup_vs_control, 2, "x"),
-        _interval(row.speedup_interval),
+        interval_text(row.speedup_interval),
         number(row.throughput_vs_control, 2, "x"),
     )
 
 
-def _text(row: MethodSummary) -> tuple[str, ...]:
+def text_cells(row: MethodSummary) -> tuple[str, ...]:
+    """The figures of `TEXT_COLUMNS`."""
     return (
         str(row.tokens),
         percent(row.exact_match),
@@ -121,7 +126,8 @@ def _text(row: MethodSummary) -> tuple[str, ...]:
     )
 
 
-def _drafts(row: MethodSummary) -> tuple[str, ...]:
+def draft_cells(row: MethodSummary) -> tuple[str, ...]:
+    """The figures of `DRAFT_COLUMNS`."""
     found = row.acceptance
     if found is None:
         return ("-",) * len(DRAFT_COLUMNS)
@@ -135,7 +141,8 @@ def _drafts(row: MethodSummary) -> tuple[str, ...]:
     )
 
 
-def _agreement(row: MethodSummary) -> tuple[str, ...]:
+def agreement_cells(row: MethodSummary) -> tuple[str, ...]:
+    """The figures of `LOSSY_COLUMNS`."""
     found = row.agreement
     if found is None:
         return ("-",) * len(LOSSY_COLUMNS)
@@ -157,15 +164,22 @@ def _categories(comparison: Comparison) -> Table:
         table.add_column(name, justify="right")
     for row in comparison.categories:
         name = Text.assemble(row.method.replace("@", "\n@"), "\n  ", (labels[row.method], "dim"))
-        figures = (
-            str(row.prompts), number(row.speedup, 2, "x"), _interval(row.interval),
-            row.verdict or "too few prompts",
-        )  # fmt: skip
-        table.add_row(name, row.category, *figures)
+        table.add_row(name, row.category, *category_cells(row))
     return table
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
+def category_cells(row: CategorySpeedup) -> tuple[str, ...]:
+    """The figures of `CATEGORY_COLUMNS`."""
+    return (
+        str(row.prompts),
+        number(row.speedup, 2, "x"),
+        interval_text(row.interval),
+        row.verdict or "too few prompts",
+    )
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """An interval for a cell."""
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
 
 
@@ -173,13 +187,14 @@ def _divergences(found: Sequence[Divergence]) -> list[Text]:
     """Every bug, and as many ties as can be read."""
     bugs = [part for part in found if part.verdict != "tie"]
     ties = [part for part in found if part.verdict == "tie"]
-    lines = [_divergence(part) for part in [*bugs, *ties[:SHOWN_TIES]]]
+    lines = [divergence_line(part) for part in [*bugs, *ties[:SHOWN_TIES]]]
     if len(ties) > SHOWN_TIES:
         lines.append(Text(f"and {len(ties) - SHOWN_TIES} more ties, in --json", style="yellow"))
     return lines
 
 
-def _divergence(divergence: Divergence) -> Text:
+def divergence_line(divergence: Divergence) -> Text:
+    """Where and why a text departs from the control's, as a sentence."""
     control, other = (f"id {token}" if token is not None else "its end" for token in divergence.tokens)
     proof = ""
     if divergence.margin is not None and divergence.noise is not None:

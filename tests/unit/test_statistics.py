@@ -11,9 +11,9 @@ from rich.console import Console
 
 from specbench.analysis import endpoint, intervals
 from specbench.analysis.comparison import CONTROL, compare
-from specbench.cli.compare import as_document
 from specbench.errors import SpecbenchError
 from specbench.records import Tuning
+from specbench.render.report.documents import comparison_document
 from specbench.render.tables import comparison_table
 
 
@@ -208,7 +208,7 @@ def test_every_column_of_a_wide_comparison_fits_100_columns():
 
 
 def test_json_carries_everything_and_no_nan():
-    document = json.loads(json.dumps(as_document(compare([run(pair(24, 1.3, 0.05))])), allow_nan=False))
+    document = json.loads(json.dumps(comparison_document(compare([run(pair(24, 1.3, 0.05))])), allow_nan=False))
     found = document["methods"]["m"]
     assert found["verdict"] == "faster"
     assert len(found["speedup_interval"]) == 2

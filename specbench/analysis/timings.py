@@ -1,0 +1,102 @@
+"""Where time and memory went, answer by answer: what the charts of a report are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from specbench.records import Generation, Round, Run
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Every latency of one method, an answer each; answers of a single chunk have no TPOT."""
+
+    method: str
+    ttft_ms: tuple[float, ...]
+    tpot_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RoundTime:
+    """What a mean round of one method was spent on; the first round of each answer (prefill) is left out.
+
+    Args:
+        tokens: committed in a round, on average.
+        link_ms: up and down together; `None`, as any other part, where no round recorded it.
+        other_ms: what no recorded part explains; `None` where no part was recorded, or where parts overlap.
+    """
+
+    method: str
+    rounds: int
+    tokens: float
+    total_ms: float
+    draft_ms: float | None
+    link_ms: float | None
+    verify_ms: float | None
+    other_ms: float | None
+
+
+@dataclass(frozen=True)
+class MemoryPoint:
+    """Highest memory of the process during one answer.
+
+    Args:
+        busy_s: time that all methods of the run had spent answering when this answer was finished.
+    """
+
+    method: str
+    busy_s: float
+    rss_bytes: int | None
+    cuda_bytes: int | None
+
+
+def samples(method: str, records: Sequence[Generation]) -> Samples:
+    """The latencies of one method."""
+    tpot_ms = tuple(record.tpot_ms for record in records if record.tpot_ms is not None)
+    return Samples(method, tuple(record.ttft_ms for record in records), tpot_ms)
+
+
+def round_time(method: str, records: Sequence[Generation]) -> RoundTime | None:
+    """Means over all rounds behind the first of each answer; `None` where there is none."""
+    rounds = [part for record in records for part in record.rounds[1:]]
+    if not rounds:
+        return None
+    total_ms = sum(after - before for record in records for before, after in pairwise(record.arrival_ms))
+
+    def mean(*fields: Callable[[Round], float | None]) -> float | None:
+        known = [value for part in rounds for field in fields if (value := field(part)) is not None]
+        return sum(known) / len(rounds) if known else None
+
+    draft_ms = mean(lambda part: part.draft_ms)
+    link_ms = mean(lambda part: part.uplink_ms, lambda part: part.downlink_ms)
+    verify_ms = mean(lambda part: part.verify_ms)
+    known = [part for part in (draft_ms, link_ms, verify_ms) if part is not None]
+    other_ms = total_ms / len(rounds) - sum(known) if known else None
+    return RoundTime(
+        method=method,
+        rounds=len(rounds),
+        tokens=sum(len(part.tokens) for part in rounds) / len(rounds),
+        total_ms=total_ms / len(rounds),
+        draft_ms=draft_ms,
+        link_ms=link_ms,
+        verify_ms=verify_ms,
+        other_ms=other_ms if other_ms is None or other_ms >= 0 else None,
+    )
+
+
+def memory_points(run: Run, names: dict[str, str]) -> list[MemoryPoint]:
+    """Peaks in the order in which the answers were given.
+
+    Args:
+        names: what each method of this run is called in the tables.
+    """
+    points, busy_ms = [], 0.0
+    for record in run.generations:
+        busy_ms += record.total_ms
+        if record.peak_rss_bytes is not None or record.peak_cuda_bytes is not None:
+            points.append(
+                MemoryPoint(names[record.method], busy_ms / 1000, record.peak_rss_bytes, record.peak_cuda_bytes)
+            )
+    return points

@@ -1,0 +1,1 @@
+"""A report in every format: a page, Markdown, CSV and JSON; its charts also as files."""

@@ -1,0 +1,96 @@
+"""Charts with two measured axes: acceptance by position, memory over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from specbench.analysis.report import Report
+from specbench.render.report.inks import Ink
+from specbench.render.report.marks import Drawing, by_method, data, finished, legend_of, told_by
+
+if TYPE_CHECKING:
+    import altair as alt
+
+
+def acceptance(report: Report) -> Drawing | None:
+    """Conditional acceptance (full lines) and survival (dashed) by position in the draft."""
+    points = []
+    for row in report.comparison.methods:
+        for kind, shares in (
+            ("accepted, if all before it were", row.acceptance.conditional if row.acceptance else ()),
+            ("survival: it and all before it", row.acceptance.survival if row.acceptance else ()),
+        ):
+            points += [
+                {"method": row.method, "kind": kind, "position": position, "share": share,
+                 "label": f"{row.method} at {position}, {kind}: {share:.2f}"}
+                for position, share in enumerate(shares, 1)
+                if share is not None
+            ]  # fmt: skip
+    if not points:
+        return None
+    methods = list(dict.fromkeys(point["method"] for point in points))
+    kinds = list(dict.fromkeys(point["kind"] for point in points))
+
+    def draw(ink: Ink, width: int) -> alt.LayerChart:
+        import altair as alt
+
+        last = max(point["position"] for point in points)
+        color, shape = by_method(methods, None, ink, width)
+        base = alt.Chart(data(points)).encode(
+            x=alt.X(
+                "position:Q",
+                scale=alt.Scale(domain=[0.7, last + 0.3], nice=False),
+                axis=alt.Axis(values=list(range(1, last + 1)), format="d", grid=False),
+                title="position in the draft (1 is the first drafted token)",
+            ),
+            y=alt.Y(
+                "share:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%"), title="share accepted"
+            ),
+            color=color,
+        )
+        dash = alt.StrokeDash(
+            "kind:N", title=None, scale=alt.Scale(domain=kinds, range=[[1, 0], [6, 4]]), legend=legend_of(width)
+        )
+        marks = [
+            base.mark_line(strokeWidth=2.5).encode(strokeDash=dash),
+            base.mark_point(filled=True, size=70, opacity=1).encode(shape=shape, description="label:N"),
+        ]
+        return finished(marks, ink, width)
+
+    return Drawing("acceptance", "Acceptance by position in the draft", told_by(points), draw)
+
+
+def memory(report: Report, run: str, field: str) -> Drawing | None:
+    """Peak memory of each answer of a run, in the order in which they were given."""
+    known = [point for point in report.memory[run] if getattr(point, field) is not None]
+    if not known:
+        return None
+    name = "resident memory" if field == "rss_bytes" else "CUDA memory"
+    points = [
+        {"method": point.method, "busy_s": point.busy_s, "gb": getattr(point, field) / 1e9,
+         "label": f"{point.method} at {point.busy_s:.0f} s: {getattr(point, field) / 1e9:.2f} GB"}
+        for point in known
+    ]  # fmt: skip
+    methods = list(dict.fromkeys(row.method for row in report.comparison.methods))
+    methods = [method for method in methods if any(point["method"] == method for point in points)]
+
+    def draw(ink: Ink, width: int) -> alt.LayerChart:
+        import altair as alt
+
+        color, shape = by_method(methods, report.comparison.control, ink, width)
+        base = alt.Chart(data(points)).encode(
+            x=alt.X("busy_s:Q", title="time spent answering so far, all methods of the run (s)"),
+            y=alt.Y("gb:Q", scale=alt.Scale(zero=True), title=f"{name} (GB)"),
+        )
+        marks = [
+            base.mark_line(color=ink["grid"], strokeWidth=2),
+            base.mark_point(filled=True, size=60, opacity=0.9).encode(
+                color=color, shape=shape, description="label:N"
+            ),
+        ]
+        return finished(marks, ink, width)
+
+    low, high = (pick(point["gb"] for point in points) for pick in (min, max))
+    title = f"Highest {name} during each answer" + (f", run {run}" if len(report.memory) > 1 else "")
+    told = f"{len(points)} answers, from {low:.2f} to {high:.2f} GB"
+    return Drawing(f"{'memory' if field == 'rss_bytes' else 'cuda'}-{run}", title, told, draw)

@@ -1,0 +1,117 @@
+"""A report as Markdown, CSV and JSON, for which nothing but specbench itself is needed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import asdict
+
+from specbench.analysis.report import Report
+from specbench.render.report.sections import sections
+from specbench.render.report.tabular import Table, command_of, identity_table, machine_table
+from specbench.render.tables import divergence_line
+from specbench.results import Comparison
+
+METHOD_COLUMNS = (
+    "method", "label", "lossless", "verification", "generations", "tokens", "ttft_ms", "tpot_ms",
+    "tokens_per_second", "acceptance_rate", "acceptance_length", "reference", "paired_prompts",
+    "speedup_vs_control", "verdict", "throughput_vs_control", "speedup_vs_cloud_baseline", "exact_match",
+    "peak_rss_bytes", "peak_cuda_bytes", "ceiling_tokens_per_second", "share_of_ceiling",
+)  # fmt: skip
+
+
+def comparison_document(comparison: Comparison) -> dict:
+    """The documented JSON of a comparison: methods by name, unknown figures null."""
+    document = asdict(comparison)
+    document["methods"] = {row.pop("method"): row for row in document["methods"]}
+    return document
+
+
+def report_document(report: Report) -> dict:
+    """The JSON of a report: that of its comparison, and all that charts and tables are made of."""
+    document = asdict(report)
+    del document["comparison"], document["manifests"]
+    runs = {
+        manifest.run_id: {
+            "command": command_of(manifest),
+            **{
+                name: getattr(manifest, name)
+                for name in (
+                    "machine",
+                    "versions",
+                    "plugins",
+                    "threads",
+                    "profile",
+                    "started_at",
+                    "finished_at",
+                )
+            },
+            "ceilings": {role: asdict(found) for role, found in manifest.ceilings.items()},
+            "audits": [asdict(found) for found in manifest.audits],
+        }
+        for manifest in report.manifests
+    }
+    return {**comparison_document(report.comparison), "report": {**document, "runs": runs}}
+
+
+def as_csv(report: Report) -> str:
+    """A line a method, then a line a category; figures unrounded, unknown ones empty."""
+    columns = ["category", *METHOD_COLUMNS, "interval_low", "interval_high", "p_value"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in report.comparison.methods:
+        low, high = row.speedup_interval or (None, None)
+        figures = {name: getattr(row, name) for name in METHOD_COLUMNS}
+        writer.writerow({"category": "all", **figures, "interval_low": low, "interval_high": high})
+    labels = {row.method: row.label for row in report.comparison.methods}
+    for part in report.comparison.categories:
+        low, high = part.interval or (None, None)
+        writer.writerow(
+            {"category": part.category, "method": part.method, "label": labels[part.method],
+             "paired_prompts": part.prompts, "speedup_vs_control": part.speedup, "verdict": part.verdict,
+             "interval_low": low, "interval_high": high, "p_value": part.p_value}
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def as_markdown(report: Report) -> str:
+    """Verdicts and tables, in the order of the page."""
+    comparison = report.comparison
+    lines = [f"# {_plain(comparison.profile)}", ""]
+    lines += [f"**{_plain(row.statement)}.**\n" for row in comparison.methods if row.statement]
+    lines += [_plain(comparison.setting), ""]
+    lines += [f"- failed: {_plain(f'{part.method}: {part.error}')}" for part in comparison.failures]
+    lines += [f"- {_plain(note)}" for note in comparison.notes]
+    for section in sections(report):
+        lines += ["", f"## {section.title}", "", *(f"{_plain(line)}\n" for line in section.lead)]
+        for table in section.tables:
+            lines += _table(table)
+    lines += ["", "## Is it the same text?", "", *_table(identity_table(report))]
+    for pair in report.texts:
+        who = f"{pair.method}, prompt {pair.prompt_id}, turn {pair.turn + 1}: {pair.verdict}"
+        lines += ["", f"### {_plain(who)}", ""]
+        lines += [_plain(divergence_line(pair.divergence).plain), ""] if pair.divergence else []
+        both = Table(
+            "", ("", "text"), (("both", pair.shared), ("control", pair.control), (pair.method, pair.other))
+        )
+        lines += _table(both)
+    lines += ["", "## Where does it come from?", ""]
+    lines += [f"- run {found.run_id}: {_plain(command_of(found))}" for found in report.manifests]
+    lines += ["", *_table(machine_table(report.manifests))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(table: Table) -> list[str]:
+    rule = ["---" if index < table.names else "---:" for index in range(len(table.columns))]
+    caption = [f"*{_plain(table.caption)}*", ""] if table.caption else []
+    cells = [table.columns, *table.rows]
+    head, *body = [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in cells]
+    return [*caption, head, f"| {' | '.join(rule)} |", *body, ""]
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown shows as it is: no markup, no line of its own."""
+    escaped = re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text.replace("&", "&amp;"))
+    return re.sub(r"\s*\n\s*", " ⏎ ", escaped)

@@ -1,0 +1,119 @@
+"""What all charts of a report share: a drawing, its rows, colours, legends and looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specbench.render.report.inks import Ink, of_methods
+
+if TYPE_CHECKING:
+    import altair as alt
+
+ROW_PX = 42
+PLOT_PX = 280
+WIDE_PX = 560  # of a chart; below it, legends stand in one column
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One chart: its name in files, its title, its figures in words, and how it is drawn.
+
+    Args:
+        draw: from colours and a width in pixels.
+    """
+
+    name: str
+    title: str
+    description: str
+    draw: Callable[[Ink, int], alt.LayerChart]
+
+
+def told_by(rows: Sequence[Mapping]) -> str:
+    """The labels of all rows, as one text."""
+    return "; ".join(str(row["label"]) for row in rows)
+
+
+def data(rows: Sequence[Mapping]) -> alt.InlineData:
+    """Rows as altair takes them."""
+    import altair as alt
+
+    return alt.InlineData(values=[dict(row) for row in rows])
+
+
+def row_axis(field: str, rows: Sequence[Mapping]) -> alt.Y:
+    """A vertical position counted in rows, the first on top."""
+    import altair as alt
+
+    scale = alt.Scale(domain=[-0.75, len(rows) - 0.5], reverse=True, nice=False, zero=False)
+    return alt.Y(f"{field}:Q", scale=scale, axis=None)
+
+
+def row_labels(rows: Sequence[Mapping], ink: Ink) -> alt.LayerChart:
+    """What each row is, above its marks and inside the plot, so that long names fit a telephone."""
+    import altair as alt
+
+    texts = [
+        {"row": row["row"] - 0.42, "label": row["label"], "weight": row.get("weight", 600)} for row in rows
+    ]
+    chart = alt.Chart(data(texts)).encode(x=alt.value(2), y=row_axis("row", rows), text="label:N")
+    look = {"align": "left", "baseline": "middle", "fontSize": 12.5, "fontWeight": alt.ExprRef("datum.weight")}
+    halo = chart.mark_text(stroke=ink["paper"], strokeWidth=5, strokeJoin="round", **look)
+    return alt.layer(halo, chart.mark_text(color=ink["ink"], **look))
+
+
+def literal(ink: Ink, names: Sequence[str]) -> alt.Color:
+    """Colours that the data name."""
+    import altair as alt
+
+    known = list(dict.fromkeys(names))
+    scale = alt.Scale(domain=known, range=[ink[name] for name in known])
+    return alt.Color("color:N", scale=scale, legend=None)
+
+
+def by_method(methods: list[str], control: str | None, ink: Ink, width: int) -> tuple[alt.Color, alt.Shape]:
+    """A colour and a shape for each method, and their legend."""
+    import altair as alt
+
+    colors, shapes = of_methods(methods, control)
+    color = alt.Scale(domain=methods, range=[ink[name] for name in colors])
+    shape = alt.Scale(domain=methods, range=shapes)
+    legend = legend_of(width)
+    return (
+        alt.Color("method:N", title=None, scale=color, legend=legend),
+        alt.Shape("method:N", title=None, scale=shape, legend=legend),
+    )
+
+
+def legend_of(width: int) -> alt.Legend:
+    """A legend above the chart; on a telephone, a line for each entry."""
+    import altair as alt
+
+    wide = width >= WIDE_PX
+    return alt.Legend(orient="top", direction="horizontal" if wide else "vertical", columns=3 if wide else 1,
+                      labelLimit=0, symbolSize=110, columnPadding=18)  # fmt: skip
+
+
+def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: int = 0) -> alt.LayerChart:
+    """Marks above each other, in the size and look that all charts share.
+
+    Args:
+        rows: of charts that have a row for each thing.
+    """
+    import altair as alt
+
+    height = ROW_PX * rows + ROW_PX // 4 if rows else PLOT_PX
+
+    axis = {"labelColor": ink["muted"], "titleColor": ink["muted"], "gridColor": ink["grid"],
+            "domainColor": ink["muted"], "tickColor": ink["muted"], "labelFontSize": 12, "titleFontSize": 12,
+            "titleFontWeight": "normal", "titlePadding": 10, "domain": False}  # fmt: skip
+    return (
+        alt.layer(*marks)
+        .properties(width=width, height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+        .configure(background="transparent", padding=4)
+        .configure_view(stroke=None)
+        .configure_axis(**axis)
+        .configure_axisX(tickCount=max(3, width // 90))
+        .configure_legend(labelColor=ink["ink"], labelFontSize=12, symbolStrokeWidth=2)
+    )

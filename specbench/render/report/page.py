@@ -1,0 +1,138 @@
+"""The page: one HTML file that asks no other host for anything, and holds no script."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import yaml
+
+from specbench import __version__
+from specbench.analysis import fairness
+from specbench.analysis.endpoint import EQUIVALENT, FASTER, SLOWER, UNDECIDED
+from specbench.analysis.report import Report
+from specbench.render.report import inks, pictures
+from specbench.render.report.charts import drawings
+from specbench.render.report.sections import sections
+from specbench.render.report.tabular import command_of, identity_table, machine_table
+from specbench.render.tables import divergence_line, interval_text, number, percent
+from specbench.results import MethodSummary
+
+MOST_LOSSY_TEXTS = 12  # as many as anybody reads; those of lossless methods are all shown
+TONES = {FASTER: "good", SLOWER: "poor"}
+HEADLINES = {
+    FASTER: "Speculation pays",
+    SLOWER: "Speculation does not pay",
+    EQUIVALENT: "Speculation makes no difference",
+    UNDECIDED: "Speculation shows no difference",
+}
+MARKS = {fairness.EQUAL: " equal", fairness.NOT_EQUAL: " unequal", fairness.ON_PURPOSE: " purpose",
+         fairness.UNKNOWN: " unknown"}  # fmt: skip
+
+
+def page(report: Report) -> str:
+    """The report as HTML; every value is escaped.
+
+    Raises:
+        SpecbenchError: `[report]` is not installed.
+    """
+    pictures.demand_extra()
+    import jinja2
+    import markupsafe
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: pictures.printable(value) if type(value) is str else value,
+        trim_blocks=True,
+    )
+    environment.globals["marks"] = MARKS
+    charts = {
+        drawing.name: {
+            "title": drawing.title,
+            "wide": markupsafe.Markup(pictures.on_page(drawing, pictures.PAGE_PX)),
+            "narrow": markupsafe.Markup(pictures.on_page(drawing, pictures.PHONE_PX)),
+        }
+        for drawing in drawings(report)
+    }
+    lossy = [pair for pair in report.texts if not pair.must_agree]
+    shown = [pair for pair in report.texts if pair.must_agree] + lossy[:MOST_LOSSY_TEXTS]
+    rows = [row for row in report.comparison.methods if row.statement]
+    return environment.get_template("page.html.j2").render(
+        version=__version__,
+        style=markupsafe.Markup(_style()),
+        comparison=report.comparison,
+        headline=_headline(rows, bool(report.comparison.unfair)),
+        rows=[{"tone": TONES.get(row.verdict or "", ""), "statement": row.statement} for row in rows],
+        tiles=_tiles(rows, report),
+        sections=sections(report),
+        charts=charts,
+        identity=identity_table(report),
+        texts=[(pair, divergence_line(pair.divergence).plain if pair.divergence else "") for pair in shown],
+        left_out=len(lossy[MOST_LOSSY_TEXTS:]),
+        machine=machine_table(report.manifests),
+        runs=[
+            {
+                "run_id": found.run_id,
+                "command": command_of(found),
+                "profile": yaml.safe_dump(found.profile, sort_keys=False, allow_unicode=True),
+            }
+            for found in report.manifests
+        ],
+    )
+
+
+def _headline(rows: list[MethodSummary], unfair: bool) -> str:
+    """What the methods that draft show, in a few words."""
+    if unfair:
+        return "No fair verdict: the runs differ"
+    verdicts = {row.verdict for row in rows if row.acceptance}
+    if not verdicts:
+        return "How fast are these methods?"
+    if len(verdicts) > 1:
+        return "Whether speculation pays depends on the method"
+    return HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")
+
+
+def _tiles(rows: list[MethodSummary], report: Report) -> list[dict[str, str]]:
+    """The figures of the first method that drafts, beside the control's."""
+    first = next((row for row in rows if row.acceptance), None)
+    control = next((row for row in report.comparison.methods if first and row.method == first.reference), None)
+    if first is None or control is None:
+        return []
+    interval = (
+        f"95 % interval {interval_text(first.speedup_interval)}" if first.speedup_interval else "no interval"
+    )
+    figures = [
+        ("speed per token", number(first.speedup_vs_control, 2, "x"), interval),
+        (
+            "time per output token",
+            number(first.tpot_ms, 1, " ms"),
+            f"control {number(control.tpot_ms, 1, ' ms')}",
+        ),
+        (
+            "time to first token",
+            number(first.ttft_ms, 1, " ms"),
+            f"control {number(control.ttft_ms, 1, ' ms')}",
+        ),
+        (
+            "drafts accepted",
+            percent(first.acceptance_rate),
+            f"{number(first.acceptance_length, 2)} tokens a pass",
+        ),
+        ("texts as the control's", percent(first.exact_match), first.label),
+    ]
+    return [{"name": name, "value": value, "beside": beside} for name, value, beside in figures]
+
+
+def _source(name: str) -> str:
+    return (resources.files("specbench.render.report") / name).read_text(encoding="utf-8")
+
+
+def _style() -> str:
+    """The style sheet, with the colours of charts as variables; paper is always light."""
+    light, dark = (
+        "".join(f"--{name}:{color};" for name, color in found.items()) for found in (inks.LIGHT, inks.DARK)
+    )
+    scheme = f"@media screen and (prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}\n"
+    return f":root{{color-scheme:light;{light}}}\n{scheme}{_source('page.css')}"

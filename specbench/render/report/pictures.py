@@ -1,0 +1,95 @@
+"""Charts as pictures: SVG inside the page, SVG and PNG files.
+
+vl-convert runs the Vega that it carries when a page is made, so that the page itself needs no script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from specbench.errors import SpecbenchError
+from specbench.render.report import inks
+from specbench.render.report.marks import Drawing
+
+PAGE_PX, PHONE_PX, PAPER_PX = 860, 340, 720
+PNG_SCALE = 3
+SVG = "http://www.w3.org/2000/svg"
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def printable(text: str) -> str:
+    """Without control characters and halves of surrogate pairs, which neither HTML nor XML can hold."""
+    return NOT_XML.sub("\ufffd", text)
+
+
+def demand_extra() -> None:
+    """Check that what draws pages and charts is installed.
+
+    Raises:
+        SpecbenchError: it is not.
+    """
+    try:
+        import altair  # noqa: F401
+        import jinja2  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        raise SpecbenchError(
+            f"pages and charts need {error.name}, which is not installed",
+            "pip install 'specbench[report]'; --format md, csv and json need nothing more",
+        ) from error
+
+
+def on_page(drawing: Drawing, width: int) -> str:
+    """An SVG element that takes its colours from the page's CSS variables, and names each mark on hover."""
+    root = ElementTree.fromstring(_svg(drawing, inks.ON_PAGE, width))
+    for element in list(root.iter()):
+        label, role = element.get("aria-label"), element.get("role")
+        for name in [name for name in element.attrib if name == "role" or name.startswith("aria-")]:
+            del element.attrib[name]
+        if role == "graphics-symbol" and label and not element.findall("*"):
+            ElementTree.SubElement(element, f"{{{SVG}}}title").text = label
+    root.set("role", "img")
+    root.set("aria-label", printable(f"{drawing.title}. {drawing.description}"))
+    ElementTree.register_namespace("", SVG)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def write_files(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
+    """Write every chart as `NAME.svg` and `NAME.png`, on white, for print.
+
+    Raises:
+        SpecbenchError: the folder cannot be written.
+    """
+    import vl_convert
+
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for drawing in drawings:
+            svg = _svg(drawing, inks.LIGHT, PAPER_PX, inks.LIGHT["paper"])
+            paths = [folder / f"{drawing.name}.{kind}" for kind in ("svg", "png")]
+            paths[0].write_text(svg, encoding="utf-8")
+            paths[1].write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
+            written += paths
+    except OSError as error:
+        raise SpecbenchError(f"the charts cannot be written to {folder}: {error.strerror}") from error
+    return written
+
+
+def _svg(drawing: Drawing, ink: inks.Ink, width: int, background: str = "transparent") -> str:
+    import vl_convert
+
+    spec = drawing.draw(ink, width).to_dict()
+    return vl_convert.vegalite_to_svg(_clean({**spec, "background": background}))
+
+
+def _clean(value: object) -> object:
+    """Every text of a specification made printable."""
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
