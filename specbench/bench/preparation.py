@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from specbench import audit
-from specbench.api import CloudModel, EdgeModel, Method, Options
+from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
 from specbench.bench.workload import load_prompts
@@ -40,6 +41,24 @@ class Prepared:
     def factory(self, role: str) -> EdgeModel | CloudModel:
         """The factory of a role."""
         return self.edge if role == "edge" else self.cloud
+
+    def request(
+        self, prompt: Prompt, turn: int, repeat: int, replies: Sequence[str], budget: int | None = None
+    ) -> Request:
+        """What is asked in one turn, behind a method's own earlier replies.
+
+        Args:
+            budget: tokens; those of the workload when absent.
+
+        Raises:
+            SpecbenchError: it does not fit the context.
+        """
+        workload = self.profile.workload
+        budget = workload.max_new_tokens if budget is None else budget
+        ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
+        conversation.demand_room(prompt, len(ids), budget, self.context_length)
+        seed = random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
+        return Request(tuple(ids), budget, self.cloud.stop_ids, seed.getrandbits(63))
 
 
 def prepare(
@@ -96,20 +115,9 @@ def new_manifest(
     """The manifest of a run that is about to start."""
     import torch
 
-    from specbench.models import files, storage
-
     profile = prepared.profile.model_dump(mode="json")
-    prompts = [[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prepared.prompts]
-    models = {}
-    for role in prepared.roles:
-        factory = prepared.factory(role)
-        folder = files.locate(factory.spec, lambda line: None, weights=True)
-        models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
-        if own := factory.draft_vocabulary:
-            models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
     names = [method.name for method in prepared.methods]
     options = Options.of(prepared.profile)
-    prompts_sha256 = settings_hash(prompts)
     return Manifest(
         run_id=run_id,
         profile_name=profile_name,
@@ -117,18 +125,37 @@ def new_manifest(
         methods=tuple(names),
         lossless={method.name: method.lossless(options) for method in prepared.methods},
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
-        prompts_sha256=prompts_sha256,
+        prompts_sha256=prompts_sha256(prepared.prompts),
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=tuple(command),
         versions=manifests.versions(),
         plugins=plugins,
         machine=manifests.machine(),
         threads=torch.get_num_threads(),
-        models=models,
+        models=model_files(prepared),
         repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
     )
+
+
+def prompts_sha256(prompts: Sequence[Prompt]) -> str:
+    """Hash of what is asked; two runs ask the same only where it is equal."""
+    return settings_hash([[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prompts])
+
+
+def model_files(prepared: Prepared) -> dict[str, dict]:
+    """By role, the SHA-256 of every file of its model, and what its weights are stored as."""
+    from specbench.models import files, storage
+
+    models: dict[str, dict] = {}
+    for role in prepared.roles:
+        factory = prepared.factory(role)
+        folder = files.locate(factory.spec, lambda line: None, weights=True)
+        models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
+        if own := factory.draft_vocabulary:
+            models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
+    return models
 
 
 def demand_same(stored: Manifest, current: Manifest) -> None:

@@ -195,7 +195,8 @@ class Runner:
 
     def _warm_up(self, name: str) -> None:
         prompt = self._prepared.prompts[0]
-        request = self._request(prompt, 0, 0, (), min(WARMUP_TOKENS, self._profile.workload.max_new_tokens))
+        budget = min(WARMUP_TOKENS, self._profile.workload.max_new_tokens)
+        request = self._prepared.request(prompt, 0, 0, (), budget)
         try:
             for _ in self._decoders[name].generate(request):
                 self._precision.look(name, prompt.prompt_id)
@@ -207,7 +208,7 @@ class Runner:
         generations: list[Generation] = []
         for turn in range(len(prompt.turns)):
             replies = tuple(generation.text for generation in generations)
-            request = self._request(prompt, turn, repeat, replies, self._profile.workload.max_new_tokens)
+            request = self._prepared.request(prompt, turn, repeat, replies)
             monitor.begin_interval()
             rounds, arrival_ms = self._answer(name, request, prompt.prompt_id)
             peak_rss_bytes, peak_cuda_bytes = monitor.interval_peak()
@@ -238,14 +239,6 @@ class Runner:
     def _rule(self, rounds: Sequence[Round]) -> str | None:
         drafts = any(part.drafted is not None for part in rounds)
         return self._profile.speculative.verification if drafts else None
-
-    def _request(
-        self, prompt: Prompt, turn: int, repeat: int, replies: tuple[str, ...], budget: int
-    ) -> Request:
-        ids = conversation.prompt_ids(self._prepared.cloud.tokenizer, prompt.turns[: turn + 1], replies)
-        conversation.demand_room(prompt, len(ids), budget, self._prepared.context_length)
-        seed = random.Random(f"{self._profile.workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
-        return Request(tuple(ids), budget, self._prepared.cloud.stop_ids, seed.getrandbits(63))
 
     def _answer(self, name: str, request: Request, prompt_id: str) -> tuple[list[Round], list[float]]:
         """One request on the clock; what happens between rounds on our side is taken off it."""
@@ -311,8 +304,7 @@ class Runner:
                 == (generation.method, generation.prompt_id, generation.repeat)}  # fmt: skip
         prompt = next(p for p in self._prepared.prompts if p.prompt_id == generation.prompt_id)
         replies = tuple(mine[turn] for turn in range(generation.turn))
-        budget = self._profile.workload.max_new_tokens
-        return self._request(prompt, generation.turn, generation.repeat, replies, budget)
+        return self._prepared.request(prompt, generation.turn, generation.repeat, replies)
 
 
 def describe(error: Exception) -> str:

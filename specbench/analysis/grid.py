@@ -1,0 +1,152 @@
+"""Many conditions replayed: every method and draft length, over a grid of the cost table's values."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from specbench.analysis.clock import Prices
+from specbench.analysis.replay import CONTROL, Length, Text, Timed, replay
+from specbench.config.costs import Costs
+from specbench.config.yaml_text import parse_value
+from specbench.errors import SpecbenchError
+
+DRAFT_LENGTH = "draft_length"
+DRAFT_LENGTHS = tuple(range(1, 9))
+LONGEST = 64
+MOST_CONDITIONS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method under one condition.
+
+    Args:
+        draft_length: `None` for the cloud alone.
+        condition: the values of the cost table that were varied, by dotted key.
+        ttft_ms: median over texts; `None` where the cost table says nothing of prompts. `tpot_ms` likewise.
+        ms_per_token: all decoding time over all tokens behind the first of each text.
+        speedup: of the time per token against the cloud alone, ratio of geometric means over texts.
+        acceptance_length: tokens a verification commits.
+    """
+
+    method: str
+    draft_length: Length | None
+    condition: dict[str, object]
+    ttft_ms: float | None
+    tpot_ms: float
+    ms_per_token: float
+    speedup: float
+    acceptance_length: float | None
+    acceptance_rate: float | None
+    wasted_tokens: int
+
+
+def grid(
+    texts: Sequence[Text],
+    costs: Costs,
+    methods: Sequence[str],
+    lengths: Sequence[Length],
+    over: Mapping[str, Sequence[object]],
+) -> Iterator[Row]:
+    """Replay every method at every draft length under every condition; the cloud alone comes first each time.
+
+    Args:
+        over: values by dotted key of the cost table.
+
+    Raises:
+        SpecbenchError: a key or value does not fit the cost table, or no text is long enough to time.
+    """
+    if not any(len(text.runs) > 1 for text in texts):
+        raise SpecbenchError("the trace holds no text of two tokens: there is nothing to time")
+    for values in product(*over.values()):
+        condition = dict(zip(over, values, strict=True))
+        prices = Prices(costs.with_values(condition) if condition else costs)
+        control = replay(texts, prices, CONTROL, 0)
+        yield _row(CONTROL, None, condition, control, control)
+        for method, length in product(methods, lengths):
+            yield _row(method, length, condition, replay(texts, prices, method, length), control)
+
+
+def _row(
+    method: str, length: Length | None, condition: dict, timed: Sequence[Timed], control: Sequence[Timed]
+) -> Row:
+    each = [(one, base) for one, base in zip(timed, control, strict=True) if one.tokens > 1]
+    tpots = [one.decode_ms / (one.tokens - 1) for one, _ in each]
+    ttfts = [one.ttft_ms for one in timed if one.ttft_ms is not None]
+    following, rounds = sum(one.tokens - 1 for one in timed), sum(one.rounds for one in timed)
+    drafted = sum(one.drafted for one in timed)
+    ratios = [base.decode_ms / one.decode_ms for one, base in each if one.decode_ms > 0]
+    return Row(
+        method=method,
+        draft_length=length,
+        condition=condition,
+        ttft_ms=statistics.median(ttfts) if ttfts else None,
+        tpot_ms=statistics.median(tpots),
+        ms_per_token=sum(one.decode_ms for one in timed) / following,
+        speedup=math.exp(statistics.fmean(map(math.log, ratios))) if ratios else 1.0,
+        acceptance_length=following / rounds if rounds else None,
+        acceptance_rate=sum(one.accepted for one in timed) / drafted if drafted else None,
+        wasted_tokens=sum(one.wasted for one in timed),
+    )
+
+
+def best(rows: Sequence[Row]) -> list[Row]:
+    """Of each condition and method, the draft length with the least time per token; in the order given."""
+    found: dict[tuple, Row] = {}
+    for row in rows:
+        key = (row.method, *row.condition.values())
+        if key not in found or row.speedup > found[key].speedup:
+            found[key] = row
+    return list(found.values())
+
+
+def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
+    """`key=1..8` and `key=0,5,20` as lists of values, by key.
+
+    A profile's names for a draft length and the link serve too: `speculative.draft_length`, `link.rtt_ms`.
+
+    Raises:
+        SpecbenchError: one is not of that form, or all together are too many.
+    """
+    over: dict[str, list[object]] = {}
+    for text in given:
+        key, equals, values = text.partition("=")
+        key = key.strip().removeprefix("speculative.")
+        if not equals or not key or not values.strip() or key in over:
+            raise SpecbenchError(
+                f"--over {text} is not of the form key=values, each key once",
+                "for example --over draft_length=1..8 --over link.rtt_ms=0,20,100",
+            )
+        over[key] = _values(values)
+    if math.prod(len(values) for values in over.values()) > MOST_CONDITIONS:
+        raise SpecbenchError(f"--over asks for more than {MOST_CONDITIONS} conditions", "take fewer values")
+    return over
+
+
+def lengths_of(over: dict[str, list[object]]) -> list[Length]:
+    """Take the draft lengths out of a grid; 1 to 8 when it names none.
+
+    Raises:
+        SpecbenchError: one is no draft length.
+    """
+    lengths: list[Length] = []
+    for value in over.pop(DRAFT_LENGTH, DRAFT_LENGTHS):
+        whole = type(value) is int and 1 <= value <= LONGEST
+        if not whole and value != "auto":
+            raise SpecbenchError(f"draft_length: {value!r} is neither auto nor a number from 1 to {LONGEST}")
+        lengths.append(value)  # type: ignore[arg-type]
+    return lengths
+
+
+def _values(text: str) -> list[object]:
+    if span := re.fullmatch(r"\s*(\d+)\.\.(\d+)\s*", text):
+        first, last = map(int, span.groups())
+        if not first <= last < first + MOST_CONDITIONS:
+            raise SpecbenchError(f"'{text}' is no range", "for example 1..8")
+        return list(range(first, last + 1))
+    return [parse_value(part) for part in text.split(",")]

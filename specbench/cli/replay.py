@@ -1,0 +1,65 @@
+"""`specbench replay`: any schedule, over a trace, on a virtual clock."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specbench.cli.options import JsonOption
+from specbench.errors import nearest
+
+
+def replay(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Made by 'specbench trace'.")],
+    costs: Annotated[
+        Path,
+        typer.Option(
+            "--costs", metavar="FILE", help="A cost table, such as 'specbench limits --costs' writes."
+        ),
+    ],
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over",
+            metavar="KEY=VALUES",
+            help="Vary draft_length, or a value of the cost table: draft_length=1..8, link.rtt_ms=0,20,100.",
+        ),
+    ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Replay this one; all of them if absent. Repeatable.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
+    from specbench.analysis.grid import best, grid, lengths_of, parse_over
+    from specbench.analysis.replay import SCHEDULES, texts_of
+    from specbench.bench.traces import read_trace
+    from specbench.config.costs import read_costs
+    from specbench.errors import SpecbenchError
+    from specbench.render import console
+    from specbench.render.schedules import grid_table
+
+    for name in methods or ():
+        if name not in SCHEDULES:
+            raise SpecbenchError(f"'{name}' cannot be replayed", nearest(name, SCHEDULES))
+    varied = parse_over(over or ())
+    lengths = lengths_of(varied)
+    table, read = read_costs(costs), read_trace(trace)
+    rows = list(grid(texts_of(read), table, methods or list(SCHEDULES), lengths, varied))
+    label = "exact" if read.exact else f"approximate: {read.verification} changes the text"
+    if as_json:
+        console.print_json(
+            {
+                "trace": str(trace),
+                "exact": read.exact,
+                "costs": table.model_dump(mode="json"),
+                "rows": [asdict(row) for row in rows],
+            }
+        )
+        return
+    shown = best(rows) if varied else rows
+    title = f"{len(read.texts)} texts, {label} · costs: {table.description or costs}"
+    console.out.print(grid_table(shown, title + (" · best draft length of each" if varied else "")))
