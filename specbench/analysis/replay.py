@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
 from typing import Literal, NamedTuple
 
 from specbench.analysis.clock import Prices
 from specbench.bench.traces import Trace
+from specbench.decoding.ahead import AheadWindow
 from specbench.decoding.lengths import DraftLengths
+from specbench.decoding.request import Commit
 
 Length = int | Literal["auto"]
 CONTROL = "cloud_optimized_baseline"
@@ -95,17 +96,27 @@ def rounds(text: Text, draft_length: int) -> list[Step]:
     return found
 
 
-def adaptive_rounds(text: Text, prices: Prices, step_ms: float, rtt_ms: float | None) -> list[Step]:
-    """The rounds of `speculative` with `draft_length: auto`, by the controller of the real one."""
+def adaptive_rounds(text: Text, prices: Prices, step_ms: float, trips: bool) -> list[Step]:
+    """The rounds of `speculative` with `draft_length: auto`, by the controller of the real one.
+
+    Args:
+        step_ms: a step of the draft, where it runs.
+        trips: whether a link lies between draft and target.
+    """
     lengths, position, unread, found = DraftLengths("auto"), 1, 1, []
     while position < len(text.runs):
         step = _step(text, position, unread, lengths.next(text.budget - position - 1))
-        drafting = step.drafted * step_ms + (step.unread - 1) * prices.read_ms if step.drafted else 0.0
-        verify_ms = prices.verify_ms[step.drafted + 1]
-        lengths.observe(step.drafted, step.accepted, drafting, step.drafted, verify_ms, rtt_ms)
+        drafting = prices.draft_ms(step.drafted, step.unread) * step_ms / prices.step_ms
+        rtt_ms = prices.trip_ms(step.drafted, step.committed) if trips else 0.0
+        lengths.observe(_commit(prices, step), step.drafted, drafting, step.drafted, rtt_ms or None)
         found.append(step)
         unread, position = _unread(step), position + step.committed
     return found
+
+
+def _commit(prices: Prices, step: Step) -> Commit:
+    """What the controller is told of a round; it asks for no token."""
+    return Commit((), step.accepted, None, prices.verify_ms[step.drafted + 1])
 
 
 def _step(text: Text, position: int, unread: int, draft_length: int) -> Step:
@@ -141,7 +152,7 @@ def synchronous(text: Text, prices: Prices, draft_length: Length) -> Timed:
         return drafting + prices.verify_ms[step.drafted + 1] + trip + prices.round_ms
 
     if draft_length == "auto":
-        steps = adaptive_rounds(text, prices, prices.step_ms, prices.trip_ms(1, 1) or None)
+        steps = adaptive_rounds(text, prices, prices.step_ms, trips=True)
         return _priced(text, prices, Counter(steps).items(), round_ms)
     return _priced(text, prices, _counted(text, draft_length), round_ms)
 
@@ -156,7 +167,7 @@ def colocated(text: Text, prices: Prices, draft_length: Length) -> Timed:
         return max(busy, prices.answer_ms(step.committed))
 
     if draft_length == "auto":
-        steps = adaptive_rounds(text, prices, prices.colocated_step_ms, None)
+        steps = adaptive_rounds(text, prices, prices.colocated_step_ms, trips=False)
         return _priced(text, prices, Counter(steps).items(), round_ms)
     return _priced(text, prices, _counted(text, draft_length), round_ms)
 
@@ -178,34 +189,48 @@ def _priced(
 def pipelined(text: Text, prices: Prices, draft_length: Length) -> Timed:
     """`speculative_pipelined`: the edge drafts on while a verification is under way, as if all were accepted.
 
-    What it drafted ahead stands where all of the round was accepted and the bonus token is the first of it;
-    else it is thrown away. A step that has begun is finished before the answer is looked at.
+    What it drafted ahead stands where all of the round was accepted and the target's own token is the first of
+    it; else it is thrown away. A step that has begun is finished before the answer is looked at. Whether to
+    begin one is decided by the real method's own rule.
     """
-    if draft_length == "auto":
-        raise NotImplementedError
-    position, unread, ahead = 1, 1, 0
-    now = 0.0
-    rounds = drafted_in_all = accepted_in_all = wasted = 0
-    while position < len(text.runs):
-        drafted = min(draft_length, text.budget - position - 1)
-        ahead = min(ahead, drafted)
-        now += prices.draft_ms(drafted - ahead, 1 if ahead else unread)
-        accepted, committed = text.judged(position, drafted)
-        waiting = prices.verify_ms[drafted + 1] + prices.trip_ms(drafted, committed) + prices.round_ms
-        # The guess of the bonus token, and a whole draft behind it, as far as the budget may reach.
-        useful = min(draft_length + 1, text.budget - position - drafted - 1) if drafted else 0
-        begun = min(max(0, useful), ceil(waiting / prices.step_ms))
-        now += max(waiting, begun * prices.step_ms)
-        stands = begun > 0 and accepted == drafted and text.runs[position] > drafted
-        ahead = begun - 1 if stands else 0
-        wasted += 0 if stands else begun
-        unread = 2 if drafted and accepted == drafted and not stands else 1
-        position += committed
-        rounds += 1
-        drafted_in_all += drafted
-        accepted_in_all += accepted
+    lengths, window = DraftLengths(draft_length), AheadWindow()
+    length, position, unread, pending = len(text.runs), 1, 1, 0
+    now, taken, wasted = 0.0, [], 0
+    while position < length:
+        left = text.budget - position
+        step = _step(text, position, unread, lengths.next(left - 1))
+        drafted, carried = step.drafted, pending
+        drafting = prices.draft_ms(max(drafted - carried, 0), unread)
+        pending = max(drafted, carried)
+        reading = unread if pending == 0 else 1
+        trip_ms = prices.trip_ms(drafted, step.committed)
+        waiting, elapsed = prices.verify_ms[drafted + 1] + trip_ms, 0.0
+        right = text.runs[position]  # tokens that the draft gets right from here on
+        ends_at = length - position if length < text.budget else left + 1  # where the stop token is
+        room = left - drafted - 2
+        if room > 0 and not right >= ends_at <= drafted:
+            wanted = drafted + 1 + lengths.next(room)
+            while pending < wanted and elapsed < waiting and window.pays(elapsed):
+                elapsed += prices.draft_ms(1, reading)
+                pending, reading = pending + 1, 1
+                if pending == drafted + 1 == ends_at <= right:
+                    break  # the guess is that the text ends here
+        ahead, steps = pending - drafted, pending - carried
+        now += drafting + max(waiting, elapsed) + prices.round_ms
+        stands = step.accepted == drafted and (right > drafted if ahead else False)
+        lengths.observe(_commit(prices, step), drafted, drafting + elapsed, steps, trip_ms or None)
+        window.observe(waiting, (drafting + elapsed) / steps if steps else None, stands if ahead else None)
+        if stands:
+            pending, unread = ahead - 1, 1
+        else:
+            # The guess was drafted by reading the last token of the proposal; else that is still to be read.
+            unread = 2 if drafted and step.accepted == drafted and not ahead else 1
+            wasted, pending = wasted + ahead, 0
+        taken.append(step)
+        position += step.committed
     ttft_ms = prices.ttft_ms(text.prompt_tokens, with_draft=True)
-    return Timed(ttft_ms, now, len(text.runs), rounds, drafted_in_all, accepted_in_all, wasted)
+    drafted_in_all, accepted = sum(step.drafted for step in taken), sum(step.accepted for step in taken)
+    return Timed(ttft_ms, now, length, len(taken), drafted_in_all, accepted, wasted)
 
 
 SCHEDULES: dict[str, Callable[[Text, Prices, Length], Timed]] = {

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from specbench import __version__
-from specbench.cli import check_dtype, compare, distill, limits, models, plugins, profiles, replay, run, trace
+from specbench.cli import (
+    check_dtype,
+    compare,
+    distill,
+    limits,
+    models,
+    plan,
+    plugins,
+    profiles,
+    replay,
+    run,
+    trace,
+)
 from specbench.errors import ExitCode, SpecbenchError
 
 INTERNAL_ERROR = 70
@@ -29,6 +41,7 @@ app.command("distill")(distill.distill)
 app.command("limits")(limits.limits)
 app.command("trace")(trace.trace)
 app.command("replay")(replay.replay)
+app.command("plan")(plan.plan)
 app.command("plugins")(plugins.plugins)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")
