@@ -83,19 +83,17 @@ class Trace:
     schema_version: int = TRACE_VERSION
 
 
-def demand_traceable(profile: Profile, out: Path) -> None:
-    """Refuse what no trace can say, or a place where none can be written, before anything is computed.
+def demand_traceable(profile: Profile) -> None:
+    """Refuse what no trace can say.
 
     Raises:
-        SpecbenchError: the profile has a gate, or the folder does not exist.
+        SpecbenchError: the profile has a gate.
     """
     if profile.speculative.gate is not None:
         raise SpecbenchError(
             "a trace says nothing of a gate, which lets tokens pass that the target never saw",
             "--set speculative.gate=null",
         )
-    if not out.parent.is_dir() or out.is_dir():
-        raise SpecbenchError(f"{out} cannot be written: it is no file in a folder that exists")
 
 
 def write_trace(path: Path, trace: Trace) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption, ProfileOption, SetOption
+from specbench.cli.options import JsonOption, ProfileOption, SetOption, demand_place
 
 if TYPE_CHECKING:
     from specbench.config import Profile
@@ -35,6 +35,8 @@ def limits(
     from specbench.factories import CloudModel, EdgeModel
     from specbench.render import console
 
+    if costs:
+        demand_place(costs)
     loaded = load_profile(profile, overrides or ())
     configure_torch(loaded)
     rows = {}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption, ProfileOption, SetOption
+from specbench.cli.options import JsonOption, ProfileOption, SetOption, demand_place
 
 
 def trace(
@@ -20,6 +20,7 @@ def trace(
     from specbench.config import load_profile
     from specbench.registry import discover
 
+    demand_place(out)
     loaded = load_profile(profile, overrides or ())
     method = discover(()).get("speculative")
 
@@ -28,7 +29,7 @@ def trace(
     from specbench.bench.tracing import make_trace
     from specbench.render import console
 
-    demand_traceable(loaded, out)
+    demand_traceable(loaded)
     made = make_trace(prepare(loaded, [method], console.note), method, console.note)
     write_trace(out, made)
     tokens = sum(len(text.tokens) - 1 for text in made.texts)

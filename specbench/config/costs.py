@@ -69,7 +69,7 @@ class Bytes(Part):
     distribution where the rule sends that.
     """
 
-    per_message: Annotated[int, Field(ge=0)] = 40
+    per_message: Annotated[int, Field(ge=0)] = 20
     up_per_token: Annotated[float, Field(ge=0)] = 3.0
     down_per_token: Annotated[float, Field(ge=0)] = 3.0
 

@@ -25,6 +25,7 @@ TABLE = {
     "draft": {"step_ms": 2.0, "read_ms": 0.5, "prefill_ms": {10: 5.0}},
     "target": {"verify_ms": {1: 20.0, 5: 24.0}, "prefill_ms": {10: 50.0, 110: 150.0}},
     "link": {"rtt_ms": 10.0},
+    "bytes": {"per_message": 40, "up_per_token": 3.0, "down_per_token": 3.0},
 }
 
 

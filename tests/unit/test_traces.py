@@ -216,4 +216,4 @@ def test_the_command_writes_a_trace_and_says_what_is_in_it(tiny_trace, specbench
     )
     assert gated.code == 2
     assert "gate" in gated.err
-    assert specbench("trace", "--profile", path, "--out", tmp_path / "no" / "t.json").code == 2
+    assert specbench("trace", "--profile", path, "--out", tmp_path / "no" / "t.json").code == 5
