@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from specbench.config.costs import Costs
 from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
 
-DRAFT_LENGTH = "draft_length"
+DRAFT_LENGTH, AGREEMENT = "draft_length", "agreement"
 DRAFT_LENGTHS = tuple(range(1, 9))
 LONGEST = 64
 MOST_CONDITIONS = 1_000_000
@@ -56,20 +57,50 @@ def grid(
     """Replay every method at every draft length under every condition; the cloud alone comes first each time.
 
     Args:
-        over: values by dotted key of the cost table.
+        over: values by dotted key of the cost table, or of `agreement`: the share of positions at which the
+            draft agrees, which is then imposed.
 
     Raises:
-        SpecbenchError: a key or value does not fit the cost table, or no text is long enough to time.
+        SpecbenchError: a key or value does not fit, or no text is long enough to time.
     """
     if not any(len(text.runs) > 1 for text in texts):
         raise SpecbenchError("the trace holds no text of two tokens: there is nothing to time")
+    imposed = {share: with_agreement(texts, share) for share in over.get(AGREEMENT, ())}
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        prices = Prices(costs.with_values(condition) if condition else costs)
+        prices = Prices(costs.with_values({key: condition[key] for key in condition if key != AGREEMENT}))
+        texts = imposed.get(condition.get(AGREEMENT), texts)
         control = replay(texts, prices, CONTROL, 0)
         yield _row(CONTROL, None, condition, control, control)
         for method, length in product(methods, lengths):
             yield _row(method, length, condition, replay(texts, prices, method, length), control)
+
+
+def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
+    """The same texts with a draft that agrees at this share of positions: what if it were better, or worse?
+
+    Positions change at random, each with the same chance, so what a heavy head or long runs do is weakened. A
+    larger share keeps every agreement of a smaller one.
+
+    Raises:
+        SpecbenchError: `share` is no number between 0 and 1.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise SpecbenchError(
+            f"agreement: {share!r} is no share between 0 and 1", "for example agreement=0.5,0.8"
+        )
+    bits = [run > 0 for text in texts for run in text.runs[1:]]
+    known = sum(bits) / len(bits)
+    coin = random.Random(0)
+    changed = []
+    for text in texts:
+        agrees = "0"
+        for run in text.runs[1:]:
+            place = coin.random()  # where the position stands between the surest agreement and the last to come
+            place = place * known if run else known + place * (1 - known)
+            agrees += "01"[place < share]
+        changed.append(Text.of(agrees, text.budget, text.prompt_tokens))
+    return changed
 
 
 def _row(
@@ -95,13 +126,13 @@ def _row(
     )
 
 
-def best(rows: Sequence[Row]) -> list[Row]:
-    """Of each condition and method, the draft length with the least time per token; in the order given."""
-    found: dict[tuple, Row] = {}
+def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """Of each condition, in the order given: by method, its fastest draft length."""
+    found: dict[tuple, dict[str, Row]] = {}
     for row in rows:
-        key = (row.method, *row.condition.values())
-        if key not in found or row.speedup > found[key].speedup:
-            found[key] = row
+        known = found.setdefault(tuple(row.condition.values()), {})
+        if row.method not in known or row.speedup > known[row.method].speedup:
+            known[row.method] = row
     return list(found.values())
 
 

@@ -25,7 +25,7 @@ def replay(
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary draft_length, or a value of the cost table: draft_length=1..8, link.rtt_ms=0,20,100.",
+            help="Vary draft_length, agreement or a value of the cost table, such as link.rtt_ms=0,20,100.",
         ),
     ] = None,
     methods: Annotated[
@@ -34,13 +34,13 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
-    from specbench.analysis.grid import best, grid, lengths_of, parse_over
+    from specbench.analysis.grid import AGREEMENT, grid, lengths_of, parse_over
     from specbench.analysis.replay import SCHEDULES, texts_of
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.errors import SpecbenchError
     from specbench.render import console
-    from specbench.render.schedules import grid_table
+    from specbench.render.schedules import grid_table, map_table
 
     for name in methods or ():
         if name not in SCHEDULES:
@@ -50,16 +50,17 @@ def replay(
     table, read = read_costs(costs), read_trace(trace)
     rows = list(grid(texts_of(read), table, methods or list(SCHEDULES), lengths, varied))
     label = "exact" if read.exact else f"approximate: {read.verification} changes the text"
+    if AGREEMENT in varied:
+        label = "approximate: agreement is imposed"
     if as_json:
         console.print_json(
             {
                 "trace": str(trace),
-                "exact": read.exact,
+                "exact": read.exact and AGREEMENT not in varied,
                 "costs": table.model_dump(mode="json"),
                 "rows": [asdict(row) for row in rows],
             }
         )
         return
-    shown = best(rows) if varied else rows
     title = f"{len(read.texts)} texts, {label} · costs: {table.description or costs}"
-    console.out.print(grid_table(shown, title + (" · best draft length of each" if varied else "")))
+    console.out.print((map_table if varied else grid_table)(rows, title))

@@ -9,11 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.analysis.clock import Prices
-from specbench.analysis.grid import Row
+from specbench.analysis.grid import Row, best
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
 from specbench.analysis.replay import CONTROL, replay
 from specbench.analysis.replay import Text as Sample
 
+MAP_FOOT = (
+    "Replayed on a virtual clock. Each method: speed-up of TPOT against the cloud alone (ratio of geometric "
+    "means over texts), at its fastest draft length."
+)
 SHOWN_CHANCES = 8
 FIGURES = (
     *("draft\nlength", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up"),
@@ -26,17 +30,14 @@ FOOT = (
 
 
 def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
-    """The fastest schedule of each condition in a sentence, and all rows."""
-    keys = list(rows[0].condition)
+    """Every method at every draft length, under one condition."""
     table = Table(title_justify="left", header_style="bold")
-    for name in [*keys, "method"]:
-        table.add_column(name)
+    table.add_column("method")
     for name in FIGURES:
         table.add_column(name, justify="right")
-    fastest = {id(row) for row in _fastest(rows)}
+    fastest = max(rows, key=lambda row: row.speedup)
     for row in rows:
         table.add_row(
-            *(str(row.condition[key]) for key in keys),
             f"{row.method} *" if row.method == CONTROL else row.method,
             _or_dash(row.draft_length, "{}"),
             _or_dash(row.ttft_ms, "{:.1f}"),
@@ -46,32 +47,50 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
             _or_dash(row.acceptance_length, "{:.2f}"),
             _or_dash(row.acceptance_rate, "{:.0%}"),
             str(row.wasted_tokens) if row.wasted_tokens else "-",
-            style="bold" if id(row) in fastest else None,
+            style="bold" if row is fastest else None,
         )
-    verdicts = [Text(line, style="bold") for line in _verdicts(rows)]
-    return Group(*verdicts, Text(f"\n{title}"), table, Text(FOOT, style="dim"))
+    return Group(*_verdicts(rows), Text(f"\n{title}"), table, Text(FOOT, style="dim"))
 
 
-def _fastest(rows: Sequence[Row]) -> list[Row]:
-    found: dict[tuple, Row] = {}
-    for row in rows:
-        key = tuple(row.condition.values())
-        if key not in found or row.speedup > found[key].speedup:
-            found[key] = row
-    return list(found.values())
+def map_table(rows: Sequence[Row], title: str) -> RenderableType:
+    """Where each method wins: a condition a line, each method at its best draft length."""
+    table = Table(title_justify="left", header_style="bold")
+    for key in rows[0].condition:
+        table.add_column(key, justify="right")
+    table.add_column("cloud alone\nms a token", justify="right")
+    drafting = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
+    for method in drafting:
+        table.add_column(method.replace("_", "\n"), justify="right")
+    table.add_column("fastest")
+    for by_method in best(rows):
+        fastest = max(by_method.values(), key=lambda row: row.speedup)
+        control = by_method[CONTROL]
+        cells = [
+            Text(f"{row.speedup:.2f}x at {row.draft_length}", "bold" if row is fastest else "")
+            for row in map(by_method.__getitem__, drafting)
+        ]
+        values = [str(value) for value in control.condition.values()]
+        name = "the cloud alone" if fastest is control else fastest.method
+        table.add_row(*values, f"{control.tpot_ms:.2f}", *cells, name)
+    return Group(*_verdicts(rows), Text(f"\n{title}"), table, Text(MAP_FOOT, style="dim"))
 
 
-def _verdicts(rows: Sequence[Row]) -> list[str]:
+def _verdicts(rows: Sequence[Row]) -> list[Text]:
     """A sentence for each method: where it wins, and by which draft length."""
-    lines = []
+    conditions, lines = best(rows), []
     for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
-        found = _fastest([row for row in rows if row.method == method])
+        found = [by_method[method] for by_method in conditions]
         wins = sum(row.speedup > 1 for row in found)
         top = max(found, key=lambda row: row.speedup)
-        lines.append(
-            f"{method} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
-            f"at best {top.speedup:.2f} times its speed per token, with draft length {top.draft_length}."
-        )
+        times = f"{top.speedup:.2f} times its speed per token, with draft length {top.draft_length}"
+        if len(found) == 1:
+            line = f"{method}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
+        else:
+            line = (
+                f"{method} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
+            )
+            line += f"at best {times}"
+        lines.append(Text(f"{line}.", style="bold"))
     return lines
 
 

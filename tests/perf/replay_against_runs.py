@@ -1,7 +1,7 @@
 """Do replays say what runs do? Run by hand, on a quiet machine: tests/perf/replay_against_runs.py.
 
-One agreement trace of all built-in prompts and one cost table, measured on none of them. Then real runs, each in
-a process of its own:
+One agreement trace of all built-in prompts and one cost table, measured on none of them. Then real runs, each
+in a process of its own:
 
 1. Accepted lengths, round by round, over the whole set and at every draft length given: equal, or a tie of the
    draft's, seen in the margin of its probabilities at the first position that differs.
@@ -90,8 +90,8 @@ def times(trace, records, costs, method, draft_length, rtt_ms) -> bool:
     replayed = sum(one.decode_ms for one in timed) / following
     measured = sum(record.arrival_ms[-1] - record.arrival_ms[0] for record, _ in pairs) / following
     gap = replayed / measured - 1
-    print(f"{method}, draft length {draft_length}, {rtt_ms} ms: replayed {replayed:.2f}, measured {measured:.2f} "
-          f"ms a token ({gap:+.1%}, {len(pairs)} texts)")  # fmt: skip
+    print(f"{method}, draft length {draft_length}, {rtt_ms} ms: replayed {replayed:.2f}, measured "
+          f"{measured:.2f} ms a token ({gap:+.1%}, {len(pairs)} texts)")  # fmt: skip
     return abs(gap) <= CLOSE
 
 

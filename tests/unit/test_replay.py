@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from specbench.analysis.clock import Prices, at
-from specbench.analysis.grid import best, grid, lengths_of, parse_over
+from specbench.analysis.grid import best, grid, lengths_of, parse_over, with_agreement
 from specbench.analysis.replay import (
     CONTROL,
     SCHEDULES,
@@ -166,8 +166,9 @@ def test_the_command_replays_every_method_under_every_condition(files, specbench
 
 
 def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
-    done = specbench("replay", *files, "--over", "draft.step_ms=500", "--over", "draft_length=4")
-    assert "is faster than the cloud alone under none of 1" in done.out.replace("\n", " ")
+    done = specbench("replay", *files, "--over", "draft.step_ms=500,900", "--over", "draft_length=4")
+    assert done.out.count("under none of 2 conditions") == len(SCHEDULES)
+    assert done.out.count("the cloud alone │") == 2
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,7 @@ def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
         (["--over", "link.rtt_ms=fast"], "link.rtt_ms"),
         (["--over", "draft_length=0"], "draft_length"),
         (["--over", "draft_length=9..2"], "range"),
+        (["--over", "agreement=80"], "agreement"),
         (["--over", "draft_length=1..8", "--over", "draft_length=2"], "once"),
         (["--method", "cloud"], "cannot be replayed"),
     ],
@@ -220,7 +222,23 @@ def test_thousands_of_conditions_cost_no_more_rounds_than_one(monkeypatch):
     rows = list(grid(texts, costs(), ["speculative"], [1, 2], over))
     assert len(rows) == 500 * 3
     assert counted == [1, 2]
-    assert len(best(rows)) == 500 * 2
+    assert len(best(rows)) == 500
+
+
+def test_agreement_can_be_imposed_and_a_better_draft_is_never_slower():
+    texts = [drawn(0.6, 400, seed) for seed in range(10)]
+    rows = list(grid(texts, costs(), ["speculative"], [4], {"agreement": [0.0, 0.3, 0.6, 0.9, 1.0]}))
+    rates = [row.acceptance_rate for row in rows if row.method == "speculative"]
+    assert rates == sorted(rates)
+    assert (rates[0], rates[-1]) == (0, 1)
+    assert len([run for text in with_agreement(texts, 0.3) for run in text.runs[1:] if run]) == pytest.approx(
+        0.3 * 399 * 10, rel=0.1
+    )
+
+
+def test_an_imposed_agreement_is_called_approximate(files, specbench):
+    done = specbench("replay", *files, "--over", "agreement=0.5,0.9", "--over", "draft_length=2", "--json")
+    assert done.json["exact"] is False
 
 
 def test_draft_lengths_are_taken_out_of_a_grid():
