@@ -5,6 +5,7 @@ import json
 import pytest
 from builders import mapped_draft
 from specbench.plugins.speculative import SpeculativeDecoding
+from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.analysis.replay import Text, rounds, texts_of
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
@@ -73,6 +74,18 @@ def test_replayed_rounds_are_those_of_real_runs(pair, decoding, draft):
                 seen.update(bits[1:])
     if draft != "a few words":
         assert seen == ({"1"} if draft == "the target itself" else {"0", "1"})
+
+
+def test_a_pipelined_draft_is_accepted_for_what_the_trace_says(pair):
+    cloud, drafts = pair
+    options, edge = DECODINGS["greedy"], drafts["first layer"]
+    for request in requests_of(cloud, options, PROMPTS[0], 12):
+        for draft_length in (1, 3, 8):
+            real = answer(SpeculativePipelined().open(edge, cloud, with_length(options, draft_length)), request)
+            bits = readings(edge.engine, options, request, tokens_of(real))["agrees"]
+            steps = rounds(Text.of(bits, request.max_new_tokens), draft_length)
+            replayed = [(step.drafted, step.accepted, step.committed) for step in steps]
+            assert replayed == [(part.drafted, part.accepted, len(part.tokens)) for part in real[1:]]
 
 
 def test_a_stop_token_inside_a_block_ends_the_replay_there():
