@@ -28,9 +28,9 @@ from .speculative import SpeculativeDecoder, SpeculativeDecoding
 class PipelinedDecoder(SpeculativeDecoder):
     """The rounds of `speculative`, of which the next begins while the verdict on this one is awaited.
 
-    Behind a proposal the draft guesses the token that the target will add, and drafts the next proposal behind
-    that. If all is accepted and the guess is right, that much of the next proposal is there; else it is dropped. At
-    a fixed draft length every proposal is the one that `speculative` makes, only earlier.
+    Behind a proposal the draft guesses the token that the target will add, and drafts the next proposal
+    behind that. If all is accepted and the guess is right, that much of the next proposal is there; else it is
+    dropped. At a fixed draft length every proposal is the one that `speculative` makes, only earlier.
     """
 
     def generate(self, request: Request) -> Iterator[Round]:
@@ -55,13 +55,9 @@ class PipelinedDecoder(SpeculativeDecoder):
             ahead = drafter.uncommitted - len(proposal)
             commit = pending.result()
             wasted = drafter.commit(commit.tokens, commit.accepted)
-            link_ms = (commit.uplink_ms or 0.0) + (commit.downlink_ms or 0.0)
-            window.observe(
-                commit.verify_ms + link_ms, draft_ms / steps if steps else None, not wasted if ahead else None
-            )
-            lengths.observe(
-                len(proposal), commit.accepted, draft_ms, steps, commit.verify_ms, target.rtt_ms
-            )
+            lengths.observe(commit, len(proposal), draft_ms, steps, target.rtt_ms)
+            round_trip_ms = commit.verify_ms + (target.rtt_ms or 0.0)
+            window.observe(round_trip_ms, draft_ms / steps if steps else None, not wasted if ahead else None)
             yield commit.round(
                 drafted=len(proposal),
                 draft_ms=draft_ms,
@@ -78,7 +74,7 @@ class PipelinedDecoder(SpeculativeDecoder):
         window: AheadWindow,
         sent_ms: float,
     ) -> None:
-        """Draft until `wanted` tokens stand behind the committed text, the verdict is there, or it does not pay."""
+        """Draft until `wanted` tokens are uncommitted, the verdict is there, or going on does not pay."""
         drafter = self._drafter
         while drafter.uncommitted < wanted and not pending.is_done and window.pays(now_ms() - sent_ms):
             token = drafter.draft_ahead()
@@ -87,13 +83,13 @@ class PipelinedDecoder(SpeculativeDecoder):
 
 
 class SpeculativePipelined(SpeculativeDecoding):
-    """PEARL's post-verify (Liu et al. 2025) and AMUSD (McDanel 2024), with one verification under way at a time."""
+    """PEARL's post-verify (Liu et al. 2025), AMUSD (McDanel 2024): one verification under way at a time."""
 
     name = "speculative_pipelined"
     summary = "speculative, drafting on while the cloud verifies"
 
     def validate(self, options: Options) -> None:
-        """Only where the draft makes its own choice can it guess on, and only a matching rule says if it stands."""
+        """Only a rule that matches the draft's own choice with the target's says whether a guess stands."""
         super().validate(options)
         verification = options.speculative.verification
         if not RULES[verification].repeats_control:

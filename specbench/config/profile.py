@@ -167,7 +167,8 @@ class Gate(Part):
 class Speculative(Part):
     """How drafted tokens are proposed and verified.
 
-    `draft_length` is 1 to 64 tokens a round, or `auto`: chosen for each round by what its text has shown. `rank` is how many of the target's most likely tokens the rule of that name accepts; `typical_epsilon` and
+    `draft_length` is 1 to 64 tokens a round, or `auto`: chosen for each round by what its text has shown.
+    `rank` is how many of the target's most likely tokens the rule of that name accepts; `typical_epsilon` and
     `typical_delta` are the thresholds of the rule `typical`.
     """
 

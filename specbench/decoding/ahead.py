@@ -8,9 +8,9 @@ NEWEST = 0.3  # weight of the newest round
 class AheadWindow:
     """Weighs one more draft step against the wait for a verdict, by what this text has shown.
 
-    A step that begins with x ms left of a round trip and takes s ms ends s - x too late if x < s. If what is drafted
-    ahead stands (with probability p) the x ms were won; if not, s - x are lost. It pays while x > (1 - p)·s, and
-    what is started by that rule is expected to win, so drafting ahead is no slower than waiting.
+    A step of s ms that begins with x < s ms left of a round trip ends s - x too late. If what is drafted ahead
+    stands (with probability p) the x ms were won; if not, s - x are lost. So it pays while x > (1 - p)·s, and
+    drafting ahead by that rule is expected to be no slower than waiting.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class AheadWindow:
         self._step_ms = 0.0
 
     def pays(self, elapsed_ms: float) -> bool:
-        """Whether to draft one more token, so long after a proposal was sent; always before anything is known."""
+        """Whether to draft one more token, so long after a proposal was sent; yes while nothing is known."""
         if self._round_trip_ms is None:
             return True
         fails = 1 - (self._stood + 1) / (self._tried + 2)

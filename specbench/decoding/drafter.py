@@ -77,8 +77,8 @@ class Drafter:
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
         """Take over what the target committed; drop from text and cache what it made void.
 
-        What was drafted ahead stands when all that was proposed was accepted and the target's own token is the one
-        that was guessed.
+        What was drafted ahead stands when all that was proposed was accepted and the target's own token is the
+        one that was guessed.
 
         Args:
             tokens: the committed ids, of which the first `accepted` are those last proposed.

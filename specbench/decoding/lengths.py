@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from specbench.decoding.request import Commit
+
 LONGEST = 32
 START = 6  # before anything was measured
 FIRST_GUESS = 0.7  # acceptance of a token, before any was judged ...
 GUESS_WEIGHT = 4.0  # ... weighing as much as so many tokens
 POSITION_WEIGHT = 15.0  # what all positions share weighs as much as so many tokens at each of them
-WIDTH_SHARE = 0.05  # what one more token adds to a verification, as a share of the first, before it was seen ...
+WIDTH_SHARE = (
+    0.05  # what one more token adds to a verification, as a share of the first, before it was seen ...
+)
 WIDTH_WEIGHT = 4.0  # ... weighing as much as one round at this squared distance in width
 NEWEST = 0.3  # weight of the newest round trip: links change
 
@@ -17,10 +21,10 @@ NEWEST = 0.3  # weight of the newest round trip: links change
 class DraftLengths:
     """The draft length of each round of one text; a new text takes a new object, so nothing is carried over.
 
-    With `auto` it is the length γ that makes (γ·draft + verify(γ + 1) + round trip) / E[tokens | γ] smallest, with
-    E[tokens | γ] = 1 + Σᵢ Πⱼ≤ᵢ αⱼ (Leviathan et al. 2023, equation 1, with an acceptance for each position) and all
-    costs as measured in this text. The delay is paid once a round whatever its length, and survival falls
-    geometrically, so the best length grows with the logarithm of the delay (arXiv 2606.20591).
+    With `auto` it is the length γ that makes (γ·draft + verify(γ + 1) + round trip) / E[tokens | γ] smallest,
+    with E[tokens | γ] = 1 + Σᵢ Πⱼ≤ᵢ αⱼ (Leviathan et al. 2023, equation 1, with an acceptance by position)
+    and all costs as measured in this text. The delay is paid once a round whatever its length, and survival
+    falls geometrically, so the best length grows with the logarithm of the delay (arXiv 2606.20591).
 
     Args:
         draft_length: tokens a round, or `auto`.
@@ -43,17 +47,15 @@ class DraftLengths:
             return min(START, limit)
         return min(self._best(), limit)
 
-    def observe(
-        self, drafted: int, accepted: int, draft_ms: float, steps: int, verify_ms: float, rtt_ms: float | None
-    ) -> None:
+    def observe(self, commit: Commit, drafted: int, draft_ms: float, steps: int, rtt_ms: float | None) -> None:
         """What became of a round.
 
         Args:
             drafted: tokens that were verified.
             draft_ms: what drafting took, for `steps` tokens.
-            verify_ms: what the target computed.
-            rtt_ms: the round trip without that; `None` without a link.
+            rtt_ms: the round trip without the target's computing; `None` without a link.
         """
+        accepted = commit.accepted
         for position in range(min(drafted, accepted + 1, LONGEST)):
             self._judged[position] += 1
             self._stood[position] += position < accepted
@@ -64,8 +66,8 @@ class DraftLengths:
         self._rounds += 1
         self._x += drafted
         self._xx += drafted**2
-        self._y += verify_ms
-        self._xy += drafted * verify_ms
+        self._y += commit.verify_ms
+        self._xy += drafted * commit.verify_ms
 
     @property
     def acceptance(self) -> list[float]:
