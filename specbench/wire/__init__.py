@@ -1,0 +1,1 @@
+"""Edge and cloud apart: frames, channels, and what lies between them."""
