@@ -58,9 +58,8 @@ def run(
 ) -> None:
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
     from specbench.config import load_profile
-    from specbench.registry import discover
+    from specbench.models.confinement import confine
 
-    registry = discover(plugin or ())
     settings = {
         "workload.limit": limit,
         "workload.max_new_tokens": max_new_tokens,
@@ -69,6 +68,11 @@ def run(
     }
     given = {key: value for key, value in settings.items() if value is not None}
     loaded = load_profile(profile, overrides or (), given)
+    edge_device = confine(loaded.edge)  # before anything can import torch: a plugin may
+
+    from specbench.registry import discover
+
+    registry = discover(plugin or ())
     names = dict.fromkeys(registry.get(name).name for name in methods)
 
     from specbench.bench import tuning
@@ -100,7 +104,7 @@ def run(
         loaded = tuning.with_draft_length(loaded, tuned.chosen)
         prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
     run_id = resume or store.new_id()
-    manifest = replace(new_manifest(prepared, run_id, *identity), tuning=tuned)
+    manifest = replace(new_manifest(prepared, run_id, *identity), tuning=tuned, edge_device=edge_device)
     if resume:
         stored, writer = store.reopen(resume)
         demand_same(stored.manifest, manifest)

@@ -41,12 +41,15 @@ class EdgeSpec(ModelSpec):
     `vocab_map` is the file, in the model's folder or elsewhere, that says which of the target's tokens a draft
     with a vocabulary of its own can say; such a draft uses the target's tokenizer. `quantization` holds the
     matrices in eight bits (a scale per row) or four (a scale and an offset per 32 weights) and computes in
-    float32, on the CPU.
+    float32, on the CPU. `cpus` are the processors, by number, and `memory_limit` the memory that the edge's
+    process may use.
     """
 
     device: Device = "cpu"
     vocab_map: Name | None = None
     quantization: Quantization | None = None
+    cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    memory_limit: MemorySize | None = None
 
     @model_validator(mode="after")
     def _quantised_weights_meet_float32_numbers(self) -> EdgeSpec:
@@ -91,9 +94,9 @@ class LinkSpec(Part):
 
     `modelled` delays every message in this program; `emulated` sends real packets between two network
     namespaces (`specbench link up`); `real` is whatever lies between two hosts, measured and not set.
-    `rtt_ms` is both ways together; each way adds between minus and plus `jitter_ms`, never reordering. `loss` is the
-    share of packets lost each way. `trace` is `builtin` or a CSV file of time, rate and delay: it stands for
-    `rtt_ms` and both rates.
+    `rtt_ms` is both ways together; each way takes up to `jitter_ms` more or less, and nothing overtakes.
+    `loss` is the share of packets lost each way. `trace` is `builtin` or a CSV file of time, rate and delay:
+    it stands for `rtt_ms` and both rates.
     """
 
     kind: Literal["modelled", "emulated", "real"] = "modelled"
@@ -246,6 +249,16 @@ class Profile(Part):
                 f"edge.threads is {edge} and cloud.threads is {cloud}, but both models run in one process, "
                 "whose threads are shared; give one number"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_small_edge_has_a_process_of_its_own(self) -> Profile:
+        for key in ("cpus", "memory_limit"):
+            if getattr(self.edge, key) is not None and self.cloud.placement == "in_process":
+                raise ValueError(
+                    f"edge.{key} confines the process that runs the edge, and with cloud.placement: in_process "
+                    "the cloud runs in it too; set cloud.placement=process"
+                )
         return self
 
     @property

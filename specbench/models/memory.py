@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from specbench.models import confinement
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -62,11 +64,16 @@ def _cached_numbers(text: PretrainedConfig) -> int:
 
 
 def free_bytes(device: str) -> int:
-    """Memory that a process may still take on `device`: unused device memory, or available RAM and swap."""
+    """Memory that this process may still take on `device`: unused device memory, or available RAM and swap.
+
+    Where the edge's memory is limited, what is left of that.
+    """
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
     import psutil
 
-    return psutil.virtual_memory().available + psutil.swap_memory().free
+    available = psutil.virtual_memory().available + psutil.swap_memory().free
+    left = confinement.free_bytes()
+    return available if left is None else min(available, left)

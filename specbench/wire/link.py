@@ -18,8 +18,8 @@ RETRANSMISSION_MS = 200.0
 class Pipe:
     """One direction. Messages go in one after the other at the rate, then travel; none overtakes another.
 
-    A lost packet is sent again after a round trip and `RETRANSMISSION_MS`, twice that when it is lost again (RFC
-    6298, 5.5), and whatever follows waits for it, as on one TCP connection.
+    A lost packet is sent again after a round trip and `RETRANSMISSION_MS`, twice that when it is lost again
+    (RFC 6298, 5.5), and whatever follows waits for it, as on one TCP connection.
 
     Args:
         schedule: rate and one-way delay; its time 0 is `origin_ms`.
@@ -82,6 +82,17 @@ class Link:
             self._up = Schedule.constant(spec.uplink_mbps, spec.rtt_ms / 2)
             self._down = Schedule.constant(spec.downlink_mbps, spec.rtt_ms / 2)
         self.begin(0, 0.0)
+
+    @property
+    def rtt_ms(self) -> float:
+        """Round trip of an empty message; the median over a trace."""
+        return self._up.rtt_ms
+
+    @property
+    def longest_ms(self) -> float:
+        """What a short message may take without anything being lost: a round trip, and a whole trace."""
+        length_ms = self._up.length_ms
+        return 2 * max(self._up.delays_ms) + (length_ms if math.isfinite(length_ms) else 0.0)
 
     def begin(self, seed: int, now_ms: float) -> None:
         """An empty link, for the next prompt.

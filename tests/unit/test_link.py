@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from specbench.config import LinkSpec, load_profile
 from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.wire.link import PACKET_BYTES, RETRANSMISSION_MS, Link
-from specbench.wire.trace import read_trace
+from specbench.wire.link import PACKET_BYTES, RETRANSMISSION_MS, Link, Pipe
+from specbench.wire.trace import Schedule, read_trace
 
 EXACT = {"rel": 1e-9, "abs": 1e-6}
 rates = st.none() | st.floats(0.01, 1000)
@@ -151,10 +151,9 @@ HEAD = "time_ms,rate_mbps,delay_ms\n"
 
 
 def test_a_trace_changes_rate_and_delay_while_a_message_is_on_its_way_in(trace):
-    # 1 Mbit/s is 1 kbit a millisecond: 100 ms of it, an outage of 50 ms, then ten times as much; anew after 250 ms.
+    # 1 Mbit/s is 1 kbit a millisecond: 100 ms of it, an outage of 50 ms, then ten times as much for 50 ms.
     schedule = read_trace(trace(HEAD + "0,1,5\n100,0,9\n150,10,20\n"))
     assert schedule.length_ms == 200
-    from specbench.wire.link import Pipe
 
     def arrival(now_ms, bits):
         return Pipe(schedule, 0, 0, "", 0.0).deliver_at_ms(now_ms, bits // 8)
@@ -167,9 +166,6 @@ def test_a_trace_changes_rate_and_delay_while_a_message_is_on_its_way_in(trace):
 
 @given(st.lists(st.tuples(st.floats(0, 5000), st.floats(0.001, 100)), min_size=1, max_size=20), sizes)
 def test_any_trace_that_ever_moves_delivers_everything(rows, size):
-    from specbench.wire.link import Pipe
-    from specbench.wire.trace import Schedule
-
     starts = tuple(float(index) * 7.3 for index in range(len(rows)))
     values = tuple(rate if rate > 1 else 0.0 for _, rate in rows)
     if not any(values):
