@@ -9,7 +9,8 @@ from specbench import audit
 from specbench.config import Decoding, Options
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
-from specbench.factories import CloudModel, ModelFactory
+from specbench.factories.cloud import CloudModel
+from specbench.factories.model import ModelFactory
 from specbench.records import Audit
 from specbench.wire.protocol import Facts
 
