@@ -57,7 +57,7 @@ class PromptLookupDecoder(Decoder):
         lookup = Lookup()
         lookup.extend(request.prompt_ids)
         commit = self._target.begin(request)
-        yield Round(tokens=commit.tokens)
+        yield commit.round()
         while commit.finish_reason is None:
             started = now_ms()
             lookup.extend(commit.tokens)
@@ -65,13 +65,7 @@ class PromptLookupDecoder(Decoder):
             drafted = lookup.continuation(min(self._draft_length, self._target.remaining - 1))
             draft_ms = now_ms() - started
             commit = self._target.verify(Proposal(drafted))
-            yield Round(
-                tokens=commit.tokens,
-                drafted=len(drafted),
-                accepted=commit.accepted,
-                draft_ms=draft_ms,
-                verify_ms=commit.verify_ms,
-            )
+            yield commit.round(drafted=len(drafted), draft_ms=draft_ms, verify_ms=commit.verify_ms)
 
     def check(self) -> None:
         """The cache's length."""

@@ -35,7 +35,7 @@ class SpeculativeDecoder(Decoder):
         self._drafter.begin(request)
         commit = self._target.begin(request)
         self._drafter.commit(commit.tokens, commit.accepted)
-        yield Round(tokens=commit.tokens)
+        yield commit.round()
         while commit.finish_reason is None:
             started = now_ms()
             # The target adds a token of its own, so a longer draft than this could not be committed.
@@ -44,17 +44,11 @@ class SpeculativeDecoder(Decoder):
             if proposal.is_certain and request.stop_ids.isdisjoint(proposal.tokens):
                 commit = self._target.trust(proposal.tokens)
                 self._drafter.commit(commit.tokens, len(commit.tokens))
-                yield Round(tokens=commit.tokens, draft_ms=draft_ms, unverified=len(commit.tokens))
+                yield commit.round(draft_ms=draft_ms, unverified=len(commit.tokens))
                 continue
             commit = self._target.verify(proposal)
             self._drafter.commit(commit.tokens, commit.accepted)
-            yield Round(
-                tokens=commit.tokens,
-                drafted=len(proposal),
-                accepted=commit.accepted,
-                draft_ms=draft_ms,
-                verify_ms=commit.verify_ms,
-            )
+            yield commit.round(drafted=len(proposal), draft_ms=draft_ms, verify_ms=commit.verify_ms)
 
     def check(self) -> None:
         """Cache lengths, on both sides."""

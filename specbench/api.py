@@ -55,7 +55,7 @@ __all__ = [
     "now_ms",
 ]
 
-API_VERSION = 2
+API_VERSION = 3
 """Raised when a plugin that worked before may no longer work."""
 
 hookimpl = pluggy.HookimplMarker("specbench")
@@ -85,10 +85,10 @@ class AutoregressiveDecoder(Decoder):
     def generate(self, request: Request) -> Iterator[Round]:
         """Prefill, then single steps."""
         commit = self._target.begin(request)
-        yield Round(tokens=commit.tokens)
+        yield commit.round()
         if commit.finish_reason is None:
             for commit in self._target.decode():
-                yield Round(tokens=commit.tokens)
+                yield commit.round()
 
     def check(self) -> None:
         """The cache's length."""

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Quantization = Literal["int8", "int4"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|auto|cuda(:\d+)?)$")]
+Placement = Annotated[
+    str, StringConstraints(pattern=r"^(in_process|process|wss?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$")
+]
 MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
 Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
@@ -66,9 +69,15 @@ class CloudSpec(ModelSpec):
 
     `device_map`, `max_memory` (per device: a CUDA index or `cpu`) and `offload_folder` are accelerate's:
     they spread a target over devices and disk. They change where weights lie, never their precision.
+
+    `placement` is where the target runs: `in_process`, `process` (another one, started and stopped here), or
+    the address of a `specbench serve`, to which `token_file` is the key. `on_cloud_loss` is what happens when
+    it does not come back: the run ends (`fail`), waits for ever, or the draft goes on alone (lossy).
     """
 
-    placement: Literal["in_process"] = "in_process"
+    placement: Placement = "in_process"
+    token_file: Name | None = None
+    on_cloud_loss: Literal["fail", "wait", "edge_only"] = "fail"
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     max_memory: dict[str, MemorySize] | None = None
     offload_folder: Name | None = None
@@ -77,6 +86,14 @@ class CloudSpec(ModelSpec):
     @classmethod
     def _device_names_are_text(cls, value: object) -> object:
         return {str(key): size for key, size in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _a_token_is_for_a_server(self) -> CloudSpec:
+        if self.token_file is not None and not self.placement.startswith("ws"):
+            raise ValueError(f"token_file is for a cloud elsewhere, and placement is {self.placement}")
+        if self.on_cloud_loss != "fail" and self.placement == "in_process":
+            raise ValueError(f"on_cloud_loss: {self.on_cloud_loss} is for a cloud in another process")
+        return self
 
     @model_validator(mode="after")
     def _placement_by_map(self) -> CloudSpec:
@@ -244,6 +261,8 @@ class Profile(Part):
     @model_validator(mode="after")
     def _one_process_has_one_thread_count(self) -> Profile:
         edge, cloud = self.edge.threads, self.cloud.threads
+        if self.cloud.placement != "in_process":
+            return self
         if edge is not None and cloud is not None and edge != cloud:
             raise ValueError(
                 f"edge.threads is {edge} and cloud.threads is {cloud}, but both models run in one process, "
@@ -263,5 +282,7 @@ class Profile(Part):
 
     @property
     def threads(self) -> int | None:
-        """Compute threads of the process, or `None` for torch's own choice."""
+        """Compute threads of the edge's process, or `None` for torch's own choice."""
+        if self.cloud.placement != "in_process":
+            return self.edge.threads
         return self.edge.threads if self.edge.threads is not None else self.cloud.threads

@@ -1,1 +1,1 @@
-"""Edge and cloud apart: frames, channels, and what lies between them."""
+"""The same target, elsewhere: frames, channels that carry them, and both ends."""

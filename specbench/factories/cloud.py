@@ -1,0 +1,183 @@
+"""The target model, in the cloud: in this process, or behind a wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from specbench.config import CloudSpec, Decoding, EngineSpec, Options, Speculative
+from specbench.errors import SpecbenchError
+from specbench.factories.model import ModelFactory, say_on_stderr
+
+if TYPE_CHECKING:
+    from specbench.decoding.assisted import AssistedGeneration
+    from specbench.decoding.engine import Engine
+    from specbench.decoding.request import Commit, Request
+    from specbench.decoding.target import Target
+    from specbench.factories.edge import EdgeModel
+    from specbench.records import Audit
+    from specbench.wire.channel import Channel
+    from specbench.wire.client import RemoteTarget
+    from specbench.wire.connection import Connection
+    from specbench.wire.protocol import Facts
+
+
+class CloudModel(ModelFactory):
+    """The target model, in the cloud: in this process, or behind a wire.
+
+    Args:
+        allow_tf32: the profile's `precision.allow_tf32`, for a process that is started to run the model.
+    """
+
+    role = "cloud"
+    _spec_type = CloudSpec
+    spec: CloudSpec
+
+    def __init__(
+        self,
+        spec: CloudSpec | None = None,
+        say: Callable[[str], None] = say_on_stderr,
+        engine: EngineSpec | None = None,
+        allow_tf32: bool = False,
+        **fields: object,
+    ) -> None:
+        super().__init__(spec, say, engine, **fields)
+        self._allow_tf32 = allow_tf32
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights are in this process."""
+        return self.spec.placement == "in_process"
+
+    @property
+    def is_wired(self) -> bool:
+        """Whether frames lie between edge and cloud."""
+        return not self.is_here
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory, here or there."""
+        if self.is_here:
+            return super().is_loaded
+        return "connection" in self.__dict__ and self.connection.is_open
+
+    @cached_property
+    def engine(self) -> Engine:
+        """As of every model; a cloud elsewhere has none here.
+
+        Raises:
+            SpecbenchError: the model runs elsewhere, or as for every model.
+        """
+        if not self.is_here:
+            raise SpecbenchError(
+                f"this needs the cloud model in this process, and cloud.placement is {self.spec.placement}",
+                "add --set cloud.placement=in_process",
+            )
+        return super().engine
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The wire to the cloud; nothing is sent before it is used."""
+        from specbench.models import vocabulary
+        from specbench.wire.connection import PATIENCE_S, Connection
+
+        patience_s = None if self.spec.on_cloud_loss == "wait" else PATIENCE_S
+        tokenizer = vocabulary.fingerprint(self.tokenizer)
+        return Connection(self._connect, tokenizer, self._accept, self._say, patience_s)
+
+    def load(self) -> None:
+        """Load the model, or reach the cloud that has it."""
+        if self.is_here:
+            super().load()
+        if self.is_wired:
+            _ = self.connection.facts
+
+    @property
+    def engine_kind(self) -> str:
+        """Which engine really runs the passes."""
+        return super().engine_kind if self.is_here else self.connection.facts.engine
+
+    @property
+    def interruptions(self) -> int:
+        """How often the cloud was lost so far."""
+        return self.connection.interruptions if "connection" in self.__dict__ else 0
+
+    def target(self, options: Options) -> Target | RemoteTarget:
+        """This model as the one that decides the text: prefill, then steps or verifications."""
+        return self._remote(options, rolls_back=False) if self.is_wired else super().target(options)
+
+    def verifier(self, options: Options) -> Target | RemoteTarget:
+        """This model as one that verifies drafts, which takes a cache that can be rolled back.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back.
+        """
+        if self.is_wired:
+            return self._remote(options, rolls_back=True)
+        self.engine.require_rollback()
+        return super().target(options)
+
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
+        """The tokens of `model.generate`, one by one, streamed."""
+        if self.is_wired:
+            if decoding not in self._generators:
+                self._generators[decoding] = self._remote(Options(decoding, Speculative()), rolls_back=False)
+            return self._generators[decoding].generate(request)
+        from specbench.decoding.generate import generate_commits
+
+        return generate_commits(self.engine.loaded, request, decoding)
+
+    def audit(self) -> Audit:
+        """What precision the loaded model really has."""
+        if self.is_here:
+            return super().audit()
+        from specbench.wire import protocol
+
+        return self.connection.insist(protocol.AskAudit).frame.audit
+
+    def close(self) -> None:
+        """Hang up, and end what was started for this model."""
+        if "connection" in self.__dict__:
+            self.connection.close()
+            del self.connection
+
+    @cached_property
+    def _generators(self) -> dict[Decoding, RemoteTarget]:
+        return {}
+
+    def _remote(self, options: Options, rolls_back: bool) -> RemoteTarget:
+        from specbench.wire.client import RemoteTarget
+
+        return RemoteTarget(self.connection, options, rolls_back)
+
+    def _connect(self) -> Channel:
+        from specbench.factories.served import Served
+        from specbench.wire.channel import LocalChannel
+
+        return LocalChannel(Served(self))
+
+    def _accept(self, facts: Facts) -> None:
+        return
+
+    def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
+        """`model.generate(assistant_model=...)`, with the edge's model as its assistant.
+
+        Args:
+            dynamic: with transformers' own schedule, not the profile's draft length.
+
+        Raises:
+            SpecbenchError: an engine is not transformers' own.
+        """
+        from specbench.decoding.assisted import AssistedGeneration
+
+        for model in (edge, self):
+            if model.engine.kind != "eager":
+                raise SpecbenchError(
+                    f"assisted generation runs transformers' own passes, and the {model.role}'s engine is "
+                    f"{model.engine.kind}",
+                    "add --set engine.kind=eager",
+                )
+        return AssistedGeneration(
+            self.engine.loaded, edge.engine.loaded, edge.draft_vocabulary, options, dynamic
+        )
