@@ -63,6 +63,8 @@ def differences(
     for role in sorted(left.engines.keys() & right.engines.keys()):
         if left.engines[role] != right.engines[role]:
             yield f"the {role}'s engine", left.engines[role], right.engines[role]
+    if left.edge_device != right.edge_device:
+        yield "what was applied of the edge device", left.edge_device, right.edge_device
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
     if left.stop_ids != right.stop_ids:

@@ -63,7 +63,10 @@ def prepare(
     precision.demand_declared(profile, methods)
     prompts = load_prompts(profile.workload) if prompts is None else prompts
     configure_torch(profile)
-    edge, cloud = EdgeModel(profile.edge, say, profile.engine), CloudModel(profile.cloud, say, profile.engine)
+    edge, cloud = (
+        EdgeModel(profile.edge, say, profile.engine),
+        CloudModel(profile.cloud, say, profile.engine, link=profile.link),
+    )
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from specbench.config import CloudSpec, Decoding, EngineSpec, Options, Speculative
+from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
 from specbench.errors import SpecbenchError
 from specbench.factories.model import ModelFactory, say_on_stderr
 
@@ -27,6 +27,7 @@ class CloudModel(ModelFactory):
     """The target model, in the cloud: in this process, or behind a wire.
 
     Args:
+        link: what lies between edge and cloud; nothing when absent.
         allow_tf32: the profile's `precision.allow_tf32`, for a process that is started to run the model.
     """
 
@@ -40,10 +41,12 @@ class CloudModel(ModelFactory):
         say: Callable[[str], None] = say_on_stderr,
         engine: EngineSpec | None = None,
         allow_tf32: bool = False,
+        link: LinkSpec | None = None,
         **fields: object,
     ) -> None:
         super().__init__(spec, say, engine, **fields)
         self._allow_tf32 = allow_tf32
+        self._link_spec = link or LinkSpec()
 
     @property
     def is_here(self) -> bool:
@@ -53,7 +56,7 @@ class CloudModel(ModelFactory):
     @property
     def is_wired(self) -> bool:
         """Whether frames lie between edge and cloud."""
-        return not self.is_here
+        return not self.is_here or not self._link_spec.is_nothing
 
     @property
     def is_loaded(self) -> bool:
@@ -155,7 +158,16 @@ class CloudModel(ModelFactory):
         from specbench.factories.served import Served
         from specbench.wire.channel import LocalChannel
 
-        return LocalChannel(Served(self))
+        return self._behind_link(LocalChannel(Served(self)))
+
+    def _behind_link(self, channel: Channel) -> Channel:
+        """The channel as the profile's link leaves it."""
+        if self._link_spec.kind != "modelled" or self._link_spec.is_nothing:
+            return channel
+        from specbench.wire.link import Link
+        from specbench.wire.linked import LinkedChannel
+
+        return LinkedChannel(channel, Link(self._link_spec))
 
     def _accept(self, facts: Facts) -> None:
         return
@@ -167,8 +179,13 @@ class CloudModel(ModelFactory):
             dynamic: with transformers' own schedule, not the profile's draft length.
 
         Raises:
-            SpecbenchError: an engine is not transformers' own.
+            SpecbenchError: an engine is not transformers' own, or edge and cloud are apart.
         """
+        if self.is_wired:
+            raise SpecbenchError(
+                "assisted generation runs both models in one loop, with nothing between edge and cloud",
+                "add --set cloud.placement=in_process and leave out the link",
+            )
         from specbench.decoding.assisted import AssistedGeneration
 
         for model in (edge, self):
