@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from specbench import audit
+from specbench import audit, environment
 from specbench.api import CloudModel, EdgeModel, Method, Options
 from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
@@ -120,9 +120,9 @@ def new_manifest(
         prompts_sha256=prompts_sha256,
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=tuple(command),
-        versions=manifests.versions(),
+        versions=environment.versions(),
         plugins=plugins,
-        machine=manifests.machine(),
+        machine=environment.machine(),
         threads=torch.get_num_threads(),
         models=models,
         repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},

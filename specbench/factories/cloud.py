@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, Decoding, EngineSpec, Options, Speculative
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from specbench.wire.channel import Channel
     from specbench.wire.client import RemoteTarget
     from specbench.wire.connection import Connection
+    from specbench.wire.process import CloudProcess
     from specbench.wire.protocol import Facts
 
 
@@ -44,6 +46,7 @@ class CloudModel(ModelFactory):
     ) -> None:
         super().__init__(spec, say, engine, **fields)
         self._allow_tf32 = allow_tf32
+        self.process: CloudProcess | None = None
 
     @property
     def is_here(self) -> bool:
@@ -141,6 +144,9 @@ class CloudModel(ModelFactory):
         if "connection" in self.__dict__:
             self.connection.close()
             del self.connection
+        if self.process:
+            self.process.stop()
+            self.process = None
 
     @cached_property
     def _generators(self) -> dict[Decoding, RemoteTarget]:
@@ -152,10 +158,32 @@ class CloudModel(ModelFactory):
         return RemoteTarget(self.connection, options, rolls_back)
 
     def _connect(self) -> Channel:
+        """A channel to the cloud, which is started first where that is our business."""
         from specbench.factories.served import Served
         from specbench.wire.channel import LocalChannel
+        from specbench.wire.process import CloudProcess
+        from specbench.wire.socket import SocketChannel
+        from specbench.wire.tokens import read_token
 
-        return LocalChannel(Served(self))
+        if self.is_here:
+            return LocalChannel(Served(self))
+        if self.spec.placement != "process":
+            token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
+            return SocketChannel(self.spec.placement, token)
+        if self.process is None or not self.process.is_alive:
+            self._say("starting the cloud's process")
+            self.process = CloudProcess(self._profile_there(), self.spec.threads)
+        return SocketChannel(self.process.url, self.process.token)
+
+    def _profile_there(self) -> dict:
+        """The profile that our own server gets."""
+        left_out = {"placement", "token_file", "on_cloud_loss"}
+        return {
+            "edge": {"model": self.spec.model},
+            "cloud": self.spec.model_dump(mode="json", exclude=left_out),
+            "engine": self.engine_spec.model_dump(mode="json"),
+            "precision": {"parity": "off", "allow_tf32": self._allow_tf32},
+        }
 
     def _accept(self, facts: Facts) -> None:
         return
