@@ -61,6 +61,8 @@ class Generation:
             are interleaved share the process.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
         verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
+        interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
+            out of all statistics.
     """
 
     method: str
@@ -79,6 +81,7 @@ class Generation:
     peak_cuda_bytes: int | None = None
     lossless: bool | None = None
     verification: str | None = None
+    interrupted: bool = False
     schema_version: int = SCHEMA_VERSION
 
     @property

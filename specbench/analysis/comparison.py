@@ -57,7 +57,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
             "--allow-unfair shows them, labelled",
             ExitCode.UNFAIR,
         )
-    if not any(run.generations for run in runs):
+    if not any(not record.interrupted for run in runs for record in run.generations):
         raise SpecbenchError(
             f"run {first.run_id} holds no finished prompt",
             f"go on with --resume {first.run_id}",
@@ -103,7 +103,9 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
     groups: dict[str, Group] = {}
     for run in runs:
         for method in run.manifest.methods:
-            records = [record for record in run.generations if record.method == method]
+            records = [
+                record for record in run.generations if record.method == method and not record.interrupted
+            ]
             name = f"{method}@{run.manifest.run_id}" if method in groups else method
             if records:
                 groups[name] = Group(name, method, run, records)
@@ -185,11 +187,20 @@ def _setting(runs: Sequence[Run], unfair: bool) -> str:
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
         ("UNFAIR (settings of the first run): " if unfair else "")
-        + "co-located: edge and cloud on one machine, no link · "
+        + f"{_place(cloud.get('placement', 'in_process'))} · "
         f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']} · "
         f"{_engine(runs)} · {runs[0].manifest.threads} threads · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"
     )
+
+
+def _place(placement: str) -> str:
+    """Where edge and cloud were, and what lay between."""
+    if placement == "in_process":
+        return "co-located: edge and cloud on one machine, no link"
+    if placement == "process":
+        return "co-located: edge and cloud in two processes of one machine, no link"
+    return f"cloud at {placement}"
 
 
 def _engine(runs: Sequence[Run]) -> str:

@@ -63,7 +63,8 @@ def prepare(
     precision.demand_declared(profile, methods)
     prompts = load_prompts(profile.workload) if prompts is None else prompts
     configure_torch(profile)
-    edge, cloud = EdgeModel(profile.edge, say, profile.engine), CloudModel(profile.cloud, say, profile.engine)
+    edge = EdgeModel(profile.edge, say, profile.engine)
+    cloud = CloudModel(profile.cloud, say, profile.engine, profile.precision.allow_tf32)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)
@@ -103,6 +104,9 @@ def new_manifest(
     models = {}
     for role in prepared.roles:
         factory = prepared.factory(role)
+        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
+            models[role] = _elsewhere(prepared.cloud)
+            continue
         folder = files.locate(factory.spec, lambda line: None, weights=True)
         models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
         if own := factory.draft_vocabulary:
@@ -115,7 +119,7 @@ def new_manifest(
         profile_name=profile_name,
         profile=profile,
         methods=tuple(names),
-        lossless={method.name: method.lossless(options) for method in prepared.methods},
+        lossless={method.name: _lossless(method, prepared.profile) for method in prepared.methods},
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
         prompts_sha256=prompts_sha256,
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -125,10 +129,35 @@ def new_manifest(
         machine=environment.machine(),
         threads=torch.get_num_threads(),
         models=models,
-        repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},
+        repeats_control={
+            method.name: method.repeats_control(options) and not _may_go_on_alone(method, prepared.profile)
+            for method in prepared.methods
+        },
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
     )
+
+
+def _elsewhere(cloud: CloudModel) -> dict:
+    """What a cloud on another machine says of itself; reached, and held against the profile, here."""
+    facts = cloud.connection.facts
+    return {
+        "files": facts.files,
+        "stored": list(facts.stored),
+        "threads": facts.threads,
+        "versions": facts.versions,
+        "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
+    }
+
+
+def _lossless(method: Method, profile: Profile) -> bool | None:
+    """Whether the text is the cloud's for certain; not where the draft may have to go on without it."""
+    lossless = method.lossless(Options.of(profile))
+    return False if lossless and _may_go_on_alone(method, profile) else lossless
+
+
+def _may_go_on_alone(method: Method, profile: Profile) -> bool:
+    return profile.cloud.on_cloud_loss == "edge_only" and set(method.roles) == {"edge", "cloud"}
 
 
 def demand_same(stored: Manifest, current: Manifest) -> None:
@@ -158,6 +187,8 @@ def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str],
     needed: dict[str, int] = {}
     for role in prepared.roles:
         factory = prepared.factory(role)
+        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
+            continue
         quantization = getattr(factory.spec, "quantization", None)
         total = memory.estimate(factory.config, factory.dtype, context_tokens, quantization).total
         mapped = role == "cloud" and prepared.profile.cloud.device_map is not None

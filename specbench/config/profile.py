@@ -84,6 +84,11 @@ class CloudSpec(ModelSpec):
     def _device_names_are_text(cls, value: object) -> object:
         return {str(key): size for key, size in value.items()} if isinstance(value, dict) else value
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the target runs where somebody else started it."""
+        return self.placement.startswith("ws")
+
     @model_validator(mode="after")
     def _a_token_is_for_a_server(self) -> CloudSpec:
         if self.token_file is not None and not self.placement.startswith("ws"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,9 +136,19 @@ class CloudModel(ModelFactory):
         """What precision the loaded model really has."""
         if self.is_here:
             return super().audit()
+        from specbench.audit import switches
         from specbench.wire import protocol
 
-        return self.connection.insist(protocol.AskAudit).frame.audit
+        found = self.connection.insist(protocol.AskAudit).frame
+        wrong = switches.findings(found.switches, self._allow_tf32)
+        if wrong and not found.audit.problem:  # the arithmetic there is part of what the cloud is
+            return replace(found.audit, problem=f"cloud: {wrong[0].message}")
+        return found.audit
+
+    @property
+    def goes_on_alone(self) -> bool:
+        """Whether the draft goes on by itself when the cloud is lost for good."""
+        return self.spec.on_cloud_loss == "edge_only"
 
     def close(self) -> None:
         """Hang up, and end what was started for this model."""
@@ -186,7 +197,11 @@ class CloudModel(ModelFactory):
         }
 
     def _accept(self, facts: Facts) -> None:
-        return
+        """Refuse a cloud that is not the one that the profile means."""
+        from specbench.factories.agreement import demand_meant
+
+        if not self.is_here:
+            demand_meant(facts, self.spec, self.engine_spec, self.folder)
 
     def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
         """`model.generate(assistant_model=...)`, with the edge's model as its assistant.
