@@ -30,6 +30,7 @@ from specbench.decoding.verification import RULES
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.records import Round
+from specbench.wire.connection import CloudLostError
 
 if TYPE_CHECKING:
     from specbench.decoding.target import Target
@@ -38,6 +39,7 @@ __all__ = [
     "API_VERSION",
     "RULES",
     "AutoregressiveDecoder",
+    "CloudLostError",
     "CloudModel",
     "Commit",
     "Decoder",

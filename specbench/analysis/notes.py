@@ -21,6 +21,11 @@ def comparison_notes(
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     for run in runs:
         notes += _manifest_notes(run.manifest)
+        if interrupted := [record for record in run.generations if record.interrupted]:
+            notes.append(
+                f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
+                "interrupted by a lost cloud, and are left out"
+            )
     repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
     for control in controls:
         notes += noise_notes(control, repeats)

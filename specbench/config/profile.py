@@ -87,6 +87,11 @@ class CloudSpec(ModelSpec):
     def _device_names_are_text(cls, value: object) -> object:
         return {str(key): size for key, size in value.items()} if isinstance(value, dict) else value
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the target runs where somebody else started it."""
+        return self.placement.startswith("ws")
+
     @model_validator(mode="after")
     def _a_token_is_for_a_server(self) -> CloudSpec:
         if self.token_file is not None and not self.placement.startswith("ws"):
@@ -278,6 +283,17 @@ class Profile(Part):
                     f"edge.{key} confines the process that runs the edge, and with cloud.placement: in_process "
                     "the cloud runs in it too; set cloud.placement=process"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _packets_need_two_ends(self) -> Profile:
+        kind, placement = self.link.kind, self.cloud.placement
+        if kind == "emulated" and placement != "process":
+            raise ValueError("link.kind: emulated lies between two processes; set cloud.placement=process")
+        if kind == "real" and not placement.startswith("ws"):
+            raise ValueError(
+                "link.kind: real lies between two hosts; cloud.placement is the other one's address"
+            )
         return self
 
     @property

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from specbench.wire.channel import Channel
     from specbench.wire.client import RemoteTarget
     from specbench.wire.connection import Connection
+    from specbench.wire.process import CloudProcess
     from specbench.wire.protocol import Facts
 
 
@@ -47,6 +51,7 @@ class CloudModel(ModelFactory):
         super().__init__(spec, say, engine, **fields)
         self._allow_tf32 = allow_tf32
         self._link_spec = link or LinkSpec()
+        self.process: CloudProcess | None = None
 
     @property
     def is_here(self) -> bool:
@@ -135,15 +140,28 @@ class CloudModel(ModelFactory):
         """What precision the loaded model really has."""
         if self.is_here:
             return super().audit()
+        from specbench.audit import switches
         from specbench.wire import protocol
 
-        return self.connection.insist(protocol.AskAudit).frame.audit
+        found = self.connection.insist(protocol.AskAudit).frame
+        wrong = switches.findings(found.switches, self._allow_tf32)
+        if wrong and not found.audit.problem:  # the arithmetic there is part of what the cloud is
+            return replace(found.audit, problem=f"cloud: {wrong[0].message}")
+        return found.audit
+
+    @property
+    def goes_on_alone(self) -> bool:
+        """Whether the draft goes on by itself when the cloud is lost for good."""
+        return self.spec.on_cloud_loss == "edge_only"
 
     def close(self) -> None:
         """Hang up, and end what was started for this model."""
         if "connection" in self.__dict__:
             self.connection.close()
             del self.connection
+        if self.process:
+            self.process.stop()
+            self.process = None
 
     @cached_property
     def _generators(self) -> dict[Decoding, RemoteTarget]:
@@ -155,10 +173,33 @@ class CloudModel(ModelFactory):
         return RemoteTarget(self.connection, options, rolls_back)
 
     def _connect(self) -> Channel:
+        """A channel to the cloud, which is started first where that is our business."""
         from specbench.factories.served import Served
+        from specbench.models.confinement import lifted
+        from specbench.wire import emulated
         from specbench.wire.channel import LocalChannel
+        from specbench.wire.process import LOOPBACK, CloudProcess
+        from specbench.wire.socket import SocketChannel
+        from specbench.wire.tokens import read_token
 
-        return self._behind_link(LocalChannel(Served(self)))
+        if self.is_here:
+            return self._behind_link(LocalChannel(Served(self)))
+        if self.spec.placement != "process":
+            token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
+            return self._behind_link(SocketChannel(self.spec.placement, token))
+        if self.process is None or not self.process.is_alive:
+            host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
+            self._say("starting the cloud's process")
+            with lifted(), self._beyond(emulated.CLOUD):
+                self.process = CloudProcess(self._profile_there(), self.spec.threads, host)
+        with self._beyond(emulated.EDGE):
+            return self._behind_link(SocketChannel(self.process.url, self.process.token))
+
+    def _beyond(self, namespace: str) -> AbstractContextManager:
+        """One end of the emulated link, where the profile has one."""
+        from specbench.wire import emulated
+
+        return emulated.inside(namespace) if self._link_spec.kind == "emulated" else nullcontext()
 
     def _behind_link(self, channel: Channel) -> Channel:
         """The channel as the profile's link leaves it."""
@@ -169,8 +210,22 @@ class CloudModel(ModelFactory):
 
         return LinkedChannel(channel, Link(self._link_spec))
 
+    def _profile_there(self) -> dict:
+        """The profile that our own server gets."""
+        left_out = {"placement", "token_file", "on_cloud_loss"}
+        return {
+            "edge": {"model": self.spec.model},
+            "cloud": self.spec.model_dump(mode="json", exclude=left_out),
+            "engine": self.engine_spec.model_dump(mode="json"),
+            "precision": {"parity": "off", "allow_tf32": self._allow_tf32},
+        }
+
     def _accept(self, facts: Facts) -> None:
-        return
+        """Refuse a cloud that is not the one that the profile means."""
+        from specbench.factories.agreement import demand_meant
+
+        if not self.is_here:
+            demand_meant(facts, self.spec, self.engine_spec, self.folder)
 
     def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
         """`model.generate(assistant_model=...)`, with the edge's model as its assistant.

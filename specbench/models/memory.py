@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbench.models import confinement
-
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -64,16 +62,11 @@ def _cached_numbers(text: PretrainedConfig) -> int:
 
 
 def free_bytes(device: str) -> int:
-    """Memory that this process may still take on `device`: unused device memory, or available RAM and swap.
-
-    Where the edge's memory is limited, what is left of that.
-    """
+    """Memory that a process may still take on `device`: unused device memory, or available RAM and swap."""
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
     import psutil
 
-    available = psutil.virtual_memory().available + psutil.swap_memory().free
-    left = confinement.free_bytes()
-    return available if left is None else min(available, left)
+    return psutil.virtual_memory().available + psutil.swap_memory().free
