@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from specbench.api import AutoregressiveDecoder, Method, Options, Request
 from specbench.bench import conversation
-from specbench.bench.manifest import versions
 from specbench.bench.preparation import Prepared, model_files, prompts_sha256
 from specbench.bench.traces import Trace, TracedText
+from specbench.environment import versions
 from specbench.records import Prompt
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -
         prompts_sha256=prompts_sha256(prepared.prompts),
         models=model_files(prepared),
         profile=profile.model_dump(mode="json"),
-        engines={role: prepared.factory(role).engine.kind for role in prepared.roles},
+        engines={role: prepared.factory(role).engine_kind for role in prepared.roles},
         versions=versions(),
         texts=tuple(texts),
     )

@@ -14,12 +14,14 @@ from specbench.cli import (
     compare,
     distill,
     limits,
+    link,
     models,
     plan,
     plugins,
     profiles,
     replay,
     run,
+    serve,
     trace,
 )
 from specbench.errors import ExitCode, SpecbenchError
@@ -42,9 +44,11 @@ app.command("limits")(limits.limits)
 app.command("trace")(trace.trace)
 app.command("replay")(replay.replay)
 app.command("plan")(plan.plan)
+app.command("serve")(serve.serve)
 app.command("plugins")(plugins.plugins)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")
+app.add_typer(link.app, name="link")
 
 
 def _show_version(wanted: bool) -> None:

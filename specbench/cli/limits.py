@@ -33,11 +33,13 @@ def limits(
     from specbench.bench.preparation import configure_torch
     from specbench.config import load_profile
     from specbench.factories import CloudModel, EdgeModel
+    from specbench.models.confinement import confine
     from specbench.render import console
 
     if costs:
         demand_place(costs)
     loaded = load_profile(profile, overrides or ())
+    confine(loaded.edge)  # before anything can import torch
     configure_torch(loaded)
     rows = {}
     edge = EdgeModel(loaded.edge, console.note, loaded.engine)
@@ -86,15 +88,18 @@ def limits(
 def _write_costs(path: Path, edge: EdgeModel, cloud: CloudModel, profile: Profile) -> None:
     from specbench.api import Options
     from specbench.bench.costing import measure_costs
-    from specbench.bench.manifest import machine
-    from specbench.config.costs import write_costs
+    from specbench.config.costs import LinkCosts, write_costs
+    from specbench.environment import machine
     from specbench.render import console
 
     console.note("measuring drafts, verifications and prompts")
     options = Options(profile.decoding, profile.speculative.model_copy(update={"gate": None}))
     engines = " and ".join(dict.fromkeys((edge.engine.kind, cloud.engine.kind)))
     description = f"{edge.spec.model} drafts for {cloud.spec.model}, {engines}, {machine()['cpu']}"
-    write_costs(path, measure_costs(edge, cloud, options, description))
+    link = profile.link
+    between = LinkCosts(rtt_ms=link.rtt_ms, uplink_mbps=link.uplink_mbps, downlink_mbps=link.downlink_mbps)
+    measured = measure_costs(edge, cloud, options, description)
+    write_costs(path, measured.model_copy(update={"link": between}))
     console.note(f"{path}: the cost table")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +28,14 @@ def trace(
     from specbench.bench.preparation import prepare
     from specbench.bench.traces import demand_traceable, write_trace
     from specbench.bench.tracing import make_trace
+    from specbench.config.profile import LinkSpec
     from specbench.render import console
 
     demand_traceable(loaded)
-    made = make_trace(prepare(loaded, [method], console.note), method, console.note)
+    # What the target says takes no link, and a modelled one would only be waited for.
+    prepared = prepare(loaded.model_copy(update={"link": LinkSpec()}), [method], console.note)
+    with closing(prepared.cloud):
+        made = make_trace(prepared, method, console.note)
     write_trace(out, made)
     tokens = sum(len(text.tokens) - 1 for text in made.texts)
     agreed = sum(text.agrees[1:].count("1") for text in made.texts)
