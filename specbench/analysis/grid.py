@@ -33,6 +33,7 @@ class Row:
         ms_per_token: all decoding time over all tokens behind the first of each text.
         speedup: of the time per token against the cloud alone, ratio of geometric means over texts.
         acceptance_length: tokens a verification commits.
+        interval: of the speed-up, where it was measured on prompts enough.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Row:
     acceptance_length: float | None
     acceptance_rate: float | None
     wasted_tokens: int
+    interval: tuple[float, float] | None = None
 
 
 def grid(
@@ -139,15 +141,13 @@ def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
 def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
     """`key=1..8` and `key=0,5,20` as lists of values, by key.
 
-    A profile's names for a draft length and the link serve too: `speculative.draft_length`, `link.rtt_ms`.
-
     Raises:
         SpecbenchError: one is not of that form, or all together are too many.
     """
     over: dict[str, list[object]] = {}
     for text in given:
         key, equals, values = text.partition("=")
-        key = key.strip().removeprefix("speculative.")
+        key = key.strip()
         if not equals or not key or not values.strip() or key in over:
             raise SpecbenchError(
                 f"--over {text} is not of the form key=values, each key once",
@@ -160,13 +160,14 @@ def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
 
 
 def lengths_of(over: dict[str, list[object]]) -> list[Length]:
-    """Take the draft lengths out of a grid; 1 to 8 when it names none.
+    """Take the draft lengths out of a grid, by either name; 1 to 8 when it names none.
 
     Raises:
         SpecbenchError: one is no draft length.
     """
     lengths: list[Length] = []
-    for value in over.pop(DRAFT_LENGTH, DRAFT_LENGTHS):
+    named = over.pop(f"speculative.{DRAFT_LENGTH}", DRAFT_LENGTHS)
+    for value in over.pop(DRAFT_LENGTH, named):
         whole = type(value) is int and 1 <= value <= LONGEST
         if not whole and value != "auto":
             raise SpecbenchError(f"draft_length: {value!r} is neither auto nor a number from 1 to {LONGEST}")

@@ -22,6 +22,7 @@ from specbench.cli import (
     replay,
     run,
     serve,
+    sweep,
     trace,
 )
 from specbench.errors import ExitCode, SpecbenchError
@@ -43,6 +44,7 @@ app.command("distill")(distill.distill)
 app.command("limits")(limits.limits)
 app.command("trace")(trace.trace)
 app.command("replay")(replay.replay)
+app.command("sweep")(sweep.sweep)
 app.command("plan")(plan.plan)
 app.command("serve")(serve.serve)
 app.command("plugins")(plugins.plugins)

@@ -62,5 +62,5 @@ def replay(
             }
         )
         return
-    title = f"{len(read.texts)} texts, {label} · costs: {table.description or costs}"
+    title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
     console.out.print((map_table if varied else grid_table)(rows, title))

@@ -15,8 +15,8 @@ from specbench.analysis.replay import CONTROL, replay
 from specbench.analysis.replay import Text as Sample
 
 MAP_FOOT = (
-    "Replayed on a virtual clock. Each method: speed-up of TPOT against the cloud alone (ratio of geometric "
-    "means over texts), at its fastest draft length."
+    "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
+    "fastest draft length; in brackets where a measured interval holds 1."
 )
 SHOWN_CHANCES = 8
 FIGURES = (
@@ -24,7 +24,7 @@ FIGURES = (
     *("accept\nlength", "accept\nrate", "wasted"),
 )
 FOOT = (
-    "* the cloud alone. Replayed on a virtual clock. TTFT, TPOT: medians over texts. Speed-up: of TPOT against "
+    "* the cloud alone. TTFT, TPOT: medians over texts. Speed-up: of TPOT against "
     "the cloud alone, ratio of geometric means. Wasted: tokens drafted ahead in vain."
 )
 
@@ -63,11 +63,13 @@ def map_table(rows: Sequence[Row], title: str) -> RenderableType:
         table.add_column(method.replace("_", "\n"), justify="right")
     table.add_column("fastest")
     for by_method in best(rows):
+        if CONTROL not in by_method:
+            continue
         fastest = max(by_method.values(), key=lambda row: row.speedup)
         control = by_method[CONTROL]
         cells = [
-            Text(f"{row.speedup:.2f}x at {row.draft_length}", "bold" if row is fastest else "")
-            for row in map(by_method.__getitem__, drafting)
+            Text(_cell(by_method.get(method)), "bold" if fastest.method == method else "")
+            for method in drafting
         ]
         values = [str(value) for value in control.condition.values()]
         name = "the cloud alone" if fastest is control else fastest.method
@@ -75,11 +77,19 @@ def map_table(rows: Sequence[Row], title: str) -> RenderableType:
     return Group(*_verdicts(rows), Text(f"\n{title}"), table, Text(MAP_FOOT, style="dim"))
 
 
+def _cell(row: Row | None) -> str:
+    """A speed-up with the draft length it takes; in brackets where the interval holds 1."""
+    if row is None:
+        return "-"
+    text = f"{row.speedup:.2f}x" if row.draft_length is None else f"{row.speedup:.2f}x at {row.draft_length}"
+    return f"({text})" if row.interval and row.interval[0] <= 1 <= row.interval[1] else text
+
+
 def _verdicts(rows: Sequence[Row]) -> list[Text]:
     """A sentence for each method: where it wins, and by which draft length."""
     conditions, lines = best(rows), []
     for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
-        found = [by_method[method] for by_method in conditions]
+        found = [by_method[method] for by_method in conditions if method in by_method]
         wins = sum(row.speedup > 1 for row in found)
         top = max(found, key=lambda row: row.speedup)
         times = f"{top.speedup:.2f} times its speed per token, with draft length {top.draft_length}"
