@@ -11,6 +11,7 @@ from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.latency import percentiles
 from specbench.analysis.place import place
+from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
 from specbench.bench.manifest import differences
 from specbench.bench.runner import CONTROL
@@ -89,6 +90,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
             )
         ),
         unfair=unfair,
+        predictions=predictions(runs),
     )
 
 

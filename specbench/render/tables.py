@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.records import Divergence
-from specbench.results import Comparison, MethodSummary
+from specbench.results import Comparison, MethodSummary, Prediction
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = ("tokens", "exact\nmatch", "speed-up\nvs generate", "peak\nmemory")
@@ -58,6 +58,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         ]
     if any(row.interval for row in comparison.categories):
         parts.append(_categories(comparison))
+    parts += [Text(_prediction(each)) for each in comparison.predictions]
     parts.append(Text(FOOT, style="dim"))
     parts += _divergences(comparison.divergences)
     parts += [
@@ -162,6 +163,14 @@ def _categories(comparison: Comparison) -> Table:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def _prediction(found: Prediction) -> str:
+    blamed = f", for {found.explained_by}" if found.explained_by else ""
+    return (
+        f"{found.method}: {found.predicted_ms:.2f} ms a token by the closed form, {found.measured_ms:.2f} "
+        f"measured ({found.gap:+.1%}{blamed})"
+    )
 
 
 def _divergences(found: Sequence[Divergence]) -> list[Text]:
