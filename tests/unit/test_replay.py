@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -246,3 +248,16 @@ def test_draft_lengths_are_taken_out_of_a_grid():
     assert lengths_of(over) == [2, "auto"]
     assert over == {"link.rtt_ms": [0, 5]}
     assert lengths_of({}) == list(range(1, 9))
+
+
+def test_replays_and_plans_need_no_torch(files):
+    program = (
+        "import sys; from specbench.cli import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    for arguments in (["replay", *files], ["plan", "--acceptance", "0.8", "--objective-ms", "60"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
