@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from specbench.analysis import serving
 from specbench.analysis.clock import Prices
 from specbench.analysis.replay import CONTROL, Length, Text, Timed, replay
 from specbench.config.costs import Costs
 from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
 
-DRAFT_LENGTH, AGREEMENT = "draft_length", "agreement"
+DRAFT_LENGTH, AGREEMENT, CLIENTS = "draft_length", "agreement", "clients"
 DRAFT_LENGTHS = tuple(range(1, 9))
 LONGEST = 64
 MOST_CONDITIONS = 1_000_000
@@ -59,8 +60,8 @@ def grid(
     """Replay every method at every draft length under every condition; the cloud alone comes first each time.
 
     Args:
-        over: values by dotted key of the cost table, or of `agreement`: the share of positions at which the
-            draft agrees, which is then imposed.
+        over: values by dotted key of the cost table; of `agreement`, the share of positions at which the draft
+            agrees, which is then imposed; of `clients`, how many edges share the target.
 
     Raises:
         SpecbenchError: a key or value does not fit, or no text is long enough to time.
@@ -70,12 +71,36 @@ def grid(
     imposed = {share: with_agreement(texts, share) for share in over.get(AGREEMENT, ())}
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        prices = Prices(costs.with_values({key: condition[key] for key in condition if key != AGREEMENT}))
-        texts = imposed.get(condition.get(AGREEMENT), texts)
-        control = replay(texts, prices, CONTROL, 0)
+        table = {key: value for key, value in condition.items() if key not in (AGREEMENT, CLIENTS)}
+        prices = Prices(costs.with_values(table) if table else costs)
+        known, clients = imposed.get(condition.get(AGREEMENT), texts), condition.get(CLIENTS)
+
+        control = _timed(known, prices, CONTROL, 0, clients)
         yield _row(CONTROL, None, condition, control, control)
         for method, length in product(methods, lengths):
-            yield _row(method, length, condition, replay(texts, prices, method, length), control)
+            timed = _timed(known, prices, method, length, clients)
+            yield _row(method, length, condition, timed, control)
+
+
+def _timed(
+    texts: Sequence[Text], prices: Prices, method: str, length: Length, clients: object
+) -> Sequence[Timed]:
+    """Texts by one schedule; or, with `clients`, as asked by so many edges of one target.
+
+    Raises:
+        SpecbenchError: another method, no fixed draft length, or no number of clients.
+    """
+    if clients is None:
+        return replay(texts, prices, method, length)
+    if type(clients) is not int or not 1 <= clients <= serving.MOST_CLIENTS:
+        raise SpecbenchError(f"clients: {clients!r} is no number from 1 to {serving.MOST_CLIENTS}")
+    if method not in (CONTROL, "speculative") or length == "auto":
+        raise SpecbenchError(
+            f"with several clients, {method} at draft length {length} cannot be replayed",
+            "add --method speculative and fixed draft lengths",
+        )
+    work = serving.scripts(texts, length)
+    return serving.simulate(work, prices, clients, streams=method == CONTROL).timed
 
 
 def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:

@@ -6,19 +6,20 @@ import random
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from specbench.analysis.clock import Prices, at
-from specbench.analysis.replay import Step, Text, rounds
+from specbench.analysis.replay import Step, Text, Timed, rounds
 
 if TYPE_CHECKING:
     import simpy
 
 MOST_CLIENTS = 512
 MOST_ROWS = 256  # tokens of one pass
-TEXTS_EACH = 2
+FEWEST_TEXTS = 16  # that are timed, however few clients there are
 DRAWN_TEXTS, DRAWN_TOKENS, DRAWN_PROMPT = 64, 128, 64
 PERCENTILE = 95
 
@@ -34,6 +35,17 @@ class Script:
     def following(self) -> int:
         """Tokens behind the first."""
         return sum(step.committed for step in self.steps)
+
+    def timed(self, decode_ms: float) -> Timed:
+        """The text, answered in so much time behind its first token."""
+        return Timed(
+            ttft_ms=None,
+            decode_ms=decode_ms,
+            tokens=self.following + 1,
+            rounds=len(self.steps),
+            drafted=sum(step.drafted for step in self.steps),
+            accepted=sum(step.accepted for step in self.steps),
+        )
 
 
 def scripts(texts: Sequence[Text], draft_length: int) -> list[Script]:
@@ -63,15 +75,20 @@ class Load:
     """What a number of clients saw.
 
     Args:
-        tpot_ms: of every finished text but a client's first, behind its first token.
+        timed: every client's texts but its first, in the order of clients; without a time to the first token.
         busy: share of the time in which the target computed.
         rows_per_pass: tokens that a pass of the target read, in the mean.
     """
 
     clients: int
-    tpot_ms: tuple[float, ...]
+    timed: tuple[Timed, ...]
     busy: float
     rows_per_pass: float
+
+    @property
+    def tpot_ms(self) -> list[float]:
+        """Of each text, behind its first token."""
+        return [one.decode_ms / (one.tokens - 1) for one in self.timed]
 
     @property
     def high_ms(self) -> float:
@@ -80,11 +97,10 @@ class Load:
 
 
 def simulate(work: Sequence[Script], prices: Prices, clients: int, streams: bool) -> Load:
-    """`clients` edges, each asking one text after the other, until all have answered two.
+    """`clients` edges, each asking one text after the other, until all have answered their share.
 
     The target takes all that wait, up to 256 tokens, into one pass, which costs what a verification of so many
-    tokens
-    does: weights are read once. A prompt is a pass of its own.
+    tokens does: weights are read once. A prompt is a pass of its own.
 
     Args:
         streams: the cloud alone: rounds follow each other there, and nothing waits for the edge.
@@ -93,8 +109,8 @@ def simulate(work: Sequence[Script], prices: Prices, clients: int, streams: bool
 
     env = simpy.Environment()
     target = _Target(env, prices)
-    done: list[float] = []
-    left = [clients]
+    each = 1 + max(1, ceil(FEWEST_TEXTS / clients))
+    timed: dict[tuple[int, int], Timed] = {}
     over = env.event()
 
     def client(number: int) -> Generator:
@@ -113,18 +129,17 @@ def simulate(work: Sequence[Script], prices: Prices, clients: int, streams: bool
                 yield env.timeout(prices.rtt_ms / 2 + prices.sending_ms(step.drafted))
                 yield target.verify(step.drafted + 1)
                 yield env.timeout(prices.rtt_ms / 2 + prices.answer_ms(step.committed))
-            if answered:  # the first one was asked while others had not begun
-                done.append((env.now - begun) / script.following)
-            answered += 1
-            if answered == TEXTS_EACH:
-                left[0] -= 1
-                if left[0] == 0:
+            if 0 < answered < each:  # the first one was asked while others had not begun
+                timed[number, answered] = script.timed(env.now - begun)
+                if len(timed) == clients * (each - 1):
                     over.succeed()
+            answered += 1
 
     for number in range(clients):
         env.process(client(number))
     env.run(until=over)
-    return Load(clients, tuple(done), target.busy_ms / env.now, target.rows / max(1, target.passes))
+    found = tuple(timed[key] for key in sorted(timed))
+    return Load(clients, found, target.busy_ms / env.now, target.rows / max(1, target.passes))
 
 
 class _Target:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from specbench.analysis.clock import Prices
     from specbench.analysis.planning import Survival
     from specbench.analysis.replay import Text
+    from specbench.analysis.serving import Load
     from specbench.config.costs import Costs
 
 
@@ -89,9 +90,7 @@ def plan(
                     }
                     for method in FORMS
                 },
-                "clients": {
-                    name: load and {**asdict(load), "high_ms": load.high_ms} for name, load in served.items()
-                },
+                "clients": {name: load and _as_document(load) for name, load in served.items()},
             }
         )
         return
@@ -106,6 +105,15 @@ def plan(
                 f"{load.rows_per_pass:.1f} tokens a pass)"
             )
         console.out.print(line, markup=False)
+
+
+def _as_document(load: Load) -> dict:
+    return {
+        "clients": load.clients,
+        "p95_ms_per_token": load.high_ms,
+        "busy": load.busy,
+        "tokens_per_pass": load.rows_per_pass,
+    }
 
 
 def _survival(texts: list[Text], acceptance: str | None, run: str | None, runs_dir: Path) -> Survival:

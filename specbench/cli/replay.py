@@ -25,7 +25,7 @@ def replay(
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary draft_length, agreement or a value of the cost table, such as link.rtt_ms=0,20,100.",
+            help="Vary draft_length, agreement, clients, or a value of the cost table: link.rtt_ms=0,20,100.",
         ),
     ] = None,
     methods: Annotated[
@@ -34,7 +34,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
-    from specbench.analysis.grid import AGREEMENT, grid, lengths_of, parse_over
+    from specbench.analysis.grid import AGREEMENT, CLIENTS, grid, lengths_of, parse_over
     from specbench.analysis.replay import SCHEDULES, texts_of
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
@@ -48,7 +48,8 @@ def replay(
     varied = parse_over(over or ())
     lengths = lengths_of(varied)
     table, read = read_costs(costs), read_trace(trace)
-    rows = list(grid(texts_of(read), table, methods or list(SCHEDULES), lengths, varied))
+    replayed = methods or (["speculative"] if CLIENTS in varied else list(SCHEDULES))
+    rows = list(grid(texts_of(read), table, replayed, lengths, varied))
     label = "exact" if read.exact else f"approximate: {read.verification} changes the text"
     if AGREEMENT in varied:
         label = "approximate: agreement is imposed"

@@ -7,7 +7,7 @@ import pytest
 from specbench.analysis import planning, serving
 from specbench.analysis.clock import Prices
 from specbench.analysis.planning import Survival, break_even_rtt_ms, forecast, measured_survival, verdicts
-from specbench.analysis.replay import Text, autoregressive, replay, synchronous
+from specbench.analysis.replay import Text, Timed, autoregressive, replay, synchronous
 from specbench.config.costs import Costs
 
 TABLE = {
@@ -79,17 +79,18 @@ def test_one_client_of_the_simulation_is_the_replay():
     texts, table = drawn(0.7, tokens=60, count=5), prices()
     for length in (1, 4):
         load = serving.simulate(serving.scripts(texts, length), table, clients=1, streams=False)
-        expected = [synchronous(text, table, length).decode_ms / 59 for text in texts[1:2]]
-        assert load.tpot_ms == pytest.approx(expected)
+        expected = [synchronous(text, table, length).decode_ms / 59 for text in texts]
+        assert load.tpot_ms[:5] == pytest.approx([*expected[1:], expected[0]])
     alone = serving.simulate(serving.scripts(texts, 0), table, clients=1, streams=True)
-    assert alone.tpot_ms == pytest.approx([autoregressive(text, table).decode_ms / 59 for text in texts[1:2]])
+    assert load.tpot_ms[-1] == pytest.approx(expected[16 % 5])
+    assert alone.tpot_ms == pytest.approx([autoregressive(texts[0], table).decode_ms / 59] * 16)
     assert alone.busy == pytest.approx(1.0)
 
 
 def test_clients_that_stream_share_every_pass():
     work = serving.scripts(drawn(0.7, tokens=60, count=4), 0)
     load = serving.simulate(work, prices(), clients=4, streams=True)
-    assert load.tpot_ms == pytest.approx([23.0] * 4)  # four rows a pass
+    assert load.tpot_ms == pytest.approx([23.0] * 16)  # four rows a pass
     assert load.rows_per_pass > 3
 
 
@@ -118,7 +119,7 @@ def test_as_many_clients_are_served_as_keep_to_the_objective():
 
     def run(clients):
         asked.append(clients)
-        return serving.Load(clients, (10.0 + clients,), 0.5, 1.0)
+        return serving.Load(clients, (Timed(None, 10.0 + clients, 2),), 0.5, 1.0)
 
     assert serving.most_clients(run, 47.0).clients == 37
     assert len(asked) < 20

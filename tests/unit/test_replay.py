@@ -184,6 +184,8 @@ def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
         (["--over", "draft_length=0"], "draft_length"),
         (["--over", "draft_length=9..2"], "range"),
         (["--over", "agreement=80"], "agreement"),
+        (["--over", "clients=0"], "clients"),
+        (["--over", "clients=2", "--method", "speculative_pipelined"], "several clients"),
         (["--over", "draft_length=1..8", "--over", "draft_length=2"], "once"),
         (["--method", "cloud"], "cannot be replayed"),
     ],
@@ -241,6 +243,18 @@ def test_agreement_can_be_imposed_and_a_better_draft_is_never_slower():
 def test_an_imposed_agreement_is_called_approximate(files, specbench):
     done = specbench("replay", *files, "--over", "agreement=0.5,0.9", "--over", "draft_length=2", "--json")
     assert done.json["exact"] is False
+
+
+def test_more_clients_on_one_target_make_each_of_them_slower():
+    texts = [drawn(0.7, 60, seed) for seed in range(6)]
+    rows = list(grid(texts, costs(target__speed=0.2), ["speculative"], [3], {"clients": [1, 4, 16]}))
+    times = [row.ms_per_token for row in rows if row.method == "speculative"]
+    assert times == sorted(times)
+    assert times[0] == pytest.approx(
+        next(iter(grid(texts, costs(target__speed=0.2), ["speculative"], [3], {}))).ms_per_token
+        / rows[1].speedup,
+        rel=0.1,
+    )
 
 
 def test_draft_lengths_are_taken_out_of_a_grid():
