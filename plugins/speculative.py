@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from specbench.api import (
     RULES,
+    CloudLostError,
     CloudModel,
     Decoder,
     DraftLengths,
@@ -30,10 +31,29 @@ class SpeculativeDecoder(Decoder):
         self._drafter = edge.drafter(options)
         self._target = cloud.verifier(options)
         self._draft_length = options.speculative.draft_length
+        self._goes_on_alone = cloud.goes_on_alone
 
     def generate(self, request: Request) -> Iterator[Round]:
-        """The first round is the target's first token; drafting starts behind it."""
+        """The first round is the target's first token; drafting starts behind it.
+
+        When the cloud is gone for good, and the profile says so, the draft goes on alone.
+        """
         self._drafter.begin(request)
+        left = request.max_new_tokens
+        try:
+            for part in self._with_cloud(request):
+                left -= len(part.tokens)
+                yield part
+        except CloudLostError:
+            if not self._goes_on_alone:
+                raise
+            for token in self._drafter.go_on():
+                left -= 1
+                yield Round(tokens=(token,), unverified=1)
+                if token in request.stop_ids or not left:
+                    return
+
+    def _with_cloud(self, request: Request) -> Iterator[Round]:
         commit = self._target.begin(request)
         self._drafter.commit(commit.tokens, commit.accepted)
         yield commit.round()

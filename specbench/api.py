@@ -32,6 +32,7 @@ from specbench.decoding.verification import RULES
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.records import Round
+from specbench.wire.connection import CloudLostError
 
 if TYPE_CHECKING:
     from specbench.decoding.target import Target
@@ -41,6 +42,7 @@ __all__ = [
     "RULES",
     "AheadWindow",
     "AutoregressiveDecoder",
+    "CloudLostError",
     "CloudModel",
     "Commit",
     "Decoder",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from specbench import audit
+from specbench import audit, environment
 from specbench.api import CloudModel, EdgeModel, Method, Options
 from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
@@ -14,6 +14,8 @@ from specbench.bench.workload import load_prompts
 from specbench.config import Profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Audit, Manifest, Prompt
+from specbench.wire import emulated
+from specbench.wire.trace import read_trace, trace_sha256
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,14 @@ def prepare(
         method.validate(options)
     precision.demand_declared(profile, methods)
     prompts = load_prompts(profile.workload) if prompts is None else prompts
+    if profile.link.trace is not None:
+        read_trace(profile.link.trace)
+    if profile.link.kind == "emulated":
+        emulated.demand(profile.link)
     configure_torch(profile)
-    edge, cloud = EdgeModel(profile.edge, say, profile.engine), CloudModel(profile.cloud, say, profile.engine)
+    edge = EdgeModel(profile.edge, say, profile.engine)
+    allow_tf32 = profile.precision.allow_tf32
+    cloud = CloudModel(profile.cloud, say, profile.engine, allow_tf32, profile.link)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)
@@ -103,6 +111,9 @@ def new_manifest(
     models = {}
     for role in prepared.roles:
         factory = prepared.factory(role)
+        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
+            models[role] = _elsewhere(prepared.cloud)
+            continue
         folder = files.locate(factory.spec, lambda line: None, weights=True)
         models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
         if own := factory.draft_vocabulary:
@@ -115,20 +126,46 @@ def new_manifest(
         profile_name=profile_name,
         profile=profile,
         methods=tuple(names),
-        lossless={method.name: method.lossless(options) for method in prepared.methods},
+        lossless={method.name: _lossless(method, prepared.profile) for method in prepared.methods},
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
         prompts_sha256=prompts_sha256,
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=tuple(command),
-        versions=manifests.versions(),
+        versions=environment.versions(),
         plugins=plugins,
-        machine=manifests.machine(),
+        machine=environment.machine(),
         threads=torch.get_num_threads(),
         models=models,
-        repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},
+        repeats_control={
+            method.name: method.repeats_control(options) and not _may_go_on_alone(method, prepared.profile)
+            for method in prepared.methods
+        },
+        trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
     )
+
+
+def _elsewhere(cloud: CloudModel) -> dict:
+    """What a cloud on another machine says of itself; reached, and held against the profile, here."""
+    facts = cloud.connection.facts
+    return {
+        "files": facts.files,
+        "stored": list(facts.stored),
+        "threads": facts.threads,
+        "versions": facts.versions,
+        "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
+    }
+
+
+def _lossless(method: Method, profile: Profile) -> bool | None:
+    """Whether the text is the cloud's for certain; not where the draft may have to go on without it."""
+    lossless = method.lossless(Options.of(profile))
+    return False if lossless and _may_go_on_alone(method, profile) else lossless
+
+
+def _may_go_on_alone(method: Method, profile: Profile) -> bool:
+    return profile.cloud.on_cloud_loss == "edge_only" and set(method.roles) == {"edge", "cloud"}
 
 
 def demand_same(stored: Manifest, current: Manifest) -> None:
@@ -152,12 +189,15 @@ def demand_same(stored: Manifest, current: Manifest) -> None:
 
 def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], None]) -> None:
     """Compare what the models will take with what is free, before reading them."""
-    from specbench.models import memory
+    from specbench.models import confinement, memory
     from specbench.models.loading import resolve_device
 
+    left = confinement.free_bytes()
     needed: dict[str, int] = {}
     for role in prepared.roles:
         factory = prepared.factory(role)
+        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
+            continue
         quantization = getattr(factory.spec, "quantization", None)
         total = memory.estimate(factory.config, factory.dtype, context_tokens, quantization).total
         mapped = role == "cloud" and prepared.profile.cloud.device_map is not None
@@ -166,6 +206,13 @@ def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str],
         where = f"on {device}" if device else "on the devices of its map, and on disk"
         held = quantization or factory.dtype
         say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {held} {where}")
+        if role == "edge" and left is not None and total > left:
+            raise SpecbenchError(
+                f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "
+                f"{left / 1e9:.2f} GB",
+                "raise the limit, or choose a smaller draft",
+                ExitCode.MODEL,
+            )
         if device:
             needed[device] = needed.get(device, 0) + total
     for device, total in needed.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Protocol
 
-from specbench.api import Decoder, Method, Options, Request, Round
+from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
 from specbench.bench.interruption import insisting
 from specbench.bench.precision import PrecisionWatch
@@ -136,7 +136,7 @@ class Runner:
             SpecbenchError: an earlier sitting of this run had others.
         """
         factories = {role: self._prepared.factory(role) for role in self._prepared.roles}
-        engines = {role: factory.engine.kind for role, factory in factories.items() if factory.is_loaded}
+        engines = {role: factory.engine_kind for role, factory in factories.items() if factory.is_loaded}
         for role, kind in self._manifest.engines.items():
             if engines.get(role, kind) != kind:
                 raise SpecbenchError(
@@ -166,6 +166,8 @@ class Runner:
                     continue
                 try:
                     generations = self._ask(name, prompt, repeat, monitor)
+                except CloudLostError:
+                    raise  # no other method fares better; what is finished is kept
                 except Exception as error:
                     self._fail(name, prompt.prompt_id, error)
                     continue
@@ -199,6 +201,8 @@ class Runner:
         try:
             for _ in self._decoders[name].generate(request):
                 self._precision.look(name, prompt.prompt_id)
+        except CloudLostError:
+            raise
         except Exception as error:
             self._fail(name, prompt.prompt_id, error)
 
@@ -209,6 +213,7 @@ class Runner:
             replies = tuple(generation.text for generation in generations)
             request = self._request(prompt, turn, repeat, replies, self._profile.workload.max_new_tokens)
             monitor.begin_interval()
+            interruptions = self._prepared.cloud.interruptions
             rounds, arrival_ms = self._answer(name, request, prompt.prompt_id)
             peak_rss_bytes, peak_cuda_bytes = monitor.interval_peak()
             tokens = [token for part in rounds for token in part.tokens]
@@ -230,6 +235,7 @@ class Runner:
                     peak_cuda_bytes=peak_cuda_bytes,
                     lossless=self._manifest.lossless[name],
                     verification=self._rule(rounds),
+                    interrupted=self._prepared.cloud.interruptions > interruptions,
                 )
             )
         self._advance(name, replace(self._progress[name], prompts_done=self._progress[name].prompts_done + 1))

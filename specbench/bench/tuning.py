@@ -107,7 +107,7 @@ def choose(run: Run, method: str, on: str) -> Tuning:
         raise SpecbenchError(f"tuning failed: {failure.method}: {failure.error}", exit_code=ExitCode.RUN)
     tpots: dict[str, dict[tuple, float]] = {}
     for record in run.generations:
-        if record.tpot_ms:
+        if record.tpot_ms and not record.interrupted:
             tpots.setdefault(record.method, {})[_request(record)] = record.tpot_ms
     shared = set.intersection(*(set(found) for found in tpots.values())) if tpots else set()
     if not shared or len(tpots) < len(DRAFT_LENGTHS):

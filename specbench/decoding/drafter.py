@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from specbench.config import Options
@@ -100,6 +100,14 @@ class Drafter:
     def uncommitted(self) -> int:
         """Tokens that are drafted and not judged: those proposed, and those ahead of them."""
         return len(self._text) - self._committed
+
+    def go_on(self) -> Iterator[int]:
+        """Decode without a target, behind all that is committed; the cloud is gone. Its text is not the cloud's."""
+        self._session.truncate(min(self._session.length, len(self._committed) - 1))
+        while True:
+            tokens = self.propose(1).tokens
+            self.commit(tokens, 1)
+            yield tokens[0]
 
     def check(self) -> None:
         """Assert that the cache holds nothing behind the text and what was drafted ahead of it."""

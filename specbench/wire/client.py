@@ -48,7 +48,7 @@ class RemoteTarget:
         self._trusted = self._cached = 0
         self._draws = (0, 0)
         self._has_begun = False
-        self._connection.channel.begin()
+        self._connection.channel.begin(request.seed)
 
         return self._ask(lambda number: protocol.Begin(number, self._text, *_asked(request))).result()
 

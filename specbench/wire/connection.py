@@ -208,8 +208,9 @@ class Connection:
                 error = still
             spent_s = time.monotonic() - started
             if self._patience_s is not None and spent_s > self._patience_s:
+                self._patience_s = 0.0  # who asks again is told at once, unless it is back
                 raise CloudLostError(
-                    f"the cloud is gone and did not come back within {self._patience_s:.0f} s: {error}",
+                    f"the cloud is gone and did not come back within {spent_s:.0f} s: {error}",
                     "start it again; --resume goes on with the run",
                     ExitCode.RUN,
                 )

@@ -61,8 +61,9 @@ class Service:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._texts: dict[int, _Text] = {}
-        self._last = 0
+        self.last = 0
         self.is_over = False
+        self.refusal: str | None = None
 
     def handle(self, message: bytes, arrived_ms: float) -> Iterator[bytes]:
         """The replies to one frame, each computed when it is asked for. Never raises.
@@ -70,15 +71,15 @@ class Service:
         Args:
             arrived_ms: when the frame arrived, by `now_ms`.
         """
-        number = self._last + 1
+        number = self.last + 1
         try:
             frame = protocol.decode_up(message)
             self._demand_next(frame)
         except ProtocolError as error:
-            self.is_over = True
+            self.is_over, self.refusal = True, str(error)
             yield encode(Refused(number, str(error), True))
             return
-        self._last = number
+        self.last = number
         try:
             for reply in self._replies(frame, arrived_ms):
                 yield encode(reply)
@@ -97,9 +98,9 @@ class Service:
         self._texts.clear()
 
     def _demand_next(self, frame: protocol.Up) -> None:
-        if frame.number != self._last + 1:
-            raise ProtocolError(f"frame {frame.number} came where {self._last + 1} was to come")
-        if isinstance(frame, protocol.Hello) != (self._last == 0):
+        if frame.number != self.last + 1:
+            raise ProtocolError(f"frame {frame.number} came where {self.last + 1} was to come")
+        if isinstance(frame, protocol.Hello) != (self.last == 0):
             raise ProtocolError("the first frame is a Hello, and no other is")
         if not isinstance(frame, protocol.Hello):
             return

@@ -86,7 +86,10 @@ def test_model_generate_ignores_hub_sampling_defaults(models, folder):
     (folder / "generation_config.json").write_text(json.dumps(settings))
     request = Request(tuple(range(20, 40)), 12, frozenset())
     texts = [
-        list(CloudModel(CloudSpec(model=str(path), device="cpu")).generate(request, Decoding()))
+        [
+            commit.tokens
+            for commit in CloudModel(CloudSpec(model=str(path), device="cpu")).generate(request, Decoding())
+        ]
         for path in (folder, models / "target")
     ]
     assert texts[0] == texts[1]

@@ -6,8 +6,8 @@ from specbench.config import CloudSpec, Decoding, EdgeSpec, Options, Speculative
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Request
 from specbench.factories import CloudModel, EdgeModel
+from specbench.factories.served import Served
 from specbench.models import vocabulary
-from specbench.served import Served
 from specbench.wire.channel import LocalChannel
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection

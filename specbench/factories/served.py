@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from specbench import audit
+from specbench import audit, environment
 from specbench.config import Decoding, Options
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
-from specbench.factories import CloudModel, ModelFactory
+from specbench.factories.cloud import CloudModel
+from specbench.factories.model import ModelFactory
 from specbench.records import Audit
 from specbench.wire.protocol import Facts
 
@@ -41,8 +42,8 @@ class Served:
             engine=engine.kind,
             threads=torch.get_num_threads(),
             vocabulary_size=engine.vocabulary_size,
-            versions={},
-            machine={},
+            versions=environment.versions(),
+            machine=environment.machine(),
             switches=self.switches(),
             audit=self.audit(),
         )

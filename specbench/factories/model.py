@@ -1,0 +1,177 @@
+"""One role's model: described at once, read from disk when first used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from specbench.config import EngineSpec, ModelSpec, Options, load_profile
+from specbench.config.loading import validated
+from specbench.errors import ExitCode, SpecbenchError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from specbench.decoding.engine import Engine
+    from specbench.decoding.target import Target
+    from specbench.models.loading import LoadedModel
+    from specbench.models.vocabulary import DraftVocabulary
+    from specbench.records import Audit
+
+
+def say_on_stderr(line: str) -> None:
+    """Where a factory reports slow steps when nobody asked for them elsewhere."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class ModelFactory:
+    """One role's model: described at once, read from disk when first used.
+
+    Args:
+        spec: which model; the default profile's when absent.
+        say: receives a line for each slow step (fetching, converting, loading, compiling).
+        engine: what runs its passes; the eager engine when absent.
+        fields: single fields of the spec, such as `dtype="float32"`.
+    """
+
+    role: ClassVar[str]
+    _spec_type: ClassVar[type[ModelSpec]]
+
+    def __init__(
+        self,
+        spec: ModelSpec | None = None,
+        say: Callable[[str], None] = say_on_stderr,
+        engine: EngineSpec | None = None,
+        **fields: object,
+    ) -> None:
+        if spec is None:
+            spec = getattr(load_profile("default"), self.role)
+        self.spec = validated(self._spec_type, {**spec.model_dump(), **fields}, self.role) if fields else spec
+        self._say = say
+        self.engine_spec = engine or EngineSpec()
+
+    def __repr__(self) -> str:
+        loaded = "loaded" if self.is_loaded else "not loaded"
+        return f"{type(self).__name__}({self.spec.model}, {self.dtype}, {self.device}, {loaded})"
+
+    @property
+    def dtype(self) -> str:
+        """The declared dtype, such as `float32`."""
+        return self.spec.dtype
+
+    @property
+    def device(self) -> str:
+        """The declared device; `auto` is resolved when the model is loaded."""
+        return self.spec.device
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return "engine" in self.__dict__
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where configuration and tokenizer lie; fetched first if need be."""
+        from specbench.models import files
+
+        return files.locate(self.spec, self._say, weights=False)
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The model's configuration, cut to the layers of the spec."""
+        from specbench.models.loading import load_config
+
+        return load_config(self.folder, self.spec)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that lies beside the weights."""
+        from specbench.models.loading import load_tokenizer
+
+        return load_tokenizer(self.folder, self.spec)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Token ids that end a text."""
+        from specbench.models.loading import stop_ids
+
+        return stop_ids(self.folder, self.tokenizer)
+
+    @property
+    def draft_vocabulary(self) -> DraftVocabulary | None:
+        """The model's own vocabulary, where it is not that of its tokenizer."""
+        return None
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model was made for, or `None` when its configuration does not say."""
+        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The loaded model, ready for forward passes; its `kind` says which engine it really is.
+
+        Raises:
+            SpecbenchError: the model cannot be loaded, or cannot be made batch-invariant.
+        """
+        from specbench.models import files, vocabulary
+        from specbench.models.loading import load_model
+
+        folder = files.locate(self.spec, self._say, weights=True)
+        self._say(f"loading the {self.role} model {self.spec.model} in {self.dtype}")
+        loaded = self._prepared(load_model(folder, self.spec))
+        own = self.draft_vocabulary
+        size = own.target_size if own else vocabulary.size(self.tokenizer)
+        return self._compiled(loaded, size) or self._eager(loaded, size)
+
+    def load(self) -> None:
+        """Load the model now."""
+        _ = self.engine
+
+    @property
+    def engine_kind(self) -> str:
+        """Which engine really runs the passes."""
+        return self.engine.kind
+
+    def _eager(self, loaded: LoadedModel, size: int) -> Engine:
+        from specbench.decoding.eager import EagerEngine
+
+        return EagerEngine(loaded, size, self.draft_vocabulary)
+
+    def _compiled(self, loaded: LoadedModel, size: int) -> Engine | None:
+        """The compiled engine where the profile asks for it and the model allows it."""
+        wanted = self.engine_spec
+        if wanted.kind != "compiled":
+            return None
+        from specbench.decoding.compiled import CannotCompileError, CompiledEngine
+
+        try:
+            return CompiledEngine(loaded, size, self.draft_vocabulary, wanted.batch_invariant, self._say)
+        except CannotCompileError as error:
+            if wanted.batch_invariant:
+                raise SpecbenchError(
+                    f"the {self.role} model {self.spec.model} cannot be batch-invariant: {error}",
+                    "--set engine.batch_invariant=false, or another model",
+                    ExitCode.MODEL,
+                ) from error
+            self._say(f"the {self.role} model runs eagerly, for it cannot be compiled: {error}")
+            return None
+
+    def _prepared(self, loaded: LoadedModel) -> LoadedModel:
+        """What is done to a model between reading and using it."""
+        return loaded
+
+    def target(self, options: Options) -> Target:
+        """This model as the one that decides the text: prefill, then steps or verifications."""
+        from specbench.decoding.target import Target
+
+        return Target(self.engine, options)
+
+    def audit(self) -> Audit:
+        """What precision the loaded model really has."""
+        from specbench.audit import audit_model
+
+        return audit_model(self.role, self.spec.model, self.engine, getattr(self.spec, "quantization", None))
