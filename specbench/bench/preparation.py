@@ -235,7 +235,8 @@ def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str],
         say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {held} {where}")
         if role == "edge" and left is not None and total > left:
             raise SpecbenchError(
-                f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves {left / 1e9:.2f} GB",
+                f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "
+                f"{left / 1e9:.2f} GB",
                 "raise the limit, or choose a smaller draft",
                 ExitCode.MODEL,
             )

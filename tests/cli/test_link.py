@@ -15,7 +15,9 @@ def stored(tmp_path):
     return store.read(store.find(None))
 
 
-def test_the_title_names_the_round_trip_of_a_modelled_link_and_every_round_paid_it(specbench, profile, tmp_path):
+def test_the_title_names_the_round_trip_of_a_modelled_link_and_every_round_paid_it(
+    specbench, profile, tmp_path
+):
     link = {"rtt_ms": 6, "jitter_ms": 1, "uplink_mbps": 20, "loss": 0.001}
     done = specbench("run", "speculative", "--profile", profile(link=link))
     assert done.code == 0, done.err
@@ -82,8 +84,6 @@ def test_a_confined_edge_says_what_was_applied_and_the_cloud_has_the_machine(
     assert applied["memory_limit"].startswith(("2GiB, by cgroup", "not applied"))
     assert f"note: edge device: cpus {CPU}; memory_limit {applied['memory_limit']}" in done.out
     assert "co-located: edge and cloud in two processes of one machine, no link" in done.out
-
-
 
 
 def test_a_run_over_an_emulated_link_sends_its_packets_through_it(specbench, profile, tmp_path):
