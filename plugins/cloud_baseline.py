@@ -16,8 +16,8 @@ class GenerateDecoder(Decoder):
 
     def generate(self, request: Request) -> Iterator[Round]:
         """One round a token."""
-        for token in self._cloud.generate(request, self._decoding):
-            yield Round(tokens=(token,))
+        for commit in self._cloud.generate(request, self._decoding):
+            yield commit.round()
 
 
 class CloudBaseline(Method):
@@ -33,7 +33,7 @@ class CloudBaseline(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the cloud model."""
-        _ = cloud.engine
+        cloud.load()
         return GenerateDecoder(cloud, options)
 
 

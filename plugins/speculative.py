@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from specbench.api import (
     RULES,
+    CloudLostError,
     CloudModel,
     Decoder,
+    DraftLengths,
     EdgeModel,
     Method,
     Options,
@@ -29,32 +31,47 @@ class SpeculativeDecoder(Decoder):
         self._drafter = edge.drafter(options)
         self._target = cloud.verifier(options)
         self._draft_length = options.speculative.draft_length
+        self._goes_on_alone = cloud.goes_on_alone
 
     def generate(self, request: Request) -> Iterator[Round]:
-        """The first round is the target's first token; drafting starts behind it."""
+        """The first round is the target's first token; drafting starts behind it.
+
+        When the cloud is gone for good, and the profile says so, the draft goes on alone.
+        """
         self._drafter.begin(request)
+        left = request.max_new_tokens
+        try:
+            for part in self._with_cloud(request):
+                left -= len(part.tokens)
+                yield part
+        except CloudLostError:
+            if not self._goes_on_alone:
+                raise
+            for token in self._drafter.go_on():
+                left -= 1
+                yield Round(tokens=(token,), unverified=1)
+                if token in request.stop_ids or not left:
+                    return
+
+    def _with_cloud(self, request: Request) -> Iterator[Round]:
         commit = self._target.begin(request)
         self._drafter.commit(commit.tokens, commit.accepted)
-        yield Round(tokens=commit.tokens)
+        yield commit.round()
+        lengths = DraftLengths(self._draft_length)
         while commit.finish_reason is None:
             started = now_ms()
             # The target adds a token of its own, so a longer draft than this could not be committed.
-            proposal = self._drafter.propose(min(self._draft_length, self._target.remaining - 1))
+            proposal = self._drafter.propose(lengths.next(self._target.remaining - 1))
             draft_ms = now_ms() - started
             if proposal.is_certain and request.stop_ids.isdisjoint(proposal.tokens):
                 commit = self._target.trust(proposal.tokens)
                 self._drafter.commit(commit.tokens, len(commit.tokens))
-                yield Round(tokens=commit.tokens, draft_ms=draft_ms, unverified=len(commit.tokens))
+                yield commit.round(draft_ms=draft_ms, unverified=len(commit.tokens))
                 continue
             commit = self._target.verify(proposal)
             self._drafter.commit(commit.tokens, commit.accepted)
-            yield Round(
-                tokens=commit.tokens,
-                drafted=len(proposal),
-                accepted=commit.accepted,
-                draft_ms=draft_ms,
-                verify_ms=commit.verify_ms,
-            )
+            lengths.observe(commit, len(proposal), draft_ms, len(proposal), self._target.rtt_ms)
+            yield commit.round(drafted=len(proposal), draft_ms=draft_ms, verify_ms=commit.verify_ms)
 
     def check(self) -> None:
         """Cache lengths, on both sides."""

@@ -24,12 +24,15 @@ import pluggy
 
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.ahead import AheadWindow
+from specbench.decoding.lengths import DraftLengths
 from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Commit, Request
+from specbench.decoding.request import Commit, Pending, Request
 from specbench.decoding.verification import RULES
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.records import Round
+from specbench.wire.connection import CloudLostError
 
 if TYPE_CHECKING:
     from specbench.decoding.target import Target
@@ -37,15 +40,19 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "RULES",
+    "AheadWindow",
     "AutoregressiveDecoder",
+    "CloudLostError",
     "CloudModel",
     "Commit",
     "Decoder",
     "Decoding",
+    "DraftLengths",
     "EdgeModel",
     "ExitCode",
     "Method",
     "Options",
+    "Pending",
     "Proposal",
     "Request",
     "Round",
@@ -55,7 +62,7 @@ __all__ = [
     "now_ms",
 ]
 
-API_VERSION = 2
+API_VERSION = 3
 """Raised when a plugin that worked before may no longer work."""
 
 hookimpl = pluggy.HookimplMarker("specbench")
@@ -85,10 +92,10 @@ class AutoregressiveDecoder(Decoder):
     def generate(self, request: Request) -> Iterator[Round]:
         """Prefill, then single steps."""
         commit = self._target.begin(request)
-        yield Round(tokens=commit.tokens)
+        yield commit.round()
         if commit.finish_reason is None:
             for commit in self._target.decode():
-                yield Round(tokens=commit.tokens)
+                yield commit.round()
 
     def check(self) -> None:
         """The cache's length."""

@@ -61,6 +61,8 @@ class Generation:
             are interleaved share the process.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
         verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
+        interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
+            out of all statistics.
     """
 
     method: str
@@ -79,6 +81,7 @@ class Generation:
     peak_cuda_bytes: int | None = None
     lossless: bool | None = None
     verification: str | None = None
+    interrupted: bool = False
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -266,7 +269,8 @@ class Manifest:
     goes on only where these, the prompts, the versions and the machine are the same. `switches` are the
     arithmetic's by moment (`start`, `end`), `turns` what each prompt asks; both are empty in runs stored before
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
-    comparison is refused for them.
+    comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
+    and `edge.memory_limit`, and `trace_sha256` which trace the link played.
     """
 
     run_id: str
@@ -299,6 +303,8 @@ class Manifest:
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     turns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tuning: Tuning | None = None
+    edge_device: dict[str, str] = field(default_factory=dict)
+    trace_sha256: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 

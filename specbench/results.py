@@ -103,6 +103,24 @@ class MethodSummary:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What the closed form (docs/planning.md) makes of a run's own costs and acceptance, and what was measured.
+
+    Args:
+        predicted_ms: per token behind the first; `measured_ms` all of that time over all of those tokens.
+        gap: measured over predicted, less 1.
+        explained_by: the part of a round that departs most, where the gap is above 10 %.
+    """
+
+    method: str
+    run_id: str
+    predicted_ms: float
+    measured_ms: float
+    gap: float
+    explained_by: str | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed."""
 
@@ -116,3 +134,4 @@ class Comparison:
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
     unfair: tuple[str, ...] = ()
+    predictions: tuple[Prediction, ...] = ()

@@ -10,6 +10,8 @@ from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.latency import percentiles
+from specbench.analysis.place import place
+from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
 from specbench.bench.manifest import differences
 from specbench.bench.runner import CONTROL
@@ -57,7 +59,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
             "--allow-unfair shows them, labelled",
             ExitCode.UNFAIR,
         )
-    if not any(run.generations for run in runs):
+    if not any(not record.interrupted for run in runs for record in run.generations):
         raise SpecbenchError(
             f"run {first.run_id} holds no finished prompt",
             f"go on with --resume {first.run_id}",
@@ -88,6 +90,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
             )
         ),
         unfair=unfair,
+        predictions=predictions(runs),
     )
 
 
@@ -108,7 +111,9 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     groups: dict[str, Group] = {}
     for run in runs:
         for method in run.manifest.methods:
-            records = [record for record in run.generations if record.method == method]
+            records = [
+                record for record in run.generations if record.method == method and not record.interrupted
+            ]
             name = f"{method}@{run.manifest.run_id}" if method in groups else method
             if records:
                 groups[name] = Group(name, method, run, records)
@@ -193,8 +198,7 @@ def _setting(runs: Sequence[Run], unfair: bool) -> str:
     edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
-        ("UNFAIR (settings of the first run): " if unfair else "")
-        + "co-located: edge and cloud on one machine, no link · "
+        ("UNFAIR (settings of the first run): " if unfair else "") + f"{place(runs)} · "
         f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']} · "
         f"{_engine(runs)} · {runs[0].manifest.threads} threads · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"

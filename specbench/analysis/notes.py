@@ -21,6 +21,11 @@ def comparison_notes(
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     for run in runs:
         notes += _manifest_notes(run.manifest)
+        if interrupted := [record for record in run.generations if record.interrupted]:
+            notes.append(
+                f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
+                "interrupted by a lost cloud, and are left out"
+            )
     repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
     for control in controls:
         notes += noise_notes(control, repeats)
@@ -49,6 +54,8 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
     edge, cloud = manifest.profile["edge"], manifest.profile["cloud"]
     if parity == "per_role" and (edge["dtype"] != cloud["dtype"] or edge.get("quantization")):
         notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
+    if device := manifest.edge_device:
+        notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))
     notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
     if manifest.audits and not manifest.switches:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")

@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from specbench import audit
 from specbench.records import Manifest
 
 INCIDENTAL = ("machine.memory_bytes",)  # differs by a few pages between boots of one machine
-LIBRARIES = ("specbench", "torch", "transformers", "tokenizers", "accelerate", "safetensors")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that the numbers depend on."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in LIBRARIES
-    }
-
-
-def machine() -> dict[str, str | int | None]:
-    """The machine: processor, cores, memory, system, and its CUDA device if it has one."""
-    import psutil
-    import torch
-
-    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": f"{platform.system()} {platform.machine()}",
-        "cuda": cuda,
-        "cuda_devices": torch.cuda.device_count(),
-    }
 
 
 def differences(
@@ -63,6 +35,10 @@ def differences(
     for role in sorted(left.engines.keys() & right.engines.keys()):
         if left.engines[role] != right.engines[role]:
             yield f"the {role}'s engine", left.engines[role], right.engines[role]
+    if left.trace_sha256 != right.trace_sha256:
+        yield "the link's trace", *(f"{(run.trace_sha256 or 'none')[:8]}" for run in (left, right))
+    if left.edge_device != right.edge_device:
+        yield "what was applied of the edge device", left.edge_device, right.edge_device
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
     if left.stop_ids != right.stop_ids:
@@ -78,13 +54,3 @@ def _flat(value: dict, prefix: str) -> Iterator[tuple[str, object]]:
             yield from _flat(item, name)
         else:
             yield name, item
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"

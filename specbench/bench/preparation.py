@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from specbench import audit
-from specbench.api import CloudModel, EdgeModel, Method, Options
+from specbench import audit, environment
+from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
 from specbench.bench.workload import load_prompts
 from specbench.config import Profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Audit, Manifest, Prompt
+from specbench.wire import emulated
+from specbench.wire.trace import read_trace, trace_sha256
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,24 @@ class Prepared:
         """The factory of a role."""
         return self.edge if role == "edge" else self.cloud
 
+    def request(
+        self, prompt: Prompt, turn: int, repeat: int, replies: Sequence[str], budget: int | None = None
+    ) -> Request:
+        """What is asked in one turn, behind a method's own earlier replies.
+
+        Args:
+            budget: tokens; those of the workload when absent.
+
+        Raises:
+            SpecbenchError: it does not fit the context.
+        """
+        workload = self.profile.workload
+        budget = workload.max_new_tokens if budget is None else budget
+        ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
+        conversation.demand_room(prompt, len(ids), budget, self.context_length)
+        seed = random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
+        return Request(tuple(ids), budget, self.cloud.stop_ids, seed.getrandbits(63))
+
 
 def prepare(
     profile: Profile,
@@ -62,8 +83,14 @@ def prepare(
         method.validate(options)
     precision.demand_declared(profile, methods)
     prompts = load_prompts(profile.workload) if prompts is None else prompts
+    if profile.link.trace is not None:
+        read_trace(profile.link.trace)
+    if profile.link.kind == "emulated":
+        emulated.demand(profile.link)
     configure_torch(profile)
-    edge, cloud = EdgeModel(profile.edge, say, profile.engine), CloudModel(profile.cloud, say, profile.engine)
+    edge = EdgeModel(profile.edge, say, profile.engine)
+    allow_tf32 = profile.precision.allow_tf32
+    cloud = CloudModel(profile.cloud, say, profile.engine, allow_tf32, profile.link)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)
@@ -96,40 +123,77 @@ def new_manifest(
     """The manifest of a run that is about to start."""
     import torch
 
-    from specbench.models import files, storage
-
     profile = prepared.profile.model_dump(mode="json")
-    prompts = [[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prepared.prompts]
-    models = {}
-    for role in prepared.roles:
-        factory = prepared.factory(role)
-        folder = files.locate(factory.spec, lambda line: None, weights=True)
-        models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
-        if own := factory.draft_vocabulary:
-            models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
     names = [method.name for method in prepared.methods]
     options = Options.of(prepared.profile)
-    prompts_sha256 = settings_hash(prompts)
     return Manifest(
         run_id=run_id,
         profile_name=profile_name,
         profile=profile,
         methods=tuple(names),
-        lossless={method.name: method.lossless(options) for method in prepared.methods},
+        lossless={method.name: _lossless(method, prepared.profile) for method in prepared.methods},
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
-        prompts_sha256=prompts_sha256,
+        prompts_sha256=prompts_sha256(prepared.prompts),
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=tuple(command),
-        versions=manifests.versions(),
+        versions=environment.versions(),
         plugins=plugins,
-        machine=manifests.machine(),
+        machine=environment.machine(),
         threads=torch.get_num_threads(),
-        models=models,
-        repeats_control={method.name: method.repeats_control(options) for method in prepared.methods},
+        models=model_files(prepared),
+        repeats_control={
+            method.name: method.repeats_control(options) and not _may_go_on_alone(method, prepared.profile)
+            for method in prepared.methods
+        },
+        trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
         turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
     )
+
+
+def prompts_sha256(prompts: Sequence[Prompt]) -> str:
+    """Hash of what is asked; two runs ask the same only where it is equal."""
+    return settings_hash([[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prompts])
+
+
+def model_files(prepared: Prepared) -> dict[str, dict]:
+    """By role, the SHA-256 of every file of its model, and what its weights are stored as."""
+    from specbench.models import files, storage
+
+    models: dict[str, dict] = {}
+    for role in prepared.roles:
+        factory = prepared.factory(role)
+        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
+            models[role] = _elsewhere(prepared.cloud)
+            continue
+        folder = files.locate(factory.spec, lambda line: None, weights=True)
+        models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
+        if own := factory.draft_vocabulary:
+            models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
+    return models
+
+
+def _elsewhere(cloud: CloudModel) -> dict:
+    """What a cloud on another machine says of itself; reached, and held against the profile, here."""
+    facts = cloud.connection.facts
+    return {
+        "files": facts.files,
+        "stored": list(facts.stored),
+        "threads": facts.threads,
+        "versions": facts.versions,
+        "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
+    }
+
+
+def _lossless(method: Method, profile: Profile) -> bool | None:
+    """Whether the text is the cloud's for certain; not where the draft may have to go on without it."""
+    lossless = method.lossless(Options.of(profile))
+    return False if lossless and _may_go_on_alone(method, profile) else lossless
+
+
+def _may_go_on_alone(method: Method, profile: Profile) -> bool:
+    return profile.cloud.on_cloud_loss == "edge_only" and set(method.roles) == {"edge", "cloud"}
 
 
 def demand_same(stored: Manifest, current: Manifest) -> None:
@@ -153,12 +217,15 @@ def demand_same(stored: Manifest, current: Manifest) -> None:
 
 def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], None]) -> None:
     """Compare what the models will take with what is free, before reading them."""
-    from specbench.models import memory
+    from specbench.models import confinement, memory
     from specbench.models.loading import resolve_device
 
+    left = confinement.free_bytes()
     needed: dict[str, int] = {}
     for role in prepared.roles:
         factory = prepared.factory(role)
+        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
+            continue
         quantization = getattr(factory.spec, "quantization", None)
         total = memory.estimate(factory.config, factory.dtype, context_tokens, quantization).total
         mapped = role == "cloud" and prepared.profile.cloud.device_map is not None
@@ -167,6 +234,13 @@ def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str],
         where = f"on {device}" if device else "on the devices of its map, and on disk"
         held = quantization or factory.dtype
         say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {held} {where}")
+        if role == "edge" and left is not None and total > left:
+            raise SpecbenchError(
+                f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "
+                f"{left / 1e9:.2f} GB",
+                "raise the limit, or choose a smaller draft",
+                ExitCode.MODEL,
+            )
         if device:
             needed[device] = needed.get(device, 0) + total
     for device, total in needed.items():

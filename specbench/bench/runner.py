@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Protocol
 
-from specbench.api import Decoder, Method, Options, Request, Round
+from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
 from specbench.bench.ceiling import ceiling_of
 from specbench.bench.interruption import insisting
@@ -138,7 +138,7 @@ class Runner:
             SpecbenchError: an earlier sitting of this run had others.
         """
         factories = {role: self._prepared.factory(role) for role in self._prepared.roles}
-        engines = {role: factory.engine.kind for role, factory in factories.items() if factory.is_loaded}
+        engines = {role: factory.engine_kind for role, factory in factories.items() if factory.is_loaded}
         for role, kind in self._manifest.engines.items():
             if engines.get(role, kind) != kind:
                 raise SpecbenchError(
@@ -178,6 +178,8 @@ class Runner:
                     continue
                 try:
                     generations = self._ask(name, prompt, repeat, monitor)
+                except CloudLostError:
+                    raise  # no other method fares better; what is finished is kept
                 except Exception as error:
                     self._fail(name, prompt.prompt_id, error)
                     continue
@@ -207,10 +209,13 @@ class Runner:
 
     def _warm_up(self, name: str) -> None:
         prompt = self._prepared.prompts[0]
-        request = self._request(prompt, 0, 0, (), min(WARMUP_TOKENS, self._profile.workload.max_new_tokens))
+        budget = min(WARMUP_TOKENS, self._profile.workload.max_new_tokens)
+        request = self._prepared.request(prompt, 0, 0, (), budget)
         try:
             for _ in self._decoders[name].generate(request):
                 self._precision.look(name, prompt.prompt_id)
+        except CloudLostError:
+            raise
         except Exception as error:
             self._fail(name, prompt.prompt_id, error)
 
@@ -219,8 +224,9 @@ class Runner:
         generations: list[Generation] = []
         for turn in range(len(prompt.turns)):
             replies = tuple(generation.text for generation in generations)
-            request = self._request(prompt, turn, repeat, replies, self._profile.workload.max_new_tokens)
+            request = self._prepared.request(prompt, turn, repeat, replies)
             monitor.begin_interval()
+            interruptions = self._prepared.cloud.interruptions
             rounds, arrival_ms = self._answer(name, request, prompt.prompt_id)
             peak_rss_bytes, peak_cuda_bytes = monitor.interval_peak()
             tokens = [token for part in rounds for token in part.tokens]
@@ -242,6 +248,7 @@ class Runner:
                     peak_cuda_bytes=peak_cuda_bytes,
                     lossless=self._manifest.lossless[name],
                     verification=self._rule(rounds),
+                    interrupted=self._prepared.cloud.interruptions > interruptions,
                 )
             )
         self._advance(name, replace(self._progress[name], prompts_done=self._progress[name].prompts_done + 1))
@@ -250,14 +257,6 @@ class Runner:
     def _rule(self, rounds: Sequence[Round]) -> str | None:
         drafts = any(part.drafted is not None for part in rounds)
         return self._profile.speculative.verification if drafts else None
-
-    def _request(
-        self, prompt: Prompt, turn: int, repeat: int, replies: tuple[str, ...], budget: int
-    ) -> Request:
-        ids = conversation.prompt_ids(self._prepared.cloud.tokenizer, prompt.turns[: turn + 1], replies)
-        conversation.demand_room(prompt, len(ids), budget, self._prepared.context_length)
-        seed = random.Random(f"{self._profile.workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
-        return Request(tuple(ids), budget, self._prepared.cloud.stop_ids, seed.getrandbits(63))
 
     def _answer(self, name: str, request: Request, prompt_id: str) -> tuple[list[Round], list[float]]:
         """One request on the clock; what happens between rounds on our side is taken off it."""
@@ -323,8 +322,7 @@ class Runner:
                 == (generation.method, generation.prompt_id, generation.repeat)}  # fmt: skip
         prompt = next(p for p in self._prepared.prompts if p.prompt_id == generation.prompt_id)
         replies = tuple(mine[turn] for turn in range(generation.turn))
-        budget = self._profile.workload.max_new_tokens
-        return self._request(prompt, generation.turn, generation.repeat, replies, budget)
+        return self._prepared.request(prompt, generation.turn, generation.repeat, replies)
 
 
 def describe(error: Exception) -> str:

@@ -9,7 +9,23 @@ from typing import Annotated
 import typer
 
 from specbench import __version__
-from specbench.cli import check_dtype, compare, distill, limits, models, plugins, profiles, report, run
+from specbench.cli import (
+    check_dtype,
+    compare,
+    distill,
+    limits,
+    link,
+    models,
+    plan,
+    plugins,
+    profiles,
+    replay,
+    report,
+    run,
+    serve,
+    sweep,
+    trace,
+)
 from specbench.errors import ExitCode, SpecbenchError
 
 INTERNAL_ERROR = 70
@@ -28,9 +44,15 @@ app.command("report")(report.report)
 app.command("check-dtype")(check_dtype.check_dtype)
 app.command("distill")(distill.distill)
 app.command("limits")(limits.limits)
+app.command("trace")(trace.trace)
+app.command("replay")(replay.replay)
+app.command("sweep")(sweep.sweep)
+app.command("plan")(plan.plan)
+app.command("serve")(serve.serve)
 app.command("plugins")(plugins.plugins)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")
+app.add_typer(link.app, name="link")
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -128,17 +129,17 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     moments["start"] = audit.switches.read()
     audits, found = [], []
     engine = profile.engine
-    for factory in (
-        EdgeModel(profile.edge, console.note, engine),
-        CloudModel(profile.cloud, console.note, engine),
-    ):
-        try:
-            audits.append(factory.audit())
-        except SpecbenchError as error:
-            unknown = _unknown(factory, error, keep_going)
-            if unknown is None:
-                raise
-            found.append(unknown)
+    edge = EdgeModel(profile.edge, console.note, engine)
+    cloud = CloudModel(profile.cloud, console.note, engine, profile.precision.allow_tf32)
+    with closing(cloud):
+        for factory in (edge, cloud):
+            try:
+                audits.append(factory.audit())
+            except SpecbenchError as error:
+                unknown = _unknown(factory, error, keep_going)
+                if unknown is None:
+                    raise
+                found.append(unknown)
     moments["end"] = audit.switches.read()
     found += audit.audit_findings(audits, profile.precision.parity)
     found += audit.switches.findings(moments["start"], profile.precision.allow_tf32)

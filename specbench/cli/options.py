@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specbench.errors import ExitCode, SpecbenchError
+
 if TYPE_CHECKING:
     from specbench.records import Run
 
@@ -44,3 +46,14 @@ def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
     store = RunStore(folder)
     ids = dict.fromkeys(store.find(name) for name in (names or [None]))
     return [store.read(run_id) for run_id in ids]
+
+
+def demand_place(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+        SpecbenchError: its folder does not exist, or it is a folder itself.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise SpecbenchError(f"{path} cannot be written: {reason}", exit_code=ExitCode.STORE)

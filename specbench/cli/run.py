@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,9 +59,8 @@ def run(
 ) -> None:
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
     from specbench.config import load_profile
-    from specbench.registry import discover
+    from specbench.models.confinement import confine
 
-    registry = discover(plugin or ())
     settings = {
         "workload.limit": limit,
         "workload.max_new_tokens": max_new_tokens,
@@ -69,8 +69,14 @@ def run(
     }
     given = {key: value for key, value in settings.items() if value is not None}
     loaded = load_profile(profile, overrides or (), given)
+    edge_device = confine(loaded.edge)  # before anything can import torch: a plugin may
+
+    from specbench.registry import discover
+
+    registry = discover(plugin or ())
     names = dict.fromkeys(registry.get(name).name for name in methods)
 
+    from specbench.api import CloudLostError
     from specbench.bench import tuning
     from specbench.bench.preparation import demand_same, new_manifest, prepare
     from specbench.bench.runner import CONTROL, Runner
@@ -88,41 +94,45 @@ def run(
     chosen = [registry.get(name) for name in names]
     versions = {name: registry.plugins[name].version for name in names}
     identity = Path(profile).stem, sys.argv[1:], versions
-    split = tuning.split(loaded.workload, tune_on) if tune_on else None
+    split = tuning.split(loaded, tune_on) if tune_on else None
     prepared = prepare(loaded, chosen, view.note, [*split.tuning, *split.reported] if split else None)
-    tuned = None
-    if split and tune_on:
+    with closing(prepared.cloud):
+        tuned = None
+        if split and tune_on:
+            if resume:
+                tuned = tuning.of_resumed(store.read(resume).manifest, tune_on)
+            else:
+                tuned = _tune(prepared, chosen[0], split.tuning, tune_on, store, identity)
+            view.note(f"draft length {tuned.chosen} was the fastest on {tune_on}")
+            loaded = tuning.with_draft_length(loaded, tuned.chosen)
+            prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
+        run_id = resume or store.new_id()
+        manifest = new_manifest(prepared, run_id, *identity)
+        manifest = replace(manifest, tuning=tuned, edge_device=edge_device)
         if resume:
-            tuned = tuning.of_resumed(store.read(resume).manifest, tune_on)
+            stored, writer = store.reopen(resume)
+            demand_same(stored.manifest, manifest)
+            runner = Runner(prepared, stored.manifest, writer, view, stored.generations)
         else:
-            tuned = _tune(prepared, chosen[0], split.tuning, tune_on, store, identity)
-        view.note(f"draft length {tuned.chosen} was the fastest on {tune_on}")
-        loaded = tuning.with_draft_length(loaded, tuned.chosen)
-        prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
-    run_id = resume or store.new_id()
-    manifest = replace(new_manifest(prepared, run_id, *identity), tuning=tuned)
-    if resume:
-        stored, writer = store.reopen(resume)
-        demand_same(stored.manifest, manifest)
-        runner = Runner(prepared, stored.manifest, writer, view, stored.generations)
-    else:
-        runner = Runner(prepared, manifest, store.create(manifest), view)
-    try:
-        finished = runner.run()
-    except KeyboardInterrupt:
-        view.close()
-        if run_id in store.ids():
-            _show(store, run_id, as_json, interrupted=True)
-        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    finally:
-        view.close()
-    _show(store, run_id, as_json)
-    if finished.manifest.precision_problems and loaded.precision.parity != "off":
-        raise typer.Exit(int(ExitCode.CHECK_FAILED))
-    if finished.manifest.failures:
-        raise typer.Exit(int(ExitCode.RUN))
-    if any(found.verdict == "bug" for found in finished.manifest.divergences):
-        raise typer.Exit(int(ExitCode.IDENTITY))
+            runner = Runner(prepared, manifest, store.create(manifest), view)
+        try:
+            finished = runner.run()
+        except (KeyboardInterrupt, CloudLostError) as error:
+            view.close()
+            if run_id in store.ids():
+                _show(store, run_id, as_json, interrupted=True)
+            if isinstance(error, CloudLostError):
+                raise
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+        finally:
+            view.close()
+        _show(store, run_id, as_json)
+        if finished.manifest.precision_problems and loaded.precision.parity != "off":
+            raise typer.Exit(int(ExitCode.CHECK_FAILED))
+        if finished.manifest.failures:
+            raise typer.Exit(int(ExitCode.RUN))
+        if any(found.verdict == "bug" for found in finished.manifest.divergences):
+            raise typer.Exit(int(ExitCode.IDENTITY))
 
 
 def _tune(

@@ -157,6 +157,8 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str) -> Specb
         message = f"{value!r} is not one of {', '.join(choices)}"
     elif first["type"] == "string_pattern_mismatch" and path.endswith("device"):
         message = f"{value!r} is not a device; it takes cpu, auto, cuda or cuda:N"
+    elif first["type"] == "string_pattern_mismatch" and path.endswith("placement"):
+        message = f"{value!r} is not a placement; it takes in_process, process or wss://host:port"
     elif first["type"] == "string_pattern_mismatch":
         message = f"{value!r} is not a size, such as 10GiB"
     elif not isinstance(value, dict):

@@ -48,8 +48,8 @@ def parse_value(text: str) -> object:
         ) from error
 
 
-def read_mapping(path: Path) -> dict:
-    """The YAML mapping in a file.
+def read_mapping(path: Path, what: str = "profile") -> dict:
+    """The YAML mapping in a file; `what` it is stands in errors.
 
     Raises:
         SpecbenchError: the file cannot be read, is no YAML, or is not a mapping of names.
@@ -57,16 +57,16 @@ def read_mapping(path: Path) -> dict:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise SpecbenchError(
-                f"profile {path} is larger than {MAX_BYTES // 1024} KiB", exit_code=ExitCode.PROFILE
+                f"{what} {path} is larger than {MAX_BYTES // 1024} KiB", exit_code=ExitCode.PROFILE
             )
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SpecbenchError(
-            f"profile {path} is not UTF-8 (byte {error.start})", "save it as UTF-8", ExitCode.PROFILE
+            f"{what} {path} is not UTF-8 (byte {error.start})", "save it as UTF-8", ExitCode.PROFILE
         ) from error
     except OSError as error:
         raise SpecbenchError(
-            f"profile {path} cannot be read: {error.strerror}", exit_code=ExitCode.PROFILE
+            f"{what} {path} cannot be read: {error.strerror}", exit_code=ExitCode.PROFILE
         ) from error
     try:
         value = yaml.load(text, Loader=_ProfileLoader)
@@ -79,12 +79,12 @@ def read_mapping(path: Path) -> dict:
         raise SpecbenchError(f"{place}: {error.problem}", hint, ExitCode.PROFILE) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise SpecbenchError(f"profile {path} is not valid YAML: {reason}", None, ExitCode.PROFILE) from error
+        raise SpecbenchError(f"{what} {path} is not valid YAML: {reason}", None, ExitCode.PROFILE) from error
     if not isinstance(value, dict):
         found = "empty" if value is None else f"a {type(value).__name__}"
         raise SpecbenchError(
-            f"profile {path} is {found}, not a mapping",
-            "write 'key: value' lines; see 'specbench profiles show default'",
+            f"{what} {path} is {found}, not a mapping",
+            "write 'key: value' lines; 'specbench profiles show default' is an example",
             ExitCode.PROFILE,
         )
     return value

@@ -11,8 +11,9 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from specbench.clock import now_ms
 from specbench.config import Decoding
-from specbench.decoding.request import Request
+from specbench.decoding.request import Commit, Request
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
@@ -57,6 +58,17 @@ def stream_generate(loaded: LoadedModel, request: Request, decoding: Decoding) -
     """
     for tokens in stream(loaded, request, decoding, QueueStreamer()):
         yield from tokens
+
+
+def generate_commits(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[Commit]:
+    """`stream_generate`, one commit a token."""
+    left = request.max_new_tokens
+    started = now_ms()
+    for token in stream_generate(loaded, request, decoding):
+        left -= 1
+        finish_reason = "stop" if token in request.stop_ids else None if left else "length"
+        yield Commit((token,), 0, finish_reason, now_ms() - started)
+        started = now_ms()
 
 
 def stream(

@@ -29,6 +29,16 @@ class Judge:
         self._coins = Stream(seed, Purpose.COIN)
         self._own = Stream(seed, Purpose.OWN_TOKEN)
 
+    @property
+    def draws(self) -> tuple[int, int]:
+        """Random numbers used so far, as coins and for the target's own tokens."""
+        return self._coins.drawn, self._own.drawn
+
+    def skip(self, coins: int, own: int) -> None:
+        """Go on where a judge with these `draws` stopped."""
+        self._coins.skip(coins)
+        self._own.skip(own)
+
     def verdict(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> Verdict:
         """Which drafted tokens stand, and what follows them; without a draft a plain step.
 

@@ -38,6 +38,28 @@ class DraftDistribution:
         kept = scaled.nonzero().flatten()
         return cls(kept.cpu().numpy().astype(np.uint32), scaled[kept].cpu().numpy().astype(np.uint16))
 
+    def packed(self) -> bytes:
+        """What crosses the wire: all ids, then all weights, little-endian."""
+        return self.token_ids.astype("<u4").tobytes() + self.weights.astype("<u2").tobytes()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> DraftDistribution:
+        """The distribution that `packed` wrote.
+
+        Raises:
+            ValueError: it is none: of an odd size, not ascending, or with a weight of zero.
+        """
+        import numpy as np
+
+        count, rest = divmod(len(data), 6)
+        if rest or not count:
+            raise ValueError("a draft distribution is cut off")
+        ids = np.frombuffer(data, "<u4", count)
+        weights = np.frombuffer(data, "<u2", count, 4 * count)
+        if (ids[1:] <= ids[:-1]).any() or not weights.all():
+            raise ValueError("a draft distribution is not in order")
+        return cls(ids, weights)
+
     @cached_property
     def _cumulated(self) -> np.ndarray:
         return self.weights.cumsum(dtype="int64")

@@ -29,9 +29,16 @@ class Stream:
 
     def __init__(self, seed: int, purpose: Purpose) -> None:
         self._bits = np.random.Philox(key=_key(seed, purpose))
+        self.drawn = 0
+
+    def skip(self, count: int) -> None:
+        """Go on as if `count` numbers more had been drawn."""
+        self._bits.random_raw(count, output=False)
+        self.drawn += count
 
     def uniform(self) -> float:
         """The next number, a multiple of 2⁻⁵³."""
+        self.drawn += 1
         return (int(self._bits.random_raw()) >> 11) * 2.0**-53
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from specbench.records import Round
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,59 @@ class Request:
 
 @dataclass(frozen=True)
 class Commit:
-    """What one step of the target committed.
+    """What one step of the target committed, and what it took to ask for it.
 
     Args:
         tokens: ids that now belong to the text, at least one.
         accepted: how many of them were drafted.
         finish_reason: `stop`, `length`, or `None` while the text goes on.
-        verify_ms: time the target computed.
+        verify_ms: time the target computed, measured where it runs.
+        uplink_ms: from sending to arrival at the target; `downlink_ms` the way back. `None` without a wire.
+        wait_ms: how long the edge waited for this with nothing else to do.
+        bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
     """
 
     tokens: tuple[int, ...]
     accepted: int
     finish_reason: str | None
     verify_ms: float
+    uplink_ms: float | None = None
+    downlink_ms: float | None = None
+    wait_ms: float | None = None
+    bytes_up: int | None = None
+    bytes_down: int | None = None
+
+    def round(
+        self,
+        drafted: int | None = None,
+        draft_ms: float | None = None,
+        verify_ms: float | None = None,
+        wasted_draft_tokens: int | None = None,
+        unverified: int | None = None,
+    ) -> Round:
+        """This step as it is recorded; what it took on the way comes from here, the rest from the method."""
+        return Round(
+            tokens=self.tokens,
+            drafted=drafted,
+            accepted=None if drafted is None else self.accepted,
+            draft_ms=draft_ms,
+            uplink_ms=self.uplink_ms,
+            verify_ms=verify_ms,
+            downlink_ms=self.downlink_ms,
+            wait_ms=self.wait_ms,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+            wasted_draft_tokens=wasted_draft_tokens,
+            unverified=unverified,
+        )
+
+
+class Pending(Protocol):
+    """A verification under way."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `result` would return at once."""
+
+    def result(self) -> Commit:
+        """Wait for the verification, and commit what it accepted. To be called once."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
 
 from specbench.clock import now_ms
 from specbench.config import Options
@@ -10,9 +14,18 @@ from specbench.decoding import verification
 from specbench.decoding.engine import Engine
 from specbench.decoding.judge import Judge
 from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Commit, Request
+from specbench.decoding.request import Commit, Pending, Request
+from specbench.decoding.verification import Verdict
 
 NO_DRAFT = Proposal()
+
+
+def model_thread() -> ThreadPoolExecutor:
+    """One thread for forward passes, with as many compute threads as the caller has."""
+    import torch
+
+    # A new thread starts from the machine's default otherwise.
+    return ThreadPoolExecutor(1, "specbench passes", torch.set_num_threads, (torch.get_num_threads(),))
 
 
 class Target:
@@ -22,45 +35,80 @@ class Target:
     next pass reads them.
     """
 
+    rtt_ms: float | None = None
+    """Time of the last round trip without the target's own computing; there is none in one process."""
+
     def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
+        self._pending: PassUnderWay | None = None
 
     def begin(self, request: Request) -> Commit:
         """Prefill the prompt and commit the target's first token."""
         started = now_ms()
+        self._start(request)
+        logits = self._session.prefill(request.prompt_ids)
+        verdict = self._judge.verdict(NO_DRAFT, logits, self._committed)
+        return self._commit([verdict.next_token], 0, started)
+
+    def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int]) -> None:
+        """Take up a text that another target began and committed `tokens` of, at least one.
+
+        Args:
+            draws: that target's, so that this one goes on with the same random numbers.
+        """
+        self._start(request)
+        self._judge.skip(*draws)
+        self._committed.extend(tokens)
+        self._session.prefill(self._committed[:-1])
+
+    def _start(self, request: Request) -> None:
+        if self._pending:  # of a text that was given up
+            concurrent.futures.wait([self._pending.future])
+            self._pending = None
         self._request = request
         self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._judge = Judge(self._options, request.seed)
         self._committed = list(request.prompt_ids)
         self._trusted = 0
-        logits = self._session.prefill(request.prompt_ids)
-        verdict = self._judge.verdict(NO_DRAFT, logits, self._committed)
-        return self._commit([verdict.next_token], 0, started)
 
     @property
     def remaining(self) -> int:
         """Tokens of the budget that are not spent."""
         return self._request.max_new_tokens - (len(self._committed) - len(self._request.prompt_ids))
 
+    @property
+    def draws(self) -> tuple[int, int]:
+        """Random numbers used for this text so far: coins, and for tokens of the target's own."""
+        return self._judge.draws
+
+    @property
+    def cached_length(self) -> int:
+        """Tokens that the cache itself reports."""
+        return self._session.cached_length
+
     def verify(self, proposal: Proposal = NO_DRAFT) -> Commit:
         """Check drafted tokens in one pass; commit those accepted and one token of the target's own.
 
         Without a draft this is one step of plain autoregressive decoding.
         """
+        self._demand_idle()
         started = now_ms()
-        base = len(self._committed)
-        unread = self._committed[self._session.length :]
-        logits = self._session.extend([*unread, *proposal.tokens])[len(unread) - 1 :]
-        verdict = self._judge.verdict(proposal, logits, self._committed)
-        self._session.truncate(base + verdict.accepted)
-        self._trusted = 0
-        return self._commit(
-            [*proposal.tokens[: verdict.accepted], verdict.next_token], verdict.accepted, started
-        )
+        return self._take(proposal, self._pass(proposal), started)
+
+    def submit(self, proposal: Proposal) -> Pending:
+        """Begin a verification and return at once; its result is what `verify` returns.
+
+        Raises:
+            RuntimeError: one is under way for this text.
+        """
+        self._demand_idle()
+        self._pending = PassUnderWay(self, proposal, self._worker.submit(self._timed_pass, proposal))
+        return self._pending
 
     def trust(self, tokens: Sequence[int]) -> Commit:
         """Commit drafted tokens without a look at them, as a gate asks for; the next pass reads them."""
+        self._demand_idle()
         commit = self._commit(tokens, 0, now_ms())
         self._trusted += len(commit.tokens)
         return commit
@@ -75,11 +123,48 @@ class Target:
 
     def check(self) -> None:
         """Assert that the cache holds exactly the committed tokens but the last, and but the trusted ones."""
+        if self._pending:
+            return  # a pass is writing to it
         expected = len(self._committed) - 1 - self._trusted
         if self._session.cached_length != expected:
             raise AssertionError(
                 f"the target's cache holds {self._session.cached_length} tokens and should hold {expected}"
             )
+
+    def finish(self, pending: PassUnderWay) -> Commit:
+        """Commit what a submitted pass accepted."""
+        waited_from = now_ms()
+        verdict, verify_ms = pending.future.result()
+        wait_ms = now_ms() - waited_from
+        self._pending = None
+        commit = self._take(pending.proposal, verdict, now_ms() - verify_ms)
+        return replace(commit, wait_ms=wait_ms)
+
+    @cached_property
+    def _worker(self) -> ThreadPoolExecutor:
+        return model_thread()
+
+    def _demand_idle(self) -> None:
+        if self._pending:
+            raise RuntimeError("a verification of this text is under way")
+
+    def _pass(self, proposal: Proposal) -> Verdict:
+        """One forward pass and its verdict; nothing is committed."""
+        base = len(self._committed)
+        unread = self._committed[self._session.length :]
+        logits = self._session.extend([*unread, *proposal.tokens])[len(unread) - 1 :]
+        verdict = self._judge.verdict(proposal, logits, self._committed)
+        self._session.truncate(base + verdict.accepted)
+        return verdict
+
+    def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
+        started = now_ms()
+        return self._pass(proposal), now_ms() - started
+
+    def _take(self, proposal: Proposal, verdict: Verdict, started: float) -> Commit:
+        self._trusted = 0
+        accepted = proposal.tokens[: verdict.accepted]
+        return self._commit([*accepted, verdict.next_token], verdict.accepted, started)
 
     def _commit(self, tokens: Sequence[int], accepted: int, started: float) -> Commit:
         kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
@@ -88,3 +173,21 @@ class Target:
             # What was verified behind the end is no part of the text: nor of the cache.
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
         return Commit(kept, min(accepted, len(kept)), finish_reason, now_ms() - started)
+
+
+class PassUnderWay:
+    """A verification in the target's worker thread."""
+
+    def __init__(self, target: Target, proposal: Proposal, future: Future) -> None:
+        self._target = target
+        self.proposal = proposal
+        self.future = future
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `result` would return at once."""
+        return self.future.done()
+
+    def result(self) -> Commit:
+        """Wait for the pass, and commit what it accepted."""
+        return self._target.finish(self)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.records import Divergence
-from specbench.results import CategorySpeedup, Comparison, MethodSummary
+from specbench.results import CategorySpeedup, Comparison, MethodSummary, Prediction
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = (
@@ -64,6 +64,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         ]
     if any(row.interval for row in comparison.categories):
         parts.append(_categories(comparison))
+    parts += [Text(_prediction(each)) for each in comparison.predictions]
     parts.append(Text(FOOT, style="dim"))
     parts += _divergences(comparison.divergences)
     parts += [
@@ -181,6 +182,14 @@ def category_cells(row: CategorySpeedup) -> tuple[str, ...]:
 def interval_text(interval: tuple[float, float] | None) -> str:
     """An interval for a cell."""
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def _prediction(found: Prediction) -> str:
+    blamed = f", for {found.explained_by}" if found.explained_by else ""
+    return (
+        f"{found.method}: {found.predicted_ms:.2f} ms a token by the closed form, {found.measured_ms:.2f} "
+        f"measured ({found.gap:+.1%}{blamed})"
+    )
 
 
 def _divergences(found: Sequence[Divergence]) -> list[Text]:

@@ -86,7 +86,10 @@ def test_model_generate_ignores_hub_sampling_defaults(models, folder):
     (folder / "generation_config.json").write_text(json.dumps(settings))
     request = Request(tuple(range(20, 40)), 12, frozenset())
     texts = [
-        list(CloudModel(CloudSpec(model=str(path), device="cpu")).generate(request, Decoding()))
+        [
+            commit.tokens
+            for commit in CloudModel(CloudSpec(model=str(path), device="cpu")).generate(request, Decoding())
+        ]
         for path in (folder, models / "target")
     ]
     assert texts[0] == texts[1]
@@ -271,4 +274,6 @@ def test_an_omni_model_speculates_through_its_thinker(tmp_path):
     edge = EdgeModel(EdgeSpec(model=str(tmp_path), layers=1, dtype="float64"))
     request = Request(tuple(range(20, 40)), 20, frozenset())
     rounds = answer(SpeculativeDecoding().open(edge, cloud, Options(Decoding(), Speculative())), request)
-    assert tokens_of(rounds) == list(cloud.generate(request, Decoding()))
+    assert tokens_of(rounds) == [
+        token for commit in cloud.generate(request, Decoding()) for token in commit.tokens
+    ]

@@ -42,8 +42,10 @@ def evil_run():
     profile = {**PROFILE, "cloud": {"dtype": "float32", "model": f"hub/{EVIL}"}, "link": EVIL}
     return run(
         records, profile=profile, profile_name=f"profile{EVIL}", command=("run", EVIL), divergences=(proof,),
-        turns={first.prompt_id: (f"what is {EVIL}?",)}, machine={"cpu": f"Xeon{EVIL}", "memory_bytes": 8 * 10**9},
-        versions={"torch": EVIL}, ceilings={"cloud": Ceiling(10**8, 10**10)},
+        turns={first.prompt_id: (f"what is {EVIL}?",)},
+        machine={"cpu": f"Xeon{EVIL}", "memory_bytes": 8 * 10**9},
+        versions={"torch": EVIL},
+        ceilings={"cloud": Ceiling(10**8, 10**10)},
     )  # fmt: skip
 
 

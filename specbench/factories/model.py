@@ -1,24 +1,21 @@
-"""EdgeModel and CloudModel: what a method receives. Nothing is read until it is asked for."""
+"""One role's model: described at once, read from disk when first used."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, ModelSpec, Options, load_profile
+from specbench.config import EngineSpec, ModelSpec, Options, load_profile
 from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from specbench.decoding.assisted import AssistedGeneration
-    from specbench.decoding.drafter import Drafter
     from specbench.decoding.engine import Engine
-    from specbench.decoding.request import Request
     from specbench.decoding.target import Target
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
@@ -54,7 +51,7 @@ class ModelFactory:
             spec = getattr(load_profile("default"), self.role)
         self.spec = validated(self._spec_type, {**spec.model_dump(), **fields}, self.role) if fields else spec
         self._say = say
-        self._engine_spec = engine or EngineSpec()
+        self.engine_spec = engine or EngineSpec()
 
     def __repr__(self) -> str:
         loaded = "loaded" if self.is_loaded else "not loaded"
@@ -130,6 +127,15 @@ class ModelFactory:
         size = own.target_size if own else vocabulary.size(self.tokenizer)
         return self._compiled(loaded, size) or self._eager(loaded, size)
 
+    def load(self) -> None:
+        """Load the model now."""
+        _ = self.engine
+
+    @property
+    def engine_kind(self) -> str:
+        """Which engine really runs the passes."""
+        return self.engine.kind
+
     def _eager(self, loaded: LoadedModel, size: int) -> Engine:
         from specbench.decoding.eager import EagerEngine
 
@@ -137,7 +143,7 @@ class ModelFactory:
 
     def _compiled(self, loaded: LoadedModel, size: int) -> Engine | None:
         """The compiled engine where the profile asks for it and the model allows it."""
-        wanted = self._engine_spec
+        wanted = self.engine_spec
         if wanted.kind != "compiled":
             return None
         from specbench.decoding.compiled import CannotCompileError, CompiledEngine
@@ -169,101 +175,3 @@ class ModelFactory:
         from specbench.audit import audit_model
 
         return audit_model(self.role, self.spec.model, self.engine, getattr(self.spec, "quantization", None))
-
-
-class EdgeModel(ModelFactory):
-    """The draft model, on the edge device."""
-
-    role = "edge"
-    _spec_type = EdgeSpec
-    spec: EdgeSpec
-
-    @cached_property
-    def draft_vocabulary(self) -> DraftVocabulary | None:
-        """The draft's own vocabulary, if the profile names its map.
-
-        Raises:
-            SpecbenchError: the map is missing, damaged, or not this draft's.
-        """
-        from specbench.models.vocabulary import DraftVocabulary
-
-        if self.spec.vocab_map is None:
-            return None
-        size = self.config.get_text_config().vocab_size
-        return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
-
-    def _prepared(self, loaded: LoadedModel) -> LoadedModel:
-        if self.spec.quantization is None:
-            return loaded
-        from specbench.decoding.quantized import quantize
-
-        self._say(f"quantising the edge model to {self.spec.quantization}")
-        return quantize(loaded, self.spec.quantization)
-
-    def demand_same_tokens(self, cloud: CloudModel) -> None:
-        """Refuse a pair that speaks of different tokens.
-
-        Raises:
-            SpecbenchError: the vocabularies differ, or the draft's map was made for another target.
-        """
-        from specbench.models import vocabulary
-
-        if self.draft_vocabulary:
-            self.draft_vocabulary.demand_target(cloud.tokenizer)
-        else:
-            vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
-
-    def drafter(self, options: Options) -> Drafter:
-        """This model as one that proposes tokens.
-
-        Raises:
-            SpecbenchError: its cache cannot be rolled back.
-        """
-        from specbench.decoding.drafter import Drafter
-
-        self.engine.require_rollback()
-        return Drafter(self.engine, options)
-
-
-class CloudModel(ModelFactory):
-    """The target model, in the cloud."""
-
-    role = "cloud"
-    _spec_type = CloudSpec
-
-    def verifier(self, options: Options) -> Target:
-        """This model as one that verifies drafts, which takes a cache that can be rolled back.
-
-        Raises:
-            SpecbenchError: its cache cannot be rolled back.
-        """
-        self.engine.require_rollback()
-        return self.target(options)
-
-    def generate(self, request: Request, decoding: Decoding) -> Iterator[int]:
-        """Token ids of `model.generate`, streamed."""
-        from specbench.decoding.generate import stream_generate
-
-        return stream_generate(self.engine.loaded, request, decoding)
-
-    def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
-        """`model.generate(assistant_model=...)`, with the edge's model as its assistant.
-
-        Args:
-            dynamic: with transformers' own schedule, not the profile's draft length.
-
-        Raises:
-            SpecbenchError: an engine is not transformers' own.
-        """
-        from specbench.decoding.assisted import AssistedGeneration
-
-        for model in (edge, self):
-            if model.engine.kind != "eager":
-                raise SpecbenchError(
-                    f"assisted generation runs transformers' own passes, and the {model.role}'s engine is "
-                    f"{model.engine.kind}",
-                    "add --set engine.kind=eager",
-                )
-        return AssistedGeneration(
-            self.engine.loaded, edge.engine.loaded, edge.draft_vocabulary, options, dynamic
-        )

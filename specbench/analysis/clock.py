@@ -1,0 +1,68 @@
+"""A cost table as a virtual clock asks it: what each part of a round takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from specbench.config.costs import Costs
+
+WIDEST = 66  # the longest draft that a profile allows, with the token before it and one to spare
+
+
+class Prices:
+    """Milliseconds of every part, looked up once for each width."""
+
+    def __init__(self, costs: Costs) -> None:
+        draft, target, link = costs.draft, costs.target, costs.link
+        self._sizes = costs.bytes
+        self.costs = costs
+        self.verify_ms = [0.0] + [at(target.verify_ms, width) / target.speed for width in range(1, WIDEST + 1)]
+        self.step_ms = draft.step_ms / draft.speed
+        self.read_ms = draft.read_ms / draft.speed
+        self.colocated_step_ms = costs.colocated_step_ms or self.step_ms
+        self.round_ms = costs.round_ms
+        self.rtt_ms = link.rtt_ms
+        self._up = 8e-3 / link.uplink_mbps if link.uplink_mbps else 0.0  # milliseconds a byte
+        self._down = 8e-3 / link.downlink_mbps if link.downlink_mbps else 0.0
+
+    def draft_ms(self, drafted: int, unread: int) -> float:
+        """Drafting `drafted` tokens, the first of them behind `unread` new ones."""
+        return drafted * self.step_ms + (unread - 1) * self.read_ms if drafted else 0.0
+
+    def sending_ms(self, drafted: int) -> float:
+        """A draft on the uplink, without latency."""
+        return self._up * (self._sizes.per_message + drafted * self._sizes.up_per_token)
+
+    def answer_ms(self, committed: int) -> float:
+        """Committed tokens on the downlink, without latency."""
+        return self._down * (self._sizes.per_message + committed * self._sizes.down_per_token)
+
+    def trip_ms(self, drafted: int, committed: int) -> float:
+        """What the link takes of one round."""
+        return self.rtt_ms + self.sending_ms(drafted) + self.answer_ms(committed)
+
+    def ttft_ms(self, prompt_tokens: int, with_draft: bool) -> float | None:
+        """From the request to the first token; `None` where the table says nothing of prompts."""
+        target, draft = self.costs.target, self.costs.draft
+        if target.prefill_ms is None or (with_draft and draft.prefill_ms is None):
+            return None
+        reading = at(target.prefill_ms, prompt_tokens) / target.speed
+        if with_draft and draft.prefill_ms is not None:
+            reading += at(draft.prefill_ms, prompt_tokens) / draft.speed
+        return reading + self.trip_ms(prompt_tokens, 1)
+
+
+def at(by_count: Mapping[int, float], count: int) -> float:
+    """A time between two known counts, by a straight line; beyond the last one its slope goes on.
+
+    Below the first count the time is that of the first. A slope is never taken for negative beyond the table.
+    """
+    known = sorted(by_count.items())
+    if count <= known[0][0] or len(known) == 1:
+        return known[0][1]
+    for (left, low), (right, high) in pairwise(known):
+        if count <= right:
+            return low + (high - low) * (count - left) / (right - left)
+    (left, low), (right, high) = known[-2:]
+    return high + max(0.0, (high - low) / (right - left)) * (count - right)

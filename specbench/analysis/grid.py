@@ -1,0 +1,209 @@
+"""Many conditions replayed: every method and draft length, over a grid of the cost table's values."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from specbench.analysis import serving
+from specbench.analysis.clock import Prices
+from specbench.analysis.replay import CONTROL, Length, Text, Timed, replay
+from specbench.config.costs import Costs
+from specbench.config.yaml_text import parse_value
+from specbench.errors import SpecbenchError
+
+DRAFT_LENGTH, AGREEMENT, CLIENTS = "draft_length", "agreement", "clients"
+DRAFT_LENGTHS = tuple(range(1, 9))
+LONGEST = 64
+MOST_CONDITIONS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method under one condition.
+
+    Args:
+        draft_length: `None` for the cloud alone.
+        condition: the values of the cost table that were varied, by dotted key.
+        ttft_ms: median over texts; `None` where the cost table says nothing of prompts. `tpot_ms` likewise.
+        ms_per_token: all decoding time over all tokens behind the first of each text.
+        speedup: of the time per token against the cloud alone, ratio of geometric means over texts.
+        acceptance_length: tokens a verification commits.
+        interval: of the speed-up, where it was measured on prompts enough.
+    """
+
+    method: str
+    draft_length: Length | None
+    condition: dict[str, object]
+    ttft_ms: float | None
+    tpot_ms: float
+    ms_per_token: float
+    speedup: float
+    acceptance_length: float | None
+    acceptance_rate: float | None
+    wasted_tokens: int
+    interval: tuple[float, float] | None = None
+
+
+def grid(
+    texts: Sequence[Text],
+    costs: Costs,
+    methods: Sequence[str],
+    lengths: Sequence[Length],
+    over: Mapping[str, Sequence[object]],
+) -> Iterator[Row]:
+    """Replay every method at every draft length under every condition; the cloud alone comes first each time.
+
+    Args:
+        over: values by dotted key of the cost table; of `agreement`, the share of positions at which the draft
+            agrees, which is then imposed; of `clients`, how many edges share the target.
+
+    Raises:
+        SpecbenchError: a key or value does not fit, or no text is long enough to time.
+    """
+    if not any(len(text.runs) > 1 for text in texts):
+        raise SpecbenchError("the trace holds no text of two tokens: there is nothing to time")
+    imposed = {share: with_agreement(texts, share) for share in over.get(AGREEMENT, ())}
+    for values in product(*over.values()):
+        condition = dict(zip(over, values, strict=True))
+        table = {key: value for key, value in condition.items() if key not in (AGREEMENT, CLIENTS)}
+        prices = Prices(costs.with_values(table) if table else costs)
+        known, clients = imposed.get(condition.get(AGREEMENT), texts), condition.get(CLIENTS)
+
+        control = _timed(known, prices, CONTROL, 0, clients)
+        yield _row(CONTROL, None, condition, control, control)
+        for method, length in product(methods, lengths):
+            timed = _timed(known, prices, method, length, clients)
+            yield _row(method, length, condition, timed, control)
+
+
+def _timed(
+    texts: Sequence[Text], prices: Prices, method: str, length: Length, clients: object
+) -> Sequence[Timed]:
+    """Texts by one schedule; or, with `clients`, as asked by so many edges of one target.
+
+    Raises:
+        SpecbenchError: another method, no fixed draft length, or no number of clients.
+    """
+    if clients is None:
+        return replay(texts, prices, method, length)
+    if type(clients) is not int or not 1 <= clients <= serving.MOST_CLIENTS:
+        raise SpecbenchError(f"clients: {clients!r} is no number from 1 to {serving.MOST_CLIENTS}")
+    if method not in (CONTROL, "speculative") or length == "auto":
+        raise SpecbenchError(
+            f"with several clients, {method} at draft length {length} cannot be replayed",
+            "add --method speculative and fixed draft lengths",
+        )
+    work = serving.scripts(texts, length)
+    return serving.simulate(work, prices, clients, streams=method == CONTROL).timed
+
+
+def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
+    """The same texts with a draft that agrees at this share of positions: what if it were better, or worse?
+
+    Positions change at random, each with the same chance, so what a heavy head or long runs do is weakened. A
+    larger share keeps every agreement of a smaller one.
+
+    Raises:
+        SpecbenchError: `share` is no number between 0 and 1.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise SpecbenchError(
+            f"agreement: {share!r} is no share between 0 and 1", "for example agreement=0.5,0.8"
+        )
+    bits = [run > 0 for text in texts for run in text.runs[1:]]
+    known = sum(bits) / len(bits)
+    coin = random.Random(0)
+    changed = []
+    for text in texts:
+        agrees = "0"
+        for run in text.runs[1:]:
+            place = coin.random()  # where the position stands between the surest agreement and the last to come
+            place = place * known if run else known + place * (1 - known)
+            agrees += "01"[place < share]
+        changed.append(Text.of(agrees, text.budget, text.prompt_tokens))
+    return changed
+
+
+def _row(
+    method: str, length: Length | None, condition: dict, timed: Sequence[Timed], control: Sequence[Timed]
+) -> Row:
+    each = [(one, base) for one, base in zip(timed, control, strict=True) if one.tokens > 1]
+    tpots = [one.decode_ms / (one.tokens - 1) for one, _ in each]
+    ttfts = [one.ttft_ms for one in timed if one.ttft_ms is not None]
+    following, rounds = sum(one.tokens - 1 for one in timed), sum(one.rounds for one in timed)
+    drafted = sum(one.drafted for one in timed)
+    ratios = [base.decode_ms / one.decode_ms for one, base in each if one.decode_ms > 0]
+    return Row(
+        method=method,
+        draft_length=length,
+        condition=condition,
+        ttft_ms=statistics.median(ttfts) if ttfts else None,
+        tpot_ms=statistics.median(tpots),
+        ms_per_token=sum(one.decode_ms for one in timed) / following,
+        speedup=math.exp(statistics.fmean(map(math.log, ratios))) if ratios else 1.0,
+        acceptance_length=following / rounds if rounds else None,
+        acceptance_rate=sum(one.accepted for one in timed) / drafted if drafted else None,
+        wasted_tokens=sum(one.wasted for one in timed),
+    )
+
+
+def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """Of each condition, in the order given: by method, its fastest draft length."""
+    found: dict[tuple, dict[str, Row]] = {}
+    for row in rows:
+        known = found.setdefault(tuple(row.condition.values()), {})
+        if row.method not in known or row.speedup > known[row.method].speedup:
+            known[row.method] = row
+    return list(found.values())
+
+
+def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
+    """`key=1..8` and `key=0,5,20` as lists of values, by key.
+
+    Raises:
+        SpecbenchError: one is not of that form, or all together are too many.
+    """
+    over: dict[str, list[object]] = {}
+    for text in given:
+        key, equals, values = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not values.strip() or key in over:
+            raise SpecbenchError(
+                f"--over {text} is not of the form key=values, each key once",
+                "for example --over draft_length=1..8 --over link.rtt_ms=0,20,100",
+            )
+        over[key] = _values(values)
+    if math.prod(len(values) for values in over.values()) > MOST_CONDITIONS:
+        raise SpecbenchError(f"--over asks for more than {MOST_CONDITIONS} conditions", "take fewer values")
+    return over
+
+
+def lengths_of(over: dict[str, list[object]]) -> list[Length]:
+    """Take the draft lengths out of a grid, by either name; 1 to 8 when it names none.
+
+    Raises:
+        SpecbenchError: one is no draft length.
+    """
+    lengths: list[Length] = []
+    named = over.pop(f"speculative.{DRAFT_LENGTH}", DRAFT_LENGTHS)
+    for value in over.pop(DRAFT_LENGTH, named):
+        whole = type(value) is int and 1 <= value <= LONGEST
+        if not whole and value != "auto":
+            raise SpecbenchError(f"draft_length: {value!r} is neither auto nor a number from 1 to {LONGEST}")
+        lengths.append(value)  # type: ignore[arg-type]
+    return lengths
+
+
+def _values(text: str) -> list[object]:
+    if span := re.fullmatch(r"\s*(\d+)\.\.(\d+)\s*", text):
+        first, last = map(int, span.groups())
+        if not first <= last < first + MOST_CONDITIONS:
+            raise SpecbenchError(f"'{text}' is no range", "for example 1..8")
+        return list(range(first, last + 1))
+    return [parse_value(part) for part in text.split(",")]

@@ -1,0 +1,159 @@
+"""Makes agreement traces: the target writes its texts, then the draft reads each of them in wide passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from specbench.api import AutoregressiveDecoder, Method, Options, Request
+from specbench.bench import conversation
+from specbench.bench.preparation import Prepared, model_files, prompts_sha256
+from specbench.bench.traces import Trace, TracedText
+from specbench.environment import versions
+from specbench.records import Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from specbench.decoding.engine import Engine
+
+WIDTH = 64  # up to here, the rows of a batch-invariant engine have the bits of single steps
+DIGITS = 4
+
+
+def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -> Trace:
+    """Trace every text of the workload.
+
+    Args:
+        method: the speculative one; it knows by which options its text is the control's.
+        say: receives a line for each prompt.
+    """
+    from specbench.models import vocabulary
+
+    profile, options = prepared.profile, Options.of(prepared.profile)
+    exact = method.repeats_control(options)
+    target = AutoregressiveDecoder(prepared.cloud.target(options))
+    judge = None if exact else prepared.cloud.engine
+    texts: list[TracedText] = []
+    for prompt, repeat in _questions(prepared):
+        say(f"prompt {prompt.prompt_id} ({prompt.category})")
+        replies: list[str] = []
+        for turn in range(len(prompt.turns)):
+            request = prepared.request(prompt, turn, repeat, replies)
+            tokens = tuple(token for part in target.generate(request) for token in part.tokens)
+            columns = readings(prepared.edge.engine, options, request, tokens, judge)
+            texts.append(_text(prompt, turn, repeat, request, tokens, columns))
+            replies.append(prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True))
+    return Trace(
+        exact=exact,
+        verification=options.speculative.verification,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        tokenizer_sha256=vocabulary.fingerprint(prepared.cloud.tokenizer),
+        prompts_sha256=prompts_sha256(prepared.prompts),
+        models=model_files(prepared),
+        profile=profile.model_dump(mode="json"),
+        engines={role: prepared.factory(role).engine_kind for role in prepared.roles},
+        versions=versions(),
+        texts=tuple(texts),
+    )
+
+
+def _questions(prepared: Prepared) -> Iterator[tuple[Prompt, int]]:
+    workload = prepared.profile.workload
+    repeats = workload.repeats if prepared.profile.decoding.temperature else 1  # else all of them are equal
+    return ((prompt, repeat) for repeat in range(repeats) for prompt in prepared.prompts)
+
+
+def _text(
+    prompt: Prompt, turn: int, repeat: int, request: Request, tokens: tuple[int, ...], columns: dict
+) -> TracedText:
+    return TracedText(
+        prompt_id=prompt.prompt_id,
+        category=prompt.category,
+        turn=turn,
+        repeat=repeat,
+        prompt_tokens=len(request.prompt_ids),
+        prompt_sha256=conversation.ids_sha256(request.prompt_ids),
+        max_new_tokens=request.max_new_tokens,
+        tokens=tokens,
+        **columns,
+    )
+
+
+def readings(
+    draft: Engine, options: Options, request: Request, tokens: Sequence[int], target: Engine | None = None
+) -> dict[str, object]:
+    """The columns of a traced text: the draft, forced along the target's tokens.
+
+    A wide pass sums in another order than the single steps of a real draft, so where the draft's two best
+    tokens are nearly tied a bit may differ; `margin` shows where. The repetition penalty sees what a real
+    draft's would: the target's own prefix.
+
+    Args:
+        tokens: the target's text, at least one.
+        target: where the rule draws, or is lossy; then its distributions are needed too.
+    """
+    from specbench.decoding.randomness import Purpose, Stream
+    from specbench.decoding.sampling import Scorer, soft_probabilities
+
+    scorer = Scorer(options.decoding, request.seed, options.speculative.verification == "coupled")
+    coins = Stream(request.seed, Purpose.COIN)
+    found: dict[str, list[float]] = {"entropy": [], "margin": [], "log_probability": []}
+    agrees, chances = "", []
+    judged = _passes(target, request, tokens) if target else None
+    for position, logits in _passes(draft, request, tokens):
+        context = [*request.prompt_ids, *tokens[:position]]
+        following = tokens[position : position + len(logits)]
+        penalized = scorer.penalized(logits, context, following)
+        if judged is None:
+            choices = scorer.compared(penalized, len(context)).argmax(-1)
+            bits = [mine == theirs for mine, theirs in zip(choices.tolist(), following, strict=True)]
+        else:
+            choices = penalized.argmax(-1)
+            drawn = _chances(penalized, scorer.penalized(next(judged)[1], context, following), options)
+            chances += [round(chance, DIGITS) for chance in drawn]
+            bits = [coins.uniform() < chance for chance in drawn]
+        agrees += "".join("01"[bit] for bit in bits)
+        rows = soft_probabilities(penalized, options.decoding)
+        highest = rows.topk(2).values
+        found["entropy"] += _rounded(-rows.xlogy(rows).sum(-1))
+        found["margin"] += _rounded(highest[:, 0] - highest[:, 1])
+        found["log_probability"] += _rounded(rows.gather(1, choices[:, None])[:, 0].log())
+    return {"agrees": agrees, "chances": tuple(chances) or None, **{key: tuple(found[key]) for key in found}}
+
+
+def _passes(engine: Engine, request: Request, tokens: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
+    """Logits at every position of a text: the first position of a pass, and shape (rows, vocabulary)."""
+    session = engine.session(len(request.prompt_ids) + len(tokens))
+    yield 0, session.prefill(request.prompt_ids)
+    for start in range(0, len(tokens) - 1, WIDTH):
+        yield start + 1, session.extend(tokens[start : min(start + WIDTH, len(tokens) - 1)])
+
+
+def _chances(draft: torch.Tensor, target: torch.Tensor, options: Options) -> list[float]:
+    """How likely each position's draft is accepted by a rule that draws or is lossy, given all before it.
+
+    For `block` that is a lower bound: it keeps what `rejection` would, and more.
+
+    Args:
+        draft: penalised logits, shape (rows, vocabulary); `target` likewise.
+    """
+    from specbench.decoding.sampling import probabilities, soft_probabilities
+
+    rule, spec = options.speculative.verification, options.speculative
+    q, p = probabilities(draft, options.decoding), probabilities(target, options.decoding)
+    if rule == "one_hot":
+        return p.gather(1, draft.argmax(-1, keepdim=True))[:, 0].tolist()
+    if rule == "rank":
+        within = min(spec.rank, target.shape[1])
+        return (q * (target >= target.topk(within).values[:, -1:])).sum(-1).tolist()
+    if rule == "typical":
+        soft = soft_probabilities(target, options.decoding)
+        bound = spec.typical_delta * soft.xlogy(soft).sum(-1, keepdim=True).exp()
+        return (q * (soft > bound.clamp_max(spec.typical_epsilon))).sum(-1).tolist()
+    return p.minimum(q).sum(-1).tolist()
+
+
+def _rounded(values: torch.Tensor) -> list[float]:
+    return [round(value, DIGITS) for value in values.tolist()]

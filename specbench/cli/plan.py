@@ -1,0 +1,192 @@
+"""`specbench plan`: what would each method take, before anything is bought or run?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption
+from specbench.errors import SpecbenchError
+
+if TYPE_CHECKING:
+    from specbench.analysis.clock import Prices
+    from specbench.analysis.planning import Survival
+    from specbench.analysis.replay import Text
+    from specbench.analysis.serving import Load
+    from specbench.config.costs import Costs
+
+
+def plan(
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="Acceptance from an agreement trace.")
+    ] = None,
+    acceptance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A1,A2,...", help="Acceptance of the 1st, 2nd, ... drafted token if all before were."
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="Acceptance of `speculative` in a stored run.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option("--costs", metavar="FILE", help="A cost table, measured or written by hand.")
+    ] = None,
+    step_ms: Annotated[float, typer.Option(help="Without --costs: a step of the target.")] = 30.0,
+    cost_ratio: Annotated[float, typer.Option(help="Without --costs: a step of the draft in those.")] = 0.1,
+    width_cost: Annotated[
+        float, typer.Option(help="Without --costs: what each token more adds to a verification, in steps.")
+    ] = 0.02,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value of the cost table, such as link.rtt_ms=40."),
+    ] = None,
+    objective_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Time per token that 95 % of texts keep to: how many clients has one target?"
+        ),
+    ] = None,
+    runs_dir: RunsDirOption = RUNS_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict each method's time per token, best draft length, break-even round trip and clients per target."""
+    from specbench.analysis.clock import Prices
+    from specbench.analysis.planning import FORMS, break_even_rtt_ms, fastest, forecasts, verdicts
+    from specbench.analysis.replay import texts_of
+    from specbench.bench.traces import read_trace
+    from specbench.config.costs import read_costs
+    from specbench.render import console
+    from specbench.render.schedules import plan_table
+
+    if sum(given is not None for given in (trace, acceptance, run)) != 1:
+        raise SpecbenchError(
+            "a plan needs the draft's acceptance, from one place",
+            "--trace FILE, --run RUN, or --acceptance 0.8,0.7,0.65",
+        )
+    texts = texts_of(read_trace(trace)) if trace else []
+    survival = _survival(texts, acceptance, run, runs_dir)
+    table = read_costs(costs) if costs else _by_hand(step_ms, cost_ratio, width_cost)
+    prices = Prices(table.with_values(_values(overrides or ())))
+    lines = verdicts(survival, prices)
+    served = _clients(texts, survival, prices, objective_ms) if objective_ms else {}
+    if as_json:
+        even = {method: break_even_rtt_ms(survival, prices, method) for method in FORMS}
+        console.print_json(
+            {
+                "conditional_acceptance": survival.conditional,
+                "costs": prices.costs.model_dump(mode="json"),
+                "verdicts": lines,
+                "methods": {
+                    method: {
+                        "best_draft_length": fastest(forecasts(survival, prices, method)).draft_length,
+                        "break_even_rtt_ms": None if even[method] in (None, math.inf) else even[method],
+                        "any_rtt": even[method] == math.inf,
+                        "forecasts": [asdict(each) for each in forecasts(survival, prices, method)],
+                    }
+                    for method in FORMS
+                },
+                "clients": {name: load and _as_document(load) for name, load in served.items()},
+            }
+        )
+        return
+    console.out.print(plan_table(survival, prices, texts, lines))
+    for name, load in served.items():
+        if load is None:
+            line = f"{name}: not one client keeps to {objective_ms:g} ms a token"
+        else:
+            line = (
+                f"{name}: {load.clients} clients on one target keep to {objective_ms:g} ms a token (95 % of "
+                f"texts at {load.high_ms:.1f} ms; the target is busy {load.busy:.0%} of the time, "
+                f"{load.rows_per_pass:.1f} tokens a pass)"
+            )
+        console.out.print(line, markup=False)
+
+
+def _as_document(load: Load) -> dict:
+    return {
+        "clients": load.clients,
+        "p95_ms_per_token": load.high_ms,
+        "busy": load.busy,
+        "tokens_per_pass": load.rows_per_pass,
+    }
+
+
+def _survival(texts: list[Text], acceptance: str | None, run: str | None, runs_dir: Path) -> Survival:
+    from specbench.analysis.planning import Survival, measured_survival
+
+    if texts:
+        return measured_survival(texts)
+    if acceptance is not None:
+        return Survival(_chances(acceptance))
+    from specbench.analysis.acceptance import acceptance as of_rounds
+    from specbench.bench.store import RunStore
+
+    store = RunStore(runs_dir)
+    records = [each for each in store.read(store.find(run)).generations if each.method == "speculative"]
+    found = of_rounds(records)
+    known = [] if found is None else [share for share in found.conditional if share is not None]
+    if not known:
+        raise SpecbenchError(f"run {run} drafted nothing by `speculative`", "--acceptance 0.8,0.7,0.65")
+    return Survival(tuple(known))
+
+
+def _chances(text: str) -> tuple[float, ...]:
+    try:
+        chances = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        chances = (-1.0,)
+    if not all(0 <= chance <= 1 for chance in chances):
+        raise SpecbenchError(
+            f"--acceptance {text} is no list of chances between 0 and 1",
+            "for example --acceptance 0.8,0.7,0.65",
+        )
+    return chances
+
+
+def _by_hand(step_ms: float, cost_ratio: float, width_cost: float) -> Costs:
+    from specbench.config.costs import Costs
+    from specbench.config.loading import validated
+
+    values = {
+        "draft": {"step_ms": step_ms * cost_ratio},
+        "target": {"verify_ms": {1: step_ms, 2: step_ms * (1 + width_cost)}},
+    }
+    return validated(Costs, values, "--step-ms, --cost-ratio and --width-cost")
+
+
+def _values(overrides: list[str] | tuple[str, ...]) -> dict[str, object]:
+    from specbench.config.yaml_text import parse_value
+
+    values = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise SpecbenchError(
+                f"--set {override} is not of the form key=value", "such as --set link.rtt_ms=40"
+            )
+        values[key.strip()] = parse_value(text)
+    return values
+
+
+def _clients(texts: list[Text], survival: Survival, prices: Prices, objective_ms: float) -> dict:
+    """The most clients of the cloud alone and of `speculative` at its best draft length for one client."""
+    from specbench.analysis import serving
+    from specbench.analysis.planning import fastest, forecasts
+    from specbench.analysis.replay import CONTROL
+
+    length = fastest(forecasts(survival, prices, "speculative")).draft_length or 1
+    found = {}
+    for name, drafted in ((CONTROL, 0), (f"speculative, draft length {length}", length)):
+        work = (
+            serving.scripts(texts, drafted) if texts else serving.drawn_scripts(survival.conditional, drafted)
+        )
+        found[name] = serving.most_clients(
+            lambda clients, work=work, streams=not drafted: serving.simulate(work, prices, clients, streams),
+            objective_ms,
+        )
+    return found

@@ -1,0 +1,127 @@
+"""`specbench serve`: the cloud model, for edges elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from specbench.cli.options import ProfileOption, SetOption
+from specbench.errors import ExitCode, SpecbenchError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from specbench.config import Profile
+    from specbench.wire.server import Server
+
+LOOPBACK = "127.0.0.1"
+
+
+def serve(
+    profile: ProfileOption = "default",
+    overrides: SetOption = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; others than loopback need a token.")
+    ] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8470,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve only edges that show this file's token.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Edges that are served at a time.")] = 8,
+    stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
+) -> None:
+    """Load the profile's cloud model and serve it until Ctrl-C; the address is printed on stdout."""
+    from specbench.config import load_profile
+    from specbench.wire.tokens import read_token
+
+    token = read_token(token_file) if token_file else None
+    if token is None and not _is_loopback(host):
+        raise SpecbenchError(
+            f"{host} can be reached from elsewhere, and no token is asked for", "add --token-file FILE"
+        )
+    tls = _tls(tls_cert, tls_key)
+    loaded = _served(load_profile(profile, overrides or ()))
+    if loaded.threads is not None:  # torch reads it when it starts
+        os.environ["OMP_NUM_THREADS"] = str(loaded.threads)
+    from specbench.bench.preparation import configure_torch
+    from specbench.factories import CloudModel
+    from specbench.factories.served import Served
+    from specbench.render import console
+    from specbench.wire.server import Server
+
+    configure_torch(loaded)
+    served = Served(CloudModel(loaded.cloud, console.note, loaded.engine))
+    facts = served.facts
+    console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads")
+    if token and tls is None and not _is_loopback(host):
+        console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
+    _listen(Server(served, token, max_sessions, console.note), host, port, tls, stop_with_stdin)
+
+
+def _served(profile: Profile) -> Profile:
+    """The profile as the server sees it: the cloud is here, and no edge."""
+    here = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
+    cloud = profile.cloud.model_copy(update=here)
+    edge = profile.edge.model_copy(update={"threads": None})
+    return profile.model_copy(update={"cloud": cloud, "edge": edge})
+
+
+def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, stop_with_stdin: bool) -> None:
+    import asyncio
+    import signal
+    import sys
+    import threading
+
+    def end_with_stdin() -> None:
+        sys.stdin.buffer.read()
+        os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
+
+    async def run() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        async with server.listening(host, port, tls) as chosen:
+            name = f"[{host}]" if ":" in host else host
+            print(f"{'wss' if tls else 'ws'}://{name}:{chosen}", flush=True)
+            await stopped.wait()
+
+    if stop_with_stdin:
+        threading.Thread(target=end_with_stdin, daemon=True).start()
+    try:
+        asyncio.run(run())
+    except OSError as error:
+        raise SpecbenchError(
+            f"cannot listen at {host}:{port}: {error.strerror or error}", "choose another --port or --host"
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if cert is None and key is None:
+        return None
+    import ssl
+
+    if cert is None or key is None:
+        raise SpecbenchError("--tls-cert and --tls-key come together", "name both files")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise SpecbenchError(
+            f"{cert} and {key} are no certificate with its key: {error}", "both files are PEM"
+        ) from error
+    return context

@@ -1,0 +1,102 @@
+"""`specbench sweep`: a grid over the profile, measured; or over a trace, replayed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from specbench.cli.options import RUNS_DIR, JsonOption, PluginOption, ProfileOption, RunsDirOption, SetOption
+from specbench.errors import ExitCode, SpecbenchError
+
+if TYPE_CHECKING:
+    from specbench.bench.store import RunStore
+    from specbench.bench.sweep import Sweep
+
+
+def sweep(
+    methods: Annotated[
+        list[str] | None, typer.Argument(metavar="[METHOD]...", help="See 'specbench plugins'.")
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over",
+            metavar="KEY=VALUES",
+            help="Vary a key of the profile: speculative.draft_length=1..8, link.rtt_ms=0,20,100. Repeatable.",
+        ),
+    ] = None,
+    profile: ProfileOption = "default",
+    overrides: SetOption = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="Go on with a sweep that was stopped.")
+    ] = None,
+    replayed: Annotated[
+        Path | None, typer.Option("--replay", metavar="TRACE", help="Replay it instead; needs --costs.")
+    ] = None,
+    costs: Annotated[Path | None, typer.Option("--costs", metavar="FILE", help="A cost table.")] = None,
+    plugin: PluginOption = None,
+    runs_dir: RunsDirOption = RUNS_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Run METHODS under every combination of values, with the control, and show where each wins."""
+    if (replayed is None) != (costs is None):
+        raise SpecbenchError(
+            "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"
+        )
+    if replayed is not None and costs is not None:
+        from specbench.cli.replay import replay
+
+        replay(replayed, costs, over, methods, as_json)
+        return
+
+    from specbench.analysis.grid import parse_over
+    from specbench.bench import sweep as sweeps
+    from specbench.bench.store import RunStore
+    from specbench.registry import discover
+    from specbench.render import console
+
+    store = RunStore(runs_dir)
+    if resume:
+        asked = sweeps.read(store, resume)
+        sweeps.demand_same_profile(asked)
+    else:
+        varied = parse_over(over or ())
+        if not methods or not varied:
+            raise SpecbenchError(
+                "a sweep needs methods, and a key to vary",
+                "for example 'specbench sweep speculative --over speculative.draft_length=1..8'",
+            )
+        registry = discover(plugin or ())
+        names = tuple(registry.get(name).name for name in methods)
+        files = tuple(str(path) for path in plugin or ())
+        asked = sweeps.new_sweep(store, names, profile, tuple(overrides or ()), varied, files)
+        console.note(f"sweep {asked.sweep_id}: {len(asked.conditions)} conditions")
+    sweeper = sweeps.Sweeper(asked, store, console.note)
+    try:
+        sweeper.run()
+    except KeyboardInterrupt:
+        console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    _show(sweeper.sweep, store, as_json)
+
+
+def _show(done: Sweep, store: RunStore, as_json: bool) -> None:
+    from specbench.analysis.sweeps import measured_rows
+    from specbench.render import console
+    from specbench.render.schedules import grid_table, map_table
+
+    rows = []
+    for index, condition in enumerate(done.conditions):
+        try:
+            rows += measured_rows(store.read(done.runs[index]), condition)
+        except (KeyError, SpecbenchError) as error:
+            console.note(f"left out, {condition}: {error}")
+    if as_json:
+        console.print_json({"sweep": done.sweep_id, "runs": done.runs, "rows": [asdict(row) for row in rows]})
+        return
+    if rows:
+        title = f"sweep {done.sweep_id} · profile {done.profile} · measured, {len(done.finished)} runs"
+        console.out.print((map_table if rows[0].condition else grid_table)(rows, title))

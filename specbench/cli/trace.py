@@ -1,0 +1,55 @@
+"""`specbench trace`: one run of the target and one pass of the draft, for every schedule there is."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specbench.cli.options import JsonOption, ProfileOption, SetOption, demand_place
+
+
+def trace(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the trace is written (JSON).")],
+    profile: ProfileOption = "default",
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write down where the draft agrees with the target along the target's own texts."""
+    from specbench.config import load_profile
+    from specbench.registry import discover
+
+    demand_place(out)
+    loaded = load_profile(profile, overrides or ())
+    method = discover(()).get("speculative")
+
+    from specbench.bench.preparation import prepare
+    from specbench.bench.traces import demand_traceable, write_trace
+    from specbench.bench.tracing import make_trace
+    from specbench.config.profile import LinkSpec
+    from specbench.render import console
+
+    demand_traceable(loaded)
+    # What the target says takes no link, and a modelled one would only be waited for.
+    prepared = prepare(loaded.model_copy(update={"link": LinkSpec()}), [method], console.note)
+    with closing(prepared.cloud):
+        made = make_trace(prepared, method, console.note)
+    write_trace(out, made)
+    tokens = sum(len(text.tokens) - 1 for text in made.texts)
+    agreed = sum(text.agrees[1:].count("1") for text in made.texts)
+    summary = {
+        "trace": str(out),
+        "exact": made.exact,
+        "verification": made.verification,
+        "texts": len(made.texts),
+        "tokens": tokens + len(made.texts),
+        "agreement": agreed / tokens if tokens else None,
+    }
+    if as_json:
+        console.print_json(summary)
+        return
+    share = f"the draft agrees at {agreed / tokens:.1%} of them" if tokens else "too short to draft anything"
+    kind = "exact" if made.exact else f"approximate, for {made.verification} changes the text"
+    console.out.print(f"{out}: {summary['texts']} texts, {summary['tokens']} tokens; {share} ({kind})")

@@ -1,0 +1,138 @@
+"""Cost tables: what each part of a round takes, measured or written by hand for hardware that is not here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from specbench.config.loading import validated
+from specbench.config.profile import Part
+from specbench.config.yaml_text import read_mapping
+from specbench.errors import ExitCode, SpecbenchError
+
+COSTS_VERSION = 1
+
+Milliseconds = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+ByCount = dict[Count, Milliseconds]
+
+
+class _Timed(Part):
+    """Times of one model. `speed` divides all of them: 2 is hardware that is twice as fast."""
+
+    speed: Positive = 1.0
+    prefill_ms: ByCount | None = None
+
+    @field_validator("prefill_ms", "verify_ms", mode="before", check_fields=False)
+    @classmethod
+    def _counts_are_numbers(cls, value: object) -> object:
+        """JSON knows no other keys than text."""
+        if value == {}:
+            raise ValueError("it takes at least one entry, such as {1: 30.0}")
+        return {_number(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
+class DraftCosts(_Timed):
+    """The draft model on the edge.
+
+    `step_ms` is a pass over one token; each further token that the same pass reads adds `read_ms`. `prefill_ms`
+    is by prompt tokens; between two counts the time is interpolated, here and everywhere.
+    """
+
+    step_ms: Positive
+    read_ms: Milliseconds = 0.0
+
+
+class TargetCosts(_Timed):
+    """The target model in the cloud.
+
+    `verify_ms` is by tokens of the pass: one is a plain step, a draft of n takes n + 1. Beyond the widest one
+    the last slope goes on; a single entry says that width costs nothing.
+    """
+
+    verify_ms: ByCount
+
+
+class LinkCosts(Part):
+    """Between edge and cloud; half of `rtt_ms` each way. No rate means an infinite one."""
+
+    rtt_ms: Milliseconds = 0.0
+    uplink_mbps: Positive | None = None
+    downlink_mbps: Positive | None = None
+
+
+class Bytes(Part):
+    """What crosses the link: a message, and each token in it. `up_per_token` is a drafted one, with its
+    distribution where the rule sends that.
+    """
+
+    per_message: Annotated[int, Field(ge=0)] = 20
+    up_per_token: Annotated[float, Field(ge=0)] = 3.0
+    down_per_token: Annotated[float, Field(ge=0)] = 3.0
+
+
+class Costs(Part):
+    """A cost table.
+
+    `round_ms` is what a round takes besides drafting, link and verification. `colocated_step_ms` is the draft's
+    step where it runs beside the target; `draft.step_ms` when absent.
+    """
+
+    schema_version: Annotated[int, Field(ge=COSTS_VERSION, le=COSTS_VERSION)] = COSTS_VERSION
+    description: str = ""
+    draft: DraftCosts
+    target: TargetCosts
+    link: LinkCosts = LinkCosts()
+    bytes: Bytes = Bytes()
+    round_ms: Milliseconds = 0.0
+    colocated_step_ms: Positive | None = None
+
+    def with_values(self, values: dict[str, object]) -> Costs:
+        """The same table with some values replaced, by dotted key such as `link.rtt_ms`.
+
+        Raises:
+            SpecbenchError: there is no such key, or it does not take that value.
+        """
+        table = self.model_dump()
+        for key, value in values.items():
+            here = table
+            *parts, last = key.split(".")
+            for part in parts:
+                here = here.get(part) if isinstance(here.get(part), dict) else {}
+            if last not in here or isinstance(here[last], dict):
+                raise SpecbenchError(
+                    f"a cost table has no value '{key}'", "such as link.rtt_ms, target.speed or draft.step_ms"
+                )
+            here[last] = value
+        return validated(Costs, table, "the cost table")
+
+
+def read_costs(path: Path) -> Costs:
+    """The cost table in a YAML or JSON file.
+
+    Raises:
+        SpecbenchError: it cannot be read, or a key is unknown, missing or wrong.
+    """
+    return validated(Costs, read_mapping(path, "cost table"), f"cost table {path}")
+
+
+def write_costs(path: Path, costs: Costs) -> None:
+    """Write a table as YAML that reads well.
+
+    Raises:
+        SpecbenchError: the file cannot be written.
+    """
+    import yaml
+
+    text = yaml.safe_dump(costs.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=112)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+
+
+def _number(key: object) -> object:
+    return int(key) if isinstance(key, str) and key.isdecimal() else key

@@ -1,0 +1,51 @@
+"""Whether the cloud that answers is the one that the profile means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from specbench.config import CloudSpec, EngineSpec
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.wire.protocol import Facts
+
+
+def demand_meant(facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path) -> None:
+    """Refuse a cloud that is not as declared.
+
+    Args:
+        folder: the edge's copy of the model's files; it may lack the weights.
+
+    Raises:
+        SpecbenchError: naming the first thing that differs, and both values.
+    """
+    difference = next(_differences(facts, spec, engine, folder), None)
+    if difference:
+        what, ours, theirs = difference
+        raise SpecbenchError(
+            f"the cloud does not match the profile: {what} is {ours} here and {theirs} there",
+            "serve and run the same profile: specbench serve --profile NAME",
+            ExitCode.MODEL,
+        )
+
+
+def _differences(
+    facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path
+) -> Iterator[tuple[str, object, object]]:
+    from specbench.models import files
+
+    declared = [
+        ("cloud.dtype", spec.dtype, facts.dtype),
+        ("cloud.layers", spec.layers, facts.layers),
+        ("engine.kind", engine.kind, facts.engine_kind),
+        ("engine.batch_invariant", engine.batch_invariant, facts.batch_invariant),
+    ]
+    if spec.threads is not None:
+        declared.append(("cloud.threads", spec.threads, facts.threads))
+    yield from (item for item in declared if item[1] != item[2])
+    ours = files.fingerprint(folder)
+    for name in sorted(ours.keys() & facts.files.keys()):
+        if ours[name] != facts.files[name]:
+            yield f"the model's {name}", f"{ours[name][:12]}…", f"{facts.files[name][:12]}…"
+    if not ours.keys() & facts.files.keys():
+        yield "the model", ", ".join(sorted(ours)), ", ".join(sorted(facts.files))

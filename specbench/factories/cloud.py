@@ -1,0 +1,255 @@
+"""The target model, in the cloud: in this process, or behind a wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
+from specbench.errors import SpecbenchError
+from specbench.factories.model import ModelFactory, say_on_stderr
+
+if TYPE_CHECKING:
+    from specbench.decoding.assisted import AssistedGeneration
+    from specbench.decoding.engine import Engine
+    from specbench.decoding.request import Commit, Request
+    from specbench.decoding.target import Target
+    from specbench.factories.edge import EdgeModel
+    from specbench.records import Audit
+    from specbench.wire.channel import Channel
+    from specbench.wire.client import RemoteTarget
+    from specbench.wire.connection import Connection
+    from specbench.wire.process import CloudProcess
+    from specbench.wire.protocol import Facts
+
+
+class CloudModel(ModelFactory):
+    """The target model, in the cloud: in this process, or behind a wire.
+
+    Args:
+        link: what lies between edge and cloud; nothing when absent.
+        allow_tf32: the profile's `precision.allow_tf32`, for a process that is started to run the model.
+    """
+
+    role = "cloud"
+    _spec_type = CloudSpec
+    spec: CloudSpec
+
+    def __init__(
+        self,
+        spec: CloudSpec | None = None,
+        say: Callable[[str], None] = say_on_stderr,
+        engine: EngineSpec | None = None,
+        allow_tf32: bool = False,
+        link: LinkSpec | None = None,
+        **fields: object,
+    ) -> None:
+        super().__init__(spec, say, engine, **fields)
+        self._allow_tf32 = allow_tf32
+        self._link_spec = link or LinkSpec()
+        self.process: CloudProcess | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights are in this process."""
+        return self.spec.placement == "in_process"
+
+    @property
+    def is_wired(self) -> bool:
+        """Whether frames lie between edge and cloud."""
+        return not self.is_here or not self._link_spec.is_nothing
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory, here or there."""
+        if self.is_here:
+            return super().is_loaded
+        return "connection" in self.__dict__ and self.connection.is_open
+
+    @cached_property
+    def engine(self) -> Engine:
+        """As of every model; a cloud elsewhere has none here.
+
+        Raises:
+            SpecbenchError: the model runs elsewhere, or as for every model.
+        """
+        if not self.is_here:
+            raise SpecbenchError(
+                f"this needs the cloud model in this process, and cloud.placement is {self.spec.placement}",
+                "add --set cloud.placement=in_process",
+            )
+        return super().engine
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The wire to the cloud; nothing is sent before it is used."""
+        from specbench.models import vocabulary
+        from specbench.wire.connection import PATIENCE_S, Connection
+
+        patience_s = None if self.spec.on_cloud_loss == "wait" else PATIENCE_S
+        tokenizer = vocabulary.fingerprint(self.tokenizer)
+        return Connection(self._connect, tokenizer, self._accept, self._say, patience_s)
+
+    def load(self) -> None:
+        """Load the model, or reach the cloud that has it."""
+        if self.is_here:
+            super().load()
+        if self.is_wired:
+            _ = self.connection.facts
+
+    @property
+    def engine_kind(self) -> str:
+        """Which engine really runs the passes."""
+        return super().engine_kind if self.is_here else self.connection.facts.engine
+
+    @property
+    def interruptions(self) -> int:
+        """How often the cloud was lost so far."""
+        return self.connection.interruptions if "connection" in self.__dict__ else 0
+
+    def target(self, options: Options) -> Target | RemoteTarget:
+        """This model as the one that decides the text: prefill, then steps or verifications."""
+        return self._remote(options, rolls_back=False) if self.is_wired else super().target(options)
+
+    def verifier(self, options: Options) -> Target | RemoteTarget:
+        """This model as one that verifies drafts, which takes a cache that can be rolled back.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back.
+        """
+        if self.is_wired:
+            return self._remote(options, rolls_back=True)
+        self.engine.require_rollback()
+        return super().target(options)
+
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
+        """The tokens of `model.generate`, one by one, streamed."""
+        if self.is_wired:
+            if decoding not in self._generators:
+                self._generators[decoding] = self._remote(Options(decoding, Speculative()), rolls_back=False)
+            return self._generators[decoding].generate(request)
+        from specbench.decoding.generate import generate_commits
+
+        return generate_commits(self.engine.loaded, request, decoding)
+
+    def audit(self) -> Audit:
+        """What precision the loaded model really has."""
+        if self.is_here:
+            return super().audit()
+        from specbench.audit import switches
+        from specbench.wire import protocol
+
+        found = self.connection.insist(protocol.AskAudit).frame
+        wrong = switches.findings(found.switches, self._allow_tf32)
+        if wrong and not found.audit.problem:  # the arithmetic there is part of what the cloud is
+            return replace(found.audit, problem=f"cloud: {wrong[0].message}")
+        return found.audit
+
+    @property
+    def goes_on_alone(self) -> bool:
+        """Whether the draft goes on by itself when the cloud is lost for good."""
+        return self.spec.on_cloud_loss == "edge_only"
+
+    def close(self) -> None:
+        """Hang up, and end what was started for this model."""
+        if "connection" in self.__dict__:
+            self.connection.close()
+            del self.connection
+        if self.process:
+            self.process.stop()
+            self.process = None
+
+    @cached_property
+    def _generators(self) -> dict[Decoding, RemoteTarget]:
+        return {}
+
+    def _remote(self, options: Options, rolls_back: bool) -> RemoteTarget:
+        from specbench.wire.client import RemoteTarget
+
+        return RemoteTarget(self.connection, options, rolls_back)
+
+    def _connect(self) -> Channel:
+        """A channel to the cloud, which is started first where that is our business."""
+        from specbench.factories.served import Served
+        from specbench.models.confinement import lifted
+        from specbench.wire import emulated
+        from specbench.wire.channel import LocalChannel
+        from specbench.wire.process import LOOPBACK, CloudProcess
+        from specbench.wire.socket import SocketChannel
+        from specbench.wire.tokens import read_token
+
+        if self.is_here:
+            return self._behind_link(LocalChannel(Served(self)))
+        if self.spec.placement != "process":
+            token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
+            return self._behind_link(SocketChannel(self.spec.placement, token))
+        if self.process is None or not self.process.is_alive:
+            host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
+            self._say("starting the cloud's process")
+            with lifted(), self._beyond(emulated.CLOUD):
+                self.process = CloudProcess(self._profile_there(), self.spec.threads, host)
+        with self._beyond(emulated.EDGE):
+            return self._behind_link(SocketChannel(self.process.url, self.process.token))
+
+    def _beyond(self, namespace: str) -> AbstractContextManager:
+        """One end of the emulated link, where the profile has one."""
+        from specbench.wire import emulated
+
+        return emulated.inside(namespace) if self._link_spec.kind == "emulated" else nullcontext()
+
+    def _behind_link(self, channel: Channel) -> Channel:
+        """The channel as the profile's link leaves it."""
+        if self._link_spec.kind != "modelled" or self._link_spec.is_nothing:
+            return channel
+        from specbench.wire.link import Link
+        from specbench.wire.linked import LinkedChannel
+
+        return LinkedChannel(channel, Link(self._link_spec))
+
+    def _profile_there(self) -> dict:
+        """The profile that our own server gets."""
+        left_out = {"placement", "token_file", "on_cloud_loss"}
+        return {
+            "edge": {"model": self.spec.model},
+            "cloud": self.spec.model_dump(mode="json", exclude=left_out),
+            "engine": self.engine_spec.model_dump(mode="json"),
+            "precision": {"parity": "off", "allow_tf32": self._allow_tf32},
+        }
+
+    def _accept(self, facts: Facts) -> None:
+        """Refuse a cloud that is not the one that the profile means."""
+        from specbench.factories.agreement import demand_meant
+
+        if not self.is_here:
+            demand_meant(facts, self.spec, self.engine_spec, self.folder)
+
+    def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
+        """`model.generate(assistant_model=...)`, with the edge's model as its assistant.
+
+        Args:
+            dynamic: with transformers' own schedule, not the profile's draft length.
+
+        Raises:
+            SpecbenchError: an engine is not transformers' own, or edge and cloud are apart.
+        """
+        if self.is_wired:
+            raise SpecbenchError(
+                "assisted generation runs both models in one loop, with nothing between edge and cloud",
+                "add --set cloud.placement=in_process and leave out the link",
+            )
+        from specbench.decoding.assisted import AssistedGeneration
+
+        for model in (edge, self):
+            if model.engine.kind != "eager":
+                raise SpecbenchError(
+                    f"assisted generation runs transformers' own passes, and the {model.role}'s engine is "
+                    f"{model.engine.kind}",
+                    "add --set engine.kind=eager",
+                )
+        return AssistedGeneration(
+            self.engine.loaded, edge.engine.loaded, edge.draft_vocabulary, options, dynamic
+        )

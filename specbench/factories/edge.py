@@ -1,0 +1,70 @@
+"""The draft model, on the edge."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specbench.config import EdgeSpec, Options
+from specbench.factories.model import ModelFactory
+
+if TYPE_CHECKING:
+    from specbench.decoding.drafter import Drafter
+    from specbench.factories.cloud import CloudModel
+    from specbench.models.loading import LoadedModel
+    from specbench.models.vocabulary import DraftVocabulary
+
+
+class EdgeModel(ModelFactory):
+    """The draft model, on the edge device."""
+
+    role = "edge"
+    _spec_type = EdgeSpec
+    spec: EdgeSpec
+
+    @cached_property
+    def draft_vocabulary(self) -> DraftVocabulary | None:
+        """The draft's own vocabulary, if the profile names its map.
+
+        Raises:
+            SpecbenchError: the map is missing, damaged, or not this draft's.
+        """
+        from specbench.models.vocabulary import DraftVocabulary
+
+        if self.spec.vocab_map is None:
+            return None
+        size = self.config.get_text_config().vocab_size
+        return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
+
+    def _prepared(self, loaded: LoadedModel) -> LoadedModel:
+        if self.spec.quantization is None:
+            return loaded
+        from specbench.decoding.quantized import quantize
+
+        self._say(f"quantising the edge model to {self.spec.quantization}")
+        return quantize(loaded, self.spec.quantization)
+
+    def demand_same_tokens(self, cloud: CloudModel) -> None:
+        """Refuse a pair that speaks of different tokens.
+
+        Raises:
+            SpecbenchError: the vocabularies differ, or the draft's map was made for another target.
+        """
+        from specbench.models import vocabulary
+
+        if self.draft_vocabulary:
+            self.draft_vocabulary.demand_target(cloud.tokenizer)
+        else:
+            vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
+
+    def drafter(self, options: Options) -> Drafter:
+        """This model as one that proposes tokens.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back.
+        """
+        from specbench.decoding.drafter import Drafter
+
+        self.engine.require_rollback()
+        return Drafter(self.engine, options)

@@ -1,0 +1,74 @@
+"""A cloud model as the wire's service needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from specbench import audit, environment
+from specbench.config import Decoding, Options
+from specbench.decoding.request import Commit, Request
+from specbench.decoding.target import Target
+from specbench.factories.cloud import CloudModel
+from specbench.factories.model import ModelFactory
+from specbench.records import Audit
+from specbench.wire.protocol import Facts
+
+
+class Served:
+    """Hands out targets on one loaded model; sessions share its weights."""
+
+    def __init__(self, cloud: CloudModel) -> None:
+        self._cloud = cloud
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the cloud says of itself; loads the model."""
+        import torch
+
+        from specbench.models import files, storage, vocabulary
+
+        cloud = self._cloud
+        engine, spec = cloud.engine, cloud.spec
+        return Facts(
+            model=spec.model,
+            files=files.fingerprint(engine.loaded.folder),
+            stored=storage.stored_as(engine.loaded.folder),
+            tokenizer_sha256=vocabulary.fingerprint(cloud.tokenizer),
+            layers=spec.layers,
+            dtype=spec.dtype,
+            engine_kind=cloud.engine_spec.kind,
+            batch_invariant=cloud.engine_spec.batch_invariant,
+            engine=engine.kind,
+            threads=torch.get_num_threads(),
+            vocabulary_size=engine.vocabulary_size,
+            versions=environment.versions(),
+            machine=environment.machine(),
+            switches=self.switches(),
+            audit=self.audit(),
+        )
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model was made for."""
+        return self._cloud.context_length
+
+    def target(self, options: Options, rolls_back: bool) -> Target:
+        """The model as one that decides a text."""
+        if rolls_back:
+            self._cloud.engine.require_rollback()
+        return ModelFactory.target(self._cloud, options)
+
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
+        """`model.generate`, streamed."""
+        from specbench.decoding.generate import generate_commits
+
+        return generate_commits(self._cloud.engine.loaded, request, decoding)
+
+    def audit(self) -> Audit:
+        """What precision the loaded model has now."""
+        return ModelFactory.audit(self._cloud)
+
+    def switches(self) -> dict[str, str | bool | None]:
+        """What the arithmetic of this process is now."""
+        return audit.switches.read()

@@ -1,0 +1,141 @@
+"""Tables of replayed schedules, and of plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from specbench.analysis.clock import Prices
+from specbench.analysis.grid import Row, best
+from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
+from specbench.analysis.replay import CONTROL, replay
+from specbench.analysis.replay import Text as Sample
+
+MAP_FOOT = (
+    "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
+    "fastest draft length; in brackets where a measured interval holds 1."
+)
+SHOWN_CHANCES = 8
+FIGURES = (
+    *("draft\nlength", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up"),
+    *("accept\nlength", "accept\nrate", "wasted"),
+)
+FOOT = (
+    "* the cloud alone. TTFT, TPOT: medians over texts. Speed-up: of TPOT against "
+    "the cloud alone, ratio of geometric means. Wasted: tokens drafted ahead in vain."
+)
+
+
+def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
+    """Every method at every draft length, under one condition."""
+    table = Table(title_justify="left", header_style="bold")
+    table.add_column("method")
+    for name in FIGURES:
+        table.add_column(name, justify="right")
+    fastest = max(rows, key=lambda row: row.speedup)
+    for row in rows:
+        table.add_row(
+            f"{row.method} *" if row.method == CONTROL else row.method,
+            _or_dash(row.draft_length, "{}"),
+            _or_dash(row.ttft_ms, "{:.1f}"),
+            f"{row.tpot_ms:.2f}",
+            f"{1000 / row.ms_per_token:.1f}" if row.ms_per_token else "-",
+            f"{row.speedup:.2f}x",
+            _or_dash(row.acceptance_length, "{:.2f}"),
+            _or_dash(row.acceptance_rate, "{:.0%}"),
+            str(row.wasted_tokens) if row.wasted_tokens else "-",
+            style="bold" if row is fastest else None,
+        )
+    return Group(*_verdicts(rows), Text(f"\n{title}"), table, Text(FOOT, style="dim"))
+
+
+def map_table(rows: Sequence[Row], title: str) -> RenderableType:
+    """Where each method wins: a condition a line, each method at its best draft length."""
+    table = Table(title_justify="left", header_style="bold")
+    for key in rows[0].condition:
+        table.add_column(key, justify="right")
+    table.add_column("cloud alone\nms a token", justify="right")
+    drafting = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
+    for method in drafting:
+        table.add_column(method.replace("_", "\n"), justify="right")
+    table.add_column("fastest")
+    for by_method in best(rows):
+        if CONTROL not in by_method:
+            continue
+        fastest = max(by_method.values(), key=lambda row: row.speedup)
+        control = by_method[CONTROL]
+        cells = [
+            Text(_cell(by_method.get(method)), "bold" if fastest.method == method else "")
+            for method in drafting
+        ]
+        values = [str(value) for value in control.condition.values()]
+        name = "the cloud alone" if fastest is control else fastest.method
+        table.add_row(*values, f"{control.tpot_ms:.2f}", *cells, name)
+    return Group(*_verdicts(rows), Text(f"\n{title}"), table, Text(MAP_FOOT, style="dim"))
+
+
+def _cell(row: Row | None) -> str:
+    """A speed-up with the draft length it takes; in brackets where the interval holds 1."""
+    if row is None:
+        return "-"
+    text = f"{row.speedup:.2f}x" if row.draft_length is None else f"{row.speedup:.2f}x at {row.draft_length}"
+    return f"({text})" if row.interval and row.interval[0] <= 1 <= row.interval[1] else text
+
+
+def _verdicts(rows: Sequence[Row]) -> list[Text]:
+    """A sentence for each method: where it wins, and by which draft length."""
+    conditions, lines = best(rows), []
+    for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
+        found = [by_method[method] for by_method in conditions if method in by_method]
+        wins = sum(row.speedup > 1 for row in found)
+        top = max(found, key=lambda row: row.speedup)
+        times = f"{top.speedup:.2f} times its speed per token, with draft length {top.draft_length}"
+        if len(found) == 1:
+            line = f"{method}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
+        else:
+            line = (
+                f"{method} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
+            )
+            line += f"at best {times}"
+        lines.append(Text(f"{line}.", style="bold"))
+    return lines
+
+
+def _or_dash(value: object, text: str) -> str:
+    return "-" if value is None else text.format(value)
+
+
+def plan_table(
+    survival: Survival, prices: Prices, texts: Sequence[Sample], lines: Sequence[str]
+) -> RenderableType:
+    """The verdict of each method, and the forecast at draft lengths up to a little beyond the best ones."""
+    by_method = {method: forecasts(survival, prices, method) for method in FORMS}
+    best = {method: fastest(found).draft_length for method, found in by_method.items()}
+    table = Table(title_justify="left", header_style="bold")
+    for name in ("draft\nlength", "tokens\na round", "if all had\nequal chances"):
+        table.add_column(name, justify="right")
+    for method in FORMS:
+        table.add_column(method.replace("_", "\n") + "\nms a token", justify="right")
+        table.add_column("speed-up", justify="right")
+    if texts:
+        table.add_column("speculative\nreplayed", justify="right")
+    for index in range(min(LONGEST, max(best.values()) + 3)):
+        row = [found[index] for found in by_method.values()]
+        cells = [str(index + 1), f"{row[0].tokens_per_round:.2f}", f"{row[0].tokens_if_equal:.2f}"]
+        for each in row:
+            style = "bold" if each.draft_length == best[each.method] else ""
+            cells += [Text(f"{each.ms_per_token:.2f}", style), Text(f"{each.speedup:.2f}x", style)]
+        if texts:
+            timed = replay(texts, prices, "speculative", index + 1)
+            following = sum(one.tokens - 1 for one in timed)
+            cells.append(f"{sum(one.decode_ms for one in timed) / following:.2f}" if following else "-")
+        table.add_row(*cells)
+    chances = ", ".join(f"{share:.2f}" for share in survival.conditional[:SHOWN_CHANCES])
+    about = (
+        f"\ncloud alone: {alone_ms(prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted at "
+        f"1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
+    )
+    return Group(*(Text(line, style="bold") for line in lines), Text(about), table)

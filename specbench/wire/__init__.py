@@ -1,0 +1,1 @@
+"""The same target, elsewhere: frames, channels that carry them, and both ends."""

@@ -1,0 +1,297 @@
+"""The target as an edge sees it when it runs elsewhere: `decoding.target.Target`, in frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from specbench.clock import now_ms
+from specbench.config import Options
+from specbench.decoding import verification
+from specbench.decoding.proposal import Proposal
+from specbench.decoding.request import Commit, Pending, Request
+from specbench.decoding.target import NO_DRAFT
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.wire import protocol
+from specbench.wire.channel import ChannelLostError
+from specbench.wire.connection import Connection, Reply, Sent
+from specbench.wire.protocol import Committed, Up
+
+
+class RemoteTarget:
+    """Commits tokens of one text at a time, computed by the cloud.
+
+    The edge keeps the committed ids, so that a text goes on over a new connection where it was: what was under
+    way is asked again, and the cloud reads the committed tokens as a prompt.
+
+    Args:
+        rolls_back: drafts will be verified.
+    """
+
+    def __init__(self, connection: Connection, options: Options, rolls_back: bool) -> None:
+        self._connection = connection
+        self._options = options
+        self._rolls_back = rolls_back
+        self._text = connection.new_text()
+        self._pending: RemotePending | None = None
+        self._committed: list[int] = []
+        self._epoch: int | None = None
+        self._has_begun = False
+        self.rtt_ms: float | None = None
+        self._insist()  # what the cloud cannot do is refused before anything is timed
+
+    def begin(self, request: Request) -> Commit:
+        """Prefill the prompt and commit the target's first token."""
+        if self._pending:  # of a text that was given up
+            self._pending.result()
+        self._request = request
+        self._committed = list(request.prompt_ids)
+        self._trusted = self._cached = 0
+        self._draws = (0, 0)
+        self._has_begun = False
+        self._connection.channel.begin(request.seed)
+
+        return self._ask(lambda number: protocol.Begin(number, self._text, *_asked(request))).result()
+
+    @property
+    def remaining(self) -> int:
+        """Tokens of the budget that are not spent."""
+        return self._request.max_new_tokens - (len(self._committed) - len(self._request.prompt_ids))
+
+    def verify(self, proposal: Proposal = NO_DRAFT) -> Commit:
+        """Check drafted tokens in one pass; commit those accepted and one token of the target's own."""
+        return self.submit(proposal).result()
+
+    def submit(self, proposal: Proposal = NO_DRAFT) -> Pending:
+        """Send a draft on its way and return at once.
+
+        Raises:
+            RuntimeError: a verification is under way for this text.
+        """
+        self._demand_idle()
+        packed = tuple(distribution.packed() for distribution in proposal.distributions)
+        tokens = tuple(proposal.tokens)
+        return self._ask(lambda number: protocol.Verify(number, self._text, tokens, packed))
+
+    def trust(self, tokens: Sequence[int]) -> Commit:
+        """Commit drafted tokens without a look at them; the cloud is told, and nobody waits for it."""
+        self._demand_idle()
+        started = now_ms()
+        kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
+        self._committed.extend(kept)
+        self._trusted += len(kept)
+        self._has_begun = finish_reason is None
+        bytes_up: int | None = None
+        if self._is_known:
+            try:
+                sent = self._connection.send(lambda number: protocol.Trust(number, self._text, kept))
+                self._connection.expect_nothing(sent)
+                bytes_up = sent.bytes_up
+            except ChannelLostError:
+                pass  # the next frame finds out too, and hands the tokens over
+        return Commit(kept, 0, finish_reason, now_ms() - started, bytes_up=bytes_up)
+
+    def decode(self) -> Iterator[Commit]:
+        """Go on alone, token by token, to the end of the text: one request, streamed."""
+        self._demand_idle()
+        yield from self._stream(lambda number: protocol.Decode(number, self._text), self.take)
+
+    def generate(self, request: Request) -> Iterator[Commit]:
+        """Answer a prompt by the cloud's `model.generate`, streamed; has nothing to do with the text begun."""
+        self._demand_idle()
+        self._has_begun = False
+        known = seen = 0
+
+        def build(number: int) -> Up:
+            nonlocal seen
+            seen = 0  # after a loss `generate` runs anew: it cannot be resumed, and says the same again
+            return protocol.Generate(number, self._text, *_asked(request))
+
+        def take(reply: Reply, sent: Sent | None) -> Commit | None:
+            nonlocal known, seen
+            seen += 1
+            if seen <= known:
+                return None
+            known += 1
+            return self._commit(reply, sent)
+
+        yield from self._stream(build, take)
+
+    def check(self) -> None:
+        """Assert that the cloud's cache holds the committed tokens but the last, and but the trusted ones."""
+        expected = len(self._committed) - 1 - self._trusted
+        if self._cached != expected:
+            raise AssertionError(f"the target's cache holds {self._cached} tokens and should hold {expected}")
+
+    def take(self, reply: Reply, sent: Sent | None) -> Commit:
+        """Add to the text what a reply says; `sent` is the frame that asked, for the first reply to it."""
+        commit = self._commit(reply, sent)
+        frame = reply.frame
+        self._committed.extend(frame.tokens)
+        self._trusted, self._cached, self._draws = 0, frame.cached, (frame.coins, frame.own)
+        self._has_begun = commit.finish_reason is None
+        return commit
+
+    def exchange(self, build: Callable[[int], Up], sent: Sent | None) -> Commit:
+        """Commit what the reply to a frame says, asked again as often as the connection is lost.
+
+        Args:
+            sent: the frame, where it has been sent.
+        """
+        while True:
+            try:
+                if sent is None:
+                    self._ready()
+                    sent = self._connection.send(build)
+                reply = self._connection.receive(sent)
+                break
+            except ChannelLostError as error:
+                self._connection.recover(error)
+                sent = None
+        self._connection.expect_nothing(sent)
+        return self.take(reply, sent)
+
+    def finished(self) -> None:
+        """The frame under way has been answered."""
+        self._pending = None
+
+    def _ask(self, build: Callable[[int], Up]) -> RemotePending:
+        try:
+            self._ready()
+            sent = self._connection.send(build)
+        except ChannelLostError:
+            sent = None  # whoever waits for the result deals with it
+        self._pending = RemotePending(self, self._connection, build, sent)
+        return self._pending
+
+    def _stream(
+        self, build: Callable[[int], Up], take: Callable[[Reply, Sent | None], Commit | None]
+    ) -> Iterator[Commit]:
+        """One request and its replies, to the end of the text."""
+        sent: Sent | None = None
+        is_first = False
+        try:
+            while True:
+                try:
+                    if sent is None:
+                        self._ready()
+                        sent, is_first = self._connection.send(build), True
+                    reply = self._connection.receive(sent)
+                except ChannelLostError as error:
+                    self._connection.recover(error)
+                    sent = None
+                    continue
+                commit = take(reply, sent if is_first else None)
+                is_first = False
+                if commit is None:
+                    continue
+                if commit.finish_reason:
+                    self._connection.expect_nothing(sent)
+                    sent = None
+                yield commit
+                if commit.finish_reason:
+                    return
+        finally:
+            if sent:
+                self._stop(sent)
+
+    def _stop(self, sent: Sent) -> None:
+        """Read a stream no further."""
+        self._epoch = None  # the cloud is ahead, and must go back if this text is to go on
+        if sent.epoch != self._connection.epoch:
+            return
+        try:
+            self._connection.ask(protocol.Stop)
+            self._connection.expect_nothing(sent)
+        except ChannelLostError:
+            pass  # it has stopped too, then
+
+    def _commit(self, reply: Reply, sent: Sent | None) -> Commit:
+        frame = reply.frame
+        if not isinstance(frame, Committed):
+            raise SpecbenchError(f"the cloud answers with a {type(frame).__name__}", exit_code=ExitCode.RUN)
+        uplink_ms = self._connection.channel.uplink_ms if sent else None
+        downlink_ms = reply.downlink_ms
+        if sent and reply.elapsed_ms is not None:
+            self.rtt_ms = max(reply.elapsed_ms - frame.busy_us / 1000, 0.0)
+            if uplink_ms is None and downlink_ms is None:
+                # Two clocks are never compared, so of a real wire only the sum is known: each way gets half.
+                uplink_ms = downlink_ms = self.rtt_ms / 2
+        elif uplink_ms is not None and downlink_ms is not None:
+            self.rtt_ms = uplink_ms + downlink_ms
+        return Commit(
+            frame.tokens,
+            frame.accepted,
+            protocol.FINISH_REASONS[frame.finish],
+            frame.verify_us / 1000,
+            uplink_ms=uplink_ms,
+            downlink_ms=downlink_ms,
+            wait_ms=reply.waited_ms,
+            bytes_up=sent.bytes_up if sent else 0,
+            bytes_down=reply.bytes_down,
+        )
+
+    def _demand_idle(self) -> None:
+        if self._pending:
+            raise RuntimeError("a verification of this text is under way")
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the cloud, on the present connection, holds this text."""
+        return self._epoch == self._connection.epoch
+
+    def _insist(self) -> None:
+        while True:
+            try:
+                return self._ready()
+            except ChannelLostError as error:
+                self._connection.recover(error)
+
+    def _ready(self) -> None:
+        """Tell the cloud what it must know before the next frame: after a connection was lost, everything.
+
+        Raises:
+            ChannelLostError: it is lost again.
+        """
+        _ = self._connection.channel
+        if self._is_known:
+            return
+        decoding = self._options.decoding.model_dump_json()
+        speculative = self._options.speculative.model_dump_json()
+        epoch = self._connection.epoch
+        self._connection.ask(
+            lambda number: protocol.Open(number, self._text, decoding, speculative, self._rolls_back)
+        )
+        if self._has_begun:
+            request, tokens = self._request, tuple(self._committed[len(self._request.prompt_ids) :])
+            self._connection.ask(
+                lambda number: protocol.Resume(number, self._text, *_asked(request), tokens, *self._draws)
+            )
+        self._epoch = epoch
+
+
+class RemotePending:
+    """A verification that the cloud was asked for."""
+
+    def __init__(
+        self, target: RemoteTarget, connection: Connection, build: Callable[[int], Up], sent: Sent | None
+    ) -> None:
+        self._target = target
+        self._connection = connection
+        self._build = build
+        self._sent = sent
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `result` need not wait for the cloud's answer."""
+        return self._sent is None or self._connection.has_reply(self._sent)
+
+    def result(self) -> Commit:
+        """Wait for the reply, and commit what the cloud accepted. To be called once."""
+        self._target.finished()
+        sent, self._sent = self._sent, None
+        return self._target.exchange(self._build, sent)
+
+
+def _asked(request: Request) -> tuple:
+    """A request as the fields of a frame."""
+    return request.prompt_ids, request.max_new_tokens, tuple(sorted(request.stop_ids)), request.seed

@@ -1,0 +1,285 @@
+"""The edge's side of one connection: numbered requests, their replies, and a new connection when it is lost."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from specbench.clock import now_ms
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.wire import protocol
+from specbench.wire.channel import Channel, ChannelLostError
+from specbench.wire.protocol import Down, Facts, ProtocolError, Refused, Up
+
+PATIENCE_S = 30.0
+LONGEST_PAUSE_S = 5.0
+
+
+class CloudLostError(SpecbenchError):
+    """The cloud is gone, and did not come back."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A frame from the cloud, and what it took.
+
+    Args:
+        waited_ms: how long the edge stood still for it.
+        elapsed_ms: from sending the question to the arrival of this; `None` where it may have lain here unread.
+    """
+
+    frame: Down
+    bytes_down: int
+    downlink_ms: float | None
+    waited_ms: float
+    elapsed_ms: float | None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A frame that was sent.
+
+    Args:
+        epoch: which of the connections, one after the other, carried it.
+    """
+
+    number: int
+    epoch: int
+    bytes_up: int
+    sent_ms: float
+
+
+class Connection:
+    """Sends frames and finds their replies; connects when first needed, and again when the channel is lost.
+
+    Args:
+        connect: opens a channel.
+        tokenizer_sha256: of the edge's copy of the target's tokenizer.
+        accept: raises `SpecbenchError` when the cloud is not the one that the profile means.
+        patience_s: how long a lost cloud is looked for; `None` is for ever.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Channel],
+        tokenizer_sha256: str,
+        accept: Callable[[Facts], None],
+        say: Callable[[str], None],
+        patience_s: float | None = PATIENCE_S,
+    ) -> None:
+        self._connect = connect
+        self._tokenizer_sha256 = tokenizer_sha256
+        self._accept = accept
+        self._say = say
+        self._patience_s = patience_s
+        self._channel: Channel | None = None
+        self._facts: Facts | None = None
+        self._texts = 0
+        self._refusal: str | None = None
+        self.epoch = 0
+        self.interruptions = 0
+        """How often a channel was lost with something under way."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the cloud has been reached."""
+        return self._facts is not None
+
+    @property
+    def facts(self) -> Facts:
+        """What the cloud says of itself; connects first if need be.
+
+        Raises:
+            SpecbenchError: there is no cloud, it refuses the edge, or it is another than the profile means.
+        """
+        self.channel  # noqa: B018
+        assert self._facts is not None
+        return self._facts
+
+    @property
+    def channel(self) -> Channel:
+        """What carries the frames now; connects first if need be."""
+        if self._channel is None:
+            try:
+                self._channel = self._greeted()
+            except ChannelLostError as error:
+                if self._patience_s is not None and not self.is_open:
+                    raise SpecbenchError(
+                        f"there is no cloud: {error}", "is 'specbench serve' running there?", ExitCode.RUN
+                    ) from error
+                self.recover(error)
+        assert self._channel is not None
+        return self._channel
+
+    def new_text(self) -> int:
+        """A name for a place where texts are decoded."""
+        self._texts += 1
+        return self._texts
+
+    def send(self, build: Callable[[int], Up]) -> Sent:
+        """Send a frame that is made with its number.
+
+        Raises:
+            ChannelLostError: the cloud is gone.
+        """
+        channel = self.channel
+        self._number += 1
+        message = protocol.encode(build(self._number))
+        sent = Sent(self._number, self.epoch, len(message), now_ms())
+        self._waiting[sent.number] = deque()
+        channel.send(message)
+        return sent
+
+    def expect_nothing(self, sent: Sent) -> None:
+        """The frame has no (further) reply that matters."""
+        self._waiting.pop(sent.number, None)
+
+    def has_reply(self, sent: Sent) -> bool:
+        """Whether the reply is here already."""
+        if sent.epoch != self.epoch or self._waiting.get(sent.number):
+            return True
+        try:
+            self._take(0)
+        except TimeoutError:
+            return False
+        except ChannelLostError:
+            return True
+        return bool(self._waiting.get(sent.number))
+
+    def receive(self, sent: Sent) -> Reply:
+        """The next reply to a frame.
+
+        Raises:
+            ChannelLostError: the cloud is gone, or makes no sense.
+            SpecbenchError: it refuses the frame, with its reason.
+        """
+        if sent.epoch != self.epoch:
+            raise ChannelLostError("the connection that carried the question is gone")
+        started = now_ms()
+        waiting = self._waiting[sent.number]
+        was_here = bool(waiting)
+        while not waiting:
+            try:
+                self._take(self.channel.silence_s)
+            except TimeoutError:
+                raise ChannelLostError(f"nothing came for {self.channel.silence_s:.0f} s") from None
+        frame, size, downlink_ms = waiting.popleft()
+        arrived = now_ms()
+        if isinstance(frame, Refused):
+            self._waiting.pop(sent.number)
+            raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
+        return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - sent.sent_ms)
+
+    def ask(self, build: Callable[[int], Up]) -> Reply:
+        """Send a frame and wait for its one reply; errors as of `send` and `receive`."""
+        sent = self.send(build)
+        reply = self.receive(sent)
+        self.expect_nothing(sent)
+        return reply
+
+    def insist(self, build: Callable[[int], Up]) -> Reply:
+        """As `ask`, again as often as the connection is lost."""
+        while True:
+            try:
+                return self.ask(build)
+            except ChannelLostError as error:
+                self.recover(error)
+
+    def recover(self, error: ChannelLostError) -> None:
+        """Connect again, after longer and longer pauses.
+
+        Raises:
+            CloudLostError: the cloud did not come back in time.
+            SpecbenchError: it came back as another, or refuses the edge.
+        """
+        self._hang_up()
+        self.interruptions += 1
+        self._say(f"the cloud is lost: {error}; connecting again")
+        started, pause_s = time.monotonic(), 0.1
+        while True:
+            try:
+                self._channel = self._greeted()
+                self._say("the cloud is back")
+                return
+            except ChannelLostError as still:
+                error = still
+            spent_s = time.monotonic() - started
+            if self._patience_s is not None and spent_s > self._patience_s:
+                self._patience_s = 0.0  # who asks again is told at once, unless it is back
+                raise CloudLostError(
+                    f"the cloud is gone and did not come back within {spent_s:.0f} s: {error}",
+                    "start it again; --resume goes on with the run",
+                    ExitCode.RUN,
+                )
+            time.sleep(random.uniform(0.5, 1.0) * pause_s)  # so that many edges do not come back as one
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def close(self) -> None:
+        """Say goodbye, if anyone is there."""
+        if self._channel:
+            try:
+                self._number += 1
+                self._channel.send(protocol.encode(protocol.Close(self._number)))
+            except ChannelLostError:
+                pass
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._channel:
+            self._channel.close()
+        self._channel = None
+        self.epoch += 1
+
+    def _greeted(self) -> Channel:
+        """A channel over which both sides have said who they are."""
+        self._number, self._waiting = 1, {1: deque()}
+        channel = self._connect()
+        try:
+            channel.send(protocol.encode(protocol.Hello(1, protocol.VERSION, self._tokenizer_sha256)))
+            frame = protocol.decode_down(channel.receive(channel.silence_s))
+            if isinstance(frame, Refused):
+                raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
+            if not isinstance(frame, protocol.Welcome) or frame.version != protocol.VERSION:
+                raise SpecbenchError(
+                    f"the cloud does not speak version {protocol.VERSION} of the protocol",
+                    "run the same specbench on both sides",
+                    ExitCode.RUN,
+                )
+            if self._facts is None:
+                self._accept(frame.facts)
+            elif frame.facts.files != self._facts.files or frame.facts.audit != self._facts.audit:
+                raise SpecbenchError(
+                    "the cloud came back with another model than it had", "start a new run", ExitCode.RUN
+                )
+        except (ProtocolError, TimeoutError) as error:
+            channel.close()
+            raise ChannelLostError(str(error) or "nothing came") from error
+        except BaseException:
+            channel.close()
+            raise
+        self._facts = frame.facts
+        return channel
+
+    def _take(self, timeout_s: float | None) -> None:
+        """Receive one message and put it where it is waited for."""
+        channel = self.channel
+        message = channel.receive(timeout_s)
+        try:
+            frame = protocol.decode_down(message)
+        except ProtocolError as error:
+            raise ChannelLostError(str(error)) from error
+        if isinstance(frame, protocol.Working):
+            return
+        if isinstance(frame, Refused) and frame.is_over:
+            if frame.reason == self._refusal:  # of the same frame, sent again
+                raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
+            self._refusal = frame.reason
+            raise ChannelLostError(f"the cloud refuses: {frame.reason}")
+        if frame.number not in self._waiting:
+            raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
+        if isinstance(frame, protocol.Committed):
+            self._refusal = None
+        self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))

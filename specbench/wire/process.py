@@ -1,0 +1,99 @@
+"""`placement: process`: a `specbench serve` of our own, which ends with us."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import weakref
+from pathlib import Path
+
+from specbench.errors import ExitCode, SpecbenchError
+
+END_S = 5.0
+LOOPBACK = "127.0.0.1"
+
+
+class CloudProcess:
+    """A server in a process of its own that nobody else has the token of.
+
+    It ends when its standard input does, and so also when this process is killed.
+
+    Args:
+        profile: what it serves, as plain values.
+        threads: compute threads that it may use; `None` is torch's own choice.
+        host: the address where it listens.
+
+    Raises:
+        SpecbenchError: the server's own reason for not starting.
+    """
+
+    def __init__(self, profile: dict, threads: int | None, host: str = LOOPBACK) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="specbench-cloud-"))  # readable for this user only
+        self.token = secrets.token_urlsafe(32)
+        (folder / "token").write_text(self.token, encoding="utf-8")
+        (folder / "cloud.yaml").write_text(json.dumps(profile), encoding="utf-8")
+        environment = dict(os.environ)
+        if threads is not None:
+            environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        words = ["serve", "--profile", str(folder / "cloud.yaml"), "--host", host, "--port", "0"]
+        words += ["--token-file", str(folder / "token"), "--stop-with-stdin"]
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "specbench", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is ours: we end it when we are done
+            )
+        self._end = weakref.finalize(self, _end, self._process, folder)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().decode().strip()
+        if not self.url:
+            code = self._process.wait()
+            lines = (folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+            self._end()
+            raise _failure(lines, code)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it, and remove its files."""
+        self._end()
+
+
+def _end(process: subprocess.Popen, folder: Path) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _failure(lines: list[str], code: int) -> SpecbenchError:
+    """What the server said when it did not start."""
+    said = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
+    message = said.get("error") or (lines[-1] if lines else f"exit status {code}")
+    known = code in {int(status) for status in ExitCode} and code > 0
+    return SpecbenchError(
+        f"the cloud's process did not start: {message}",
+        said.get("hint"),
+        ExitCode(code) if known else ExitCode.RUN,
+    )

@@ -1,0 +1,251 @@
+"""The frames that edge and cloud exchange, in MessagePack. What a peer sends is checked here, and never run.
+
+An edge numbers its frames from 1, and every reply carries the number of the frame that it answers. `Trust` has
+no reply; `Decode` and `Generate` have one a token, until the text ends or the edge sends something else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from specbench.records import Audit
+
+VERSION = 1
+LONGEST_DRAFT = 64
+MOST_TOKENS = 1 << 20  # of a prompt, or of a text
+MOST_DRAWS = 1 << 30  # random numbers that a text can have used
+MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
+
+Number = Annotated[int, Meta(ge=0, lt=2**53)]
+TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
+Tokens = Annotated[tuple[TokenId, ...], Meta(max_length=MOST_TOKENS)]
+Distributions = Annotated[tuple[bytes, ...], Meta(max_length=LONGEST_DRAFT)]
+Budget = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Text = Annotated[str, Meta(max_length=4096)]
+
+
+class ProtocolError(Exception):
+    """Bytes that are no frame, or not the one that may come now."""
+
+
+class Frame(Struct, frozen=True, array_like=True):
+    """What crosses the wire in one message: an array that begins with the kind of frame.
+
+    Args:
+        number: of the edge's frame; a reply repeats it.
+    """
+
+    number: Number
+
+
+class Hello(Frame, frozen=True, tag=0):
+    """The edge's first frame.
+
+    Args:
+        version: of this protocol; a peer of any version can read this much.
+        tokenizer_sha256: of the token-to-id map by which the edge makes prompts.
+    """
+
+    version: Number
+    tokenizer_sha256: Text
+
+
+class Open(Frame, frozen=True, tag=1):
+    """How the texts of one method are to be decoded.
+
+    Args:
+        text: the edge's name for the place where one text at a time is decoded.
+        decoding: the profile's part as JSON; `speculative` likewise.
+        rolls_back: drafts will be verified, which takes a cache that can be rolled back.
+    """
+
+    text: Number
+    decoding: Text
+    speculative: Text
+    rolls_back: bool
+
+
+class Begin(Frame, frozen=True, tag=2):
+    """Prefill a prompt, and commit the first token."""
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+
+
+class Resume(Frame, frozen=True, tag=3):
+    """Take up a text that was begun over a connection that was lost."""
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+    tokens: Tokens
+    coins: Number
+    own: Number
+
+
+class Verify(Frame, frozen=True, tag=4):
+    """Drafted tokens to verify, and for some rules what each of them was drawn from."""
+
+    text: Number
+    tokens: Tokens
+    distributions: Distributions
+
+
+class Trust(Frame, frozen=True, tag=5):
+    """Drafted tokens that the edge's gate lets pass."""
+
+    text: Number
+    tokens: Tokens
+
+
+class Decode(Frame, frozen=True, tag=6):
+    """Go on alone, token by token."""
+
+    text: Number
+
+
+class Generate(Frame, frozen=True, tag=7):
+    """Answer a prompt by `model.generate`."""
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+
+
+class Stop(Frame, frozen=True, tag=8):
+    """The edge reads a stream no further."""
+
+
+class AskAudit(Frame, frozen=True, tag=9):
+    """Look at every tensor again."""
+
+
+class Close(Frame, frozen=True, tag=10):
+    """The edge is done."""
+
+
+class Facts(Struct, frozen=True):
+    """What the cloud says of itself, so that a pair which does not match is refused before anything is timed.
+
+    Args:
+        files: SHA-256 of the model's files by name.
+        engine: what really runs the passes; `engine_kind` and `batch_invariant` are what the profile asked for.
+        switches: what the arithmetic of its process is.
+    """
+
+    model: str
+    files: dict[str, str]
+    stored: tuple[str, ...]
+    tokenizer_sha256: str
+    layers: int | None
+    dtype: str
+    engine_kind: str
+    batch_invariant: bool
+    engine: str
+    threads: int
+    vocabulary_size: int
+    versions: dict[str, str]
+    machine: dict[str, str | int | None]
+    switches: dict[str, str | bool | None]
+    audit: Audit
+
+
+class Welcome(Frame, frozen=True, tag=32):
+    """The cloud's answer to `Hello`."""
+
+    version: Number
+    facts: Facts
+
+
+class Committed(Frame, frozen=True, tag=33):
+    """What a step committed.
+
+    Args:
+        finish: 0 while the text goes on, else the index of its reason in `FINISH_REASONS`.
+        verify_us: microseconds the target computed; `busy_us` from the frame's arrival to this reply.
+        cached: tokens in the target's cache.
+        coins: random numbers that the text has used so far; `own` likewise.
+    """
+
+    tokens: Tokens
+    accepted: Number
+    finish: Annotated[int, Meta(ge=0, le=2)]
+    verify_us: Number
+    busy_us: Number
+    cached: Number
+    coins: Number
+    own: Number
+
+
+class Done(Frame, frozen=True, tag=34):
+    """What was asked for is done, and there is nothing to say of it."""
+
+
+class Audited(Frame, frozen=True, tag=35):
+    """The answer to `AskAudit`."""
+
+    audit: Audit
+    switches: dict[str, str | bool | None]
+
+
+class Working(Frame, frozen=True, tag=36):
+    """The frame has arrived, and its answer takes a while."""
+
+
+class Refused(Frame, frozen=True, tag=37):
+    """Why there is no answer.
+
+    Args:
+        is_over: the cloud hears no more on this connection.
+    """
+
+    reason: str
+    is_over: bool
+
+
+FINISH_REASONS = (None, "stop", "length")
+
+Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Close
+Down = Welcome | Committed | Done | Audited | Working | Refused
+
+encode = msgspec.msgpack.Encoder().encode
+_up = msgspec.msgpack.Decoder(Up)
+_down = msgspec.msgpack.Decoder(Down)
+
+
+def decode_up(message: bytes) -> Up:
+    """The edge's frame.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    return _decoded(_up, message)
+
+
+def decode_down(message: bytes) -> Down:
+    """The cloud's frame.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    return _decoded(_down, message)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder, message: bytes) -> Up | Down:
+    if len(message) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a frame of {len(message)} bytes; at most {MAX_FRAME_BYTES} are read")
+    try:
+        return decoder.decode(message)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"these bytes are no frame: {error}") from error

@@ -1,0 +1,196 @@
+"""`specbench serve`: one loaded model, many edges. Nothing that an edge sends ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import http
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specbench.clock import now_ms
+from specbench.decoding.target import model_thread
+from specbench.wire import protocol
+from specbench.wire.service import Host, Service
+from specbench.wire.socket import PING_S, PONG_S
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request, Response
+
+TRY_AGAIN_LATER, POLICY_VIOLATION = 1013, 1008  # RFC 6455, section 7.4.1
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the server waits for what, in seconds; all bound the time that a vanished edge's cache lives.
+
+    Args:
+        hello: for an edge's first frame.
+        idle: for its next one.
+        send: for an edge that does not read.
+        working: between signs of life while an answer is computed.
+        ping: between pings; an edge that does not answer one within `pong` is gone.
+    """
+
+    hello: float = 10.0
+    idle: float = 600.0
+    send: float = 20.0
+    working: float = 5.0
+    ping: float = PING_S
+    pong: float = PONG_S
+
+
+class Server:
+    """Serves one model over WebSockets; all forward passes run one after the other in one thread.
+
+    Args:
+        token: what edges must show; `None` asks for nothing.
+        say: receives a line when an edge comes, goes or is refused.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        token: str | None,
+        max_sessions: int,
+        say: Callable[[str], None],
+        patience: Patience | None = None,
+    ) -> None:
+        self._host = host
+        self._token = token
+        self._max_sessions = max_sessions
+        self._say = say
+        self._patience = patience or Patience()
+        self._sessions: set[ServerConnection] = set()
+
+    @property
+    def sessions(self) -> int:
+        """Edges that are connected."""
+        return len(self._sessions)
+
+    @contextlib.asynccontextmanager
+    async def listening(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+        """Serve while inside; yields the port, which is chosen by the system where 0 was asked for.
+
+        Raises:
+            OSError: the address cannot be listened at.
+        """
+        from websockets.asyncio.server import serve
+
+        quiet = logging.getLogger("specbench.wire")
+        quiet.addHandler(logging.NullHandler())
+        quiet.propagate = False
+        with model_thread() as self._worker:
+            async with serve(
+                self._serve,
+                address,
+                port,
+                ssl=tls,
+                compression=None,
+                max_size=protocol.MAX_FRAME_BYTES,
+                max_queue=4,
+                ping_interval=self._patience.ping,
+                ping_timeout=self._patience.pong,
+                close_timeout=1,
+                process_request=self._admit,
+                logger=quiet,
+            ) as server:
+                yield server.sockets[0].getsockname()[1]
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse an edge that does not show the token."""
+        if self._token is None:
+            return None
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if hmac.compare_digest(shown.encode(), self._token.encode()):
+            return None
+        reason = "its token is wrong" if shown else "it shows no token"
+        self._say(f"an edge at {_peer(connection)} is refused: {reason}")
+        return connection.respond(http.HTTPStatus.UNAUTHORIZED, f"{reason}\n")
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        """One edge, from its first frame to its end."""
+        if len(self._sessions) >= self._max_sessions:
+            self._say(f"an edge at {_peer(connection)} is refused: {self._max_sessions} are served already")
+            await connection.close(TRY_AGAIN_LATER, f"the cloud serves {self._max_sessions} edges already")
+            return
+        self._sessions.add(connection)
+        self._say(f"an edge came from {_peer(connection)}")
+        service = Service(self._host)
+        inbox: asyncio.Queue[tuple[bytes | str, float] | None] = asyncio.Queue(4)
+        reader = asyncio.create_task(_read(connection, inbox))
+        reason = "it left"
+        try:
+            reason = await self._converse(connection, service, inbox)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+        finally:
+            reader.cancel()
+            self._worker.submit(service.close)  # behind the pass that may still be under way
+            self._sessions.discard(connection)
+            self._say(f"the edge at {_peer(connection)} is gone: {reason}")
+
+    async def _converse(
+        self,
+        connection: ServerConnection,
+        service: Service,
+        inbox: asyncio.Queue[tuple[bytes | str, float] | None],
+    ) -> str:
+        """Answer frames until one side ends it; returns why."""
+        patience_s = self._patience.hello
+        while True:
+            try:
+                item = await asyncio.wait_for(inbox.get(), patience_s)
+            except asyncio.TimeoutError:
+                reason = f"no frame came for {patience_s:.0f} s"
+                await connection.close(POLICY_VIOLATION, reason)
+                return reason
+            if item is None:
+                return "it left"
+            patience_s = self._patience.idle
+            message, arrived_ms = item
+            replies = service.handle(message if isinstance(message, bytes) else message.encode(), arrived_ms)
+            while (reply := await self._next(replies, connection, service)) is not None:
+                await asyncio.wait_for(connection.send(reply), self._patience.send)
+                if not inbox.empty():  # the edge reads a stream no further
+                    await self._in_worker(replies.close)
+                    break
+            if service.is_over:
+                return "it said goodbye" if service.refusal is None else service.refusal
+
+    async def _next(
+        self, replies: Iterator[bytes], connection: ServerConnection, service: Service
+    ) -> bytes | None:
+        """The next reply, computed in the model's thread; with a sign of life while that takes long."""
+        future = self._in_worker(next, replies, None)
+        while True:
+            done, _ = await asyncio.wait([future], timeout=self._patience.working)
+            if done:
+                return future.result()
+            await connection.send(protocol.encode(protocol.Working(service.last)))
+
+    def _in_worker(self, function: Callable, *arguments: object) -> asyncio.Future:
+        return asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
+    _worker: ThreadPoolExecutor
+
+
+async def _read(connection: ServerConnection, inbox: asyncio.Queue[tuple[bytes | str, float] | None]) -> None:
+    """Hand over what arrives, with its time; `None` when there will be nothing more."""
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):
+        async for message in connection:
+            await inbox.put((message, now_ms()))
+    await inbox.put(None)
+
+
+def _peer(connection: ServerConnection) -> str:
+    address = connection.remote_address
+    return f"{address[0]}:{address[1]}" if address else "?"

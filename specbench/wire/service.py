@@ -1,0 +1,236 @@
+"""The cloud's side of one connection: a frame in, frames out. It knows nothing of sockets."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from specbench.clock import now_ms
+from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.proposal import DraftDistribution, Proposal
+from specbench.decoding.request import Commit, Request
+from specbench.decoding.target import Target
+from specbench.decoding.verification import RULES
+from specbench.errors import SpecbenchError
+from specbench.records import Audit
+from specbench.wire import protocol
+from specbench.wire.protocol import Committed, Done, Facts, ProtocolError, Refused, encode
+
+MOST_TEXTS = 64
+
+
+class Host(Protocol):
+    """The model that is served."""
+
+    facts: Facts
+    context_length: int | None
+
+    def target(self, options: Options, rolls_back: bool) -> Target:
+        """The model as one that decides a text, of which drafts can be taken back if need be."""
+
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
+        """`model.generate`, streamed."""
+
+    def audit(self) -> Audit:
+        """What precision the loaded model has now."""
+
+    def switches(self) -> dict[str, str | bool | None]:
+        """What the arithmetic of this process is now."""
+
+
+class RefusalError(Exception):
+    """A frame that is understood, and asks for what cannot be."""
+
+
+class _Text:
+    """A place where one text at a time is decoded."""
+
+    def __init__(self, target: Target, options: Options) -> None:
+        self.target = target
+        self.options = options
+        self.is_open = False
+
+
+class Service:
+    """Answers the frames of one edge, in order; holds its targets, and so its caches."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._texts: dict[int, _Text] = {}
+        self.last = 0
+        self.is_over = False
+        self.refusal: str | None = None
+
+    def handle(self, message: bytes, arrived_ms: float) -> Iterator[bytes]:
+        """The replies to one frame, each computed when it is asked for. Never raises.
+
+        Args:
+            arrived_ms: when the frame arrived, by `now_ms`.
+        """
+        number = self.last + 1
+        try:
+            frame = protocol.decode_up(message)
+            self._demand_next(frame)
+        except ProtocolError as error:
+            self.is_over, self.refusal = True, str(error)
+            yield encode(Refused(number, str(error), True))
+            return
+        self.last = number
+        try:
+            for reply in self._replies(frame, arrived_ms):
+                yield encode(reply)
+        except RefusalError as error:
+            yield encode(Refused(number, str(error), False))
+        except SpecbenchError as error:
+            yield encode(Refused(number, error.message, False))
+        except Exception as error:
+            # The cache may be half-written, so the text is lost; every other one goes on.
+            self._texts.pop(getattr(frame, "text", -1), None)
+            traceback.print_exc(file=sys.stderr)
+            yield encode(Refused(number, f"the cloud failed: {type(error).__name__}: {error}", False))
+
+    def close(self) -> None:
+        """Free every cache."""
+        self._texts.clear()
+
+    def _demand_next(self, frame: protocol.Up) -> None:
+        if frame.number != self.last + 1:
+            raise ProtocolError(f"frame {frame.number} came where {self.last + 1} was to come")
+        if isinstance(frame, protocol.Hello) != (self.last == 0):
+            raise ProtocolError("the first frame is a Hello, and no other is")
+        if not isinstance(frame, protocol.Hello):
+            return
+        if frame.version != protocol.VERSION:
+            raise ProtocolError(f"the edge speaks version {frame.version}, and the cloud {protocol.VERSION}")
+        if frame.tokenizer_sha256 != self._host.facts.tokenizer_sha256:
+            raise ProtocolError("the edge has another tokenizer than the cloud, so its ids mean other words")
+
+    def _replies(self, frame: protocol.Up, arrived_ms: float) -> Iterator[protocol.Down]:
+        if isinstance(frame, protocol.Hello):
+            yield protocol.Welcome(frame.number, protocol.VERSION, self._host.facts)
+        elif isinstance(frame, protocol.Open):
+            self._open(frame)
+            yield Done(frame.number)
+        elif isinstance(frame, protocol.AskAudit):
+            yield protocol.Audited(frame.number, self._host.audit(), self._host.switches())
+        elif isinstance(frame, protocol.Stop):
+            yield Done(frame.number)
+        elif isinstance(frame, protocol.Close):
+            self.close()
+            self.is_over = True
+            yield Done(frame.number)
+        elif isinstance(frame, protocol.Generate):
+            text = self._text(frame.text)
+            for commit in self._host.generate(self._request(frame), text.options.decoding):
+                yield self._committed(frame, commit, None, arrived_ms)
+        else:
+            yield from self._advance(frame, arrived_ms)
+
+    def _advance(self, frame: protocol.Up, arrived_ms: float) -> Iterator[protocol.Down]:
+        """Frames about a text that is decoded here step by step."""
+        text = self._text(frame.text)
+        if isinstance(frame, (protocol.Begin, protocol.Resume)):
+            text.is_open = False
+            request = self._request(frame)
+            if isinstance(frame, protocol.Resume):
+                self._resume(text, frame, request)
+                yield Done(frame.number)
+                return
+            commits: Iterator[Commit] = iter([text.target.begin(request)])
+            text.is_open = True
+        else:
+            self._demand_open(text)
+            if isinstance(frame, protocol.Decode):
+                commits = text.target.decode()
+            elif isinstance(frame, protocol.Verify):
+                commits = iter([text.target.verify(self._proposal(frame, text.options))])
+            else:
+                self._demand_draft(frame.tokens)
+                text.is_open = text.target.trust(frame.tokens).finish_reason is None
+                return
+        for commit in commits:
+            text.is_open = commit.finish_reason is None
+            yield self._committed(frame, commit, text.target, arrived_ms)
+
+    def _open(self, frame: protocol.Open) -> None:
+        if len(self._texts) >= MOST_TEXTS:
+            raise RefusalError(f"an edge may open {MOST_TEXTS} texts, and has")
+        try:
+            options = Options(
+                Decoding.model_validate_json(frame.decoding), Speculative.model_validate_json(frame.speculative)
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        self._texts[frame.text] = _Text(self._host.target(options, frame.rolls_back), options)
+
+    def _resume(self, text: _Text, frame: protocol.Resume, request: Request) -> None:
+        self._demand_ids(frame.tokens)
+        if not 0 < len(frame.tokens) < request.max_new_tokens or frame.coins + frame.own > protocol.MOST_DRAWS:
+            raise RefusalError("a text that is resumed has begun, and has not ended")
+        text.target.resume(request, frame.tokens, (frame.coins, frame.own))
+        text.is_open = True
+
+    def _text(self, number: int) -> _Text:
+        if number not in self._texts:
+            raise RefusalError(f"text {number} was not opened, or was lost to an error")
+        return self._texts[number]
+
+    def _demand_open(self, text: _Text) -> None:
+        if not text.is_open:
+            raise RefusalError("the text has not begun, or has ended")
+
+    def _request(self, frame: protocol.Begin | protocol.Resume | protocol.Generate) -> Request:
+        self._demand_ids(frame.prompt_ids)
+        if not frame.prompt_ids:
+            raise RefusalError("the prompt is empty")
+        length = len(frame.prompt_ids) + frame.max_new_tokens
+        room = self._host.context_length or protocol.MOST_TOKENS
+        if length > room:
+            raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
+        return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
+
+    def _proposal(self, frame: protocol.Verify, options: Options) -> Proposal:
+        self._demand_draft(frame.tokens)
+        needed = len(frame.tokens) if RULES[options.speculative.verification].proposes == "sample" else 0
+        if len(frame.distributions) != needed:
+            raise RefusalError(f"{len(frame.distributions)} draft distributions came, and {needed} are needed")
+        try:
+            distributions = tuple(DraftDistribution.unpacked(data) for data in frame.distributions)
+        except ValueError as error:
+            raise RefusalError(str(error)) from error
+        for token, distribution in zip(frame.tokens, distributions, strict=False):
+            self._demand_ids([int(distribution.token_ids[-1])])
+            if not distribution.probability(token):
+                raise RefusalError(f"token {token} cannot have been drawn from its distribution")
+        return Proposal(frame.tokens, distributions)
+
+    def _demand_draft(self, tokens: Sequence[int]) -> None:
+        if len(tokens) > protocol.LONGEST_DRAFT:
+            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {protocol.LONGEST_DRAFT} are read")
+        self._demand_ids(tokens)
+
+    def _demand_ids(self, tokens: Sequence[int]) -> None:
+        size = self._host.facts.vocabulary_size
+        if (highest := max(tokens, default=0)) >= size:
+            raise RefusalError(f"token id {highest} is outside the vocabulary of {size}")
+
+    def _committed(
+        self, frame: protocol.Up, commit: Commit, target: Target | None, arrived_ms: float
+    ) -> Committed:
+        coins, own = target.draws if target else (0, 0)
+        return Committed(
+            frame.number,
+            commit.tokens,
+            commit.accepted,
+            protocol.FINISH_REASONS.index(commit.finish_reason),
+            round(commit.verify_ms * 1000),
+            round((now_ms() - arrived_ms) * 1000),
+            target.cached_length if target else 0,
+            coins,
+            own,
+        )

@@ -1,0 +1,47 @@
+"""Measured cost tables: what is in them, and that a fit finds the costs that it was given."""
+
+import pytest
+
+from specbench.bench import costing
+from specbench.config.costs import read_costs
+
+
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch):
+    from specbench.decoding import bandwidth
+
+    monkeypatch.setattr(costing, "REPEATS", 2)
+    monkeypatch.setattr(bandwidth, "READ_BYTES", 1 << 24)
+
+
+def test_a_fit_finds_the_costs_of_a_step_and_of_reading_one_token_more():
+    samples = {("round", 0, 0): [0.5], ("verify", 1, 0): [20.0, 30.0, 22.0], ("verify", 5, 0): [25.0]}
+    samples |= {("draft prefill", 16, 0): [4.0], ("target prefill", 16, 0): [9.0]}
+    for length in costing.LENGTHS:
+        for unread in (1, 2):
+            samples["draft", length, unread] = [0.25 + 3.0 * length + 0.75 * (unread - 1)]
+    found = costing.table(samples, "by hand")
+    assert (found.draft.step_ms, found.draft.read_ms, found.round_ms) == pytest.approx((3.0, 0.75, 0.75))
+    assert found.target.verify_ms == {1: 22.0, 5: 25.0}
+    assert (found.draft.prefill_ms, found.target.prefill_ms) == ({16: 4.0}, {16: 9.0})
+
+
+@pytest.mark.parametrize("settings", [[], ["decoding.temperature=0.9", "speculative.verification=rejection"]])
+def test_limits_measures_a_cost_table_that_replay_reads(specbench, profile, tmp_path, settings):
+    path = tmp_path / "costs.yaml"
+    overrides = [part for text in settings for part in ("--set", text)]
+    done = specbench("limits", "--profile", profile(), *overrides, "--costs", path, "--json")
+    assert done.code == 0, done.err
+    assert set(done.json["models"]) == {"edge", "cloud"}
+    found = read_costs(path)
+    assert set(found.target.verify_ms) == {1, *(length + 1 for length in costing.LENGTHS)}
+    assert set(found.draft.prefill_ms) == set(found.target.prefill_ms) == set(costing.PROMPTS)
+    assert found.draft.step_ms > 0
+    assert min(found.target.verify_ms.values()) > 0
+    assert "drafts for" in found.description
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(specbench, profile, tmp_path):
+    done = specbench("limits", "--profile", profile(), "--costs", tmp_path / "no" / "costs.yaml")
+    assert done.code == 5
+    assert "cannot be written" in done.err

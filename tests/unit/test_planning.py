@@ -1,0 +1,212 @@
+"""Closed forms, replay and the simulation of many edges: held against each other, and against arithmetic."""
+
+import random
+
+import pytest
+
+from specbench.analysis import planning, serving
+from specbench.analysis.clock import Prices
+from specbench.analysis.planning import Survival, break_even_rtt_ms, forecast, measured_survival, verdicts
+from specbench.analysis.replay import Text, Timed, autoregressive, replay, synchronous
+from specbench.config.costs import Costs
+
+TABLE = {
+    "draft": {"step_ms": 2.0, "read_ms": 0.5},
+    "target": {"verify_ms": {1: 20.0, 5: 24.0, 9: 32.0}},
+    "link": {"rtt_ms": 10.0, "uplink_mbps": 5.0, "downlink_mbps": 5.0},
+    "round_ms": 0.3,
+}
+
+
+def prices(**values):
+    table = Costs.model_validate(TABLE)
+    return Prices(table.with_values({key.replace("__", "."): value for key, value in values.items()}))
+
+
+def drawn(alpha, tokens=400, count=40):
+    coin = random.Random(3)
+    bits = ("".join("01"[coin.random() < alpha] for _ in range(tokens)) for _ in range(count))
+    return [Text.of(each, tokens, 10) for each in bits]
+
+
+def replayed_ms(texts, table, method, draft_length):
+    timed = replay(texts, table, method, draft_length)
+    return sum(one.decode_ms for one in timed) / sum(one.tokens - 1 for one in timed)
+
+
+def test_tokens_a_round_follow_the_survival_curve():
+    survival = Survival((0.5, 0.8))
+    assert survival.curve(4) == pytest.approx([0.5, 0.4, 0.32, 0.256])
+    assert survival.tokens(3) == pytest.approx(2.22)
+    assert survival.mean == pytest.approx(0.9 / 1.5)
+
+
+def test_with_equal_chances_both_formulas_agree():
+    survival = Survival((0.7,))
+    for length in range(1, 10):
+        assert survival.tokens(length) == pytest.approx(survival.tokens_if_equal(length))
+    assert Survival((1.0,)).tokens_if_equal(5) == Survival((1.0,)).tokens(5) == 6
+
+
+def test_a_heavy_head_makes_the_formula_for_equal_chances_wrong():
+    survival = Survival((0.6, 0.9, 0.9, 0.9))
+    assert survival.tokens(8) - survival.tokens_if_equal(8) > 0.2
+
+
+def test_survival_is_read_back_from_texts_that_were_drawn_by_it():
+    found = measured_survival(drawn(0.75))
+    assert found.conditional[:6] == pytest.approx([0.75] * 6, abs=0.02)
+
+
+@pytest.mark.parametrize("text", ["0000", "0111", "01"])
+def test_what_lies_behind_the_end_of_a_text_was_never_judged(text):
+    found = measured_survival([Text.of(text, 60)] * 20)
+    assert set(found.conditional) <= {0.0, 1.0}
+    assert len(found.conditional) == (1 if text == "0000" else text.count("1"))
+
+
+@pytest.mark.parametrize("method", planning.FORMS)
+@pytest.mark.parametrize("rtt", [0.0, 10.0, 60.0])
+@pytest.mark.parametrize("alpha", [0.5, 0.85])
+def test_closed_form_and_replay_agree(method, rtt, alpha):
+    texts, table = drawn(alpha), prices(link__rtt_ms=rtt)
+    for length in (1, 3, 7):
+        found = forecast(Survival((alpha,)), table, method, length)
+        assert found.ms_per_token == pytest.approx(replayed_ms(texts, table, method, length), rel=0.03)
+
+
+def test_one_client_of_the_simulation_is_the_replay():
+    texts, table = drawn(0.7, tokens=60, count=5), prices()
+    for length in (1, 4):
+        load = serving.simulate(serving.scripts(texts, length), table, clients=1, streams=False)
+        expected = [synchronous(text, table, length).decode_ms / 59 for text in texts]
+        assert load.tpot_ms[:5] == pytest.approx([*expected[1:], expected[0]])
+    alone = serving.simulate(serving.scripts(texts, 0), table, clients=1, streams=True)
+    assert load.tpot_ms[-1] == pytest.approx(expected[16 % 5])
+    assert alone.tpot_ms == pytest.approx([autoregressive(texts[0], table).decode_ms / 59] * 16)
+    assert alone.busy == pytest.approx(1.0)
+
+
+def test_clients_that_stream_share_every_pass():
+    work = serving.scripts(drawn(0.7, tokens=60, count=4), 0)
+    load = serving.simulate(work, prices(), clients=4, streams=True)
+    assert load.tpot_ms == pytest.approx([23.0] * 16)  # four rows a pass
+    assert load.rows_per_pass > 3
+
+
+def test_a_narrow_target_makes_clients_wait():
+    work = serving.scripts(drawn(0.7, tokens=60), 3)
+    table = prices(target__speed=0.5)
+    times = [serving.simulate(work, table, clients, streams=False).high_ms for clients in (1, 4, 16)]
+    assert times == sorted(times)
+    assert times[-1] > 1.5 * times[0]
+
+
+def test_prompts_take_the_target_from_those_who_decode():
+    work = serving.scripts(drawn(0.7, tokens=60), 0)
+    slow = Prices(prices().costs.model_copy(update={"target": TARGET_WITH_PROMPTS}))
+    free, held = (serving.simulate(work, table, 6, streams=True).high_ms for table in (prices(), slow))
+    assert held > free
+
+
+TARGET_WITH_PROMPTS = Costs.model_validate(
+    {**TABLE, "target": {**TABLE["target"], "prefill_ms": {1: 300.0}}}
+).target
+
+
+def test_as_many_clients_are_served_as_keep_to_the_objective():
+    asked = []
+
+    def run(clients):
+        asked.append(clients)
+        return serving.Load(clients, (Timed(None, 10.0 + clients, 2),), 0.5, 1.0)
+
+    assert serving.most_clients(run, 47.0).clients == 37
+    assert len(asked) < 20
+    assert serving.most_clients(run, 10.5) is None
+    assert serving.most_clients(run, 1e9).clients == serving.MOST_CLIENTS
+
+
+def test_drafting_pays_where_what_a_round_wins_exceeds_what_it_costs():
+    survival, t = Survival((0.8, 0.7)), 20.0
+    for length in range(1, 9):
+        for rtt in (0.0, 5.0, 15.0, 25.0, 40.0):
+            table = prices(link__rtt_ms=rtt, link__uplink_mbps=None, link__downlink_mbps=None, round_ms=0.0,
+                           draft__read_ms=0.0)  # fmt: skip
+            c, v = 2.0 / t, table.verify_ms[length + 1] / t
+            pays = sum(survival.curve(length)) > length * c + (v - 1) + rtt / t
+            assert (forecast(survival, table, "speculative", length).speedup > 1) == pays
+
+
+@pytest.mark.parametrize("method", ["speculative", "speculative_pipelined"])
+def test_at_the_break_even_round_trip_the_best_length_is_as_fast_as_the_cloud_alone(method):
+    survival = Survival((0.85, 0.8))
+    even = break_even_rtt_ms(survival, prices(), method)
+    at_it = [each.speedup for each in planning.forecasts(survival, prices(link__rtt_ms=even), method)]
+    beyond = [each.speedup for each in planning.forecasts(survival, prices(link__rtt_ms=even + 1), method)]
+    assert max(at_it) == pytest.approx(1.0, abs=1e-3)
+    assert max(beyond) < 1
+
+
+def test_pipelining_hides_part_of_the_round_trip_and_so_pays_farther():
+    survival = Survival((0.9,))
+    near, far = (
+        break_even_rtt_ms(survival, prices(), name) for name in ("speculative", "speculative_pipelined")
+    )
+    assert far > near
+
+
+def test_it_says_in_words_when_no_setting_can_win():
+    lines = verdicts(Survival((0.1,)), prices(draft__step_ms=15.0))
+    assert len(lines) == 3
+    assert all("no draft length can win" in line for line in lines)
+    assert all("most of it draft" in line for line in lines)
+    far = verdicts(Survival((0.8,)), prices(link__rtt_ms=500.0))
+    assert "no draft length wins at a round trip of 500 ms" in far[0]
+    assert "most of it round trip" in far[0]
+    assert "whatever the round trip" in far[2]
+
+
+def test_the_command_plans_from_chances_alone(specbench):
+    done = specbench(
+        "plan", "--acceptance", "0.8,0.7", "--set", "link.rtt_ms=5", "--objective-ms", "60", "--json"
+    )
+    assert done.code == 0, done.err
+    plan = done.json["methods"]["speculative"]
+    assert (
+        plan["best_draft_length"] == min(plan["forecasts"], key=lambda row: row["ms_per_token"])["draft_length"]
+    )
+    assert done.json["methods"]["speculative_colocated"]["any_rtt"]
+    assert all(load["clients"] >= 1 for load in done.json["clients"].values())
+    shown = specbench("plan", "--acceptance", "0.8,0.7").out
+    assert "speculative: draft length" in shown
+    assert "equal chances" in shown
+
+
+def test_the_command_plans_from_a_stored_run(specbench, profile):
+    assert specbench("run", "speculative", "--profile", profile(edge={"layers": 1})).code == 0
+    done = specbench("plan", "--run", specbench("compare", "--json").json["runs"][0], "--json")
+    assert done.code == 0, done.err
+    assert done.json["conditional_acceptance"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "from one place"),
+        (["--acceptance", "0.8", "--run", "x"], "from one place"),
+        (["--acceptance", "80%"], "chances between 0 and 1"),
+        (["--acceptance", "1.2"], "chances between 0 and 1"),
+        (["--acceptance", "nan"], "chances between 0 and 1"),
+        (["--run", "none"], "no run"),
+        (["--trace", "none.json"], "cannot be read"),
+        (["--acceptance", "0.8", "--costs", "none.yaml"], "cannot be read"),
+        (["--acceptance", "0.8", "--step-ms", "0"], "step_ms"),
+        (["--acceptance", "0.8", "--set", "rtt"], "key=value"),
+        (["--acceptance", "0.8", "--set", "rtt=4"], "no value 'rtt'"),
+    ],
+)
+def test_a_plan_from_nonsense_gets_one_clear_error(specbench, options, message):
+    done = specbench("plan", *options)
+    assert done.code in (2, 3, 5)
+    assert message in done.err

@@ -1,0 +1,78 @@
+"""Predicted beside measured: right where rounds are as the closed form says, and a named gap where not."""
+
+import random
+
+import pytest
+from builders import generation, manifest
+
+from specbench.analysis.prediction import predictions
+from specbench.records import Round, Run
+
+DRAFT_MS, VERIFY_MS, RTT_MS = 2.0, 20.0, 10.0
+
+
+def run(method="speculative", draft_length=4, alpha=0.7, tokens=4000, rest_ms=0.0, slow=1.0, trip=1.0, **link):
+    """A run whose rounds take what they should, but for what is asked for."""
+    coin, rounds, arrivals, now, left = random.Random(2), [Round(tokens=(1,))], [5.0], 5.0, tokens
+    while left > draft_length:
+        accepted = 0
+        while accepted < draft_length and coin.random() < alpha:
+            accepted += 1
+        # Every fourth round is slow, which a median does not see.
+        late = slow if len(rounds) % 4 == 0 else 1.0
+        parts = (draft_length * DRAFT_MS, VERIFY_MS * late, RTT_MS / 2 * trip, RTT_MS / 2 * trip)
+        now += sum(parts) + rest_ms
+        rounds.append(
+            Round(
+                tokens=(1,) * (accepted + 1), drafted=draft_length, accepted=accepted, draft_ms=parts[0],
+                verify_ms=parts[1], uplink_ms=parts[2], downlink_ms=parts[3],
+            )
+        )  # fmt: skip
+        arrivals.append(now)
+        left -= accepted + 1
+    profile = {"speculative": {"draft_length": draft_length}, "link": {"rtt_ms": RTT_MS, **link}}
+    record = generation(method=method, rounds=tuple(rounds), arrival_ms=tuple(arrivals))
+    return Run(manifest(methods=(method,), profile=profile), (record,))
+
+
+def test_rounds_as_the_closed_form_says_are_predicted():
+    (found,) = predictions([run()])
+    assert found.gap == pytest.approx(0, abs=0.02)
+    assert found.explained_by is None
+    assert found.predicted_ms == pytest.approx(found.measured_ms, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "term"),
+    [
+        ({"rest_ms": 12.0}, "the rest of a round"),
+        ({"slow": 5.0}, "verification"),
+        ({"trip": 3.0}, "round trip"),
+    ],
+)
+def test_a_gap_above_a_tenth_is_given_its_term(settings, term):
+    (found,) = predictions([run(**settings)])
+    assert found.gap > 0.1
+    assert found.explained_by == term
+
+
+def test_nothing_is_predicted_where_the_closed_form_says_nothing():
+    assert predictions([run(method="prompt_lookup")]) == ()
+    assert predictions([run(draft_length=4), run(method="cloud_baseline")])[1:] == ()
+    adaptive = run()
+    adaptive.manifest.profile["speculative"]["draft_length"] = "auto"
+    assert predictions([adaptive]) == ()
+    assert (
+        predictions([Run(manifest(profile={"speculative": {"draft_length": 4}}, methods=("speculative",)), ())])
+        == ()
+    )
+
+
+def test_compare_shows_it_for_a_real_run(specbench, profile):
+    path = profile(workload={"limit": 2, "max_new_tokens": 12})
+    done = specbench("run", "speculative", "--profile", path, "--json")
+    assert done.code == 0, done.err
+    (found,) = done.json["predictions"]
+    assert found["method"] == "speculative"
+    assert found["gap"] == pytest.approx(found["measured_ms"] / found["predicted_ms"] - 1)
+    assert "by the closed form" in specbench("compare").out

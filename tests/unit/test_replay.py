@@ -1,0 +1,277 @@
+"""Replayed schedules: what each part costs, when, and what is refused."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from specbench.analysis.clock import Prices, at
+from specbench.analysis.grid import best, grid, lengths_of, parse_over, with_agreement
+from specbench.analysis.replay import (
+    CONTROL,
+    SCHEDULES,
+    Text,
+    autoregressive,
+    colocated,
+    replay,
+    rounds,
+    synchronous,
+)
+from specbench.bench.traces import Trace, TracedText, write_trace
+from specbench.config.costs import Costs, read_costs, write_costs
+
+TABLE = {
+    "draft": {"step_ms": 2.0, "read_ms": 0.5, "prefill_ms": {10: 5.0}},
+    "target": {"verify_ms": {1: 20.0, 5: 24.0}, "prefill_ms": {10: 50.0, 110: 150.0}},
+    "link": {"rtt_ms": 10.0},
+    "bytes": {"per_message": 40, "up_per_token": 3.0, "down_per_token": 3.0},
+}
+
+
+def costs(**values):
+    return Costs.model_validate(TABLE).with_values({key.replace("__", "."): values[key] for key in values})
+
+
+def prices(**values):
+    return Prices(costs(**values))
+
+
+def drawn(alpha, tokens, seed=0):
+    coin = random.Random(seed)
+    return Text.of("".join("01"[coin.random() < alpha] for _ in range(tokens)), tokens, 10)
+
+
+def test_times_between_two_counts_lie_on_a_line_and_beyond_them_its_slope_goes_on():
+    assert [at({1: 20.0, 5: 24.0}, width) for width in (1, 3, 5, 9)] == [20, 22, 24, 28]
+    assert [at({4: 7.0}, width) for width in (1, 4, 60)] == [7, 7, 7]
+    assert at({1: 5.0, 2: 4.0}, 9) == 4.0
+
+
+def test_a_synchronous_round_takes_the_sum_of_its_parts():
+    text = Text.of("01100", budget=5, prompt_tokens=10)
+    first, last = 2 * 2.0 + 22.0 + 10.0, 0.5 + 0.0
+    found = synchronous(text, prices(), 2)
+    del last
+    # Two tokens stand and the bonus token ends behind them; one is left, which nothing can be drafted for.
+    assert found.decode_ms == pytest.approx(first + 20.0 + 10.0)
+    assert (found.tokens, found.rounds, found.drafted, found.accepted) == (5, 2, 2, 2)
+    assert found.ttft_ms == pytest.approx(5.0 + 50.0 + 10.0)
+
+
+def test_a_draft_behind_one_that_stood_whole_reads_one_token_more():
+    text = Text.of("011111111", budget=20, prompt_tokens=10)
+    steps = rounds(text, 2)
+    assert [step.unread for step in steps] == [1, 2, 2]
+    apart = prices(draft__read_ms=0.0), prices(draft__read_ms=0.5)
+    cheap, dear = (synchronous(text, each, 2).decode_ms for each in apart)
+    assert dear - cheap == pytest.approx(2 * 0.5)
+
+
+def test_the_cloud_alone_pays_the_round_trip_once():
+    text = drawn(0.5, 41)
+    near, far = (autoregressive(text, prices(link__rtt_ms=rtt)) for rtt in (0.0, 300.0))
+    assert near.decode_ms == far.decode_ms == 40 * 20.0
+    assert far.ttft_ms - near.ttft_ms == 300.0
+
+
+def test_a_narrow_downlink_bounds_what_is_streamed():
+    table = prices(link__downlink_mbps=0.001)
+    assert autoregressive(drawn(0.5, 3), table).decode_ms == pytest.approx(2 * (40 + 3) * 8)
+    assert colocated(drawn(0.0, 3), table, 1).decode_ms == pytest.approx(2 * (40 + 3) * 8)
+
+
+def test_a_draft_pays_for_its_bytes_on_the_uplink():
+    text = Text.of("0000", budget=90, prompt_tokens=10)
+    free, dear = (synchronous(text, each, 4).decode_ms for each in (prices(), prices(link__uplink_mbps=0.1)))
+    assert dear - free == pytest.approx(3 * (40 + 4 * 3) * 8 / 100)
+
+
+def test_in_the_cloud_the_draft_takes_the_clouds_time_and_no_round_trip():
+    text = drawn(0.7, 60)
+    here = synchronous(text, prices(link__rtt_ms=0.0), 3)
+    assert colocated(text, prices(link__rtt_ms=80.0), 3).decode_ms == pytest.approx(here.decode_ms)
+    fast = colocated(text, prices(colocated_step_ms=0.2), 3)
+    saved = here.drafted * 1.8 + sum(0.45 for step in rounds(text, 3) if step.unread == 2 and step.drafted)
+    assert here.decode_ms - fast.decode_ms == pytest.approx(saved)
+
+
+def test_a_faster_target_divides_its_times_alone():
+    text = drawn(0.7, 60)
+    table = prices(link__rtt_ms=0.0, target__speed=4.0)
+    assert autoregressive(text, table).decode_ms == pytest.approx(59 * 5.0)
+    assert table.step_ms == 2.0
+
+
+def test_fixed_and_adaptive_lengths_end_every_text():
+    for seed in range(20):
+        text = drawn(0.8, 50, seed)
+        for name in SCHEDULES:
+            for length in (1, 4, 64, "auto"):
+                found = replay([text], prices(), name, length)[0]
+                assert found.tokens == 50
+                assert found.accepted + found.rounds in (49, 50)
+
+
+def test_adaptive_lengths_come_near_the_best_fixed_one():
+    texts = [drawn(0.85, 300, seed) for seed in range(8)]
+    for rtt in (0.0, 20.0, 100.0):
+        table = prices(link__rtt_ms=rtt)
+        fixed = [sum(one.decode_ms for one in replay(texts, table, "speculative", n)) for n in range(1, 33)]
+        auto = sum(one.decode_ms for one in replay(texts, table, "speculative", "auto"))
+        assert auto < 1.1 * min(fixed)
+
+
+def trace(count=3, tokens=40):
+    coin = random.Random(1)
+    zeros = (0.0,) * tokens
+    rows = []
+    for index in range(count):
+        bits = "".join("01"[coin.random() < 0.75] for _ in range(tokens))
+        rows.append(
+            TracedText(str(index), "c", 0, 0, 10, "x", tokens, tuple(range(tokens)), bits, zeros, zeros, zeros)
+        )
+    return Trace(True, "greedy", "", "", "", {}, {}, {}, {}, tuple(rows))
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_trace(tmp_path / "t.json", trace())
+    write_costs(tmp_path / "c.yaml", costs())
+    return tmp_path / "t.json", "--costs", tmp_path / "c.yaml"
+
+
+def test_a_cost_table_is_read_back_as_it_was_written(files):
+    assert read_costs(files[2]) == costs()
+
+
+def test_json_serves_for_a_cost_table_too(tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps(TABLE))
+    assert read_costs(tmp_path / "c.json") == costs()
+
+
+def test_the_command_replays_every_method_under_every_condition(files, specbench):
+    done = specbench(
+        "replay", *files, "--over", "speculative.draft_length=1..3", "--over", "link.rtt_ms=0,50", "--json"
+    )
+    assert done.code == 0, done.err
+    rows = done.json["rows"]
+    assert done.json["exact"] is True
+    assert len(rows) == 2 * (1 + len(SCHEDULES) * 3)
+    assert [row["speedup"] for row in rows if row["method"] == CONTROL] == [1, 1]
+    assert {row["condition"]["link.rtt_ms"] for row in rows} == {0, 50}
+    shown = specbench("replay", *files, "--over", "link.rtt_ms=0,50", "--method", "speculative").out
+    assert "speculative" in shown
+    assert "speculative_pipelined" not in shown
+
+
+def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
+    done = specbench("replay", *files, "--over", "draft.step_ms=500,900", "--over", "draft_length=4")
+    assert done.out.count("under none of 2 conditions") == len(SCHEDULES)
+    assert done.out.count("the cloud alone │") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--over", "rtt=1"], "no value 'rtt'"),
+        (["--over", "link=1"], "no value 'link'"),
+        (["--over", "link.rtt_ms"], "key=values"),
+        (["--over", "link.rtt_ms=-5"], "link.rtt_ms"),
+        (["--over", "link.rtt_ms=fast"], "link.rtt_ms"),
+        (["--over", "draft_length=0"], "draft_length"),
+        (["--over", "draft_length=9..2"], "range"),
+        (["--over", "agreement=80"], "agreement"),
+        (["--over", "clients=0"], "clients"),
+        (["--over", "clients=2", "--method", "speculative_pipelined"], "several clients"),
+        (["--over", "draft_length=1..8", "--over", "draft_length=2"], "once"),
+        (["--method", "cloud"], "cannot be replayed"),
+    ],
+)
+def test_a_wrong_condition_gets_one_clear_error(files, specbench, options, message):
+    done = specbench("replay", *files, *options)
+    assert done.code in (2, 3)
+    assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([1], "not a mapping"),
+        ({"draft": {"step_ms": 1.0}}, "target"),
+        ({**TABLE, "targets": 1}, "targets"),
+        ({**TABLE, "target": {"verify_ms": {}}}, "at least one entry"),
+        ({**TABLE, "target": {"verify_ms": {"one": 3.0}}}, "verify_ms"),
+        ({**TABLE, "target": {"verify_ms": {1: -3.0}}}, "verify_ms"),
+        ({**TABLE, "schema_version": 9}, "schema_version"),
+    ],
+)
+def test_a_wrong_cost_table_gets_one_clear_error(files, specbench, tmp_path, table, message):
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(table))
+    done = specbench("replay", files[0], "--costs", tmp_path / "bad.yaml")
+    assert done.code == 3
+    assert message in done.err
+    assert "bad.yaml" in done.err
+
+
+def test_thousands_of_conditions_cost_no_more_rounds_than_one(monkeypatch):
+    texts, counted = [drawn(0.7, 60)], []
+    from specbench.analysis import replay as module
+
+    real = module.rounds
+    monkeypatch.setattr(module, "rounds", lambda text, length: counted.append(length) or real(text, length))
+    over = {"link.rtt_ms": [float(rtt) for rtt in range(500)]}
+    rows = list(grid(texts, costs(), ["speculative"], [1, 2], over))
+    assert len(rows) == 500 * 3
+    assert counted == [1, 2]
+    assert len(best(rows)) == 500
+
+
+def test_agreement_can_be_imposed_and_a_better_draft_is_never_slower():
+    texts = [drawn(0.6, 400, seed) for seed in range(10)]
+    rows = list(grid(texts, costs(), ["speculative"], [4], {"agreement": [0.0, 0.3, 0.6, 0.9, 1.0]}))
+    rates = [row.acceptance_rate for row in rows if row.method == "speculative"]
+    assert rates == sorted(rates)
+    assert (rates[0], rates[-1]) == (0, 1)
+    assert len([run for text in with_agreement(texts, 0.3) for run in text.runs[1:] if run]) == pytest.approx(
+        0.3 * 399 * 10, rel=0.1
+    )
+
+
+def test_an_imposed_agreement_is_called_approximate(files, specbench):
+    done = specbench("replay", *files, "--over", "agreement=0.5,0.9", "--over", "draft_length=2", "--json")
+    assert done.json["exact"] is False
+
+
+def test_more_clients_on_one_target_make_each_of_them_slower():
+    texts = [drawn(0.7, 60, seed) for seed in range(6)]
+    rows = list(grid(texts, costs(target__speed=0.2), ["speculative"], [3], {"clients": [1, 4, 16]}))
+    times = [row.ms_per_token for row in rows if row.method == "speculative"]
+    assert times == sorted(times)
+    assert times[0] == pytest.approx(
+        next(iter(grid(texts, costs(target__speed=0.2), ["speculative"], [3], {}))).ms_per_token
+        / rows[1].speedup,
+        rel=0.1,
+    )
+
+
+def test_draft_lengths_are_taken_out_of_a_grid():
+    over = parse_over(["draft_length=2,auto", "link.rtt_ms=0, 5"])
+    assert lengths_of(over) == [2, "auto"]
+    assert over == {"link.rtt_ms": [0, 5]}
+    assert lengths_of({}) == list(range(1, 9))
+
+
+def test_replays_and_plans_need_no_torch(files):
+    program = (
+        "import sys; from specbench.cli import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    for arguments in (["replay", *files], ["plan", "--acceptance", "0.8", "--objective-ms", "60"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr

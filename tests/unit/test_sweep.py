@@ -1,0 +1,111 @@
+"""Sweeps: a stored run a condition, what was stopped goes on, and a map of where each method wins."""
+
+import json
+
+import pytest
+
+from specbench.bench import sweep as sweeps
+from specbench.bench.store import RunStore
+from specbench.config import load_profile
+from specbench.errors import SpecbenchError
+
+OVER = ("--over", "speculative.draft_length=1,3", "--over", "decoding.repetition_penalty=1.0")
+
+
+@pytest.fixture
+def small(profile):
+    return profile(workload={"limit": 2, "max_new_tokens": 6, "warmup": 0})
+
+
+def test_a_sweep_stores_a_run_a_condition_and_resumes_what_is_missing(specbench, small, tmp_path):
+    done = specbench("sweep", "speculative", "--profile", small, *OVER, "--json")
+    assert done.code == 0, done.err
+    store = RunStore(tmp_path / "runs")
+    lengths = {
+        store.read(run_id).manifest.profile["speculative"]["draft_length"]
+        for run_id in done.json["runs"].values()
+    }
+    assert lengths == {1, 3}
+    rows = [row for row in done.json["rows"] if row["method"] == "speculative"]
+    assert [row["draft_length"] for row in rows] == [1, 3]
+    assert [row["condition"] for row in rows] == [{"decoding.repetition_penalty": 1.0}] * 2
+    assert "about" in done.err
+
+    sweep_id, before = done.json["sweep"], store.ids()
+    again = specbench("sweep", "--resume", sweep_id)
+    assert again.code == 0, again.err
+    assert store.ids() == before
+    assert "fastest" in again.out
+
+    path = tmp_path / "runs" / "sweeps" / f"{sweep_id}.json"
+    row = json.loads(path.read_text())
+    row["finished"].remove(1)
+    del row["runs"]["1"]
+    path.write_text(json.dumps(row))
+    assert specbench("sweep", "--resume", sweep_id).code == 0
+    assert len(store.ids()) == len(before) + 1
+
+    small.write_text(small.read_text().replace("max_new_tokens: 6", "max_new_tokens: 7"))
+    changed = specbench("sweep", "--resume", sweep_id)
+    assert changed.code == 5
+    assert "has changed since" in changed.err
+
+
+def test_a_condition_that_fails_ends_the_sweep_and_names_itself(specbench, small, tmp_path):
+    done = specbench("sweep", "speculative", "--profile", small, "--over", f"edge.model={tmp_path / 'absent'}")
+    assert done.code == 4
+    assert "ended with exit status 4" in done.err
+    assert "--resume" in done.err
+
+
+def test_a_sweep_over_a_trace_is_a_replay(specbench, tmp_path):
+    from test_replay import costs, trace
+
+    from specbench.bench.traces import write_trace
+    from specbench.config.costs import write_costs
+
+    write_trace(tmp_path / "t.json", trace())
+    write_costs(tmp_path / "c.yaml", costs())
+    place = (tmp_path / "t.json", "--costs", tmp_path / "c.yaml", "--over", "link.rtt_ms=0,9", "--json")
+    swept, replayed = specbench("sweep", "--replay", *place), specbench("replay", *place)
+    assert swept.code == 0, swept.err
+    assert swept.json == replayed.json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["speculative"], "a key to vary"),
+        (["--over", "link.rtt_ms=1"], "needs methods"),
+        (["speculatve", "--over", "link.rtt_ms=1"], "speculative"),
+        (["speculative", "--over", "link.rtt=1,2"], "no key 'link.rtt'"),
+        (["speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),
+        (["--resume", "none"], "no sweep 'none'"),
+        (["--replay", "t.json"], "go together"),
+    ],
+)
+def test_a_wrong_sweep_gets_one_clear_error_before_anything_runs(specbench, tmp_path, arguments, message):
+    done = specbench("sweep", *arguments)
+    assert done.code in (2, 3, 5, 6)
+    assert message in done.err
+    assert not (tmp_path / "runs" / "sweeps").exists()
+
+
+def test_a_damaged_sweep_gets_one_clear_error(tmp_path):
+    store = RunStore(tmp_path)
+    asked = sweeps.new_sweep(store, ("speculative",), "default", (), {"link.rtt_ms": [0, 5]})
+    path = tmp_path / "sweeps" / f"{asked.sweep_id}.json"
+    assert sweeps.read(store, asked.sweep_id) == asked
+    sweeps.demand_same_profile(asked)
+    for text in ("", "{}", path.read_text().replace('"schema_version": 1', '"schema_version": 7')):
+        path.write_text(text)
+        with pytest.raises(SpecbenchError, match=asked.sweep_id):
+            sweeps.read(store, asked.sweep_id)
+
+
+def test_conditions_are_all_combinations_and_each_is_a_profile():
+    asked = sweeps.Sweep(
+        "1", (), "default", (), {"link.rtt_ms": [0, 5], "speculative.draft_length": [1, 2]}, ""
+    )
+    assert len(asked.conditions) == 4
+    assert load_profile("default", (), asked.conditions[3]).speculative.draft_length == 2

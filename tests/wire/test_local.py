@@ -1,0 +1,151 @@
+"""A target behind frames says what the target says."""
+
+import pytest
+
+from specbench.config import CloudSpec, Decoding, EdgeSpec, Options, Speculative
+from specbench.decoding.proposal import Proposal
+from specbench.decoding.request import Request
+from specbench.factories import CloudModel, EdgeModel
+from specbench.factories.served import Served
+from specbench.models import vocabulary
+from specbench.wire.channel import LocalChannel
+from specbench.wire.client import RemoteTarget
+from specbench.wire.connection import Connection
+
+GREEDY = Options(Decoding(), Speculative())
+SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))
+PROMPT = tuple(range(10, 40))
+
+
+@pytest.fixture(scope="module")
+def cloud(models):
+    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def edge(models):
+    return EdgeModel(EdgeSpec(model=str(models / "draft")), say=lambda line: None)
+
+
+@pytest.fixture
+def connection(cloud):
+    served = Served(cloud)
+    connection = Connection(
+        lambda: LocalChannel(served), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None, print
+    )
+    yield connection
+    connection.close()
+
+
+def alone(target, request):
+    commits = [target.begin(request)]
+    if not commits[0].finish_reason:
+        commits += target.decode()
+    return [token for commit in commits for token in commit.tokens]
+
+
+def speculated(edge, target, options, request):
+    drafter = edge.drafter(options)
+    drafter.begin(request)
+    commit = target.begin(request)
+    drafter.commit(commit.tokens, commit.accepted)
+    tokens = [*commit.tokens]
+    while commit.finish_reason is None:
+        commit = target.verify(drafter.propose(min(4, target.remaining - 1)))
+        drafter.commit(commit.tokens, commit.accepted)
+        target.check()
+        tokens += commit.tokens
+    return tokens
+
+
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_target_behind_frames_decodes_what_the_target_decodes(cloud, edge, connection, options):
+    request = Request(PROMPT, 24, frozenset([1]), seed=7)
+    here, there = cloud.verifier(options), RemoteTarget(connection, options, True)
+    assert alone(there, request) == alone(here, request)
+    assert speculated(edge, there, options, request) == speculated(edge, here, options, request)
+
+
+def test_every_commit_over_the_wire_says_what_it_took(cloud, connection):
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(Request(PROMPT, 24, frozenset()))
+    commit = target.verify(Proposal((5, 6, 7)))
+    assert commit.bytes_up > 3
+    assert commit.bytes_down > 3
+    assert commit.wait_ms >= commit.verify_ms > 0
+    assert commit.uplink_ms >= 0
+    assert target.rtt_ms == pytest.approx(commit.uplink_ms + commit.downlink_ms)
+
+
+@pytest.mark.parametrize("placed", ["here", "there"])
+def test_a_submitted_verification_is_what_verify_returns(cloud, connection, placed):
+    request = Request(PROMPT, 24, frozenset())
+    targets = [
+        cloud.verifier(GREEDY) if placed == "here" else RemoteTarget(connection, GREEDY, True) for _ in "ab"
+    ]
+    for target in targets:
+        target.begin(request)
+    pending = targets[0].submit(Proposal((5, 6, 7)))
+    with pytest.raises(RuntimeError, match="under way"):
+        targets[0].submit(Proposal((5,)))
+    with pytest.raises(RuntimeError, match="under way"):
+        targets[0].trust((5,))
+    expected = targets[1].verify(Proposal((5, 6, 7)))
+    commit = pending.result()
+    assert pending.is_done
+    assert (commit.tokens, commit.accepted) == (expected.tokens, expected.accepted)
+    assert commit.wait_ms is not None
+    assert targets[0].verify().tokens == targets[1].verify().tokens
+
+
+@pytest.mark.parametrize("placed", ["here", "there"])
+def test_a_text_given_up_in_the_middle_of_a_verification_leaves_nothing_behind(cloud, connection, placed):
+    request = Request(PROMPT, 24, frozenset())
+    target = cloud.verifier(GREEDY) if placed == "here" else RemoteTarget(connection, GREEDY, True)
+    expected = alone(target, request)
+    target.begin(request)
+    target.submit(Proposal((5, 6, 7)))
+    assert alone(target, request) == expected
+
+
+def test_a_stream_that_is_read_no_further_stops_and_the_text_goes_on_where_it_was(cloud, connection):
+    request = Request(PROMPT, 24, frozenset())
+    target = RemoteTarget(connection, GREEDY, True)
+    expected = alone(cloud.target(GREEDY), request)
+    first = target.begin(request)
+    stream = target.decode()
+    tokens = [*first.tokens, *next(stream).tokens, *next(stream).tokens]
+    stream.close()
+    while True:
+        commit = target.verify()
+        target.check()
+        tokens += commit.tokens
+        if commit.finish_reason:
+            break
+    assert tokens == expected
+
+
+def test_tokens_that_a_gate_lets_pass_take_no_round_trip(cloud, connection):
+    request = Request(PROMPT, 24, frozenset())
+    here, there = cloud.verifier(GREEDY), RemoteTarget(connection, GREEDY, True)
+    for target in (here, there):
+        target.begin(request)
+        target.trust((5, 6))
+        target.check()
+        target.trust((9,))
+    commits = [target.verify(Proposal((3, 4))) for target in (here, there)]
+    assert commits[0].tokens == commits[1].tokens
+    there.check()
+    assert there.remaining == here.remaining
+
+
+def test_generate_is_streamed_too(cloud, connection):
+    request = Request(PROMPT, 24, frozenset())
+    target = RemoteTarget(connection, GREEDY, False)
+    commits = list(target.generate(request))
+    assert [commit.tokens for commit in commits] == [
+        commit.tokens for commit in cloud.generate(request, GREEDY.decoding)
+    ]
+    assert commits[-1].finish_reason == "length"
+    assert commits[0].bytes_up > 0
+    assert commits[1].bytes_up == 0
