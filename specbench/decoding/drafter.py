@@ -102,8 +102,9 @@ class Drafter:
         return len(self._text) - self._committed
 
     def go_on(self) -> Iterator[int]:
-        """Decode without a target, behind all that is committed; the cloud is gone. Its text is not the cloud's."""
-        self._session.truncate(min(self._session.length, len(self._committed) - 1))
+        """Decode without a target, behind all that is committed; the cloud is gone. The text is not the cloud's."""
+        del self._text[self._committed :]
+        self._session.truncate(min(self._session.length, self._committed - 1))
         while True:
             tokens = self.propose(1).tokens
             self.commit(tokens, 1)
