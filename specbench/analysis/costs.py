@@ -41,9 +41,9 @@ def hidden_share(rounds: Sequence[Round]) -> float | None:
 
     The round trip of a round begins when a proposal is sent and ends when its verdict is there: uplink,
     verification and downlink, or the verification alone where there is no link. The edge stands still for
-    `wait_ms` of it, and drafts ahead for the rest. That rest is hidden where what was drafted ahead stood; where
-    it was dropped the edge might as well have waited, and nothing is hidden. Σ hidden ÷ Σ round trip, over all
-    rounds whose round trip is known.
+    `wait_ms` of it, and drafts ahead for the rest. That rest is hidden where what was drafted ahead stood;
+    where it was dropped the edge might as well have waited, and nothing is hidden. Σ hidden ÷ Σ round
+    trip, over the rounds whose round trip is known.
 
     It is what drafting ahead can have saved, not what it did: guessing the target's own token takes a step that
     drafting after the verdict does not need, and on one machine both models share its memory.

@@ -35,8 +35,8 @@ class DraftDistribution:
     def quantised(cls, probabilities: torch.Tensor) -> DraftDistribution:
         """Round a distribution of shape (vocabulary,) to 16 bits, the likeliest token getting all of them.
 
-        Only the likeliest tokens stay, at most `KEPT_TOKENS` and those that make up `KEPT_SHARE`: what is sent is
-        small, and it is what is sampled from (Quantize-Sample-and-Verify, 2025; PicoSpec, 2026).
+        Only the likeliest tokens stay, at most `KEPT_TOKENS` and those that make up `KEPT_SHARE`: what is sent
+        is small, and is what is sampled from (Quantize-Sample-and-Verify, 2025; PicoSpec, 2026).
         """
         import numpy as np
 

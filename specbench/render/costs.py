@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from specbench.results import MethodSummary, RoundCosts
+from specbench.results import MethodSummary
 
-COLUMNS = {
-    "bytes_up_per_token": "bytes up\na token",
-    "bytes_down_per_token": "bytes down\na token",
-    "bytes_up_per_drafted_token": "up a drafted\ntoken",
-    "draft_share": "draft\ntime",
-    "link_share": "link\ntime",
-    "verify_share": "verify\ntime",
-    "hidden_share": "round trip\nhidden",
-    "wasted_per_round": "wasted\na round",
+TABLES = {
+    "time of rounds": {
+        "draft_share": "draft\ntime",
+        "link_share": "link\ntime",
+        "verify_share": "verify\ntime",
+        "hidden_share": "round trip\nhidden",
+        "wasted_per_round": "wasted drafts\na round",
+    },
+    "bytes of encoded frames": {
+        "bytes_up_per_token": "up\na token",
+        "bytes_down_per_token": "down\na token",
+        "bytes_up_per_drafted_token": "up a drafted\ntoken",
+    },
 }
+"""Columns by title, and by field of `RoundCosts`."""
 
 
-def known(rows: Sequence[MethodSummary]) -> list[str]:
+def known(rows: Sequence[MethodSummary], columns: Mapping[str, str]) -> list[str]:
     """The fields that any row knows, in the order of their columns."""
-    return [name for name in COLUMNS if any(row.costs and getattr(row.costs, name) is not None for row in rows)]
+    return [name for name in columns if any(row.costs and getattr(row.costs, name) is not None for row in rows)]
 
 
-def cells(costs: RoundCosts | None, names: Sequence[str]) -> list[str]:
+def cells(row: MethodSummary, names: Sequence[str]) -> list[str]:
     """One row's figures."""
-    values = [getattr(costs, name) if costs else None for name in names]
+    values = [getattr(row.costs, name) if row.costs else None for name in names]
     return [_cell(name, value) for name, value in zip(names, values, strict=True)]
 
 

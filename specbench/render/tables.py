@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -53,13 +54,11 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     for rule in dict.fromkeys(row.verification for row in rows if row.acceptance):
         drafting = [row for row in rows if row.acceptance and row.verification == rule]
         parts += [Text(f"drafts, verified by: {rule}"), _table(comparison, drafting, DRAFT_COLUMNS, _drafts)]
-    if names := costs.known(rows):
-        columns = [costs.COLUMNS[name] for name in names]
-        found = [row for row in rows if row.costs]
-        parts += [
-            Text("what rounds cost"),
-            _table(comparison, found, columns, lambda row: costs.cells(row.costs, names)),
-        ]
+    for title, columns in costs.TABLES.items():
+        if names := costs.known(rows, columns):
+            cells = partial(costs.cells, names=names)
+            found = [row for row in rows if row.costs and set(cells(row)) != {"-"}]
+            parts += [Text(title), _table(comparison, found, [columns[name] for name in names], cells)]
     if lossy := [row for row in rows if row.agreement]:
         parts += [
             Text("texts that need not be the control's"),

@@ -93,17 +93,18 @@ def shown(*records):
 def test_the_table_has_the_columns_that_are_known():
     ahead = text(pipelined(30.0, 0, draft_ms=4.0, bytes_down=7), prompt_id="1")
     found = shown(request(CONTROL, "1", 40.0), ahead)
-    assert "what rounds cost" in found
+    assert "time of rounds" in found
     assert "hidden" in found
     assert "25%" in found
     assert max(map(len, found.splitlines())) <= 100
     waiting = shown(request(CONTROL, "1", 40.0), text(part(draft_ms=5.0, verify_ms=9.0), prompt_id="1"))
     assert "verify" in waiting
     assert "hidden" not in waiting
-    assert "bytes" not in waiting
+    assert "bytes of encoded frames" in found
+    assert "bytes of encoded frames" not in waiting
 
 
 def test_without_figures_there_is_no_such_table():
     records = [request(CONTROL, "1", 40.0), request("m", "1", 30.0)]
-    assert "what rounds cost" not in shown(*records)
+    assert "time of rounds" not in shown(*records)
     assert row([run(records)]).costs is None
