@@ -72,7 +72,7 @@ class Drafter:
         self._committed.extend(tokens)
 
     def go_on(self) -> Iterator[int]:
-        """Decode without a target, behind all that is committed; the cloud is gone. Its text is not the cloud's."""
+        """Decode without a target, behind all that is committed; the text is no longer the cloud's."""
         self._session.truncate(min(self._session.length, len(self._committed) - 1))
         while True:
             tokens = self.propose(1).tokens

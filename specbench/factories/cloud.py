@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -16,6 +16,7 @@ from specbench.factories.model import ModelFactory, say_on_stderr
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
     from specbench.decoding.engine import Engine
+    from specbench.decoding.proof import Evidence, Pass
     from specbench.decoding.request import Commit, Request
     from specbench.decoding.target import Target
     from specbench.factories.edge import EdgeModel
@@ -135,6 +136,21 @@ class CloudModel(ModelFactory):
         from specbench.decoding.generate import generate_commits
 
         return generate_commits(self.engine.loaded, request, decoding)
+
+    def evidence(
+        self,
+        options: Options,
+        request: Request,
+        text: Sequence[int],
+        passes: Sequence[Pass],
+        pair: tuple[int, int],
+    ) -> Evidence:
+        """Whether two tokens behind `text` were tied; see `decoding.proof.evidence`."""
+        if not self.is_here:
+            return self._remote(options, rolls_back=True).prove(request, text, passes, pair)
+        from specbench.decoding import proof
+
+        return proof.evidence(self.engine, options, request, text, passes, pair)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""

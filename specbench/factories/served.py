@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from specbench import audit, environment
 from specbench.config import Decoding, Options
+from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
 from specbench.factories.cloud import CloudModel
@@ -64,6 +65,19 @@ class Served:
         from specbench.decoding.generate import generate_commits
 
         return generate_commits(self._cloud.engine.loaded, request, decoding)
+
+    def evidence(
+        self,
+        options: Options,
+        request: Request,
+        text: Sequence[int],
+        passes: Sequence[Pass],
+        pair: tuple[int, int],
+    ) -> Evidence:
+        """Whether two tokens were tied."""
+        from specbench.decoding import proof
+
+        return proof.evidence(self._cloud.engine, options, request, text, passes, pair)
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding import verification
+from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import NO_DRAFT, Pending
@@ -115,6 +116,19 @@ class RemoteTarget:
             return self._commit(reply, sent)
 
         yield from self._stream(build, take)
+
+    def prove(
+        self, request: Request, text: Sequence[int], passes: Sequence[Pass], pair: tuple[int, int]
+    ) -> Evidence:
+        """Have a position computed twice; see `decoding.proof.evidence`."""
+        fields = *_asked(request), tuple(text), tuple(passes), pair
+        while True:
+            try:
+                self._ready()
+                reply = self._connection.ask(lambda number: protocol.Prove(number, self._text, *fields))
+                return reply.frame.evidence
+            except ChannelLostError as error:
+                self._connection.recover(error)
 
     def check(self) -> None:
         """Assert that the cloud's cache holds the committed tokens but the last, and but the trusted ones."""

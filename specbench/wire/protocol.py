@@ -11,10 +11,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from specbench.decoding.proof import LONGEST_DRAFT, Evidence
 from specbench.records import Audit
 
 VERSION = 1
-LONGEST_DRAFT = 64
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 30  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
@@ -131,6 +131,19 @@ class AskAudit(Frame, frozen=True, tag=9):
     """Look at every tensor again."""
 
 
+class Prove(Frame, frozen=True, tag=11):
+    """Compute the position behind `tokens` as single steps do, and as a method's passes did; see `Evidence`."""
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+    tokens: Tokens
+    passes: Annotated[tuple[tuple[Number | None, Tokens], ...], Meta(min_length=1, max_length=MOST_TOKENS)]
+    pair: tuple[TokenId, TokenId]
+
+
 class Close(Frame, frozen=True, tag=10):
     """The edge is done."""
 
@@ -199,6 +212,12 @@ class Audited(Frame, frozen=True, tag=35):
     switches: dict[str, str | bool | None]
 
 
+class Proven(Frame, frozen=True, tag=38):
+    """The answer to `Prove`."""
+
+    evidence: Evidence
+
+
 class Working(Frame, frozen=True, tag=36):
     """The frame has arrived, and its answer takes a while."""
 
@@ -216,8 +235,8 @@ class Refused(Frame, frozen=True, tag=37):
 
 FINISH_REASONS = (None, "stop", "length")
 
-Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Close
-Down = Welcome | Committed | Done | Audited | Working | Refused
+Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Prove | Close
+Down = Welcome | Committed | Done | Audited | Proven | Working | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)

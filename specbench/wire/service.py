@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
@@ -34,6 +35,16 @@ class Host(Protocol):
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """`model.generate`, streamed."""
+
+    def evidence(
+        self,
+        options: Options,
+        request: Request,
+        text: Sequence[int],
+        passes: Sequence[Pass],
+        pair: tuple[int, int],
+    ) -> Evidence:
+        """Whether two tokens were tied; see `decoding.proof.evidence`."""
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""
@@ -123,6 +134,8 @@ class Service:
             self.close()
             self.is_over = True
             yield Done(frame.number)
+        elif isinstance(frame, protocol.Prove):
+            yield protocol.Proven(frame.number, self._evidence(frame))
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             for commit in self._host.generate(self._request(frame), text.options.decoding):
@@ -175,6 +188,19 @@ class Service:
         text.target.resume(request, frame.tokens, (frame.coins, frame.own))
         text.is_open = True
 
+    def _evidence(self, frame: protocol.Prove) -> Evidence:
+        options, request = self._text(frame.text).options, self._request(frame)
+        committed = [token for _, tokens in frame.passes for token in tokens]
+        for ids in (frame.tokens, frame.pair, committed):
+            self._demand_ids(ids)
+        widest = max(drafted or 0 for drafted, _ in frame.passes)
+        follows = list(frame.tokens) == committed[: len(frame.tokens)] and len(frame.tokens) < len(committed)
+        if not follows or len(committed) > request.max_new_tokens or widest > protocol.LONGEST_DRAFT:
+            raise RefusalError("these passes do not lead to that position")
+        if options.decoding.temperature > 0 and options.speculative.verification != "coupled":
+            raise RefusalError("tokens that are drawn have no ties")
+        return self._host.evidence(options, request, frame.tokens, frame.passes, frame.pair)
+
     def _text(self, number: int) -> _Text:
         if number not in self._texts:
             raise RefusalError(f"text {number} was not opened, or was lost to an error")
@@ -184,7 +210,7 @@ class Service:
         if not text.is_open:
             raise RefusalError("the text has not begun, or has ended")
 
-    def _request(self, frame: protocol.Begin | protocol.Resume | protocol.Generate) -> Request:
+    def _request(self, frame: protocol.Begin | protocol.Resume | protocol.Generate | protocol.Prove) -> Request:
         self._demand_ids(frame.prompt_ids)
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")

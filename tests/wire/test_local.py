@@ -149,3 +149,14 @@ def test_generate_is_streamed_too(cloud, connection):
     assert commits[-1].finish_reason == "length"
     assert commits[0].bytes_up > 0
     assert commits[1].bytes_up == 0
+
+
+def test_the_cloud_itself_computes_the_proof_of_a_tie(cloud, connection):
+    request = Request(PROMPT, 24, frozenset())
+    tokens = alone(cloud.target(GREEDY), request)
+    passes = ((None, (tokens[0],)), (4, tuple(tokens[1:4])), (4, tuple(tokens[4:8])))
+    pair = (tokens[6], tokens[6] ^ 1)
+    expected = cloud.evidence(GREEDY, request, tokens[:6], passes, pair)
+    found = RemoteTarget(connection, GREEDY, True).prove(request, tokens[:6], passes, pair)
+    assert found == expected
+    assert (found.width, found.is_tie) == (5, False)
