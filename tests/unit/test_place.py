@@ -7,10 +7,11 @@ from specbench.analysis.place import place, round_trip_ms
 from specbench.records import Round, Run
 
 TRIPS = ((4.0, 6.0), (5.0, 7.0), (40.0, 60.0))
+UNWIRED = (Round((5,)),)
 ROUNDS = (*(Round((5,), uplink_ms=up, downlink_ms=down) for up, down in TRIPS), Round((6,), downlink_ms=3.0))
 
 
-def run(placement="in_process", rounds=(Round((5,)),), **link):
+def run(placement="in_process", rounds=UNWIRED, **link):
     profile = {"cloud": {"placement": placement}} | ({"link": link} if link else {})
     record = generation(rounds=rounds, arrival_ms=tuple(map(float, range(len(rounds)))))
     return Run(manifest(profile=profile), (record,))
