@@ -32,7 +32,7 @@ LINKS = [
     {"rtt_ms": 50},
     {"rtt_ms": 100},
     {"rtt_ms": 20, "jitter_ms": 5},
-    {"rtt_ms": 20, "uplink_mbps": 0.2, "downlink_mbps": 1},
+    {"rtt_ms": 20, "uplink_mbps": 2, "downlink_mbps": 10},
     {"rtt_ms": 20, "loss": 0.01},
 ]
 
