@@ -32,6 +32,9 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Serve the profile's edge model too, for speculative_colocated.")
+    ] = False,
     max_sessions: Annotated[int, typer.Option(min=1, help="Edges that are served at a time.")] = 8,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
 ) -> None:
@@ -49,13 +52,16 @@ def serve(
     if loaded.threads is not None:  # torch reads it when it starts
         os.environ["OMP_NUM_THREADS"] = str(loaded.threads)
     from specbench.bench.preparation import configure_torch
-    from specbench.factories import CloudModel
+    from specbench.factories import CloudModel, EdgeModel
     from specbench.factories.served import Served
     from specbench.render import console
     from specbench.wire.server import Server
 
     configure_torch(loaded)
-    served = Served(CloudModel(loaded.cloud, console.note, loaded.engine))
+    cloud = CloudModel(loaded.cloud, console.note, loaded.engine)
+    if draft:  # loaded when a method first asks for it
+        cloud.draft = EdgeModel(loaded.edge, console.note, loaded.engine)
+    served = Served(cloud)
     facts = served.facts
     console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads")
     if token and tls is None and not _is_loopback(host):

@@ -15,6 +15,7 @@ from specbench.factories.model import ModelFactory, say_on_stderr
 
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
+    from specbench.decoding.colocated import ColocatedTarget
     from specbench.decoding.engine import Engine
     from specbench.decoding.proof import Evidence, Pass
     from specbench.decoding.request import Commit, Request
@@ -53,6 +54,8 @@ class CloudModel(ModelFactory):
         self._allow_tf32 = allow_tf32
         self._link_spec = link or LinkSpec()
         self.process: CloudProcess | None = None
+        self.draft: EdgeModel | None = None
+        """What a cloud that speculates by itself drafts with."""
 
     @property
     def is_here(self) -> bool:
@@ -127,6 +130,24 @@ class CloudModel(ModelFactory):
         self.engine.require_rollback()
         return super().target(options)
 
+    def colocated(self, edge: EdgeModel, options: Options) -> ColocatedTarget | RemoteTarget:
+        """This model as one that speculates by itself: its `decode` drafts with the edge's model.
+
+        Raises:
+            SpecbenchError: the cloud has no such draft, or a cache cannot be rolled back.
+        """
+        if self.is_wired:
+            self.draft = edge
+            return self._remote(options, rolls_back=True, draft=edge.fingerprint)
+        return self.speculating(edge, options)
+
+    def speculating(self, draft: EdgeModel, options: Options) -> ColocatedTarget:
+        """As `colocated`, in this process and with nothing between."""
+        from specbench.decoding.colocated import ColocatedTarget
+
+        self.engine.require_rollback()
+        return ColocatedTarget(self.engine, options, draft.drafter(options))
+
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """The tokens of `model.generate`, one by one, streamed."""
         if self.is_wired:
@@ -183,10 +204,10 @@ class CloudModel(ModelFactory):
     def _generators(self) -> dict[Decoding, RemoteTarget]:
         return {}
 
-    def _remote(self, options: Options, rolls_back: bool) -> RemoteTarget:
+    def _remote(self, options: Options, rolls_back: bool, draft: str | None = None) -> RemoteTarget:
         from specbench.wire.client import RemoteTarget
 
-        return RemoteTarget(self.connection, options, rolls_back)
+        return RemoteTarget(self.connection, options, rolls_back, draft)
 
     def _connect(self) -> Channel:
         """A channel to the cloud, which is started first where that is our business."""
@@ -229,8 +250,10 @@ class CloudModel(ModelFactory):
     def _profile_there(self) -> dict:
         """The profile that our own server gets."""
         left_out = {"placement", "token_file", "on_cloud_loss"}
+        device = {"threads", "cpus", "memory_limit"}  # of the edge, which a draft over there does not run on
+        draft = self.draft.spec.model_dump(mode="json", exclude=device) if self.draft else None
         return {
-            "edge": {"model": self.spec.model},
+            "edge": draft or {"model": self.spec.model},
             "cloud": self.spec.model_dump(mode="json", exclude=left_out),
             "engine": self.engine_spec.model_dump(mode="json"),
             "precision": {"parity": "off", "allow_tf32": self._allow_tf32},

@@ -61,12 +61,14 @@ class Open(Frame, frozen=True, tag=1):
         text: the edge's name for the place where one text at a time is decoded.
         decoding: the profile's part as JSON; `speculative` likewise.
         rolls_back: drafts will be verified, which takes a cache that can be rolled back.
+        draft: the fingerprint of the draft that the cloud is to run itself; `None` where it runs none.
     """
 
     text: Number
     decoding: Text
     speculative: Text
     rolls_back: bool
+    draft: Text | None = None
 
 
 class Begin(Frame, frozen=True, tag=2):
@@ -189,6 +191,7 @@ class Committed(Frame, frozen=True, tag=33):
         verify_us: microseconds the target computed; `busy_us` from the frame's arrival to this reply.
         cached: tokens in the target's cache.
         coins: random numbers that the text has used so far; `own` likewise.
+        drafted: tokens that the cloud drafted itself, in `draft_us` microseconds; `None` where it did not.
     """
 
     tokens: Tokens
@@ -199,6 +202,8 @@ class Committed(Frame, frozen=True, tag=33):
     cached: Number
     coins: Number
     own: Number
+    drafted: Number | None = None
+    draft_us: Number = 0
 
 
 class Done(Frame, frozen=True, tag=34):

@@ -30,8 +30,12 @@ class Host(Protocol):
     facts: Facts
     context_length: int | None
 
-    def target(self, options: Options, rolls_back: bool) -> Target:
-        """The model as one that decides a text, of which drafts can be taken back if need be."""
+    def target(self, options: Options, rolls_back: bool, draft: str | None) -> Target:
+        """The model as one that decides a text, of which drafts can be taken back if need be.
+
+        Args:
+            draft: the fingerprint of the draft that it is to run by itself.
+        """
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """`model.generate`, streamed."""
@@ -179,7 +183,8 @@ class Service:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        self._texts[frame.text] = _Text(self._host.target(options, frame.rolls_back), options)
+        target = self._host.target(options, frame.rolls_back, frame.draft)
+        self._texts[frame.text] = _Text(target, options)
 
     def _resume(self, text: _Text, frame: protocol.Resume, request: Request) -> None:
         self._demand_ids(frame.tokens)
@@ -259,4 +264,6 @@ class Service:
             target.cached_length if target else 0,
             coins,
             own,
+            commit.drafted,
+            round((commit.draft_ms or 0.0) * 1000),
         )
