@@ -2,8 +2,8 @@
 
     python tests/perf/many_edges.py [--edges 8] [--minutes 10] [--seed 0]
 
-Starts `specbench serve` on a tiny random model, and threads that speculate against it (greedy, and sampled with
-shared noise) while their connections are cut, and their frames are lost, repeated, truncated or replaced by noise.
+Starts `specbench serve` on a tiny random model, and threads that speculate against it (greedy, and with shared
+noise) while their connections are cut, and their frames are lost, repeated, truncated or replaced by noise.
 Prints how many texts were checked, how many faults came about, and the server's memory along the way.
 """
 
