@@ -246,7 +246,8 @@ class Manifest:
     `profile` is the whole resolved profile; `engines` says, by role, which engine a model really had: one that
     cannot be compiled runs eagerly. `models` holds, by role, the SHA-256 of every file. `--resume`
     goes on only where these, the prompts, the versions and the machine are the same. `switches` are the
-    arithmetic's by moment (`start`, `end`); empty in runs stored before they were recorded.
+    arithmetic's by moment (`start`, `end`); empty in runs stored before they were recorded. `edge_device` says
+    what was applied of `edge.cpus` and `edge.memory_limit`, and `trace_sha256` which trace the link played.
     """
 
     run_id: str
@@ -277,6 +278,8 @@ class Manifest:
     stop_ids: tuple[int, ...] = ()
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     tuning: Tuning | None = None
+    edge_device: dict[str, str] = field(default_factory=dict)
+    trace_sha256: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 

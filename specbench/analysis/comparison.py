@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
+from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
+from specbench.analysis.place import place
 from specbench.audit.declared import in_words
 from specbench.bench.manifest import differences
 from specbench.bench.runner import CONTROL
@@ -171,6 +173,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         percentiles=percentiles(records),
         peak_rss_bytes=_known(max, [record.peak_rss_bytes for record in records]),
         peak_cuda_bytes=_known(max, [record.peak_cuda_bytes for record in records]),
+        costs=round_costs(records),
     )
     return summary, categories
 
@@ -186,21 +189,11 @@ def _setting(runs: Sequence[Run], unfair: bool) -> str:
     edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
-        ("UNFAIR (settings of the first run): " if unfair else "")
-        + f"{_place(cloud.get('placement', 'in_process'))} · "
+        ("UNFAIR (settings of the first run): " if unfair else "") + f"{place(runs)} · "
         f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']} · "
         f"{_engine(runs)} · {runs[0].manifest.threads} threads · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"
     )
-
-
-def _place(placement: str) -> str:
-    """Where edge and cloud were, and what lay between."""
-    if placement == "in_process":
-        return "co-located: edge and cloud on one machine, no link"
-    if placement == "process":
-        return "co-located: edge and cloud in two processes of one machine, no link"
-    return f"cloud at {placement}"
 
 
 def _engine(runs: Sequence[Run]) -> str:

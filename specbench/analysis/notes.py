@@ -54,6 +54,8 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
     edge, cloud = manifest.profile["edge"], manifest.profile["cloud"]
     if parity == "per_role" and (edge["dtype"] != cloud["dtype"] or edge.get("quantization")):
         notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
+    if device := manifest.edge_device:
+        notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))
     notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
     if manifest.audits and not manifest.switches:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")

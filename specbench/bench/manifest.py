@@ -35,6 +35,10 @@ def differences(
     for role in sorted(left.engines.keys() & right.engines.keys()):
         if left.engines[role] != right.engines[role]:
             yield f"the {role}'s engine", left.engines[role], right.engines[role]
+    if left.trace_sha256 != right.trace_sha256:
+        yield "the link's trace", *(f"{(run.trace_sha256 or 'none')[:8]}" for run in (left, right))
+    if left.edge_device != right.edge_device:
+        yield "what was applied of the edge device", left.edge_device, right.edge_device
     if left.threads != right.threads:
         yield "threads", left.threads, right.threads
     if left.stop_ids != right.stop_ids:

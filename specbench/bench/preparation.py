@@ -14,6 +14,8 @@ from specbench.bench.workload import load_prompts
 from specbench.config import Profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Audit, Manifest, Prompt
+from specbench.wire import emulated
+from specbench.wire.trace import read_trace, trace_sha256
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,14 @@ def prepare(
         method.validate(options)
     precision.demand_declared(profile, methods)
     prompts = load_prompts(profile.workload) if prompts is None else prompts
+    if profile.link.trace is not None:
+        read_trace(profile.link.trace)
+    if profile.link.kind == "emulated":
+        emulated.demand(profile.link)
     configure_torch(profile)
     edge = EdgeModel(profile.edge, say, profile.engine)
-    cloud = CloudModel(profile.cloud, say, profile.engine, profile.precision.allow_tf32)
+    allow_tf32 = profile.precision.allow_tf32
+    cloud = CloudModel(profile.cloud, say, profile.engine, allow_tf32, profile.link)
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)
@@ -133,6 +140,7 @@ def new_manifest(
             method.name: method.repeats_control(options) and not _may_go_on_alone(method, prepared.profile)
             for method in prepared.methods
         },
+        trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
     )
@@ -181,9 +189,10 @@ def demand_same(stored: Manifest, current: Manifest) -> None:
 
 def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], None]) -> None:
     """Compare what the models will take with what is free, before reading them."""
-    from specbench.models import memory
+    from specbench.models import confinement, memory
     from specbench.models.loading import resolve_device
 
+    left = confinement.free_bytes()
     needed: dict[str, int] = {}
     for role in prepared.roles:
         factory = prepared.factory(role)
@@ -197,6 +206,13 @@ def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str],
         where = f"on {device}" if device else "on the devices of its map, and on disk"
         held = quantization or factory.dtype
         say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {held} {where}")
+        if role == "edge" and left is not None and total > left:
+            raise SpecbenchError(
+                f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "
+                f"{left / 1e9:.2f} GB",
+                "raise the limit, or choose a smaller draft",
+                ExitCode.MODEL,
+            )
         if device:
             needed[device] = needed.get(device, 0) + total
     for device, total in needed.items():

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from specbench import __version__
-from specbench.cli import check_dtype, compare, distill, limits, models, plugins, profiles, run, serve
+from specbench.cli import check_dtype, compare, distill, limits, link, models, plugins, profiles, run, serve
 from specbench.errors import ExitCode, SpecbenchError
 
 INTERNAL_ERROR = 70
@@ -31,6 +31,7 @@ app.command("serve")(serve.serve)
 app.command("plugins")(plugins.plugins)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")
+app.add_typer(link.app, name="link")
 
 
 def _show_version(wanted: bool) -> None:

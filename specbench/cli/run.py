@@ -59,9 +59,8 @@ def run(
 ) -> None:
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
     from specbench.config import load_profile
-    from specbench.registry import discover
+    from specbench.models.confinement import confine
 
-    registry = discover(plugin or ())
     settings = {
         "workload.limit": limit,
         "workload.max_new_tokens": max_new_tokens,
@@ -70,6 +69,11 @@ def run(
     }
     given = {key: value for key, value in settings.items() if value is not None}
     loaded = load_profile(profile, overrides or (), given)
+    edge_device = confine(loaded.edge)  # before anything can import torch: a plugin may
+
+    from specbench.registry import discover
+
+    registry = discover(plugin or ())
     names = dict.fromkeys(registry.get(name).name for name in methods)
 
     from specbench.api import CloudLostError
@@ -90,7 +94,7 @@ def run(
     chosen = [registry.get(name) for name in names]
     versions = {name: registry.plugins[name].version for name in names}
     identity = Path(profile).stem, sys.argv[1:], versions
-    split = tuning.split(loaded.workload, tune_on) if tune_on else None
+    split = tuning.split(loaded, tune_on) if tune_on else None
     prepared = prepare(loaded, chosen, view.note, [*split.tuning, *split.reported] if split else None)
     with closing(prepared.cloud):
         tuned = None
@@ -103,7 +107,8 @@ def run(
             loaded = tuning.with_draft_length(loaded, tuned.chosen)
             prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
         run_id = resume or store.new_id()
-        manifest = replace(new_manifest(prepared, run_id, *identity), tuning=tuned)
+        manifest = new_manifest(prepared, run_id, *identity)
+        manifest = replace(manifest, tuning=tuned, edge_device=edge_device)
         if resume:
             stored, writer = store.reopen(resume)
             demand_same(stored.manifest, manifest)

@@ -14,6 +14,7 @@ Placement = Annotated[
 ]
 MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
 Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+LONGEST_DRAFT = 64
 
 
 class Part(BaseModel):
@@ -44,12 +45,15 @@ class EdgeSpec(ModelSpec):
     `vocab_map` is the file, in the model's folder or elsewhere, that says which of the target's tokens a draft
     with a vocabulary of its own can say; such a draft uses the target's tokenizer. `quantization` holds the
     matrices in eight bits (a scale per row) or four (a scale and an offset per 32 weights) and computes in
-    float32, on the CPU.
+    float32, on the CPU. `cpus` are the processors, by number, and `memory_limit` the memory that the edge's
+    process may use.
     """
 
     device: Device = "cpu"
     vocab_map: Name | None = None
     quantization: Quantization | None = None
+    cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    memory_limit: MemorySize | None = None
 
     @model_validator(mode="after")
     def _quantised_weights_meet_float32_numbers(self) -> EdgeSpec:
@@ -106,6 +110,52 @@ class CloudSpec(ModelSpec):
         if self.device_map is not None and self.device != "auto":
             raise ValueError(f"device_map and device: {self.device} both say where the model goes; drop one")
         return self
+
+
+class LinkSpec(Part):
+    """What lies between edge and cloud.
+
+    `modelled` delays every message in this program; `emulated` sends real packets between two network
+    namespaces (`specbench link up`); `real` is whatever lies between two hosts, measured and not set.
+    `rtt_ms` is both ways together; each way takes up to `jitter_ms` more or less, and nothing overtakes.
+    `loss` is the share of packets lost each way. `trace` is `builtin` or a CSV file of time, rate and delay:
+    it stands for `rtt_ms` and both rates.
+    """
+
+    kind: Literal["modelled", "emulated", "real"] = "modelled"
+    rtt_ms: Annotated[float, Field(ge=0, le=60_000)] = 0.0
+    jitter_ms: Annotated[float, Field(ge=0, le=30_000)] = 0.0
+    uplink_mbps: Annotated[float, Field(ge=0.001)] | None = None
+    downlink_mbps: Annotated[float, Field(ge=0.001)] | None = None
+    loss: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    trace: Name | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> LinkSpec:
+        rates = self.uplink_mbps, self.downlink_mbps
+        if self.kind == "real" and self.is_set:
+            raise ValueError("a real link is measured, not set; drop what is set, or choose another kind")
+        if self.kind == "emulated" and self.trace is not None:
+            raise ValueError("only a modelled link plays a trace")
+        if self.trace is not None and (self.rtt_ms or rates != (None, None)):
+            raise ValueError("a trace says delay and rate; drop rtt_ms, uplink_mbps and downlink_mbps")
+        if self.trace is None and self.jitter_ms > self.rtt_ms / 2:
+            raise ValueError(
+                f"jitter_ms is {self.jitter_ms:g} and one way of rtt_ms is {self.rtt_ms / 2:g}: no message "
+                "arrives before it was sent"
+            )
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is asked of the link."""
+        rates = self.uplink_mbps, self.downlink_mbps
+        return bool(self.rtt_ms or self.loss or self.trace or rates != (None, None))
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is no link at all."""
+        return self.kind == "modelled" and not self.is_set
 
 
 class EngineSpec(Part):
@@ -171,16 +221,25 @@ class Gate(Part):
 class Speculative(Part):
     """How drafted tokens are proposed and verified.
 
+    `draft_length` is 1 to 64 tokens a round, or `auto`: chosen for each round by what its text has shown.
     `rank` is how many of the target's most likely tokens the rule of that name accepts; `typical_epsilon` and
     `typical_delta` are the thresholds of the rule `typical`.
     """
 
-    draft_length: Annotated[int, Field(ge=1, le=64)] = 4
+    draft_length: int | Literal["auto"] = 4
     verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = "greedy"
     gate: Gate | None = None
     rank: Annotated[int, Field(ge=1)] = 20
     typical_epsilon: Annotated[float, Field(gt=0, le=1)] = 0.09
     typical_delta: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+    @field_validator("draft_length", mode="before")
+    @classmethod
+    def _a_number_or_auto(cls, value: object) -> object:
+        # pydantic would report one error for each type of a union, neither of them naming both.
+        if value != "auto" and (type(value) is not int or not 1 <= value <= LONGEST_DRAFT):
+            raise ValueError(f"Input should be a valid integer from 1 to {LONGEST_DRAFT}, or auto")
+        return value
 
 
 class Precision(Part):
@@ -206,6 +265,7 @@ class Profile(Part):
 
     edge: EdgeSpec
     cloud: CloudSpec
+    link: LinkSpec = LinkSpec()
     engine: EngineSpec = EngineSpec()
     workload: Workload = Workload()
     decoding: Decoding = Decoding()
@@ -222,6 +282,27 @@ class Profile(Part):
             raise ValueError(
                 f"edge.threads is {edge} and cloud.threads is {cloud}, but both models run in one process, "
                 "whose threads are shared; give one number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_small_edge_has_a_process_of_its_own(self) -> Profile:
+        for key in ("cpus", "memory_limit"):
+            if getattr(self.edge, key) is not None and self.cloud.placement == "in_process":
+                raise ValueError(
+                    f"edge.{key} confines the process that runs the edge, and with cloud.placement: in_process "
+                    "the cloud runs in it too; set cloud.placement=process"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _packets_need_two_ends(self) -> Profile:
+        kind, placement = self.link.kind, self.cloud.placement
+        if kind == "emulated" and placement != "process":
+            raise ValueError("link.kind: emulated lies between two processes; set cloud.placement=process")
+        if kind == "real" and not placement.startswith("ws"):
+            raise ValueError(
+                "link.kind: real lies between two hosts; cloud.placement is the other one's address"
             )
         return self
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.config import CloudSpec, Decoding, EngineSpec, Options, Speculative
+from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
 from specbench.errors import SpecbenchError
 from specbench.factories.model import ModelFactory, say_on_stderr
 
@@ -31,6 +32,7 @@ class CloudModel(ModelFactory):
     """The target model, in the cloud: in this process, or behind a wire.
 
     Args:
+        link: what lies between edge and cloud; nothing when absent.
         allow_tf32: the profile's `precision.allow_tf32`, for a process that is started to run the model.
     """
 
@@ -44,11 +46,14 @@ class CloudModel(ModelFactory):
         say: Callable[[str], None] = say_on_stderr,
         engine: EngineSpec | None = None,
         allow_tf32: bool = False,
+        link: LinkSpec | None = None,
         **fields: object,
     ) -> None:
         super().__init__(spec, say, engine, **fields)
         self._allow_tf32 = allow_tf32
+        self._link_spec = link or LinkSpec()
         self.process: CloudProcess | None = None
+        self._asides: dict[Options, RemoteTarget] = {}
 
     @property
     def is_here(self) -> bool:
@@ -58,7 +63,7 @@ class CloudModel(ModelFactory):
     @property
     def is_wired(self) -> bool:
         """Whether frames lie between edge and cloud."""
-        return not self.is_here
+        return not self.is_here or not self._link_spec.is_nothing
 
     @property
     def is_loaded(self) -> bool:
@@ -126,9 +131,7 @@ class CloudModel(ModelFactory):
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """The tokens of `model.generate`, one by one, streamed."""
         if self.is_wired:
-            if decoding not in self._generators:
-                self._generators[decoding] = self._remote(Options(decoding, Speculative()), rolls_back=False)
-            return self._generators[decoding].generate(request)
+            return self._aside(Options(decoding, Speculative())).generate(request)
         from specbench.decoding.generate import generate_commits
 
         return generate_commits(self.engine.loaded, request, decoding)
@@ -143,7 +146,7 @@ class CloudModel(ModelFactory):
     ) -> Evidence:
         """Whether two tokens behind `text` were tied; see `decoding.proof.evidence`."""
         if not self.is_here:
-            return self._remote(options, rolls_back=True).prove(request, text, passes, pair)
+            return self._aside(options).prove(request, text, passes, pair)
         from specbench.decoding import proof
 
         return proof.evidence(self.engine, options, request, text, passes, pair)
@@ -171,13 +174,16 @@ class CloudModel(ModelFactory):
         if "connection" in self.__dict__:
             self.connection.close()
             del self.connection
+            self._asides.clear()
         if self.process:
             self.process.stop()
             self.process = None
 
-    @cached_property
-    def _generators(self) -> dict[Decoding, RemoteTarget]:
-        return {}
+    def _aside(self, options: Options) -> RemoteTarget:
+        """What is asked for things that are no text of a method's; one for all that ask with these options."""
+        if options not in self._asides:
+            self._asides[options] = self._remote(options, rolls_back=False)
+        return self._asides[options]
 
     def _remote(self, options: Options, rolls_back: bool) -> RemoteTarget:
         from specbench.wire.client import RemoteTarget
@@ -187,20 +193,40 @@ class CloudModel(ModelFactory):
     def _connect(self) -> Channel:
         """A channel to the cloud, which is started first where that is our business."""
         from specbench.factories.served import Served
+        from specbench.models.confinement import lifted
+        from specbench.wire import emulated
         from specbench.wire.channel import LocalChannel
-        from specbench.wire.process import CloudProcess
+        from specbench.wire.process import LOOPBACK, CloudProcess
         from specbench.wire.socket import SocketChannel
         from specbench.wire.tokens import read_token
 
         if self.is_here:
-            return LocalChannel(Served(self))
+            return self._behind_link(LocalChannel(Served(self)))
         if self.spec.placement != "process":
             token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
-            return SocketChannel(self.spec.placement, token)
+            return self._behind_link(SocketChannel(self.spec.placement, token))
         if self.process is None or not self.process.is_alive:
+            host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
             self._say("starting the cloud's process")
-            self.process = CloudProcess(self._profile_there(), self.spec.threads)
-        return SocketChannel(self.process.url, self.process.token)
+            with lifted(), self._beyond(emulated.CLOUD):
+                self.process = CloudProcess(self._profile_there(), self.spec.threads, host)
+        with self._beyond(emulated.EDGE):
+            return self._behind_link(SocketChannel(self.process.url, self.process.token))
+
+    def _beyond(self, namespace: str) -> AbstractContextManager:
+        """One end of the emulated link, where the profile has one."""
+        from specbench.wire import emulated
+
+        return emulated.inside(namespace) if self._link_spec.kind == "emulated" else nullcontext()
+
+    def _behind_link(self, channel: Channel) -> Channel:
+        """The channel as the profile's link leaves it."""
+        if self._link_spec.kind != "modelled" or self._link_spec.is_nothing:
+            return channel
+        from specbench.wire.link import Link
+        from specbench.wire.linked import LinkedChannel
+
+        return LinkedChannel(channel, Link(self._link_spec))
 
     def _profile_there(self) -> dict:
         """The profile that our own server gets."""
@@ -226,8 +252,13 @@ class CloudModel(ModelFactory):
             dynamic: with transformers' own schedule, not the profile's draft length.
 
         Raises:
-            SpecbenchError: an engine is not transformers' own.
+            SpecbenchError: an engine is not transformers' own, or edge and cloud are apart.
         """
+        if self.is_wired:
+            raise SpecbenchError(
+                "assisted generation runs both models in one loop, with nothing between edge and cloud",
+                "add --set cloud.placement=in_process and leave out the link",
+            )
         from specbench.decoding.assisted import AssistedGeneration
 
         for model in (edge, self):

@@ -31,8 +31,8 @@ class Channel(ABC):
     downlink_ms: float | None = None
     silence_s: float | None = None
 
-    def begin(self) -> None:
-        """A new text begins."""
+    def begin(self, seed: int) -> None:
+        """A new text begins; `seed` is its request's."""
         return
 
     @abstractmethod

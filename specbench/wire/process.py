@@ -15,22 +15,24 @@ from pathlib import Path
 from specbench.errors import ExitCode, SpecbenchError
 
 END_S = 5.0
+LOOPBACK = "127.0.0.1"
 
 
 class CloudProcess:
-    """A server in a process of its own, on loopback, that nobody else has the token of.
+    """A server in a process of its own that nobody else has the token of.
 
     It ends when its standard input does, and so also when this process is killed.
 
     Args:
         profile: what it serves, as plain values.
         threads: compute threads that it may use; `None` is torch's own choice.
+        host: the address where it listens.
 
     Raises:
         SpecbenchError: the server's own reason for not starting.
     """
 
-    def __init__(self, profile: dict, threads: int | None) -> None:
+    def __init__(self, profile: dict, threads: int | None, host: str = LOOPBACK) -> None:
         folder = Path(tempfile.mkdtemp(prefix="specbench-cloud-"))  # readable for this user only
         self.token = secrets.token_urlsafe(32)
         (folder / "token").write_text(self.token, encoding="utf-8")
@@ -38,7 +40,7 @@ class CloudProcess:
         environment = dict(os.environ)
         if threads is not None:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        words = ["serve", "--profile", str(folder / "cloud.yaml"), "--port", "0"]
+        words = ["serve", "--profile", str(folder / "cloud.yaml"), "--host", host, "--port", "0"]
         words += ["--token-file", str(folder / "token"), "--stop-with-stdin"]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(

@@ -1,0 +1,66 @@
+"""`specbench link`: a link of real packets between two network namespaces of this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from specbench.cli.options import JsonOption, ProfileOption, SetOption
+
+app = typer.Typer(help="An emulated link: set up, measured, taken away. Root only.", no_args_is_help=True)
+
+
+@app.command("up")
+def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
+    """Join two network namespaces by the profile's link: delay, jitter, rates and loss."""
+    from specbench.config import load_profile
+    from specbench.render import console
+    from specbench.wire import emulated
+
+    state = emulated.up(load_profile(profile, overrides or ()).link, console.note)
+    console.out.print(f"up, by {state.how}: {emulated.EDGE} and {emulated.CLOUD}")
+
+
+@app.command("down")
+def down() -> None:
+    """Take the link away, and what a crash left of it."""
+    from specbench.render import console
+    from specbench.wire import emulated
+
+    console.out.print("down" if emulated.down() else "there was none")
+
+
+@app.command("check")
+def check(
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="How long each direction is filled.")] = 3.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the round trip and what TCP carries each way."""
+    from dataclasses import asdict
+
+    from specbench.errors import ExitCode, SpecbenchError
+    from specbench.render import console
+    from specbench.wire import emulated, probe
+
+    state = emulated.demand()
+    try:
+        found = probe.measure(seconds)
+    except OSError as error:
+        raise SpecbenchError(
+            f"nothing crosses the emulated link: {error}", "specbench link down, then up again", ExitCode.RUN
+        ) from error
+    asked = state.spec
+    if as_json:
+        console.print_json(
+            {"how": state.how, "asked": asked.model_dump(mode="json"), "measured": asdict(found)}
+        )
+        return
+    rows = (
+        ("round trip", asked.rtt_ms, found.rtt_ms, "ms"),
+        ("uplink", asked.uplink_mbps, found.uplink_mbps, "Mbit/s of TCP"),
+        ("downlink", asked.downlink_mbps, found.downlink_mbps, "Mbit/s of TCP"),
+    )
+    for name, wanted, measured, unit in rows:
+        limit = "no limit" if wanted is None else f"{wanted:g}"
+        console.out.print(f"{name}: {measured:.1f} {unit} (asked: {limit})", highlight=False)
