@@ -79,7 +79,6 @@ class Connection:
         self._channel: Channel | None = None
         self._facts: Facts | None = None
         self._texts = 0
-        self._refusal: str | None = None
         self._fruitless = 0
         self.epoch = 0
         self.interruptions = 0
@@ -283,12 +282,9 @@ class Connection:
         if isinstance(frame, protocol.Working):
             return
         if isinstance(frame, Refused) and frame.is_over:
-            if frame.reason == self._refusal:  # of the same frame, sent again
-                raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
-            self._refusal = frame.reason
             raise ChannelLostError(f"the cloud refuses: {frame.reason}")
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
         if isinstance(frame, protocol.Committed):
-            self._refusal, self._fruitless = None, 0
+            self._fruitless = 0
         self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))
