@@ -1,4 +1,4 @@
-"""Feed both frame decoders with random, nearly right and damaged messages: `python tests/perf/fuzz_frames.py [N]`.
+"""Feed both frame decoders with random and damaged messages: `python tests/perf/fuzz_frames.py [N]`.
 
 Prints how many were read and how many refused; any exception but ProtocolError ends it with a traceback.
 """

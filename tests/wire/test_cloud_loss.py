@@ -17,7 +17,7 @@ from specbench.api import Method, hookimpl
 FIRED = Path({fired!r})
 
 class Killer(SpeculativeDecoding):
-    name, summary = "killer", "speculative, whose cloud is killed in the middle of its third answer"
+    name, summary = "killer", "speculative, whose cloud is killed in the middle of its fourth answer"
     answers = 0
 
     def open(self, edge, cloud, options):
@@ -28,7 +28,7 @@ class Killer(SpeculativeDecoding):
             Killer.answers += 1
             for index, part in enumerate(generate(request)):
                 yield part
-                if Killer.answers == 3 and index == 1 and not FIRED.exists():
+                if Killer.answers == 4 and index == 1 and not FIRED.exists():
                     FIRED.write_text("killed")
                     os.kill({pid}, signal.SIGKILL)
 
@@ -130,12 +130,14 @@ def test_edge_only_finishes_on_the_draft_and_is_labelled_lossy(
 ):
     process, address = server()
     path = profile(cloud={"placement": address, "on_cloud_loss": "edge_only"})
-    done = specbench("run", "killer", "--only", "--profile", path, "--plugin", killer(process.pid))
+    done = specbench("run", "killer", "--profile", path, "--plugin", killer(process.pid))
     assert (tmp_path / "fired").exists()
-    _, manifest, generations = stored(tmp_path)
-    assert manifest["lossless"] == {"killer": False}
-    assert done.code != 70, done.err
-    assert len(generations) == 4
+    assert done.code == 7, done.err
+    _, manifest, found = stored(tmp_path)
+    assert manifest["lossless"]["killer"] is False
+    assert [failure["method"] for failure in manifest["failures"]] == ["cloud_optimized_baseline"]
+    generations = [g for g in found if g["method"] == "killer"]
+    assert len({g["prompt_id"] for g in generations}) == 3
     alone = [g for g in generations if any(part["unverified"] for part in g["rounds"])]
     assert alone
     assert all(g["interrupted"] for g in alone)

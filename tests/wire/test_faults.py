@@ -205,6 +205,24 @@ def test_a_cloud_that_stays_away_is_given_up_and_then_asked_again_at_once(start,
     connection.close()
 
 
+def test_a_cloud_that_is_lost_at_every_attempt_is_given_up(start, cloud):
+    running = start()
+
+    class Doomed(Faulty):
+        def send(self, message):
+            if isinstance(protocol.decode_up(message), protocol.Verify):
+                self._socket.close()
+            super().send(message)
+
+    connection = connected(running.url, cloud)
+    connection._connect = lambda: Doomed(running.url, {})
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    with pytest.raises(CloudLostError, match="over the same step"):
+        target.verify()
+    assert connection.interruptions > 1
+
+
 def raw(url):
     return SocketChannel(url)
 
