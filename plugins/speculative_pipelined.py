@@ -33,10 +33,9 @@ class PipelinedDecoder(SpeculativeDecoder):
     dropped. At a fixed draft length every proposal is the one that `speculative` makes, only earlier.
     """
 
-    def generate(self, request: Request) -> Iterator[Round]:
+    def _with_cloud(self, request: Request) -> Iterator[Round]:
         """Nothing is under way when a round is yielded, so what the runner does meanwhile hides nothing."""
         drafter, target = self._drafter, self._target
-        drafter.begin(request)
         commit = target.begin(request)
         drafter.commit(commit.tokens, commit.accepted)
         yield commit.round()

@@ -63,3 +63,28 @@ def tiny_mistral(folder, window):
     MistralForCausalLM(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+LIAR = """
+from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
+
+class Liar(Method):
+    name, summary, roles = "liar", "changes the fourth token", ("cloud",)
+
+    def lossless(self, options):
+        return True
+
+    def open(self, edge, cloud, options):
+        class Lies(AutoregressiveDecoder):
+            def generate(self, request):
+                for index, part in enumerate(super().generate(request)):
+                    drafted = {drafted} if index else None
+                    tokens = (part.tokens[0] ^ 2,) if index == 3 else part.tokens
+                    yield Round(tokens=tokens, drafted=drafted)
+
+        return Lies(cloud.target(options))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Liar()
+"""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
+from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
 from specbench.analysis.place import place
 from specbench.analysis.prediction import predictions
@@ -183,6 +184,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         peak_cuda_bytes=_known(max, [record.peak_cuda_bytes for record in records]),
         ceiling_tokens_per_second=ceiling.tokens_per_second if ceiling else None,
         share_of_ceiling=ceiling.share(tpot_ms) if ceiling else None,
+        costs=round_costs(records),
     )
     return summary, categories
 

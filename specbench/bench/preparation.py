@@ -91,6 +91,7 @@ def prepare(
     edge = EdgeModel(profile.edge, say, profile.engine)
     allow_tf32 = profile.precision.allow_tf32
     cloud = CloudModel(profile.cloud, say, profile.engine, allow_tf32, profile.link)
+    cloud.draft = edge
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)

@@ -169,5 +169,5 @@ def _show(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False
         from specbench.render import console
 
         console.note(f"interrupted; {len(stored.generations)} generations are kept, --resume {run_id} goes on")
-    if stored.generations:
+    if any(not generation.interrupted for generation in stored.generations):
         show([stored], as_json)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,10 +34,15 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Serve the profile's edge model too, for speculative_colocated.")
+    ] = False,
     max_sessions: Annotated[int, typer.Option(min=1, help="Edges that are served at a time.")] = 8,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
 ) -> None:
     """Load the profile's cloud model and serve it until Ctrl-C; the address is printed on stdout."""
+    if stop_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     from specbench.config import load_profile
     from specbench.wire.tokens import read_token
 
@@ -49,18 +56,21 @@ def serve(
     if loaded.threads is not None:  # torch reads it when it starts
         os.environ["OMP_NUM_THREADS"] = str(loaded.threads)
     from specbench.bench.preparation import configure_torch
-    from specbench.factories import CloudModel
+    from specbench.factories import CloudModel, EdgeModel
     from specbench.factories.served import Served
     from specbench.render import console
     from specbench.wire.server import Server
 
     configure_torch(loaded)
-    served = Served(CloudModel(loaded.cloud, console.note, loaded.engine))
+    cloud = CloudModel(loaded.cloud, console.note, loaded.engine)
+    if draft:  # loaded when a method first asks for it
+        cloud.draft = EdgeModel(loaded.edge, console.note, loaded.engine)
+    served = Served(cloud)
     facts = served.facts
     console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads")
     if token and tls is None and not _is_loopback(host):
         console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
-    _listen(Server(served, token, max_sessions, console.note), host, port, tls, stop_with_stdin)
+    _listen(Server(served, token, max_sessions, console.note), host, port, tls)
 
 
 def _served(profile: Profile) -> Profile:
@@ -71,15 +81,14 @@ def _served(profile: Profile) -> Profile:
     return profile.model_copy(update={"cloud": cloud, "edge": edge})
 
 
-def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, stop_with_stdin: bool) -> None:
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
+
+
+def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     import asyncio
     import signal
-    import sys
-    import threading
-
-    def end_with_stdin() -> None:
-        sys.stdin.buffer.read()
-        os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
 
     async def run() -> None:
         stopped = asyncio.Event()
@@ -91,8 +100,6 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, st
             print(f"{'wss' if tls else 'ws'}://{name}:{chosen}", flush=True)
             await stopped.wait()
 
-    if stop_with_stdin:
-        threading.Thread(target=end_with_stdin, daemon=True).start()
     try:
         asyncio.run(run())
     except OSError as error:

@@ -1,5 +1,6 @@
 """Profiles: one YAML file says everything that a run depends on."""
 
+from specbench.config.link import LinkSpec
 from specbench.config.loading import list_profiles, load_profile, settings_hash
 from specbench.config.options import Options
 from specbench.config.profile import (
@@ -7,7 +8,6 @@ from specbench.config.profile import (
     Decoding,
     EdgeSpec,
     EngineSpec,
-    LinkSpec,
     ModelSpec,
     Precision,
     Profile,

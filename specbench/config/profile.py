@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from specbench.config.link import LinkSpec
+from specbench.config.part import Name, Part
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Quantization = Literal["int8", "int4"]
@@ -13,14 +16,7 @@ Placement = Annotated[
     str, StringConstraints(pattern=r"^(in_process|process|wss?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$")
 ]
 MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
-Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 LONGEST_DRAFT = 64
-
-
-class Part(BaseModel):
-    """A part of a profile: every key is known, every value has its type, nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSpec(Part):
@@ -110,52 +106,6 @@ class CloudSpec(ModelSpec):
         if self.device_map is not None and self.device != "auto":
             raise ValueError(f"device_map and device: {self.device} both say where the model goes; drop one")
         return self
-
-
-class LinkSpec(Part):
-    """What lies between edge and cloud.
-
-    `modelled` delays every message in this program; `emulated` sends real packets between two network
-    namespaces (`specbench link up`); `real` is whatever lies between two hosts, measured and not set.
-    `rtt_ms` is both ways together; each way takes up to `jitter_ms` more or less, and nothing overtakes.
-    `loss` is the share of packets lost each way. `trace` is `builtin` or a CSV file of time, rate and delay:
-    it stands for `rtt_ms` and both rates.
-    """
-
-    kind: Literal["modelled", "emulated", "real"] = "modelled"
-    rtt_ms: Annotated[float, Field(ge=0, le=60_000)] = 0.0
-    jitter_ms: Annotated[float, Field(ge=0, le=30_000)] = 0.0
-    uplink_mbps: Annotated[float, Field(ge=0.001)] | None = None
-    downlink_mbps: Annotated[float, Field(ge=0.001)] | None = None
-    loss: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    trace: Name | None = None
-
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> LinkSpec:
-        rates = self.uplink_mbps, self.downlink_mbps
-        if self.kind == "real" and self.is_set:
-            raise ValueError("a real link is measured, not set; drop what is set, or choose another kind")
-        if self.kind == "emulated" and self.trace is not None:
-            raise ValueError("only a modelled link plays a trace")
-        if self.trace is not None and (self.rtt_ms or rates != (None, None)):
-            raise ValueError("a trace says delay and rate; drop rtt_ms, uplink_mbps and downlink_mbps")
-        if self.trace is None and self.jitter_ms > self.rtt_ms / 2:
-            raise ValueError(
-                f"jitter_ms is {self.jitter_ms:g} and one way of rtt_ms is {self.rtt_ms / 2:g}: no message "
-                "arrives before it was sent"
-            )
-        return self
-
-    @property
-    def is_set(self) -> bool:
-        """Whether anything is asked of the link."""
-        rates = self.uplink_mbps, self.downlink_mbps
-        return bool(self.rtt_ms or self.loss or self.trace or rates != (None, None))
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether there is no link at all."""
-        return self.kind == "modelled" and not self.is_set
 
 
 class EngineSpec(Part):

@@ -102,7 +102,7 @@ class Drafter:
         return len(self._text) - self._committed
 
     def go_on(self) -> Iterator[int]:
-        """Decode without a target, behind all that is committed: the text is no longer the cloud's."""
+        """Decode without a target, behind all that is committed; the text is not the cloud's any more."""
         del self._text[self._committed :]
         self._session.truncate(min(self._session.length, self._committed - 1))
         while True:

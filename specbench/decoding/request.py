@@ -37,6 +37,7 @@ class Commit:
         uplink_ms: from sending to arrival at the target; `downlink_ms` the way back. `None` without a wire.
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
+        drafted: tokens that were drafted where the target runs, in `draft_ms`; `None` elsewhere.
     """
 
     tokens: tuple[int, ...]
@@ -48,6 +49,8 @@ class Commit:
     wait_ms: float | None = None
     bytes_up: int | None = None
     bytes_down: int | None = None
+    drafted: int | None = None
+    draft_ms: float | None = None
 
     def round(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +15,9 @@ from specbench.factories.model import ModelFactory, say_on_stderr
 
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
+    from specbench.decoding.colocated import ColocatedTarget
     from specbench.decoding.engine import Engine
+    from specbench.decoding.proof import Evidence, Pass
     from specbench.decoding.request import Commit, Request
     from specbench.decoding.target import Target
     from specbench.factories.edge import EdgeModel
@@ -52,6 +54,9 @@ class CloudModel(ModelFactory):
         self._allow_tf32 = allow_tf32
         self._link_spec = link or LinkSpec()
         self.process: CloudProcess | None = None
+        self.draft: EdgeModel | None = None
+        """What a cloud that speculates by itself drafts with."""
+        self._asides: dict[Options, RemoteTarget] = {}
 
     @property
     def is_here(self) -> bool:
@@ -126,15 +131,46 @@ class CloudModel(ModelFactory):
         self.engine.require_rollback()
         return super().target(options)
 
+    def colocated(self, edge: EdgeModel, options: Options) -> ColocatedTarget | RemoteTarget:
+        """This model as one that speculates by itself: its `decode` drafts with the edge's model.
+
+        Raises:
+            SpecbenchError: the cloud has no such draft, or a cache cannot be rolled back.
+        """
+        if self.is_wired:
+            self.draft = edge
+            return self._remote(options, rolls_back=True, draft=edge.fingerprint)
+        return self.speculating(edge, options)
+
+    def speculating(self, draft: EdgeModel, options: Options) -> ColocatedTarget:
+        """As `colocated`, in this process and with nothing between."""
+        from specbench.decoding.colocated import ColocatedTarget
+
+        self.engine.require_rollback()
+        return ColocatedTarget(self.engine, options, draft.drafter(options))
+
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """The tokens of `model.generate`, one by one, streamed."""
         if self.is_wired:
-            if decoding not in self._generators:
-                self._generators[decoding] = self._remote(Options(decoding, Speculative()), rolls_back=False)
-            return self._generators[decoding].generate(request)
+            return self._aside(Options(decoding, Speculative())).generate(request)
         from specbench.decoding.generate import generate_commits
 
         return generate_commits(self.engine.loaded, request, decoding)
+
+    def evidence(
+        self,
+        options: Options,
+        request: Request,
+        text: Sequence[int],
+        passes: Sequence[Pass],
+        pair: tuple[int, int],
+    ) -> Evidence:
+        """Whether two tokens behind `text` were tied; see `decoding.proof.evidence`."""
+        if not self.is_here:
+            return self._aside(options).prove(request, text, passes, pair)
+        from specbench.decoding import proof
+
+        return proof.evidence(self.engine, options, request, text, passes, pair)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""
@@ -159,18 +195,21 @@ class CloudModel(ModelFactory):
         if "connection" in self.__dict__:
             self.connection.close()
             del self.connection
+            self._asides.clear()
         if self.process:
             self.process.stop()
             self.process = None
 
-    @cached_property
-    def _generators(self) -> dict[Decoding, RemoteTarget]:
-        return {}
+    def _aside(self, options: Options) -> RemoteTarget:
+        """What is asked for things that are no text of a method's; one for all that ask with these options."""
+        if options not in self._asides:
+            self._asides[options] = self._remote(options, rolls_back=False)
+        return self._asides[options]
 
-    def _remote(self, options: Options, rolls_back: bool) -> RemoteTarget:
+    def _remote(self, options: Options, rolls_back: bool, draft: str | None = None) -> RemoteTarget:
         from specbench.wire.client import RemoteTarget
 
-        return RemoteTarget(self.connection, options, rolls_back)
+        return RemoteTarget(self.connection, options, rolls_back, draft)
 
     def _connect(self) -> Channel:
         """A channel to the cloud, which is started first where that is our business."""
@@ -213,8 +252,10 @@ class CloudModel(ModelFactory):
     def _profile_there(self) -> dict:
         """The profile that our own server gets."""
         left_out = {"placement", "token_file", "on_cloud_loss"}
+        device = {"threads", "cpus", "memory_limit"}  # of the edge, which a draft over there does not run on
+        draft = self.draft.spec.model_dump(mode="json", exclude=device) if self.draft else None
         return {
-            "edge": {"model": self.spec.model},
+            "edge": draft or {"model": self.spec.model},
             "cloud": self.spec.model_dump(mode="json", exclude=left_out),
             "engine": self.engine_spec.model_dump(mode="json"),
             "precision": {"parity": "off", "allow_tf32": self._allow_tf32},

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.config import EdgeSpec, Options
+from specbench.config import EdgeSpec, Options, settings_hash
 from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
@@ -36,6 +36,16 @@ class EdgeModel(ModelFactory):
             return None
         size = self.config.get_text_config().vocab_size
         return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that its drafts depend on: files, layers, precision, vocabulary."""
+        from specbench.models import files
+
+        spec, own = self.spec, self.draft_vocabulary
+        folder = files.locate(spec, self._say, weights=True)
+        known = [own.target_ids, own.unknown_id] if own else None
+        return settings_hash(files.fingerprint(folder), spec.layers, spec.dtype, spec.quantization, known)
 
     def _prepared(self, loaded: LoadedModel) -> LoadedModel:
         if self.spec.quantization is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from specbench import audit, environment
 from specbench.config import Decoding, Options
+from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
+from specbench.errors import SpecbenchError
 from specbench.factories.cloud import CloudModel
 from specbench.factories.model import ModelFactory
 from specbench.records import Audit
@@ -53,8 +55,19 @@ class Served:
         """Tokens that the model was made for."""
         return self._cloud.context_length
 
-    def target(self, options: Options, rolls_back: bool) -> Target:
-        """The model as one that decides a text."""
+    def target(self, options: Options, rolls_back: bool, draft: str | None = None) -> Target:
+        """The model as one that decides a text; with the fingerprint of a draft, one that speculates by itself.
+
+        Raises:
+            SpecbenchError: there is no such draft here, or a cache cannot be rolled back.
+        """
+        if draft is not None:
+            own = self._cloud.draft
+            if own is None:
+                raise SpecbenchError("this cloud has no draft; specbench serve --draft loads one")
+            if own.fingerprint != draft:
+                raise SpecbenchError("the cloud's draft is another one than the profile's edge model here")
+            return self._cloud.speculating(own, options)
         if rolls_back:
             self._cloud.engine.require_rollback()
         return ModelFactory.target(self._cloud, options)
@@ -64,6 +77,19 @@ class Served:
         from specbench.decoding.generate import generate_commits
 
         return generate_commits(self._cloud.engine.loaded, request, decoding)
+
+    def evidence(
+        self,
+        options: Options,
+        request: Request,
+        text: Sequence[int],
+        passes: Sequence[Pass],
+        pair: tuple[int, int],
+    ) -> Evidence:
+        """Whether two tokens were tied."""
+        from specbench.decoding import proof
+
+        return proof.evidence(self._cloud.engine, options, request, text, passes, pair)
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""

@@ -101,8 +101,9 @@ def release() -> None:
     """Leave the cgroup and take it away; processors stay as they are."""
     global _confined
     if _confined and _confined.group:
-        _enter(_confined.group.before)
-        _confined.group.folder.rmdir()
+        with contextlib.suppress(OSError):  # what a process of ours still holds is swept by the next run
+            _enter(_confined.group.before)
+            _confined.group.folder.rmdir()
     _confined = None
 
 

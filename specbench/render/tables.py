@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.records import Divergence
+from specbench.render import costs
 from specbench.results import CategorySpeedup, Comparison, MethodSummary, Prediction
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
@@ -38,7 +40,8 @@ FOOT = (
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
     "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
     "Memory: the process, which all methods of a run share. Ceiling: read bandwidth over the bytes of weights "
-    "that a token reads; share: what 1/TPOT is of it."
+    "that a token reads; share: what 1/TPOT is of it. Draft, link, verify time: shares of the time between first "
+    "and last token; what overlaps counts in each."
 )
 
 
@@ -57,6 +60,11 @@ def comparison_table(comparison: Comparison) -> RenderableType:
             Text(f"drafts, verified by: {rule}"),
             _table(comparison, drafting, DRAFT_COLUMNS, draft_cells),
         ]
+    for title, columns in costs.TABLES.items():
+        if names := costs.known(rows, columns):
+            cells = partial(costs.cells, names=names)
+            found = [row for row in rows if row.costs and set(cells(row)) != {"-"}]
+            parts += [Text(title), _table(comparison, found, [columns[name] for name in names], cells)]
     if lossy := [row for row in rows if row.agreement]:
         parts += [
             Text("texts that need not be the control's"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding import verification
+from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Commit, Pending, Request
 from specbench.decoding.target import NO_DRAFT
@@ -25,12 +26,15 @@ class RemoteTarget:
 
     Args:
         rolls_back: drafts will be verified.
+        draft: the fingerprint of the draft that the cloud is to run; it then speculates in `decode`.
     """
 
-    def __init__(self, connection: Connection, options: Options, rolls_back: bool) -> None:
+    def __init__(
+        self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
+    ) -> None:
         self._connection = connection
         self._options = options
-        self._rolls_back = rolls_back
+        self._rolls_back, self._draft = rolls_back, draft
         self._text = connection.new_text()
         self._pending: RemotePending | None = None
         self._committed: list[int] = []
@@ -115,6 +119,19 @@ class RemoteTarget:
             return self._commit(reply, sent)
 
         yield from self._stream(build, take)
+
+    def prove(
+        self, request: Request, text: Sequence[int], passes: Sequence[Pass], pair: tuple[int, int]
+    ) -> Evidence:
+        """Have a position computed twice; see `decoding.proof.evidence`."""
+        fields = *_asked(request), tuple(text), tuple(passes), pair
+        while True:
+            try:
+                self._ready()
+                reply = self._connection.ask(lambda number: protocol.Prove(number, self._text, *fields))
+                return reply.frame.evidence
+            except ChannelLostError as error:
+                self._connection.recover(error)
 
     def check(self) -> None:
         """Assert that the cloud's cache holds the committed tokens but the last, and but the trusted ones."""
@@ -228,6 +245,8 @@ class RemoteTarget:
             wait_ms=reply.waited_ms,
             bytes_up=sent.bytes_up if sent else 0,
             bytes_down=reply.bytes_down,
+            drafted=frame.drafted,
+            draft_ms=None if frame.drafted is None else frame.draft_us / 1000,
         )
 
     def _demand_idle(self) -> None:
@@ -259,7 +278,9 @@ class RemoteTarget:
         speculative = self._options.speculative.model_dump_json()
         epoch = self._connection.epoch
         self._connection.ask(
-            lambda number: protocol.Open(number, self._text, decoding, speculative, self._rolls_back)
+            lambda number: protocol.Open(
+                number, self._text, decoding, speculative, self._rolls_back, self._draft
+            )
         )
         if self._has_begun:
             request, tokens = self._request, tuple(self._committed[len(self._request.prompt_ids) :])

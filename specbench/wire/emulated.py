@@ -85,7 +85,7 @@ def down() -> bool:
     """
     demand_root()
     found = STATE.exists() or bool(_namespaces())
-    with contextlib.suppress(SpecbenchError):  # a state that cannot be read is taken away too
+    with contextlib.suppress(SpecbenchError, ProcessLookupError):  # a damaged state is taken away too
         state = current()
         if state and state.pid is not None:
             _end(state.pid)

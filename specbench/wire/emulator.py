@@ -21,6 +21,7 @@ READY = "ready"
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 LARGEST_PACKET = 65_536
+BATCH = 64
 QUEUE_MS = 200.0
 SMALLEST_QUEUE_BYTES = 64_000
 PRIORITY = -10  # models on the same cores shall not hold packets up
@@ -87,7 +88,7 @@ def forward(edge: int, cloud: int, spec: LinkSpec) -> None:
         for source, way, _ in ways:
             if source in readable:
                 with contextlib.suppress(BlockingIOError):
-                    while True:
+                    for _ in range(BATCH):  # the other direction waits meanwhile
                         way.offer(os.read(source, LARGEST_PACKET), now_ms())
         for _, way, sink in ways:
             for packet in way.due(now_ms()):

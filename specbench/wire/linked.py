@@ -75,7 +75,7 @@ class LinkedChannel(Channel):
         """Send what is still under way at once, and hang up."""
         self._closing.set()
         self._outbox.put(None)
-        self._uplink.join()
+        self._uplink.join(LOOK_S)  # a peer that reads nothing is left with the rest
         self._channel.close()
 
     def _peek(self, timeout_s: float | None) -> _Message:

@@ -41,7 +41,7 @@ class CloudProcess:
         if threads is not None:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         words = ["serve", "--profile", str(folder / "cloud.yaml"), "--host", host, "--port", "0"]
-        words += ["--token-file", str(folder / "token"), "--stop-with-stdin"]
+        words += ["--token-file", str(folder / "token"), "--draft", "--stop-with-stdin"]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "specbench", *words],

@@ -11,12 +11,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from specbench.decoding.proof import LONGEST_DRAFT, Evidence
 from specbench.records import Audit
 
 VERSION = 1
-LONGEST_DRAFT = 64
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
-MOST_DRAWS = 1 << 30  # random numbers that a text can have used
+MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
 
 Number = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -61,12 +61,14 @@ class Open(Frame, frozen=True, tag=1):
         text: the edge's name for the place where one text at a time is decoded.
         decoding: the profile's part as JSON; `speculative` likewise.
         rolls_back: drafts will be verified, which takes a cache that can be rolled back.
+        draft: the fingerprint of the draft that the cloud is to run itself; `None` where it runs none.
     """
 
     text: Number
     decoding: Text
     speculative: Text
     rolls_back: bool
+    draft: Text | None = None
 
 
 class Begin(Frame, frozen=True, tag=2):
@@ -131,6 +133,19 @@ class AskAudit(Frame, frozen=True, tag=9):
     """Look at every tensor again."""
 
 
+class Prove(Frame, frozen=True, tag=11):
+    """Compute the position behind `tokens` as single steps do, and as a method's passes did; see `Evidence`."""
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+    tokens: Tokens
+    passes: Annotated[tuple[tuple[Number | None, Tokens], ...], Meta(min_length=1, max_length=MOST_TOKENS)]
+    pair: tuple[TokenId, TokenId]
+
+
 class Close(Frame, frozen=True, tag=10):
     """The edge is done."""
 
@@ -176,6 +191,7 @@ class Committed(Frame, frozen=True, tag=33):
         verify_us: microseconds the target computed; `busy_us` from the frame's arrival to this reply.
         cached: tokens in the target's cache.
         coins: random numbers that the text has used so far; `own` likewise.
+        drafted: tokens that the cloud drafted itself, in `draft_us` microseconds; `None` where it did not.
     """
 
     tokens: Tokens
@@ -186,6 +202,8 @@ class Committed(Frame, frozen=True, tag=33):
     cached: Number
     coins: Number
     own: Number
+    drafted: Number | None = None
+    draft_us: Number = 0
 
 
 class Done(Frame, frozen=True, tag=34):
@@ -197,6 +215,12 @@ class Audited(Frame, frozen=True, tag=35):
 
     audit: Audit
     switches: dict[str, str | bool | None]
+
+
+class Proven(Frame, frozen=True, tag=38):
+    """The answer to `Prove`."""
+
+    evidence: Evidence
 
 
 class Working(Frame, frozen=True, tag=36):
@@ -216,8 +240,8 @@ class Refused(Frame, frozen=True, tag=37):
 
 FINISH_REASONS = (None, "stop", "length")
 
-Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Close
-Down = Welcome | Committed | Done | Audited | Working | Refused
+Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Prove | Close
+Down = Welcome | Committed | Done | Audited | Proven | Working | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
@@ -29,11 +30,25 @@ class Host(Protocol):
     facts: Facts
     context_length: int | None
 
-    def target(self, options: Options, rolls_back: bool) -> Target:
-        """The model as one that decides a text, of which drafts can be taken back if need be."""
+    def target(self, options: Options, rolls_back: bool, draft: str | None) -> Target:
+        """The model as one that decides a text, of which drafts can be taken back if need be.
+
+        Args:
+            draft: the fingerprint of the draft that it is to run by itself.
+        """
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """`model.generate`, streamed."""
+
+    def evidence(
+        self,
+        options: Options,
+        request: Request,
+        text: Sequence[int],
+        passes: Sequence[Pass],
+        pair: tuple[int, int],
+    ) -> Evidence:
+        """Whether two tokens were tied; see `decoding.proof.evidence`."""
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""
@@ -123,6 +138,8 @@ class Service:
             self.close()
             self.is_over = True
             yield Done(frame.number)
+        elif isinstance(frame, protocol.Prove):
+            yield protocol.Proven(frame.number, self._evidence(frame))
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             for commit in self._host.generate(self._request(frame), text.options.decoding):
@@ -166,7 +183,8 @@ class Service:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        self._texts[frame.text] = _Text(self._host.target(options, frame.rolls_back), options)
+        target = self._host.target(options, frame.rolls_back, frame.draft)
+        self._texts[frame.text] = _Text(target, options)
 
     def _resume(self, text: _Text, frame: protocol.Resume, request: Request) -> None:
         self._demand_ids(frame.tokens)
@@ -174,6 +192,19 @@ class Service:
             raise RefusalError("a text that is resumed has begun, and has not ended")
         text.target.resume(request, frame.tokens, (frame.coins, frame.own))
         text.is_open = True
+
+    def _evidence(self, frame: protocol.Prove) -> Evidence:
+        options, request = self._text(frame.text).options, self._request(frame)
+        committed = [token for _, tokens in frame.passes for token in tokens]
+        for ids in (frame.tokens, frame.pair, committed):
+            self._demand_ids(ids)
+        widest = max(drafted or 0 for drafted, _ in frame.passes)
+        follows = list(frame.tokens) == committed[: len(frame.tokens)] and len(frame.tokens) < len(committed)
+        if not follows or len(committed) > request.max_new_tokens or widest > protocol.LONGEST_DRAFT:
+            raise RefusalError("these passes do not lead to that position")
+        if options.decoding.temperature > 0 and options.speculative.verification != "coupled":
+            raise RefusalError("tokens that are drawn have no ties")
+        return self._host.evidence(options, request, frame.tokens, frame.passes, frame.pair)
 
     def _text(self, number: int) -> _Text:
         if number not in self._texts:
@@ -184,7 +215,7 @@ class Service:
         if not text.is_open:
             raise RefusalError("the text has not begun, or has ended")
 
-    def _request(self, frame: protocol.Begin | protocol.Resume | protocol.Generate) -> Request:
+    def _request(self, frame: protocol.Begin | protocol.Resume | protocol.Generate | protocol.Prove) -> Request:
         self._demand_ids(frame.prompt_ids)
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")
@@ -233,4 +264,6 @@ class Service:
             target.cached_length if target else 0,
             coins,
             own,
+            commit.drafted,
+            round((commit.draft_ms or 0.0) * 1000),
         )

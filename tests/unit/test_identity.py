@@ -1,12 +1,13 @@
 """A mismatch with the control is a tie where that is proven, and a bug everywhere else."""
 
 import pytest
-from builders import generation
+from builders import LIAR, generation
 
 from specbench.api import AutoregressiveDecoder, CloudModel, Options, Request
-from specbench.bench.identity import BUG, Prover, compared, divergences
+from specbench.bench.identity import BUG, Prover, divergences
 from specbench.bench.store import RunStore
 from specbench.config import CloudSpec, Decoding, Speculative
+from specbench.decoding.proof import by_rounds, by_single_steps, compared
 from specbench.records import Round
 from specbench.testing import answer, tiny_llama, tokens_of
 
@@ -70,31 +71,6 @@ def test_a_tie_is_judged_at_the_width_by_which_the_method_decided(specbench, pro
             ends.append(end)
         deciding = next(part for part, end in zip(record.rounds, ends, strict=True) if found.position < end)
         assert found.width == deciding.drafted + 1
-
-
-LIAR = """
-from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
-
-class Liar(Method):
-    name, summary, roles = "liar", "changes the fourth token", ("cloud",)
-
-    def lossless(self, options):
-        return True
-
-    def open(self, edge, cloud, options):
-        class Lies(AutoregressiveDecoder):
-            def generate(self, request):
-                for index, part in enumerate(super().generate(request)):
-                    drafted = {drafted} if index else None
-                    tokens = (part.tokens[0] ^ 2,) if index == 3 else part.tokens
-                    yield Round(tokens=tokens, drafted=drafted)
-
-        return Lies(cloud.target(options))
-
-@hookimpl
-def specbench_method() -> Method:
-    return Liar()
-"""
 
 
 @pytest.mark.parametrize("drafted", [None, 0, 4])
@@ -179,9 +155,10 @@ def test_a_replay_of_the_rounds_finds_the_token_that_the_method_chose(twins):
             assert tokens_of(rounds) == tokens
             continue
         flips += 1
-        row, _ = proof._by_rounds(request, record, found.position)
+        passes = [(part.drafted, part.tokens) for part in rounds]
+        row, _ = by_rounds(cloud.engine, request, tokens[: found.position], passes)
         assert int(row.argmax()) == found.tokens[1]
-        single = proof._by_single_steps(request, tokens[: found.position])
+        single = by_single_steps(cloud.engine, request, tokens[: found.position])
         assert int(single.argmax()) == found.tokens[0]
     assert flips
 

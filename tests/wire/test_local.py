@@ -2,10 +2,9 @@
 
 import pytest
 
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Options, Speculative
+from specbench.config import Decoding, Options, Speculative
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Request
-from specbench.factories import CloudModel, EdgeModel
 from specbench.factories.served import Served
 from specbench.models import vocabulary
 from specbench.wire.channel import LocalChannel
@@ -15,16 +14,6 @@ from specbench.wire.connection import Connection
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))
 PROMPT = tuple(range(10, 40))
-
-
-@pytest.fixture(scope="module")
-def cloud(models):
-    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
-
-
-@pytest.fixture(scope="module")
-def edge(models):
-    return EdgeModel(EdgeSpec(model=str(models / "draft")), say=lambda line: None)
 
 
 @pytest.fixture
@@ -149,3 +138,14 @@ def test_generate_is_streamed_too(cloud, connection):
     assert commits[-1].finish_reason == "length"
     assert commits[0].bytes_up > 0
     assert commits[1].bytes_up == 0
+
+
+def test_the_cloud_itself_computes_the_proof_of_a_tie(cloud, connection):
+    request = Request(PROMPT, 24, frozenset())
+    tokens = alone(cloud.target(GREEDY), request)
+    passes = ((None, (tokens[0],)), (4, tuple(tokens[1:4])), (4, tuple(tokens[4:8])))
+    pair = (tokens[6], tokens[6] ^ 1)
+    expected = cloud.evidence(GREEDY, request, tokens[:6], passes, pair)
+    found = RemoteTarget(connection, GREEDY, True).prove(request, tokens[:6], passes, pair)
+    assert found == expected
+    assert (found.width, found.is_tie) == (5, False)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from builders import LIAR
 
 BOTH = ("speculative", "cloud_baseline")
 
@@ -122,3 +123,12 @@ def test_methods_that_need_both_models_in_one_process_say_so(specbench, profile)
     refused = specbench("run", "hf_assisted", "--profile", profile(cloud={"placement": "process"}))
     assert refused.code == 2
     assert "cloud.placement=in_process" in refused.err
+
+
+def test_a_departure_from_the_control_is_proven_by_the_cloud(specbench, profile, tmp_path):
+    plugin = tmp_path / "liar.py"
+    plugin.write_text(LIAR.replace("{drafted}", "4"))
+    path = profile(cloud={"placement": "process"}, workload={"limit": 1, "seed": 3})
+    done = specbench("run", "liar", "--profile", path, "--plugin", plugin)
+    assert done.code == 9, done.err
+    assert "bug: liar departs from the control on prompt 1, turn 1, at token 3" in " ".join(done.out.split())

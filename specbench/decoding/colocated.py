@@ -1,0 +1,54 @@
+"""Draft and target in one place: a target whose `decode` speculates, so that a cloud can do all of it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from specbench.clock import now_ms
+from specbench.config import Options
+from specbench.decoding.drafter import Drafter
+from specbench.decoding.engine import Engine
+from specbench.decoding.lengths import DraftLengths
+from specbench.decoding.request import Commit, Request
+from specbench.decoding.target import Target
+
+
+class ColocatedTarget(Target):
+    """Commits what `speculative` commits, with nothing between draft and target; streamed as `decode` is."""
+
+    def __init__(self, engine: Engine, options: Options, drafter: Drafter) -> None:
+        super().__init__(engine, options)
+        self._drafter = drafter
+
+    def begin(self, request: Request) -> Commit:
+        """Prefill the prompt on both sides and commit the target's first token."""
+        self._drafter.begin(request)
+        commit = super().begin(request)
+        self._drafter.commit(commit.tokens, 0)
+        return commit
+
+    def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int]) -> None:
+        """Take up a text that another one began and committed `tokens` of."""
+        super().resume(request, tokens, draws)
+        self._drafter.begin(request)
+        self._drafter.commit(tokens, 0)
+
+    def decode(self) -> Iterator[Commit]:
+        """Draft and verify, round by round, to the end of the text."""
+        lengths = DraftLengths(self._options.speculative.draft_length)
+        while True:
+            started = now_ms()
+            proposal = self._drafter.propose(lengths.next(self.remaining - 1))
+            draft_ms = now_ms() - started
+            commit = self.verify(proposal)
+            self._drafter.commit(commit.tokens, commit.accepted)
+            lengths.observe(commit, len(proposal), draft_ms, len(proposal), None)
+            yield replace(commit, drafted=len(proposal), draft_ms=draft_ms)
+            if commit.finish_reason:
+                return
+
+    def check(self) -> None:
+        """Cache lengths, on both sides."""
+        super().check()
+        self._drafter.check()

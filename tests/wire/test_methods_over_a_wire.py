@@ -1,0 +1,141 @@
+"""What the methods that a wire makes meaningful write and record over one."""
+
+import pytest
+from specbench.plugins.speculative import SpeculativeDecoding
+from specbench.plugins.speculative_colocated import SpeculativeColocated
+from specbench.plugins.speculative_pipelined import SpeculativePipelined
+
+from specbench.api import CloudModel, Decoding, EdgeModel, Options, Request, Speculative
+from specbench.config import CloudSpec, EdgeSpec, LinkSpec
+from specbench.config.profile import Gate
+from specbench.decoding.lengths import LONGEST
+from specbench.errors import SpecbenchError
+from specbench.factories.served import Served
+from specbench.models import vocabulary
+from specbench.testing import answer, tokens_of
+from specbench.wire.channel import LocalChannel
+from specbench.wire.client import RemoteTarget
+from specbench.wire.connection import Connection
+
+PROMPT = tuple(range(10, 40))
+REQUEST = Request(PROMPT, 30, frozenset(), 7)
+GREEDY = Options(Decoding(), Speculative())
+RULES = [
+    GREEDY,
+    Options(Decoding(temperature=0.8), Speculative(verification="coupled")),
+    Options(Decoding(temperature=1.0), Speculative(verification="rejection")),
+]
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def edge(models):
+    return EdgeModel(EdgeSpec(model=str(models / "draft")), say=quiet)
+
+
+def cloud_of(models, link=None, **fields):
+    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu", **fields), quiet, link=link)
+
+
+@pytest.fixture(scope="module", params=[None, "a link"])
+def cloud(models, request):
+    cloud = cloud_of(models, LinkSpec(rtt_ms=2.0) if request.param else None)
+    yield cloud
+    cloud.close()
+
+
+def counts(rounds):
+    return [(part.tokens, part.drafted, part.accepted) for part in rounds]
+
+
+@pytest.mark.parametrize("options", RULES, ids=lambda options: options.speculative.verification)
+def test_colocated_rounds_are_those_of_speculative(models, edge, cloud, options):
+    colocated = answer(SpeculativeColocated().open(edge, cloud, options), REQUEST)
+    here = cloud_of(models)
+    assert counts(colocated) == counts(answer(SpeculativeDecoding().open(edge, here, options), REQUEST))
+    assert all(part.draft_ms > 0 and part.verify_ms > 0 for part in colocated[1:])
+
+
+def test_colocated_asks_once_and_sends_no_drafts(models, edge):
+    cloud = cloud_of(models, LinkSpec(rtt_ms=2.0))
+    rounds = answer(SpeculativeColocated().open(edge, cloud, GREEDY), REQUEST)
+    cloud.close()
+    assert rounds[0].bytes_up > len(PROMPT)
+    assert 0 < rounds[1].bytes_up < 10
+    assert {part.bytes_up for part in rounds[2:]} == {0}
+    assert all(part.bytes_down for part in rounds)
+
+
+def test_colocated_refuses_a_gate():
+    gate = Gate(measure="margin", threshold=0.5)
+    with pytest.raises(SpecbenchError, match=r"speculative\.gate is not known"):
+        SpeculativeColocated().validate(Options(Decoding(), Speculative(gate=gate)))
+
+
+@pytest.fixture
+def connection(models):
+    cloud = cloud_of(models)
+    served = Served(cloud)
+    connection = Connection(
+        lambda: LocalChannel(served), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None, print
+    )
+    yield connection, cloud
+    connection.close()
+
+
+def test_a_cloud_without_a_draft_says_so(connection, edge):
+    with pytest.raises(SpecbenchError, match="serve --draft"):
+        RemoteTarget(connection[0], GREEDY, True, edge.fingerprint)
+
+
+def test_a_cloud_with_another_draft_says_so(connection, edge, models):
+    connection[1].draft = EdgeModel(EdgeSpec(model=str(models / "target"), layers=1), say=quiet)
+    with pytest.raises(SpecbenchError, match="another one than the profile's edge"):
+        RemoteTarget(connection[0], GREEDY, True, edge.fingerprint)
+
+
+@pytest.mark.parametrize("options", RULES[:2], ids=lambda options: options.speculative.verification)
+def test_pipelined_text_over_a_link_is_that_of_speculative(models, edge, options):
+    cloud = cloud_of(models, LinkSpec(rtt_ms=20.0))
+    rounds = answer(SpeculativePipelined().open(edge, cloud, options), REQUEST)
+    cloud.close()
+    assert counts(rounds) == counts(
+        answer(SpeculativeDecoding().open(edge, cloud_of(models), options), REQUEST)
+    )
+    assert sum(part.wasted_draft_tokens for part in rounds[1:]) > 0  # a stranger drafts, and there is time to
+
+
+@pytest.mark.parametrize(
+    "method", [SpeculativeDecoding(), SpeculativePipelined()], ids=lambda method: method.name
+)
+def test_lengths_may_be_chosen_over_a_link(models, edge, method):
+    cloud = cloud_of(models, LinkSpec(rtt_ms=5.0))
+    auto = Options(Decoding(), Speculative(draft_length="auto"))
+    rounds = answer(method.open(edge, cloud, auto), REQUEST)
+    cloud.close()
+    assert tokens_of(rounds) == tokens_of(
+        answer(SpeculativeDecoding().open(edge, cloud_of(models), GREEDY), REQUEST)
+    )
+    assert all(1 <= part.drafted <= LONGEST for part in rounds[1:-1])
+
+
+def test_a_cloud_in_a_process_of_its_own_drafts_there(models, edge):
+    cloud = cloud_of(models, placement="process")
+    cloud.draft = edge
+    try:
+        rounds = answer(SpeculativeColocated().open(edge, cloud, GREEDY), REQUEST)
+    finally:
+        cloud.close()
+    assert counts(rounds) == counts(answer(SpeculativeDecoding().open(edge, cloud_of(models), GREEDY), REQUEST))
+
+
+def test_drafts_that_are_drawn_from_a_distribution_take_a_few_hundred_bytes_each(models, edge):
+    cloud = cloud_of(models, LinkSpec(rtt_ms=1.0))
+    rounds = answer(SpeculativeDecoding().open(edge, cloud, RULES[2]), REQUEST)
+    cloud.close()
+    for part in rounds[1:]:
+        listed = part.drafted * 96  # the whole vocabulary, two bytes an id and two a weight
+        assert 0 < part.bytes_up <= 4 * listed + 16 * (part.drafted + 1)
