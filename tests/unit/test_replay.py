@@ -245,6 +245,31 @@ def test_an_imposed_agreement_is_called_approximate(files, specbench):
     assert done.json["exact"] is False
 
 
+def test_the_page_of_a_grid_is_a_map_without_scripts_that_keeps_markup_as_text(files, specbench, tmp_path):
+    table = costs().model_copy(update={"description": "<script>alert(1)</script>"})
+    write_costs(tmp_path / "c.yaml", table)
+    page = tmp_path / "map.html"
+    over = ("--over", "link.rtt_ms=0,20,100", "--over", "target.speed=1,4", "--over", "draft.speed=1,8")
+    done = specbench("replay", *files, *over, "--html", page)
+    assert done.code == 0, done.err
+    text = page.read_text()
+    assert text.count("<table>") == 2 * (1 + len(SCHEDULES))
+    assert text.count('class="heat"') == 12 * (1 + len(SCHEDULES))
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "draft.speed = 8" in text
+    assert ">speculative_colocated 1" in text
+
+
+def test_a_page_of_one_condition_or_of_one_key_can_be_written_too(files, specbench, tmp_path):
+    for over in ((), ("--over", "link.rtt_ms=0,20")):
+        done = specbench("replay", *files, *over, "--html", tmp_path / "map.html")
+        assert done.code == 0, done.err
+        assert f"{2 if over else 1} conditions" in (tmp_path / "map.html").read_text() or not over
+    assert specbench("replay", *files, "--html", tmp_path / "no" / "map.html").code == 5
+
+
 def test_more_clients_on_one_target_make_each_of_them_slower():
     texts = [drawn(0.7, 60, seed) for seed in range(6)]
     rows = list(grid(texts, costs(target__speed=0.2), ["speculative"], [3], {"clients": [1, 4, 16]}))
