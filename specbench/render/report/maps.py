@@ -19,8 +19,8 @@ DEEPEST = 55  # per cent of colour under a text
 Cell = tuple[str, str]
 NOTE = (
     "Each cell: how many times faster than the cloud alone a token comes (ratio of geometric means over "
-    "texts), at the draft length that is best there; in brackets where a measured interval holds 1. Blue is faster, "
-    "orange slower."
+    "texts), at the draft length that is best there; in brackets where a measured interval holds 1. "
+    "Blue is faster, orange slower."
 )
 
 
@@ -47,7 +47,7 @@ def map_page(rows: Sequence[Row], title: str) -> str:
         'img-src data:"><meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{_text(title)} - specbench</title><style>{style()}"
-        "td.heat{text-align:right;white-space:nowrap;print-color-adjust:exact}</style></head>\n"
+        "td.heat{text-align:right;overflow-wrap:normal;print-color-adjust:exact}</style></head>\n"
         f'<body><header><p class="brand">specbench</p><h1>Where does speculation pay?</h1>{lines}'
         f'<p class="setting">{_text(title)}</p></header>\n<main>{sections}</main>\n'
         f"<footer>{_text(NOTE)} specbench {_text(__version__)}.</footer></body></html>\n"
