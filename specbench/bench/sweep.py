@@ -123,7 +123,8 @@ class Sweeper:
         if not taken:
             return line
         mean, spread = sum(taken) / len(taken), (max(taken) - min(taken)) / 2
-        return f"{line}; about {mean * left / 60:.0f} min left, give or take {spread * left / 60:.0f}"
+        unit, size = ("min", 60) if mean * left > 120 else ("s", 1)
+        return f"{line}; about {mean * left / size:.0f} {unit} left, give or take {spread * left / size:.0f}"
 
     def _keep(self, **fields: object) -> None:
         self.sweep = replace(self.sweep, **fields)

@@ -30,6 +30,9 @@ RUNS_DIR = Path("runs")
 RunsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids; the newest run if none.")
 ]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Also write the map as a page of its own.")
+]
 AllowUnfairOption = Annotated[
     bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
 ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption
+from specbench.cli.options import HtmlOption, JsonOption, demand_place
 from specbench.errors import nearest
+
+if TYPE_CHECKING:
+    from specbench.analysis.grid import Row
 
 
 def replay(
@@ -31,6 +35,7 @@ def replay(
     methods: Annotated[
         list[str] | None, typer.Option("--method", help="Replay this one; all of them if absent. Repeatable.")
     ] = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
@@ -42,6 +47,8 @@ def replay(
     from specbench.render import console
     from specbench.render.schedules import grid_table, map_table
 
+    if html:
+        demand_place(html)
     for name in methods or ():
         if name not in SCHEDULES:
             raise SpecbenchError(f"'{name}' cannot be replayed", nearest(name, SCHEDULES))
@@ -53,6 +60,9 @@ def replay(
     label = "exact" if read.exact else f"approximate: {read.verification} changes the text"
     if AGREEMENT in varied:
         label = "approximate: agreement is imposed"
+    title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
+    if html:
+        write_map(rows, title, html)
     if as_json:
         console.print_json(
             {
@@ -63,5 +73,16 @@ def replay(
             }
         )
         return
-    title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
     console.out.print((map_table if varied else grid_table)(rows, title))
+
+
+def write_map(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Write the page of a grid.
+
+    Raises:
+        SpecbenchError: it cannot be written.
+    """
+    from specbench.cli.report import write
+    from specbench.render.report.maps import map_page
+
+    write(map_page(rows, title), path)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, JsonOption, PluginOption, ProfileOption, RunsDirOption, SetOption
+from specbench.cli.options import (
+    RUNS_DIR,
+    HtmlOption,
+    JsonOption,
+    PluginOption,
+    ProfileOption,
+    RunsDirOption,
+    SetOption,
+    demand_place,
+)
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
@@ -39,9 +48,12 @@ def sweep(
     costs: Annotated[Path | None, typer.Option("--costs", metavar="FILE", help="A cost table.")] = None,
     plugin: PluginOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run METHODS under every combination of values, with the control, and show where each wins."""
+    if html:
+        demand_place(html)
     if (replayed is None) != (costs is None):
         raise SpecbenchError(
             "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"
@@ -49,7 +61,7 @@ def sweep(
     if replayed is not None and costs is not None:
         from specbench.cli.replay import replay
 
-        replay(replayed, costs, over, methods, as_json)
+        replay(replayed, costs, over, methods, html, as_json)
         return
 
     from specbench.analysis.grid import parse_over
@@ -80,11 +92,12 @@ def sweep(
     except KeyboardInterrupt:
         console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    _show(sweeper.sweep, store, as_json)
+    _show(sweeper.sweep, store, html, as_json)
 
 
-def _show(done: Sweep, store: RunStore, as_json: bool) -> None:
+def _show(done: Sweep, store: RunStore, html: Path | None, as_json: bool) -> None:
     from specbench.analysis.sweeps import measured_rows
+    from specbench.cli.replay import write_map
     from specbench.render import console
     from specbench.render.schedules import grid_table, map_table
 
@@ -94,9 +107,11 @@ def _show(done: Sweep, store: RunStore, as_json: bool) -> None:
             rows += measured_rows(store.read(done.runs[index]), condition)
         except (KeyError, SpecbenchError) as error:
             console.note(f"left out, {condition}: {error}")
+    title = f"sweep {done.sweep_id} · profile {done.profile} · measured, {len(done.finished)} runs"
+    if html and rows:
+        write_map(rows, title, html)
     if as_json:
         console.print_json({"sweep": done.sweep_id, "runs": done.runs, "rows": [asdict(row) for row in rows]})
         return
     if rows:
-        title = f"sweep {done.sweep_id} · profile {done.profile} · measured, {len(done.finished)} runs"
         console.out.print((map_table if rows[0].condition else grid_table)(rows, title))

@@ -49,7 +49,12 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
             str(row.wasted_tokens) if row.wasted_tokens else "-",
             style="bold" if row is fastest else None,
         )
-    return Group(*_verdicts(rows), Text(f"\n{title}"), table, Text(FOOT, style="dim"))
+    return Group(
+        *(Text(line, style="bold") for line in verdicts(rows)),
+        Text(f"\n{title}"),
+        table,
+        Text(FOOT, style="dim"),
+    )
 
 
 def map_table(rows: Sequence[Row], title: str) -> RenderableType:
@@ -68,16 +73,21 @@ def map_table(rows: Sequence[Row], title: str) -> RenderableType:
         fastest = max(by_method.values(), key=lambda row: row.speedup)
         control = by_method[CONTROL]
         cells = [
-            Text(_cell(by_method.get(method)), "bold" if fastest.method == method else "")
+            Text(cell_text(by_method.get(method)), "bold" if fastest.method == method else "")
             for method in drafting
         ]
         values = [str(value) for value in control.condition.values()]
         name = "the cloud alone" if fastest is control else fastest.method
         table.add_row(*values, f"{control.tpot_ms:.2f}", *cells, name)
-    return Group(*_verdicts(rows), Text(f"\n{title}"), table, Text(MAP_FOOT, style="dim"))
+    return Group(
+        *(Text(line, style="bold") for line in verdicts(rows)),
+        Text(f"\n{title}"),
+        table,
+        Text(MAP_FOOT, style="dim"),
+    )
 
 
-def _cell(row: Row | None) -> str:
+def cell_text(row: Row | None) -> str:
     """A speed-up with the draft length it takes; in brackets where the interval holds 1."""
     if row is None:
         return "-"
@@ -85,7 +95,7 @@ def _cell(row: Row | None) -> str:
     return f"({text})" if row.interval and row.interval[0] <= 1 <= row.interval[1] else text
 
 
-def _verdicts(rows: Sequence[Row]) -> list[Text]:
+def verdicts(rows: Sequence[Row]) -> list[str]:
     """A sentence for each method: where it wins, and by which draft length."""
     conditions, lines = best(rows), []
     for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
@@ -100,7 +110,7 @@ def _verdicts(rows: Sequence[Row]) -> list[Text]:
                 f"{method} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
             )
             line += f"at best {times}"
-        lines.append(Text(f"{line}.", style="bold"))
+        lines.append(f"{line}.")
     return lines
 
 

@@ -16,6 +16,7 @@ from specbench.analysis.replay import (
     Text,
     autoregressive,
     colocated,
+    pipelined,
     replay,
     rounds,
     synchronous,
@@ -87,6 +88,47 @@ def test_a_draft_pays_for_its_bytes_on_the_uplink():
     text = Text.of("0000", budget=90, prompt_tokens=10)
     free, dear = (synchronous(text, each, 4).decode_ms for each in (prices(), prices(link__uplink_mbps=0.1)))
     assert dear - free == pytest.approx(3 * (40 + 4 * 3) * 8 / 100)
+
+
+def piped(agrees, step_ms, draft_length=2):
+    """A pipelined text whose every answer takes 30 ms: 20 of the target and 10 of the link."""
+    table = {**TABLE, "draft": {"step_ms": step_ms, "read_ms": 0.5}, "target": {"verify_ms": {1: 20.0}}}
+    return pipelined(Text.of(agrees, len(agrees), 10), Prices(Costs.model_validate(table)), draft_length)
+
+
+def test_a_pipelined_draft_that_is_right_is_never_waited_for_again():
+    found = piped("0111111111", step_ms=2.0)
+    assert found.decode_ms == pytest.approx(2 * 2.0 + 3 * 30.0)
+    assert (found.rounds, found.drafted, found.accepted, found.wasted) == (3, 6, 6, 0)
+
+
+def test_a_slow_draft_carries_over_what_it_had_time_for_and_finishes_the_step_that_it_began():
+    # Two steps are begun within the 30 ms: the guess, and the first token of the next proposal.
+    found = piped("0111111", step_ms=20.0)
+    assert found.decode_ms == pytest.approx(2 * 20.0 + 2 * 20.0 + 1 * 20.0 + 30.0)
+    assert (found.rounds, found.wasted) == (2, 0)
+
+
+def test_what_was_drafted_behind_a_wrong_guess_is_wasted_and_drafted_again():
+    # Both rounds stand whole, and the token that the target adds is not the one that was guessed.
+    found = piped("0110110", step_ms=2.0)
+    assert found.wasted == 3
+    assert found.decode_ms == pytest.approx(2 * (2 * 2.0 + 30.0))
+
+
+def test_what_was_drafted_behind_a_refused_token_is_wasted():
+    found = piped("0100000", step_ms=2.0)
+    assert (found.rounds, found.accepted) == (5, 1)
+    assert found.wasted == 3
+
+
+def test_nothing_is_drafted_behind_a_proposal_that_ends_the_text():
+    text = Text.of("0110111", 50, 10)  # the seventh token is the stop token
+    found = pipelined(text, prices(draft__step_ms=2.0), 4)
+    assert found.accepted == 5
+    assert (
+        found.wasted == 4 + 1
+    )  # the whole next proposal behind the first round's guess, and none behind the last
 
 
 def test_in_the_cloud_the_draft_takes_the_clouds_time_and_no_round_trip():
@@ -240,9 +282,41 @@ def test_agreement_can_be_imposed_and_a_better_draft_is_never_slower():
     )
 
 
+def test_the_agreement_that_a_trace_has_can_be_imposed_without_a_change():
+    texts = [drawn(0.6, 400, seed) for seed in range(3)]
+    bits = [run > 0 for text in texts for run in text.runs[1:]]
+    same = with_agreement(texts, sum(bits) / len(bits))
+    assert [text.runs[1:] for text in same] == [text.runs[1:] for text in texts]
+
+
 def test_an_imposed_agreement_is_called_approximate(files, specbench):
     done = specbench("replay", *files, "--over", "agreement=0.5,0.9", "--over", "draft_length=2", "--json")
     assert done.json["exact"] is False
+
+
+def test_the_page_of_a_grid_is_a_map_without_scripts_that_keeps_markup_as_text(files, specbench, tmp_path):
+    table = costs().model_copy(update={"description": "<script>alert(1)</script>"})
+    write_costs(tmp_path / "c.yaml", table)
+    page = tmp_path / "map.html"
+    over = ("--over", "link.rtt_ms=0,20,100", "--over", "target.speed=1,4", "--over", "draft.speed=1,8")
+    done = specbench("replay", *files, *over, "--html", page)
+    assert done.code == 0, done.err
+    text = page.read_text()
+    assert text.count("<table>") == 2 * (1 + len(SCHEDULES))
+    assert text.count('class="heat"') == 12 * (1 + len(SCHEDULES))
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "draft.speed = 8" in text
+    assert ">speculative_colocated 1" in text
+
+
+def test_a_page_of_one_condition_or_of_one_key_can_be_written_too(files, specbench, tmp_path):
+    for over in ((), ("--over", "link.rtt_ms=0,20")):
+        done = specbench("replay", *files, *over, "--html", tmp_path / "map.html")
+        assert done.code == 0, done.err
+        assert f"{2 if over else 1} conditions" in (tmp_path / "map.html").read_text() or not over
+    assert specbench("replay", *files, "--html", tmp_path / "no" / "map.html").code == 5
 
 
 def test_more_clients_on_one_target_make_each_of_them_slower():

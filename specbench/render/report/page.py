@@ -60,7 +60,7 @@ def page(report: Report) -> str:
     rows = [row for row in report.comparison.methods if row.statement]
     return environment.get_template("page.html.j2").render(
         version=__version__,
-        style=markupsafe.Markup(_style()),
+        style=markupsafe.Markup(style()),
         comparison=report.comparison,
         headline=_headline(rows, bool(report.comparison.unfair)),
         rows=[{"tone": TONES.get(row.verdict or "", ""), "statement": row.statement} for row in rows],
@@ -129,7 +129,7 @@ def _source(name: str) -> str:
     return (resources.files("specbench.render.report") / name).read_text(encoding="utf-8")
 
 
-def _style() -> str:
+def style() -> str:
     """The style sheet, with the colours of charts as variables; paper is always light."""
     light, dark = (
         "".join(f"--{name}:{color};" for name, color in found.items()) for found in (inks.LIGHT, inks.DARK)

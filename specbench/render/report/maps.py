@@ -1,0 +1,109 @@
+"""The page of a sweep: where each method wins, as tables whose cells are coloured; no script, no picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from math import log2
+
+from specbench import __version__
+from specbench.analysis.grid import Row, best
+from specbench.analysis.replay import CONTROL
+from specbench.render.report.inks import of_methods
+from specbench.render.report.page import style
+from specbench.render.report.pictures import printable
+from specbench.render.schedules import cell_text, verdicts
+
+FULL = 2.0  # speed-ups from here on, and slow-downs down to its inverse, have the full colour
+DEEPEST = 55  # per cent of colour under a text
+Cell = tuple[str, str]
+NOTE = (
+    "Each cell: how many times faster than the cloud alone a token comes (ratio of geometric means over "
+    "texts), at the draft length that is best there; in brackets where a measured interval holds 1. "
+    "Blue is faster, orange slower."
+)
+
+
+def map_page(rows: Sequence[Row], title: str) -> str:
+    """Rows of a grid as HTML: a map of the fastest method, and one for each method; every value is escaped.
+
+    The first key that was varied goes down, the second across; a map is drawn for each value of the others.
+    """
+    methods = list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
+    colors = dict(zip([CONTROL, *methods], of_methods([CONTROL, *methods], CONTROL)[0], strict=True))
+
+    def fastest(by_method: dict[str, Row]) -> Cell:
+        row = max(by_method.values(), key=lambda each: each.speedup)
+        name = "the cloud alone" if row.method == CONTROL else f"{row.method} {cell_text(row)}"
+        return name, f"color-mix(in srgb, var(--{colors[row.method]}) 30%, transparent)"
+
+    sections = _section("Where each method wins", rows, fastest)
+    for method in methods:
+        sections += _section(method, rows, lambda found, method=method: _shaded(found.get(method)))
+    lines = "".join(f'<p class="verdict">{_text(line)}</p>' for line in verdicts(rows))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        'img-src data:"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+        f"<title>{_text(title)} - specbench</title><style>{style()}"
+        "td.heat{text-align:right;overflow-wrap:normal;print-color-adjust:exact}</style></head>\n"
+        f'<body><header><p class="brand">specbench</p><h1>Where does speculation pay?</h1>{lines}'
+        f'<p class="setting">{_text(title)}</p></header>\n<main>{sections}</main>\n'
+        f"<footer>{_text(NOTE)} specbench {_text(__version__)}.</footer></body></html>\n"
+    )
+
+
+def _section(heading: str, rows: Sequence[Row], cell: Callable[[dict[str, Row]], Cell]) -> str:
+    tables = "".join(_table(*part, cell) for part in _facets(rows))
+    return f"<section><h2>{_text(heading)}</h2>{tables}</section>\n"
+
+
+def _facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, dict[str, Row]]]]:
+    """For each value of all keys but the first two: its name, the two keys, and methods by their values."""
+    keys = list(rows[0].condition)
+    facets: dict[tuple, dict[tuple, dict[str, Row]]] = {}
+    for by_method in best(rows):
+        values = list(next(iter(by_method.values())).condition.values())
+        facets.setdefault(tuple(values[2:]), {})[tuple(values[:2])] = by_method
+    for others, found in facets.items():
+        name = ", ".join(f"{key} = {value}" for key, value in zip(keys[2:], others, strict=True))
+        yield name, keys[:2], found
+
+
+def _table(
+    name: str, keys: list[str], found: dict[tuple, dict[str, Row]], cell: Callable[[dict[str, Row]], Cell]
+) -> str:
+    downs = list(dict.fromkeys(values[:1] for values in found))
+    acrosses = list(dict.fromkeys(values[1:] for values in found))
+    head = "".join(
+        f'<th scope="col" class="figure">{_text(" = ".join(map(str, (*keys[1:], *across))))}</th>'
+        for across in acrosses
+    )
+    body = ""
+    for down in downs:
+        body += f'<tr><th scope="row">{_text("".join(map(str, down)))}</th>'
+        for across in acrosses:
+            by_method = found.get((*down, *across))
+            text, color = cell(by_method) if by_method else ("-", "transparent")
+            body += f'<td class="heat" style="background:{color}">{_text(text)}</td>'
+        body += "</tr>"
+    corner = _text(keys[0] if keys else "")
+    caption = f"<caption><span>{_text(name)}</span></caption>" if name else ""
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(name or corner)}"><table>{caption}'
+        f'<thead><tr><th scope="col">{corner}</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _shaded(row: Row | None) -> Cell:
+    """A speed-up on its colour: the deeper, the farther from 1."""
+    if row is None:
+        return "-", "transparent"
+    depth = min(1.0, abs(log2(row.speedup)) / log2(FULL)) if row.speedup > 0 else 1.0
+    ink = "series0" if row.speedup > 1 else "series1"
+    return cell_text(row), f"color-mix(in srgb, var(--{ink}) {depth * DEEPEST:.0f}%, transparent)"
+
+
+def _text(value: str) -> str:
+    return escape(printable(value))
