@@ -35,7 +35,7 @@ def acceptance(report: Report) -> Drawing | None:
         import altair as alt
 
         last = max(point["position"] for point in points)
-        color, shape = by_method(methods, None, ink, width)
+        color, shape = by_method(report, methods, ink, width)
         base = alt.Chart(data(points)).encode(
             x=alt.X(
                 "position:Q",
@@ -77,7 +77,7 @@ def memory(report: Report, run: str, field: str) -> Drawing | None:
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
-        color, shape = by_method(methods, report.comparison.control, ink, width)
+        color, shape = by_method(report, methods, ink, width)
         base = alt.Chart(data(points)).encode(
             x=alt.X("busy_s:Q", title="time spent answering so far, all methods of the run (s)"),
             y=alt.Y("gb:Q", scale=alt.Scale(zero=True), title=f"{name} (GB)"),

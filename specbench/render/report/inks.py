@@ -6,7 +6,7 @@ lighter until each stands out from its background by 3:1); shapes and labels say
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 Ink = Mapping[str, str]
 LIGHT = {
@@ -52,12 +52,9 @@ SERIES = sum(name.startswith("series") for name in LIGHT)
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
 
 
-def of_methods(methods: list[str], control: str | None) -> tuple[list[str], list[str]]:
+def of_methods(methods: Sequence[str], control: str | None) -> dict[str, tuple[str, str]]:
     """A colour's name and a shape for each method; the control is grey."""
-    others = [name for name in methods if name != control]
-    colors, shapes = [], []
-    for name in methods:
-        index = others.index(name) if name in others else -1
-        colors.append("control" if index < 0 else f"series{index % SERIES}")
-        shapes.append("cross" if index < 0 else SHAPES[(index + index // SERIES) % len(SHAPES)])
-    return colors, shapes
+    looks = {control: ("control", "cross")} if control else {}
+    for index, name in enumerate(name for name in methods if name != control):
+        looks[name] = f"series{index % SERIES}", SHAPES[(index + index // SERIES) % len(SHAPES)]
+    return looks

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from specbench.analysis.report import Report
 from specbench.render.report.inks import Ink, of_methods
 
 if TYPE_CHECKING:
@@ -63,22 +64,23 @@ def row_labels(rows: Sequence[Mapping], ink: Ink) -> alt.LayerChart:
     return alt.layer(halo, chart.mark_text(color=ink["ink"], **look))
 
 
-def literal(ink: Ink, names: Sequence[str]) -> alt.Color:
-    """Colours that the data name."""
+def looks_of(report: Report) -> dict[str, tuple[str, str]]:
+    """A colour's name and a shape for each method, the same in all charts."""
+    return of_methods([row.method for row in report.comparison.methods], report.comparison.control)
+
+
+def tinted(rows: Sequence[Mapping], ink: Ink) -> list[dict]:
+    """Rows with the colour that they name."""
+    return [{**row, "tint": ink[row["color"]]} for row in rows]
+
+
+def by_method(report: Report, methods: Sequence[str], ink: Ink, width: int) -> tuple[alt.Color, alt.Shape]:
+    """A colour and a shape for each of these methods, and their legend."""
     import altair as alt
 
-    known = list(dict.fromkeys(names))
-    scale = alt.Scale(domain=known, range=[ink[name] for name in known])
-    return alt.Color("color:N", scale=scale, legend=None)
-
-
-def by_method(methods: list[str], control: str | None, ink: Ink, width: int) -> tuple[alt.Color, alt.Shape]:
-    """A colour and a shape for each method, and their legend."""
-    import altair as alt
-
-    colors, shapes = of_methods(methods, control)
-    color = alt.Scale(domain=methods, range=[ink[name] for name in colors])
-    shape = alt.Scale(domain=methods, range=shapes)
+    looks = looks_of(report)
+    color = alt.Scale(domain=list(methods), range=[ink[looks[name][0]] for name in methods])
+    shape = alt.Scale(domain=list(methods), range=[looks[name][1] for name in methods])
     legend = legend_of(width)
     return (
         alt.Color("method:N", title=None, scale=color, legend=legend),
