@@ -179,7 +179,7 @@ def test_every_chart_is_drawn_without_an_error_or_a_request(visit, options):
 
 
 @browser_only
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("width", [320, 390, 700, 768, 1280])
 def test_nothing_overflows_and_words_in_charts_stay_readable(visit, width):
     tab, _ = visit(viewport={"width": width, "height": 800})
     assert overflow(tab) <= 0

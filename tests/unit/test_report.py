@@ -18,7 +18,7 @@ from specbench.analysis.texts import text_pairs
 from specbench.analysis.timings import memory_points, round_time
 from specbench.records import Divergence, Round, Run
 from specbench.render.report import charts, documents, inks, pictures
-from specbench.render.report.page import page
+from specbench.render.report.page import headline, page
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,27 @@ def test_the_verdict_comes_first_with_its_interval():
     assert "is faster than the cloud alone" in statement
     assert "95 % interval" in statement
     assert text.index(statement) < text.index("Was it fair?")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "lossless", "words"),
+    [
+        (["faster"], [True], "Speculation pays"),
+        (["slower", "slower"], [True, True], "Speculation does not pay"),
+        (["faster", "slower"], [True, True], "Whether speculation pays depends on the method"),
+        (["slower", "faster"], [True, False], "Speculation does not pay"),
+        (["faster"], [False], "Speculation pays; its text may differ from the cloud's"),
+        ([None], [True], "Too few prompts to say whether speculation pays"),
+        ([], [], "How fast are these methods?"),
+    ],
+)
+def test_the_headline_says_what_the_lossless_methods_show(verdicts, lossless, words):
+    row = next(row for row in report([evil_run()]).comparison.methods if row.acceptance)
+    rows = [
+        replace(row, verdict=found, lossless=keeps) for found, keeps in zip(verdicts, lossless, strict=True)
+    ]
+    assert headline(rows, unfair=False) == words
+    assert headline(rows, unfair=True) == "No fair verdict: the runs differ"
 
 
 def test_the_sections_come_in_their_order(evil_page):

@@ -19,7 +19,7 @@ from specbench.results import MethodSummary
 
 MOST_LOSSY_TEXTS = 12  # as many as anybody reads; those of lossless methods are all shown
 TONES = {FASTER: "good", SLOWER: "poor"}
-HEADLINES = {
+HEADLINES: dict[str | None, str] = {
     FASTER: "Speculation pays",
     SLOWER: "Speculation does not pay",
     EQUIVALENT: "Speculation makes no difference",
@@ -62,7 +62,7 @@ def page(report: Report) -> str:
         version=__version__,
         style=markupsafe.Markup(_style()),
         comparison=report.comparison,
-        headline=_headline(rows, bool(report.comparison.unfair)),
+        headline=headline(rows, bool(report.comparison.unfair)),
         rows=[{"tone": TONES.get(row.verdict or "", ""), "statement": row.statement} for row in rows],
         tiles=_tiles(rows, report),
         sections=sections(report),
@@ -82,16 +82,23 @@ def page(report: Report) -> str:
     )
 
 
-def _headline(rows: list[MethodSummary], unfair: bool) -> str:
-    """What the methods that draft show, in a few words."""
+def headline(rows: list[MethodSummary], unfair: bool) -> str:
+    """What the methods that draft show, in a few words.
+
+    Args:
+        rows: those that have a verdict, or the reason why not.
+    """
     if unfair:
         return "No fair verdict: the runs differ"
-    verdicts = {row.verdict for row in rows if row.acceptance}
-    if not verdicts:
+    drafting = [row for row in rows if row.acceptance]
+    if not drafting:
         return "How fast are these methods?"
+    lossless = [row for row in drafting if row.lossless]
+    verdicts = {row.verdict for row in lossless or drafting}
     if len(verdicts) > 1:
         return "Whether speculation pays depends on the method"
-    return HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")
+    words = HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")
+    return words if lossless else f"{words}; its text may differ from the cloud's"
 
 
 def _tiles(rows: list[MethodSummary], report: Report) -> list[dict[str, str]]:
