@@ -18,6 +18,7 @@ from specbench.render.report.marks import (
     row_axis,
     row_labels,
     tinted,
+    titled,
     told_by,
 )
 from specbench.render.report.sections import PARTS
@@ -77,7 +78,7 @@ def speedups(report: Report) -> Drawing | None:
 
         ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
         ticks = ticks if width >= WIDE_PX or len(ticks) < 8 else ticks[::2] if 1 in ticks[::2] else ticks[1::2]
-        title = "speed per token against the control (x, logarithmic; right of 1 is faster)"
+        title = titled("speed per token against the control (x, logarithmic; right of 1 is faster)", width)
         x = alt.X(
             "ratio:Q",
             scale=alt.Scale(type="log", domain=[low, high], nice=False),
@@ -182,7 +183,7 @@ def rounds(report: Report) -> Drawing | None:
             alt.Chart(data(bars))
             .mark_rect(stroke=ink["paper"], strokeWidth=1.5)
             .encode(
-                x=alt.X("from:Q", title="mean round behind the first token (ms)"),
+                x=alt.X("from:Q", title=titled("mean round behind the first token (ms)", width)),
                 x2="to:Q",
                 y=row_axis("top", rows),
                 y2="foot:Q",
@@ -211,7 +212,7 @@ def ceilings(report: Report) -> Drawing | None:
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
-        title = "share of the tokens per second that memory allows token by token (%)"
+        title = titled("share of the tokens per second that memory allows token by token (%)", width)
         x = alt.X("share:Q", axis=alt.Axis(format=".0%"), title=title)
         bars = alt.Chart(data(tinted(rows, ink))).mark_rect()
         marks = [

@@ -25,7 +25,7 @@ LIGHT = {
     "draft": "#b04300",
     "link": "#a8478c",
     "verify": "#0067b1",
-    "other": "#98a2b0",
+    "other": "#8a6a00",
     "unsplit": "#6b7584",
 }
 DARK = {
@@ -44,7 +44,7 @@ DARK = {
     "draft": "#ff9a57",
     "link": "#e693cd",
     "verify": "#5db0f2",
-    "other": "#64707f",
+    "other": "#e2c04a",
     "unsplit": "#9aa5b5",
 }
 ON_PAGE = {name: f"var(--{name})" for name in LIGHT}

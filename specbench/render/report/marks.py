@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 ROW_PX = 42
 PLOT_PX = 280
+TITLE_LETTER_PX = 7
 WIDE_PX = 560  # of a chart; below it, legends stand in one column
 
 
@@ -88,13 +90,18 @@ def by_method(report: Report, methods: Sequence[str], ink: Ink, width: int) -> t
     )
 
 
-def legend_of(width: int) -> alt.Legend:
+def legend_of(width: int, symbol_size: int = 110) -> alt.Legend:
     """A legend above the chart; on a telephone, a line for each entry."""
     import altair as alt
 
     wide = width >= WIDE_PX
     return alt.Legend(orient="top", direction="horizontal" if wide else "vertical", columns=3 if wide else 1,
-                      labelLimit=0, symbolSize=110, columnPadding=18)  # fmt: skip
+                      labelLimit=0, symbolSize=symbol_size, columnPadding=18)  # fmt: skip
+
+
+def titled(text: str, width: int) -> list[str]:
+    """An axis title in as many lines as it needs at this width."""
+    return textwrap.wrap(text, width // TITLE_LETTER_PX)
 
 
 def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: int = 0) -> alt.LayerChart:

@@ -203,7 +203,7 @@ def _ceiling(report: Report) -> Section | None:
 
 
 def _starred(report: Report, row: MethodSummary) -> str:
-    return f"{row.method} *" if row.method == report.comparison.control else row.method
+    return f"{row.method}\u00a0*" if row.method == report.comparison.control else row.method
 
 
 def _flat(columns: Sequence[str]) -> tuple[str, ...]:
