@@ -11,7 +11,7 @@ from specbench.render.report.marks import Drawing, by_method, data, finished, le
 if TYPE_CHECKING:
     import altair as alt
 
-DASH_SIZE = 700  # of a legend's symbol, long enough to show that its line is dashed
+DASH_SIZE = 300  # of a legend's symbol, long enough to show that its line is dashed
 
 
 def acceptance(report: Report) -> Drawing | None:
@@ -53,7 +53,7 @@ def acceptance(report: Report) -> Drawing | None:
         dash = alt.StrokeDash(
             "kind:N",
             title=None,
-            scale=alt.Scale(domain=kinds, range=[[1, 0], [6, 4]]),
+            scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 3]]),
             legend=legend_of(width, DASH_SIZE),
         )
         marks = [
