@@ -40,8 +40,8 @@ FOOT = (
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
     "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
     "Memory: the process, which all methods of a run share. Ceiling: read bandwidth over the bytes of weights "
-    "that a token reads; share: what 1/TPOT is of it. Draft, link, verify time: shares of the time between first "
-    "and last token; what overlaps counts in each."
+    "that a token reads; share: what 1/TPOT is of it. Draft, link, verify time: shares of the time between "
+    "first and last token; what overlaps counts in each."
 )
 
 

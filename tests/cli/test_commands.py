@@ -37,6 +37,7 @@ def test_help_needs_no_torch(specbench_process):
         ["check-dtype", "--all"],
         ["check-dtype", "--run", "nothing"],
         ["compare", "--help"],
+        ["report", "--help"],
     ],
 )
 def test_commands_that_need_no_model_import_no_torch(command):

@@ -5,63 +5,20 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 from builders import generation, manifest
 from comparisons import CONTROL, PROFILE, pair, run
+from pages import EVIL, Tags, evil_run
 
 from specbench.analysis.comparison import groups_of
 from specbench.analysis.fairness import EQUAL, NOT_EQUAL, ON_PURPOSE, fairness
 from specbench.analysis.report import report
 from specbench.analysis.texts import text_pairs
 from specbench.analysis.timings import memory_points, round_time
-from specbench.records import Ceiling, Divergence, Round, Run
+from specbench.records import Divergence, Round, Run
 from specbench.render.report import charts, documents, inks, pictures
-from specbench.render.report.page import page
-
-EVIL = """</script><script>alert("1")</script><img src=x onerror='boom()'>&amp;"""
-
-
-def evil_run():
-    """Every word that a stranger can choose holds markup: method, prompt, category, model, text, command."""
-    method, records = f"m{EVIL}", []
-    for record in pair(12, 1.4, 0.05, method=f"m{EVIL}"):
-        rounds = tuple(
-            replace(part, draft_ms=2.0, verify_ms=5.0, drafted=2, accepted=1) for part in record.rounds
-        )
-        ours = record.method == method
-        records.append(
-            replace(record, prompt_id=f"p{record.prompt_id}{EVIL}", category=f"c{EVIL}", peak_rss_bytes=10**9,
-                    text=f"same {EVIL}{'mine' if ours else 'theirs'}\x00\ud800",
-                    rounds=rounds if ours else record.rounds, verification="greedy" if ours else None)
-        )  # fmt: skip
-    first = records[1]
-    records[1] = replace(first, rounds=(*first.rounds[:-1], replace(first.rounds[-1], tokens=(99,))))
-    proof = Divergence(method, first.prompt_id, 0, 0, 8, (8, 99), 0.1, 0.1, 0.2, 3, "tie")
-    profile = {**PROFILE, "cloud": {"dtype": "float32", "model": f"hub/{EVIL}"}, "link": EVIL}
-    return run(
-        records, profile=profile, profile_name=f"profile{EVIL}", command=("run", EVIL), divergences=(proof,),
-        turns={first.prompt_id: (f"what is {EVIL}?",)},
-        machine={"cpu": f"Xeon{EVIL}", "memory_bytes": 8 * 10**9},
-        versions={"torch": EVIL},
-        ceilings={"cloud": Ceiling(10**8, 10**10)},
-    )  # fmt: skip
-
-
-class Tags(HTMLParser):
-    """The elements of a page and their attributes."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.found, self.text = [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
+from specbench.render.report.page import headline, page
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +66,27 @@ def test_the_verdict_comes_first_with_its_interval():
     assert "is faster than the cloud alone" in statement
     assert "95 % interval" in statement
     assert text.index(statement) < text.index("Was it fair?")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "lossless", "words"),
+    [
+        (["faster"], [True], "Speculation pays"),
+        (["slower", "slower"], [True, True], "Speculation does not pay"),
+        (["faster", "slower"], [True, True], "Whether speculation pays depends on the method"),
+        (["slower", "faster"], [True, False], "Speculation does not pay"),
+        (["faster"], [False], "Speculation pays; its text may differ from the cloud's"),
+        ([None], [True], "Too few prompts to say whether speculation pays"),
+        ([], [], "How fast are these methods?"),
+    ],
+)
+def test_the_headline_says_what_the_lossless_methods_show(verdicts, lossless, words):
+    row = next(row for row in report([evil_run()]).comparison.methods if row.acceptance)
+    rows = [
+        replace(row, verdict=found, lossless=keeps) for found, keeps in zip(verdicts, lossless, strict=True)
+    ]
+    assert headline(rows, unfair=False) == words
+    assert headline(rows, unfair=True) == "No fair verdict: the runs differ"
 
 
 def test_the_sections_come_in_their_order(evil_page):
@@ -263,7 +241,8 @@ def test_words_and_marks_stand_out_from_their_ground(scheme):
     """WCAG 2.2: 4.5 for words, 3 for what a chart is made of."""
     for ground in ("paper", "band"):
         assert all(
-            contrast(scheme[name], scheme[ground]) >= 4.5 for name in ("ink", "muted", "series0", "series1")
+            contrast(scheme[name], scheme[ground]) >= 4.5
+            for name in ("ink", "muted", "series0", "series1", "series2")
         )
     marks = [
         name
@@ -279,9 +258,9 @@ def test_words_and_marks_stand_out_from_their_ground(scheme):
 
 def test_methods_keep_apart_by_colour_or_shape_however_many_there_are():
     names = [CONTROL, *(f"m{index}" for index in range(30))]
-    looks = list(zip(*inks.of_methods(names, CONTROL), strict=True))
-    assert len(set(looks)) == len(names)
-    assert looks[0][0] == "control"
+    looks = inks.of_methods(names, CONTROL)
+    assert len(set(looks.values())) == len(looks) == len(names)
+    assert looks[CONTROL][0] == "control"
 
 
 def test_an_old_run_whose_manifest_lacks_what_came_later_is_rendered():

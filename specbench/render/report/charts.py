@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from specbench.analysis.endpoint import MARGIN
 from specbench.analysis.report import Report
 from specbench.render.report.curves import acceptance, memory
-from specbench.render.report.inks import Ink, of_methods
+from specbench.render.report.inks import Ink
 from specbench.render.report.marks import (
     WIDE_PX,
     Drawing,
     data,
     finished,
-    literal,
+    looks_of,
     row_axis,
     row_labels,
+    tinted,
+    titled,
     told_by,
 )
 from specbench.render.report.sections import PARTS
@@ -48,6 +50,7 @@ def drawings(report: Report) -> list[Drawing]:
 def speedups(report: Report) -> Drawing | None:
     """Speed-up of every method and category with its interval, a row each, on a logarithmic axis."""
     rows = []
+    looks = looks_of(report)
     for method in report.comparison.methods:
         if method.speedup_vs_control is None or method.method == method.reference:
             continue
@@ -62,7 +65,8 @@ def speedups(report: Report) -> Drawing | None:
             known = f" ({interval_text(interval)})" if interval else ""
             rows.append(
                 {"row": len(rows), "label": f"{name} · {ratio:.2f}x{known}", "weight": 600 if whole else 400,
-                 "ratio": ratio, "low": low, "high": high, "whole": whole, "known": interval is not None}
+                 "ratio": ratio, "low": low, "high": high, "whole": whole, "known": interval is not None,
+                 "color": looks[method.method][0]}
             )  # fmt: skip
     if not rows:
         return None
@@ -74,26 +78,33 @@ def speedups(report: Report) -> Drawing | None:
 
         ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
         ticks = ticks if width >= WIDE_PX or len(ticks) < 8 else ticks[::2] if 1 in ticks[::2] else ticks[1::2]
-        title = "speed per token against the control (x, logarithmic; right of 1 is faster)"
+        title = titled("speed per token against the control (x, logarithmic; right of 1 is faster)", width)
         x = alt.X(
             "ratio:Q",
             scale=alt.Scale(type="log", domain=[low, high], nice=False),
             axis=alt.Axis(values=ticks, labelExpr="format(datum.value, '~g') + 'x'"),
             title=title,
         )
+        fills = [{**row, "fill": row["tint"] if row["known"] else ink["paper"]} for row in tinted(rows, ink)]
         band = alt.Chart(data([{"from": 1 / MARGIN, "to": MARGIN}])).mark_rect(color=ink["band"])
         marks = [
             band.encode(x=alt.X("from:Q", title=title), x2="to:Q"),
             alt.Chart(data([{"ratio": 1}])).mark_rule(color=ink["muted"], strokeDash=[3, 3]).encode(x=x),
-            alt.Chart(data(rows))
-            .mark_rule(color=ink["series0"], strokeWidth=3)
-            .encode(x=alt.X("low:Q", title=title), x2="high:Q", y=row_axis("row", rows)),
-            alt.Chart(data(rows))
-            .mark_point(stroke=ink["series0"], strokeWidth=2.5, opacity=1)
+            alt.Chart(data(fills))
+            .mark_rule(strokeWidth=3)
+            .encode(
+                x=alt.X("low:Q", title=title),
+                x2="high:Q",
+                y=row_axis("row", rows),
+                color=alt.Color("tint:N", scale=None),
+            ),
+            alt.Chart(data(fills))
+            .mark_point(strokeWidth=2.5, opacity=1)
             .encode(
                 x=x,
                 y=row_axis("row", rows),
-                fill=alt.condition("datum.known", alt.value(ink["series0"]), alt.value(ink["paper"])),
+                stroke=alt.Stroke("tint:N", scale=None),
+                fill=alt.Fill("fill:N", scale=None),
                 size=alt.condition("datum.whole", alt.value(130), alt.value(60)),
                 description="label:N",
             ),
@@ -112,12 +123,13 @@ def latencies(report: Report, figure: str, name: str) -> Drawing | None:
     if not samples:
         return None
     rows, dots = [], []
-    colors, _ = of_methods(list(samples), report.comparison.control)
-    for (method, values), color in zip(samples.items(), colors, strict=True):
+    looks = looks_of(report)
+    for method, values in samples.items():
+        color = looks[method][0]
         middle, count = statistics.median(values), len(values)
         many = f"{count} answer{'s'[: count != 1]}"
         rows.append({"row": len(rows), "label": f"{method} · median {middle:.1f} ms, {many}",
-                     "value": middle, "color": color})  # fmt: skip
+                     "value": middle})  # fmt: skip
         step = max(1, count / MOST_DOTS)
         shown = [values[int(index * step)] for index in range(int(count / step))]
         dots += [
@@ -130,12 +142,11 @@ def latencies(report: Report, figure: str, name: str) -> Drawing | None:
         import altair as alt
 
         x = alt.X("value:Q", scale=alt.Scale(zero=True, nice=True), title=f"{name.lower()} (ms)")
-        color = literal(ink, [row["color"] for row in rows])
         bars = [{**row, "from": row["row"] - 0.26, "to": row["row"] + 0.26} for row in rows]
         marks = [
-            alt.Chart(data(dots))
+            alt.Chart(data(tinted(dots, ink)))
             .mark_circle(size=38, opacity=0.5)
-            .encode(x=x, y=row_axis("at", rows), color=color, description="told:N"),
+            .encode(x=x, y=row_axis("at", rows), color=alt.Color("tint:N", scale=None), description="told:N"),
             alt.Chart(data(bars))
             .mark_rule(strokeWidth=3, color=ink["ink"])
             .encode(x=x, y=row_axis("from", rows), y2="to:Q", description="label:N"),
@@ -172,7 +183,7 @@ def rounds(report: Report) -> Drawing | None:
             alt.Chart(data(bars))
             .mark_rect(stroke=ink["paper"], strokeWidth=1.5)
             .encode(
-                x=alt.X("from:Q", title="mean round behind the first token (ms)"),
+                x=alt.X("from:Q", title=titled("mean round behind the first token (ms)", width)),
                 x2="to:Q",
                 y=row_axis("top", rows),
                 y2="foot:Q",
@@ -191,26 +202,26 @@ def ceilings(report: Report) -> Drawing | None:
     known = [row for row in report.comparison.methods if row.share_of_ceiling is not None]
     if not known:
         return None
-    colors, _ = of_methods([row.method for row in known], report.comparison.control)
+    looks = looks_of(report)
     rows = [
         {"row": index, "label": f"{row.method} · {row.share_of_ceiling:.0%}", "share": row.share_of_ceiling,
-         "color": color, "zero": 0, "top": index - 0.2, "foot": index + 0.22}
-        for index, (row, color) in enumerate(zip(known, colors, strict=True))
+         "color": looks[row.method][0], "zero": 0, "top": index - 0.2, "foot": index + 0.22}
+        for index, row in enumerate(known)
     ]  # fmt: skip
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
-        title = "share of the tokens per second that memory allows token by token (%)"
+        title = titled("share of the tokens per second that memory allows token by token (%)", width)
         x = alt.X("share:Q", axis=alt.Axis(format=".0%"), title=title)
-        bars = alt.Chart(data(rows)).mark_rect()
+        bars = alt.Chart(data(tinted(rows, ink))).mark_rect()
         marks = [
             bars.encode(
                 x=x,
                 x2="zero:Q",
                 y=row_axis("top", rows),
                 y2="foot:Q",
-                color=literal(ink, colors),
+                color=alt.Color("tint:N", scale=None),
                 description="label:N",
             ),
             alt.Chart(data([{"share": 1}])).mark_rule(color=ink["ink"], strokeDash=[3, 3]).encode(x=x),

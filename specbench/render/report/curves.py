@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from specbench.analysis.report import Report
 from specbench.render.report.inks import Ink
-from specbench.render.report.marks import Drawing, by_method, data, finished, legend_of, told_by
+from specbench.render.report.marks import Drawing, by_method, data, finished, legend_of, titled, told_by
 
 if TYPE_CHECKING:
     import altair as alt
+
+DASH_SIZE = 300  # of a legend's symbol, long enough to show that its line is dashed
 
 
 def acceptance(report: Report) -> Drawing | None:
@@ -35,13 +37,13 @@ def acceptance(report: Report) -> Drawing | None:
         import altair as alt
 
         last = max(point["position"] for point in points)
-        color, shape = by_method(methods, None, ink, width)
+        color, shape = by_method(report, methods, ink, width)
         base = alt.Chart(data(points)).encode(
             x=alt.X(
                 "position:Q",
                 scale=alt.Scale(domain=[0.7, last + 0.3], nice=False),
                 axis=alt.Axis(values=list(range(1, last + 1)), format="d", grid=False),
-                title="position in the draft (1 is the first drafted token)",
+                title=titled("position in the draft (1 is the first drafted token)", width),
             ),
             y=alt.Y(
                 "share:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%"), title="share accepted"
@@ -49,7 +51,10 @@ def acceptance(report: Report) -> Drawing | None:
             color=color,
         )
         dash = alt.StrokeDash(
-            "kind:N", title=None, scale=alt.Scale(domain=kinds, range=[[1, 0], [6, 4]]), legend=legend_of(width)
+            "kind:N",
+            title=None,
+            scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 3]]),
+            legend=legend_of(width, DASH_SIZE),
         )
         marks = [
             base.mark_line(strokeWidth=2.5).encode(strokeDash=dash),
@@ -77,9 +82,9 @@ def memory(report: Report, run: str, field: str) -> Drawing | None:
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
-        color, shape = by_method(methods, report.comparison.control, ink, width)
+        color, shape = by_method(report, methods, ink, width)
         base = alt.Chart(data(points)).encode(
-            x=alt.X("busy_s:Q", title="time spent answering so far, all methods of the run (s)"),
+            x=alt.X("busy_s:Q", title=titled("time spent answering so far, all methods of the run (s)", width)),
             y=alt.Y("gb:Q", scale=alt.Scale(zero=True), title=f"{name} (GB)"),
         )
         marks = [

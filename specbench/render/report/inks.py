@@ -6,7 +6,7 @@ lighter until each stands out from its background by 3:1); shapes and labels say
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 Ink = Mapping[str, str]
 LIGHT = {
@@ -17,15 +17,15 @@ LIGHT = {
     "paper": "#ffffff",
     "control": "#6b7584",
     "series0": "#0067b1",
-    "series1": "#c74e00",
-    "series2": "#008760",
+    "series1": "#b04300",
+    "series2": "#00714f",
     "series3": "#a8478c",
     "series4": "#8a6a00",
     "series5": "#2488b8",
-    "draft": "#c74e00",
+    "draft": "#b04300",
     "link": "#a8478c",
     "verify": "#0067b1",
-    "other": "#98a2b0",
+    "other": "#8a6a00",
     "unsplit": "#6b7584",
 }
 DARK = {
@@ -44,7 +44,7 @@ DARK = {
     "draft": "#ff9a57",
     "link": "#e693cd",
     "verify": "#5db0f2",
-    "other": "#64707f",
+    "other": "#e2c04a",
     "unsplit": "#9aa5b5",
 }
 ON_PAGE = {name: f"var(--{name})" for name in LIGHT}
@@ -52,12 +52,9 @@ SERIES = sum(name.startswith("series") for name in LIGHT)
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
 
 
-def of_methods(methods: list[str], control: str | None) -> tuple[list[str], list[str]]:
+def of_methods(methods: Sequence[str], control: str | None) -> dict[str, tuple[str, str]]:
     """A colour's name and a shape for each method; the control is grey."""
-    others = [name for name in methods if name != control]
-    colors, shapes = [], []
-    for name in methods:
-        index = others.index(name) if name in others else -1
-        colors.append("control" if index < 0 else f"series{index % SERIES}")
-        shapes.append("cross" if index < 0 else SHAPES[(index + index // SERIES) % len(SHAPES)])
-    return colors, shapes
+    looks = {control: ("control", "cross")} if control else {}
+    for index, name in enumerate(name for name in methods if name != control):
+        looks[name] = f"series{index % SERIES}", SHAPES[(index + index // SERIES) % len(SHAPES)]
+    return looks

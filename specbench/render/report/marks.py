@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from specbench.analysis.report import Report
 from specbench.render.report.inks import Ink, of_methods
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 ROW_PX = 42
 PLOT_PX = 280
+TITLE_LETTER_PX = 7
 WIDE_PX = 560  # of a chart; below it, legends stand in one column
 
 
@@ -63,22 +66,23 @@ def row_labels(rows: Sequence[Mapping], ink: Ink) -> alt.LayerChart:
     return alt.layer(halo, chart.mark_text(color=ink["ink"], **look))
 
 
-def literal(ink: Ink, names: Sequence[str]) -> alt.Color:
-    """Colours that the data name."""
+def looks_of(report: Report) -> dict[str, tuple[str, str]]:
+    """A colour's name and a shape for each method, the same in all charts."""
+    return of_methods([row.method for row in report.comparison.methods], report.comparison.control)
+
+
+def tinted(rows: Sequence[Mapping], ink: Ink) -> list[dict]:
+    """Rows with the colour that they name."""
+    return [{**row, "tint": ink[row["color"]]} for row in rows]
+
+
+def by_method(report: Report, methods: Sequence[str], ink: Ink, width: int) -> tuple[alt.Color, alt.Shape]:
+    """A colour and a shape for each of these methods, and their legend."""
     import altair as alt
 
-    known = list(dict.fromkeys(names))
-    scale = alt.Scale(domain=known, range=[ink[name] for name in known])
-    return alt.Color("color:N", scale=scale, legend=None)
-
-
-def by_method(methods: list[str], control: str | None, ink: Ink, width: int) -> tuple[alt.Color, alt.Shape]:
-    """A colour and a shape for each method, and their legend."""
-    import altair as alt
-
-    colors, shapes = of_methods(methods, control)
-    color = alt.Scale(domain=methods, range=[ink[name] for name in colors])
-    shape = alt.Scale(domain=methods, range=shapes)
+    looks = looks_of(report)
+    color = alt.Scale(domain=list(methods), range=[ink[looks[name][0]] for name in methods])
+    shape = alt.Scale(domain=list(methods), range=[looks[name][1] for name in methods])
     legend = legend_of(width)
     return (
         alt.Color("method:N", title=None, scale=color, legend=legend),
@@ -86,13 +90,18 @@ def by_method(methods: list[str], control: str | None, ink: Ink, width: int) -> 
     )
 
 
-def legend_of(width: int) -> alt.Legend:
+def legend_of(width: int, symbol_size: int = 110) -> alt.Legend:
     """A legend above the chart; on a telephone, a line for each entry."""
     import altair as alt
 
     wide = width >= WIDE_PX
     return alt.Legend(orient="top", direction="horizontal" if wide else "vertical", columns=3 if wide else 1,
-                      labelLimit=0, symbolSize=110, columnPadding=18)  # fmt: skip
+                      labelLimit=0, symbolSize=symbol_size, columnPadding=18)  # fmt: skip
+
+
+def titled(text: str, width: int) -> list[str]:
+    """An axis title in as many lines as it needs at this width."""
+    return textwrap.wrap(text, width // TITLE_LETTER_PX)
 
 
 def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: int = 0) -> alt.LayerChart:

@@ -17,9 +17,9 @@ from specbench.render.report.tabular import command_of, identity_table, machine_
 from specbench.render.tables import divergence_line, interval_text, number, percent
 from specbench.results import MethodSummary
 
-MOST_LOSSY_TEXTS = 12  # as many as anybody reads; those of lossless methods are all shown
+MOST_LOSSY_TEXTS = 6  # as many as anybody reads; those of lossless methods are all shown
 TONES = {FASTER: "good", SLOWER: "poor"}
-HEADLINES = {
+HEADLINES: dict[str | None, str] = {
     FASTER: "Speculation pays",
     SLOWER: "Speculation does not pay",
     EQUIVALENT: "Speculation makes no difference",
@@ -62,8 +62,11 @@ def page(report: Report) -> str:
         version=__version__,
         style=markupsafe.Markup(style()),
         comparison=report.comparison,
-        headline=_headline(rows, bool(report.comparison.unfair)),
-        rows=[{"tone": TONES.get(row.verdict or "", ""), "statement": row.statement} for row in rows],
+        headline=headline(rows, bool(report.comparison.unfair)),
+        rows=[
+            {"tone": TONES.get(row.verdict or "", "") if row.lossless else "", "statement": row.statement}
+            for row in rows
+        ],
         tiles=_tiles(rows, report),
         sections=sections(report),
         charts=charts,
@@ -82,24 +85,31 @@ def page(report: Report) -> str:
     )
 
 
-def _headline(rows: list[MethodSummary], unfair: bool) -> str:
-    """What the methods that draft show, in a few words."""
+def headline(rows: list[MethodSummary], unfair: bool) -> str:
+    """What the methods that draft show, in a few words.
+
+    Args:
+        rows: those that have a verdict, or the reason why not.
+    """
     if unfair:
         return "No fair verdict: the runs differ"
-    verdicts = {row.verdict for row in rows if row.acceptance}
-    if not verdicts:
+    drafting = [row for row in rows if row.acceptance]
+    if not drafting:
         return "How fast are these methods?"
+    lossless = [row for row in drafting if row.lossless]
+    verdicts = {row.verdict for row in lossless or drafting}
     if len(verdicts) > 1:
         return "Whether speculation pays depends on the method"
-    return HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")
+    words = HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")
+    return words if lossless else f"{words}; its text may differ from the cloud's"
 
 
-def _tiles(rows: list[MethodSummary], report: Report) -> list[dict[str, str]]:
-    """The figures of the first method that drafts, beside the control's."""
+def _tiles(rows: list[MethodSummary], report: Report) -> dict:
+    """The figures of the first method that drafts, beside the control's; nothing where there is none."""
     first = next((row for row in rows if row.acceptance), None)
     control = next((row for row in report.comparison.methods if first and row.method == first.reference), None)
     if first is None or control is None:
-        return []
+        return {}
     interval = (
         f"95 % interval {interval_text(first.speedup_interval)}" if first.speedup_interval else "no interval"
     )
@@ -122,7 +132,8 @@ def _tiles(rows: list[MethodSummary], report: Report) -> list[dict[str, str]]:
         ),
         ("texts as the control's", percent(first.exact_match), first.label),
     ]
-    return [{"name": name, "value": value, "beside": beside} for name, value, beside in figures]
+    tiles = [{"name": name, "value": value, "beside": beside} for name, value, beside in figures]
+    return {"of": first.method, "figures": tiles}
 
 
 def _source(name: str) -> str:

@@ -172,7 +172,7 @@ def _memory(report: Report) -> Section | None:
         rows.append((row.method, *(number(peak / 1e9 if peak else None, 2) for peak in peaks)))
     lead = (
         "The highest memory of the process during each answer, in the order in which answers were given; "
-        "nothing finer is stored. Methods of one run share the process: each figure holds the models of all."
+        "nothing finer is stored. Methods of one run share the process, so that each holds the models of all."
     )
     table = Table("Peak", ("method", "resident GB", "CUDA GB"), tuple(rows))
     names = tuple(name for run in report.memory for name in (f"memory-{run}", f"cuda-{run}"))
@@ -195,7 +195,7 @@ def _ceiling(report: Report) -> Section | None:
         return None
     columns = ("run", "role", "weights a token reads MB", "read bandwidth GB/s", "ceiling tok/s")
     lead = (
-        "Decoding token by token reads all weights for every token, so that memory's bandwidth, measured "
+        "Decoding token by token reads all weights for every token, so that the bandwidth of memory, measured "
         "before the run, sets a limit. Speculation verifies several tokens in one reading and may pass 100 %."
     )
     table = Table("What memory allows", columns, tuple(rows), names=2)
@@ -203,7 +203,7 @@ def _ceiling(report: Report) -> Section | None:
 
 
 def _starred(report: Report, row: MethodSummary) -> str:
-    return f"{row.method} *" if row.method == report.comparison.control else row.method
+    return f"{row.method}\u00a0*" if row.method == report.comparison.control else row.method
 
 
 def _flat(columns: Sequence[str]) -> tuple[str, ...]:
