@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from specbench.config import CloudSpec, EngineSpec
+from specbench.decoding import pages
 from specbench.decoding.captured import CapturedStep
 from specbench.decoding.step import Step
 from specbench.errors import SpecbenchError
@@ -125,6 +126,18 @@ def test_a_second_start_compiles_nothing(tmp_path, invariant):
     again = cloud(tiny_llama(tmp_path, seed=4), INVARIANT, lines).engine
     assert again.kind == "compiled"
     assert not any("compiling" in line for line in lines)
+
+
+def test_passes_read_the_weights_where_they_were_moved(tmp_path, monkeypatch, invariant):
+    monkeypatch.setattr(pages, "SMALLEST", 1)
+    moved = cloud(tiny_llama(tmp_path, seed=3), INVARIANT).engine
+    places = sorted(part.data_ptr() for part in moved.loaded.model.parameters())
+    assert places[-1] - places[0] < 2 * sum(part.nbytes for part in moved.loaded.model.parameters())
+    prompt = tokens(20)
+    assert torch.equal(moved.session().prefill(prompt), invariant.session().prefill(prompt))
+    with torch.no_grad():
+        moved.loaded.model.lm_head.weight.zero_()  # the pass has no copy of its own
+    assert not moved.session().prefill(prompt).any()
 
 
 def test_the_model_itself_stays_as_it_was(invariant):
