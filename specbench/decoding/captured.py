@@ -51,12 +51,12 @@ class CapturedStep:
     def draft(self, inputs: list[torch.Tensor], count: int) -> list[int]:
         """`count` most likely ids, each behind the one before; `inputs` ask for the last row alone."""
         token_ids, start, rows, *slot = inputs
-        drafted: list[int] = []
+        drafted: list[torch.Tensor] = []
         while len(drafted) < count:
             _, choices = self([token_ids, start, rows, *slot])
             start, token_ids, rows = start + token_ids.shape[1], choices, torch.zeros_like(rows)
-            drafted.append(int(choices))
-        return drafted
+            drafted.append(choices)
+        return torch.cat(drafted, dim=1)[0].tolist()  # the device is waited for once a draft
 
 
 def _power_of_two(number: int) -> int:
