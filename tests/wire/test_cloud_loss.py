@@ -17,7 +17,7 @@ from specbench.api import Method, hookimpl
 FIRED = Path({fired!r})
 
 class Killer(SpeculativeDecoding):
-    name, summary = "killer", "speculative, whose cloud is killed in the middle of an answer, not one of the first three"
+    name, summary = "killer", "speculative, whose cloud is killed in an answer behind the third"
     answers = 0
 
     def open(self, edge, cloud, options):
