@@ -50,6 +50,11 @@ class HfAssisted(Method):
                 f"decoding.temperature: {temperature}",
                 f"add --set speculative.verification={known}",
             )
+        if options.speculative.draft_length == "auto" and not self.dynamic:
+            raise SpecbenchError(
+                f"speculative.draft_length: auto is not known to {self.name}",
+                "add --set speculative.draft_length=4, or run hf_assisted_dynamic",
+            )
         if options.speculative.gate:
             raise SpecbenchError(
                 f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"

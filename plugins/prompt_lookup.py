@@ -8,6 +8,7 @@ from specbench.api import (
     RULES,
     CloudModel,
     Decoder,
+    DraftLengths,
     EdgeModel,
     Method,
     Options,
@@ -58,13 +59,15 @@ class PromptLookupDecoder(Decoder):
         lookup.extend(request.prompt_ids)
         commit = self._target.begin(request)
         yield commit.round()
+        lengths = DraftLengths(self._draft_length)
         while commit.finish_reason is None:
             started = now_ms()
             lookup.extend(commit.tokens)
             # The target adds a token of its own, so a longer draft than this could not be committed.
-            drafted = lookup.continuation(min(self._draft_length, self._target.remaining - 1))
+            drafted = lookup.continuation(lengths.next(self._target.remaining - 1))
             draft_ms = now_ms() - started
             commit = self._target.verify(Proposal(drafted))
+            lengths.observe(commit, len(drafted), draft_ms, len(drafted), self._target.rtt_ms)
             yield commit.round(drafted=len(drafted), draft_ms=draft_ms, verify_ms=commit.verify_ms)
 
     def check(self) -> None:

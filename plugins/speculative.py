@@ -9,6 +9,7 @@ from specbench.api import (
     CloudLostError,
     CloudModel,
     Decoder,
+    DraftLengths,
     EdgeModel,
     Method,
     Options,
@@ -56,10 +57,11 @@ class SpeculativeDecoder(Decoder):
         commit = self._target.begin(request)
         self._drafter.commit(commit.tokens, commit.accepted)
         yield commit.round()
+        lengths = DraftLengths(self._draft_length)
         while commit.finish_reason is None:
             started = now_ms()
             # The target adds a token of its own, so a longer draft than this could not be committed.
-            proposal = self._drafter.propose(min(self._draft_length, self._target.remaining - 1))
+            proposal = self._drafter.propose(lengths.next(self._target.remaining - 1))
             draft_ms = now_ms() - started
             if proposal.is_certain and request.stop_ids.isdisjoint(proposal.tokens):
                 commit = self._target.trust(proposal.tokens)
@@ -68,6 +70,7 @@ class SpeculativeDecoder(Decoder):
                 continue
             commit = self._target.verify(proposal)
             self._drafter.commit(commit.tokens, commit.accepted)
+            lengths.observe(commit, len(proposal), draft_ms, len(proposal), self._target.rtt_ms)
             yield commit.round(drafted=len(proposal), draft_ms=draft_ms, verify_ms=commit.verify_ms)
 
     def check(self) -> None:

@@ -24,8 +24,10 @@ import pluggy
 
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.ahead import AheadWindow
+from specbench.decoding.lengths import DraftLengths
 from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Commit, Request
+from specbench.decoding.request import Commit, Pending, Request
 from specbench.decoding.verification import RULES
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
@@ -38,16 +40,19 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "RULES",
+    "AheadWindow",
     "AutoregressiveDecoder",
     "CloudLostError",
     "CloudModel",
     "Commit",
     "Decoder",
     "Decoding",
+    "DraftLengths",
     "EdgeModel",
     "ExitCode",
     "Method",
     "Options",
+    "Pending",
     "Proposal",
     "Request",
     "Round",

@@ -43,6 +43,29 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class RoundCosts:
+    """What rounds cost, over all of them behind the first of each text; how, stands in `analysis.costs`.
+
+    Args:
+        bytes_up_per_token: encoded frames per committed token; `bytes_down_per_token` the other way.
+        bytes_up_per_drafted_token: encoded frames that carried drafts, per drafted token.
+        draft_share: of the time between the first and the last token; `link_share` and `verify_share` likewise.
+            What overlaps counts in each, so they may add up to more than 1. Methods that draft.
+        hidden_share: of the round trips, what was spent on drafts that stood. Methods that draft ahead.
+        wasted_per_round: tokens drafted ahead in vain.
+    """
+
+    bytes_up_per_token: float | None = None
+    bytes_down_per_token: float | None = None
+    bytes_up_per_drafted_token: float | None = None
+    draft_share: float | None = None
+    link_share: float | None = None
+    verify_share: float | None = None
+    hidden_share: float | None = None
+    wasted_per_round: float | None = None
+
+
+@dataclass(frozen=True)
 class CategorySpeedup:
     """One category's part of a speed-up. `interval` and `p_value` are corrected over all such rows (Holm)."""
 
@@ -95,6 +118,7 @@ class MethodSummary:
     percentiles: dict[str, dict[str, float]]
     peak_rss_bytes: int | None
     peak_cuda_bytes: int | None
+    costs: RoundCosts | None = None
 
 
 @dataclass(frozen=True)

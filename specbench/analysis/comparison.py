@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
+from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
 from specbench.analysis.place import place
 from specbench.audit.declared import in_words
@@ -172,6 +173,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         percentiles=percentiles(records),
         peak_rss_bytes=_known(max, [record.peak_rss_bytes for record in records]),
         peak_cuda_bytes=_known(max, [record.peak_cuda_bytes for record in records]),
+        costs=round_costs(records),
     )
     return summary, categories
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from specbench import audit
-from specbench.api import Method, Options
+from specbench.api import CloudLostError, Method, Options
 from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Audit, Manifest, SwitchChange
@@ -97,6 +97,8 @@ class PrecisionWatch:
         audits, broken = [], []
         try:
             audits = self._audit_models() if completed else []
+        except CloudLostError:
+            pass  # what it was at the end is not known, and is not stored
         except RuntimeError as error:
             broken = [f"the models no longer run a forward pass: {str(error).strip().splitlines()[0]}"]
         manifest = replace(

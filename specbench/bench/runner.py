@@ -166,8 +166,6 @@ class Runner:
                     continue
                 try:
                     generations = self._ask(name, prompt, repeat, monitor)
-                except CloudLostError:
-                    raise  # no other method fares better; what is finished is kept
                 except Exception as error:
                     self._fail(name, prompt.prompt_id, error)
                     continue
@@ -201,8 +199,6 @@ class Runner:
         try:
             for _ in self._decoders[name].generate(request):
                 self._precision.look(name, prompt.prompt_id)
-        except CloudLostError:
-            raise
         except Exception as error:
             self._fail(name, prompt.prompt_id, error)
 
@@ -298,7 +294,13 @@ class Runner:
         self._observer.advanced(progress)
 
     def _fail(self, name: str, prompt_id: str | None, error: Exception) -> None:
-        """Take a method out of the run; what it had finished is stored already."""
+        """Take a method out of the run; what it had finished is stored already.
+
+        Raises:
+            CloudLostError: passed on where no other method would fare better.
+        """
+        if isinstance(error, CloudLostError) and not self._prepared.cloud.goes_on_alone:
+            raise error
         self._decoders.pop(name, None)
         self._failures.append(Failure(name, prompt_id, describe(error)))
         self._observer.failed(self._failures[-1])

@@ -10,7 +10,7 @@ from pathlib import Path
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.bench.preparation import Prepared
 from specbench.bench.workload import read_prompts, stratified
-from specbench.config import Profile, Workload
+from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.records import Generation, Manifest, Prompt, Run, Tuning
 
@@ -50,12 +50,19 @@ class Split:
     reported: list[Prompt]
 
 
-def split(workload: Workload, on: str) -> Split:
+def split(profile: Profile, on: str) -> Split:
     """Divide the workload by a category, or take the prompts of another file to tune on.
 
     Raises:
-        SpecbenchError: `on` is neither, or its prompts are among those that are reported.
+        SpecbenchError: `on` is neither, its prompts are among those that are reported, or lengths are chosen by
+            themselves.
     """
+    workload = profile.workload
+    if profile.speculative.draft_length == "auto":
+        raise SpecbenchError(
+            "speculative.draft_length: auto leaves --tune-on nothing to choose",
+            "drop one of them, or add --set speculative.draft_length=4",
+        )
     prompts = read_prompts(workload.prompts)
     categories = {prompt.category for prompt in prompts}
     if on in categories:

@@ -94,7 +94,7 @@ def run(
     chosen = [registry.get(name) for name in names]
     versions = {name: registry.plugins[name].version for name in names}
     identity = Path(profile).stem, sys.argv[1:], versions
-    split = tuning.split(loaded.workload, tune_on) if tune_on else None
+    split = tuning.split(loaded, tune_on) if tune_on else None
     prepared = prepare(loaded, chosen, view.note, [*split.tuning, *split.reported] if split else None)
     with closing(prepared.cloud):
         tuned = None
@@ -169,5 +169,5 @@ def _show(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False
         from specbench.render import console
 
         console.note(f"interrupted; {len(stored.generations)} generations are kept, --resume {run_id} goes on")
-    if stored.generations:
+    if any(not generation.interrupted for generation in stored.generations):
         show([stored], as_json)

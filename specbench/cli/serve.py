@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +38,8 @@ def serve(
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
 ) -> None:
     """Load the profile's cloud model and serve it until Ctrl-C; the address is printed on stdout."""
+    if stop_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     from specbench.config import load_profile
     from specbench.wire.tokens import read_token
 
@@ -60,7 +64,7 @@ def serve(
     console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads")
     if token and tls is None and not _is_loopback(host):
         console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
-    _listen(Server(served, token, max_sessions, console.note), host, port, tls, stop_with_stdin)
+    _listen(Server(served, token, max_sessions, console.note), host, port, tls)
 
 
 def _served(profile: Profile) -> Profile:
@@ -71,15 +75,14 @@ def _served(profile: Profile) -> Profile:
     return profile.model_copy(update={"cloud": cloud, "edge": edge})
 
 
-def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, stop_with_stdin: bool) -> None:
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
+
+
+def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     import asyncio
     import signal
-    import sys
-    import threading
-
-    def end_with_stdin() -> None:
-        sys.stdin.buffer.read()
-        os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
 
     async def run() -> None:
         stopped = asyncio.Event()
@@ -91,8 +94,6 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, st
             print(f"{'wss' if tls else 'ws'}://{name}:{chosen}", flush=True)
             await stopped.wait()
 
-    if stop_with_stdin:
-        threading.Thread(target=end_with_stdin, daemon=True).start()
     try:
         asyncio.run(run())
     except OSError as error:

@@ -16,6 +16,7 @@ Placement = Annotated[
     str, StringConstraints(pattern=r"^(in_process|process|wss?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$")
 ]
 MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
+LONGEST_DRAFT = 64
 
 
 class ModelSpec(Part):
@@ -170,16 +171,25 @@ class Gate(Part):
 class Speculative(Part):
     """How drafted tokens are proposed and verified.
 
+    `draft_length` is 1 to 64 tokens a round, or `auto`: chosen for each round by what its text has shown.
     `rank` is how many of the target's most likely tokens the rule of that name accepts; `typical_epsilon` and
     `typical_delta` are the thresholds of the rule `typical`.
     """
 
-    draft_length: Annotated[int, Field(ge=1, le=64)] = 4
+    draft_length: int | Literal["auto"] = 4
     verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = "greedy"
     gate: Gate | None = None
     rank: Annotated[int, Field(ge=1)] = 20
     typical_epsilon: Annotated[float, Field(gt=0, le=1)] = 0.09
     typical_delta: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+    @field_validator("draft_length", mode="before")
+    @classmethod
+    def _a_number_or_auto(cls, value: object) -> object:
+        # pydantic would report one error for each type of a union, neither of them naming both.
+        if value != "auto" and (type(value) is not int or not 1 <= value <= LONGEST_DRAFT):
+            raise ValueError(f"Input should be a valid integer from 1 to {LONGEST_DRAFT}, or auto")
+        return value
 
 
 class Precision(Part):

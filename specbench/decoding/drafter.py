@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Drafter:
-    """Proposes tokens behind all that is committed.
+    """Proposes tokens behind all that is committed, and may draft on while they are being verified.
 
-    Between calls the cache holds a prefix of the committed tokens; what it lacks is read when the next
-    draft begins.
+    The text holds the committed tokens and behind them what is drafted and not judged; between calls the cache
+    holds a prefix of it, and what it lacks is read when the next token is drafted.
     """
 
     def __init__(self, engine: Engine, options: Options) -> None:
@@ -35,20 +35,21 @@ class Drafter:
         self._scorer = Scorer(self._options.decoding, request.seed, coupled)
         self._stream = Stream(request.seed, Purpose.PROPOSAL)
         self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
-        self._committed = list(request.prompt_ids)
+        self._text = list(request.prompt_ids)
+        self._committed = len(self._text)
+        self._proposed = 0
         self._session.prefill(request.prompt_ids)
 
     def propose(self, draft_length: int) -> Proposal:
-        """The draft model's next `draft_length` tokens behind all that is committed."""
-        drafted: list[int] = []
+        """The next `draft_length` tokens behind all that is committed, those that were drafted ahead first."""
+        self._proposed, end = draft_length, self._committed + draft_length
         distributions: list[DraftDistribution] = []
-        is_certain = self._options.speculative.gate is not None and draft_length > 0
-        unread = self._committed[self._session.length :]
-        if self._scorer.is_greedy and self._proposes != "sample" and not is_certain:
-            return Proposal(tuple(self._session.draft_greedy(unread, draft_length)))
-        while len(drafted) < draft_length:
-            context = [*self._committed, *drafted]
-            penalized = self._scorer.penalized(self._session.extend(unread)[-1:], context)
+        gated = self._options.speculative.gate is not None
+        is_certain = gated and draft_length > 0
+        if self._is_plain and not gated:
+            self._text += self._session.draft_greedy(self._unread, max(end - len(self._text), 0))
+        while len(self._text) < end:
+            penalized = self._penalized()
             if self._proposes == "sample":
                 distribution = DraftDistribution.quantised(probabilities(penalized, self._options.decoding)[0])
                 distributions.append(distribution)
@@ -56,34 +57,80 @@ class Drafter:
             elif self._proposes == "argmax":
                 token = int(penalized.argmax(-1))
             else:
-                token = self._scorer.choose(penalized, len(context), self._stream)[0]
+                token = self._choice(penalized)
             is_certain = is_certain and self._is_certain(penalized, token)
-            unread = [token]
-            drafted.append(token)
-        return Proposal(tuple(drafted), tuple(distributions), is_certain)
+            self._text.append(token)
+        return Proposal(tuple(self._text[self._committed : end]), tuple(distributions), is_certain)
 
-    def commit(self, tokens: Sequence[int], accepted: int) -> None:
-        """Take over what the target committed; drop from the cache what it refused.
+    def draft_ahead(self) -> int:
+        """Draft and return one more token, as if all that was drafted so far were to be committed.
+
+        The first one behind a proposal stands where the target puts a token of its own, and guesses it; for the
+        rules by which the draft makes its own choice, `greedy` and `coupled`.
+        """
+        if self._is_plain:
+            self._text += self._session.draft_greedy(self._unread, 1)
+        else:
+            self._text.append(self._choice(self._penalized()))
+        return self._text[-1]
+
+    def commit(self, tokens: Sequence[int], accepted: int) -> int:
+        """Take over what the target committed; drop from text and cache what it made void.
+
+        What was drafted ahead stands when all that was proposed was accepted and the target's own token is the
+        one that was guessed.
 
         Args:
             tokens: the committed ids, of which the first `accepted` are those last proposed.
+
+        Returns:
+            How many tokens were drafted ahead in vain.
         """
-        self._session.truncate(min(self._session.length, len(self._committed) + accepted))
-        self._committed.extend(tokens)
+        drafted = self._text[self._committed :]
+        if accepted == self._proposed and drafted[: len(tokens)] == list(tokens):
+            self._committed += len(tokens)
+            return 0
+        kept = self._committed + accepted
+        self._session.truncate(min(self._session.length, kept))
+        self._text[kept:] = tokens[accepted:]
+        self._committed = len(self._text)
+        return len(drafted) - self._proposed
+
+    @property
+    def uncommitted(self) -> int:
+        """Tokens that are drafted and not judged: those proposed, and those ahead of them."""
+        return len(self._text) - self._committed
 
     def go_on(self) -> Iterator[int]:
-        """Decode without a target, behind all that is committed; the text is no longer the cloud's."""
-        self._session.truncate(min(self._session.length, len(self._committed) - 1))
+        """Decode without a target, behind all that is committed; the text is not the cloud's any more."""
+        del self._text[self._committed :]
+        self._session.truncate(min(self._session.length, self._committed - 1))
         while True:
             tokens = self.propose(1).tokens
             self.commit(tokens, 1)
             yield tokens[0]
 
     def check(self) -> None:
-        """Assert that the cache holds nothing behind the committed tokens."""
+        """Assert that the cache holds nothing behind the text and what was drafted ahead of it."""
         held = self._session.cached_length
-        if held != self._session.length or held > len(self._committed):
-            raise AssertionError(f"the draft's cache holds {held} of {len(self._committed)} committed tokens")
+        if held != self._session.length or held > len(self._text):
+            raise AssertionError(f"the draft's cache holds {held} of {len(self._text)} tokens")
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a drafted token is the argmax of the draft's logits as they are."""
+        return self._scorer.is_greedy and self._proposes != "sample"
+
+    @property
+    def _unread(self) -> list[int]:
+        return self._text[self._session.length :]
+
+    def _penalized(self) -> torch.Tensor:
+        """Logits of the next token, shape (1, vocabulary)."""
+        return self._scorer.penalized(self._session.extend(self._unread)[-1:], self._text)
+
+    def _choice(self, penalized: torch.Tensor) -> int:
+        return self._scorer.choose(penalized, len(self._text), self._stream)[0]
 
     def _is_certain(self, penalized: torch.Tensor, token: int) -> bool:
         """Whether the profile's gate finds the draft sure of a token, from logits of shape (1, vocabulary)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from specbench.records import Round
 
@@ -71,3 +72,14 @@ class Commit:
             wasted_draft_tokens=wasted_draft_tokens,
             unverified=unverified,
         )
+
+
+class Pending(Protocol):
+    """A verification under way."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `result` would return at once."""
+
+    def result(self) -> Commit:
+        """Wait for the verification, and commit what it accepted. To be called once."""

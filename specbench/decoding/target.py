@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from typing import Protocol
 
 from specbench.clock import now_ms
 from specbench.config import Options
@@ -15,21 +14,10 @@ from specbench.decoding import verification
 from specbench.decoding.engine import Engine
 from specbench.decoding.judge import Judge
 from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Commit, Request
+from specbench.decoding.request import Commit, Pending, Request
 from specbench.decoding.verification import Verdict
 
 NO_DRAFT = Proposal()
-
-
-class Pending(Protocol):
-    """A verification under way."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether `result` would return at once."""
-
-    def result(self) -> Commit:
-        """Wait for the verification, and commit what it accepted. To be called once."""
 
 
 def model_thread() -> ThreadPoolExecutor:

@@ -53,6 +53,7 @@ class CloudModel(ModelFactory):
         self._allow_tf32 = allow_tf32
         self._link_spec = link or LinkSpec()
         self.process: CloudProcess | None = None
+        self._asides: dict[Options, RemoteTarget] = {}
 
     @property
     def is_here(self) -> bool:
@@ -130,9 +131,7 @@ class CloudModel(ModelFactory):
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """The tokens of `model.generate`, one by one, streamed."""
         if self.is_wired:
-            if decoding not in self._generators:
-                self._generators[decoding] = self._remote(Options(decoding, Speculative()), rolls_back=False)
-            return self._generators[decoding].generate(request)
+            return self._aside(Options(decoding, Speculative())).generate(request)
         from specbench.decoding.generate import generate_commits
 
         return generate_commits(self.engine.loaded, request, decoding)
@@ -147,7 +146,7 @@ class CloudModel(ModelFactory):
     ) -> Evidence:
         """Whether two tokens behind `text` were tied; see `decoding.proof.evidence`."""
         if not self.is_here:
-            return self._remote(options, rolls_back=True).prove(request, text, passes, pair)
+            return self._aside(options).prove(request, text, passes, pair)
         from specbench.decoding import proof
 
         return proof.evidence(self.engine, options, request, text, passes, pair)
@@ -175,13 +174,16 @@ class CloudModel(ModelFactory):
         if "connection" in self.__dict__:
             self.connection.close()
             del self.connection
+            self._asides.clear()
         if self.process:
             self.process.stop()
             self.process = None
 
-    @cached_property
-    def _generators(self) -> dict[Decoding, RemoteTarget]:
-        return {}
+    def _aside(self, options: Options) -> RemoteTarget:
+        """What is asked for things that are no text of a method's; one for all that ask with these options."""
+        if options not in self._asides:
+            self._asides[options] = self._remote(options, rolls_back=False)
+        return self._asides[options]
 
     def _remote(self, options: Options, rolls_back: bool) -> RemoteTarget:
         from specbench.wire.client import RemoteTarget

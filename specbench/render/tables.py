@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.records import Divergence
+from specbench.render import costs
 from specbench.results import Comparison, MethodSummary
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
@@ -35,6 +37,7 @@ FOOT = (
     "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
     "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
+    "Draft, link, verify time: shares of the time between first and last token; what overlaps counts in each. "
     "Memory: the process, which all methods of a run share."
 )
 
@@ -51,6 +54,11 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     for rule in dict.fromkeys(row.verification for row in rows if row.acceptance):
         drafting = [row for row in rows if row.acceptance and row.verification == rule]
         parts += [Text(f"drafts, verified by: {rule}"), _table(comparison, drafting, DRAFT_COLUMNS, _drafts)]
+    for title, columns in costs.TABLES.items():
+        if names := costs.known(rows, columns):
+            cells = partial(costs.cells, names=names)
+            found = [row for row in rows if row.costs and set(cells(row)) != {"-"}]
+            parts += [Text(title), _table(comparison, found, [columns[name] for name in names], cells)]
     if lossy := [row for row in rows if row.agreement]:
         parts += [
             Text("texts that need not be the control's"),

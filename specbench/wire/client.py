@@ -9,8 +9,8 @@ from specbench.config import Options
 from specbench.decoding import verification
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Commit, Request
-from specbench.decoding.target import NO_DRAFT, Pending
+from specbench.decoding.request import Commit, Pending, Request
+from specbench.decoding.target import NO_DRAFT
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.wire import protocol
 from specbench.wire.channel import ChannelLostError

@@ -16,6 +16,7 @@ from specbench.wire.protocol import Down, Facts, ProtocolError, Refused, Up
 
 PATIENCE_S = 30.0
 LONGEST_PAUSE_S = 5.0
+MOST_LOSSES = 5
 
 
 class CloudLostError(SpecbenchError):
@@ -78,7 +79,7 @@ class Connection:
         self._channel: Channel | None = None
         self._facts: Facts | None = None
         self._texts = 0
-        self._refusal: str | None = None
+        self._fruitless = 0
         self.epoch = 0
         self.interruptions = 0
         """How often a channel was lost with something under way."""
@@ -192,11 +193,18 @@ class Connection:
         """Connect again, after longer and longer pauses.
 
         Raises:
-            CloudLostError: the cloud did not come back in time.
+            CloudLostError: the cloud did not come back in time, or is lost again and again.
             SpecbenchError: it came back as another, or refuses the edge.
         """
         self._hang_up()
         self.interruptions += 1
+        self._fruitless += 1
+        if self._fruitless > MOST_LOSSES:
+            raise CloudLostError(
+                f"the cloud was lost {MOST_LOSSES} times over the same step: {error}",
+                "see what it says; --resume goes on with the run",
+                ExitCode.RUN,
+            )
         self._say(f"the cloud is lost: {error}; connecting again")
         started, pause_s = time.monotonic(), 0.1
         while True:
@@ -274,12 +282,9 @@ class Connection:
         if isinstance(frame, protocol.Working):
             return
         if isinstance(frame, Refused) and frame.is_over:
-            if frame.reason == self._refusal:  # of the same frame, sent again
-                raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
-            self._refusal = frame.reason
             raise ChannelLostError(f"the cloud refuses: {frame.reason}")
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
         if isinstance(frame, protocol.Committed):
-            self._refusal = None
+            self._fruitless = 0
         self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))

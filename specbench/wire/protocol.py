@@ -16,7 +16,7 @@ from specbench.records import Audit
 
 VERSION = 1
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
-MOST_DRAWS = 1 << 30  # random numbers that a text can have used
+MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
 
 Number = Annotated[int, Meta(ge=0, lt=2**53)]

@@ -48,6 +48,14 @@ def test_a_draft_length_is_tuned_on_one_category_and_reported_on_the_others(spec
     assert len(order) == len(DRAFT_LENGTHS)
 
 
+def test_a_length_that_is_chosen_round_by_round_cannot_be_tuned(specbench, profile):
+    done = specbench(
+        "run", "speculative", "--profile", profile(speculative={"draft_length": "auto"}), "--tune-on", "talk"
+    )
+    assert done.code == 2
+    assert "auto leaves --tune-on nothing to choose" in done.err
+
+
 def test_a_draft_length_is_tuned_on_a_file_that_shares_no_prompt_with_the_report(specbench, profile, tmp_path):
     others = write_prompts(tmp_path / "others.jsonl", ["count to ten", "name a colour"])
     done = specbench("run", "speculative", "--profile", profile(), "--tune-on", others)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from specbench.api import Decoder, Method, Round
+from specbench.api import Decoder, Decoding, Method, Options, Round, SpecbenchError, Speculative
 from specbench.config import EngineSpec
 from specbench.registry import discover
 from specbench.testing import check_method
@@ -15,7 +15,19 @@ def test_method_keeps_the_contract(name):
     check_method(METHODS[name])
 
 
-@pytest.mark.parametrize("name", ["cloud_optimized_baseline", "speculative"])
+@pytest.mark.parametrize("name", ["speculative", "speculative_pipelined", "prompt_lookup"])
+def test_method_keeps_the_contract_when_it_chooses_its_draft_length(name):
+    check_method(METHODS[name], Options(Decoding(), Speculative(draft_length="auto")))
+
+
+def test_assisted_generation_refuses_to_choose_a_draft_length():
+    auto = Options(Decoding(), Speculative(draft_length="auto"))
+    with pytest.raises(SpecbenchError, match="auto is not known to hf_assisted"):
+        METHODS["hf_assisted"].validate(auto)
+    METHODS["hf_assisted_dynamic"].validate(auto)
+
+
+@pytest.mark.parametrize("name", ["cloud_optimized_baseline", "speculative", "speculative_pipelined"])
 def test_method_keeps_the_contract_on_the_compiled_engine_too(name):
     check_method(METHODS[name], engine=EngineSpec(kind="compiled", batch_invariant=True))
 

@@ -5,16 +5,21 @@ from builders import mapped_draft
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
+from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
 from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative
 from specbench.config.profile import Gate
+from specbench.decoding.lengths import LONGEST
 from specbench.errors import SpecbenchError
 from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.
 DTYPE = "float64"
 DRAFTS = st.sampled_from(["stranger", "first layer", "the target itself", "a few words"])
+SPECULATIVE = SpeculativeDecoding()
+METHODS = st.sampled_from([SPECULATIVE, SpeculativePipelined()])
+LENGTHS = st.integers(1, 16) | st.just("auto")
 GREEDY = Options(Decoding(), Speculative())
 LONG_DRAFTS = Options(Decoding(), Speculative(draft_length=8))
 PROMPT = tuple(range(20, 50))
@@ -42,23 +47,24 @@ def factories(request, tmp_path_factory):
     return cloud, drafts
 
 
-def speculate(factories, draft, request, options):
+def speculate(factories, draft, request, options, method=SPECULATIVE):
     cloud, drafts = factories
     # `answer` lets both sides assert their cache lengths after every round.
-    return answer(SpeculativeDecoding().open(drafts[draft], cloud, options), request)
+    return answer(method.open(drafts[draft], cloud, options), request)
 
 
 def alone(factories, request, options):
     return tokens_of(answer(AutoregressiveDecoder(factories[0].target(options)), request))
 
 
-def demand_control_text(factories, draft, request, options):
-    rounds = speculate(factories, draft, request, options)
+def demand_control_text(factories, draft, request, options, method=SPECULATIVE):
+    rounds = speculate(factories, draft, request, options, method)
     assert tokens_of(rounds) == alone(factories, request, options)
     demand_rounds(rounds, request, options.speculative.draft_length)
 
 
 def demand_rounds(rounds, request, draft_length):
+    draft_length = LONGEST if draft_length == "auto" else draft_length
     for part in rounds[1:]:
         if part.unverified:
             assert part.drafted is part.accepted is None
@@ -75,31 +81,36 @@ def demand_rounds(rounds, request, draft_length):
 @given(
     draft=DRAFTS,
     prompt=st.lists(st.integers(4, 95), min_size=1, max_size=40),
-    draft_length=st.integers(1, 16),
+    method=METHODS,
+    draft_length=LENGTHS,
     budget=st.integers(1, 40),
     stops=st.sets(st.integers(0, 95), max_size=6),
     penalty=st.sampled_from([1.0, 1.3]),
 )
-def test_greedy_text_equals_the_controls(factories, draft, prompt, draft_length, budget, stops, penalty):
+def test_greedy_text_equals_the_controls(
+    factories, draft, prompt, method, draft_length, budget, stops, penalty
+):
     options = Options(Decoding(repetition_penalty=penalty), Speculative(draft_length=draft_length))
-    demand_control_text(factories, draft, Request(tuple(prompt), budget, frozenset(stops)), options)
+    demand_control_text(factories, draft, Request(tuple(prompt), budget, frozenset(stops)), options, method)
 
 
 @quickly
 @given(
     draft=DRAFTS,
     prompt=st.lists(st.integers(4, 95), min_size=1, max_size=40),
-    draft_length=st.integers(1, 16),
+    method=METHODS,
+    draft_length=LENGTHS,
     budget=st.integers(1, 40),
     stops=st.sets(st.integers(0, 95), max_size=6),
     decoding=st.sampled_from(SAMPLING),
     seed=st.integers(0, 2**63 - 1),
 )
 def test_coupled_text_equals_the_controls(
-    factories, draft, prompt, draft_length, budget, stops, decoding, seed
+    factories, draft, prompt, method, draft_length, budget, stops, decoding, seed
 ):
     options = Options(decoding, Speculative(draft_length=draft_length, verification="coupled"))
-    demand_control_text(factories, draft, Request(tuple(prompt), budget, frozenset(stops), seed), options)
+    request = Request(tuple(prompt), budget, frozenset(stops), seed)
+    demand_control_text(factories, draft, request, options, method)
 
 
 @quickly
@@ -107,7 +118,7 @@ def test_coupled_text_equals_the_controls(
     rule=st.sampled_from(sorted(RULES)),
     draft=DRAFTS,
     gate=st.sampled_from([None, Gate(measure="margin", threshold=0.2), Gate(measure="entropy", threshold=9.0)]),
-    draft_length=st.integers(1, 8),
+    draft_length=st.integers(1, 8) | st.just("auto"),
     budget=st.integers(1, 30),
     stops=st.sets(st.integers(0, 95), max_size=4),
     decoding=st.sampled_from(SAMPLING),
@@ -139,12 +150,13 @@ def test_at_temperature_zero_every_lossless_rule_writes_the_controls_text(factor
     demand_control_text(factories, "first layer", request, Options(Decoding(), Speculative(verification=rule)))
 
 
+@pytest.mark.parametrize("method", [SPECULATIVE, SpeculativePipelined()], ids=lambda method: method.name)
 @pytest.mark.parametrize("position", range(1, 9))
-def test_a_stop_token_anywhere_in_a_block_ends_the_text_there(factories, position):
+def test_a_stop_token_anywhere_in_a_block_ends_the_text_there(factories, position, method):
     free = alone(factories, Request(PROMPT, 12, frozenset()), GREEDY)
     stop = frozenset([free[position]])
     expected = free[: min(free.index(token) for token in stop) + 1]
-    rounds = speculate(factories, "the target itself", Request(PROMPT, 12, stop), LONG_DRAFTS)
+    rounds = speculate(factories, "the target itself", Request(PROMPT, 12, stop), LONG_DRAFTS, method)
     assert tokens_of(rounds) == expected
     assert sum(part.accepted or 0 for part in rounds) <= len(expected)
 

@@ -43,6 +43,10 @@ def test_float32_is_the_default_where_the_profile_says_nothing(write):
     assert (profile.edge.dtype, profile.cloud.dtype) == ("float32", "float32")
 
 
+def test_a_draft_length_may_be_left_to_the_run(write):
+    assert load_profile(write(PAIR), ["speculative.draft_length=auto"]).speculative.draft_length == "auto"
+
+
 def test_extends_merges_key_by_key(write):
     write(PAIR + "workload: {limit: 5, seed: 9}\n", "base.yaml")
     profile = load_profile(write("extends: ./base.yaml\nworkload: {limit: 7}\n"))
@@ -83,6 +87,9 @@ def test_set_overrides_one_key_and_reads_yaml(write):
             PAIR + "speculative: {draft_length: '4'}\n",
             r"draft_length: '4' is refused: input should be a valid int",
         ),
+        (PAIR + "speculative: {draft_length: 65}\n", r"draft_length: 65 is refused: .* from 1 to 64, or auto"),
+        (PAIR + "speculative: {draft_length: true}\n", r"draft_length: True is refused"),
+        (PAIR + "speculative: {draft_length: later}\n", r"draft_length: 'later' is refused: .* or auto"),
         (PAIR + "workload: {max_new_tokens: -5}\n", r"workload\.max_new_tokens: -5 is refused"),
         (PAIR + "workload: 12\n", r"workload: 12 is refused"),
         (PAIR + "decoding: {top_p: 0.5}\n", "no effect at temperature 0"),

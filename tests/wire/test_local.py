@@ -2,10 +2,9 @@
 
 import pytest
 
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Options, Speculative
+from specbench.config import Decoding, Options, Speculative
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Request
-from specbench.factories import CloudModel, EdgeModel
 from specbench.factories.served import Served
 from specbench.models import vocabulary
 from specbench.wire.channel import LocalChannel
@@ -15,16 +14,6 @@ from specbench.wire.connection import Connection
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))
 PROMPT = tuple(range(10, 40))
-
-
-@pytest.fixture(scope="module")
-def cloud(models):
-    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
-
-
-@pytest.fixture(scope="module")
-def edge(models):
-    return EdgeModel(EdgeSpec(model=str(models / "draft")), say=lambda line: None)
 
 
 @pytest.fixture

@@ -1,0 +1,175 @@
+"""Many edges on one server, with random faults: is every output right, and is nothing leaked?
+
+    python tests/perf/many_edges.py [--edges 8] [--minutes 10] [--seed 0]
+
+Starts `specbench serve` on a tiny random model, and threads that speculate against it (greedy, and with shared
+noise) while their connections are cut, and their frames are lost, repeated, truncated or replaced by noise.
+Prints how many texts were checked, how many faults came about, and the server's memory along the way.
+"""
+
+import argparse
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+from specbench.config import CloudSpec, Decoding, EdgeSpec, Options, Speculative
+from specbench.decoding.request import Request
+from specbench.factories import CloudModel, EdgeModel
+from specbench.models import vocabulary
+from specbench.testing import tiny_llama
+from specbench.wire.channel import Channel
+from specbench.wire.client import RemoteTarget
+from specbench.wire.connection import Connection
+from specbench.wire.socket import SocketChannel
+
+FAULT_SHARE = 0.01
+OPTIONS = (
+    Options(Decoding(), Speculative()),
+    Options(Decoding(temperature=1.0), Speculative(verification="coupled")),
+)
+
+
+class Flaky(Channel):
+    """A socket on which one message in a hundred, either way, meets a fault."""
+
+    silence_s = 2.0
+
+    def __init__(self, url: str, rng: random.Random, fired: list[str]) -> None:
+        self._socket, self._rng, self._fired = SocketChannel(url), rng, fired
+
+    def send(self, message: bytes) -> None:
+        for part in self._damaged(message):
+            self._socket.send(part)
+
+    def receive(self, timeout_s: float | None = None) -> bytes:
+        while True:
+            if parts := self._damaged(self._socket.receive(timeout_s), may_repeat=False):
+                return parts[0]
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _damaged(self, message: bytes, may_repeat: bool = True) -> list[bytes]:
+        if self._rng.random() >= FAULT_SHARE:
+            return [message]
+        fault = self._rng.choice(["cut", "lost", "truncated", "noise", *(["repeated"] if may_repeat else [])])
+        self._fired.append(fault)
+        if fault == "cut":
+            self._socket.close()
+        if fault == "lost":
+            return []
+        return {
+            "cut": [message],
+            "truncated": [message[:-1]],
+            "noise": [self._rng.randbytes(30)],
+            "repeated": [message, message],
+        }[fault]
+
+
+def speculated(edge: EdgeModel, target: object, options: Options, request: Request) -> list[int]:
+    """The committed ids of one text."""
+    drafter = edge.drafter(options)
+    drafter.begin(request)
+    commit = target.begin(request)
+    tokens: list[int] = []
+    while True:
+        tokens += commit.tokens
+        if commit.finish_reason:
+            return tokens
+        drafter.commit(commit.tokens, commit.accepted)
+        commit = target.verify(drafter.propose(min(4, target.remaining - 1)))
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--edges", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    scratch = Path(tempfile.mkdtemp())
+    target, draft = (
+        tiny_llama(scratch / "target", seed=2),
+        tiny_llama(scratch / "draft", 1, num_hidden_layers=1),
+    )
+    cloud = CloudModel(CloudSpec(model=str(target), device="cpu", dtype="float64"))
+    requests = [Request(tuple(range(start, start + 20)), 40, frozenset(), start) for start in range(10, 40)]
+    drafts = [EdgeModel(EdgeSpec(model=str(draft), dtype="float64")) for _ in range(asked.edges)]
+    wanted = {
+        (index, request.seed): speculated(drafts[0], cloud.verifier(options), options, request)
+        for index, options in enumerate(OPTIONS)
+        for request in requests
+    }
+    profile = scratch / "cloud.yaml"
+    profile.write_text(
+        yaml.safe_dump(
+            {
+                "edge": {"model": str(draft), "dtype": "float64"},
+                "cloud": {"model": str(target), "device": "cpu", "dtype": "float64"},
+            }
+        )
+    )
+    words = ["serve", "--profile", str(profile), "--port", "0", "--max-sessions", str(2 * asked.edges)]
+    with (scratch / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "specbench", *words], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    url = server.stdout.readline().strip()
+    until = time.monotonic() + 60 * asked.minutes
+    fired: list[str] = []
+    checked: list[int] = []
+    wrong: list[str] = []
+    lost: list[int] = []
+
+    def edge_loop(index: int) -> None:
+        rng = random.Random(f"{asked.seed}/{index}")
+        connection = Connection(
+            lambda: Flaky(url, rng, fired),
+            vocabulary.fingerprint(cloud.tokenizer),
+            lambda facts: None,
+            lambda line: None,
+            60.0,
+        )
+        targets = [RemoteTarget(connection, options, True) for options in OPTIONS]
+        try:
+            while time.monotonic() < until:
+                which, request = rng.randrange(2), rng.choice(requests)
+                found = speculated(drafts[index], targets[which], OPTIONS[which], request)
+                checked.append(len(found))
+                if found != wanted[which, request.seed]:
+                    wrong.append(
+                        f"edge {index}, request {request.seed}, {OPTIONS[which].speculative.verification}"
+                    )
+        except Exception as error:
+            wrong.append(f"edge {index} ended: {type(error).__name__}: {error}")
+        lost.append(connection.interruptions)
+        connection.close()
+
+    threads = [threading.Thread(target=edge_loop, args=(index,)) for index in range(asked.edges)]
+    for thread in threads:
+        thread.start()
+    process, sizes = psutil.Process(server.pid), []
+    while any(thread.is_alive() for thread in threads):
+        sizes.append(process.memory_info().rss / 1e6)
+        time.sleep(max(0.5, 6 * asked.minutes))
+    time.sleep(2)
+    said = (scratch / "log").read_text()
+    came, gone = len(re.findall(r"came from", said)), len(re.findall(r"is gone", said))
+    print(f"{len(checked)} texts, {sum(checked)} tokens, {len(fired)} faults, {sum(lost)} reconnections")
+    print(f"wrong: {wrong or 'none'}")
+    print(f"server alive: {server.poll() is None}; sessions begun {came}, ended {gone}")
+    print("server resident memory, MB: " + " ".join(f"{size:.0f}" for size in sizes))
+    server.terminate()
+    server.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""A server on loopback, in a thread of this process, on a tiny model."""
+
+import asyncio
+import contextlib
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+
+from specbench.config import CloudSpec, EdgeSpec
+from specbench.factories import CloudModel, EdgeModel
+from specbench.factories.served import Served
+from specbench.wire.server import Patience, Server
+
+
+class Watched(Served):
+    """Knows which of its targets are still alive."""
+
+    def __init__(self, cloud):
+        super().__init__(cloud)
+        self.targets = weakref.WeakSet()
+
+    def target(self, options, rolls_back):
+        target = super().target(options, rolls_back)
+        self.targets.add(target)
+        return target
+
+    @property
+    def held(self):
+        gc.collect()
+        return len(self.targets)
+
+
+class Running:
+    """A server that listens; knows what it said."""
+
+    def __init__(self, host, token=None, max_sessions=8, tls=None, port=0, **patience):
+        self.host, self.said = host, []
+        self.server = Server(host, token, max_sessions, self.said.append, Patience(**patience))
+        self._tls, self.port = tls, port
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(30)
+
+    async def _run(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with self.server.listening("127.0.0.1", self.port, self._tls) as self.port:
+            self._ready.set()
+            await self._stop.wait()
+
+    @property
+    def url(self):
+        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}"
+
+    def stop(self):
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+
+
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def cloud(models):
+    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def edge(models):
+    return EdgeModel(EdgeSpec(model=str(models / "draft")), say=lambda line: None)
+
+
+@pytest.fixture
+def start(cloud):
+    """Start servers; they end with the test."""
+    running = []
+
+    def begin(**settings):
+        running.append(Running(Watched(cloud), **settings))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.stop()
