@@ -5,6 +5,7 @@ import os
 import pytest
 
 from specbench.bench.store import RunStore
+from specbench.testing import tiny_llama
 from specbench.wire import emulated
 
 CPU = min(os.sched_getaffinity(0))
@@ -84,6 +85,23 @@ def test_a_confined_edge_says_what_was_applied_and_the_cloud_has_the_machine(
     assert applied["memory_limit"].startswith(("2GiB, by cgroup", "not applied"))
     assert f"note: edge device: cpus {CPU}; memory_limit {applied['memory_limit']}" in done.out
     assert "co-located: edge and cloud in two processes of one machine, no link" in done.out
+
+
+def test_an_edge_model_that_does_not_fit_its_limit_is_refused_before_it_is_read(
+    specbench_process, profile, tmp_path
+):
+    large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 4}
+    tiny_llama(tmp_path / "large", seed=1, **large)  # 270 MB, where torch alone takes about 320
+    edge = {"model": str(tmp_path / "large"), "memory_limit": "500MiB"}
+    done = specbench_process(
+        "run", "speculative", "--profile", profile(edge=edge, cloud={"placement": "process"})
+    )
+    if done.code == 0:
+        assert "memory_limit not applied: the machine grants no memory cgroup" in done.out
+        pytest.skip("this machine grants no memory cgroup")
+    assert done.code == 4, done.err
+    assert "error: the edge model needs about 0.27 GB, and edge.memory_limit leaves" in done.err
+    assert "loading the edge model" not in done.err
 
 
 def test_a_run_over_an_emulated_link_sends_its_packets_through_it(specbench, profile, tmp_path):
