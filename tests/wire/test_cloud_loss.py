@@ -17,7 +17,7 @@ from specbench.api import Method, hookimpl
 FIRED = Path({fired!r})
 
 class Killer(SpeculativeDecoding):
-    name, summary = "killer", "speculative, whose cloud is killed in the middle of its fourth answer"
+    name, summary = "killer", "speculative, whose cloud is killed in an answer behind the third"
     answers = 0
 
     def open(self, edge, cloud, options):
@@ -26,9 +26,10 @@ class Killer(SpeculativeDecoding):
 
         def killing(request):
             Killer.answers += 1
-            for index, part in enumerate(generate(request)):
+            for part in generate(request):
                 yield part
-                if Killer.answers == 4 and index == 1 and not FIRED.exists():
+                goes_on = part.tokens[-1] not in request.stop_ids
+                if Killer.answers >= 4 and goes_on and not FIRED.exists():
                     FIRED.write_text("killed")
                     os.kill({pid}, signal.SIGKILL)
 
