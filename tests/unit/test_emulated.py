@@ -80,6 +80,25 @@ def test_down_leaves_nothing_behind_and_may_be_said_twice(link):
     assert not emulated.down()
 
 
+def test_the_forwarding_process_ends_though_somebody_still_sits_in_the_namespaces(link):
+    if link.pid is None:
+        pytest.skip("netem needs no process")
+    sitting = [
+        subprocess.Popen(["ip", "netns", "exec", name, "sleep", "60"])
+        for name in (emulated.EDGE, emulated.CLOUD)
+    ]
+    try:
+        for process in sitting:
+            while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+                time.sleep(0.01)
+        emulated.down()
+        assert is_gone(link.pid)
+    finally:
+        for process in sitting:
+            process.kill()
+            process.wait()
+
+
 def test_a_second_link_is_refused_and_the_first_stays(link):
     with pytest.raises(SpecbenchError, match="is up, or was left behind") as refused:
         emulated.up(SPEC, lambda line: None)

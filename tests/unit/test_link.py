@@ -127,14 +127,15 @@ def test_the_same_prompt_meets_the_same_link_whenever_it_begins(spec, gaps, seed
     assert runs[0] == pytest.approx(runs[1], abs=1e-6)
 
 
-def test_another_prompt_meets_other_jitter_and_another_place_of_the_trace():
+def test_another_prompt_meets_other_jitter_both_ways_and_another_place_of_the_trace():
     for spec in (LinkSpec(rtt_ms=40, jitter_ms=10), LinkSpec(trace="builtin")):
         link = Link(spec)
-        first = set()
+        first = {"up": set(), "down": set()}
         for seed in range(20):
             link.begin(seed, 0.0)
-            first.add(link.uplink.deliver_at_ms(0.0, 100))
-        assert len(first) > 5
+            first["up"].add(link.uplink.deliver_at_ms(0.0, 100))
+            first["down"].add(link.downlink.deliver_at_ms(0.0, 100))
+        assert min(map(len, first.values())) > 5
 
 
 @pytest.fixture
