@@ -29,10 +29,9 @@ from specbench.decoding.lengths import DraftLengths
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Commit, Pending, Request
 from specbench.decoding.verification import RULES
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.records import Round
-from specbench.wire.connection import CloudLostError
 
 if TYPE_CHECKING:
     from specbench.decoding.target import Target

@@ -39,6 +39,10 @@ class SpecbenchError(Exception):
         self.exit_code = exit_code
 
 
+class CloudLostError(SpecbenchError):
+    """The cloud is gone, and did not come back."""
+
+
 def nearest(name: str, valid: Iterable[str], otherwise: str | None = None) -> str | None:
     """A hint that names the valid name closest to `name`, or lists them all."""
     names = sorted(valid)

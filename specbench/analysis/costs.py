@@ -17,6 +17,8 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
     tokens = sum(len(part.tokens) for part in rounds)
     drafting = [part for part in rounds if part.drafted is not None]
     asked = [part for part in drafting if part.drafted and part.bytes_up is not None]
+    # Nobody waits for the link between the parts of a stream: it is asked for once, and then flows.
+    asking = [part for part in rounds if part.bytes_up != 0]
     elapsed_ms = sum(record.arrival_ms[-1] - record.arrival_ms[0] for record in records) if drafting else 0.0
     ahead = [part for part in drafting if part.wasted_draft_tokens is not None]
     costs = RoundCosts(
@@ -27,7 +29,7 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
         ),
         draft_share=_ratio(_known(part.draft_ms for part in rounds), elapsed_ms),
         link_share=_ratio(
-            _known(way for part in rounds for way in (part.uplink_ms, part.downlink_ms)), elapsed_ms
+            _known(way for part in asking for way in (part.uplink_ms, part.downlink_ms)), elapsed_ms
         ),
         verify_share=_ratio(_known(part.verify_ms for part in rounds), elapsed_ms),
         hidden_share=hidden_share(ahead),

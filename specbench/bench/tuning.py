@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.bench.preparation import Prepared
@@ -20,7 +21,7 @@ DRAFT_LENGTHS = (1, 2, 3, 4, 6, 8)
 class AtDraftLength(Method):
     """A method under one draft length, so that several are measured interleaved."""
 
-    def __init__(self, method: Method, draft_length: int) -> None:
+    def __init__(self, method: Method, draft_length: int | Literal["auto"]) -> None:
         self.name = f"{method.name}[{draft_length}]"
         self.summary, self.roles = method.summary, method.roles
         self._method, self._draft_length = method, draft_length

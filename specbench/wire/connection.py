@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from specbench.clock import now_ms
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.wire import protocol
 from specbench.wire.channel import Channel, ChannelLostError
 from specbench.wire.protocol import Down, Facts, ProtocolError, Refused, Up
@@ -17,10 +17,6 @@ from specbench.wire.protocol import Down, Facts, ProtocolError, Refused, Up
 PATIENCE_S = 30.0
 LONGEST_PAUSE_S = 5.0
 MOST_LOSSES = 5
-
-
-class CloudLostError(SpecbenchError):
-    """The cloud is gone, and did not come back."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,14 @@ def test_shares_are_of_the_time_between_the_first_and_the_last_token():
     assert (costs.draft_share, costs.link_share, costs.verify_share) == pytest.approx((0.1, 0.2, 0.2))
 
 
+def test_a_stream_waits_for_the_link_once():
+    asked, streamed = (
+        part(uplink_ms=up, downlink_ms=10.0, verify_ms=1.0, bytes_up=sent)
+        for up, sent in ((10.0, 8), (None, 0))
+    )
+    assert round_costs([text(asked, streamed, streamed)]).link_share == pytest.approx(0.2)
+
+
 def pipelined(wait_ms, wasted, **fields):
     values = {"uplink_ms": 10.0, "verify_ms": 20.0, "downlink_ms": 10.0, "bytes_up": 9, **fields}
     return part(wait_ms=wait_ms, wasted_draft_tokens=wasted, **values)
