@@ -182,6 +182,15 @@ def test_texts_that_differ_stand_side_by_side_from_where_they_part():
     assert not text_pairs(groups_of([run([control, replace(ours, rounds=control.rounds)])]))
 
 
+def test_where_texts_part_even_line_ends_are_seen():
+    control = generation("1", (5, 6), method=CONTROL, text="a<b>")
+    shown = page(
+        report([run([control, generation("1", (5, 7), text="a\n")], lossless={CONTROL: True, "m": False})])
+    )
+    assert "a<mark>⏎\n</mark>" in shown
+    assert "a<mark>&lt;b&gt;</mark>" in shown
+
+
 def test_a_lossy_text_that_differs_is_said_to_be_allowed_to():
     control = generation("1", (5, 6), method=CONTROL, text="ab")
     made = run([control, generation("1", (5, 7), text="ac")], lossless={CONTROL: True, "m": False})
