@@ -1,0 +1,92 @@
+"""The cloud in a process of its own against the cloud in this one: run by hand, on a quiet machine.
+
+    python tests/perf/placements.py [--limit 12] [--max-new-tokens 48] [--profile default] [--set KEY=VALUE]
+
+Same prompts, same threads, no delay; both placements answer every prompt, in turns (A B, B A, ...). Shown is the ratio of
+geometric means of the time per output token, `process` over `in_process`, with its interval over prompts; exit
+status 1 when more than 5 % is lost beyond doubt, or a text differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+
+from link_models import say
+
+from specbench.analysis.endpoint import speedup
+from specbench.api import CloudModel, EdgeModel, Options, Request
+from specbench.bench import conversation
+from specbench.bench.preparation import configure_torch
+from specbench.bench.workload import load_prompts
+from specbench.clock import now_ms
+from specbench.config import load_profile
+from specbench.records import Generation
+from specbench.registry import discover
+
+LIMIT = 1.05
+METHODS = ("cloud_optimized_baseline", "speculative", "speculative_pipelined")
+
+
+def answer(decoder, request, prompt):
+    """One prompt's first turn, timed as a run times it."""
+    rounds, arrivals, started = [], [], now_ms()
+    for part in decoder.generate(request):
+        arrivals.append(now_ms() - started)
+        rounds.append(part)
+    return Generation(
+        "", prompt.prompt_id, prompt.category, 0, 1, 0, len(request.prompt_ids), "", "", "", tuple(rounds),
+        tuple(arrivals),
+    )  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--profile", default="default")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--limit", type=int, default=12)
+    parser.add_argument("--max-new-tokens", type=int, default=48)
+    arguments = parser.parse_args()
+    given = {"workload.limit": arguments.limit, "workload.max_new_tokens": arguments.max_new_tokens}
+    profile = load_profile(arguments.profile, arguments.set, given)
+    configure_torch(profile)
+    edge = EdgeModel(profile.edge, say, profile.engine)
+    clouds = {
+        "in_process": CloudModel(profile.cloud, say, profile.engine),
+        "process": CloudModel(profile.cloud, say, profile.engine, placement="process"),
+    }
+    options = Options.of(profile)
+    prompts = load_prompts(profile.workload)
+    tokenizer, stop_ids = clouds["in_process"].tokenizer, clouds["in_process"].stop_ids
+    found = {name: {where: [] for where in clouds} for name in METHODS}
+    try:
+        decoders = {
+            name: {where: discover().get(name).open(edge, cloud, options) for where, cloud in clouds.items()}
+            for name in METHODS
+        }
+        for turn, prompt in enumerate([prompts[0], *prompts]):  # the first one warms up
+            ids = tuple(conversation.prompt_ids(tokenizer, prompt.turns[:1], ()))
+            request = Request(ids, arguments.max_new_tokens, stop_ids, seed=turn)
+            for name in METHODS:
+                for where in list(clouds)[:: 1 if turn % 2 else -1]:
+                    record = answer(decoders[name][where], request, prompt)
+                    if turn:
+                        found[name][where].append(replace(record, method=name))
+    finally:
+        for cloud in clouds.values():
+            cloud.close()
+    bad = False
+    for name, sides in found.items():
+        here, there = sides["in_process"], sides["process"]
+        same = sum(a.tokens == b.tokens for a, b in zip(here, there, strict=True))
+        ratio = speedup(there, here)  # of in_process over process, so a loss is above 1
+        low, high = ratio.interval or (None, None)
+        bad |= same < len(here) or (low is not None and low > LIMIT)
+        shown = f"{low:.3f} to {high:.3f}" if low is not None else "needs 12 prompts"
+        print(f"{name}: process / in_process {ratio.ratio:.3f} ({shown}), {same} of {len(here)} texts alike")
+    sys.exit(bad)
+
+
+if __name__ == "__main__":
+    main()
