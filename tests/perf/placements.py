@@ -2,9 +2,9 @@
 
     python tests/perf/placements.py [--limit 12] [--max-new-tokens 48] [--profile default] [--set KEY=VALUE]
 
-Same prompts, same threads, no delay; both placements answer every prompt, in turns (A B, B A, ...). Shown is the ratio of
-geometric means of the time per output token, `process` over `in_process`, with its interval over prompts; exit
-status 1 when more than 5 % is lost beyond doubt, or a text differs.
+Same prompts, same threads, no delay; both placements answer every prompt, in turns (A B, B A, ...). Shown is
+the ratio of geometric means of the time per output token, `process` over `in_process`, with its interval over
+prompts; exit status 1 when more than 5 % is lost beyond doubt, or a text differs.
 """
 
 from __future__ import annotations
