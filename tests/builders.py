@@ -50,6 +50,22 @@ def mapped_draft(folder, cloud: CloudModel, size, dtype="float32", engine=None) 
     return EdgeModel(EdgeSpec(model=str(folder), vocab_map="vocab_map.json", dtype=dtype), engine=engine)
 
 
+def shaken(folder, target, by):
+    """A copy of a model, weights moved at random by a share of their spread: it agrees often, not always."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(12)
+    model = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() > 1:
+                weights += by * weights.std() * torch.randn_like(weights)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def tiny_mistral(folder, window):
     """A random model whose attention sees the last `window` tokens alone."""
     import torch

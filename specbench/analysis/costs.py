@@ -16,7 +16,8 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
     rounds = [part for record in records for part in record.rounds[1:]]
     tokens = sum(len(part.tokens) for part in rounds)
     drafting = [part for part in rounds if part.drafted is not None]
-    asked = [part for part in drafting if part.drafted and part.bytes_up is not None]
+    sent = [part for part in drafting if part.drafted and part.bytes_up is not None]
+    asked = sent if all(part.bytes_up for part in sent) else []  # drafts that are streamed were never sent
     # Nobody waits for the link between the parts of a stream: it is asked for once, and then flows.
     asking = [part for part in rounds if part.bytes_up != 0]
     elapsed_ms = sum(record.arrival_ms[-1] - record.arrival_ms[0] for record in records) if drafting else 0.0

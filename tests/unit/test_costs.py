@@ -52,7 +52,9 @@ def test_a_stream_waits_for_the_link_once():
         part(uplink_ms=up, downlink_ms=10.0, verify_ms=1.0, bytes_up=sent)
         for up, sent in ((10.0, 8), (None, 0))
     )
-    assert round_costs([text(asked, streamed, streamed)]).link_share == pytest.approx(0.2)
+    costs = round_costs([text(asked, streamed, streamed)])
+    assert costs.link_share == pytest.approx(0.2)
+    assert costs.bytes_up_per_drafted_token is None
 
 
 def pipelined(wait_ms, wasted, **fields):

@@ -1,7 +1,7 @@
 """Greedy and coupled text is the control's, token for token, and no rule breaks what a round promises."""
 
 import pytest
-from builders import mapped_draft
+from builders import mapped_draft, shaken
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
@@ -16,7 +16,7 @@ from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.
 DTYPE = "float64"
-DRAFTS = st.sampled_from(["stranger", "first layer", "the target itself", "a few words"])
+DRAFTS = st.sampled_from(["stranger", "first layer", "a near copy", "the target itself", "a few words"])
 SPECULATIVE = SpeculativeDecoding()
 METHODS = st.sampled_from([SPECULATIVE, SpeculativePipelined()])
 LENGTHS = st.integers(1, 16) | st.just("auto")
@@ -36,9 +36,11 @@ def factories(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     target = tiny_llama(folder / "target", seed=7)
     tiny_llama(folder / "stranger", seed=8, num_hidden_layers=1)
+    near = shaken(folder / "near", target, by=0.1)
     cloud = CloudModel(CloudSpec(model=str(target), device="cpu", dtype=DTYPE), engine=engine)
     drafts = {
         "stranger": EdgeModel(EdgeSpec(model=str(folder / "stranger"), dtype=DTYPE), engine=engine),
+        "a near copy": EdgeModel(EdgeSpec(model=str(near), dtype=DTYPE), engine=engine),
         "first layer": EdgeModel(EdgeSpec(model=str(target), layers=1, dtype=DTYPE), engine=engine),
         "the target itself": EdgeModel(EdgeSpec(model=str(target), dtype=DTYPE), engine=engine),
         "a few words": mapped_draft(folder / "mapped", cloud, size=30, dtype=DTYPE, engine=engine),

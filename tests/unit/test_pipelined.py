@@ -1,7 +1,7 @@
 """What drafting ahead does to a text's rounds: nothing but to begin them earlier."""
 
 import pytest
-from builders import mapped_draft
+from builders import mapped_draft, shaken
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
@@ -16,7 +16,7 @@ from specbench.testing import answer, tiny_llama, tokens_of
 
 DTYPE = "float64"
 PROMPT = tuple(range(20, 50))
-DRAFTS = ["stranger", "first layer", "the target itself", "a few words"]
+DRAFTS = ["stranger", "first layer", "a near copy", "the target itself", "a few words"]
 GREEDY = Options(Decoding(), Speculative())
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -68,9 +68,11 @@ def factories(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     target = tiny_llama(folder / "target", seed=7)
     tiny_llama(folder / "stranger", seed=8, num_hidden_layers=1)
+    near = shaken(folder / "near", target, by=0.1)
     cloud = FarCloud(CloudSpec(model=str(target), device="cpu", dtype=DTYPE), engine=engine)
     return cloud, {
         "stranger": EdgeModel(EdgeSpec(model=str(folder / "stranger"), dtype=DTYPE), engine=engine),
+        "a near copy": EdgeModel(EdgeSpec(model=str(near), dtype=DTYPE), engine=engine),
         "first layer": EdgeModel(EdgeSpec(model=str(target), layers=1, dtype=DTYPE), engine=engine),
         "the target itself": EdgeModel(EdgeSpec(model=str(target), dtype=DTYPE), engine=engine),
         "a few words": mapped_draft(folder / "mapped", cloud, size=30, dtype=DTYPE, engine=engine),
@@ -122,6 +124,18 @@ def test_a_draft_that_is_always_right_wastes_nothing(factories):
     rounds = run(factories, SpeculativePipelined(), "the target itself", request, GREEDY)
     assert [len(part.tokens) for part in rounds] == [1] + [5] * 6
     assert [part.wasted_draft_tokens for part in rounds[1:]] == [0] * 6
+
+
+def test_a_guess_that_is_wrong_behind_a_draft_that_was_right_is_dropped(factories):
+    factories[0].pending = Unhurried
+    single = Options(Decoding(), Speculative(draft_length=1))
+    request = Request(PROMPT, 200, frozenset())
+    rounds = run(factories, SpeculativePipelined(), "a near copy", request, single)
+    wrong = [part for part in rounds[1:] if part.accepted == part.drafted and part.wasted_draft_tokens]
+    right = [part for part in rounds[1:] if part.accepted == part.drafted and not part.wasted_draft_tokens]
+    assert wrong
+    assert right
+    assert counts(rounds) == counts(run(factories, SpeculativeDecoding(), "a near copy", request, single))
 
 
 def test_its_next_proposal_is_there_when_the_verdict_comes(factories):
