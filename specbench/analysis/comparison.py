@@ -202,9 +202,14 @@ def _setting(runs: Sequence[Run], unfair: bool) -> str:
     return (
         ("UNFAIR (settings of the first run): " if unfair else "") + f"{place(runs)} · "
         f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']} · "
-        f"{_engine(runs)} · {runs[0].manifest.threads} threads · {prompts} prompts, "
+        f"{_engine(runs)} · {_threads(runs)} · {prompts} prompts, "
         f"at most {workload['max_new_tokens']} tokens each"
     )
+
+
+def _threads(runs: Sequence[Run]) -> str:
+    count = runs[0].manifest.threads
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _engine(runs: Sequence[Run]) -> str:
