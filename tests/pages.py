@@ -26,7 +26,7 @@ def evil_run():
     first = records[1]
     records[1] = replace(first, rounds=(*first.rounds[:-1], replace(first.rounds[-1], tokens=(99,))))
     proof = Divergence(method, first.prompt_id, 0, 0, 8, (8, 99), 0.1, 0.1, 0.2, 3, "tie")
-    profile = {**PROFILE, "cloud": {"dtype": "float32", "model": f"hub/{EVIL}"}, "link": EVIL}
+    profile = {**PROFILE, "cloud": {"dtype": "float32", "model": f"hub/{EVIL}"}, "link": {"trace": EVIL}}
     return run(
         records, profile=profile, profile_name=f"profile{EVIL}", command=("run", EVIL), divergences=(proof,),
         turns={first.prompt_id: (f"what is {EVIL}?",)}, machine={"cpu": f"Xeon{EVIL}", "memory_bytes": 10**9},
