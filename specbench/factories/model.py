@@ -31,7 +31,7 @@ class ModelFactory:
     """One role's model: described at once, read from disk when first used.
 
     Args:
-        spec: which model; the default profile's when absent.
+        spec: which model; the default profile's when neither it nor `model` is given.
         say: receives a line for each slow step (fetching, converting, loading, compiling).
         engine: what runs its passes; the eager engine when absent.
         fields: single fields of the spec, such as `dtype="float32"`.
@@ -47,9 +47,10 @@ class ModelFactory:
         engine: EngineSpec | None = None,
         **fields: object,
     ) -> None:
-        if spec is None:
+        if spec is None and "model" not in fields:
             spec = getattr(load_profile("default"), self.role)
-        self.spec = validated(self._spec_type, {**spec.model_dump(), **fields}, self.role) if fields else spec
+        known = spec.model_dump() if spec else {}
+        self.spec = spec if spec and not fields else validated(self._spec_type, {**known, **fields}, self.role)
         self._say = say
         self.engine_spec = engine or EngineSpec()
 

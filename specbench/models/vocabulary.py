@@ -85,7 +85,11 @@ class DraftVocabulary:
             if not all(type(number) is int for number in numbers):
                 raise TypeError("its ids are not all whole numbers")
         except OSError as error:
-            raise _bad_map(path, f"cannot be read: {error.strerror}") from error
+            raise SpecbenchError(
+                f"vocabulary map {path} cannot be read: {error.strerror}",
+                "a draft that knows all of the target's tokens has none: --set edge.vocab_map=null",
+                ExitCode.MODEL,
+            ) from error
         except KeyError as error:
             raise _bad_map(path, f"has no {error.args[0]}") from error
         except (ValueError, TypeError) as error:

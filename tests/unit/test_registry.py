@@ -87,7 +87,7 @@ def test_two_plugins_of_one_name_are_an_error_that_names_both(plugin_file):
 def test_a_broken_plugin_does_not_take_the_name_of_one_that_works(plugin_file):
     registry = discover([plugin_file("import nothing_of_this_name", "speculative.py")])
     assert registry.get("speculative").name == "speculative"
-    assert sum("speculative" in name for name in registry.plugins) == 2
+    assert len(registry.plugins) == len(discover().plugins) + 1
 
 
 def test_dashes_are_understood_and_the_nearest_name_is_offered():

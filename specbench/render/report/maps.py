@@ -30,7 +30,7 @@ def map_page(rows: Sequence[Row], title: str) -> str:
     The first key that was varied goes down, the second across; a map is drawn for each value of the others.
     """
     methods = list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
-    colors = dict(zip([CONTROL, *methods], of_methods([CONTROL, *methods], CONTROL)[0], strict=True))
+    colors = {name: ink for name, (ink, _) in of_methods([CONTROL, *methods], CONTROL).items()}
 
     def fastest(by_method: dict[str, Row]) -> Cell:
         row = max(by_method.values(), key=lambda each: each.speedup)
