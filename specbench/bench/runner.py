@@ -106,7 +106,7 @@ class Runner:
             self._check_identity()
             imprecise = self._manifest.precision_problems and self._profile.precision.parity != "off"
             status = "failed" if self._failures or imprecise else "finished"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, CloudLostError):
             status = "interrupted"
             raise
         finally:
