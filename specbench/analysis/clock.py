@@ -20,7 +20,8 @@ class Prices:
         self.verify_ms = [0.0] + [at(target.verify_ms, width) / target.speed for width in range(1, WIDEST + 1)]
         self.step_ms = draft.step_ms / draft.speed
         self.read_ms = draft.read_ms / draft.speed
-        self.colocated_step_ms = costs.colocated_step_ms or self.step_ms
+        # Beside the target, the draft has the target's hardware.
+        self.colocated_step_ms = (costs.colocated_step_ms or draft.step_ms) / target.speed
         self.round_ms = costs.round_ms
         self.rtt_ms = link.rtt_ms
         self._up = 8e-3 / link.uplink_mbps if link.uplink_mbps else 0.0  # milliseconds a byte
@@ -42,14 +43,18 @@ class Prices:
         """What the link takes of one round."""
         return self.rtt_ms + self.sending_ms(drafted) + self.answer_ms(committed)
 
-    def ttft_ms(self, prompt_tokens: int, with_draft: bool) -> float | None:
-        """From the request to the first token; `None` where the table says nothing of prompts."""
+    def ttft_ms(self, prompt_tokens: int, draft_speed: float | None) -> float | None:
+        """From the request to the first token; `None` where the table says nothing of prompts.
+
+        Args:
+            draft_speed: of the hardware on which a draft model reads the prompt; `None` where none does.
+        """
         target, draft = self.costs.target, self.costs.draft
-        if target.prefill_ms is None or (with_draft and draft.prefill_ms is None):
+        if target.prefill_ms is None or (draft_speed and draft.prefill_ms is None):
             return None
         reading = at(target.prefill_ms, prompt_tokens) / target.speed
-        if with_draft and draft.prefill_ms is not None:
-            reading += at(draft.prefill_ms, prompt_tokens) / draft.speed
+        if draft_speed and draft.prefill_ms is not None:
+            reading += at(draft.prefill_ms, prompt_tokens) / draft_speed
         return reading + self.trip_ms(prompt_tokens, 1)
 
 

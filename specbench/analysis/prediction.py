@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.clock import Prices
+from specbench.analysis.place import round_trip_ms
 from specbench.analysis.planning import FORMS, LONGEST, Survival, forecast
-from specbench.config.costs import Costs, DraftCosts, LinkCosts, TargetCosts
+from specbench.config import LinkSpec
+from specbench.config.costs import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
 from specbench.records import Generation, Manifest, Round, Run
 from specbench.results import Prediction
 
@@ -28,18 +30,21 @@ def predictions(runs: Sequence[Run]) -> tuple[Prediction, ...]:
 
 
 def _predicted(manifest: Manifest, method: str, records: Sequence[Generation]) -> Prediction | None:
-    """Costs are the run's medians, the round trip is the profile's, acceptance is the run's.
+    """Costs are the run's medians; acceptance and bytes are the run's; so is the round trip where none was set.
 
     Returns:
-        `None` where a round says too little, or the length was chosen round by round.
+        `None` where a round says too little, or its length was chosen round by round or by a gate.
     """
-    length, accepted = manifest.profile["speculative"]["draft_length"], acceptance(records)
+    settings, accepted = manifest.profile["speculative"], acceptance(records)
+    length = settings["draft_length"]
     rounds = [part for part in drafting_rounds(records) if part.draft_ms and part.verify_ms]
     following = sum(len(each.tokens) - len(each.rounds[0].tokens) for each in records)
-    if not isinstance(length, int) or length > LONGEST or not accepted or not accepted.survival or not rounds:
+    if not isinstance(length, int) or length > LONGEST or settings.get("gate"):
+        return None
+    if not accepted or not accepted.survival or not rounds:
         return None
     chances = tuple(share for share in accepted.conditional[: len(accepted.survival)] if share is not None)
-    expected = forecast(Survival(chances), Prices(_costs(manifest, rounds)), method, length)
+    expected = forecast(Survival(chances), Prices(_costs(manifest, records, rounds)), method, length)
     measured_ms = sum(each.total_ms - each.ttft_ms for each in records) / following
     gap = measured_ms / expected.ms_per_token - 1
     late = _late(rounds, expected.terms, measured_ms * following / len(rounds))
@@ -57,24 +62,39 @@ def _predicted(manifest: Manifest, method: str, records: Sequence[Generation]) -
     )
 
 
-def _costs(manifest: Manifest, rounds: Sequence[Round]) -> Costs:
+def _costs(manifest: Manifest, records: Sequence[Generation], rounds: Sequence[Round]) -> Costs:
     by_width: dict[int, list[float]] = defaultdict(list)
     for part in rounds:
         by_width[(part.drafted or 0) + 1].append(part.verify_ms or 0.0)
     steps = [
         (part.draft_ms or 0.0) / ((part.drafted or 0) + (part.wasted_draft_tokens or 0)) for part in rounds
     ]
-    link = manifest.profile.get("link", {})
+    link = LinkSpec(**manifest.profile.get("link", {}))
+    rtt_ms = link.rtt_ms
+    if link.trace or not link.is_set:
+        rtt_ms = round_trip_ms([Run(manifest, tuple(records))]) or 0.0
     return Costs(
         draft=DraftCosts(step_ms=statistics.median(steps)),
         target=TargetCosts(
             verify_ms={width: statistics.median(times) for width, times in sorted(by_width.items())}
         ),
         link=LinkCosts(
-            rtt_ms=link.get("rtt_ms", 0.0),
-            uplink_mbps=link.get("uplink_mbps"),
-            downlink_mbps=link.get("downlink_mbps"),
+            rtt_ms=rtt_ms,
+            uplink_mbps=link.uplink_mbps,
+            downlink_mbps=link.downlink_mbps,
         ),
+        bytes=_bytes(rounds),
+    )
+
+
+def _bytes(rounds: Sequence[Round]) -> Bytes:
+    """What this run's own messages came to, a token; those of a cost table where no round counted them."""
+    if any(part.bytes_up is None or part.bytes_down is None for part in rounds):
+        return Bytes()
+    return Bytes(
+        per_message=0,
+        up_per_token=sum(part.bytes_up or 0 for part in rounds) / sum(part.drafted or 0 for part in rounds),
+        down_per_token=sum(part.bytes_down or 0 for part in rounds) / sum(len(part.tokens) for part in rounds),
     )
 
 
@@ -84,10 +104,13 @@ def _late(rounds: Sequence[Round], terms: dict[str, float], round_ms: float) -> 
     def mean(*names: str) -> float:
         return statistics.fmean(sum(getattr(part, name) or 0.0 for name in names) for part in rounds)
 
+    # Nobody waits for the link between the parts of a stream.
+    trips = [(part.uplink_ms or 0.0) + (part.downlink_ms or 0.0) for part in rounds if part.bytes_up != 0]
+
     measured = {
         "draft": mean("draft_ms"),
         "verification": mean("verify_ms"),
-        "round trip": mean("uplink_ms", "downlink_ms"),
+        "round trip": sum(trips) / len(rounds),
     }
     expected = {**terms, "round trip": terms["round trip"] + terms["bytes"]}
     late = {name: took - expected[name] for name, took in measured.items()}

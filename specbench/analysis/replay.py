@@ -140,7 +140,7 @@ def autoregressive(text: Text, prices: Prices) -> Timed:
     """The cloud alone: one request, and every token is sent as soon as it is there."""
     following = len(text.runs) - 1
     step_ms = max(prices.verify_ms[1], prices.answer_ms(1))
-    return Timed(prices.ttft_ms(text.prompt_tokens, with_draft=False), following * step_ms, len(text.runs))
+    return Timed(prices.ttft_ms(text.prompt_tokens, draft_speed=None), following * step_ms, len(text.runs))
 
 
 def synchronous(text: Text, prices: Prices, draft_length: Length) -> Timed:
@@ -151,10 +151,11 @@ def synchronous(text: Text, prices: Prices, draft_length: Length) -> Timed:
         trip = prices.trip_ms(step.drafted, step.committed)
         return drafting + prices.verify_ms[step.drafted + 1] + trip + prices.round_ms
 
+    speed = prices.costs.draft.speed
     if draft_length == "auto":
         steps = adaptive_rounds(text, prices, prices.step_ms, trips=True)
-        return _priced(text, prices, Counter(steps).items(), round_ms)
-    return _priced(text, prices, _counted(text, draft_length), round_ms)
+        return _priced(text, prices, Counter(steps).items(), round_ms, speed)
+    return _priced(text, prices, _counted(text, draft_length), round_ms, speed)
 
 
 def colocated(text: Text, prices: Prices, draft_length: Length) -> Timed:
@@ -166,18 +167,23 @@ def colocated(text: Text, prices: Prices, draft_length: Length) -> Timed:
         busy = drafting + prices.verify_ms[step.drafted + 1] + prices.round_ms
         return max(busy, prices.answer_ms(step.committed))
 
+    speed = prices.costs.target.speed  # the draft is read beside the target too
     if draft_length == "auto":
         steps = adaptive_rounds(text, prices, prices.colocated_step_ms, trips=False)
-        return _priced(text, prices, Counter(steps).items(), round_ms)
-    return _priced(text, prices, _counted(text, draft_length), round_ms)
+        return _priced(text, prices, Counter(steps).items(), round_ms, speed)
+    return _priced(text, prices, _counted(text, draft_length), round_ms, speed)
 
 
 def _priced(
-    text: Text, prices: Prices, counted: Iterable[tuple[Step, int]], round_ms: Callable[[Step], float]
+    text: Text,
+    prices: Prices,
+    counted: Iterable[tuple[Step, int]],
+    round_ms: Callable[[Step], float],
+    draft_speed: float,
 ) -> Timed:
     counted = list(counted)
     return Timed(
-        ttft_ms=prices.ttft_ms(text.prompt_tokens, with_draft=True),
+        ttft_ms=prices.ttft_ms(text.prompt_tokens, draft_speed),
         decode_ms=sum(count * round_ms(step) for step, count in counted),
         tokens=len(text.runs),
         rounds=sum(count for _, count in counted),
@@ -228,7 +234,7 @@ def pipelined(text: Text, prices: Prices, draft_length: Length) -> Timed:
             wasted, pending = wasted + ahead, 0
         taken.append(step)
         position += step.committed
-    ttft_ms = prices.ttft_ms(text.prompt_tokens, with_draft=True)
+    ttft_ms = prices.ttft_ms(text.prompt_tokens, prices.costs.draft.speed)
     drafted_in_all, accepted = sum(step.drafted for step in taken), sum(step.accepted for step in taken)
     return Timed(ttft_ms, now, length, len(taken), drafted_in_all, accepted, wasted)
 

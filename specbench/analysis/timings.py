@@ -70,7 +70,11 @@ def round_time(method: str, records: Sequence[Generation]) -> RoundTime | None:
         return sum(known) / len(rounds) if known else None
 
     draft_ms = mean(lambda part: part.draft_ms)
-    link_ms = mean(lambda part: part.uplink_ms, lambda part: part.downlink_ms)
+    # Nobody waits for the link between the parts of a stream.
+    link_ms = mean(
+        lambda part: part.uplink_ms if part.bytes_up != 0 else None,
+        lambda part: part.downlink_ms if part.bytes_up != 0 else None,
+    )
     verify_ms = mean(lambda part: part.verify_ms)
     known = [part for part in (draft_ms, link_ms, verify_ms) if part is not None]
     other_ms = total_ms / len(rounds) - sum(known) if known else None
@@ -94,6 +98,8 @@ def memory_points(run: Run, names: dict[str, str]) -> list[MemoryPoint]:
     """
     points, busy_ms = [], 0.0
     for record in run.generations:
+        if record.interrupted:
+            continue  # a method of which nothing else is left has no name
         busy_ms += record.total_ms
         if record.peak_rss_bytes is not None or record.peak_cuda_bytes is not None:
             points.append(

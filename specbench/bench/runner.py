@@ -106,7 +106,7 @@ class Runner:
             self._check_identity()
             imprecise = self._manifest.precision_problems and self._profile.precision.parity != "off"
             status = "failed" if self._failures or imprecise else "finished"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, CloudLostError):
             status = "interrupted"
             raise
         finally:
@@ -150,10 +150,10 @@ class Runner:
         self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
 
     def _record_ceilings(self) -> None:
-        """Write down what memory allows each model; an earlier sitting of this run may have done so."""
+        """Write down what memory allows each model of this process; an earlier sitting may have done so."""
         known = self._manifest.ceilings
         factories = [self._prepared.factory(role) for role in self._manifest.engines if role not in known]
-        here = [factory for factory in factories if factory.is_loaded]
+        here = [factory for factory in factories if factory.is_loaded and factory.is_here]
         if here:
             self._observer.note("measuring how fast memory is read")
         found = {factory.role: ceiling_of(factory) for factory in here}

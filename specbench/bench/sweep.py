@@ -17,11 +17,13 @@ import msgspec
 from specbench.bench.store import RunStore
 from specbench.config import load_profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.records import Manifest
 
 SWEEP_VERSION = 1
 FOLDER = "sweeps"
-# Exit codes behind which the run is stored: whole, or with what failed on record.
-STORED = (ExitCode.OK, ExitCode.CHECK_FAILED, ExitCode.RUN, ExitCode.IDENTITY)
+AS_TYPED = 3  # of a command, what the interpreter hands to the program
+# Exit codes of a run that came to its end, with what failed on record.
+ENDED = (ExitCode.OK, ExitCode.CHECK_FAILED, ExitCode.RUN, ExitCode.IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,18 @@ class Sweeper:
         before, started = set(self.store.ids()), time.monotonic()
         known = self.sweep.runs.get(index)
         resumes = known is not None and known in before
+        command = self._command(condition, known if resumes else None)
         try:
-            code = subprocess.run(self._command(condition, known if resumes else None),
-                                  stdout=subprocess.DEVNULL, check=False).returncode  # fmt: skip
+            code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
         finally:
             new = sorted(set(self.store.ids()) - before)
-            if new and not resumes:
-                self._keep(runs={**self.sweep.runs, index: new[-1]})
+            # Others may store runs in the same folder meanwhile.
+            mine = [run_id for run_id in new if self._manifest(run_id).command == tuple(command[AS_TYPED:])]
+            if mine and not resumes:
+                self._keep(runs={**self.sweep.runs, index: mine[-1]})
         if code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
-        if code not in STORED:
+        if not self._came_to_its_end(index, code):
             raise SpecbenchError(
                 f"the condition {_in_words(condition)} ended with exit status {code}, for the reason above",
                 f"mend it, and go on with 'specbench sweep --resume {self.sweep.sweep_id}'",
@@ -104,6 +108,18 @@ class Sweeper:
             finished=(*self.sweep.finished, index),
             seconds={**self.sweep.seconds, index: time.monotonic() - started},
         )
+
+    def _came_to_its_end(self, index: int, code: int) -> bool:
+        """Whether a run is stored that has nothing left to do; some of its methods may have failed."""
+        run_id = self.sweep.runs.get(index)
+        if code not in ENDED or run_id not in self.store.ids():
+            return False
+        # The same code says that no run could begin, or that the cloud was lost.
+        found = self._manifest(run_id)
+        return code != ExitCode.RUN or (found.status == "failed" and bool(found.failures))
+
+    def _manifest(self, run_id: str) -> Manifest:
+        return self.store.read(run_id).manifest
 
     def _command(self, condition: dict[str, object], resume: str | None) -> list[str]:
         values = [f"{key}={json.dumps(value)}" for key, value in condition.items()]

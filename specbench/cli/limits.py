@@ -44,6 +44,7 @@ def limits(
     rows = {}
     edge = EdgeModel(loaded.edge, console.note, loaded.engine)
     cloud = CloudModel(loaded.cloud, console.note, loaded.engine)
+    cloud.demand_here()
     for factory in (edge, cloud):
         ceiling = ceiling_of(factory)
         ms = decoding_ms(factory)

@@ -103,9 +103,12 @@ def _show(done: Sweep, store: RunStore, html: Path | None, as_json: bool) -> Non
 
     rows = []
     for index, condition in enumerate(done.conditions):
+        if index not in done.runs:
+            console.note(f"left out, {condition}: no run of it is on record")
+            continue
         try:
             rows += measured_rows(store.read(done.runs[index]), condition)
-        except (KeyError, SpecbenchError) as error:
+        except SpecbenchError as error:
             console.note(f"left out, {condition}: {error}")
     title = f"sweep {done.sweep_id} · profile {done.profile} · measured, {len(done.finished)} runs"
     if html and rows:

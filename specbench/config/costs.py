@@ -78,7 +78,7 @@ class Costs(Part):
     """A cost table.
 
     `round_ms` is what a round takes besides drafting, link and verification. `colocated_step_ms` is the draft's
-    step where it runs beside the target; `draft.step_ms` when absent.
+    step where it runs beside the target, and is divided by `target.speed`; `draft.step_ms` when absent.
     """
 
     schema_version: Annotated[int, Field(ge=COSTS_VERSION, le=COSTS_VERSION)] = COSTS_VERSION

@@ -60,7 +60,7 @@ class CloudModel(ModelFactory):
 
     @property
     def is_here(self) -> bool:
-        """Whether the weights are in this process."""
+        """Whether the model runs in this process."""
         return self.spec.placement == "in_process"
 
     @property
@@ -82,12 +82,20 @@ class CloudModel(ModelFactory):
         Raises:
             SpecbenchError: the model runs elsewhere, or as for every model.
         """
+        self.demand_here()
+        return super().engine
+
+    def demand_here(self) -> None:
+        """Refuse a cloud in another process.
+
+        Raises:
+            SpecbenchError: it is in one.
+        """
         if not self.is_here:
             raise SpecbenchError(
                 f"this needs the cloud model in this process, and cloud.placement is {self.spec.placement}",
                 "add --set cloud.placement=in_process",
             )
-        return super().engine
 
     @cached_property
     def connection(self) -> Connection:

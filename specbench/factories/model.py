@@ -69,6 +69,11 @@ class ModelFactory:
         return self.spec.device
 
     @property
+    def is_here(self) -> bool:
+        """Whether the model runs in this process."""
+        return True
+
+    @property
     def is_loaded(self) -> bool:
         """Whether the weights are in memory."""
         return "engine" in self.__dict__

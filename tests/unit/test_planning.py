@@ -210,3 +210,19 @@ def test_a_plan_from_nonsense_gets_one_clear_error(specbench, options, message):
     done = specbench("plan", *options)
     assert done.code in (2, 3, 5)
     assert message in done.err
+
+
+@pytest.mark.parametrize("beside", [{}, {"colocated_step_ms": 1.5}])
+def test_faster_edge_hardware_does_not_move_the_draft_in_the_cloud(beside):
+    texts, survival = drawn(0.7), Survival((0.7,))
+    prompts = {"draft__prefill_ms": {10: 5.0}, "target__prefill_ms": {10: 50.0}, **beside}
+    slow, fast, both = (
+        prices(**prompts, **speeds)
+        for speeds in ({}, {"draft__speed": 8.0}, {"draft__speed": 8.0, "target__speed": 8.0})
+    )
+    name = "speculative_colocated"
+    assert forecast(survival, fast, name, 3) == forecast(survival, slow, name, 3)
+    assert replay(texts, fast, name, 3) == replay(texts, slow, name, 3)
+    ratio = replayed_ms(texts, slow, name, 3) / replayed_ms(texts, both, name, 3)
+    assert ratio > 7
+    assert fast.ttft_ms(10, 1.0) - both.ttft_ms(10, 8.0) == pytest.approx(55.0 * 7 / 8)

@@ -11,7 +11,19 @@ from specbench.records import Round, Run
 DRAFT_MS, VERIFY_MS, RTT_MS = 2.0, 20.0, 10.0
 
 
-def run(method="speculative", draft_length=4, alpha=0.7, tokens=4000, rest_ms=0.0, slow=1.0, trip=1.0, **link):
+def run(
+    method="speculative",
+    draft_length=4,
+    alpha=0.7,
+    tokens=4000,
+    rest_ms=0.0,
+    slow=1.0,
+    trip=1.0,
+    sizes=(None, None),
+    is_set=True,
+    gate=None,
+    **link,
+):
     """A run whose rounds take what they should, but for what is asked for."""
     coin, rounds, arrivals, now, left = random.Random(2), [Round(tokens=(1,))], [5.0], 5.0, tokens
     while left > draft_length:
@@ -25,12 +37,16 @@ def run(method="speculative", draft_length=4, alpha=0.7, tokens=4000, rest_ms=0.
         rounds.append(
             Round(
                 tokens=(1,) * (accepted + 1), drafted=draft_length, accepted=accepted, draft_ms=parts[0],
-                verify_ms=parts[1], uplink_ms=parts[2], downlink_ms=parts[3],
+                verify_ms=parts[1], uplink_ms=parts[2], downlink_ms=parts[3], bytes_up=sizes[0],
+                bytes_down=sizes[1],
             )
         )  # fmt: skip
         arrivals.append(now)
         left -= accepted + 1
-    profile = {"speculative": {"draft_length": draft_length}, "link": {"rtt_ms": RTT_MS, **link}}
+    profile = {
+        "speculative": {"draft_length": draft_length, "gate": gate},
+        "link": {"rtt_ms": RTT_MS, **link} if is_set else {},
+    }
     record = generation(method=method, rounds=tuple(rounds), arrival_ms=tuple(arrivals))
     return Run(manifest(methods=(method,), profile=profile), (record,))
 
@@ -54,6 +70,27 @@ def test_a_gap_above_a_tenth_is_given_its_term(settings, term):
     (found,) = predictions([run(**settings)])
     assert found.gap > 0.1
     assert found.explained_by == term
+
+
+def test_a_link_that_was_measured_and_not_set_is_part_of_the_prediction():
+    (found,) = predictions([run(is_set=False)])
+    assert found.gap == pytest.approx(0, abs=0.02)
+
+
+def test_the_bytes_are_those_that_the_run_sent():
+    # 10 kB up take the 80 ms that the uplink of this run took longer.
+    sent = {"uplink_mbps": 1.0, "sizes": (10_000, 0)}
+    (found,) = predictions([run(trip=9.0, **sent)])
+    assert found.gap == pytest.approx(0, abs=0.02)
+
+
+def test_nobody_waits_for_the_link_of_a_stream():
+    (found,) = predictions([run(method="speculative_colocated", trip=5.0, slow=5.0, sizes=(0, 8))])
+    assert found.explained_by != "round trip"
+
+
+def test_nothing_is_predicted_of_drafts_that_a_gate_cuts():
+    assert predictions([run(gate={"measure": "probability", "threshold": 0.5})]) == ()
 
 
 def test_nothing_is_predicted_where_the_closed_form_says_nothing():

@@ -163,6 +163,23 @@ def test_what_no_round_recorded_is_unknown_and_parts_that_overlap_leave_no_rest(
     assert round_time("m", [generation(tokens=(1,))]) is None
 
 
+def test_no_link_is_waited_for_between_the_parts_of_a_stream():
+    streamed = Round(tokens=(2,), draft_ms=2.0, verify_ms=4.0, uplink_ms=0.0, downlink_ms=90.0, bytes_up=0)
+    found = round_time("m", [generation(rounds=(Round(tokens=(1,)), streamed), arrival_ms=(1.0, 11.0))])
+    assert (found.link_ms, found.other_ms) == (None, 4.0)
+    asked = replace(streamed, bytes_up=9)
+    assert round_time("m", [generation(rounds=(streamed, asked), arrival_ms=(1.0, 111.0))]).link_ms == 90.0
+
+
+def test_a_method_of_which_every_answer_was_interrupted_has_no_row_and_the_rest_is_a_page():
+    records = [replace(each, peak_rss_bytes=10**9) for each in pair(12, 1.3)]
+    records = [replace(each, interrupted=each.method == "m") for each in records]
+    made = report([run(records)])
+    assert [row.method for row in made.comparison.methods] == [CONTROL]
+    assert [point.method for point in made.memory["r1"]] == [CONTROL] * 12
+    assert "interrupted by a lost cloud" in Tags(page(made)).text
+
+
 def test_memory_is_in_the_order_in_which_answers_were_given():
     records = [replace(generation(str(i)), peak_rss_bytes=i * 10**9) for i in (3, 1, 2)]
     points = memory_points(Run(manifest(), tuple(records)), {"m": "name"})

@@ -1,13 +1,16 @@
 """Sweeps: a stored run a condition, what was stopped goes on, and a map of where each method wins."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from builders import manifest
 
 from specbench.bench import sweep as sweeps
 from specbench.bench.store import RunStore
 from specbench.config import load_profile
 from specbench.errors import SpecbenchError
+from specbench.records import Failure
 
 OVER = ("--over", "speculative.draft_length=1,3", "--over", "decoding.repetition_penalty=1.0")
 
@@ -56,6 +59,34 @@ def test_a_condition_that_fails_ends_the_sweep_and_names_itself(specbench, small
     assert done.code == 4
     assert "ended with exit status 4" in done.err
     assert "--resume" in done.err
+
+
+def test_a_condition_behind_which_no_run_is_stored_is_not_finished(specbench, small, tmp_path):
+    # Nobody listens at that place: the same exit code as that of a run of which a method failed.
+    done = specbench("sweep", "speculative", "--profile", small, "--set", "cloud.placement=ws://127.0.0.1:9",
+                     "--over", "speculative.draft_length=2")  # fmt: skip
+    assert done.code == 7
+    assert "ended with exit status 7" in done.err
+    (path,) = (tmp_path / "runs" / "sweeps").glob("*.json")
+    assert json.loads(path.read_text())["finished"] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "failures", "finished"),
+    [
+        (0, "finished", (), True),
+        (7, "failed", (Failure("m", None, "it broke"),), True),
+        (7, "failed", (), False),
+        (7, "interrupted", (Failure("m", None, "it broke"),), False),
+        (4, "finished", (), False),
+    ],
+)
+def test_a_condition_is_finished_where_its_run_came_to_its_end(tmp_path, code, status, failures, finished):
+    store = RunStore(tmp_path)
+    store.create(manifest("r1", status=status, failures=failures))
+    asked = sweeps.Sweep("s", ("m",), "default", (), {"link.rtt_ms": [0]}, "", runs={0: "r1"})
+    assert sweeps.Sweeper(asked, store, print)._came_to_its_end(0, code) is finished
+    assert not sweeps.Sweeper(replace(asked, runs={}), store, print)._came_to_its_end(0, code)
 
 
 def test_a_sweep_over_a_trace_is_a_replay(specbench, tmp_path):

@@ -50,6 +50,8 @@ def test_a_run_in_two_processes_commits_what_one_process_commits(specbench, prof
     there = specbench("run", *BOTH, "--profile", profile(cloud={"placement": "process"}))
     assert there.code == 0, there.err
     assert "two processes of one machine" in there.out
+    manifest = json.loads((max((tmp_path / "runs").iterdir()) / "manifest.json").read_text())
+    assert set(manifest["ceilings"]) == {"edge"}  # of a cloud elsewhere, memory says nothing here
     assert texts(tmp_path) == expected
     for generation in generations(tmp_path):
         for part in generation["rounds"]:
@@ -132,3 +134,10 @@ def test_a_departure_from_the_control_is_proven_by_the_cloud(specbench, profile,
     done = specbench("run", "liar", "--profile", path, "--plugin", plugin)
     assert done.code == 9, done.err
     assert "bug: liar departs from the control on prompt 1, turn 1, at token 3" in " ".join(done.out.split())
+
+
+def test_limits_of_a_cloud_elsewhere_are_refused_before_anything_is_loaded(specbench, profile):
+    refused = specbench("limits", "--profile", profile(cloud={"placement": "process"}))
+    assert refused.code == 2
+    assert "cloud.placement=in_process" in refused.err
+    assert "loading" not in refused.err
