@@ -35,6 +35,7 @@ class Row:
         speedup: of the time per token against the cloud alone, ratio of geometric means over texts.
         acceptance_length: tokens a verification commits.
         interval: of the speed-up, where it was measured on prompts enough.
+        measured: and not replayed, which is exact.
     """
 
     method: str
@@ -48,6 +49,19 @@ class Row:
     acceptance_rate: float | None
     wasted_tokens: int
     interval: tuple[float, float] | None = None
+    measured: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it cannot be told from the cloud alone."""
+        if self.method == CONTROL or not self.measured:
+            return False
+        return self.interval is None or self.interval[0] <= 1 <= self.interval[1]
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is faster than the cloud alone, beyond doubt where it was measured."""
+        return self.speedup > 1 and not self.is_open
 
 
 def grid(
@@ -154,13 +168,21 @@ def _row(
 
 
 def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
-    """Of each condition, in the order given: by method, its fastest draft length."""
+    """Of each condition, in the order given: by method, its fastest draft length; one that pays goes first."""
     found: dict[tuple, dict[str, Row]] = {}
     for row in rows:
         known = found.setdefault(tuple(row.condition.values()), {})
-        if row.method not in known or row.speedup > known[row.method].speedup:
+        other = known.get(row.method)
+        if other is None or (row.pays, row.speedup) > (other.pays, other.speedup):
             known[row.method] = row
     return list(found.values())
+
+
+def winner(by_method: Mapping[str, Row]) -> Row | None:
+    """The fastest that pays; else the cloud alone, or `None` where a method cannot be told from it."""
+    if paying := [row for row in by_method.values() if row.pays]:
+        return max(paying, key=lambda row: row.speedup)
+    return None if any(row.is_open for row in by_method.values()) else by_method.get(CONTROL)
 
 
 def parse_over(given: Sequence[str]) -> dict[str, list[object]]:

@@ -86,7 +86,7 @@ def plan(
                         "best_draft_length": fastest(forecasts(survival, prices, method)).draft_length,
                         "break_even_rtt_ms": None if even[method] in (None, math.inf) else even[method],
                         "any_rtt": even[method] == math.inf,
-                        "forecasts": [asdict(each) for each in forecasts(survival, prices, method)],
+                        "forecasts": [_finite(asdict(each)) for each in forecasts(survival, prices, method)],
                     }
                     for method in FORMS
                 },
@@ -105,6 +105,10 @@ def plan(
                 f"{load.rows_per_pass:.1f} tokens a pass)"
             )
         console.out.print(line, markup=False)
+
+
+def _finite(fields: dict) -> dict:
+    return {name: None if value == math.inf else value for name, value in fields.items()}
 
 
 def _as_document(load: Load) -> dict:

@@ -76,6 +76,7 @@ def test_the_verdict_comes_first_with_its_interval():
         (["faster", "slower"], [True, True], "Whether speculation pays depends on the method"),
         (["slower", "faster"], [True, False], "Speculation does not pay"),
         (["faster"], [False], "Speculation pays; its text may differ from the cloud's"),
+        (["no difference shown"], [True], "It cannot be told whether speculation pays"),
         ([None], [True], "Too few prompts to say whether speculation pays"),
         ([], [], "How fast are these methods?"),
     ],
