@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -169,9 +170,9 @@ def _row(
 
 def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
     """Of each condition, in the order given: by method, its fastest draft length; one that pays goes first."""
-    found: dict[tuple, dict[str, Row]] = {}
+    found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        known = found.setdefault(tuple(row.condition.values()), {})
+        known = found.setdefault(json.dumps(list(row.condition.values())), {})
         other = known.get(row.method)
         if other is None or (row.pays, row.speedup) > (other.pays, other.speedup):
             known[row.method] = row
@@ -228,4 +229,7 @@ def _values(text: str) -> list[object]:
         if not first <= last < first + MOST_CONDITIONS:
             raise SpecbenchError(f"'{text}' is no range", "for example 1..8")
         return list(range(first, last + 1))
-    return [parse_value(part) for part in text.split(",")]
+    values = parse_value(f"[{text}]")
+    if not isinstance(values, list) or not values:
+        raise SpecbenchError(f"'{text}' is no list of values", "for example 0,20,100")
+    return values

@@ -201,6 +201,7 @@ def test_the_command_plans_from_a_stored_run(specbench, profile):
         (["--run", "none"], "no run"),
         (["--trace", "none.json"], "cannot be read"),
         (["--acceptance", "0.8", "--costs", "none.yaml"], "cannot be read"),
+        (["--acceptance", "0.8", "--costs", "none.yaml", "--step-ms", "9"], "--step-ms has no effect"),
         (["--acceptance", "0.8", "--step-ms", "0"], "step_ms"),
         (["--acceptance", "0.8", "--set", "rtt"], "key=value"),
         (["--acceptance", "0.8", "--set", "rtt=4"], "no value 'rtt'"),

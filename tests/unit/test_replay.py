@@ -370,6 +370,13 @@ def test_a_draft_length_that_pays_goes_before_a_faster_one_that_may_not():
     assert best(rows)[0]["speculative"].draft_length == 3
 
 
+def test_lists_are_values_too():
+    assert parse_over(["edge.cpus=[0,1],[2,3]", "a=x"]) == {"edge.cpus": [[0, 1], [2, 3]], "a": ["x"]}
+    rows = [replace(row, condition={"edge.cpus": [cpu]}) for cpu in (0, 1) for row in measured(1.3, (1.1, 1.5))]
+    assert len(best(rows)) == 2
+    assert "[1]" in map_page(rows, "a sweep")
+
+
 def test_draft_lengths_are_taken_out_of_a_grid():
     over = parse_over(["draft_length=2,auto", "link.rtt_ms=0, 5"])
     assert lengths_of(over) == [2, "auto"]

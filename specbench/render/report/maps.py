@@ -66,7 +66,7 @@ def _facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, d
     keys = list(rows[0].condition)
     facets: dict[tuple, dict[tuple, dict[str, Row]]] = {}
     for by_method in best(rows):
-        values = list(next(iter(by_method.values())).condition.values())
+        values = [str(value) for value in next(iter(by_method.values())).condition.values()]
         facets.setdefault(tuple(values[2:]), {})[tuple(values[:2])] = by_method
     for others, found in facets.items():
         name = ", ".join(f"{key} = {value}" for key, value in zip(keys[2:], others, strict=True))
