@@ -244,10 +244,12 @@ class Ceiling:
     """What memory allows one model on one device.
 
     `weight_bytes` are read for every token; `None` where that depends on the token (experts).
+    `reader` says what was tried to read as fast as can be: without a compiler, torch's sum alone.
     """
 
     weight_bytes: int | None
     bytes_per_second: float
+    reader: str | None = None
 
     @property
     def tokens_per_second(self) -> float | None:

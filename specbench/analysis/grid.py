@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -35,6 +36,7 @@ class Row:
         speedup: of the time per token against the cloud alone, ratio of geometric means over texts.
         acceptance_length: tokens a verification commits.
         interval: of the speed-up, where it was measured on prompts enough.
+        measured: and not replayed, which is exact.
     """
 
     method: str
@@ -48,6 +50,19 @@ class Row:
     acceptance_rate: float | None
     wasted_tokens: int
     interval: tuple[float, float] | None = None
+    measured: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it cannot be told from the cloud alone."""
+        if self.method == CONTROL or not self.measured:
+            return False
+        return self.interval is None or self.interval[0] <= 1 <= self.interval[1]
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is faster than the cloud alone, beyond doubt where it was measured."""
+        return self.speedup > 1 and not self.is_open
 
 
 def grid(
@@ -154,13 +169,21 @@ def _row(
 
 
 def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
-    """Of each condition, in the order given: by method, its fastest draft length."""
-    found: dict[tuple, dict[str, Row]] = {}
+    """Of each condition, in the order given: by method, its fastest draft length; one that pays goes first."""
+    found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        known = found.setdefault(tuple(row.condition.values()), {})
-        if row.method not in known or row.speedup > known[row.method].speedup:
+        known = found.setdefault(json.dumps(list(row.condition.values())), {})
+        other = known.get(row.method)
+        if other is None or (row.pays, row.speedup) > (other.pays, other.speedup):
             known[row.method] = row
     return list(found.values())
+
+
+def winner(by_method: Mapping[str, Row]) -> Row | None:
+    """The fastest that pays; else the cloud alone, or `None` where a method cannot be told from it."""
+    if paying := [row for row in by_method.values() if row.pays]:
+        return max(paying, key=lambda row: row.speedup)
+    return None if any(row.is_open for row in by_method.values()) else by_method.get(CONTROL)
 
 
 def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
@@ -206,4 +229,7 @@ def _values(text: str) -> list[object]:
         if not first <= last < first + MOST_CONDITIONS:
             raise SpecbenchError(f"'{text}' is no range", "for example 1..8")
         return list(range(first, last + 1))
-    return [parse_value(part) for part in text.split(",")]
+    values = parse_value(f"[{text}]")
+    if not isinstance(values, list) or not values:
+        raise SpecbenchError(f"'{text}' is no list of values", "for example 0,20,100")
+    return values

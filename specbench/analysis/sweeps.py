@@ -37,6 +37,7 @@ def measured_rows(run: Run, condition: Mapping[str, object]) -> list[Row]:
                 acceptance_rate=summary.acceptance_rate,
                 wasted_tokens=sum(part.wasted_draft_tokens or 0 for each in records for part in each.rounds),
                 interval=summary.speedup_interval,
+                measured=True,
             )
         )
     return sorted(rows, key=lambda row: row.method != CONTROL)

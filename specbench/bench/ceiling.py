@@ -19,10 +19,12 @@ def ceiling_of(factory: EdgeModel | CloudModel) -> Ceiling:
     """The ceiling of a role's model, loaded if need be; under a second, never to be called on the clock."""
     import torch
 
-    from specbench.decoding.bandwidth import read_bandwidth, weight_bytes
+    from specbench.decoding.bandwidth import has_own_reader, read_bandwidth, weight_bytes
 
     loaded = factory.engine.loaded
-    return Ceiling(weight_bytes(loaded.model), read_bandwidth(str(loaded.device), torch.get_num_threads()))
+    device = str(loaded.device)
+    reader = "torch or own kernel" if has_own_reader(device) else "torch"
+    return Ceiling(weight_bytes(loaded.model), read_bandwidth(device, torch.get_num_threads()), reader)
 
 
 def decoding_ms(factory: EdgeModel | CloudModel) -> float:

@@ -54,6 +54,7 @@ def limits(
             "engine": factory.engine.kind,
             "weight_bytes": ceiling.weight_bytes,
             "bytes_per_second": ceiling.bytes_per_second,
+            "reader": ceiling.reader,
             "ceiling_tokens_per_second": ceiling.tokens_per_second,
             "tokens_per_second": 1000 / ms,
             "share": ceiling.share(ms),

@@ -10,6 +10,8 @@ import typer
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from specbench.records import Run
 
 ProfileOption = Annotated[str, typer.Option("--profile", "-p", help="A profile's name, or a YAML file.")]
@@ -60,3 +62,17 @@ def demand_place(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise SpecbenchError(f"{path} cannot be written: {reason}", exit_code=ExitCode.STORE)
+
+
+def demand_alone(option: str, others: Mapping[str, object]) -> None:
+    """Refuse what an option leaves without effect; an empty one refuses nothing.
+
+    Args:
+        others: what was given, by the name under which it is known.
+
+    Raises:
+        SpecbenchError: one of them was given.
+    """
+    given = [name for name, value in others.items() if value]
+    if option and given:
+        raise SpecbenchError(f"{given[0]} has no effect beside {option}", "leave out one of them")

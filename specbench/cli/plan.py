@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption
+from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption, demand_alone
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
@@ -36,11 +36,18 @@ def plan(
     costs: Annotated[
         Path | None, typer.Option("--costs", metavar="FILE", help="A cost table, measured or written by hand.")
     ] = None,
-    step_ms: Annotated[float, typer.Option(help="Without --costs: a step of the target.")] = 30.0,
-    cost_ratio: Annotated[float, typer.Option(help="Without --costs: a step of the draft in those.")] = 0.1,
+    step_ms: Annotated[
+        float | None, typer.Option(help="Without --costs: a step of the target, 30 if absent.")
+    ] = None,
+    cost_ratio: Annotated[
+        float | None, typer.Option(help="Without --costs: a step of the draft in those, 0.1 if absent.")
+    ] = None,
     width_cost: Annotated[
-        float, typer.Option(help="Without --costs: what each token more adds to a verification, in steps.")
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            help="Without --costs: what each token more adds to a verification, in steps; 0.02 if absent."
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value of the cost table, such as link.rtt_ms=40."),
@@ -68,6 +75,8 @@ def plan(
             "a plan needs the draft's acceptance, from one place",
             "--trace FILE, --run RUN, or --acceptance 0.8,0.7,0.65",
         )
+    by_hand = {"--step-ms": step_ms, "--cost-ratio": cost_ratio, "--width-cost": width_cost}
+    demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
     texts = texts_of(read_trace(trace)) if trace else []
     survival = _survival(texts, acceptance, run, runs_dir)
     table = read_costs(costs) if costs else _by_hand(step_ms, cost_ratio, width_cost)
@@ -86,7 +95,7 @@ def plan(
                         "best_draft_length": fastest(forecasts(survival, prices, method)).draft_length,
                         "break_even_rtt_ms": None if even[method] in (None, math.inf) else even[method],
                         "any_rtt": even[method] == math.inf,
-                        "forecasts": [asdict(each) for each in forecasts(survival, prices, method)],
+                        "forecasts": [_finite(asdict(each)) for each in forecasts(survival, prices, method)],
                     }
                     for method in FORMS
                 },
@@ -105,6 +114,10 @@ def plan(
                 f"{load.rows_per_pass:.1f} tokens a pass)"
             )
         console.out.print(line, markup=False)
+
+
+def _finite(fields: dict) -> dict:
+    return {name: None if value == math.inf else value for name, value in fields.items()}
 
 
 def _as_document(load: Load) -> dict:
@@ -148,10 +161,13 @@ def _chances(text: str) -> tuple[float, ...]:
     return chances
 
 
-def _by_hand(step_ms: float, cost_ratio: float, width_cost: float) -> Costs:
+def _by_hand(step_ms: float | None, cost_ratio: float | None, width_cost: float | None) -> Costs:
     from specbench.config.costs import Costs
     from specbench.config.loading import validated
 
+    step_ms = 30.0 if step_ms is None else step_ms
+    cost_ratio = 0.1 if cost_ratio is None else cost_ratio
+    width_cost = 0.02 if width_cost is None else width_cost
     values = {
         "draft": {"step_ms": step_ms * cost_ratio},
         "target": {"verify_ms": {1: step_ms, 2: step_ms * (1 + width_cost)}},

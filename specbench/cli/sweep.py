@@ -16,6 +16,7 @@ from specbench.cli.options import (
     ProfileOption,
     RunsDirOption,
     SetOption,
+    demand_alone,
     demand_place,
 )
 from specbench.errors import ExitCode, SpecbenchError
@@ -58,6 +59,17 @@ def sweep(
         raise SpecbenchError(
             "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"
         )
+    demand_alone(
+        "--replay" if replayed else "--resume" if resume else "",
+        {
+            "--set": overrides,
+            "--profile": profile != "default",
+            "--plugin": plugin,
+            "--resume": replayed and resume,
+            "METHODS": resume and methods,
+            "--over": resume and over,
+        },
+    )
     if replayed is not None and costs is not None:
         from specbench.cli.replay import replay
 

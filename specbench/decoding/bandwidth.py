@@ -34,14 +34,22 @@ def read_bandwidth(device: str, threads: int) -> float:
     shape = max(1, size // 4 // ROW), ROW
     numbers = pages.empty(*shape).fill_(1) if place.type == "cpu" else torch.ones(shape, device=place)
     readers: list[Callable[[], object]] = [numbers.sum]
-    if place.type == "cpu":
-        try:
-            product, x = kernels.load().linear, torch.ones(1, ROW)
-            readers.append(lambda: product(x, numbers))
-        except SpecbenchError:
-            pass  # without a compiler no engine reads faster than torch does
+    if has_own_reader(device):
+        product, x = kernels.load().linear, torch.ones(1, ROW)
+        readers.append(lambda: product(x, numbers))
     with torch.inference_mode():
         return numbers.nbytes / min(_seconds(reader, place) for reader in readers for _ in range(REPEATS))
+
+
+def has_own_reader(device: str) -> bool:
+    """Whether our own product reads too; without a compiler no engine reads faster than torch does."""
+    if torch.device(device).type != "cpu":
+        return False
+    try:
+        kernels.load()
+    except SpecbenchError:
+        return False
+    return True
 
 
 def weight_bytes(model: nn.Module) -> int | None:

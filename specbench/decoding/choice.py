@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from specbench.models.embedded import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 ROUNDS = 12
@@ -26,20 +28,31 @@ def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int
 
     Args:
         key: names the machine, versions and shapes; a choice is made once for each, and anew only when one of
-            them changes or its file is deleted: other choices would mean another program.
+            them changes or its file is deleted or damaged: other choices would mean another program.
     """
     groups: dict[tuple[int, ...], list[torch.Tensor]] = {}
     for weight in weights:
         groups.setdefault(tuple(weight.shape), []).append(weight)
     path = cache_folder() / "compiled" / f"{key}.kernels.json"
-    if path.is_file():
+    if path.is_file() and (known := _read(path, groups)):
         mark_used(path)
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return {shape: known[str(list(shape))] for shape in groups}
+        return known
     chosen = {shape: widest(_advantages(group[:AT_MOST])) for shape, group in groups.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({str(list(shape)): rows for shape, rows in chosen.items()}), encoding="utf-8")
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps({str(list(shape)): rows for shape, rows in chosen.items()}), encoding="utf-8")
+    partial.replace(path)
     return chosen
+
+
+def _read(path: Path, shapes: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], int] | None:
+    """What was chosen for these shapes; `None` where the file does not say it of all."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        found = {shape: known[str(list(shape))] for shape in shapes}
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if all(rows in (0, *WIDTHS) for rows in found.values()) else None
 
 
 @torch.inference_mode()

@@ -95,7 +95,7 @@ class CompiledEngine(Engine):
     def session(self, capacity: int | None = None) -> CompiledSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""
         room = (DEFAULT_CAPACITY if capacity is None else capacity) + SPARE
-        return CompiledSession(self, CapturedStep.room(room, PREFILL_CHUNK) if self._captures else room)
+        return CompiledSession(self, CapturedStep.room(room, PREFILL_CHUNK) if self._captures else room, room)
 
     def slot(self, capacity: int, session: CompiledSession | None = None) -> list[torch.Tensor]:
         """Keys of all layers, then their values; a captured pass wants the same ones for the next session.
@@ -177,12 +177,16 @@ class CompiledEngine(Engine):
 
 
 class CompiledSession(KVSession):
-    """One sequence in tensors of fixed size; forgetting moves a counter."""
+    """One sequence in tensors of fixed size; forgetting moves a counter.
 
-    def __init__(self, engine: CompiledEngine, capacity: int) -> None:
+    Args:
+        capacity: of the tensors; what goes beyond `room` is for the padding of a captured pass.
+    """
+
+    def __init__(self, engine: CompiledEngine, capacity: int, room: int) -> None:
         super().__init__()
         self._engine = engine
-        self._capacity = capacity
+        self._room = room
         self._slot = engine.slot(capacity, self)
 
     @torch.inference_mode()
@@ -243,7 +247,7 @@ class CompiledSession(KVSession):
         Raises:
             ValueError: the cache was made for fewer tokens.
         """
-        if self._length + count > self._capacity:
+        if self._length + count > self._room:
             raise ValueError(
-                f"a cache for {self._capacity} tokens holds {self._length} and cannot take {count} more"
+                f"a cache for {self._room} tokens holds {self._length} and cannot take {count} more"
             )

@@ -27,8 +27,12 @@ err = _console(stderr=True)
 
 
 def print_json(value: object) -> None:
-    """JSON alone on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """JSON alone on stdout.
+
+    Raises:
+        ValueError: a figure is infinite or none, which JSON cannot say.
+    """
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def print_error(error: SpecbenchError) -> None:

@@ -9,14 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.analysis.clock import Prices
-from specbench.analysis.grid import Row, best
+from specbench.analysis.grid import Row, best, winner
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
 from specbench.analysis.replay import CONTROL, replay
 from specbench.analysis.replay import Text as Sample
 
 MAP_FOOT = (
     "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
-    "fastest draft length; in brackets where a measured interval holds 1."
+    "fastest draft length; in brackets where a measured interval holds 1 or there is none."
 )
 SHOWN_CHANCES = 8
 FIGURES = (
@@ -25,7 +25,8 @@ FIGURES = (
 )
 FOOT = (
     "* the cloud alone. TTFT, TPOT: medians over texts. Speed-up: of TPOT against "
-    "the cloud alone, ratio of geometric means. Wasted: tokens drafted ahead in vain."
+    "the cloud alone, ratio of geometric means; in brackets where a measured interval holds 1 or there is "
+    "none. Wasted: tokens drafted ahead in vain."
 )
 
 
@@ -35,7 +36,7 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
     table.add_column("method")
     for name in FIGURES:
         table.add_column(name, justify="right")
-    fastest = max(rows, key=lambda row: row.speedup)
+    fastest = winner(best(rows)[0])
     for row in rows:
         table.add_row(
             f"{row.method} *" if row.method == CONTROL else row.method,
@@ -43,7 +44,7 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
             _or_dash(row.ttft_ms, "{:.1f}"),
             f"{row.tpot_ms:.2f}",
             f"{1000 / row.ms_per_token:.1f}" if row.ms_per_token else "-",
-            f"{row.speedup:.2f}x",
+            f"({row.speedup:.2f}x)" if row.is_open else f"{row.speedup:.2f}x",
             _or_dash(row.acceptance_length, "{:.2f}"),
             _or_dash(row.acceptance_rate, "{:.0%}"),
             str(row.wasted_tokens) if row.wasted_tokens else "-",
@@ -70,14 +71,15 @@ def map_table(rows: Sequence[Row], title: str) -> RenderableType:
     for by_method in best(rows):
         if CONTROL not in by_method:
             continue
-        fastest = max(by_method.values(), key=lambda row: row.speedup)
+        fastest = winner(by_method)
         control = by_method[CONTROL]
         cells = [
-            Text(cell_text(by_method.get(method)), "bold" if fastest.method == method else "")
+            Text(cell_text(by_method.get(method)), "bold" if fastest and fastest.method == method else "")
             for method in drafting
         ]
         values = [str(value) for value in control.condition.values()]
-        name = "the cloud alone" if fastest is control else fastest.method
+        name = "undecided" if fastest is None else fastest.method
+        name = "the cloud alone" if fastest is control else name
         table.add_row(*values, f"{control.tpot_ms:.2f}", *cells, name)
     return Group(
         *(Text(line, style="bold") for line in verdicts(rows)),
@@ -88,11 +90,11 @@ def map_table(rows: Sequence[Row], title: str) -> RenderableType:
 
 
 def cell_text(row: Row | None) -> str:
-    """A speed-up with the draft length it takes; in brackets where the interval holds 1."""
+    """A speed-up with the draft length it takes; in brackets where it cannot be told from 1."""
     if row is None:
         return "-"
     text = f"{row.speedup:.2f}x" if row.draft_length is None else f"{row.speedup:.2f}x at {row.draft_length}"
-    return f"({text})" if row.interval and row.interval[0] <= 1 <= row.interval[1] else text
+    return f"({text})" if row.is_open else text
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
@@ -100,9 +102,10 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     conditions, lines = best(rows), []
     for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
         found = [by_method[method] for by_method in conditions if method in by_method]
-        wins = sum(row.speedup > 1 for row in found)
-        top = max(found, key=lambda row: row.speedup)
+        wins = sum(row.pays for row in found)
+        top = max(found, key=lambda row: (row.pays, row.speedup))
         times = f"{top.speedup:.2f} times its speed per token, with draft length {top.draft_length}"
+        times += ", which cannot be told from it" if top.is_open else ""
         if len(found) == 1:
             line = f"{method}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
         else:

@@ -72,7 +72,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         ]
     if any(row.interval for row in comparison.categories):
         parts.append(_categories(comparison))
-    parts += [Text(_prediction(each)) for each in comparison.predictions]
+    parts += [Text(prediction_line(each)) for each in comparison.predictions]
     parts.append(Text(FOOT, style="dim"))
     parts += _divergences(comparison.divergences)
     parts += [
@@ -192,7 +192,8 @@ def interval_text(interval: tuple[float, float] | None) -> str:
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
 
 
-def _prediction(found: Prediction) -> str:
+def prediction_line(found: Prediction) -> str:
+    """Predicted beside measured."""
     blamed = f", for {found.explained_by}" if found.explained_by else ""
     return (
         f"{found.method}: {found.predicted_ms:.2f} ms a token by the closed form, {found.measured_ms:.2f} "

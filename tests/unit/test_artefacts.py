@@ -42,6 +42,18 @@ def test_a_choice_is_measured_once(monkeypatch, tmp_path):
     assert set(stored) == {"[24, 32]", "[8, 16]"}
 
 
+@pytest.mark.parametrize("text", ["", '{"[8, 16]": 8', "[]", "{}", '{"[8, 16]": "8"}', '{"[8, 16]": 3}'])
+def test_a_damaged_choice_is_measured_anew(monkeypatch, tmp_path, text):
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    kernels.load()
+    path = tmp_path / "compiled" / "k.kernels.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    chosen = choice.widest_by_shape([torch.ones(8, 16)], "k")
+    assert json.loads(path.read_text()) == {"[8, 16]": chosen[8, 16]}
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_only_what_was_used_last_is_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(artefacts, "KEPT", 3)
     names = ["a.pt2", "b.kernels.json", "c.pt2", "d.pt2", "e.kernels.json"]

@@ -135,3 +135,10 @@ def test_runs_that_measured_another_bandwidth_are_compared():
         for name, speed in (("r1", 1e3), ("r2", 2e3))
     ]
     assert [row.share_of_ceiling for row in compare(runs).methods] == pytest.approx([0.5, 0.25])
+
+
+def test_a_ceiling_says_what_read(models, monkeypatch):
+    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    assert ceiling_of(factory).reader == "torch or own kernel"
+    monkeypatch.setattr(bandwidth.kernels, "load", no_compiler)
+    assert ceiling_of(factory).reader == "torch"

@@ -16,6 +16,7 @@ from transformers import (
 from specbench.config import CloudSpec, EngineSpec
 from specbench.decoding import pages
 from specbench.decoding.captured import CapturedStep
+from specbench.decoding.compiled import CompiledSession
 from specbench.decoding.step import Step
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
@@ -106,6 +107,13 @@ def test_a_draft_with_a_vocabulary_of_its_own_drafts_the_targets_ids(tmp_path, m
     prompt = tokens(12)
     torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
     assert ours.draft_greedy([20, 21], 5) == theirs.draft_greedy([20, 21], 5)
+
+
+def test_what_a_padded_cache_has_beyond_what_was_asked_for_is_not_filled(invariant):
+    session = CompiledSession(invariant, 64, 20)
+    session.prefill(tokens(18))
+    with pytest.raises(ValueError, match="a cache for 20 tokens holds 18 and cannot take 3 more"):
+        session.extend([5, 6, 7])
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(invariant):

@@ -201,6 +201,7 @@ def test_the_command_plans_from_a_stored_run(specbench, profile):
         (["--run", "none"], "no run"),
         (["--trace", "none.json"], "cannot be read"),
         (["--acceptance", "0.8", "--costs", "none.yaml"], "cannot be read"),
+        (["--acceptance", "0.8", "--costs", "none.yaml", "--step-ms", "9"], "--step-ms has no effect"),
         (["--acceptance", "0.8", "--step-ms", "0"], "step_ms"),
         (["--acceptance", "0.8", "--set", "rtt"], "key=value"),
         (["--acceptance", "0.8", "--set", "rtt=4"], "no value 'rtt'"),
@@ -226,3 +227,10 @@ def test_faster_edge_hardware_does_not_move_the_draft_in_the_cloud(beside):
     ratio = replayed_ms(texts, slow, name, 3) / replayed_ms(texts, both, name, 3)
     assert ratio > 7
     assert fast.ttft_ms(10, 1.0) - both.ttft_ms(10, 8.0) == pytest.approx(55.0 * 7 / 8)
+
+
+def test_an_infinite_break_even_is_null_in_json(specbench):
+    done = specbench("plan", "--acceptance", "0.9", "--json")
+    assert done.code == 0, done.err
+    assert "Infinity" not in done.out
+    assert done.json["methods"]["speculative_colocated"]["forecasts"][0]["break_even_rtt_ms"] is None

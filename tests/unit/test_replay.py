@@ -1,15 +1,18 @@
 """Replayed schedules: what each part costs, when, and what is refused."""
 
+import io
 import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
+from rich.console import Console
 
 from specbench.analysis.clock import Prices, at
-from specbench.analysis.grid import best, grid, lengths_of, parse_over, with_agreement
+from specbench.analysis.grid import Row, best, grid, lengths_of, parse_over, with_agreement
 from specbench.analysis.replay import (
     CONTROL,
     SCHEDULES,
@@ -23,6 +26,8 @@ from specbench.analysis.replay import (
 )
 from specbench.bench.traces import Trace, TracedText, write_trace
 from specbench.config.costs import Costs, read_costs, write_costs
+from specbench.render.report.maps import map_page
+from specbench.render.schedules import map_table
 
 TABLE = {
     "draft": {"step_ms": 2.0, "read_ms": 0.5, "prefill_ms": {10: 5.0}},
@@ -308,7 +313,7 @@ def test_the_page_of_a_grid_is_a_map_without_scripts_that_keeps_markup_as_text(f
     assert "&lt;script&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
     assert "draft.speed = 8" in text
-    assert ">speculative_colocated 1" in text
+    assert ">speculative_colocated 2" in text
 
 
 def test_a_page_of_one_condition_or_of_one_key_can_be_written_too(files, specbench, tmp_path):
@@ -329,6 +334,47 @@ def test_more_clients_on_one_target_make_each_of_them_slower():
         / rows[1].speedup,
         rel=0.1,
     )
+
+
+def measured(speedup, interval, method="speculative", length=3, rtt_ms=0):
+    """A control and one other row, as of a stored run."""
+    control = Row(CONTROL, None, {"link.rtt_ms": rtt_ms}, 1.0, 40.0, 40.0, 1.0, None, None, 0, None, True)
+    other = replace(control, method=method, draft_length=length, speedup=speedup, interval=interval)
+    return [control, other]
+
+
+@pytest.mark.parametrize(
+    ("speedup", "interval", "cell", "wins"),
+    [
+        (1.3, (1.1, 1.5), "1.30x at 3", "speculative"),
+        (1.3, (0.9, 1.5), "(1.30x at 3)", "undecided"),
+        (1.3, None, "(1.30x at 3)", "undecided"),
+        (0.8, (0.7, 0.9), "0.80x at 3", "the cloud alone"),
+        (0.8, None, "(0.80x at 3)", "undecided"),
+    ],
+)
+def test_a_measured_row_pays_only_where_its_interval_says_so(speedup, interval, cell, wins):
+    rows = measured(speedup, interval) + measured(speedup, interval, rtt_ms=9)
+    console = Console(width=160, file=io.StringIO())
+    console.print(map_table(rows, "a sweep"))
+    shown = console.file.getvalue()
+    assert shown.count(f" {cell} ") == 2
+    assert shown.count(f" {wins} ") >= 2
+    assert f"under {2 if wins == 'speculative' else 'none'} of 2" in shown
+    assert ("cannot be told" in shown) == (wins == "undecided")
+    assert f">{wins}" in map_page(rows, "a sweep")
+
+
+def test_a_draft_length_that_pays_goes_before_a_faster_one_that_may_not():
+    rows = [*measured(1.2, (1.1, 1.3)), measured(1.4, (0.9, 2.0), length=5)[1]]
+    assert best(rows)[0]["speculative"].draft_length == 3
+
+
+def test_lists_are_values_too():
+    assert parse_over(["edge.cpus=[0,1],[2,3]", "a=x"]) == {"edge.cpus": [[0, 1], [2, 3]], "a": ["x"]}
+    rows = [replace(row, condition={"edge.cpus": [cpu]}) for cpu in (0, 1) for row in measured(1.3, (1.1, 1.5))]
+    assert len(best(rows)) == 2
+    assert "[1]" in map_page(rows, "a sweep")
 
 
 def test_draft_lengths_are_taken_out_of_a_grid():

@@ -19,6 +19,7 @@ from specbench.analysis.timings import memory_points, round_time
 from specbench.records import Divergence, Round, Run
 from specbench.render.report import charts, documents, inks, pictures
 from specbench.render.report.page import headline, page
+from specbench.results import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,7 @@ def test_the_verdict_comes_first_with_its_interval():
         (["faster", "slower"], [True, True], "Whether speculation pays depends on the method"),
         (["slower", "faster"], [True, False], "Speculation does not pay"),
         (["faster"], [False], "Speculation pays; its text may differ from the cloud's"),
+        (["no difference shown"], [True], "It cannot be told whether speculation pays"),
         ([None], [True], "Too few prompts to say whether speculation pays"),
         ([], [], "How fast are these methods?"),
     ],
@@ -239,6 +241,24 @@ def test_json_holds_the_comparison_and_what_charts_are_made_of():
         "held", "findings", "remarks", "samples", "round_times", "memory", "texts", "runs",
     }  # fmt: skip
     assert document["report"]["runs"]["r1"]["command"].startswith("specbench run ")
+
+
+def test_no_line_end_and_no_control_character_tears_a_row_of_markdown():
+    torn = replace(evil_run().manifest, profile_name="a\rb\r\nc\x00\x1b[0m")
+    text = documents.as_markdown(report([replace(evil_run(), manifest=torn)]))
+    assert "# a ⏎ b ⏎ c\ufffd" in text
+    assert not set(text) & set("\r\x00\x1b")
+
+
+def test_predicted_stands_beside_measured_on_the_page_and_in_markdown():
+    made = report([run(pair(12, 1.3))])
+    found = Prediction(
+        method="m", run_id="r1", predicted_ms=20.0, measured_ms=25.0, gap=0.25, explained_by="draft"
+    )
+    made = replace(made, comparison=replace(made.comparison, predictions=(found,)))
+    words = "m: 20.00 ms a token by the closed form, 25.00 measured (+25.0%, for draft)"
+    assert words in Tags(page(made)).text
+    assert words in documents.as_markdown(made)
 
 
 def test_markdown_keeps_markup_as_text_and_tables_whole():

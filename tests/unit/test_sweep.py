@@ -113,6 +113,13 @@ def test_a_sweep_over_a_trace_is_a_replay(specbench, tmp_path):
         (["speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),
         (["--resume", "none"], "no sweep 'none'"),
         (["--replay", "t.json"], "go together"),
+        (["--replay", "t.json", "--costs", "c.yaml", "--set", "link.rtt_ms=1"], "--set has no effect"),
+        (["--replay", "t.json", "--costs", "c.yaml", "--profile", "x"], "--profile has no effect"),
+        (["--replay", "t.json", "--costs", "c.yaml", "--plugin", "x.py"], "--plugin has no effect"),
+        (["--replay", "t.json", "--costs", "c.yaml", "--resume", "x"], "--resume has no effect"),
+        (["--resume", "none", "--over", "link.rtt_ms=1"], "--over has no effect"),
+        (["--resume", "none", "--set", "link.rtt_ms=1"], "--set has no effect"),
+        (["speculative", "--resume", "none"], "METHODS has no effect"),
     ],
 )
 def test_a_wrong_sweep_gets_one_clear_error_before_anything_runs(specbench, tmp_path, arguments, message):

@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict
 
 from specbench.analysis.report import Report
+from specbench.render.report.pictures import printable
 from specbench.render.report.sections import sections
 from specbench.render.report.tabular import Table, command_of, identity_table, machine_table
 from specbench.render.tables import divergence_line
@@ -113,5 +114,5 @@ def _table(table: Table) -> list[str]:
 
 def _plain(text: str) -> str:
     """A text that Markdown shows as it is: no markup, no line of its own."""
-    escaped = re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text.replace("&", "&amp;"))
-    return re.sub(r"\s*\n\s*", " ⏎ ", escaped)
+    escaped = re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", printable(text).replace("&", "&amp;"))
+    return re.sub(r"\s*[\r\n]\s*", " ⏎ ", escaped)

@@ -7,7 +7,7 @@ from html import escape
 from math import log2
 
 from specbench import __version__
-from specbench.analysis.grid import Row, best
+from specbench.analysis.grid import Row, best, winner
 from specbench.analysis.replay import CONTROL
 from specbench.render.report.inks import of_methods
 from specbench.render.report.page import style
@@ -19,8 +19,8 @@ DEEPEST = 55  # per cent of colour under a text
 Cell = tuple[str, str]
 NOTE = (
     "Each cell: how many times faster than the cloud alone a token comes (ratio of geometric means over "
-    "texts), at the draft length that is best there; in brackets where a measured interval holds 1. "
-    "Blue is faster, orange slower."
+    "texts), at the draft length that is best there; in brackets where a measured interval holds 1 or "
+    "there is none. Blue is faster, orange slower."
 )
 
 
@@ -30,12 +30,14 @@ def map_page(rows: Sequence[Row], title: str) -> str:
     The first key that was varied goes down, the second across; a map is drawn for each value of the others.
     """
     methods = list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
-    colors = {name: ink for name, (ink, _) in of_methods([CONTROL, *methods], CONTROL).items()}
+    looks = of_methods([CONTROL, *methods], CONTROL)
 
     def fastest(by_method: dict[str, Row]) -> Cell:
-        row = max(by_method.values(), key=lambda each: each.speedup)
+        row = winner(by_method)
+        if row is None:
+            return "undecided", "transparent"
         name = "the cloud alone" if row.method == CONTROL else f"{row.method} {cell_text(row)}"
-        return name, f"color-mix(in srgb, var(--{colors[row.method]}) 30%, transparent)"
+        return name, f"color-mix(in srgb, var(--{looks[row.method][0]}) 30%, transparent)"
 
     sections = _section("Where each method wins", rows, fastest)
     for method in methods:
@@ -64,7 +66,7 @@ def _facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, d
     keys = list(rows[0].condition)
     facets: dict[tuple, dict[tuple, dict[str, Row]]] = {}
     for by_method in best(rows):
-        values = list(next(iter(by_method.values())).condition.values())
+        values = [str(value) for value in next(iter(by_method.values())).condition.values()]
         facets.setdefault(tuple(values[2:]), {})[tuple(values[:2])] = by_method
     for others, found in facets.items():
         name = ", ".join(f"{key} = {value}" for key, value in zip(keys[2:], others, strict=True))
@@ -98,8 +100,8 @@ def _table(
 
 def _shaded(row: Row | None) -> Cell:
     """A speed-up on its colour: the deeper, the farther from 1."""
-    if row is None:
-        return "-", "transparent"
+    if row is None or row.is_open:
+        return cell_text(row), "transparent"
     depth = min(1.0, abs(log2(row.speedup)) / log2(FULL)) if row.speedup > 0 else 1.0
     ink = "series0" if row.speedup > 1 else "series1"
     return cell_text(row), f"color-mix(in srgb, var(--{ink}) {depth * DEEPEST:.0f}%, transparent)"

@@ -23,7 +23,7 @@ HEADLINES: dict[str | None, str] = {
     FASTER: "Speculation pays",
     SLOWER: "Speculation does not pay",
     EQUIVALENT: "Speculation makes no difference",
-    UNDECIDED: "Speculation shows no difference",
+    UNDECIDED: "It cannot be told whether speculation pays",
 }
 MARKS = {fairness.EQUAL: " equal", fairness.NOT_EQUAL: " unequal", fairness.ON_PURPOSE: " purpose",
          fairness.UNKNOWN: " unknown"}  # fmt: skip

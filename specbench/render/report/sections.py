@@ -78,7 +78,8 @@ def _speed(report: Report) -> Section:
     lead = "Speed per token against the control, the cloud alone in the same loop; the band is 3 % either way."
     texts = tuple((who[0], *tables.text_cells(row)) for who, row in zip(labels, rows, strict=True))
     parts.append(Table("What the methods wrote, and took", ("method", *_flat(tables.TEXT_COLUMNS)), texts))
-    return Section("speed", "How fast is it?", (lead,), ("speedup",), tuple(parts), tables.FOOT)
+    told = [f"{tables.prediction_line(found)}." for found in report.comparison.predictions]
+    return Section("speed", "How fast is it?", (lead, *told), ("speedup",), tuple(parts), tables.FOOT)
 
 
 def _latency(report: Report) -> Section:
