@@ -38,6 +38,9 @@ class Target:
     rtt_ms: float | None = None
     """Time of the last round trip without the target's own computing; there is none in one process."""
 
+    streams = False
+    """Whether `decode` computes on while nobody reads it."""
+
     def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options

@@ -5,7 +5,9 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 
+import msgspec
 import pytest
 from conftest import wait_until
 from websockets.client import ClientProtocol
@@ -202,6 +204,79 @@ def test_a_cloud_that_stays_away_is_given_up_and_then_asked_again_at_once(start,
             target.verify()
     start(port=running.port)
     assert target.begin(REQUEST).tokens == first
+    connection.close()
+
+
+def test_after_a_cloud_that_stayed_away_is_back_the_next_loss_is_waited_out_again(start, cloud):
+    running = start()
+    connection = connected(running.url, cloud, patience_s=0.5)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    running.stop()
+    with pytest.raises(CloudLostError):
+        target.verify()
+    running = start(port=running.port)
+    first = target.begin(REQUEST).tokens
+    failures = [ChannelLostError("not yet")]
+    connect = connection._connect
+
+    def late():
+        if failures:
+            raise failures.pop()
+        return connect()
+
+    connection._connect = late
+    connection.channel.close()
+    assert target.begin(REQUEST).tokens == first
+    assert not failures
+    connection.close()
+
+
+def test_a_loss_in_one_text_disturbs_each_other_text_once(start, cloud):
+    running = start()
+    connection = connected(running.url, cloud)
+    target, other = (RemoteTarget(connection, GREEDY, True) for _ in "ab")
+    for one in (target, other):
+        one.begin(REQUEST)
+    connection.channel.close()
+    target.verify()
+    assert connection.interruptions == 1
+    other.begin(REQUEST)
+    assert connection.interruptions == 2
+    for one in (target, other):
+        one.begin(REQUEST)
+    assert connection.interruptions == 2
+    connection.close()
+
+
+def test_an_edge_that_comes_while_the_cloud_is_at_work_is_patient(start, cloud):
+    running = start(working=0.05)
+    seen = []
+
+    def note(socket, message):
+        seen.append(protocol.decode_down(message))
+        return [message]
+
+    running.server._worker.submit(time.sleep, 0.5)
+    connection = connected(running.url, cloud, {("receive", 1): note})
+    assert connection.facts.dtype == "float32"
+    assert isinstance(seen[0], protocol.Working)
+    connection.close()
+
+
+CHANGES = {"files": {"config.json": "x"}, "layers": 1, "engine": "compiled", "threads": 99, "versions": {}}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_cloud_that_comes_back_as_another_is_refused(start, cloud, name):
+    running = start()
+    connection = connected(running.url, cloud)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    running.host.facts = msgspec.structs.replace(running.host.facts, **{name: CHANGES[name]})
+    connection.channel.close()
+    with pytest.raises(SpecbenchError, match=f"its {name} changed"):
+        target.verify()
     connection.close()
 
 
