@@ -116,6 +116,10 @@ class Target:
         self._trusted += len(commit.tokens)
         return commit
 
+    def release(self) -> None:
+        """Free the cache; the text has ended, or is given up."""
+        self._session = None
+
     def decode(self) -> Iterator[Commit]:
         """Go on alone, token by token, to the end of the text."""
         while True:

@@ -1,27 +1,34 @@
 """What goes wrong between edge and cloud, one by one; every test proves that its fault came about."""
 
+import gc
 import random
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
+import weakref
+from dataclasses import replace
 
 import msgspec
 import pytest
-from conftest import wait_until
+from conftest import Watched, wait_until
 from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 from websockets.uri import parse_uri
 
 from specbench.api import CloudLostError
 from specbench.config import Decoding, Options, Speculative
-from specbench.decoding.request import Request
+from specbench.decoding.request import Commit, Request
 from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
 from specbench.wire import protocol
 from specbench.wire.channel import Channel, ChannelLostError
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
+from specbench.wire.service import Service
 from specbench.wire.socket import SocketChannel
 
 GREEDY = Options(Decoding(), Speculative())
@@ -437,6 +444,75 @@ def test_a_token_is_asked_for_before_anything_is_read(start):
     SocketChannel(running.url, "right").close()
 
 
+def test_a_text_that_has_ended_holds_no_cache(start, cloud):
+    service = Service(Watched(cloud))
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    hello = protocol.Hello(1, protocol.VERSION, vocabulary.fingerprint(cloud.tokenizer))
+    frames = [hello, protocol.Open(2, 1, *parts, True), protocol.Begin(3, 1, REQUEST.prompt_ids, 4, (), 7)]
+    for frame in frames:
+        list(service.handle(protocol.encode(frame), 0.0))
+    session = weakref.ref(service._texts[1].target._session)
+    assert session() is not None
+    replies = list(service.handle(protocol.encode(protocol.Decode(4, 1)), 0.0))
+    assert protocol.decode_down(replies[-1]).finish == protocol.FINISH_REASONS.index("length")
+    gc.collect()
+    assert session() is None
+
+
+def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
+    running = start()
+    channel = raw(running.url)
+    opened(channel, cloud)
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    number, answers = 3, []
+    for text in range(2, 7):
+        for frame in (
+            protocol.Open(number + 1, text, *parts, True),
+            protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7),
+        ):
+            channel.send(protocol.encode(frame))
+            answers.append(protocol.decode_down(channel.receive(10)))
+        number += 2
+    assert [isinstance(answer, protocol.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
+    assert "may hold 8192 tokens" in answers[-1].reason
+    channel.close()
+
+
+def test_a_web_page_is_no_edge_and_no_header_is_an_error_of_ours(start):
+    running = start(token="right")
+    for headers in ({"Origin": "http://example.org", "Authorization": "Bearer right"}, {}):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(running.url, additional_headers=headers, proxy=None)
+        assert refused.value.response.status_code == (403 if headers else 401)
+    with socket.create_connection(("127.0.0.1", running.port)) as sock:
+        edge = ClientProtocol(parse_uri(running.url))
+        request = edge.connect().serialize().replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer \xff\r\n\r\n")
+        sock.sendall(request)
+        assert b"401" in sock.recv(65536).splitlines()[0]
+
+
+def test_a_stream_whose_edge_vanished_is_closed_in_the_models_thread(start):
+    running = start()
+    closed = []
+
+    def generate(request, decoding):
+        try:
+            while True:
+                yield Commit((5,), 0, None, 0.0)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    running.host.generate = generate
+    connection = Connection(
+        lambda: Faulty(running.url, {}), running.host.facts.tokenizer_sha256, lambda facts: None, print
+    )
+    stream = RemoteTarget(connection, GREEDY, False).generate(REQUEST)
+    next(stream)
+    connection.channel._socket._socket.socket.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: closed)
+    assert closed[0].startswith("specbench passes")
+
+
 def test_text_frames_and_a_flood_of_frames_do_no_harm(start, cloud):
     running = start()
     channel = raw(running.url)
@@ -479,3 +555,12 @@ def test_a_certificate_counts_while_it_is_valid_and_signed_by_someone_known(
         return
     with pytest.raises(SpecbenchError, match=refused):
         raw(running.url)
+
+
+def test_two_sampled_texts_of_generate_at_the_same_time_are_what_each_is_alone(cloud):
+    decoding = Decoding(temperature=1.0)
+    requests = [replace(REQUEST, seed=seed, max_new_tokens=200) for seed in (1, 2)]
+    alone = [[commit.tokens for commit in cloud.generate(request, decoding)] for request in requests]
+    streams = [cloud.generate(request, decoding) for request in requests]
+    together = list(zip(*streams, strict=True))
+    assert [[commit.tokens for commit in commits] for commits in zip(*together, strict=True)] == alone

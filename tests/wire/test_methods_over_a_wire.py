@@ -160,3 +160,17 @@ def test_generate_meets_the_link_of_its_prompt_and_is_opened_before_the_clock_ru
     assert cloud.connection._number == sent + 2
     assert trips_ms[0] == pytest.approx(trips_ms[1])
     cloud.close()
+
+
+@pytest.mark.parametrize("options", RULES, ids=lambda options: options.speculative.verification)
+def test_a_colocated_text_that_is_resumed_goes_on_with_the_same_drafts(models, edge, options):
+    cloud = cloud_of(models)
+    whole = cloud.colocated(edge, options)
+    commits = [whole.begin(REQUEST)]
+    stream = whole.decode()
+    commits += [next(stream) for _ in range(4)]
+    draws = whole.draws
+    expected = [(commit.tokens, commit.accepted) for commit in stream]
+    resumed = cloud.colocated(edge, options)
+    resumed.resume(REQUEST, [token for commit in commits for token in commit.tokens], draws)
+    assert [(commit.tokens, commit.accepted) for commit in resumed.decode()] == expected
