@@ -10,13 +10,14 @@ from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options, Reque
 class GenerateDecoder(Decoder):
     """Streams the tokens of `model.generate`."""
 
+    runs_on = True
+
     def __init__(self, cloud: CloudModel, options: Options) -> None:
-        self._cloud = cloud
-        self._decoding = options.decoding
+        self._generate = cloud.generator(options.decoding)
 
     def generate(self, request: Request) -> Iterator[Round]:
         """One round a token."""
-        for commit in self._cloud.generate(request, self._decoding):
+        for commit in self._generate(request):
             yield commit.round()
 
 

@@ -24,6 +24,7 @@ class ColocatedDecoder(Decoder):
 
     def __init__(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> None:
         self._target = cloud.colocated(edge, options)
+        self.runs_on = self._target.streams
 
     def generate(self, request: Request) -> Iterator[Round]:
         """One request; what the cloud commits arrives as it commits it."""

@@ -68,7 +68,14 @@ hookimpl = pluggy.HookimplMarker("specbench")
 
 
 class Decoder(ABC):
-    """A method with its models loaded; answers one request after the other, and carries nothing over."""
+    """A method with its models loaded; answers one request after the other, and carries nothing over.
+
+    Attributes:
+        runs_on: it computes on while a round that it yielded is looked at, as a stream does. The runner then
+            leaves its own work between rounds on the clock, for the next round was on its way meanwhile.
+    """
+
+    runs_on: bool = False
 
     @abstractmethod
     def generate(self, request: Request) -> Iterator[Round]:
@@ -87,6 +94,7 @@ class AutoregressiveDecoder(Decoder):
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self.runs_on = target.streams
 
     def generate(self, request: Request) -> Iterator[Round]:
         """Prefill, then single steps."""

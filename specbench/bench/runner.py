@@ -255,7 +255,7 @@ class Runner:
         return self._profile.speculative.verification if drafts else None
 
     def _answer(self, name: str, request: Request, prompt_id: str) -> tuple[list[Round], list[float]]:
-        """One request on the clock; what happens between rounds on our side is taken off it."""
+        """One request on the clock; what we do between rounds is taken off it, unless the method runs on."""
         decoder = self._decoders[name]
         rounds: list[Round] = []
         arrival_ms: list[float] = []
@@ -272,7 +272,8 @@ class Runner:
                 decoder.check()
             self._precision.look(name, prompt_id)
             self._count(name, part, arrival_ms)
-            paused_ms += now_ms() - arrived
+            if not decoder.runs_on:
+                paused_ms += now_ms() - arrived
             if part.tokens[-1] in request.stop_ids:
                 left = 0
         self._precision.look(name, prompt_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -88,6 +89,21 @@ class CloudSpec(ModelSpec):
     def is_elsewhere(self) -> bool:
         """Whether the target runs where somebody else started it."""
         return self.placement.startswith("ws")
+
+    @field_validator("placement")
+    @classmethod
+    def _an_address_is_one(cls, value: str) -> str:
+        """The pattern knows how an address looks, and this what its numbers may be."""
+        if not value.startswith("ws"):
+            return value
+        host, _, port = value.partition("://")[2].rpartition(":")
+        if not 1 <= int(port) <= 65535:
+            raise ValueError(f"port {port} is not among 1 to 65535")
+        if host.startswith("["):
+            ipaddress.IPv6Address(host[1:-1])
+        elif not all(0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+            raise ValueError(f"{host} is no name of a host")
+        return value
 
     @model_validator(mode="after")
     def _a_token_is_for_a_server(self) -> CloudSpec:

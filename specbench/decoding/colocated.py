@@ -32,6 +32,7 @@ class ColocatedTarget(Target):
         """Take up a text that another one began and committed `tokens` of."""
         super().resume(request, tokens, draws)
         self._drafter.begin(request)
+        self._drafter.skip(draws[0])  # a coin was tossed for every token that was drawn
         self._drafter.commit(tokens, 0)
 
     def decode(self) -> Iterator[Commit]:
@@ -47,6 +48,11 @@ class ColocatedTarget(Target):
             yield replace(commit, drafted=len(proposal), draft_ms=draft_ms)
             if commit.finish_reason:
                 return
+
+    def release(self) -> None:
+        """Free the caches on both sides."""
+        super().release()
+        self._drafter.release()
 
     def check(self) -> None:
         """Cache lengths, on both sides."""

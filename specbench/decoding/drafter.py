@@ -40,6 +40,10 @@ class Drafter:
         self._proposed = 0
         self._session.prefill(request.prompt_ids)
 
+    def skip(self, count: int) -> None:
+        """Go on with the random numbers as if `count` tokens had been drawn."""
+        self._stream.skip(count)
+
     def propose(self, draft_length: int) -> Proposal:
         """The next `draft_length` tokens behind all that is committed, those that were drafted ahead first."""
         self._proposed, end = draft_length, self._committed + draft_length
@@ -109,6 +113,10 @@ class Drafter:
             tokens = self.propose(1).tokens
             self.commit(tokens, 1)
             yield tokens[0]
+
+    def release(self) -> None:
+        """Free the cache; the text has ended, or is given up."""
+        self._session = None
 
     def check(self) -> None:
         """Assert that the cache holds nothing behind the text and what was drafted ahead of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,10 @@ from specbench.decoding.request import Commit, Request
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
+
+
+_drawing = threading.Lock()
+"""Held by whoever draws: torch's generator is the process's, and another text's draws would shift these."""
 
 
 class QueueStreamer(BaseStreamer):
@@ -100,16 +105,17 @@ def stream(
     def work() -> None:
         try:
             torch.set_num_threads(threads)  # new threads start from the machine's default
-            torch.manual_seed(request.seed)
             prompt = torch.tensor([request.prompt_ids], device=loaded.device)
-            loaded.model.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                generation_config=config,
-                streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([abandoned]),
-                **arguments,
-            )
+            with _drawing if decoding.temperature > 0 else nullcontext():
+                torch.manual_seed(request.seed)
+                loaded.model.generate(
+                    prompt,
+                    attention_mask=torch.ones_like(prompt),
+                    generation_config=config,
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([abandoned]),
+                    **arguments,
+                )
         except BaseException as error:
             failures.append(error)
         streamer.items.put(done)

@@ -38,6 +38,9 @@ class Target:
     rtt_ms: float | None = None
     """Time of the last round trip without the target's own computing; there is none in one process."""
 
+    streams = False
+    """Whether `decode` computes on while nobody reads it."""
+
     def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
@@ -112,6 +115,10 @@ class Target:
         commit = self._commit(tokens, 0, now_ms())
         self._trusted += len(commit.tokens)
         return commit
+
+    def release(self) -> None:
+        """Free the cache; the text has ended, or is given up."""
+        self._session = None
 
     def decode(self) -> Iterator[Commit]:
         """Go on alone, token by token, to the end of the text."""

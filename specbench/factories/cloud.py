@@ -159,11 +159,16 @@ class CloudModel(ModelFactory):
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """The tokens of `model.generate`, one by one, streamed."""
+        return self.generator(decoding)(request)
+
+    def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Commit]]:
+        """`generate` for these settings; the cloud hears of them now, not on the clock."""
         if self.is_wired:
-            return self._aside(Options(decoding, Speculative())).generate(request)
+            return self._aside(Options(decoding, Speculative())).generate
         from specbench.decoding.generate import generate_commits
 
-        return generate_commits(self.engine.loaded, request, decoding)
+        loaded = self.engine.loaded
+        return lambda request: generate_commits(loaded, request, decoding)
 
     def evidence(
         self,
@@ -230,7 +235,9 @@ class CloudModel(ModelFactory):
         from specbench.wire.tokens import read_token
 
         if self.is_here:
-            return self._behind_link(LocalChannel(Served(self)))
+            served = Served(self)
+            _ = served.facts  # loads the model in this thread, where errors are heard
+            return self._behind_link(LocalChannel(served))
         if self.spec.placement != "process":
             token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
             return self._behind_link(SocketChannel(self.spec.placement, token))

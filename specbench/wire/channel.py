@@ -65,7 +65,7 @@ class LocalChannel(Channel):
 
     def __init__(self, host: Host) -> None:
         self._inbox: queue.SimpleQueue[tuple[bytes, float] | None] = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
         self._service = Service(host)
         self._thread = model_thread()
         self._thread.submit(self._serve)
@@ -77,9 +77,13 @@ class LocalChannel(Channel):
     def receive(self, timeout_s: float | None = None) -> bytes:
         """The service's next reply."""
         try:
-            return self._outbox.get(timeout_s != 0, timeout_s)
+            item = self._outbox.get(timeout_s != 0, timeout_s)
         except queue.Empty:
             raise TimeoutError from None
+        if isinstance(item, BaseException):
+            self._outbox.put(item)  # for whoever asks again: nobody serves any more
+            raise item
+        return item
 
     def close(self) -> None:
         """End the thread."""
@@ -87,11 +91,15 @@ class LocalChannel(Channel):
         self._thread.shutdown()
 
     def _serve(self) -> None:
-        while item := self._inbox.get():
-            replies = self._service.handle(*item)
-            for reply in replies:
-                self._outbox.put(reply)
-                if not self._inbox.empty():  # the edge reads a stream no further
-                    break
-            replies.close()
-        self._service.close()
+        try:
+            while item := self._inbox.get():
+                replies = self._service.handle(*item)
+                for reply in replies:
+                    self._outbox.put(reply)
+                    if not self._inbox.empty():  # the edge reads a stream no further
+                        break
+                replies.close()
+        except BaseException as error:
+            self._outbox.put(error)
+        finally:
+            self._service.close()

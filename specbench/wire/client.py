@@ -29,6 +29,9 @@ class RemoteTarget:
         draft: the fingerprint of the draft that the cloud is to run; it then speculates in `decode`.
     """
 
+    streams = True
+    """As of `decoding.target.Target`: the cloud sends what comes next without being asked."""
+
     def __init__(
         self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
     ) -> None:
@@ -40,6 +43,7 @@ class RemoteTarget:
         self._committed: list[int] = []
         self._epoch: int | None = None
         self._has_begun = False
+        self._counted = 0  # interruptions before this text began
         self.rtt_ms: float | None = None
         self._insist()  # what the cloud cannot do is refused before anything is timed
 
@@ -51,10 +55,13 @@ class RemoteTarget:
         self._committed = list(request.prompt_ids)
         self._trusted = self._cached = 0
         self._draws = (0, 0)
-        self._has_begun = False
-        self._connection.channel.begin(request.seed)
-
+        self._start(request)
         return self._ask(lambda number: protocol.Begin(number, self._text, *_asked(request))).result()
+
+    def _start(self, request: Request) -> None:
+        self._has_begun = False
+        self._counted = self._connection.interruptions
+        self._connection.channel.begin(request.seed)
 
     @property
     def remaining(self) -> int:
@@ -102,7 +109,7 @@ class RemoteTarget:
     def generate(self, request: Request) -> Iterator[Commit]:
         """Answer a prompt by the cloud's `model.generate`, streamed; has nothing to do with the text begun."""
         self._demand_idle()
-        self._has_begun = False
+        self._start(request)
         known = seen = 0
 
         def build(number: int) -> Up:
@@ -274,6 +281,8 @@ class RemoteTarget:
         _ = self._connection.channel
         if self._is_known:
             return
+        if self._epoch is not None and self._connection.interruptions == self._counted:
+            self._connection.interruptions += 1  # the loss was another text's, and this one pays for it too
         decoding = self._options.decoding.model_dump_json()
         speculative = self._options.speculative.model_dump_json()
         epoch = self._connection.epoch

@@ -71,14 +71,14 @@ class Connection:
         self._tokenizer_sha256 = tokenizer_sha256
         self._accept = accept
         self._say = say
-        self._patience_s = patience_s
+        self._patience_s = self._whole_patience_s = patience_s
         self._channel: Channel | None = None
         self._facts: Facts | None = None
         self._texts = 0
         self._fruitless = 0
         self.epoch = 0
         self.interruptions = 0
-        """How often a channel was lost with something under way."""
+        """How often a text was disturbed by the loss of a channel, its own or an earlier one's."""
 
     @property
     def is_open(self) -> bool:
@@ -243,7 +243,10 @@ class Connection:
         channel = self._connect()
         try:
             channel.send(protocol.encode(protocol.Hello(1, protocol.VERSION, self._tokenizer_sha256)))
-            frame = protocol.decode_down(channel.receive(channel.silence_s))
+            while isinstance(
+                frame := protocol.decode_down(channel.receive(channel.silence_s)), protocol.Working
+            ):
+                pass  # it is at work for another edge
             if isinstance(frame, Refused):
                 raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
             if not isinstance(frame, protocol.Welcome) or frame.version != protocol.VERSION:
@@ -254,9 +257,11 @@ class Connection:
                 )
             if self._facts is None:
                 self._accept(frame.facts)
-            elif frame.facts.files != self._facts.files or frame.facts.audit != self._facts.audit:
+            elif changed := _changed(self._facts, frame.facts):
                 raise SpecbenchError(
-                    "the cloud came back with another model than it had", "start a new run", ExitCode.RUN
+                    f"the cloud came back as another than it was: its {changed} changed",
+                    "start a new run",
+                    ExitCode.RUN,
                 )
         except (ProtocolError, TimeoutError) as error:
             channel.close()
@@ -265,6 +270,7 @@ class Connection:
             channel.close()
             raise
         self._facts = frame.facts
+        self._patience_s = self._whole_patience_s
         return channel
 
     def _take(self, timeout_s: float | None) -> None:
@@ -284,3 +290,9 @@ class Connection:
         if isinstance(frame, protocol.Committed):
             self._fruitless = 0
         self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))
+
+
+def _changed(before: Facts, now: Facts) -> str | None:
+    """The first fact that differs; the name under which the model lies there is none that matters."""
+    names = (field for field in Facts.__struct_fields__ if field != "model")
+    return next((name for name in names if getattr(before, name) != getattr(now, name)), None)

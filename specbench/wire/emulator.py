@@ -100,7 +100,8 @@ def main() -> None:
     """Make the devices named on the command line, say so, and forward until they are gone."""
     edge, cloud, spec = sys.argv[1:]
     descriptors = open_tun(edge), open_tun(cloud)
-    os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    with contextlib.suppress(OSError):  # a container may not let us
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     print(READY, flush=True)
     with contextlib.suppress(OSError):
         forward(*descriptors, LinkSpec.model_validate_json(spec))

@@ -99,6 +99,7 @@ class Server:
                 ping_timeout=self._patience.pong,
                 close_timeout=1,
                 process_request=self._admit,
+                origins=[None],  # no web page is an edge
                 logger=quiet,
             ) as server:
                 yield server.sockets[0].getsockname()[1]
@@ -108,7 +109,7 @@ class Server:
         if self._token is None:
             return None
         shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if hmac.compare_digest(shown.encode(), self._token.encode()):
+        if hmac.compare_digest(shown.encode(errors="surrogateescape"), self._token.encode()):
             return None
         reason = "its token is wrong" if shown else "it shows no token"
         self._say(f"an edge at {_peer(connection)} is refused: {reason}")
@@ -156,11 +157,13 @@ class Server:
             patience_s = self._patience.idle
             message, arrived_ms = item
             replies = service.handle(message if isinstance(message, bytes) else message.encode(), arrived_ms)
-            while (reply := await self._next(replies, connection, service)) is not None:
-                await asyncio.wait_for(connection.send(reply), self._patience.send)
-                if not inbox.empty():  # the edge reads a stream no further
-                    await self._in_worker(replies.close)
-                    break
+            try:
+                while (reply := await self._next(replies, connection, service)) is not None:
+                    await asyncio.wait_for(connection.send(reply), self._patience.send)
+                    if not inbox.empty():  # the edge reads a stream no further
+                        break
+            finally:
+                self._worker.submit(replies.close)  # before whatever comes next, and never in the event loop
             if service.is_over:
                 return "it said goodbye" if service.refusal is None else service.refusal
 

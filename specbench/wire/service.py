@@ -22,6 +22,7 @@ from specbench.wire import protocol
 from specbench.wire.protocol import Committed, Done, Facts, ProtocolError, Refused, encode
 
 MOST_TEXTS = 64
+MOST_CONTEXTS = 4  # that the texts of one edge may fill
 
 
 class Host(Protocol):
@@ -68,6 +69,13 @@ class _Text:
         self.target = target
         self.options = options
         self.is_open = False
+        self.room = 0
+        """Tokens that its caches were made for."""
+
+    def end(self) -> None:
+        """Keep the place and free its caches."""
+        self.is_open, self.room = False, 0
+        self.target.release()
 
 
 class Service:
@@ -151,8 +159,9 @@ class Service:
         """Frames about a text that is decoded here step by step."""
         text = self._text(frame.text)
         if isinstance(frame, (protocol.Begin, protocol.Resume)):
-            text.is_open = False
+            text.end()
             request = self._request(frame)
+            self._demand_room(text, request)
             if isinstance(frame, protocol.Resume):
                 self._resume(text, frame, request)
                 yield Done(frame.number)
@@ -167,11 +176,14 @@ class Service:
                 commits = iter([text.target.verify(self._proposal(frame, text.options))])
             else:
                 self._demand_draft(frame.tokens)
-                text.is_open = text.target.trust(frame.tokens).finish_reason is None
+                if text.target.trust(frame.tokens).finish_reason:
+                    text.end()
                 return
         for commit in commits:
-            text.is_open = commit.finish_reason is None
-            yield self._committed(frame, commit, text.target, arrived_ms)
+            committed = self._committed(frame, commit, text.target, arrived_ms)
+            if commit.finish_reason:
+                text.end()
+            yield committed
 
     def _open(self, frame: protocol.Open) -> None:
         if len(self._texts) >= MOST_TEXTS:
@@ -224,6 +236,15 @@ class Service:
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
         return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
+
+    def _demand_room(self, text: _Text, request: Request) -> None:
+        """Bound the memory that one edge can fill; what has ended holds none."""
+        room = len(request.prompt_ids) + request.max_new_tokens
+        held = sum(other.room for other in self._texts.values())
+        most = MOST_CONTEXTS * (self._host.context_length or protocol.MOST_TOKENS)
+        if held + room > most:
+            raise RefusalError(f"an edge's open texts may hold {most} tokens, and this would be {held + room}")
+        text.room = room
 
     def _proposal(self, frame: protocol.Verify, options: Options) -> Proposal:
         self._demand_draft(frame.tokens)

@@ -23,13 +23,13 @@ class SocketChannel(Channel):
 
     Raises:
         ChannelLostError: nobody answers there, or there is no room; to be tried again.
-        SpecbenchError: the token or the certificate is not good, and will not be.
+        SpecbenchError: the address, the token or the certificate is not good, and will not be.
     """
 
     silence_s: float | None = SILENCE_S
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+        from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
         from websockets.sync.client import connect
 
         self._closed = ConnectionClosed
@@ -61,6 +61,10 @@ class SocketChannel(Channel):
                 f"the certificate of {url} is not accepted: {error.verify_message}",
                 "renew it, or let SSL_CERT_FILE name the authority that signed it",
                 ExitCode.RUN,
+            ) from error
+        except (InvalidURI, ValueError) as error:
+            raise SpecbenchError(
+                f"{url} is no address: {error}", "cloud.placement=ws://host:port", ExitCode.PROFILE
             ) from error
         except (OSError, InvalidHandshake, ConnectionClosed, EOFError) as error:
             raise ChannelLostError(f"{url}: {error or type(error).__name__}") from error

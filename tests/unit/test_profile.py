@@ -141,3 +141,15 @@ def test_a_bad_override_is_a_usage_error(write, override, message):
     with pytest.raises(SpecbenchError, match=message) as caught:
         load_profile(write(PAIR), [override])
     assert caught.value.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("ws://cloud:0", "port 0"), ("ws://cloud:65536", "port 65536"), ("wss://a..b:80", "a..b is no name"),
+     ("ws://[1::2::3]:80", "1::2::3")],
+)  # fmt: skip
+def test_an_address_that_cannot_be_is_refused(write, address, reason):
+    with pytest.raises(SpecbenchError, match="placement") as refused:
+        load_profile(write(PAIR), [f"cloud.placement={address}"])
+    assert reason in refused.value.message
+    assert load_profile(write(PAIR), ["cloud.placement=ws://[::1]:65535"]).cloud.is_elsewhere

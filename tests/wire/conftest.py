@@ -22,8 +22,8 @@ class Watched(Served):
         super().__init__(cloud)
         self.targets = weakref.WeakSet()
 
-    def target(self, options, rolls_back):
-        target = super().target(options, rolls_back)
+    def target(self, options, rolls_back, draft=None):
+        target = super().target(options, rolls_back, draft)
         self.targets.add(target)
         return target
 

@@ -1,25 +1,34 @@
 """What goes wrong between edge and cloud, one by one; every test proves that its fault came about."""
 
+import gc
 import random
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
+import time
+import weakref
+from dataclasses import replace
 
+import msgspec
 import pytest
-from conftest import wait_until
+from conftest import Watched, wait_until
 from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 from websockets.uri import parse_uri
 
 from specbench.api import CloudLostError
 from specbench.config import Decoding, Options, Speculative
-from specbench.decoding.request import Request
+from specbench.decoding.request import Commit, Request
 from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
 from specbench.wire import protocol
 from specbench.wire.channel import Channel, ChannelLostError
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
+from specbench.wire.service import Service
 from specbench.wire.socket import SocketChannel
 
 GREEDY = Options(Decoding(), Speculative())
@@ -205,6 +214,79 @@ def test_a_cloud_that_stays_away_is_given_up_and_then_asked_again_at_once(start,
     connection.close()
 
 
+def test_after_a_cloud_that_stayed_away_is_back_the_next_loss_is_waited_out_again(start, cloud):
+    running = start()
+    connection = connected(running.url, cloud, patience_s=0.5)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    running.stop()
+    with pytest.raises(CloudLostError):
+        target.verify()
+    running = start(port=running.port)
+    first = target.begin(REQUEST).tokens
+    failures = [ChannelLostError("not yet")]
+    connect = connection._connect
+
+    def late():
+        if failures:
+            raise failures.pop()
+        return connect()
+
+    connection._connect = late
+    connection.channel.close()
+    assert target.begin(REQUEST).tokens == first
+    assert not failures
+    connection.close()
+
+
+def test_a_loss_in_one_text_disturbs_each_other_text_once(start, cloud):
+    running = start()
+    connection = connected(running.url, cloud)
+    target, other = (RemoteTarget(connection, GREEDY, True) for _ in "ab")
+    for one in (target, other):
+        one.begin(REQUEST)
+    connection.channel.close()
+    target.verify()
+    assert connection.interruptions == 1
+    other.begin(REQUEST)
+    assert connection.interruptions == 2
+    for one in (target, other):
+        one.begin(REQUEST)
+    assert connection.interruptions == 2
+    connection.close()
+
+
+def test_an_edge_that_comes_while_the_cloud_is_at_work_is_patient(start, cloud):
+    running = start(working=0.05)
+    seen = []
+
+    def note(socket, message):
+        seen.append(protocol.decode_down(message))
+        return [message]
+
+    running.server._worker.submit(time.sleep, 0.5)
+    connection = connected(running.url, cloud, {("receive", 1): note})
+    assert connection.facts.dtype == "float32"
+    assert isinstance(seen[0], protocol.Working)
+    connection.close()
+
+
+CHANGES = {"files": {"config.json": "x"}, "layers": 1, "engine": "compiled", "threads": 99, "versions": {}}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_cloud_that_comes_back_as_another_is_refused(start, cloud, name):
+    running = start()
+    connection = connected(running.url, cloud)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    running.host.facts = msgspec.structs.replace(running.host.facts, **{name: CHANGES[name]})
+    connection.channel.close()
+    with pytest.raises(SpecbenchError, match=f"its {name} changed"):
+        target.verify()
+    connection.close()
+
+
 def test_a_cloud_that_is_lost_at_every_attempt_is_given_up(start, cloud):
     running = start()
 
@@ -362,6 +444,75 @@ def test_a_token_is_asked_for_before_anything_is_read(start):
     SocketChannel(running.url, "right").close()
 
 
+def test_a_text_that_has_ended_holds_no_cache(start, cloud):
+    service = Service(Watched(cloud))
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    hello = protocol.Hello(1, protocol.VERSION, vocabulary.fingerprint(cloud.tokenizer))
+    frames = [hello, protocol.Open(2, 1, *parts, True), protocol.Begin(3, 1, REQUEST.prompt_ids, 4, (), 7)]
+    for frame in frames:
+        list(service.handle(protocol.encode(frame), 0.0))
+    session = weakref.ref(service._texts[1].target._session)
+    assert session() is not None
+    replies = list(service.handle(protocol.encode(protocol.Decode(4, 1)), 0.0))
+    assert protocol.decode_down(replies[-1]).finish == protocol.FINISH_REASONS.index("length")
+    gc.collect()
+    assert session() is None
+
+
+def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
+    running = start()
+    channel = raw(running.url)
+    opened(channel, cloud)
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    number, answers = 3, []
+    for text in range(2, 7):
+        for frame in (
+            protocol.Open(number + 1, text, *parts, True),
+            protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7),
+        ):
+            channel.send(protocol.encode(frame))
+            answers.append(protocol.decode_down(channel.receive(10)))
+        number += 2
+    assert [isinstance(answer, protocol.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
+    assert "may hold 8192 tokens" in answers[-1].reason
+    channel.close()
+
+
+def test_a_web_page_is_no_edge_and_no_header_is_an_error_of_ours(start):
+    running = start(token="right")
+    for headers in ({"Origin": "http://example.org", "Authorization": "Bearer right"}, {}):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(running.url, additional_headers=headers, proxy=None)
+        assert refused.value.response.status_code == (403 if headers else 401)
+    with socket.create_connection(("127.0.0.1", running.port)) as sock:
+        edge = ClientProtocol(parse_uri(running.url))
+        request = edge.connect().serialize().replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer \xff\r\n\r\n")
+        sock.sendall(request)
+        assert b"401" in sock.recv(65536).splitlines()[0]
+
+
+def test_a_stream_whose_edge_vanished_is_closed_in_the_models_thread(start):
+    running = start()
+    closed = []
+
+    def generate(request, decoding):
+        try:
+            while True:
+                yield Commit((5,), 0, None, 0.0)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    running.host.generate = generate
+    connection = Connection(
+        lambda: Faulty(running.url, {}), running.host.facts.tokenizer_sha256, lambda facts: None, print
+    )
+    stream = RemoteTarget(connection, GREEDY, False).generate(REQUEST)
+    next(stream)
+    connection.channel._socket._socket.socket.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: closed)
+    assert closed[0].startswith("specbench passes")
+
+
 def test_text_frames_and_a_flood_of_frames_do_no_harm(start, cloud):
     running = start()
     channel = raw(running.url)
@@ -404,3 +555,12 @@ def test_a_certificate_counts_while_it_is_valid_and_signed_by_someone_known(
         return
     with pytest.raises(SpecbenchError, match=refused):
         raw(running.url)
+
+
+def test_two_sampled_texts_of_generate_at_the_same_time_are_what_each_is_alone(cloud):
+    decoding = Decoding(temperature=1.0)
+    requests = [replace(REQUEST, seed=seed, max_new_tokens=200) for seed in (1, 2)]
+    alone = [[commit.tokens for commit in cloud.generate(request, decoding)] for request in requests]
+    streams = [cloud.generate(request, decoding) for request in requests]
+    together = list(zip(*streams, strict=True))
+    assert [[commit.tokens for commit in commits] for commits in zip(*together, strict=True)] == alone

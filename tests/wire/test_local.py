@@ -2,11 +2,14 @@
 
 import pytest
 
-from specbench.config import Decoding, Options, Speculative
+from specbench.config import CloudSpec, Decoding, LinkSpec, Options, Speculative
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Request
+from specbench.errors import SpecbenchError
+from specbench.factories import CloudModel
 from specbench.factories.served import Served
 from specbench.models import vocabulary
+from specbench.wire import protocol
 from specbench.wire.channel import LocalChannel
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
@@ -149,3 +152,33 @@ def test_the_cloud_itself_computes_the_proof_of_a_tie(cloud, connection):
     found = RemoteTarget(connection, GREEDY, True).prove(request, tokens[:6], passes, pair)
     assert found == expected
     assert (found.width, found.is_tie) == (5, False)
+
+
+class Broken:
+    """A model that says nothing of itself."""
+
+    @property
+    def facts(self):
+        raise SpecbenchError("the model is broken")
+
+
+def test_an_error_of_the_service_is_heard_as_often_as_it_is_asked(cloud):
+    connection = Connection(
+        lambda: LocalChannel(Broken()), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None, print
+    )
+    for _ in range(2):
+        with pytest.raises(SpecbenchError, match="the model is broken"):
+            _ = connection.facts
+    channel = LocalChannel(Broken())
+    channel.send(protocol.encode(protocol.Hello(1, protocol.VERSION, "x")))
+    for _ in range(2):
+        with pytest.raises(SpecbenchError, match="the model is broken"):
+            channel.receive(20)
+    channel.close()
+
+
+def test_a_model_behind_a_link_that_cannot_be_loaded_says_why(models):
+    link = LinkSpec(kind="modelled", rtt_ms=1.0)
+    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu", layers=99), link=link)
+    with pytest.raises(SpecbenchError, match="fewer than layers: 99"):
+        cloud.verifier(GREEDY)

@@ -1,6 +1,8 @@
 """What the methods that a wire makes meaningful write and record over one."""
 
 import pytest
+from specbench.plugins.cloud_baseline import CloudBaseline
+from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_colocated import SpeculativeColocated
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
@@ -139,3 +141,36 @@ def test_drafts_that_are_drawn_from_a_distribution_take_a_few_hundred_bytes_each
     for part in rounds[1:]:
         listed = part.drafted * 96  # the whole vocabulary, two bytes an id and two a weight
         assert 0 < part.bytes_up <= 4 * listed + 16 * (part.drafted + 1)
+
+
+def test_what_is_streamed_runs_on_while_a_round_is_looked_at(models, edge, cloud):
+    here = cloud_of(models)
+    for method in (CloudOptimizedBaseline(), SpeculativeColocated()):
+        assert method.open(edge, cloud, GREEDY).runs_on == cloud.is_wired
+        assert not method.open(edge, here, GREEDY).runs_on
+    assert CloudBaseline().open(edge, here, GREEDY).runs_on
+    assert not SpeculativeDecoding().open(edge, cloud, GREEDY).runs_on
+
+
+def test_generate_meets_the_link_of_its_prompt_and_is_opened_before_the_clock_runs(models, edge):
+    cloud = cloud_of(models, LinkSpec(rtt_ms=5.0, jitter_ms=2.0))
+    decoder = CloudBaseline().open(edge, cloud, GREEDY)
+    sent = cloud.connection._number
+    trips_ms = [answer(decoder, REQUEST)[0].uplink_ms for _ in range(2)]
+    assert cloud.connection._number == sent + 2
+    assert trips_ms[0] == pytest.approx(trips_ms[1])
+    cloud.close()
+
+
+@pytest.mark.parametrize("options", RULES, ids=lambda options: options.speculative.verification)
+def test_a_colocated_text_that_is_resumed_goes_on_with_the_same_drafts(models, edge, options):
+    cloud = cloud_of(models)
+    whole = cloud.colocated(edge, options)
+    commits = [whole.begin(REQUEST)]
+    stream = whole.decode()
+    commits += [next(stream) for _ in range(4)]
+    draws = whole.draws
+    expected = [(commit.tokens, commit.accepted) for commit in stream]
+    resumed = cloud.colocated(edge, options)
+    resumed.resume(REQUEST, [token for commit in commits for token in commit.tokens], draws)
+    assert [(commit.tokens, commit.accepted) for commit in resumed.decode()] == expected
