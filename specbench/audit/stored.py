@@ -47,9 +47,9 @@ def change_findings(manifest: Manifest) -> list[Finding]:
         method = change.method if len(manifest.methods) > 1 else None
         settings = mending or (() if method else UNDEMANDED)
         found.append(Finding(DIFFERS, change.switch, message, settings, method))
-    at_start = {audit.role: audit for audit in manifest.audits}
-    for later in manifest.audits_at_end:
-        earlier = at_start.get(later.role)
+    at_start = _by_place(manifest.audits)
+    for place, later in _by_place(manifest.audits_at_end).items():
+        earlier = at_start.get(place)
         if earlier is not None and later.problem and not earlier.problem:
             message = f"{later.problem}, at the end of the run"
             found.append(Finding(DIFFERS, f"{later.role}: {later.wrong[0].first}", message, UNDEMANDED))
@@ -61,15 +61,21 @@ def change_findings(manifest: Manifest) -> list[Finding]:
     return found
 
 
+def _by_place(audits: Sequence[Audit]) -> dict[tuple[str, int], Audit]:
+    """Audits by role, and by which of that role's they are: a cloud elsewhere may run a draft of its own."""
+    roles = [audit.role for audit in audits]
+    return {(audit.role, roles[:index].count(audit.role)): audit for index, audit in enumerate(audits)}
+
+
 def differences(left: Manifest, right: Manifest) -> Iterator[tuple[str, object, object]]:
     """What differs in precision between two runs: its name, the left value, the right value.
 
     Roles that only one of them loads, and what only one of them recorded, are no difference.
     """
-    theirs = {audit.role: audit for audit in right.audits}
-    for audit in left.audits:
-        if audit.role in theirs and None not in (audit.attention, theirs[audit.role].attention):
-            for what, before, after in _role_differences(audit, theirs[audit.role]):
+    theirs = _by_place(right.audits)
+    for place, audit in _by_place(left.audits).items():
+        if place in theirs and None not in (audit.attention, theirs[place].attention):
+            for what, before, after in _role_differences(audit, theirs[place]):
                 yield f"{audit.role}: {what}", before, after
     for moment in ("start", "end"):
         ours, other = left.switches.get(moment), right.switches.get(moment)

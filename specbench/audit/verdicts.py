@@ -23,7 +23,8 @@ def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
     ]
     by_role = {audit.role: audit for audit in audits}
     if parity == "edge_cloud" and not found and len(by_role) == 2:
-        found += _pair_findings(by_role["edge"], by_role["cloud"])
+        for edge in (audit for audit in audits if audit.role == "edge"):
+            found += _pair_findings(edge, by_role["cloud"])
     return found
 
 

@@ -37,8 +37,10 @@ class Prepared:
         return tuple(role for role in ("edge", "cloud") if role in used)
 
     def audit(self) -> list[Audit]:
-        """What precision the loaded models really have."""
-        return [self.factory(role).audit() for role in self.roles if self.factory(role).is_loaded]
+        """What precision the loaded models really have, the draft that a cloud elsewhere runs among them."""
+        found = [self.factory(role).audit() for role in self.roles if self.factory(role).is_loaded]
+        there = self.cloud.audit_draft()
+        return [*found, there] if there else found
 
     def factory(self, role: str) -> EdgeModel | CloudModel:
         """The factory of a role."""

@@ -29,6 +29,23 @@ def demand_meant(facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path
         )
 
 
+def demand_engine(draft: str, engine: EngineSpec) -> None:
+    """Refuse a draft in the cloud that another engine runs than the profile's.
+
+    Args:
+        draft: what really runs its passes.
+
+    Raises:
+        SpecbenchError: it is another one, so its drafts would take another time.
+    """
+    if draft != engine.kind:
+        raise SpecbenchError(
+            f"the cloud's draft does not match: engine.kind is {engine.kind} in the profile and {draft} there",
+            f"add --set engine.kind={draft}, here and there",
+            ExitCode.MODEL,
+        )
+
+
 def _differences(
     facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path
 ) -> Iterator[tuple[str, object, object]]:

@@ -56,6 +56,7 @@ class CloudModel(ModelFactory):
         self.process: CloudProcess | None = None
         self.draft: EdgeModel | None = None
         """What a cloud that speculates by itself drafts with."""
+        self._drafting: Options | None = None  # of a method that has a cloud elsewhere draft
         self._asides: dict[Options, RemoteTarget] = {}
 
     @property
@@ -143,12 +144,25 @@ class CloudModel(ModelFactory):
         """This model as one that speculates by itself: its `decode` drafts with the edge's model.
 
         Raises:
-            SpecbenchError: the cloud has no such draft, or a cache cannot be rolled back.
+            SpecbenchError: the cloud has no such draft, another engine than the profile's runs it, or a cache
+                cannot be rolled back.
         """
-        if self.is_wired:
-            self.draft = edge
-            return self._remote(options, rolls_back=True, draft=edge.fingerprint)
-        return self.speculating(edge, options)
+        if not self.is_wired:
+            return self.speculating(edge, options)
+        from specbench.factories.agreement import demand_engine
+
+        self.draft = edge
+        target = self._remote(options, rolls_back=True, draft=edge.fingerprint)
+        if not self.is_here:
+            demand_engine(target.drafting.engine, self.engine_spec)
+            self._drafting = options
+        return target
+
+    def audit_draft(self) -> Audit | None:
+        """What precision the draft has that a cloud elsewhere runs now; `None` where it runs none."""
+        if self._drafting is None or self.draft is None:
+            return None
+        return self._remote(self._drafting, rolls_back=True, draft=self.draft.fingerprint).drafting.audit
 
     def speculating(self, draft: EdgeModel, options: Options) -> ColocatedTarget:
         """As `colocated`, in this process and with nothing between."""

@@ -72,6 +72,12 @@ class Served:
             self._cloud.engine.require_rollback()
         return ModelFactory.target(self._cloud, options)
 
+    def drafting(self) -> tuple[str, Audit]:
+        """What runs the passes of its own draft, and what precision that has now."""
+        draft = self._cloud.draft
+        assert draft is not None
+        return draft.engine_kind, draft.audit()
+
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """`model.generate`, streamed."""
         from specbench.decoding.generate import generate_commits

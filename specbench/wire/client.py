@@ -15,7 +15,7 @@ from specbench.errors import ExitCode, SpecbenchError
 from specbench.wire import protocol
 from specbench.wire.channel import ChannelLostError
 from specbench.wire.connection import Connection, Reply, Sent
-from specbench.wire.protocol import Committed, Up
+from specbench.wire.protocol import Committed, Opened, Up
 
 
 class RemoteTarget:
@@ -45,6 +45,8 @@ class RemoteTarget:
         self._has_begun = False
         self._counted = 0  # interruptions before this text began
         self.rtt_ms: float | None = None
+        self.drafting: Opened | None = None
+        """What the cloud said of the draft that it runs."""
         self._insist()  # what the cloud cannot do is refused before anything is timed
 
     def begin(self, request: Request) -> Commit:
@@ -286,11 +288,13 @@ class RemoteTarget:
         decoding = self._options.decoding.model_dump_json()
         speculative = self._options.speculative.model_dump_json()
         epoch = self._connection.epoch
-        self._connection.ask(
+        opened = self._connection.ask(
             lambda number: protocol.Open(
                 number, self._text, decoding, speculative, self._rolls_back, self._draft
             )
-        )
+        ).frame
+        if self._draft is not None:
+            self.drafting = opened
         if self._has_begun:
             request, tokens = self._request, tuple(self._committed[len(self._request.prompt_ids) :])
             self._connection.ask(

@@ -210,6 +210,13 @@ class Done(Frame, frozen=True, tag=34):
     """What was asked for is done, and there is nothing to say of it."""
 
 
+class Opened(Frame, frozen=True, tag=39):
+    """The answer to an `Open` that names a draft: what runs that draft's passes, and its precision."""
+
+    engine: str
+    audit: Audit
+
+
 class Audited(Frame, frozen=True, tag=35):
     """The answer to `AskAudit`."""
 
@@ -241,7 +248,7 @@ class Refused(Frame, frozen=True, tag=37):
 FINISH_REASONS = (None, "stop", "length")
 
 Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Prove | Close
-Down = Welcome | Committed | Done | Audited | Proven | Working | Refused
+Down = Welcome | Committed | Done | Opened | Audited | Proven | Working | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)

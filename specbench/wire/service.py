@@ -38,6 +38,9 @@ class Host(Protocol):
             draft: the fingerprint of the draft that it is to run by itself.
         """
 
+    def drafting(self) -> tuple[str, Audit]:
+        """What runs the passes of its own draft, and what precision that has now."""
+
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """`model.generate`, streamed."""
 
@@ -137,7 +140,10 @@ class Service:
             yield protocol.Welcome(frame.number, protocol.VERSION, self._host.facts)
         elif isinstance(frame, protocol.Open):
             self._open(frame)
-            yield Done(frame.number)
+            if frame.draft is None:
+                yield Done(frame.number)
+            else:
+                yield protocol.Opened(frame.number, *self._host.drafting())
         elif isinstance(frame, protocol.AskAudit):
             yield protocol.Audited(frame.number, self._host.audit(), self._host.switches())
         elif isinstance(frame, protocol.Stop):

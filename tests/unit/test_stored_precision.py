@@ -93,3 +93,14 @@ def test_another_model_with_other_counts_of_the_same_kinds_is_no_difference_in_p
 def test_a_command_keeps_its_other_methods_when_one_is_left_out():
     finding = Finding("differs", "x", "x", method="liar")
     assert finding.mend(["run", "liar", "other"], ["other"]) == "specbench run other"
+
+
+def test_a_draft_in_the_cloud_is_held_against_itself_and_the_cloud_and_not_against_the_edge():
+    here, there = audit("edge"), audit("edge", attention="eager", device="cuda:0")
+    assert run_findings(run(audits=(here, audit(), there))) == []
+    changed = (here, audit(), dataclasses.replace(there, attention="sdpa"))
+    (finding,) = run_findings(run(audits=(here, audit(), there), audits_at_end=changed))
+    assert finding.message == "edge: attention was eager at the start of the run and is sdpa at its end"
+    for edges in ((here, audit("edge", "bfloat16")), (audit("edge", "bfloat16"), here)):
+        (finding,) = run_findings(run(audits=(audit(), *edges)))
+        assert "the edge is bfloat16" in finding.message

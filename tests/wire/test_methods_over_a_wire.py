@@ -8,10 +8,11 @@ from specbench.plugins.speculative_colocated import SpeculativeColocated
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import CloudModel, Decoding, EdgeModel, Options, Request, Speculative
-from specbench.config import CloudSpec, EdgeSpec, LinkSpec
+from specbench.config import CloudSpec, EdgeSpec, EngineSpec, LinkSpec
 from specbench.config.profile import Gate
 from specbench.decoding.lengths import LONGEST
 from specbench.errors import SpecbenchError
+from specbench.factories.agreement import demand_engine
 from specbench.factories.served import Served
 from specbench.models import vocabulary
 from specbench.testing import answer, tokens_of
@@ -128,7 +129,9 @@ def test_a_cloud_in_a_process_of_its_own_drafts_there(models, edge):
     cloud = cloud_of(models, placement="process")
     cloud.draft = edge
     try:
+        assert cloud.audit_draft() is None
         rounds = answer(SpeculativeColocated().open(edge, cloud, GREEDY), REQUEST)
+        assert cloud.audit_draft() == edge.audit()
     finally:
         cloud.close()
     assert counts(rounds) == counts(answer(SpeculativeDecoding().open(edge, cloud_of(models), GREEDY), REQUEST))
@@ -174,3 +177,9 @@ def test_a_colocated_text_that_is_resumed_goes_on_with_the_same_drafts(models, e
     resumed = cloud.colocated(edge, options)
     resumed.resume(REQUEST, [token for commit in commits for token in commit.tokens], draws)
     assert [(commit.tokens, commit.accepted) for commit in resumed.decode()] == expected
+
+
+def test_a_draft_in_the_cloud_that_another_engine_runs_is_refused():
+    demand_engine("eager", EngineSpec())
+    with pytest.raises(SpecbenchError, match=r"engine\.kind is compiled in the profile and eager there"):
+        demand_engine("eager", EngineSpec(kind="compiled"))
