@@ -16,7 +16,7 @@ from rich.console import Console
 
 from specbench.api import Decoder, Method
 from specbench.bench import runner as runners
-from specbench.bench.preparation import new_manifest, prepare
+from specbench.bench.preparation import Prepared, new_manifest, prepare
 from specbench.bench.store import RunStore
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.clock import now_ms
@@ -95,7 +95,7 @@ def harness(rest):
     MemoryMonitor._sample = timing("memory samples, all threads", MemoryMonitor._sample, thread_ms)
     LiveView.advanced = timing("live view, snapshots", LiveView.advanced, now_ms)
     runners.Runner._measure = timing("run", runners.Runner._measure, now_ms)
-    runners.Runner._request = timing("prompts into ids", runners.Runner._request, now_ms)
+    Prepared.request = timing("prompts into ids", Prepared.request, now_ms)
     runners.PrecisionWatch.look = timing("precision switches", runners.PrecisionWatch.look, now_ms)
     runners.gc.collect = timing("collecting garbage, once", runners.gc.collect, now_ms)
     registry, view = discover(()), LiveView()
