@@ -15,6 +15,7 @@ from transformers.generation.streamers import BaseStreamer
 from specbench.clock import now_ms
 from specbench.config import Decoding
 from specbench.decoding.request import Commit, Request
+from specbench.decoding.threads import send_team_home
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
@@ -121,6 +122,7 @@ def stream(
         streamer.items.put(done)
 
     worker = threading.Thread(target=work, name="model.generate", daemon=True)
+    send_team_home()
     try:
         worker.start()
         while (item := streamer.items.get()) is not done:

@@ -15,17 +15,10 @@ from specbench.decoding.engine import Engine
 from specbench.decoding.judge import Judge
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Commit, Pending, Request
+from specbench.decoding.threads import model_thread, send_team_home
 from specbench.decoding.verification import Verdict
 
 NO_DRAFT = Proposal()
-
-
-def model_thread() -> ThreadPoolExecutor:
-    """One thread for forward passes, with as many compute threads as the caller has."""
-    import torch
-
-    # A new thread starts from the machine's default otherwise.
-    return ThreadPoolExecutor(1, "specbench passes", torch.set_num_threads, (torch.get_num_threads(),))
 
 
 class Target:
@@ -141,6 +134,8 @@ class Target:
     def finish(self, pending: PassUnderWay) -> Commit:
         """Commit what a submitted pass accepted."""
         waited_from = now_ms()
+        if not pending.is_done:
+            send_team_home()
         verdict, verify_ms = pending.future.result()
         wait_ms = now_ms() - waited_from
         self._pending = None
@@ -166,7 +161,9 @@ class Target:
 
     def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
         started = now_ms()
-        return self._pass(proposal), now_ms() - started
+        verdict, verify_ms = self._pass(proposal), now_ms() - started
+        send_team_home()
+        return verdict, verify_ms
 
     def _take(self, proposal: Proposal, verdict: Verdict, started: float) -> Commit:
         self._trusted = 0

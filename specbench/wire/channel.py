@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
-from specbench.decoding.target import model_thread
+from specbench.decoding.threads import model_thread, send_team_home
 from specbench.wire.service import Host, Service
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class LocalChannel(Channel):
                     if not self._inbox.empty():  # the edge reads a stream no further
                         break
                 replies.close()
+                send_team_home()
         except BaseException as error:
             self._outbox.put(error)
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from specbench.clock import now_ms
+from specbench.decoding.threads import send_team_home
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.wire import protocol
 from specbench.wire.channel import Channel, ChannelLostError
@@ -158,6 +159,8 @@ class Connection:
         started = now_ms()
         waiting = self._waiting[sent.number]
         was_here = bool(waiting)
+        if not was_here:
+            send_team_home()
         while not waiting:
             try:
                 self._take(self.channel.silence_s)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
-from specbench.decoding.target import model_thread
+from specbench.decoding.threads import model_thread, send_team_home
 from specbench.wire import protocol
 from specbench.wire.service import Host, Service
 from specbench.wire.socket import PING_S, PONG_S
@@ -86,6 +86,7 @@ class Server:
         quiet = logging.getLogger("specbench.wire")
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
+        send_team_home()  # this thread has loaded the model
         with model_thread() as self._worker:
             async with serve(
                 self._serve,
@@ -164,6 +165,7 @@ class Server:
                         break
             finally:
                 self._worker.submit(replies.close)  # before whatever comes next, and never in the event loop
+                self._worker.submit(send_team_home)
             if service.is_over:
                 return "it said goodbye" if service.refusal is None else service.refusal
 

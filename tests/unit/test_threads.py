@@ -1,0 +1,83 @@
+"""Compute threads: who waits has none, so that they slow nobody."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from specbench.config import CloudSpec, Decoding
+from specbench.decoding.generate import generate_commits
+from specbench.decoding.request import Request
+from specbench.decoding.threads import model_thread, send_team_home
+from specbench.factories import CloudModel
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/task").exists() or not torch.backends.openmp.is_available(),
+    reason="counts the threads of a Linux process whose torch computes with OpenMP",
+)
+
+
+def tasks():
+    return {path.name for path in Path("/proc/self/task").iterdir()}
+
+
+def count():
+    return len(tasks())
+
+
+def compute():
+    """A parallel region of two threads."""
+    torch.ones(1 << 20).add(1)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+    send_team_home()
+
+
+def test_a_team_that_is_sent_home_is_gone_and_comes_back_when_it_is_needed(two_threads):
+    send_team_home()
+    alone = count()
+    compute()
+    assert count() == alone + 1
+    send_team_home()
+    assert count() == alone
+    compute()
+    assert count() == alone + 1
+
+
+def test_a_team_of_another_thread_stays(two_threads):
+    send_team_home()
+    with model_thread() as worker:
+        worker.submit(compute).result()
+        with_team = count()
+        send_team_home()
+        assert count() == with_team
+        worker.submit(send_team_home).result()
+        assert count() == with_team - 1
+
+
+def test_generate_runs_beside_no_idle_team(two_threads, models):
+    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    loaded = cloud.engine.loaded
+    send_team_home()
+    alone = tasks()
+    compute()
+    team = tasks() - alone
+    assert team
+    commits = generate_commits(loaded, Request((5, 6, 7), 4, frozenset(), seed=0), Decoding())
+    next(commits)
+    assert not team & tasks()
+    commits.close()
+
+
+def test_it_needs_no_torch():
+    code = "import sys; from specbench.decoding import threads; threads.send_team_home()"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
