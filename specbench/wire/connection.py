@@ -149,7 +149,7 @@ class Connection:
         started = now_ms()
         waiting = self._waiting[sent.number]
         was_here = bool(waiting)
-        if not was_here:
+        if not was_here and self.channel.shares_process:
             send_team_home()
         while not waiting:
             try:

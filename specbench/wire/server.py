@@ -165,7 +165,6 @@ class Server:
                         break
             finally:
                 self._worker.submit(replies.close)  # before whatever comes next, and never in the event loop
-                self._worker.submit(send_team_home)
             if service.is_over:
                 return "it said goodbye" if service.refusal is None else service.refusal
 
