@@ -16,6 +16,7 @@ from specbench.factories.model import ModelFactory, say_on_stderr
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
     from specbench.decoding.colocated import ColocatedTarget
+    from specbench.decoding.compiled import CompiledEngine
     from specbench.decoding.engine import Engine
     from specbench.decoding.proof import Evidence, Pass
     from specbench.decoding.request import Commit, Request
@@ -85,6 +86,14 @@ class CloudModel(ModelFactory):
         """
         self.demand_here()
         return super().engine
+
+    @property
+    def _compiled_type(self) -> type[CompiledEngine]:
+        if self.spec.batch.sessions == 1:
+            return super()._compiled_type
+        from specbench.decoding.packed_compiled import PackedEngine
+
+        return PackedEngine
 
     def demand_here(self) -> None:
         """Refuse a cloud in another process.
