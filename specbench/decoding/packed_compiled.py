@@ -1,7 +1,7 @@
 """Several sequences in one compiled pass: every row finds its own sequence's cache, wherever that lies.
 
-The tokens of all sequences lie side by side, so that a weight is read once for all of them; nothing is padded and
-no cache is copied. A program that serves one sequence is the same one, so that company changes no row's bits
+The tokens of all sequences lie side by side, so that a weight is read once for all of them; nothing is padded
+and no cache is copied. What serves one sequence is the same program, so that company changes no row's bits
 where rows do not depend on their number.
 """
 
@@ -117,7 +117,8 @@ class PackedEngine(CompiledEngine):
         """Arguments of `PackedStep.forward`; nothing is read or written while they are traced."""
         spans = torch.tensor([[2, 0, DEFAULT_CAPACITY], [3, 1, DEFAULT_CAPACITY]])
         addresses = torch.zeros(2, 2 * len(self._shapes), dtype=torch.long)
-        return torch.zeros(1, 5, dtype=torch.long), torch.tensor([0, 1, 1, 2, 3]), torch.arange(2), spans, addresses
+        tokens, positions = torch.zeros(1, 5, dtype=torch.long), torch.tensor([0, 1, 1, 2, 3])
+        return tokens, positions, torch.arange(2), spans, addresses
 
     def _varying(self) -> tuple:
         width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)

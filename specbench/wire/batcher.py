@@ -32,9 +32,10 @@ class _Turn:
 class Batcher:
     """Computes replies in the model's thread, first come first served; blocks are read together.
 
-    A block waits until `batch.sessions` of them are there, or as many as there are edges in the midst of a text,
-    or for `batch.wait_ms`. Behind that time at most one more reply of another kind, such as a prompt's, goes
-    before it. An edge has one block at a time and a pass takes those that waited longest, so none is passed over.
+    A block waits until `batch.sessions` of them are there, or as many as there are edges in the midst of a
+    text, or for `batch.wait_ms`. Behind that time at most one more reply of another kind, such as a prompt's,
+    goes before it. An edge has one block at a time and a pass takes those that waited longest, so that none is
+    passed over.
 
     Args:
         read: reads blocks in one pass, in the model's thread.
@@ -133,7 +134,7 @@ class Batcher:
         self._under_way = ()
         self._given_up.clear()
 
-    def _pass_together(self, turns: Sequence[_Turn]) -> list[Block | bytes | None | Exception]:
+    def _pass_together(self, turns: Sequence[_Turn]) -> list[Block | bytes | Exception | None]:
         """Read the blocks of all, and go on with each until its reply."""
         answers = self._read([turn.block for turn in turns if turn.block])
         found = []
@@ -144,14 +145,14 @@ class Batcher:
         return found
 
 
-def _begin(steps: Steps[bytes]) -> list[Block | bytes | None | Exception]:
+def _begin(steps: Steps[bytes]) -> list[Block | bytes | Exception | None]:
     item = _advance(steps.send, None)
     if not isinstance(item, Block):
         send_team_home()
     return [item]
 
 
-def _advance(how: Callable, answer: Passed | Exception | None) -> Block | bytes | None | Exception:
+def _advance(how: Callable, answer: Passed | Exception | None) -> Block | bytes | Exception | None:
     """What comes next; an error is one edge's, and never the others'."""
     try:
         return how(answer)

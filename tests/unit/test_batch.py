@@ -83,7 +83,8 @@ def test_more_rows_than_a_pass_may_have_are_read_in_several(invariant):
         for session in pair[:2]:
             session.prefill([7, 8, 9])
     shared = invariant.extend_together([Block(session, block) for session, _, block in known])
-    assert all(torch.equal(rows, single.extend(block)) for rows, (_, single, block) in zip(shared, known, strict=True))
+    for rows, (_, single, block) in zip(shared, known, strict=True):
+        assert torch.equal(rows, single.extend(block))
 
 
 def test_a_block_that_does_not_fit_harms_no_other(invariant):
@@ -91,9 +92,10 @@ def test_a_block_that_does_not_fit_harms_no_other(invariant):
     small.prefill(tokens(60))
     large.prefill(tokens(60))
     refused, passed = batch.together(invariant, [Block(small, tokens(30)), Block(large, tokens(30))])
-    assert isinstance(refused, ValueError) and "cannot take 30 more" in str(refused)
-    assert passed.shared == 1 and passed.logits.shape == (30, 96)
-    assert small.length == 60 and large.length == 90
+    assert isinstance(refused, ValueError)
+    assert "cannot take 30 more" in str(refused)
+    assert (passed.shared, passed.logits.shape) == (1, (30, 96))
+    assert (small.length, large.length) == (60, 90)
 
 
 def test_a_pass_that_fails_halfway_leaves_the_caches_and_is_made_again_for_each_alone(folder, monkeypatch):
@@ -103,7 +105,8 @@ def test_a_pass_that_fails_halfway_leaves_the_caches_and_is_made_again_for_each_
     monkeypatch.setattr(last, "forward", refuse_company(last.forward))
     found = batch.together(engine, [Block(session, block) for session, _, block in known])
     for passed, (session, single, block) in zip(found, known, strict=True):
-        assert isinstance(passed, Passed) and passed.shared == 1
+        assert isinstance(passed, Passed)
+        assert passed.shared == 1
         assert torch.equal(passed.logits, single.extend(block))
         assert session.cached_length == session.length == single.length
 

@@ -113,7 +113,7 @@ def test_colocated_drafting_shares_its_verifications(host, edge, start, connect)
     server = start(host=host, batch=Batch(sessions=2, wait_ms=LONG))
     targets = [RemoteTarget(connect(server), GREEDY, True, edge.fingerprint) for _ in range(2)]
     assert side_by_side([(decoded, edge, targets[n], GREEDY, request(n)) for n in range(2)]) == wanted
-    assert [2] < [len(sessions) for sessions in host.passes]
+    assert max(map(len, host.passes)) == 2
 
 
 def test_no_edge_is_passed_over_however_many_there_are(host, edge, start, connect):
@@ -195,16 +195,13 @@ def test_an_error_in_one_text_is_that_texts_alone(host, start, connect, monkeypa
     server = start(host=host, batch=Batch(sessions=2, wait_ms=LONG))
     good, bad = (RemoteTarget(connect(server), GREEDY, True) for _ in range(2))
     good.begin(request(4))
-    known = set(host.targets)
     bad.begin(request(5))
     broken = next(target for target in host.targets if target._request.seed == 5)
-    monkeypatch.setattr(broken._session, "_room", 0, raising=False)
     monkeypatch.setattr(broken._judge, "verdict", lambda *arguments: 1 / 0)
-    assert known
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(target.verify, Proposal((5, 6))) for target in (good, bad)]
         assert jobs[0].result(30).tokens
-        with pytest.raises(SpecbenchError, match="the cloud failed: (ValueError|ZeroDivisionError)"):
+        with pytest.raises(SpecbenchError, match="the cloud failed: ZeroDivisionError"):
             jobs[1].result(30)
     assert good.verify(Proposal((7,))).tokens
     with pytest.raises(SpecbenchError, match="was not opened, or was lost"):
