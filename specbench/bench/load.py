@@ -231,7 +231,30 @@ def departures(
     return ties, others
 
 
-def open_edges(prepared: Prepared, way: str, count: int, drafts: Callable[[], Drafts]) -> list[Edge]:
-    """Connect `count` edges to a cloud that has been reached; each has its own of what `drafts` makes."""
-    options, edge = Options.of(prepared.profile), prepared.edge
-    return [Edge(prepared.cloud.another(), way, options, edge, drafts) for _ in range(count)]
+def measure(
+    prepared: Prepared,
+    edges: int,
+    asked: Sequence[Asked],
+    drafts: Callable[[], Drafts],
+    say: Callable[[str], None],
+) -> dict[str, list[Answer]]:
+    """Serve the same requests by each of `WAYS`, to a cloud that has been reached; what each edge saw.
+
+    Args:
+        drafts: makes what one edge drafts with.
+        say: receives a line before each.
+    """
+    options, found = Options.of(prepared.profile), {}
+    for way in WAYS:
+        say(f"{len(asked)} requests by {way}")
+        opened: list[Edge] = []
+        try:
+            for _ in range(edges):
+                opened.append(Edge(prepared.cloud.another(), way, options, prepared.edge, drafts))
+            for _ in opened[0].answer(asked[0].request):
+                pass  # what a first time takes is not the load's
+            found[way] = drive(opened, asked, way)
+        finally:
+            for edge in opened:
+                edge.close()
+    return found

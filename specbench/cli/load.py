@@ -52,12 +52,12 @@ def load(
 
     loaded = load_profile(profile, overrides or ())
     given = {"cloud.placement": "process"} if loaded.cloud.placement == "in_process" else {}
-    if loaded.edge.threads is None:
+    if loaded.edge.threads is None and trace is None:
         given["edge.threads"] = 1  # edges in threads of one process; more would fight over its cores
     loaded = load_profile(profile, overrides or (), given)
 
     from specbench.analysis.load import capacity, load_row, tpot_median
-    from specbench.bench.load import ALONE, COLOCATED, EDGE, WAYS, departures, drive, open_edges, schedule
+    from specbench.bench.load import ALONE, COLOCATED, EDGE, WAYS, departures, measure, schedule
     from specbench.bench.preparation import prepare
     from specbench.registry import discover
     from specbench.render import console
@@ -67,28 +67,14 @@ def load(
     prepared = prepare(loaded, [registry.get(way) for way in WAYS], console.note)
     prepared.cloud.most_edges = edges + OWN_CONNECTIONS
     with closing(prepared.cloud):
-        prompts, drafts, label = _drafts(prepared, trace)
+        prompts, drafts, label = drafts_of(prepared, trace)
         prepared.cloud.load()
         asked = schedule(prepared, edges, requests or 2 * edges, rate, prompts)
-        answers = {}
-        for way in (ALONE, COLOCATED, EDGE):
-            console.note(f"{len(asked)} requests by {way}")
-            opened = open_edges(prepared, way, edges, drafts)
-            try:
-                for commit in opened[0].answer(asked[0].request):  # what a first time takes is not the load's
-                    _ = commit
-                answers[way] = drive(opened, asked, way)
-            finally:
-                for edge in opened:
-                    edge.close()
+        answers = measure(prepared, edges, asked, drafts, console.note)
         objective_ms = objective_tpot_ms or tpot_median(answers[ALONE]) or 0.0
-        rows = {
-            way: load_row(
-                way, answers[way], objective_ms, departures(prepared, asked, answers[ALONE], answers[way])
-            )
-            for way in WAYS
-        }
-        found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
+        departed = {way: departures(prepared, asked, answers[ALONE], answers[way]) for way in WAYS}
+    rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
+    found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
     batch = loaded.cloud.batch
     own = f"{loaded.engine.kind} engine, at most {batch.sessions} texts a pass"
     sharing = loaded.cloud.placement if loaded.cloud.is_elsewhere else own
@@ -111,7 +97,7 @@ def load(
     console.out.print(load_table(list(rows.values()), title, objective_ms, found))
 
 
-def _drafts(prepared: Prepared, trace: Path | None) -> tuple[list, Callable[[], Drafts], str]:
+def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[list, Callable[[], Drafts], str]:
     """The prompts that are asked, what makes an edge's drafts, and what to call that."""
     from specbench.api import Options
 
