@@ -4,8 +4,8 @@
 
 Starts `specbench serve` on a tiny random model, and threads that speculate against it (greedy, and with shared
 noise) while their connections are cut, and their frames are lost, repeated, truncated or replaced by noise.
-Up to `--sessions` edges share a pass of the server; with 1 none do. Prints how many texts were checked, how many
-faults came about, and the server's memory along the way.
+Up to `--sessions` edges share a pass of the server; with 1 none do. Prints how many texts were checked, how
+many faults came about, and the server's memory along the way.
 """
 
 import argparse
