@@ -29,13 +29,15 @@ def percentiles(records: Sequence[Generation]) -> dict[str, dict[str, float]]:
         "chunk_ms": [gap for record in records for gap in chunk_gaps_ms(record)],
         "total_ms": [record.total_ms for record in records],
     }
+    return {name: known_percentiles(values) for name, values in samples.items()}
+
+
+def known_percentiles(values: Sequence[float]) -> dict[str, float]:
+    """The percentiles that so many samples allow."""
     return {
-        name: {
-            f"p{percent}": float(np.percentile(values, percent))
-            for percent in PERCENTILES
-            if len(values) >= samples_needed(percent)
-        }
-        for name, values in samples.items()
+        f"p{percent}": float(np.percentile(values, percent))
+        for percent in PERCENTILES
+        if len(values) >= samples_needed(percent)
     }
 
 

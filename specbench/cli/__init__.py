@@ -15,6 +15,7 @@ from specbench.cli import (
     distill,
     limits,
     link,
+    load,
     models,
     plan,
     plugins,
@@ -50,6 +51,7 @@ app.command("replay")(replay.replay)
 app.command("sweep")(sweep.sweep)
 app.command("plan")(plan.plan)
 app.command("serve")(serve.serve)
+app.command("load")(load.load)
 app.command("plugins")(plugins.plugins)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")

@@ -16,7 +16,8 @@ from specbench.errors import ExitCode, SpecbenchError
 if TYPE_CHECKING:
     import ssl
 
-    from specbench.config import Profile
+    from specbench.config import Batch, Profile
+    from specbench.factories import CloudModel
     from specbench.wire.server import Server
 
 LOOPBACK = "127.0.0.1"
@@ -70,7 +71,28 @@ def serve(
     console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads")
     if token and tls is None and not _is_loopback(host):
         console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
-    _listen(Server(served, token, max_sessions, console.note), host, port, tls)
+    batch = loaded.cloud.batch
+    if batch.sessions > 1:
+        _demand_sharing(cloud, batch)
+    _listen(Server(served, token, max_sessions, console.note, batch=batch), host, port, tls)
+
+
+def _demand_sharing(cloud: CloudModel, batch: Batch) -> None:
+    """Refuse a model whose passes several texts cannot share.
+
+    Raises:
+        SpecbenchError: with the reason.
+    """
+    from specbench.decoding.batch import obstacle
+    from specbench.render import console
+
+    if reason := obstacle(cloud.engine):
+        raise SpecbenchError(
+            f"texts cannot share passes of {cloud.spec.model}: {reason}",
+            "--set cloud.batch.sessions=1",
+            ExitCode.MODEL,
+        )
+    console.note(f"up to {batch.sessions} edges share a pass; one waits for others up to {batch.wait_ms:g} ms")
 
 
 def _served(profile: Profile) -> Profile:

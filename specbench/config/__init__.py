@@ -4,6 +4,7 @@ from specbench.config.link import LinkSpec
 from specbench.config.loading import list_profiles, load_profile, settings_hash
 from specbench.config.options import Options
 from specbench.config.profile import (
+    Batch,
     CloudSpec,
     Decoding,
     EdgeSpec,
@@ -16,6 +17,7 @@ from specbench.config.profile import (
 )
 
 __all__ = [
+    "Batch",
     "CloudSpec",
     "Decoding",
     "EdgeSpec",

@@ -62,6 +62,16 @@ class EdgeSpec(ModelSpec):
         return self
 
 
+class Batch(Part):
+    """How many edges of a `specbench serve` share a pass, and how long one waits for others, at most.
+
+    With one session every verification and step is a pass of its own.
+    """
+
+    sessions: Annotated[int, Field(ge=1, le=1024)] = 1
+    wait_ms: Annotated[float, Field(ge=0, le=10_000)] = 5.0
+
+
 class CloudSpec(ModelSpec):
     """The target model, in the cloud.
 
@@ -79,6 +89,7 @@ class CloudSpec(ModelSpec):
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     max_memory: dict[str, MemorySize] | None = None
     offload_folder: Name | None = None
+    batch: Batch = Batch()
 
     @field_validator("max_memory", mode="before")
     @classmethod

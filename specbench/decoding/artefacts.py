@@ -31,7 +31,7 @@ PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scal
 
 KEPT = 100  # programs and choices of kernels; a program takes about 4 MB
 SCRATCH_PREFIX, SCRATCH_LIFETIME_S = ".compiling-", 3600
-OUR_CODE = ("artefacts.py", "quantized.py", "step.py")
+OUR_CODE = ("artefacts.py", "packed_compiled.py", "quantized.py", "step.py")
 
 
 class CannotCompileError(Exception):
@@ -46,7 +46,7 @@ def fingerprint(step: Step, settings: object) -> str:
     tensors = sorted([name, str(tensor.dtype), list(tensor.shape)] for name, tensor in step.tensors().items())
     facts = [
         [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
-        step.model.config.to_json_string(),
+        [type(step).__name__, step.model.config.to_json_string()],
         tensors,
         [torch.__version__, transformers.__version__, platform.python_version(), sys.platform],
         [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],

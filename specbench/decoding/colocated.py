@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from specbench.clock import now_ms
 from specbench.config import Options
+from specbench.decoding.batch import Steps
 from specbench.decoding.drafter import Drafter
 from specbench.decoding.engine import Engine
 from specbench.decoding.lengths import DraftLengths
@@ -35,14 +36,14 @@ class ColocatedTarget(Target):
         self._drafter.skip(draws[0])  # a coin was tossed for every token that was drawn
         self._drafter.commit(tokens, 0)
 
-    def decode(self) -> Iterator[Commit]:
-        """Draft and verify, round by round, to the end of the text."""
+    def decoding(self) -> Steps[Commit]:
+        """Draft and verify, round by round, to the end of the text; in steps."""
         lengths = DraftLengths(self._options.speculative.draft_length)
         while True:
             started = now_ms()
             proposal = self._drafter.propose(lengths.next(self.remaining - 1))
             draft_ms = now_ms() - started
-            commit = self.verify(proposal)
+            commit = yield from self._verified(proposal)
             self._drafter.commit(commit.tokens, commit.accepted)
             lengths.observe(commit, len(proposal), draft_ms, len(proposal), None)
             yield replace(commit, drafted=len(proposal), draft_ms=draft_ms)

@@ -20,6 +20,7 @@ from specbench.decoding.step import Step, slot_shapes
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
+    from specbench.decoding.batch import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -44,6 +45,7 @@ class CompiledEngine(Engine):
     """
 
     kind = "compiled"
+    _step_type = Step
 
     def __init__(
         self,
@@ -85,12 +87,13 @@ class CompiledEngine(Engine):
             widest = choice.widest_by_shape(weights, artefacts.fingerprint(self._step({}), "kernels"))
         step = self._step(widest)
         key = artefacts.fingerprint(step, [batch_invariant, sorted(widest.items())])
-        width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
-        slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
-        dynamic_shapes = ({1: width}, None, {0: rows}, slot, slot)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
-            return artefacts.program(step, self._example(), dynamic_shapes, key, batch_invariant, say)
+            return artefacts.program(step, self._example(), self._varying(), key, batch_invariant, say)
+
+    def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
+        """As of every engine; `PackedEngine` can."""
+        raise ValueError("its program was compiled for one sequence")
 
     def session(self, capacity: int | None = None) -> CompiledSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""
@@ -137,7 +140,7 @@ class CompiledEngine(Engine):
     def _step(self, widest: dict[tuple[int, ...], int]) -> Step:
         loaded, own = self.loaded, self.draft_vocabulary
         takes = inspect.signature(loaded.model.forward).parameters
-        return Step(
+        return self._step_type(
             loaded.model,
             attend=self._attends,
             keeps_logits="logits_to_keep" in takes,
@@ -145,6 +148,12 @@ class CompiledEngine(Engine):
             vocabulary_size=len(own.target_ids) if own else self.vocabulary_size,
             widest=widest,
         ).eval()
+
+    def _varying(self) -> tuple:
+        """Which dimensions of `_example` vary."""
+        width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
+        slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
+        return {1: width}, None, {0: rows}, slot, slot
 
     def _example(self) -> tuple:
         """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
@@ -192,7 +201,7 @@ class CompiledSession(KVSession):
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
-        self._demand_room(len(token_ids))
+        self.demand_room(len(token_ids))
         own_ids = self._engine.read(token_ids)
         for begin in range(0, len(own_ids), PREFILL_CHUNK):
             chunk = own_ids[begin : begin + PREFILL_CHUNK]
@@ -202,7 +211,7 @@ class CompiledSession(KVSession):
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
-        self._demand_room(len(token_ids))
+        self.demand_room(len(token_ids))
         logits, _ = self._pass(torch.tensor([self._engine.read(token_ids)]), torch.arange(len(token_ids)))
         return self._engine.spoken(logits)
 
@@ -215,7 +224,7 @@ class CompiledSession(KVSession):
         if count == 0:
             return []
         taken = len(unread) + count - 1
-        self._demand_room(taken)
+        self.demand_room(taken)
         tokens = torch.tensor([self._engine.read(unread)])
         drafted = self._engine.draft(tokens, self._length, self._slot, count)
         self._length += taken
@@ -241,7 +250,7 @@ class CompiledSession(KVSession):
         self._length += token_ids.shape[1]
         return result
 
-    def _demand_room(self, count: int) -> None:
+    def demand_room(self, count: int) -> None:
         """Refuse before anything is written: compiled code that writes past the end kills the process.
 
         Raises:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import DynamicCache
 
+from specbench.decoding import packed
 from specbench.decoding.engine import Engine, KVSession
 
 if TYPE_CHECKING:
+    from specbench.decoding.batch import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -55,6 +57,33 @@ class EagerEngine(Engine):
             **arguments,
         ).logits
         return self.spoken(logits[0, -1:] if last else logits[0])
+
+    @torch.inference_mode()
+    def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
+        """Append tokens to several sessions in one pass; nothing is padded, and no cache copied.
+
+        Raises:
+            ValueError: sequences cannot share passes of this model.
+        """
+        if not self._takes_positions:
+            raise ValueError(f"a {type(self.loaded.model).__name__} does not take the positions of its tokens")
+        sessions = [block.session for block in blocks]
+        tokens = [list(self.read(block.token_ids)) for block in blocks]
+        starts = [(session.length, len(part)) for session, part in zip(sessions, tokens, strict=True)]
+        positions = [position for start, count in starts for position in range(start, start + count)]
+        device = self.loaded.device
+        with packed.packing(
+            self.loaded.model, [session.cache for session in sessions], [len(part) for part in tokens]
+        ) as cache:
+            logits = self.loaded.model(
+                input_ids=torch.tensor([[token for part in tokens for token in part]], device=device),
+                position_ids=torch.tensor([positions], device=device),
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
+        for session, part in zip(sessions, tokens, strict=True):
+            session.grown(len(part))
+        return list(self.spoken(logits[0]).split([len(part) for part in tokens]))
 
 
 class EagerSession(KVSession):
@@ -105,6 +134,10 @@ class EagerSession(KVSession):
                 tensor = getattr(layer, kind, None)
                 if tensor is not None:
                     yield f"cache.layers.{index}.{kind}", tensor
+
+    def grown(self, count: int) -> None:
+        """A pass that others shared has put `count` tokens into the cache."""
+        self._length += count
 
     def _append(self, token_ids: Sequence[int], last: bool) -> torch.Tensor:
         logits = self._engine.forward(token_ids, self.cache, self._length, last)

@@ -11,6 +11,7 @@ from specbench.errors import ExitCode, SpecbenchError
 if TYPE_CHECKING:
     import torch
 
+    from specbench.decoding.batch import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -62,6 +63,16 @@ class Engine(ABC):
             capacity: tokens that it must hold; engines whose cache grows need not know.
         """
 
+    @abstractmethod
+    def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
+        """Append tokens to several sessions in one pass; returns for each what its `extend` would.
+
+        When it raises, every session is as it was.
+
+        Raises:
+            ValueError: sequences cannot share passes of this model.
+        """
+
     def require_rollback(self) -> None:
         """Refuse a model whose cache cannot be shortened again, before anything is timed.
 
@@ -102,6 +113,14 @@ class KVSession(ABC):
     @abstractmethod
     def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
+
+    def demand_room(self, count: int) -> None:
+        """Refuse what does not fit, before anything is written; a cache that grows has room for all.
+
+        Raises:
+            ValueError: the cache was made for fewer tokens.
+        """
+        return
 
     def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
         """Append `unread`, then the model's own most likely tokens, each behind the one before.

@@ -38,6 +38,7 @@ class Commit:
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
         drafted: tokens that were drafted where the target runs, in `draft_ms`; `None` elsewhere.
+        shared: texts that shared the pass; each of them has its whole time in `verify_ms`.
     """
 
     tokens: tuple[int, ...]
@@ -51,6 +52,7 @@ class Commit:
     bytes_down: int | None = None
     drafted: int | None = None
     draft_ms: float | None = None
+    shared: int = 1
 
     def round(
         self,

@@ -71,7 +71,7 @@ class Step(torch.nn.Module):
         super().__init__()
         self.model = model
         self._attend = attend
-        self._keeps_logits, self._takes_positions = keeps_logits, takes_positions
+        self._keeps_logits, self.takes_positions = keeps_logits, takes_positions
         self._vocabulary_size = vocabulary_size
         self._widest = widest
 
@@ -100,10 +100,10 @@ class Step(torch.nn.Module):
         positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
         layers = [SlotLayer(*pair, start, positions) for pair in zip(keys, values, strict=True)]
         arguments: dict = {"logits_to_keep": rows} if self._keeps_logits else {}
-        if self._takes_positions:
+        if self.takes_positions:
             arguments["position_ids"] = positions.unsqueeze(0)
         attending = _attending(self.model, start) if self._attend else nullcontext()
-        projecting = _Projections(self._widest) if self._widest else nullcontext()
+        projecting = Projections(self._widest) if self._widest else nullcontext()
         with attending, projecting:
             logits = self.model(
                 input_ids=token_ids, past_key_values=Cache(layers=layers), use_cache=True, **arguments
@@ -135,7 +135,7 @@ def slot_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
     ]
 
 
-class _Projections(TorchFunctionMode):
+class Projections(TorchFunctionMode):
     """Sends linear layers through `specbench::project` while a model is traced."""
 
     def __init__(self, widest: dict[tuple[int, ...], int]) -> None:

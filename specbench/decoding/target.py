@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from functools import cached_property
 from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding import verification
+from specbench.decoding.batch import Block, Passed, Steps, alone
 from specbench.decoding.engine import Engine
 from specbench.decoding.judge import Judge
 from specbench.decoding.proposal import Proposal
@@ -88,9 +89,11 @@ class Target:
 
         Without a draft this is one step of plain autoregressive decoding.
         """
-        self._demand_idle()
-        started = now_ms()
-        return self._take(proposal, self._pass(proposal), started)
+        return next(alone(self.verifying(proposal)))
+
+    def verifying(self, proposal: Proposal) -> Steps[Commit]:
+        """`verify` in steps: a block to be read, and then the commit."""
+        yield (yield from self._verified(proposal))
 
     def submit(self, proposal: Proposal) -> Pending:
         """Begin a verification and return at once; its result is what `verify` returns.
@@ -115,8 +118,12 @@ class Target:
 
     def decode(self) -> Iterator[Commit]:
         """Go on alone, token by token, to the end of the text."""
+        return alone(self.decoding())
+
+    def decoding(self) -> Steps[Commit]:
+        """`decode` in steps: before every commit a block to be read."""
         while True:
-            commit = self.verify()
+            commit = yield from self._verified(NO_DRAFT)
             yield commit
             if commit.finish_reason:
                 return
@@ -150,33 +157,46 @@ class Target:
         if self._pending:
             raise RuntimeError("a verification of this text is under way")
 
-    def _pass(self, proposal: Proposal) -> Verdict:
-        """One forward pass and its verdict; nothing is committed."""
-        base = len(self._committed)
-        unread = self._committed[self._session.length :]
-        logits = self._session.extend([*unread, *proposal.tokens])[len(unread) - 1 :]
+    def _verified(self, proposal: Proposal) -> Generator[Block, Passed, Commit]:
+        """One step: what is to be read, and then what is committed."""
+        self._demand_idle()
+        started = now_ms()
+        block = self._block(proposal)
+        before_ms = now_ms() - started
+        passed = yield block
+        # The time between is that of the pass and, where texts share passes, of waiting for the others.
+        started = now_ms() - before_ms - passed.pass_ms
+        return self._take(proposal, self._judged(proposal, passed), started, passed.shared)
+
+    def _block(self, proposal: Proposal) -> Block:
+        return Block(self._session, [*self._committed[self._session.length :], *proposal.tokens])
+
+    def _judged(self, proposal: Proposal, passed: Passed) -> Verdict:
+        """What a pass decides; what it refuses leaves the cache, and nothing is committed."""
+        logits = passed.logits[-1 - len(proposal.tokens) :]
         verdict = self._judge.verdict(proposal, logits, self._committed)
-        self._session.truncate(base + verdict.accepted)
+        self._session.truncate(len(self._committed) + verdict.accepted)
         return verdict
 
     def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
         started = now_ms()
-        verdict, verify_ms = self._pass(proposal), now_ms() - started
+        verdict = self._judged(proposal, self._block(proposal).passed())
+        verify_ms = now_ms() - started
         send_team_home()
         return verdict, verify_ms
 
-    def _take(self, proposal: Proposal, verdict: Verdict, started: float) -> Commit:
+    def _take(self, proposal: Proposal, verdict: Verdict, started: float, shared: int = 1) -> Commit:
         self._trusted = 0
         accepted = proposal.tokens[: verdict.accepted]
-        return self._commit([*accepted, verdict.next_token], verdict.accepted, started)
+        return self._commit([*accepted, verdict.next_token], verdict.accepted, started, shared)
 
-    def _commit(self, tokens: Sequence[int], accepted: int, started: float) -> Commit:
+    def _commit(self, tokens: Sequence[int], accepted: int, started: float, shared: int = 1) -> Commit:
         kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
         if finish_reason:
             # What was verified behind the end is no part of the text: nor of the cache.
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
-        return Commit(kept, min(accepted, len(kept)), finish_reason, now_ms() - started)
+        return Commit(kept, min(accepted, len(kept)), finish_reason, now_ms() - started, shared=shared)
 
 
 class PassUnderWay:

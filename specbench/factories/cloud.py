@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from specbench.factories.model import ModelFactory, say_on_stderr
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
     from specbench.decoding.colocated import ColocatedTarget
+    from specbench.decoding.compiled import CompiledEngine
     from specbench.decoding.engine import Engine
     from specbench.decoding.proof import Evidence, Pass
     from specbench.decoding.request import Commit, Request
@@ -56,6 +58,8 @@ class CloudModel(ModelFactory):
         self.process: CloudProcess | None = None
         self.draft: EdgeModel | None = None
         """What a cloud that speculates by itself drafts with."""
+        self.most_edges: int | None = None
+        """How many a server of our own is to serve; as many as it does by itself when absent."""
         self._drafting: Options | None = None  # of a method that has a cloud elsewhere draft
         self._asides: dict[Options, RemoteTarget] = {}
 
@@ -85,6 +89,14 @@ class CloudModel(ModelFactory):
         """
         self.demand_here()
         return super().engine
+
+    @property
+    def _compiled_type(self) -> type[CompiledEngine]:
+        if self.spec.batch.sessions == 1:
+            return super()._compiled_type
+        from specbench.decoding.packed_compiled import PackedEngine
+
+        return PackedEngine
 
     def demand_here(self) -> None:
         """Refuse a cloud in another process.
@@ -227,6 +239,13 @@ class CloudModel(ModelFactory):
             self.process.stop()
             self.process = None
 
+    def another(self) -> CloudModel:
+        """The same cloud, which has been reached, over a connection of its own, as another edge has."""
+        twin = copy(self)
+        twin.__dict__.pop("connection", None)
+        twin._asides = {}
+        return twin
+
     def _aside(self, options: Options) -> RemoteTarget:
         """What is asked for things that are no text of a method's; one for all that ask with these options."""
         if options not in self._asides:
@@ -259,7 +278,7 @@ class CloudModel(ModelFactory):
             host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
             self._say("starting the cloud's process")
             with lifted(), self._beyond(emulated.CLOUD):
-                self.process = CloudProcess(self._profile_there(), self.spec.threads, host)
+                self.process = CloudProcess(self._profile_there(), self.spec.threads, host, self.most_edges)
         with self._beyond(emulated.EDGE):
             return self._behind_link(SocketChannel(self.process.url, self.process.token))
 

@@ -15,6 +15,7 @@ from specbench.errors import ExitCode, SpecbenchError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from specbench.decoding.compiled import CompiledEngine
     from specbench.decoding.engine import Engine
     from specbench.decoding.target import Target
     from specbench.models.loading import LoadedModel
@@ -152,10 +153,11 @@ class ModelFactory:
         wanted = self.engine_spec
         if wanted.kind != "compiled":
             return None
-        from specbench.decoding.compiled import CannotCompileError, CompiledEngine
+        from specbench.decoding.compiled import CannotCompileError
 
         try:
-            return CompiledEngine(loaded, size, self.draft_vocabulary, wanted.batch_invariant, self._say)
+            engine_type = self._compiled_type
+            return engine_type(loaded, size, self.draft_vocabulary, wanted.batch_invariant, self._say)
         except CannotCompileError as error:
             if wanted.batch_invariant:
                 raise SpecbenchError(
@@ -165,6 +167,12 @@ class ModelFactory:
                 ) from error
             self._say(f"the {self.role} model runs eagerly, for it cannot be compiled: {error}")
             return None
+
+    @property
+    def _compiled_type(self) -> type[CompiledEngine]:
+        from specbench.decoding.compiled import CompiledEngine
+
+        return CompiledEngine
 
     def _prepared(self, loaded: LoadedModel) -> LoadedModel:
         """What is done to a model between reading and using it."""

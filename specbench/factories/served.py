@@ -7,6 +7,7 @@ from functools import cached_property
 
 from specbench import audit, environment
 from specbench.config import Decoding, Options
+from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
@@ -77,6 +78,12 @@ class Served:
         draft = self._cloud.draft
         assert draft is not None
         return draft.engine_kind, draft.audit()
+
+    def pass_together(self, blocks: Sequence[Block]) -> list[Passed | Exception]:
+        """Read blocks of several texts in one pass; for each what it got, or what went wrong with it."""
+        from specbench.decoding.batch import together
+
+        return together(self._cloud.engine, blocks)
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """`model.generate`, streamed."""

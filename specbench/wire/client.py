@@ -256,6 +256,7 @@ class RemoteTarget:
             bytes_down=reply.bytes_down,
             drafted=frame.drafted,
             draft_ms=None if frame.drafted is None else frame.draft_us / 1000,
+            shared=frame.shared,
         )
 
     def _demand_idle(self) -> None:

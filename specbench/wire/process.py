@@ -27,12 +27,15 @@ class CloudProcess:
         profile: what it serves, as plain values.
         threads: compute threads that it may use; `None` is torch's own choice.
         host: the address where it listens.
+        most_edges: that it serves at a time; as many as a server does by itself when absent.
 
     Raises:
         SpecbenchError: the server's own reason for not starting.
     """
 
-    def __init__(self, profile: dict, threads: int | None, host: str = LOOPBACK) -> None:
+    def __init__(
+        self, profile: dict, threads: int | None, host: str = LOOPBACK, most_edges: int | None = None
+    ) -> None:
         folder = Path(tempfile.mkdtemp(prefix="specbench-cloud-"))  # readable for this user only
         self.token = secrets.token_urlsafe(32)
         (folder / "token").write_text(self.token, encoding="utf-8")
@@ -42,6 +45,8 @@ class CloudProcess:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         words = ["serve", "--profile", str(folder / "cloud.yaml"), "--host", host, "--port", "0"]
         words += ["--token-file", str(folder / "token"), "--draft", "--stop-with-stdin"]
+        if most_edges is not None:
+            words += ["--max-sessions", str(most_edges)]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "specbench", *words],

@@ -192,6 +192,7 @@ class Committed(Frame, frozen=True, tag=33):
         cached: tokens in the target's cache.
         coins: random numbers that the text has used so far; `own` likewise.
         drafted: tokens that the cloud drafted itself, in `draft_us` microseconds; `None` where it did not.
+        shared: texts that shared the pass, which took `verify_us` for all of them.
     """
 
     tokens: Tokens
@@ -204,6 +205,7 @@ class Committed(Frame, frozen=True, tag=33):
     own: Number
     drafted: Number | None = None
     draft_us: Number = 0
+    shared: Number = 1
 
 
 class Done(Frame, frozen=True, tag=34):

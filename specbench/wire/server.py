@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
+from specbench.config import Batch
 from specbench.decoding.threads import model_thread, send_team_home
 from specbench.wire import protocol
+from specbench.wire.batcher import Batcher
 from specbench.wire.service import Host, Service
 from specbench.wire.socket import PING_S, PONG_S
 
@@ -52,6 +54,7 @@ class Server:
     Args:
         token: what edges must show; `None` asks for nothing.
         say: receives a line when an edge comes, goes or is refused.
+        batch: how many edges share a pass; none where it is absent.
     """
 
     def __init__(
@@ -61,13 +64,16 @@ class Server:
         max_sessions: int,
         say: Callable[[str], None],
         patience: Patience | None = None,
+        batch: Batch | None = None,
     ) -> None:
         self._host = host
         self._token = token
         self._max_sessions = max_sessions
         self._say = say
         self._patience = patience or Patience()
-        self._sessions: set[ServerConnection] = set()
+        self._batch = batch or Batch()
+        self._batcher: Batcher | None = None
+        self._sessions: dict[ServerConnection, Service] = {}
 
     @property
     def sessions(self) -> int:
@@ -87,7 +93,11 @@ class Server:
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
         send_team_home()  # this thread has loaded the model
-        with model_thread() as self._worker:
+        async with contextlib.AsyncExitStack() as stack:
+            self._worker = stack.enter_context(model_thread())
+            if self._batch.sessions > 1:
+                self._batcher = Batcher(self._worker, self._host.pass_together, self._batch, self._decoding)
+                await stack.enter_async_context(self._batcher)
             async with serve(
                 self._serve,
                 address,
@@ -122,9 +132,8 @@ class Server:
             self._say(f"an edge at {_peer(connection)} is refused: {self._max_sessions} are served already")
             await connection.close(TRY_AGAIN_LATER, f"the cloud serves {self._max_sessions} edges already")
             return
-        self._sessions.add(connection)
         self._say(f"an edge came from {_peer(connection)}")
-        service = Service(self._host)
+        service = self._sessions[connection] = Service(self._host)
         inbox: asyncio.Queue[tuple[bytes | str, float] | None] = asyncio.Queue(4)
         reader = asyncio.create_task(_read(connection, inbox))
         reason = "it left"
@@ -135,7 +144,7 @@ class Server:
         finally:
             reader.cancel()
             self._worker.submit(service.close)  # behind the pass that may still be under way
-            self._sessions.discard(connection)
+            del self._sessions[connection]
             self._say(f"the edge at {_peer(connection)} is gone: {reason}")
 
     async def _converse(
@@ -157,13 +166,16 @@ class Server:
                 return "it left"
             patience_s = self._patience.idle
             message, arrived_ms = item
-            replies = service.handle(message if isinstance(message, bytes) else message.encode(), arrived_ms)
+            answer = service.steps if self._batcher else service.handle
+            replies = answer(message if isinstance(message, bytes) else message.encode(), arrived_ms)
             try:
                 while (reply := await self._next(replies, connection, service)) is not None:
                     await asyncio.wait_for(connection.send(reply), self._patience.send)
                     if not inbox.empty():  # the edge reads a stream no further
                         break
             finally:
+                if self._batcher:
+                    self._batcher.give_up(replies)
                 self._worker.submit(replies.close)  # before whatever comes next, and never in the event loop
             if service.is_over:
                 return "it said goodbye" if service.refusal is None else service.refusal
@@ -172,12 +184,16 @@ class Server:
         self, replies: Iterator[bytes], connection: ServerConnection, service: Service
     ) -> bytes | None:
         """The next reply, computed in the model's thread; with a sign of life while that takes long."""
-        future = self._in_worker(next, replies, None)
+        future = self._batcher.next(replies) if self._batcher else self._in_worker(next, replies, None)
         while True:
             done, _ = await asyncio.wait([future], timeout=self._patience.working)
             if done:
                 return future.result()
             await connection.send(protocol.encode(protocol.Working(service.last)))
+
+    def _decoding(self) -> int:
+        """Edges in the midst of a text."""
+        return sum(service.is_decoding for service in self._sessions.values())
 
     def _in_worker(self, function: Callable, *arguments: object) -> asyncio.Future:
         return asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)

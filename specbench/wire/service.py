@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.batch import Block, Passed, Steps, alone
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.request import Commit, Request
@@ -40,6 +41,9 @@ class Host(Protocol):
 
     def drafting(self) -> tuple[str, Audit]:
         """What runs the passes of its own draft, and what precision that has now."""
+
+    def pass_together(self, blocks: Sequence[Block]) -> list[Passed | Exception]:
+        """Read blocks of several texts in one pass; for each what it got, or what went wrong with it."""
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
         """`model.generate`, streamed."""
@@ -91,8 +95,17 @@ class Service:
         self.is_over = False
         self.refusal: str | None = None
 
+    @property
+    def is_decoding(self) -> bool:
+        """Whether a text has begun and not ended, so that its next step may come at any time."""
+        return any(text.is_open for text in list(self._texts.values()))
+
     def handle(self, message: bytes, arrived_ms: float) -> Iterator[bytes]:
-        """The replies to one frame, each computed when it is asked for. Never raises.
+        """As `steps`, every pass a text's own."""
+        return alone(self.steps(message, arrived_ms))
+
+    def steps(self, message: bytes, arrived_ms: float) -> Steps[bytes]:
+        """The replies to one frame, and before some of them a block to be read. Never raises.
 
         Args:
             arrived_ms: when the frame arrived, by `now_ms`.
@@ -107,8 +120,7 @@ class Service:
             return
         self.last = number
         try:
-            for reply in self._replies(frame, arrived_ms):
-                yield encode(reply)
+            yield from self._replies(frame, arrived_ms)
         except RefusalError as error:
             yield encode(Refused(number, str(error), False))
         except SpecbenchError as error:
@@ -135,33 +147,33 @@ class Service:
         if frame.tokenizer_sha256 != self._host.facts.tokenizer_sha256:
             raise ProtocolError("the edge has another tokenizer than the cloud, so its ids mean other words")
 
-    def _replies(self, frame: protocol.Up, arrived_ms: float) -> Iterator[protocol.Down]:
+    def _replies(self, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
         if isinstance(frame, protocol.Hello):
-            yield protocol.Welcome(frame.number, protocol.VERSION, self._host.facts)
+            yield encode(protocol.Welcome(frame.number, protocol.VERSION, self._host.facts))
         elif isinstance(frame, protocol.Open):
             self._open(frame)
             if frame.draft is None:
-                yield Done(frame.number)
+                yield encode(Done(frame.number))
             else:
-                yield protocol.Opened(frame.number, *self._host.drafting())
+                yield encode(protocol.Opened(frame.number, *self._host.drafting()))
         elif isinstance(frame, protocol.AskAudit):
-            yield protocol.Audited(frame.number, self._host.audit(), self._host.switches())
+            yield encode(protocol.Audited(frame.number, self._host.audit(), self._host.switches()))
         elif isinstance(frame, protocol.Stop):
-            yield Done(frame.number)
+            yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Close):
             self.close()
             self.is_over = True
-            yield Done(frame.number)
+            yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Prove):
-            yield protocol.Proven(frame.number, self._evidence(frame))
+            yield encode(protocol.Proven(frame.number, self._evidence(frame)))
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             for commit in self._host.generate(self._request(frame), text.options.decoding):
-                yield self._committed(frame, commit, None, arrived_ms)
+                yield encode(self._committed(frame, commit, None, arrived_ms))
         else:
             yield from self._advance(frame, arrived_ms)
 
-    def _advance(self, frame: protocol.Up, arrived_ms: float) -> Iterator[protocol.Down]:
+    def _advance(self, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
         """Frames about a text that is decoded here step by step."""
         text = self._text(frame.text)
         if isinstance(frame, (protocol.Begin, protocol.Resume)):
@@ -170,26 +182,31 @@ class Service:
             self._demand_room(text, request)
             if isinstance(frame, protocol.Resume):
                 self._resume(text, frame, request)
-                yield Done(frame.number)
+                yield encode(Done(frame.number))
                 return
-            commits: Iterator[Commit] = iter([text.target.begin(request)])
+            steps: Iterator[Block | Commit] = iter([text.target.begin(request)])
             text.is_open = True
         else:
             self._demand_open(text)
             if isinstance(frame, protocol.Decode):
-                commits = text.target.decode()
+                steps = text.target.decoding()
             elif isinstance(frame, protocol.Verify):
-                commits = iter([text.target.verify(self._proposal(frame, text.options))])
+                steps = text.target.verifying(self._proposal(frame, text.options))
             else:
                 self._demand_draft(frame.tokens)
                 if text.target.trust(frame.tokens).finish_reason:
                     text.end()
                 return
-        for commit in commits:
-            committed = self._committed(frame, commit, text.target, arrived_ms)
-            if commit.finish_reason:
+        item = next(steps, None)
+        while item is not None:
+            if isinstance(item, Block):
+                item = steps.send((yield item))
+                continue
+            committed = self._committed(frame, item, text.target, arrived_ms)
+            if item.finish_reason:
                 text.end()
-            yield committed
+            yield encode(committed)
+            item = next(steps, None)
 
     def _open(self, frame: protocol.Open) -> None:
         if len(self._texts) >= MOST_TEXTS:
@@ -293,4 +310,5 @@ class Service:
             own,
             commit.drafted,
             round((commit.draft_ms or 0.0) * 1000),
+            commit.shared,
         )

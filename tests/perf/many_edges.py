@@ -1,10 +1,11 @@
 """Many edges on one server, with random faults: is every output right, and is nothing leaked?
 
-    python tests/perf/many_edges.py [--edges 8] [--minutes 10] [--seed 0]
+    python tests/perf/many_edges.py [--edges 8] [--minutes 10] [--seed 0] [--sessions 4]
 
 Starts `specbench serve` on a tiny random model, and threads that speculate against it (greedy, and with shared
 noise) while their connections are cut, and their frames are lost, repeated, truncated or replaced by noise.
-Prints how many texts were checked, how many faults came about, and the server's memory along the way.
+Up to `--sessions` edges share a pass of the server; with 1 none do. Prints how many texts were checked, how
+many faults came about, and the server's memory along the way.
 """
 
 import argparse
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--edges", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sessions", type=int, default=4)
     asked = parser.parse_args()
     scratch = Path(tempfile.mkdtemp())
     target, draft = (
@@ -113,7 +115,12 @@ def main() -> None:
         yaml.safe_dump(
             {
                 "edge": {"model": str(draft), "dtype": "float64"},
-                "cloud": {"model": str(target), "device": "cpu", "dtype": "float64"},
+                "cloud": {
+                    "model": str(target),
+                    "device": "cpu",
+                    "dtype": "float64",
+                    "batch": {"sessions": asked.sessions},
+                },
             }
         )
     )

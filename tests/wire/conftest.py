@@ -21,11 +21,16 @@ class Watched(Served):
     def __init__(self, cloud):
         super().__init__(cloud)
         self.targets = weakref.WeakSet()
+        self.passes = []  # which sessions shared each
 
     def target(self, options, rolls_back, draft=None):
         target = super().target(options, rolls_back, draft)
         self.targets.add(target)
         return target
+
+    def pass_together(self, blocks):
+        self.passes.append([id(block.session) for block in blocks])
+        return super().pass_together(blocks)
 
     @property
     def held(self):
@@ -36,9 +41,9 @@ class Watched(Served):
 class Running:
     """A server that listens; knows what it said."""
 
-    def __init__(self, host, token=None, max_sessions=8, tls=None, port=0, **patience):
+    def __init__(self, host, token=None, max_sessions=8, tls=None, port=0, batch=None, **patience):
         self.host, self.said = host, []
-        self.server = Server(host, token, max_sessions, self.said.append, Patience(**patience))
+        self.server = Server(host, token, max_sessions, self.said.append, Patience(**patience), batch)
         self._tls, self.port = tls, port
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -83,8 +88,8 @@ def start(cloud):
     """Start servers; they end with the test."""
     running = []
 
-    def begin(**settings):
-        running.append(Running(Watched(cloud), **settings))
+    def begin(host=None, **settings):
+        running.append(Running(host or Watched(cloud), **settings))
         return running[-1]
 
     yield begin

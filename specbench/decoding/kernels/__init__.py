@@ -19,6 +19,8 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
   [1, heads, width, d] at positions `start` onward over a cache [1, key heads, capacity, d] that holds them
   -> [1, width, heads, d].
   Every row is computed as if it were alone, and nothing behind it is read.
+- `torch.ops.specbench.attend_packed(query, key, value, spans, addresses, layer, scale)`: the same for rows of
+  several sequences, each with a cache of its own that lies at an address, and receives its keys and values.
 
 No other product was better at any width up to 16, for any kind of weight; `torch.nn.functional.linear` wins for
 float32 from about 48 rows (64: 75 ms against 87 for 538 MB), so a prefill is its business and a choice by shape

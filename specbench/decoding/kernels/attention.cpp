@@ -15,19 +15,6 @@
 namespace {
 
 constexpr int64_t FEWEST_PRODUCTS = 16384;  // fewer are not worth waking a thread
-constexpr int64_t MAX_TILE = 4, MIN_TILE = 2;  // queries that share the reading of keys and values
-
-template <class Wide, class Stored>
-void attend_queries(int64_t count, const Stored* const* queries, const int64_t* lengths,
-                    const specbench::Rows<Wide, Stored>& keys, const specbench::Rows<Wide, Stored>& values,
-                    Wide scale, Stored* const* out, specbench::Scratch<Wide>& scratch) {
-  switch (count) {
-    case 1: return specbench::attend_tile<1>(queries, lengths, keys, values, scale, out, scratch);
-    case 2: return specbench::attend_tile<2>(queries, lengths, keys, values, scale, out, scratch);
-    case 3: return specbench::attend_tile<3>(queries, lengths, keys, values, scale, out, scratch);
-    default: return specbench::attend_tile<4>(queries, lengths, keys, values, scale, out, scratch);
-  }
-}
 
 // Causal attention of `query` (1, heads, width, size) at positions start, start + 1, ... over a cache whose
 // `keys` and `values` (1, key heads, capacity, size) hold these positions already. Returns (1, width, heads, size).
@@ -43,6 +30,7 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Ten
   at::Tensor out = at::empty({1, width, heads, value_size}, query.options());
   // Queries that share a key head are its group's heads, row by row; a tile of them is one piece of work.
   const int64_t key_heads = keys.size(1), queries = group * width, threads = at::get_num_threads();
+  using specbench::MAX_TILE, specbench::MIN_TILE;
   const int64_t tile = key_heads * ((queries + MAX_TILE - 1) / MAX_TILE) >= 2 * threads ? MAX_TILE : MIN_TILE;
   const int64_t tiles = (queries + tile - 1) / tile;
   const int64_t grain = FEWEST_PRODUCTS / ((first + width) * (key_size + value_size) * tile + 1) + 1;
@@ -68,7 +56,7 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Ten
         }
         const specbench::Rows<Wide, scalar_t> k{key + key_head * keys.stride(1), keys.stride(2), key_size};
         const specbench::Rows<Wide, scalar_t> v{value + key_head * values.stride(1), values.stride(2), value_size};
-        attend_queries<Wide, scalar_t>(count, inputs, lengths, k, v, static_cast<Wide>(scale), outputs, scratch);
+        specbench::attend_queries<Wide, scalar_t>(count, inputs, lengths, k, v, static_cast<Wide>(scale), outputs, scratch);
       }
     });
   });

@@ -171,4 +171,18 @@ __attribute__((noinline)) void attend_tile(const Stored* const* queries, const i
   }
 }
 
+constexpr int64_t MAX_TILE = 4, MIN_TILE = 2;  // queries that share the reading of keys and values
+
+template <class Wide, class Stored>
+void attend_queries(int64_t count, const Stored* const* queries, const int64_t* lengths,
+                    const Rows<Wide, Stored>& keys, const Rows<Wide, Stored>& values,
+                    Wide scale, Stored* const* out, Scratch<Wide>& scratch) {
+  switch (count) {
+    case 1: return attend_tile<1>(queries, lengths, keys, values, scale, out, scratch);
+    case 2: return attend_tile<2>(queries, lengths, keys, values, scale, out, scratch);
+    case 3: return attend_tile<3>(queries, lengths, keys, values, scale, out, scratch);
+    default: return attend_tile<4>(queries, lengths, keys, values, scale, out, scratch);
+  }
+}
+
 }  // namespace specbench

@@ -20,7 +20,7 @@ from specbench.models.embedded import cache_folder
 if TYPE_CHECKING:
     from torch._ops import _OpNamespace
 
-SOURCES = ("ops.cpp", "attention.cpp", "program.cpp", "attention.h", "linear.h")
+SOURCES = ("ops.cpp", "attention.cpp", "packed.cpp", "program.cpp", "attention.h", "linear.h")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-fPIC")
 LINKING = ("-shared", "-Wl,--as-needed")
 COMPILERS = ("g++", "clang++", "c++")
@@ -41,6 +41,7 @@ def load() -> _OpNamespace:
             torch.library.register_fake(f"specbench::{name}", _shape_only)
         torch.library.register_fake("specbench::project", lambda x, weight, widest: _shape_only(x, weight))
         torch.library.register_fake("specbench::attend", _attended_shape)
+        torch.library.register_fake("specbench::attend_packed", _packed_shape)
     return torch.ops.specbench
 
 
@@ -52,6 +53,12 @@ def _attended_shape(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: torch.Tensor, scale: float
 ) -> torch.Tensor:
     return query.new_empty((1, query.shape[2], query.shape[1], values.shape[3]))
+
+
+def _packed_shape(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: torch.Tensor | float
+) -> torch.Tensor:
+    return query.new_empty((1, query.shape[2], query.shape[1], value.shape[3]))
 
 
 def _library() -> Path:

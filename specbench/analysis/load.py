@@ -1,0 +1,145 @@
+"""What a load says of a server: throughput, latency, what the target spent, and how many edges that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from specbench.analysis.latency import known_percentiles
+from specbench.bench.load import Answer
+from specbench.decoding.request import Commit
+
+
+@dataclass(frozen=True)
+class LoadRow:
+    """One way to serve the same edges.
+
+    Args:
+        tokens_per_s: all tokens over the time in which all was answered.
+        ttft_ms: percentiles since the request came to its edge, where it may have waited for the one before.
+        tpot_ms: percentiles over requests, behind the first token; `total_ms` of whole requests.
+        target_busy: share of the time in which the server computed for these edges.
+        target_s_per_1000: seconds of the server's computing per thousand tokens, prompts and drafts included.
+        decode_ms: of the server's computing per token behind the first.
+        accepted_per_target_s: drafted tokens that were accepted, per second of the server's computing.
+        texts_per_pass: how many shared a pass, in the mean over passes.
+        within: edges whose median time per token keeps to the objective.
+        capacity: edges at the objective's pace that would keep the server busy: its time over `decode_ms`.
+        ties: texts that differ from those of the server decoding alone, as a near-tie allows; `departed` those
+            that no tie explains.
+    """
+
+    way: str
+    edges: int
+    requests: int
+    tokens: int
+    seconds: float
+    tokens_per_s: float
+    ttft_ms: dict[str, float]
+    tpot_ms: dict[str, float]
+    total_ms: dict[str, float]
+    target_busy: float
+    target_s_per_1000: float
+    decode_ms: float
+    accepted_per_target_s: float | None
+    texts_per_pass: float
+    within: int
+    capacity: float
+    ties: int
+    departed: int
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many times the edges of co-located drafting a server sustains when the edges draft.
+
+    Args:
+        draft_length: tokens of a draft that the server made, in the mean.
+        draft_ms: the server's time for one of them; `verify_ms` for a verification, its share of the pass.
+        predicted: 1 + draft_length * draft_ms / verify_ms (arXiv 2606.25091, abstract).
+        measured: the ratio of `LoadRow.capacity`.
+    """
+
+    draft_length: float
+    draft_ms: float
+    verify_ms: float
+    predicted: float
+    measured: float
+
+
+def share_ms(commit: Commit) -> float:
+    """What a step took of the server's time: its part of the pass, and its draft if that was made there."""
+    return commit.verify_ms / commit.shared + (commit.draft_ms or 0.0)
+
+
+def tpot_median(answers: Sequence[Answer]) -> float | None:
+    """Over requests; `None` where none has a second token."""
+    known = [one.generation.tpot_ms for one in answers if one.generation.tpot_ms is not None]
+    return median(known) if known else None
+
+
+def load_row(way: str, answers: Sequence[Answer], objective_ms: float, departures: tuple[int, int]) -> LoadRow:
+    """Summarise what all edges saw.
+
+    Args:
+        objective_ms: per token behind the first.
+        departures: ties, and others.
+    """
+    generations = [one.generation for one in answers]
+    seconds = max(one.ended_ms for one in answers) / 1000
+    tokens = sum(len(record.tokens) for record in generations)
+    following = tokens - sum(len(record.rounds[0].tokens) for record in generations)
+    decoding = [commit for one in answers for commit in one.commits[1:]]
+    decode_ms = sum(map(share_ms, decoding))
+    target_ms = decode_ms + sum(share_ms(one.commits[0]) for one in answers)
+    drafted = sum(commit.drafted or 0 for commit in decoding)
+    accepted = sum(commit.accepted for commit in decoding)
+    per_token_ms = decode_ms / following if following else 0.0
+    by_edge: dict[int, list[Answer]] = {}
+    for one in answers:
+        by_edge.setdefault(one.edge, []).append(one)
+    medians = [tpot_median(own) for own in by_edge.values()]
+    ties, departed = departures
+    return LoadRow(
+        way=way,
+        edges=len(by_edge),
+        requests=len(answers),
+        tokens=tokens,
+        seconds=seconds,
+        tokens_per_s=tokens / seconds,
+        ttft_ms=known_percentiles([record.ttft_ms for record in generations]),
+        tpot_ms=known_percentiles([record.tpot_ms for record in generations if record.tpot_ms is not None]),
+        total_ms=known_percentiles([record.total_ms for record in generations]),
+        target_busy=target_ms / 1000 / seconds,
+        target_s_per_1000=target_ms / tokens,
+        decode_ms=per_token_ms,
+        accepted_per_target_s=1000 * accepted / target_ms if drafted else None,
+        texts_per_pass=len(decoding) / sum(1 / commit.shared for commit in decoding) if decoding else 1.0,
+        within=sum(value is not None and value <= objective_ms for value in medians),
+        capacity=objective_ms / per_token_ms if per_token_ms else 0.0,
+        ties=ties,
+        departed=departed,
+    )
+
+
+def capacity(at_edge: LoadRow, colocated: LoadRow, answers: Sequence[Answer]) -> Capacity | None:
+    """Theory and measurement side by side.
+
+    Args:
+        answers: of co-located drafting; `None` is returned where nothing was drafted there.
+    """
+    steps = [commit for one in answers for commit in one.commits[1:] if commit.drafted]
+    drafted = sum(commit.drafted or 0 for commit in steps)
+    if not drafted or not at_edge.capacity or not colocated.capacity:
+        return None
+    length = drafted / len(steps)
+    draft_ms = sum(commit.draft_ms or 0.0 for commit in steps) / drafted
+    verify_ms = sum(commit.verify_ms / commit.shared for commit in steps) / len(steps)
+    return Capacity(
+        draft_length=length,
+        draft_ms=draft_ms,
+        verify_ms=verify_ms,
+        predicted=1 + length * draft_ms / verify_ms,
+        measured=at_edge.capacity / colocated.capacity,
+    )

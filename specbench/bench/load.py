@@ -1,0 +1,260 @@
+"""Many edges on one server: who asks what when, each over a connection of its own."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from specbench.api import CloudModel, Commit, DraftLengths, EdgeModel, Options, Proposal, Request
+from specbench.bench import conversation
+from specbench.bench.identity import TIE, Prover
+from specbench.bench.preparation import Prepared
+from specbench.clock import now_ms
+from specbench.records import Divergence, Generation
+
+EDGE, ALONE, COLOCATED = "speculative", "cloud_optimized_baseline", "speculative_colocated"
+WAYS = (EDGE, ALONE, COLOCATED)
+"""The drafts are made at the edges, nowhere, or by the server."""
+
+
+class Drafts(Protocol):
+    """What an edge drafts with; as of `decoding.drafter.Drafter`."""
+
+    def begin(self, request: Request) -> None:
+        """Prefill the prompt."""
+
+    def propose(self, draft_length: int) -> Proposal:
+        """The next tokens behind all that is committed."""
+
+    def commit(self, tokens: Sequence[int], accepted: int) -> object:
+        """Take over what the target committed."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, the edge that gets it, and when; `None` is as soon as the one before is answered."""
+
+    request: Request
+    prompt_id: str
+    category: str
+    edge: int
+    due_ms: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an edge saw of one request. Times are milliseconds since the request came to the edge.
+
+    Args:
+        edge: which one, from 0.
+        ended_ms: since the load began.
+        commits: what the target said of each step.
+    """
+
+    edge: int
+    ended_ms: float
+    generation: Generation
+    commits: tuple[Commit, ...]
+
+
+def schedule(
+    prepared: Prepared, edges: int, requests: int, rate: float | None, prompts: Sequence
+) -> list[Asked]:
+    """Requests in the order of their arrival, handed to the edges in turn.
+
+    Args:
+        rate: requests a second, of all edges together, with exponential gaps between them; `None` has every
+            edge ask again as soon as it is answered.
+        prompts: whose first turns are asked, over and over.
+    """
+    gaps = random.Random(f"{prepared.profile.workload.seed}/arrivals")
+    due_ms, found = 0.0, []
+    for number in range(requests):
+        prompt = prompts[number % len(prompts)]
+        request = prepared.request(prompt, 0, 0, [])
+        due_ms += 0.0 if rate is None else 1000 * gaps.expovariate(rate)
+        due = None if rate is None else due_ms
+        found.append(Asked(request, prompt.prompt_id, prompt.category, number % edges, due))
+    return found
+
+
+class InTurn:
+    """Real drafts of many edges on one model in one process: one edge drafts at a time, the others wait for it.
+
+    Args:
+        thread: runs all of them.
+    """
+
+    def __init__(self, drafts: Drafts, thread: ThreadPoolExecutor) -> None:
+        self._drafts, self._thread = drafts, thread
+
+    def begin(self, request: Request) -> None:
+        """As of what drafts."""
+        self._thread.submit(self._drafts.begin, request).result()
+
+    def propose(self, draft_length: int) -> Proposal:
+        """As of what drafts."""
+        return self._thread.submit(self._drafts.propose, draft_length).result()
+
+    def commit(self, tokens: Sequence[int], accepted: int) -> None:
+        """As of what drafts."""
+        self._thread.submit(self._drafts.commit, tokens, accepted).result()
+
+
+class Edge:
+    """One edge: a connection, and in it one text at a time."""
+
+    def __init__(
+        self, cloud: CloudModel, way: str, options: Options, draft: EdgeModel, drafts: Callable[[], Drafts]
+    ) -> None:
+        self._cloud = cloud
+        self._drafts = drafts() if way == EDGE else None
+        self._draft_length = options.speculative.draft_length
+        if way == COLOCATED:
+            self._target = cloud.colocated(draft, options)
+        else:
+            self._target = cloud.verifier(options) if way == EDGE else cloud.target(options)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._cloud.connection.close()
+
+    def answer(self, request: Request) -> Iterator[Commit]:
+        """The target's steps, as `drafted` and `draft_ms` say with what before them."""
+        if self._drafts is None:
+            commit = self._target.begin(request)
+            yield commit
+            if commit.finish_reason is None:
+                yield from self._target.decode()
+            return
+        self._drafts.begin(request)
+        commit = self._target.begin(request)
+        yield commit
+        lengths = DraftLengths(self._draft_length)
+        while commit.finish_reason is None:
+            self._drafts.commit(commit.tokens, commit.accepted)
+            started = now_ms()
+            proposal = self._drafts.propose(lengths.next(self._target.remaining - 1))
+            draft_ms = now_ms() - started
+            commit = self._target.verify(proposal)
+            lengths.observe(commit, len(proposal), draft_ms, len(proposal), self._target.rtt_ms)
+            yield replace(commit, drafted=len(proposal))
+
+
+def drive(edges: Sequence[Edge], asked: Sequence[Asked], way: str) -> list[Answer]:
+    """Ask, each edge in a thread of its own; returns when all is answered.
+
+    Raises:
+        Exception: what ended the first edge that failed; the others answer no further request then.
+    """
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
+    together = threading.Barrier(len(edges))
+
+    def live(number: int) -> None:
+        mine = deque(one for one in asked if one.edge == number)
+        try:
+            together.wait()
+            began_ms = now_ms()
+            while mine and not errors:
+                one = mine.popleft()
+                if one.due_ms is not None:
+                    time.sleep(max(0.0, began_ms + one.due_ms - now_ms()) / 1000)
+                due_ms = now_ms() if one.due_ms is None else began_ms + one.due_ms
+                arrivals, commits = [], []
+                for commit in edges[number].answer(one.request):
+                    arrivals.append(now_ms() - due_ms)
+                    commits.append(commit)
+                generation = _generation(one, way, arrivals, commits)
+                answers.append(Answer(number, now_ms() - began_ms, generation, tuple(commits)))
+        except BaseException as error:
+            errors.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=live, args=(number,), daemon=True) for number in range(len(edges))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise next((one for one in errors if not isinstance(one, threading.BrokenBarrierError)), errors[0])
+    return answers
+
+
+def _generation(asked: Asked, way: str, arrivals: Sequence[float], commits: Sequence[Commit]) -> Generation:
+    rounds = tuple(one.round(one.drafted, one.draft_ms, one.verify_ms) for one in commits)
+    return Generation(
+        method=way,
+        prompt_id=asked.prompt_id,
+        category=asked.category,
+        turn=0,
+        turns=1,
+        repeat=0,
+        prompt_tokens=len(asked.request.prompt_ids),
+        prompt_sha256=conversation.ids_sha256(asked.request.prompt_ids),
+        text="",
+        finish_reason=commits[-1].finish_reason or "",
+        rounds=rounds,
+        arrival_ms=tuple(arrivals),
+    )
+
+
+def departures(
+    prepared: Prepared, asked: Sequence[Asked], reference: Sequence[Answer], answers: Sequence[Answer]
+) -> tuple[int, int]:
+    """Texts that differ from the reference for the same prompt: how many are ties, and how many are not.
+
+    A shared pass is as wide as all its texts together, which nobody can repeat; a tie is proven with the
+    widths that the text would have had alone.
+    """
+    requests = {conversation.ids_sha256(one.request.prompt_ids): one.request for one in asked}
+    known = {one.generation.prompt_sha256: one.generation for one in reference}
+    prover = Prover(prepared.cloud, Options.of(prepared.profile), lambda record: requests[record.prompt_sha256])
+    proofs: dict[tuple, Divergence | None] = {}
+    ties = others = 0
+    for record in (one.generation for one in answers):
+        base = known[record.prompt_sha256]
+        key = base.tokens, record.prompt_sha256, record.tokens
+        if record.tokens == base.tokens:
+            continue
+        if key not in proofs:
+            proofs[key] = prover.judge(base, record)
+        proof = proofs[key]
+        is_tie = proof is not None and proof.verdict == TIE
+        ties, others = ties + is_tie, others + (not is_tie)
+    return ties, others
+
+
+def measure(
+    prepared: Prepared,
+    edges: int,
+    asked: Sequence[Asked],
+    drafts: Callable[[], Drafts],
+    say: Callable[[str], None],
+) -> dict[str, list[Answer]]:
+    """Serve the same requests by each of `WAYS`, to a cloud that has been reached; what each edge saw.
+
+    Args:
+        drafts: makes what one edge drafts with.
+        say: receives a line before each.
+    """
+    options, found = Options.of(prepared.profile), {}
+    for way in WAYS:
+        say(f"{len(asked)} requests by {way}")
+        opened: list[Edge] = []
+        try:
+            for _ in range(edges):
+                opened.append(Edge(prepared.cloud.another(), way, options, prepared.edge, drafts))
+            for _ in opened[0].answer(asked[0].request):
+                pass  # what a first time takes is not the load's
+            found[way] = drive(opened, asked, way)
+        finally:
+            for edge in opened:
+                edge.close()
+    return found

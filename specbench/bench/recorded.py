@@ -1,0 +1,107 @@
+"""Drafts from an agreement trace: the tokens that the real draft proposes, and its measured time slept.
+
+So many edges can be driven from a machine that could not draft for all of them: the server's processors stay
+its own. What was measured is the draft's time on this machine while nothing else ran, as on an edge of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from specbench.api import EdgeModel, Options, Proposal, Request, SpecbenchError
+from specbench.bench import conversation
+from specbench.bench.traces import Trace, TracedText
+from specbench.clock import now_ms
+from specbench.decoding.threads import send_team_home
+
+ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What drafting takes on an edge that does nothing else.
+
+    Args:
+        step_ms: a drafted token, in a draft of the profile's length.
+        prefill_ms: a token of the prompt.
+    """
+
+    step_ms: float
+    prefill_ms: float
+
+
+def measured_pace(edge: EdgeModel, options: Options, request: Request) -> Pace:
+    """Time the real draft on one prompt; medians over a few rounds, of which all is refused."""
+    drafter = edge.drafter(options)
+    length = options.speculative.draft_length
+    length = length if isinstance(length, int) else 4
+    steps, prefills = [], []
+    for _ in range(ROUNDS):
+        started = now_ms()
+        drafter.begin(request)
+        prefills.append((now_ms() - started) / len(request.prompt_ids))
+        for _ in range(2):  # the first one reads what the prefill left
+            drafter.commit([request.prompt_ids[0]], 0)
+            started = now_ms()
+            drafter.propose(length)
+            steps.append((now_ms() - started) / length)
+    send_team_home()
+    return Pace(median(steps), median(prefills))
+
+
+class RecordedDrafts:
+    """Proposes what the trace's draft did; the text is the target's, so that positions are equal."""
+
+    def __init__(self, texts: dict[str, TracedText], pace: Pace, vocabulary_size: int) -> None:
+        self._texts, self._pace, self._vocabulary_size = texts, pace, vocabulary_size
+
+    def begin(self, request: Request) -> None:
+        """Find the text of this prompt, and take the time of its prefill."""
+        self._text = self._texts[conversation.ids_sha256(request.prompt_ids)]
+        self._position = 0
+        time.sleep(self._pace.prefill_ms * len(request.prompt_ids) / 1000)
+
+    def propose(self, draft_length: int) -> Proposal:
+        """Its tokens up to where it departs from the target; what follows would be refused whatever it is."""
+        time.sleep(self._pace.step_ms * draft_length / 1000)
+        places = range(self._position, self._position + draft_length)
+        return Proposal(tuple(self._token(place) for place in places))
+
+    def commit(self, tokens: Sequence[int], accepted: int) -> None:
+        """Go on behind what the target committed."""
+        self._position += len(tokens)
+
+    def _token(self, place: int) -> int:
+        if place >= len(self._text.tokens):
+            return 0
+        right = self._text.tokens[place]
+        return right if self._text.agrees[place] == "1" else (right + 1) % self._vocabulary_size
+
+
+def recorded_texts(
+    trace: Trace, tokenizer_sha256: str, verification: str, budget: int
+) -> dict[str, TracedText]:
+    """The trace's texts by the hash of their prompts.
+
+    Raises:
+        SpecbenchError: the trace was made for other tokens or another rule, is not exact, or its texts are
+            shorter than the budget.
+    """
+    hint = "make another with 'specbench trace', by the same profile"
+    if trace.tokenizer_sha256 != tokenizer_sha256:
+        raise SpecbenchError("the trace was made with another tokenizer", hint)
+    if not trace.exact or trace.verification != verification:
+        raise SpecbenchError(
+            f"drafts are taken from a trace where its text is the target's; this one's rule is "
+            f"{trace.verification}, and the profile's {verification}",
+            hint,
+        )
+    if short := next((text for text in trace.texts if text.max_new_tokens < budget), None):
+        raise SpecbenchError(
+            f"the trace's texts have up to {short.max_new_tokens} tokens, and {budget} are asked for",
+            f"--set workload.max_new_tokens={short.max_new_tokens}",
+        )
+    return {text.prompt_sha256: text for text in trace.texts}

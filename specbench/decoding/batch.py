@@ -1,0 +1,121 @@
+"""Passes that several texts share: what each of them asks for, what it gets, and whom a failure harms."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from specbench.clock import now_ms
+
+if TYPE_CHECKING:
+    import torch
+
+    from specbench.decoding.engine import Engine, KVSession
+
+PROBED = ((2, 1), (5, 3), (3, 2))
+"""Tokens of a sequence's prompt, and of its part of a shared pass, when sharing is tried."""
+TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tokens that a text wants to have read behind those in its cache."""
+
+    session: KVSession
+    token_ids: Sequence[int]
+
+    def passed(self) -> Passed:
+        """Read them in a pass of their own."""
+        started = now_ms()
+        logits = self.session.extend(self.token_ids)
+        return Passed(logits, now_ms() - started, 1)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A block that was read.
+
+    Args:
+        logits: row i follows token i, shape (len(token_ids), vocabulary_size).
+        pass_ms: what the pass took, for all that shared it.
+        shared: texts that did.
+    """
+
+    logits: torch.Tensor
+    pass_ms: float
+    shared: int
+
+
+Item = TypeVar("Item")
+Steps = Generator["Block | Item", "Passed | None", None]
+"""What is computed step by step: a `Block` wants to be answered with its `Passed`, all else is a result."""
+
+
+def alone(steps: Steps[Item]) -> Iterator[Item]:
+    """The results, every block read in a pass of its own, where and when the next result is asked for."""
+    answer: Passed | None = None
+    try:
+        while True:
+            try:
+                item = steps.send(answer)
+            except StopIteration:
+                return
+            if isinstance(item, Block):
+                answer = item.passed()
+            else:
+                answer = None
+                yield item
+    finally:
+        steps.close()
+
+
+def together(engine: Engine, blocks: Sequence[Block]) -> list[Passed | Exception]:
+    """Read blocks of different sessions in one pass; where that fails, each alone, so that one harms no other.
+
+    Returns:
+        For each block what it got, or what went wrong with it.
+    """
+    found: dict[int, Passed | Exception] = {}
+    for index, block in enumerate(blocks):
+        try:
+            block.session.demand_room(len(block.token_ids))
+        except Exception as error:
+            found[index] = error
+    able = [index for index in range(len(blocks)) if index not in found]
+    try:
+        started = now_ms()
+        logits = engine.extend_together([blocks[index] for index in able])
+        pass_ms = now_ms() - started
+        found |= {index: Passed(rows, pass_ms, len(able)) for index, rows in zip(able, logits, strict=True)}
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        for index in able:
+            try:
+                found[index] = blocks[index].passed()
+            except Exception as error:
+                found[index] = error
+    return [found[index] for index in range(len(blocks))]
+
+
+def obstacle(engine: Engine) -> str | None:
+    """Why sequences cannot share this engine's passes, in one line; tried with three of different lengths."""
+    try:
+        blocks, expected = [], []
+        for prompt, width in PROBED:
+            tokens = engine.said([token % engine.speakable_tokens for token in range(prompt + width)])
+            shared, single = engine.session(), engine.session()
+            shared.prefill(tokens[:prompt])
+            single.prefill(tokens[:prompt])
+            blocks.append(Block(shared, tokens[prompt:]))
+            expected.append(single.extend(tokens[prompt:]).double())
+        for block, found, wanted in zip(blocks, engine.extend_together(blocks), expected, strict=True):
+            error = (found.double() - wanted).abs().max() / wanted.abs().max()
+            if not error <= TOLERANCE or block.session.cached_length != block.session.length:
+                return f"logits differ by {error:.1%} from those of passes of their own"
+    except Exception as error:  # transformers and models raise whatever they like
+        lines = str(error).strip().splitlines()
+        return lines[0] if lines else type(error).__name__
+    return None

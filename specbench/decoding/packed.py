@@ -1,0 +1,106 @@
+"""Several sequences in one eager pass: their tokens lie side by side, and each attends over its own cache.
+
+Linear layers see one long row of tokens and read every weight once for all. Nothing is padded, since the caches
+stay apart; a sequence's attention is the call that it would be alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedModel
+
+ATTENTION = "specbench_packed"
+
+
+class _Layer(DynamicLayer):
+    """One layer of all caches: keys and values of a pass go to the sequence that they belong to."""
+
+    def __init__(self, parts: Sequence[DynamicLayer], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.parts, self.widths = parts, widths
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hand them out; what comes back is not looked at."""
+        split = key_states.split(self.widths, 2), value_states.split(self.widths, 2)
+        for part, keys, values in zip(self.parts, *split, strict=True):
+            part.update(keys, values)
+        return key_states, value_states
+
+
+_caches: Cache | None = None
+
+
+@contextmanager
+def packing(model: PreTrainedModel, caches: Sequence[DynamicCache], widths: Sequence[int]) -> Iterator[Cache]:
+    """Let the model's attention keep the sequences of a pass apart; yields the cache to pass along.
+
+    Args:
+        widths: how many tokens of the pass belong to each cache, one after the other.
+
+    Raises:
+        ValueError: the model's attention cannot be exchanged, or sees a window only.
+    """
+    global _caches
+    config = model.config.get_text_config(decoder=True)
+    before = config._attn_implementation
+    layers = [layer for cache in caches for layer in cache.layers]
+    if before != "sdpa" or not getattr(model, "_supports_attention_backend", False):
+        raise ValueError(f"the attention of a {type(model).__name__} cannot be exchanged ({before})")
+    if strange := next((layer for layer in layers if type(layer) is not DynamicLayer), None):
+        raise ValueError(f"it has a {type(strange).__name__}, and only full attention is shared")
+    lengths = [[layer.get_seq_length() for layer in cache.layers] for cache in caches]
+    try:
+        config._attn_implementation = ATTENTION
+        _caches = Cache(
+            layers=[_Layer(parts, widths) for parts in zip(*(cache.layers for cache in caches), strict=True)]
+        )
+        yield _caches
+    except BaseException:
+        for cache, known in zip(caches, lengths, strict=True):
+            for layer, length in zip(cache.layers, known, strict=True):
+                layer.crop(length - layer.get_seq_length())
+        raise
+    finally:
+        _caches = None
+        config._attn_implementation = before
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """Transformers' attention interface: its own attention, sequence by sequence."""
+    if attention_mask is not None or kwargs.get("sliding_window") is not None:
+        raise ValueError("its attention uses a mask of its own")
+    assert _caches is not None
+    layer = _caches.layers[module.layer_idx]
+    found = []
+    for part, own in zip(layer.parts, query.split(layer.widths, 2), strict=True):
+        mask = _mask(own.shape[2], part.keys.shape[2], query.device)
+        found.append(sdpa_attention_forward(module, own, part.keys, part.values, mask, **kwargs)[0])
+    return torch.cat(found, dim=1), None
+
+
+def _mask(width: int, length: int, device: torch.device) -> torch.Tensor | None:
+    """Which of `length` keys the last `width` tokens see; the last one sees all."""
+    if width == 1:
+        return None
+    return torch.ones(width, length, dtype=torch.bool, device=device).tril(length - width)[None, None]
+
+
+AttentionInterface.register(ATTENTION, _attention)

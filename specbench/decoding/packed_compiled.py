@@ -1,0 +1,207 @@
+"""Several sequences in one compiled pass: every row finds its own sequence's cache, wherever that lies.
+
+The tokens of all sequences lie side by side, so that a weight is read once for all of them; nothing is padded
+and no cache is copied. What serves one sequence is the same program, so that company changes no row's bits
+where rows do not depend on their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch.export import Dim
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, DynamicLayer
+
+from specbench.decoding import artefacts
+from specbench.decoding.artefacts import CannotCompileError
+from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
+from specbench.decoding.engine import KVSession
+from specbench.decoding.step import UNKNOWN_TO_ATTEND, Projections, Step
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from specbench.decoding.batch import Block
+
+ATTENTION = "specbench_attend_packed"
+
+Part = tuple["PackedSession", Sequence[int]]
+"""A session, and the ids of the model's own that it is to read."""
+
+
+class PackedStep(Step):
+    """Reads tokens of several sequences, and says what follows them."""
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        rows: torch.Tensor,
+        spans: torch.Tensor,
+        addresses: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One pass; the caches receive the keys and values of the tokens.
+
+        Args:
+            token_ids: shape (1, width), the model's own ids, sequence by sequence.
+            positions: where they stand in their sequences, shape (width,).
+            rows: which tokens' logits are wanted, shape (rows,).
+            spans: tokens of this pass, tokens before them, and room, shape (sequences, 3).
+            addresses: where keys of all layers lie, then values, shape (sequences, 2 * layers).
+
+        Returns:
+            As of `Step.forward`.
+        """
+        layers = [_PassingLayer() for _ in range(addresses.shape[1] // 2)]
+        arguments: dict = {"logits_to_keep": rows} if self._keeps_logits else {}
+        projecting = Projections(self._widest) if self._widest else nullcontext()
+        with _attending(self.model, spans, addresses), projecting:
+            logits = self.model(
+                input_ids=token_ids,
+                position_ids=positions.unsqueeze(0),
+                past_key_values=Cache(layers=layers),
+                use_cache=True,
+                **arguments,
+            ).logits[0]
+        kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
+        return kept, kept.argmax(-1).unsqueeze(0)
+
+
+class PackedEngine(CompiledEngine):
+    """The compiled engine for several sequences a pass, on the CPU.
+
+    Raises:
+        CannotCompileError: what stands in the way.
+    """
+
+    _step_type = PackedStep
+
+    def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
+        if not self._attends or not self._step({}).takes_positions:
+            raise CannotCompileError("sequences share a pass only where attention can be exchanged")
+        return super()._ahead_of_time(batch_invariant, say)
+
+    def session(self, capacity: int | None = None) -> PackedSession:
+        """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""
+        room = (DEFAULT_CAPACITY if capacity is None else capacity) + SPARE
+        return PackedSession(self, room, room)
+
+    @torch.inference_mode()
+    def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
+        """Append tokens to several sessions, in passes over at most `SPARE` tokens: more would be no faster."""
+        found: list[torch.Tensor] = []
+        for group in _groups(blocks):
+            parts = [(block.session, self.read(block.token_ids)) for block in group]
+            widths = [len(token_ids) for _, token_ids in parts]
+            logits, _ = self.run_packed(parts, torch.arange(sum(widths)))
+            found += self.spoken(logits).split(widths)
+        for block in blocks:
+            block.session.grown(len(block.token_ids))
+        return found
+
+    def run_packed(self, parts: Sequence[Part], rows: torch.Tensor) -> list[torch.Tensor]:
+        """One pass; see `PackedStep.forward`."""
+        tokens = [token for _, token_ids in parts for token in token_ids]
+        spans = [(len(token_ids), session.length, session.capacity) for session, token_ids in parts]
+        positions = [place for width, start, _ in spans for place in range(start, start + width)]
+        addresses = torch.stack([session.addresses for session, _ in parts])
+        return self._program(
+            [torch.tensor([tokens]), torch.tensor(positions), rows, torch.tensor(spans), addresses]
+        )
+
+    def _example(self) -> tuple:
+        """Arguments of `PackedStep.forward`; nothing is read or written while they are traced."""
+        spans = torch.tensor([[2, 0, DEFAULT_CAPACITY], [3, 1, DEFAULT_CAPACITY]])
+        addresses = torch.zeros(2, 2 * len(self._shapes), dtype=torch.long)
+        tokens, positions = torch.zeros(1, 5, dtype=torch.long), torch.tensor([0, 1, 1, 2, 3])
+        return tokens, positions, torch.arange(2), spans, addresses
+
+    def _varying(self) -> tuple:
+        width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
+        sequences = {0: Dim("sequences", min=1, max=WIDEST)}
+        return {1: width}, {0: width}, {0: rows}, sequences, sequences
+
+
+class PackedSession(CompiledSession):
+    """One sequence in tensors of fixed size that lie where `addresses` says, for as long as this lives."""
+
+    def __init__(self, engine: PackedEngine, capacity: int, room: int) -> None:
+        super().__init__(engine, capacity, room)
+        self.capacity = capacity
+        self.addresses = torch.tensor([tensor.data_ptr() for tensor in self._slot])
+
+    draft_greedy = KVSession.draft_greedy
+
+    def grown(self, count: int) -> None:
+        """A pass that others shared has put `count` tokens into the cache."""
+        self._length += count
+
+    def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
+        tokens = token_ids[0].tolist()
+        result = self._engine.run_packed([(self, tokens)], rows)
+        self._length += len(tokens)
+        return result
+
+
+class _PassingLayer(DynamicLayer):
+    """Keeps nothing: attention writes keys and values to where they belong."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hand them on."""
+        return key_states, value_states
+
+
+_places: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+@contextmanager
+def _attending(model: PreTrainedModel, spans: torch.Tensor, addresses: torch.Tensor) -> Iterator[None]:
+    """Let the model's attention find every row's own cache."""
+    global _places
+    before, _places = model.config._attn_implementation, (spans, addresses)
+    model.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        _places = None
+        model.set_attn_implementation(before)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """Transformers' attention interface on top of `specbench::attend_packed`."""
+    known = attention_mask is None and kwargs.get("is_causal", True) in (True, None)
+    strange = [name for name in UNKNOWN_TO_ATTEND if kwargs.get(name) is not None]
+    if not known or strange:
+        raise NotImplementedError(f"its attention uses {', '.join(strange) or 'a mask of its own'}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    assert _places is not None
+    return torch.ops.specbench.attend_packed(query, key, value, *_places, module.layer_idx, scale), None
+
+
+AttentionInterface.register(ATTENTION, _attention)
+
+
+def _groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """Blocks in order, as many at a time as `SPARE` tokens allow, at least one."""
+    group: list[Block] = []
+    for block in blocks:
+        if group and sum(len(one.token_ids) for one in [*group, block]) > SPARE:
+            yield group
+            group = []
+        group.append(block)
+    if group:
+        yield group

@@ -1,0 +1,69 @@
+"""The table of a load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from specbench.analysis.load import Capacity, LoadRow
+
+COLUMNS = (
+    "TTFT ms\np50, p90", "TPOT ms\np50, p90", "request s\np50, p90", "tok/s", "server\nbusy",
+    "server s\n/1000 tok", "accepted\n/server s", "texts\na pass", "edges\nwithin", "edges\nat most",
+    "text differs\ntie, else",
+)  # fmt: skip
+FOOT = (
+    "Server s: computing alone, each text with its share of the passes, prompts and drafts included. Edges "
+    "within: those whose median TPOT keeps to the objective. Edges at most: the objective over the server's "
+    "time per token behind the first. Percentiles are shown where there are samples enough."
+)
+
+
+def load_table(
+    rows: Sequence[LoadRow], title: str, objective_ms: float, capacity: Capacity | None
+) -> RenderableType:
+    """One row for each way to serve the same edges, the prediction, and what to know below."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row.way, *_cells(row))
+    parts: list[RenderableType] = [Text(title), table]
+    if capacity:
+        parts.append(Text(_sentence(capacity), style="bold"))
+    objective = f"Objective: {objective_ms:.1f} ms per token. "
+    return Group(*parts, Text(objective + FOOT, style="dim"))
+
+
+def _cells(row: LoadRow) -> list[str]:
+    accepted = row.accepted_per_target_s
+    return [
+        _pair(row.ttft_ms, 1, 0),
+        _pair(row.tpot_ms, 1, 1),
+        _pair(row.total_ms, 1000, 2),
+        f"{row.tokens_per_s:.1f}",
+        f"{row.target_busy:.0%}",
+        f"{row.target_s_per_1000:.2f}",
+        "-" if accepted is None else f"{accepted:.1f}",
+        f"{row.texts_per_pass:.1f}",
+        f"{row.within} of {row.edges}",
+        f"{row.capacity:.1f}",
+        f"{row.ties}, {row.departed}",
+    ]
+
+
+def _pair(known: dict[str, float], unit: float, digits: int) -> str:
+    return ", ".join(f"{known[name] / unit:.{digits}f}" if name in known else "-" for name in ("p50", "p90"))
+
+
+def _sentence(capacity: Capacity) -> str:
+    return (
+        "capacity against co-located drafting: predicted "
+        f"1 + {capacity.draft_length:.1f} x {capacity.draft_ms:.2f} ms / {capacity.verify_ms:.2f} ms = "
+        f"{capacity.predicted:.2f} times the edges (arXiv 2606.25091), measured {capacity.measured:.2f} times"
+    )

@@ -1,0 +1,81 @@
+"""Many edges on one server, from the command line."""
+
+import pytest
+
+COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
+
+
+def rows_of(outcome):
+    assert outcome.code == 0, outcome.err
+    return {row["way"]: row for row in outcome.json["rows"]}
+
+
+@pytest.fixture
+def shared(profile, models):
+    """A server whose passes three edges share, in float64, where the tiny models' near-ties are none."""
+    batch = {"sessions": 3, "wait_ms": 20}
+    return profile(
+        edge={"model": str(models / "draft"), "dtype": "float64"},
+        cloud={"model": str(models / "target"), "device": "cpu", "dtype": "float64", "batch": batch},
+    )
+
+
+def test_every_way_answers_the_same_requests_with_the_same_texts(specbench, shared):
+    outcome = specbench(*COMMON, "--profile", shared, "--objective-tpot-ms", 1e6, "--json")
+    rows = rows_of(outcome)
+    assert list(rows) == ["speculative", "cloud_optimized_baseline", "speculative_colocated"]
+    assert len({row["tokens"] for row in rows.values()}) == 1
+    for row in rows.values():
+        assert (row["edges"], row["requests"], row["within"]) == (3, 6, 3)
+        assert (row["ties"], row["departed"]) == (0, 0)
+        assert row["tokens_per_s"] == pytest.approx(row["tokens"] / row["seconds"])
+        assert 0 < row["target_busy"] <= 1.05
+    assert rows["cloud_optimized_baseline"]["accepted_per_target_s"] is None
+    assert rows["cloud_optimized_baseline"]["texts_per_pass"] > 1
+    found = outcome.json["capacity"]
+    expected = 1 + found["draft_length"] * found["draft_ms"] / found["verify_ms"]
+    assert found["predicted"] == pytest.approx(expected)
+    ratio = rows["speculative"]["capacity"] / rows["speculative_colocated"]["capacity"]
+    assert found["measured"] == pytest.approx(ratio)
+
+
+def test_edges_replay_the_drafts_of_a_trace(specbench, shared, tmp_path):
+    trace = tmp_path / "trace.json"
+    assert specbench("trace", "--profile", shared, "--out", trace).code == 0
+    arguments = (*COMMON, "--profile", shared, "--objective-tpot-ms", 1e6)
+    real = rows_of(specbench(*arguments, "--json"))["speculative"]
+    outcome = specbench(*arguments, "--trace", trace, "--arrival", "poisson", "--rate", 50, "--json")
+    replayed = rows_of(outcome)["speculative"]
+    assert "recorded in trace.json, their time slept" in outcome.json["drafts"]
+    assert (replayed["tokens"], replayed["ties"], replayed["departed"]) == (real["tokens"], 0, 0)
+    accepted = [row["accepted_per_target_s"] * row["target_s_per_1000"] for row in (real, replayed)]
+    assert accepted[0] == pytest.approx(accepted[1])  # accepted tokens per thousand are the draft's, not time's
+    short = specbench(*arguments, "--trace", trace, "--set", "workload.max_new_tokens=13")
+    assert "the trace's texts have up to 12 tokens, and 13 are asked for" in short.err
+
+
+def test_the_table_says_what_drafts_and_what_theory_predicts(specbench, shared):
+    outcome = specbench(*COMMON, "--profile", shared)
+    assert outcome.code == 0, outcome.err
+    assert (
+        "3 edges, asking again at once; server: eager engine, at most 3 texts a pass; real drafts"
+        in outcome.out
+    )
+    assert "capacity against co-located drafting: predicted 1 + " in outcome.out
+
+
+def test_a_rate_belongs_to_random_arrivals(specbench, shared):
+    outcome = specbench(*COMMON, "--profile", shared, "--rate", 3)
+    assert (outcome.code, "--rate belongs to --arrival poisson" in outcome.err) == (2, True)
+    assert specbench(*COMMON, "--profile", shared, "--arrival", "poisson").code == 2
+
+
+def test_a_server_refuses_to_share_passes_of_a_model_that_cannot(specbench, profile, tmp_path):
+    from builders import tiny_mistral
+
+    folder = tiny_mistral(tmp_path / "window", window=5)
+    path = profile(cloud={"model": str(folder), "device": "cpu", "batch": {"sessions": 2}})
+    outcome = specbench("serve", "--profile", path, "--port", 0)
+    assert outcome.code == 4, outcome.err
+    assert "texts cannot share passes of" in outcome.err
+    assert "only full attention is shared" in outcome.err
