@@ -16,7 +16,7 @@ QUANTISED = ("linear_int8", "linear_int4")
 
 
 def join_products(exported: ExportedProgram) -> None:
-    """Let all products of one input and one kind of weight be one `specbench::products`, at the first one's place.
+    """Let all products of one input and one kind of weight be one `specbench::products`, where the first stood.
 
     The weights stay where they are, and each result has the numbers and the layout that it had.
     """
@@ -43,7 +43,7 @@ def _operands(node: Node) -> tuple | None:
         (weight,), _, _, (widest,) = node.args[1:]
         return weight, None, None, widest
     if any(node.target is getattr(torch.ops.specbench, name).default for name in QUANTISED):
-        return (*node.args[1:], None)[:3] + (None,)
+        return (*(*node.args[1:], None)[:3], None)
     return None
 
 
