@@ -18,20 +18,34 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 
+from specbench.decoding import together
 from specbench.models.embedded import cache_folder
 from specbench.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from specbench.decoding.step import Step
 
-# Weights stay where the model keeps them, one copy for all widths; freezing would pack one per width.
-CONFIG = {"aot_inductor.package_constants_in_so": False, "freezing": False}
+CONFIG = {
+    # Weights stay where the model keeps them, one copy for all widths; freezing would pack one per width.
+    "aot_inductor.package_constants_in_so": False,
+    "freezing": False,
+    # Numbers a thread must have before a loop wakes a second one: a step's norms and activations are smaller.
+    "cpp.min_chunk_size": 8192,
+}
+# Kernels that a program calls by their C names, as Inductor spells operators.
+C_NAMES = {
+    "products": "AOTITorchError aoti_torch_cpu_products(AtenTensorHandle, const AtenTensorHandle*, int64_t, "
+    "const AtenTensorHandle*, int64_t, const AtenTensorHandle*, int64_t, const int64_t*, int64_t, "
+    "AtenTensorHandle*)",
+    "attend": "AOTITorchError aoti_torch_cpu_attend(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, "
+    "AtenTensorHandle, double, AtenTensorHandle*)",
+}
 # Products that torch adds up in an order which depends on the number of rows.
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention")
 
 KEPT = 100  # programs and choices of kernels; a program takes about 4 MB
 SCRATCH_PREFIX, SCRATCH_LIFETIME_S = ".compiling-", 3600
-OUR_CODE = ("artefacts.py", "packed_compiled.py", "quantized.py", "step.py")
+OUR_CODE = ("artefacts.py", "packed_compiled.py", "quantized.py", "step.py", "together.py")
 
 
 class CannotCompileError(Exception):
@@ -145,11 +159,18 @@ def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: boo
         exported = torch.export.export(step, arguments, dynamic_shapes=dynamic_shapes, strict=False)
     if invariant:
         _demand_invariant(exported.graph)
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(made), inductor_configs=CONFIG)
+    together.join_products(exported)
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(made), inductor_configs=_config())
     known = step.tensors()
     lifted = {name: tensor for name, tensor in exported.constants.items() if name not in known}
     if lifted:
         torch.save(lifted, made.with_suffix(".constants"))
+
+
+def _config() -> dict[str, object]:
+    ops = torch.ops.specbench
+    shims = {getattr(ops, name).default: [declaration] for name, declaration in C_NAMES.items()}
+    return CONFIG | {"aot_inductor.custom_ops_to_c_shims": shims}
 
 
 def _demand_invariant(graph: torch.fx.Graph) -> None:

@@ -136,7 +136,7 @@ def slot_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
 
 
 class Projections(TorchFunctionMode):
-    """Sends linear layers through `specbench::project` while a model is traced."""
+    """Sends linear layers through `specbench::products` while a model is traced."""
 
     def __init__(self, widest: dict[tuple[int, ...], int]) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Projections(TorchFunctionMode):
         widest = self._widest.get(tuple(weight.shape))
         if widest is None or weight.dtype != torch.float32:
             return func(x, weight, bias)
-        product = torch.ops.specbench.project(x, weight, widest)
+        product = torch.ops.specbench.products(x, [weight], [], [], [widest])
         return product if bias is None else product + bias
 
 

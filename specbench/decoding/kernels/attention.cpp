@@ -1,11 +1,10 @@
-// The operators torch.ops.specbench.attend and project, for the CPU.
+// The operator torch.ops.specbench.attend, for the CPU.
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
+#include <torch/csrc/inductor/aoti_torch/utils.h>
 #include <torch/library.h>
 
 #include <type_traits>
@@ -63,22 +62,22 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Ten
   return out;
 }
 
-// x times the weight: by specbench's kernel up to `widest` rows of x, by torch's own beyond.
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, int64_t widest) {
-  static const auto narrow = c10::Dispatcher::singleton()
-                                 .findSchemaOrThrow("specbench::linear", "")
-                                 .typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
-  return x.numel() <= widest * weight.size(1) ? narrow.call(x, weight) : at::linear(x, weight);
-}
-
 }  // namespace
+
+extern "C" AOTITorchError aoti_torch_cpu_attend(AtenTensorHandle query, AtenTensorHandle keys, AtenTensorHandle values,
+                                                AtenTensorHandle start, double scale, AtenTensorHandle* attended) {
+  using namespace torch::aot_inductor;
+  AOTI_TORCH_CONVERT_EXCEPTION_TO_ERROR_CODE({
+    *attended = new_tensor_handle(
+        attend(*tensor_handle_to_tensor_pointer(query), *tensor_handle_to_tensor_pointer(keys),
+               *tensor_handle_to_tensor_pointer(values), *tensor_handle_to_tensor_pointer(start), scale));
+  });
+}
 
 TORCH_LIBRARY_FRAGMENT(specbench, library) {
   library.def("attend(Tensor query, Tensor keys, Tensor values, Tensor start, float scale) -> Tensor");
-  library.def("project(Tensor x, Tensor weight, int widest) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(specbench, CPU, library) {
   library.impl("attend", &attend);
-  library.impl("project", &project);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -20,7 +21,15 @@ from specbench.models.embedded import cache_folder
 if TYPE_CHECKING:
     from torch._ops import _OpNamespace
 
-SOURCES = ("ops.cpp", "attention.cpp", "packed.cpp", "program.cpp", "attention.h", "linear.h")
+SOURCES = (
+    "ops.cpp",
+    "attention.cpp",
+    "packed.cpp",
+    "program.cpp",
+    "attention.h",
+    "linear.h",
+    "shares.h",
+)
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-fPIC")
 LINKING = ("-shared", "-Wl,--as-needed")
 COMPILERS = ("g++", "clang++", "c++")
@@ -36,10 +45,11 @@ def load() -> _OpNamespace:
         SpecbenchError: there is no C++ compiler, or it fails.
     """
     if not hasattr(torch.ops.specbench, "linear"):
-        torch.ops.load_library(str(_library()))
+        # Programs that were compiled ahead of time call the kernels by their C names, without the dispatcher.
+        ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
         for name in ("linear", "linear_int8", "linear_int4"):
             torch.library.register_fake(f"specbench::{name}", _shape_only)
-        torch.library.register_fake("specbench::project", lambda x, weight, widest: _shape_only(x, weight))
+        torch.library.register_fake("specbench::products", _side_by_side)
         torch.library.register_fake("specbench::attend", _attended_shape)
         torch.library.register_fake("specbench::attend_packed", _packed_shape)
     return torch.ops.specbench
@@ -47,6 +57,10 @@ def load() -> _OpNamespace:
 
 def _shape_only(x: torch.Tensor, weight: torch.Tensor, *scales: torch.Tensor) -> torch.Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _side_by_side(x: torch.Tensor, weights: list[torch.Tensor], *others: object) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], sum(weight.shape[0] for weight in weights)))
 
 
 def _attended_shape(
