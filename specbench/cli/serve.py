@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specbench.cli.options import ProfileOption, SetOption
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, RanksLostError, SpecbenchError
 
 if TYPE_CHECKING:
     import ssl
 
     from specbench.config import Profile
+    from specbench.decoding.ranks import Ranks
     from specbench.wire.server import Server
 
 LOOPBACK = "127.0.0.1"
@@ -58,24 +60,34 @@ def serve(
     from specbench.bench.preparation import configure_torch
     from specbench.factories import CloudModel, EdgeModel
     from specbench.factories.served import Served
+    from specbench.factories.split import SplitCloudModel
     from specbench.render import console
     from specbench.wire.server import Server
 
     configure_torch(loaded)
-    cloud = CloudModel(loaded.cloud, console.note, loaded.engine)
-    if draft:  # loaded when a method first asks for it
-        cloud.draft = EdgeModel(loaded.edge, console.note, loaded.engine)
-    served = Served(cloud)
-    facts = served.facts
-    console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads")
-    if token and tls is None and not _is_loopback(host):
-        console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
-    _listen(Server(served, token, max_sessions, console.note), host, port, tls)
+    kind = SplitCloudModel if loaded.cloud.ranks > 1 else CloudModel
+    cloud = kind(loaded.cloud, console.note, loaded.engine, loaded.precision.allow_tf32)
+    with closing(cloud):
+        if isinstance(cloud, SplitCloudModel) and cloud.rank:
+            cloud.follow()
+            return
+        if draft:  # loaded when a method first asks for it
+            cloud.draft = EdgeModel(loaded.edge, console.note, loaded.engine)
+        served = Served(cloud)
+        facts = served.facts
+        ranks = f" on each of {facts.ranks} ranks" if facts.ranks > 1 else ""
+        console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads{ranks}")
+        if token and tls is None and not _is_loopback(host):
+            console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
+        server = Server(served, token, max_sessions, console.note)
+        _listen(server, host, port, tls, cloud.ranks if isinstance(cloud, SplitCloudModel) else None)
 
 
 def _served(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
-    here = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
+    here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
+    if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host
+        here["threads"] = max(1, (os.cpu_count() or 1) // profile.cloud.ranks)
     cloud = profile.cloud.model_copy(update=here)
     edge = profile.edge.model_copy(update={"threads": None})
     return profile.model_copy(update={"cloud": cloud, "edge": edge})
@@ -86,7 +98,7 @@ def _end_with_stdin() -> None:
     os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
 
 
-def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, ranks: Ranks | None) -> None:
     import asyncio
     import signal
 
@@ -95,10 +107,14 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) ->
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
+        if ranks:
+            ranks.when_lost(lambda: loop.call_soon_threadsafe(stopped.set))
         async with server.listening(host, port, tls) as chosen:
             name = f"[{host}]" if ":" in host else host
             print(f"{'wss' if tls else 'ws'}://{name}:{chosen}", flush=True)
             await stopped.wait()
+            if ranks and ranks.loss:
+                await server.dismiss(ranks.loss)
 
     try:
         asyncio.run(run())
@@ -106,6 +122,8 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) ->
         raise SpecbenchError(
             f"cannot listen at {host}:{port}: {error.strerror or error}", "choose another --port or --host"
         ) from error
+    if ranks and ranks.loss:
+        raise RanksLostError(ranks.loss)
 
 
 def _is_loopback(host: str) -> bool:
