@@ -57,6 +57,8 @@ def serve(
     loaded = _served(load_profile(profile, overrides or ()))
     if loaded.threads is not None:  # torch reads it when it starts
         os.environ["OMP_NUM_THREADS"] = str(loaded.threads)
+    if loaded.cloud.ranks > 1 and loaded.cloud.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # transformers splits over CUDA devices where it sees any
     from specbench.bench.preparation import configure_torch
     from specbench.factories import CloudModel, EdgeModel
     from specbench.factories.served import Served
@@ -87,14 +89,18 @@ def _served(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
     here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
     if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host
-        here["threads"] = max(1, (os.cpu_count() or 1) // profile.cloud.ranks)
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", profile.cloud.ranks))  # torchrun's, of this host
+        here["threads"] = max(1, (os.cpu_count() or 1) // ranks)
     cloud = profile.cloud.model_copy(update=here)
     edge = profile.edge.model_copy(update={"threads": None})
     return profile.model_copy(update={"cloud": cloud, "edge": edge})
 
 
 def _end_with_stdin() -> None:
+    from specbench.wire.ranks import remove_traces
+
     sys.stdin.buffer.read()
+    remove_traces()
     os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
 
 

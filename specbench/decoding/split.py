@@ -1,8 +1,8 @@
 """The eager engine of a split model: rank 0 decides, and each of its passes is made by all ranks together.
 
-Before a pass rank 0 sends what goes into the model (ids, positions), which cache it is for, and how far that was
-shortened meanwhile; every rank keeps its own heads' keys and values between passes. Only token ids and positions
-are sent, and the ranks exchange activations by the collectives of transformers' plan.
+Before a pass rank 0 sends what goes into the model (ids, positions), which cache it is for, and how far that
+was shortened meanwhile; every rank keeps its own heads' keys and values between passes. Activations are
+exchanged by the collectives of transformers' plan.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from specbench.records import Audit
     from specbench.wire.ranks import RankProcesses
 
-STORE = "SPECBENCH_RANKS"
 WATCH_S = 0.2
 
 
@@ -36,9 +35,10 @@ class SplitCloudModel(CloudModel):
         self.processes: RankProcesses | None = None
         self._closing = threading.Event()
         self.rank, size = int(os.environ.get("RANK", 0)), self.spec.ranks
-        if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) != size:
+        started = int(os.environ.get("WORLD_SIZE", 1))
+        if "RANK" in os.environ and started != size:
             raise SpecbenchError(
-                f"torchrun started {os.environ.get('WORLD_SIZE', 1)} ranks, and cloud.parallel.tensor is {size}",
+                f"torchrun started {started} ranks, and cloud.parallel.tensor is {size}",
                 f"torchrun --nproc-per-node {size} ..., or let 'specbench serve' start them",
                 ExitCode.RUN,
             )
@@ -53,6 +53,7 @@ class SplitCloudModel(CloudModel):
         """
         from specbench.decoding import ranks
         from specbench.models import splitting
+        from specbench.wire.ranks import STORE, RankProcesses
 
         spec, size = self.spec, self.spec.ranks
         splitting.demand_divisible(self.config, spec.model, size, spec.dtype)
@@ -61,8 +62,6 @@ class SplitCloudModel(CloudModel):
             return ranks.Ranks(ranks.own_store(own, size), self.rank, size, device)
         if "RANK" in os.environ:
             return ranks.Ranks(ranks.launcher_store(self.rank, size), self.rank, size, device)
-        from specbench.wire.ranks import RankProcesses
-
         self._say(f"starting {size - 1} more ranks")
         self.processes = RankProcesses(self._profile_there(), size)
         return ranks.Ranks(

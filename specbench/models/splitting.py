@@ -41,8 +41,9 @@ def demand_divisible(config: PretrainedConfig, name: str, ranks: int, dtype: str
     from specbench.models.loading import meta_model
 
     if not any("attn" in rule or "attention" in rule for rule in meta_model(config, dtype).tp_plan):
+        kind = config.model_type
         raise SpecbenchError(
-            f"{name} cannot be split over ranks: transformers has no tensor-parallel plan for {config.model_type}",
+            f"{name} cannot be split over ranks: transformers has no plan for the attention of {kind}",
             "cloud.device_map spreads its layers over devices instead",
             ExitCode.MODEL,
         )

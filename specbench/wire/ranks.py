@@ -12,6 +12,8 @@ import weakref
 from pathlib import Path
 
 END_S = 5.0
+STORE = "SPECBENCH_RANKS"
+"""The environment variable by which ranks that we started know where to meet."""
 
 
 class RankProcesses:
@@ -37,7 +39,7 @@ class RankProcesses:
                 "RANK": rank,
                 "LOCAL_RANK": rank,
                 "WORLD_SIZE": size,
-                "SPECBENCH_RANKS": self.meeting_point,
+                STORE: self.meeting_point,
             }
             with self._log(rank).open("wb") as log:
                 self._processes.append(
@@ -83,6 +85,12 @@ def _loopback() -> str:
 
     found = psutil.net_if_addrs().items()
     return next((name for name, ends in found if any(end.address == "127.0.0.1" for end in ends)), "lo")
+
+
+def remove_traces() -> None:
+    """Remove the files of rank 0, from a rank that it started: it may have been killed."""
+    if store := os.environ.get(STORE):
+        shutil.rmtree(Path(store).parent, ignore_errors=True)
 
 
 def _end(processes: list[subprocess.Popen], folder: Path) -> None:
