@@ -10,6 +10,6 @@ from specbench.config.part import Part
 
 
 class Parallel(Part):
-    """How a target is split. `tensor` is the number of ranks: processes that hold a share of every weight each."""
+    """How a target is split: `tensor` is the number of ranks, processes with a share of every weight."""
 
     tensor: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -1,11 +1,12 @@
 """The processes of one split model: how they find each other, and how rank 0 tells the others what to do.
 
-Collectives of a pass are bounded by `PASS_S`, so that a rank that hangs ends them all. A rank without work waits
-for its next order as long as it takes, for a rank 0 that dies closes the connection.
+Collectives of a pass are bounded by `PASS_S`, so that a rank that hangs ends them all. A rank without work
+waits for its next order as long as it takes, for a rank 0 that dies closes the connection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -134,12 +135,13 @@ class Ranks:
         reason = self.loss or self._dead() or f"a pass over {self.size} ranks failed: {first}"
         return RanksLostError(self.lose(reason))
 
-    def close(self) -> None:
-        """Let the others go, and leave."""
-        try:
-            if self.rank == 0 and self.loss is None:
+    def release(self) -> None:
+        """Rank 0 lets the others go."""
+        if self.rank == 0:
+            with contextlib.suppress(RuntimeError):  # they are gone
                 self.tell(None)
-        except RuntimeError:
-            pass  # they are gone
+
+    def leave(self) -> None:
+        """Leave the others."""
         if dist.is_initialized():
             dist.destroy_process_group()

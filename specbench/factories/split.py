@@ -104,10 +104,13 @@ class SplitCloudModel(CloudModel):
     def close(self) -> None:
         """End all ranks."""
         self._closing.set()
-        if "ranks" in self.__dict__:
-            self.ranks.close()
-        if self.processes:
+        together = self.__dict__.get("ranks")
+        if together and together.loss is None:
+            together.release()
+        if self.processes:  # whoever hangs is ended first, for leaving waits for it
             self.processes.stop()
+        if together:
+            together.leave()
 
     def _own_audit(self) -> Audit:
         return ModelFactory.audit(self)
