@@ -65,7 +65,7 @@ class Ranks:
         pass_s = timedelta(seconds=PASS_S)
         try:
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=pass_s)
-            self._orders = dist.new_group(backend="gloo", timeout=IDLE)
+            self._orders = dist.new_group(backend="gloo", timeout=IDLE if rank else pass_s)
         except RuntimeError as error:
             raise self.lost(error) from error
 
