@@ -43,6 +43,13 @@ class CloudLostError(SpecbenchError):
     """The cloud is gone, and did not come back."""
 
 
+class RanksLostError(SpecbenchError):
+    """A rank of a split model is gone, or out of step: none of its passes can be made any more."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "start the cloud again", ExitCode.RUN)
+
+
 def nearest(name: str, valid: Iterable[str], otherwise: str | None = None) -> str | None:
     """A hint that names the valid name closest to `name`, or lists them all."""
     names = sorted(valid)

@@ -185,6 +185,7 @@ class Audit:
         tied: names that share one tensor, such as `lm_head.weight = model.embed_tokens.weight`.
         offloaded: tensors that are read from disk or memory each time they are used.
         attention: the implementation, such as `sdpa`; `None` in runs stored before it was recorded.
+        ranks: processes that hold the weights together; bytes are those of all.
     """
 
     role: str
@@ -206,6 +207,7 @@ class Audit:
     tied: tuple[str, ...] = ()
     offloaded: tuple[TensorGroup, ...] = ()
     attention: str | None = None
+    ranks: int = 1
 
 
 @dataclass(frozen=True)

@@ -102,25 +102,34 @@ def check_method(method: Method, options: Options | None = None, engine: EngineS
         assert cloud.is_loaded == ("cloud" in method.roles), (
             f"{method.name} does not load what roles says (cloud)"
         )
-        prompt = tuple(range(10, 40))
-        free = tokens_of(answer(decoder, Request(prompt, 24, frozenset())))
-        assert len(free) == 24, f"{method.name} committed {len(free)} tokens of a budget of 24"
-        again = tokens_of(answer(decoder, Request(prompt, 24, frozenset())))
-        assert again == free, f"{method.name} carries something over from one request to the next"
-        for budget in (1, 2, 7):
-            rounds = answer(decoder, Request(prompt, budget, frozenset()))
-            assert tokens_of(rounds) == free[:budget], f"{method.name} changes its text with the budget"
-            _check_rounds(method, rounds)
-        stop = free[9]
-        expected = free[: free.index(stop) + 1]
-        rounds = answer(decoder, Request(prompt, 24, frozenset([stop])))
-        assert tokens_of(rounds) == expected, f"{method.name} does not end at the first stop token"
+        check_texts(method, decoder, cloud, options)
+
+
+def check_texts(method: Method, decoder: Decoder, cloud: CloudModel, options: Options) -> None:
+    """Assert what texts keep on any cloud: budget, stop rules, counts, statelessness, the control's words.
+
+    Raises:
+        AssertionError: naming what is broken.
+    """
+    prompt = tuple(range(10, 40))
+    free = tokens_of(answer(decoder, Request(prompt, 24, frozenset())))
+    assert len(free) == 24, f"{method.name} committed {len(free)} tokens of a budget of 24"
+    again = tokens_of(answer(decoder, Request(prompt, 24, frozenset())))
+    assert again == free, f"{method.name} carries something over from one request to the next"
+    for budget in (1, 2, 7):
+        rounds = answer(decoder, Request(prompt, budget, frozenset()))
+        assert tokens_of(rounds) == free[:budget], f"{method.name} changes its text with the budget"
         _check_rounds(method, rounds)
-        if method.repeats_control(options):
-            control = cloud.target(options)
-            first = control.begin(Request(prompt, 24, frozenset()))
-            alone = [*first.tokens, *(token for commit in control.decode() for token in commit.tokens)]
-            assert free == alone, f"{method.name} says that it repeats the control, and its text is another"
+    stop = free[9]
+    expected = free[: free.index(stop) + 1]
+    rounds = answer(decoder, Request(prompt, 24, frozenset([stop])))
+    assert tokens_of(rounds) == expected, f"{method.name} does not end at the first stop token"
+    _check_rounds(method, rounds)
+    if method.repeats_control(options):
+        control = cloud.target(options)
+        first = control.begin(Request(prompt, 24, frozenset()))
+        alone = [*first.tokens, *(token for commit in control.decode() for token in commit.tokens)]
+        assert free == alone, f"{method.name} says that it repeats the control, and its text is another"
 
 
 def _check_rounds(method: Method, rounds: Sequence[Round]) -> None:

@@ -31,7 +31,7 @@ def audit_model(role: str, name: str, engine: Engine, quantization: str | None =
     model = loaded.model
     session = engine.session()
     logits = session.extend([0, 0])
-    parameters = list(model.named_parameters())
+    parameters = [(tensor_name, _share(tensor)) for tensor_name, tensor in model.named_parameters()]
     buffers = [*model.named_buffers(), *_unregistered(model)]
     cache = list(session.tensors())
     declared = _name(loaded.dtype)
@@ -91,6 +91,11 @@ def _is_kept_wide(model: torch.nn.Module, name: str, tensor: torch.Tensor, decla
     if declared == "float16":
         kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
     return any(part in name for part in kept)
+
+
+def _share(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor that is split over ranks."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _owner(name: str) -> str:

@@ -89,7 +89,11 @@ def _declared(name: str, profile: Profile, registry: Registry) -> tuple[dict, li
     from specbench.api import Options
 
     roles = {
-        role: {"dtype": audit.declared_precision(spec), "device": spec.device}
+        role: {
+            "dtype": audit.declared_precision(spec),
+            "device": spec.device,
+            "ranks": getattr(spec, "ranks", 1),
+        }
         for role, spec in (("edge", profile.edge), ("cloud", profile.cloud))
     }
     pair = audit.parity_findings(profile)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specbench.cli.options import ProfileOption, SetOption
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, RanksLostError, SpecbenchError
 
 if TYPE_CHECKING:
     import ssl
 
     from specbench.config import Batch, Profile
+    from specbench.decoding.ranks import Ranks
     from specbench.factories import CloudModel
     from specbench.wire.server import Server
 
@@ -56,25 +58,35 @@ def serve(
     loaded = _served(load_profile(profile, overrides or ()))
     if loaded.threads is not None:  # torch reads it when it starts
         os.environ["OMP_NUM_THREADS"] = str(loaded.threads)
+    if loaded.cloud.ranks > 1 and loaded.cloud.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # transformers splits over CUDA devices where it sees any
     from specbench.bench.preparation import configure_torch
     from specbench.factories import CloudModel, EdgeModel
     from specbench.factories.served import Served
+    from specbench.factories.split import SplitCloudModel
     from specbench.render import console
     from specbench.wire.server import Server
 
     configure_torch(loaded)
-    cloud = CloudModel(loaded.cloud, console.note, loaded.engine)
-    if draft:  # loaded when a method first asks for it
-        cloud.draft = EdgeModel(loaded.edge, console.note, loaded.engine)
-    served = Served(cloud)
-    facts = served.facts
-    console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads")
-    if token and tls is None and not _is_loopback(host):
-        console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
-    batch = loaded.cloud.batch
-    if batch.sessions > 1:
-        _demand_sharing(cloud, batch)
-    _listen(Server(served, token, max_sessions, console.note, batch=batch), host, port, tls)
+    kind = SplitCloudModel if loaded.cloud.ranks > 1 else CloudModel
+    cloud = kind(loaded.cloud, console.note, loaded.engine, loaded.precision.allow_tf32)
+    with closing(cloud):
+        if isinstance(cloud, SplitCloudModel) and cloud.rank:
+            cloud.follow()
+            return
+        if draft:  # loaded when a method first asks for it
+            cloud.draft = EdgeModel(loaded.edge, console.note, loaded.engine)
+        served = Served(cloud)
+        facts = served.facts
+        ranks = f" on each of {facts.ranks} ranks" if facts.ranks > 1 else ""
+        console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads{ranks}")
+        if token and tls is None and not _is_loopback(host):
+            console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
+        batch = loaded.cloud.batch
+        if batch.sessions > 1:
+            _demand_sharing(cloud, batch)
+        server = Server(served, token, max_sessions, console.note, batch=batch)
+        _listen(server, host, port, tls, cloud.ranks if isinstance(cloud, SplitCloudModel) else None)
 
 
 def _demand_sharing(cloud: CloudModel, batch: Batch) -> None:
@@ -97,18 +109,24 @@ def _demand_sharing(cloud: CloudModel, batch: Batch) -> None:
 
 def _served(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
-    here = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
+    here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
+    if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", profile.cloud.ranks))  # torchrun's, of this host
+        here["threads"] = max(1, (os.cpu_count() or 1) // ranks)
     cloud = profile.cloud.model_copy(update=here)
     edge = profile.edge.model_copy(update={"threads": None})
     return profile.model_copy(update={"cloud": cloud, "edge": edge})
 
 
 def _end_with_stdin() -> None:
+    from specbench.wire.ranks import remove_traces
+
     sys.stdin.buffer.read()
+    remove_traces()
     os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
 
 
-def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, ranks: Ranks | None) -> None:
     import asyncio
     import signal
 
@@ -117,10 +135,14 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) ->
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
+        if ranks:
+            ranks.when_lost(lambda: loop.call_soon_threadsafe(stopped.set))
         async with server.listening(host, port, tls) as chosen:
             name = f"[{host}]" if ":" in host else host
             print(f"{'wss' if tls else 'ws'}://{name}:{chosen}", flush=True)
             await stopped.wait()
+            if ranks and ranks.loss:
+                await server.dismiss(ranks.loss)
 
     try:
         asyncio.run(run())
@@ -128,6 +150,8 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None) ->
         raise SpecbenchError(
             f"cannot listen at {host}:{port}: {error.strerror or error}", "choose another --port or --host"
         ) from error
+    if ranks and ranks.loss:
+        raise RanksLostError(ranks.loss)
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from specbench.config.link import LinkSpec
+from specbench.config.parallel import Parallel
 from specbench.config.part import Name, Part
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
@@ -77,6 +78,7 @@ class CloudSpec(ModelSpec):
 
     `device_map`, `max_memory` (per device: a CUDA index or `cpu`) and `offload_folder` are accelerate's:
     they spread a target over devices and disk. They change where weights lie, never their precision.
+    `parallel` splits every weight over several processes instead.
 
     `placement` is where the target runs: `in_process`, `process` (another one, started and stopped here), or
     the address of a `specbench serve`, to which `token_file` is the key. `on_cloud_loss` is what happens when
@@ -90,6 +92,7 @@ class CloudSpec(ModelSpec):
     max_memory: dict[str, MemorySize] | None = None
     offload_folder: Name | None = None
     batch: Batch = Batch()
+    parallel: Parallel | None = None
 
     @field_validator("max_memory", mode="before")
     @classmethod
@@ -100,6 +103,11 @@ class CloudSpec(ModelSpec):
     def is_elsewhere(self) -> bool:
         """Whether the target runs where somebody else started it."""
         return self.placement.startswith("ws")
+
+    @property
+    def ranks(self) -> int:
+        """Processes that hold the weights together."""
+        return self.parallel.tensor if self.parallel else 1
 
     @field_validator("placement")
     @classmethod
@@ -132,6 +140,10 @@ class CloudSpec(ModelSpec):
             raise ValueError("offload_folder needs a device_map, such as 'auto'")
         if self.device_map is not None and self.device != "auto":
             raise ValueError(f"device_map and device: {self.device} both say where the model goes; drop one")
+        if self.ranks > 1 and self.device_map is not None:
+            raise ValueError("parallel and device_map both say where the weights go; drop one")
+        if self.ranks > 1 and ":" in self.device:
+            raise ValueError(f"parallel takes a device for each rank, and device is {self.device}; say cuda")
         return self
 
 

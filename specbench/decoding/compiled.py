@@ -58,6 +58,8 @@ class CompiledEngine(Engine):
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
         if not getattr(loaded.model, "_can_compile_fullgraph", False):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
+        if (getattr(loaded.model, "tp_size", None) or 1) > 1:
+            raise CannotCompileError("its weights are split over ranks")
         eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
         self._shapes = slot_shapes(eager)
         if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:

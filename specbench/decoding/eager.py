@@ -13,6 +13,8 @@ from specbench.decoding import packed
 from specbench.decoding.engine import Engine, KVSession
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from specbench.decoding.batch import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
@@ -86,16 +88,26 @@ class EagerEngine(Engine):
         return list(self.spoken(logits[0]).split([len(part) for part in tokens]))
 
 
+def growing_cache(model: PreTrainedModel, rolls_back: bool = True) -> DynamicCache:
+    """An empty cache for one sequence of a model.
+
+    Args:
+        rolls_back: whether tokens may be taken out of it again.
+    """
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    if rolls_back and hasattr(cache, "activate_past_recording"):
+        # Sliding-window and convolutional layers drop the past at once unless told to wait for a crop.
+        cache.activate_past_recording()
+    return cache
+
+
 class EagerSession(KVSession):
     """One sequence in a `DynamicCache`."""
 
     def __init__(self, engine: EagerEngine) -> None:
         super().__init__()
         self._engine = engine
-        self.cache = DynamicCache(config=engine.loaded.model.config.get_text_config(decoder=True))
-        if hasattr(self.cache, "activate_past_recording"):
-            # Sliding-window and convolutional layers drop the past at once unless told to wait for a crop.
-            self.cache.activate_past_recording()
+        self.cache = growing_cache(engine.loaded.model)
 
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:

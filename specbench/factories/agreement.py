@@ -54,6 +54,7 @@ def _differences(
     declared = [
         ("cloud.dtype", spec.dtype, facts.dtype),
         ("cloud.layers", spec.layers, facts.layers),
+        ("cloud.parallel.tensor", spec.ranks, facts.ranks),
         ("engine.kind", engine.kind, facts.engine_kind),
         ("engine.batch_invariant", engine.batch_invariant, facts.batch_invariant),
     ]

@@ -42,6 +42,8 @@ class CloudModel(ModelFactory):
     role = "cloud"
     _spec_type = CloudSpec
     spec: CloudSpec
+    is_split = False
+    """Whether this process is one of the ranks that hold the weights together."""
 
     def __init__(
         self,
@@ -53,6 +55,11 @@ class CloudModel(ModelFactory):
         **fields: object,
     ) -> None:
         super().__init__(spec, say, engine, **fields)
+        if self.spec.ranks > 1 and self.is_here and not self.is_split:
+            raise SpecbenchError(
+                "cloud.parallel starts a process for each rank, and cloud.placement is in_process",
+                "add --set cloud.placement=process",
+            )
         self._allow_tf32 = allow_tf32
         self._link_spec = link or LinkSpec()
         self.process: CloudProcess | None = None

@@ -44,6 +44,7 @@ class Served:
             batch_invariant=cloud.engine_spec.batch_invariant,
             engine=engine.kind,
             threads=torch.get_num_threads(),
+            ranks=spec.ranks,
             vocabulary_size=engine.vocabulary_size,
             versions=environment.versions(),
             machine=environment.machine(),
@@ -106,7 +107,7 @@ class Served:
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""
-        return ModelFactory.audit(self._cloud)
+        return self._cloud.audit()
 
     def switches(self) -> dict[str, str | bool | None]:
         """What the arithmetic of this process is now."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models import files
+from specbench.models import files, splitting
 
 if TYPE_CHECKING:
     import torch
@@ -149,6 +149,9 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     if isinstance(spec, CloudSpec) and device_map:
         placement["max_memory"] = _memory_limits(spec.max_memory)
         placement["offload_folder"] = spec.offload_folder
+    is_split = isinstance(spec, CloudSpec) and spec.ranks > 1
+    if is_split:
+        placement = splitting.split_arguments(spec.ranks)
     try:
         with quiet_transformers():
             model, report = _model_class(config).from_pretrained(
@@ -172,7 +175,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
             "it would be filled with random numbers; fetch the model again",
             ExitCode.MODEL,
         )
-    if not device_map:
+    if not device_map and not is_split:
         model.to(resolve_device(spec.device))
     model.eval().requires_grad_(False)
     # Hub defaults for sampling and penalties would apply to model.generate and to nothing else.

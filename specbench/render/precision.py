@@ -17,13 +17,18 @@ def methods_table(report: Mapping) -> Table:
     """What every method and role declares, and the verdict on it."""
     table = _table(f"profile {report['profile']}", ("method", "edge", "cloud", "verdict"))
     for row in report["methods"]:
-        cells = [
-            f"{row[role]['dtype']} on {row[role]['device']}" if row[role] else "-" for role in ("edge", "cloud")
-        ]
+        cells = [_declared(row[role]) for role in ("edge", "cloud")]
         changes = ", ".join(f"{role} becomes {dtype}" for role, dtype in row["changes"].items())
         verdict = Text(row["verdict"] + (f": {changes}" if changes else ""), style=STYLES[row["verdict"]])
         table.add_row(row["method"], *cells, verdict)
     return table
+
+
+def _declared(role: Mapping | None) -> str:
+    if role is None:
+        return "-"
+    ranks = f", {role['ranks']} ranks" if role.get("ranks", 1) > 1 else ""
+    return f"{role['dtype']} on {role['device']}{ranks}"
 
 
 def audit_table(audits: Sequence[Audit]) -> Table:
@@ -37,7 +42,7 @@ def audit_table(audits: Sequence[Audit]) -> Table:
 def audit_rows(audits: Sequence[Audit]) -> dict[str, list[str]]:
     """What every tensor of the loaded models really is: by property, a cell for each role."""
     return {
-        "device": [audit.device for audit in audits],
+        "device": [_device(audit) for audit in audits],
         "declared": [audit.declared for audit in audits],
         "tokens": [str(audit.vocabulary_size) for audit in audits],
         "parameters": [_groups(audit.parameters) for audit in audits],
@@ -51,6 +56,10 @@ def audit_rows(audits: Sequence[Audit]) -> dict[str, list[str]]:
         "tied": ["\n".join(audit.tied) or "none" for audit in audits],
         "offloaded": [_groups(audit.offloaded) for audit in audits],
     }
+
+
+def _device(audit: Audit) -> str:
+    return audit.device if audit.ranks == 1 else f"{audit.device}, {audit.ranks} ranks"
 
 
 def switches_table(moments: Mapping[str, Mapping[str, str | bool | None]], cuda: bool | None) -> Table:

@@ -156,6 +156,7 @@ class Facts(Struct, frozen=True):
     Args:
         files: SHA-256 of the model's files by name.
         engine: what really runs the passes; `engine_kind` and `batch_invariant` are what the profile asked for.
+        threads: of one rank; `ranks` are the processes that hold the weights together.
         switches: what the arithmetic of its process is.
     """
 
@@ -174,6 +175,7 @@ class Facts(Struct, frozen=True):
     machine: dict[str, str | int | None]
     switches: dict[str, str | bool | None]
     audit: Audit
+    ranks: int = 1
 
 
 class Welcome(Frame, frozen=True, tag=32):

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-TRY_AGAIN_LATER, POLICY_VIOLATION = 1013, 1008  # RFC 6455, section 7.4.1
+TRY_AGAIN_LATER, POLICY_VIOLATION, INTERNAL_ERROR = 1013, 1008, 1011  # RFC 6455, section 7.4.1
+MOST_REASON = 120  # letters; section 5.5 allows 123 bytes
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ class Server:
                 logger=quiet,
             ) as server:
                 yield server.sockets[0].getsockname()[1]
+
+    async def dismiss(self, reason: str) -> None:
+        """Hang up on all edges, and say why."""
+        await asyncio.gather(*(edge.close(INTERNAL_ERROR, reason[:MOST_REASON]) for edge in self._sessions))
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse an edge that does not show the token."""

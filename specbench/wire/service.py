@@ -17,7 +17,7 @@ from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
 from specbench.decoding.verification import RULES
-from specbench.errors import SpecbenchError
+from specbench.errors import RanksLostError, SpecbenchError
 from specbench.records import Audit
 from specbench.wire import protocol
 from specbench.wire.protocol import Committed, Done, Facts, ProtocolError, Refused, encode
@@ -123,6 +123,9 @@ class Service:
             yield from self._replies(frame, arrived_ms)
         except RefusalError as error:
             yield encode(Refused(number, str(error), False))
+        except RanksLostError as error:
+            self.is_over, self.refusal = True, error.message
+            yield encode(Refused(number, error.message, True))
         except SpecbenchError as error:
             yield encode(Refused(number, error.message, False))
         except Exception as error:

@@ -3,9 +3,10 @@
 import pytest
 
 from specbench.api import Decoder, Decoding, Method, Options, Round, SpecbenchError, Speculative
-from specbench.config import EngineSpec
+from specbench.config import CloudSpec, EdgeSpec, EngineSpec
+from specbench.factories import CloudModel, EdgeModel
 from specbench.registry import discover
-from specbench.testing import check_method
+from specbench.testing import check_method, check_texts, tiny_llama
 
 METHODS = discover().methods
 
@@ -30,6 +31,28 @@ def test_assisted_generation_refuses_to_choose_a_draft_length():
 @pytest.mark.parametrize("name", ["cloud_optimized_baseline", "speculative", "speculative_pipelined"])
 def test_method_keeps_the_contract_on_the_compiled_engine_too(name):
     check_method(METHODS[name], engine=EngineSpec(kind="compiled", batch_invariant=True))
+
+
+@pytest.fixture(scope="module")
+def split_pair(tmp_path_factory):
+    """A draft here, and a target in a process of its own that is split over two ranks."""
+    folder = tmp_path_factory.mktemp("pair")
+    edge = EdgeModel(EdgeSpec(model=str(tiny_llama(folder / "edge", seed=1, num_hidden_layers=1))))
+    target = str(tiny_llama(folder / "cloud", seed=2))
+    cloud = CloudModel(CloudSpec(model=target, device="cpu", placement="process", parallel={"tensor": 2}))
+    cloud.draft = edge
+    yield edge, cloud
+    cloud.close()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_keeps_the_contract_on_a_target_that_is_split_over_two_ranks(name, split_pair):
+    method, options = METHODS[name], Options(Decoding(), Speculative())
+    if name.startswith("hf_assisted"):
+        with pytest.raises(SpecbenchError, match="with nothing between edge and cloud"):
+            method.open(*split_pair, options)
+        return
+    check_texts(method, method.open(*split_pair, options), split_pair[1], options)
 
 
 class Overrunning(Method):

@@ -12,6 +12,7 @@ from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculat
 from specbench.config.profile import Gate
 from specbench.decoding.lengths import LONGEST
 from specbench.errors import SpecbenchError
+from specbench.factories.split import SplitCloudModel
 from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.
@@ -30,14 +31,16 @@ SAMPLING = (
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture(scope="module", params=["eager", "compiled"])
+@pytest.fixture(scope="module", params=["eager", "compiled", "two ranks"])
 def factories(request, tmp_path_factory):
-    engine = EngineSpec(kind=request.param)
+    is_split = request.param == "two ranks"
+    engine = EngineSpec(kind="eager" if is_split else request.param)
     folder = tmp_path_factory.mktemp("pairs")
     target = tiny_llama(folder / "target", seed=7)
     tiny_llama(folder / "stranger", seed=8, num_hidden_layers=1)
     near = shaken(folder / "near", target, by=0.1)
-    cloud = CloudModel(CloudSpec(model=str(target), device="cpu", dtype=DTYPE), engine=engine)
+    spec = CloudSpec(model=str(target), device="cpu", dtype=DTYPE, parallel={"tensor": 2} if is_split else None)
+    cloud = (SplitCloudModel if is_split else CloudModel)(spec, engine=engine)
     drafts = {
         "stranger": EdgeModel(EdgeSpec(model=str(folder / "stranger"), dtype=DTYPE), engine=engine),
         "a near copy": EdgeModel(EdgeSpec(model=str(near), dtype=DTYPE), engine=engine),
@@ -45,8 +48,9 @@ def factories(request, tmp_path_factory):
         "the target itself": EdgeModel(EdgeSpec(model=str(target), dtype=DTYPE), engine=engine),
         "a few words": mapped_draft(folder / "mapped", cloud, size=30, dtype=DTYPE, engine=engine),
     }
-    assert {factory.engine.kind for factory in (cloud, *drafts.values())} == {request.param}
-    return cloud, drafts
+    assert {factory.engine.kind for factory in (cloud, *drafts.values())} == {engine.kind}
+    yield cloud, drafts
+    cloud.close()
 
 
 def speculate(factories, draft, request, options, method=SPECULATIVE):

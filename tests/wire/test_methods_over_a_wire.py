@@ -43,9 +43,13 @@ def cloud_of(models, link=None, **fields):
     return CloudModel(CloudSpec(model=str(models / "target"), device="cpu", **fields), quiet, link=link)
 
 
-@pytest.fixture(scope="module", params=[None, "a link"])
-def cloud(models, request):
-    cloud = cloud_of(models, LinkSpec(rtt_ms=2.0) if request.param else None)
+@pytest.fixture(scope="module", params=["nothing between", "a link", "two ranks"])
+def cloud(models, edge, request):
+    if request.param == "two ranks":
+        cloud = cloud_of(models, placement="process", parallel={"tensor": 2})
+        cloud.draft = edge
+    else:
+        cloud = cloud_of(models, LinkSpec(rtt_ms=2.0) if request.param == "a link" else None)
     yield cloud
     cloud.close()
 
