@@ -10,6 +10,7 @@ from specbench.api import CloudModel, Options, Request
 from specbench.records import Divergence, Generation
 
 TIE, BUG = "tie", "bug"
+VERDICTS = {True: TIE, False: BUG, None: None}
 
 
 def first_divergence(control: Sequence[int], other: Sequence[int]) -> int | None:
@@ -62,7 +63,7 @@ class Prover:
             margin=seen.margin,
             noise=seen.noise,
             width=seen.width,
-            verdict=TIE if seen.is_tie else BUG,
+            verdict=VERDICTS[seen.is_tie],
         )
 
 

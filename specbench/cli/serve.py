@@ -75,6 +75,8 @@ def serve(
 
 def _served(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
+    if profile.cloud.backend == "vllm":
+        raise SpecbenchError("cloud.backend is vllm, a server itself", "vllm serve MODEL (docs/vllm.md)")
     here = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
     cloud = profile.cloud.model_copy(update=here)
     edge = profile.edge.model_copy(update={"threads": None})
