@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as a vLLM server once did; and one that stands before such a server and notes."""
+"""An HTTP server that answers as a vLLM server once did, and one that stands before such a server and notes."""
 
 import json
 import socket
@@ -78,10 +78,11 @@ class Replay(Listening):
     """Answers exactly what was recorded, and nothing else.
 
     `change` may return another (status, kind, body) for a recorded one. `cut_after` breaks a stream off behind
-    that many events; `silent_s` says nothing for so long before the second event.
+    that many events; `silent_s` says nothing for so long behind the first one; `hangs_up` closes every
+    connection behind an answer, as servers do with those that idle.
     """
 
-    def __init__(self, path, change=None, cut_after=None, silent_s=0.0):
+    def __init__(self, path, change=None, cut_after=None, silent_s=0.0, hangs_up=False):
         self._known = {
             key_of(each["method"], each["path"], each["question"], each["authorized"]): (
                 each["status"], each["kind"], each["answer"].encode(),
@@ -89,9 +90,10 @@ class Replay(Listening):
             for each in json.loads(path.read_text())["exchanges"]
         }  # fmt: skip
         self._change, self._cut_after, self._silent_s = change, cut_after, silent_s
+        self._hangs_up = hangs_up
 
     def answer(self, method, path, question, authorized):
-        found = self._known.get(key_of(method, path, question, authorized), (599, "application/json", UNRECORDED))
+        found = self._known.get(key_of(method, path, question, authorized), (599, "text/plain", UNRECORDED))
         return (self._change and self._change(path, question, *found)) or found
 
     def send(self, handler, status, kind, body):
@@ -113,6 +115,7 @@ class Replay(Listening):
             handler.close_connection = True
             return
         super().send(handler, status, kind, body)
+        handler.close_connection = self._hangs_up
 
 
 class Recorder(Listening):

@@ -33,10 +33,10 @@ class VllmCloud(CloudModel):
             SpecbenchError: it is not there, is no vLLM server, or has another model than the profile's.
         """
         self._say(f"asking the vLLM server at {self.spec.placement}")
-        facts = self._asides.look()
+        facts = self._aside_server.look()
         if facts.dtype is not None and facts.dtype.removeprefix("torch.") != self.dtype:
             raise self._other("cloud.dtype", self.dtype, facts.dtype.removeprefix("torch."))
-        ours, theirs = self._probe, self._asides.tokenized(PROBE)
+        ours, theirs = self._probe, self._aside_server.tokenized(PROBE)
         if theirs is None:
             self._say(f"{self.spec.placement} answers no /tokenize: whether it has our tokenizer is unknown")
         elif theirs != ours:
@@ -128,7 +128,7 @@ class VllmCloud(CloudModel):
 
         prompt = [*request.prompt_ids, *text]
         scores = [
-            self._asides.complete([*prompt, token], "proof", (), verifies=True).log_probabilities[-1]
+            self._aside_server.complete([*prompt, token], "proof", (), verifies=True).log_probabilities[-1]
             for token in pair
         ]
         return Evidence(len(prompt) + 1, None, margin=abs(scores[0] - scores[1]))
@@ -163,7 +163,7 @@ class VllmCloud(CloudModel):
         return []
 
     @cached_property
-    def _asides(self) -> VllmServer:
+    def _aside_server(self) -> VllmServer:
         """What is asked for things that are no text of a method's."""
         return self._server()
 
