@@ -79,6 +79,12 @@ class VllmCloud(CloudModel):
         """What two comparable runs have alike of the server."""
         return self.facts.identity
 
+    def server(self) -> VllmServer:
+        """The server, over a connection of its own."""
+        found = self._connected()
+        found.model = self.facts.name
+        return found
+
     def target(self, options: Options) -> VllmTarget:
         """The server as one that decodes alone, streaming."""
         return self._target(verifies=False)
@@ -126,6 +132,7 @@ class VllmCloud(CloudModel):
         """
         from specbench.decoding.proof import Evidence
 
+        self.load()
         prompt = [*request.prompt_ids, *text]
         scores = [
             self._aside_server.complete([*prompt, token], "proof", (), verifies=True).log_probabilities[-1]
@@ -165,9 +172,9 @@ class VllmCloud(CloudModel):
     @cached_property
     def _aside_server(self) -> VllmServer:
         """What is asked for things that are no text of a method's."""
-        return self._server()
+        return self._connected()
 
-    def _server(self) -> VllmServer:
+    def _connected(self) -> VllmServer:
         from specbench.wire.tokens import read_token
 
         token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
@@ -177,9 +184,7 @@ class VllmCloud(CloudModel):
     def _target(self, verifies: bool) -> VllmTarget:
         from specbench.wire.vllm_target import VllmTarget
 
-        facts, server = self.facts, self._server()
-        server.model = facts.name
-        return VllmTarget(server, facts.rtt_ms, verifies, self._probe)
+        return VllmTarget(self.server(), self.facts.rtt_ms, verifies, self._probe)
 
     @property
     def _probe(self) -> list[int]:
