@@ -31,7 +31,8 @@ class Round:
 
     The first round of a generation commits the target's first token (prefill); it drafts nothing.
     `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
-    correction, nor anything behind a stop token. `unverified` counts drafted tokens that a gate let pass.
+    correction, nor anything behind a stop token. `unverified` counts drafted tokens that a gate let pass,
+    `prefilled` the tokens that the target read for it where it keeps no cache between rounds: the whole text.
     """
 
     tokens: tuple[int, ...]
@@ -46,6 +47,7 @@ class Round:
     bytes_down: int | None = None
     wasted_draft_tokens: int | None = None
     unverified: int | None = None
+    prefilled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Divergence:
         noise: largest difference of any compared score between the control's way of computing that row
             (one token a pass) and the method's (the block it was verified in).
         width: tokens in the pass by which the method decided the position.
-        verdict: `tie` where `margin` is at most twice `noise` or a cut-off was crossed, otherwise `bug`.
+        verdict: `tie` where `margin` is at most twice `noise` or a cut-off was crossed, otherwise `bug`; `None`
+            where the target's passes cannot be repeated, so that neither is proven.
     """
 
     method: str

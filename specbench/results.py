@@ -53,6 +53,8 @@ class RoundCosts:
             What overlaps counts in each, so they may add up to more than 1. Methods that draft.
         hidden_share: of the round trips, what was spent on drafts that stood. Methods that draft ahead.
         wasted_per_round: tokens drafted ahead in vain.
+        prefilled_per_round: tokens that the target read anew for a round, where it keeps no cache between them;
+            `prefill_ms_per_round` is the time that this took.
     """
 
     bytes_up_per_token: float | None = None
@@ -63,6 +65,8 @@ class RoundCosts:
     verify_share: float | None = None
     hidden_share: float | None = None
     wasted_per_round: float | None = None
+    prefilled_per_round: float | None = None
+    prefill_ms_per_round: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
     asking = [part for part in rounds if part.bytes_up != 0]
     elapsed_ms = sum(record.arrival_ms[-1] - record.arrival_ms[0] for record in records) if drafting else 0.0
     ahead = [part for part in drafting if part.wasted_draft_tokens is not None]
+    prefilling = [part for part in rounds if part.prefilled is not None]
     costs = RoundCosts(
         bytes_up_per_token=_ratio(_known(part.bytes_up for part in rounds), tokens),
         bytes_down_per_token=_ratio(_known(part.bytes_down for part in rounds), tokens),
@@ -35,6 +36,8 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
         verify_share=_ratio(_known(part.verify_ms for part in rounds), elapsed_ms),
         hidden_share=hidden_share(ahead),
         wasted_per_round=_ratio(_known(part.wasted_draft_tokens for part in ahead), len(ahead)),
+        prefilled_per_round=_ratio(_known(part.prefilled for part in prefilling), len(prefilling)),
+        prefill_ms_per_round=_ratio(_known(part.verify_ms for part in prefilling), len(prefilling)),
     )
     return costs if costs != RoundCosts() else None
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
 from specbench.analysis.endpoint import UNDECIDED
 from specbench.analysis.noise import noise_notes
+from specbench.analysis.prefills import vllm_notes
 from specbench.records import Generation, Manifest, Run
 from specbench.results import MethodSummary
 
@@ -21,6 +22,8 @@ def comparison_notes(
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     for run in runs:
         notes += _manifest_notes(run.manifest)
+        if run.manifest.profile["cloud"].get("backend") == "vllm":
+            notes += vllm_notes(run)
         if interrupted := [record for record in run.generations if record.interrupted]:
             notes.append(
                 f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "

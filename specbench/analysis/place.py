@@ -13,7 +13,7 @@ def place(runs: Sequence[Run]) -> str:
     """Co-located without a link; with one, the round trip: as it was set, or else as it was measured."""
     profile = runs[0].manifest.profile
     placement, link = profile["cloud"].get("placement", "in_process"), LinkSpec(**profile.get("link", {}))
-    is_remote = placement.startswith("ws")
+    is_remote = "://" in placement
     if link.is_nothing and not is_remote:
         where = "on one machine" if placement == "in_process" else "in two processes of one machine"
         return f"co-located: edge and cloud {where}, no link"

@@ -18,6 +18,8 @@ def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
     found = [_role_finding(audit, parity) for audit in audits if audit.problem]
     found += [
         Finding(UNKNOWN, f"{audit.role}: cache", f"{audit.role}: its cache shows no tensors to look at")
+        if audit.parameters
+        else Finding(UNKNOWN, audit.role, f"{audit.role}: no tensor can be looked at ({audit.device})")
         for audit in audits
         if not audit.cache
     ]

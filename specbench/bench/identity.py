@@ -11,6 +11,7 @@ from specbench.decoding.proof import Evidence
 from specbench.records import Divergence, Generation, Round
 
 TIE, BUG = "tie", "bug"
+VERDICTS = {True: TIE, False: BUG, None: None}
 
 
 def first_divergence(control: Sequence[int], other: Sequence[int]) -> int | None:
@@ -59,7 +60,7 @@ class Prover:
             margin=seen.margin,
             noise=seen.noise,
             width=seen.width,
-            verdict=TIE if seen.is_tie else BUG,
+            verdict=VERDICTS[seen.is_tie],
         )
 
     def _evidence(self, control: Generation, rounds: Sequence[Round], found: Divergence) -> Evidence:

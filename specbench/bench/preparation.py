@@ -14,6 +14,7 @@ from specbench.bench import manifest as manifests
 from specbench.bench.workload import load_prompts
 from specbench.config import Profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.factories import cloud_of
 from specbench.records import Audit, Manifest, Prompt
 from specbench.wire import emulated
 from specbench.wire.trace import read_trace, trace_sha256
@@ -91,8 +92,7 @@ def prepare(
         emulated.demand(profile.link)
     configure_torch(profile)
     edge = EdgeModel(profile.edge, say, profile.engine)
-    allow_tf32 = profile.precision.allow_tf32
-    cloud = CloudModel(profile.cloud, say, profile.engine, allow_tf32, profile.link)
+    cloud = cloud_of(profile, say)
     cloud.draft = edge
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
@@ -168,25 +168,13 @@ def model_files(prepared: Prepared) -> dict[str, dict]:
     for role in prepared.roles:
         factory = prepared.factory(role)
         if role == "cloud" and prepared.profile.cloud.is_elsewhere:
-            models[role] = _elsewhere(prepared.cloud)
+            models[role] = prepared.cloud.elsewhere
             continue
         folder = files.locate(factory.spec, lambda line: None, weights=True)
         models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
         if own := factory.draft_vocabulary:
             models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
     return models
-
-
-def _elsewhere(cloud: CloudModel) -> dict:
-    """What a cloud on another machine says of itself; reached, and held against the profile, here."""
-    facts = cloud.connection.facts
-    return {
-        "files": facts.files,
-        "stored": list(facts.stored),
-        "threads": facts.threads,
-        "versions": facts.versions,
-        "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
-    }
 
 
 def _lossless(method: Method, profile: Profile) -> bool | None:

@@ -125,16 +125,15 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     """Load both models and add what they and the arithmetic really are."""
     from specbench import audit
     from specbench.bench.preparation import configure_torch
-    from specbench.factories import CloudModel, EdgeModel
+    from specbench.factories import EdgeModel, cloud_of
     from specbench.render import console
 
     moments = {"found": audit.switches.read()}
     configure_torch(profile)
     moments["start"] = audit.switches.read()
     audits, found = [], []
-    engine = profile.engine
-    edge = EdgeModel(profile.edge, console.note, engine)
-    cloud = CloudModel(profile.cloud, console.note, engine, profile.precision.allow_tf32)
+    edge = EdgeModel(profile.edge, console.note, profile.engine)
+    cloud = cloud_of(profile, console.note)
     with closing(cloud):
         for factory in (edge, cloud):
             try:

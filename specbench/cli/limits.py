@@ -32,7 +32,7 @@ def limits(
     from specbench.bench.ceiling import ceiling_of, decoding_ms
     from specbench.bench.preparation import configure_torch
     from specbench.config import load_profile
-    from specbench.factories import CloudModel, EdgeModel
+    from specbench.factories import EdgeModel, cloud_of
     from specbench.models.confinement import confine
     from specbench.render import console
 
@@ -43,7 +43,7 @@ def limits(
     configure_torch(loaded)
     rows = {}
     edge = EdgeModel(loaded.edge, console.note, loaded.engine)
-    cloud = CloudModel(loaded.cloud, console.note, loaded.engine)
+    cloud = cloud_of(loaded, console.note)
     cloud.demand_here()
     for factory in (edge, cloud):
         ceiling = ceiling_of(factory)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from specbench.config import vllm
 from specbench.config.link import LinkSpec
 from specbench.config.parallel import Parallel
 from specbench.config.part import Name, Part
@@ -15,7 +16,8 @@ Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Quantization = Literal["int8", "int4"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|auto|cuda(:\d+)?)$")]
 Placement = Annotated[
-    str, StringConstraints(pattern=r"^(in_process|process|wss?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$")
+    str,
+    StringConstraints(pattern=r"^(in_process|process|(ws|http)s?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$"),
 ]
 MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
 LONGEST_DRAFT = 64
@@ -83,8 +85,12 @@ class CloudSpec(ModelSpec):
     `placement` is where the target runs: `in_process`, `process` (another one, started and stopped here), or
     the address of a `specbench serve`, to which `token_file` is the key. `on_cloud_loss` is what happens when
     it does not come back: the run ends (`fail`), waits for ever, or the draft goes on alone (lossy).
+
+    With `backend: vllm`, `placement` is the address of a vLLM server, `http://host:port`. `model` and `dtype`
+    then say what it was started with; only the tokenizer is read here.
     """
 
+    backend: Literal["transformers", "vllm"] = "transformers"
     placement: Placement = "in_process"
     token_file: Name | None = None
     on_cloud_loss: Literal["fail", "wait", "edge_only"] = "fail"
@@ -102,7 +108,7 @@ class CloudSpec(ModelSpec):
     @property
     def is_elsewhere(self) -> bool:
         """Whether the target runs where somebody else started it."""
-        return self.placement.startswith("ws")
+        return "://" in self.placement
 
     @property
     def ranks(self) -> int:
@@ -113,7 +119,7 @@ class CloudSpec(ModelSpec):
     @classmethod
     def _an_address_is_one(cls, value: str) -> str:
         """The pattern knows how an address looks, and this what its numbers may be."""
-        if not value.startswith("ws"):
+        if "://" not in value:
             return value
         host, _, port = value.partition("://")[2].rpartition(":")
         if not 1 <= int(port) <= 65535:
@@ -126,10 +132,15 @@ class CloudSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _a_token_is_for_a_server(self) -> CloudSpec:
-        if self.token_file is not None and not self.placement.startswith("ws"):
+        if self.token_file is not None and not self.is_elsewhere:
             raise ValueError(f"token_file is for a cloud elsewhere, and placement is {self.placement}")
         if self.on_cloud_loss != "fail" and self.placement == "in_process":
             raise ValueError(f"on_cloud_loss: {self.on_cloud_loss} is for a cloud in another process")
+        return self
+
+    @model_validator(mode="after")
+    def _a_vllm_server_has_its_own_settings(self) -> CloudSpec:
+        vllm.demand_address(self)
         return self
 
     @model_validator(mode="after")
@@ -289,10 +300,15 @@ class Profile(Part):
         kind, placement = self.link.kind, self.cloud.placement
         if kind == "emulated" and placement != "process":
             raise ValueError("link.kind: emulated lies between two processes; set cloud.placement=process")
-        if kind == "real" and not placement.startswith("ws"):
+        if kind == "real" and not self.cloud.is_elsewhere:
             raise ValueError(
                 "link.kind: real lies between two hosts; cloud.placement is the other one's address"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_vllm_server_is_greedy(self) -> Profile:
+        vllm.demand_greedy(self)
         return self
 
     @property

@@ -30,11 +30,12 @@ class Evidence:
     """What was seen at a position; fields as of `Divergence`.
 
     Args:
-        is_tie: the margin is within the noise, or a token crossed a cut-off between the two computations.
+        is_tie: the margin is within the noise, or a token crossed a cut-off between the two computations;
+            `None` where they cannot be repeated.
     """
 
     width: int
-    is_tie: bool
+    is_tie: bool | None
     top2_margin: float | None = None
     margin: float | None = None
     noise: float | None = None

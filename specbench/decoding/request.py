@@ -37,6 +37,8 @@ class Commit:
         uplink_ms: from sending to arrival at the target; `downlink_ms` the way back. `None` without a wire.
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
+        prefilled: tokens that the target read anew for this though it had read them before: a whole text, where
+            no cache is kept between rounds. `None` where one is.
         drafted: tokens that were drafted where the target runs, in `draft_ms`; `None` elsewhere.
         shared: texts that shared the pass; each of them has its whole time in `verify_ms`.
     """
@@ -53,6 +55,7 @@ class Commit:
     drafted: int | None = None
     draft_ms: float | None = None
     shared: int = 1
+    prefilled: int | None = None
 
     def round(
         self,
@@ -76,6 +79,7 @@ class Commit:
             bytes_down=self.bytes_down,
             wasted_draft_tokens=wasted_draft_tokens,
             unverified=unverified,
+            prefilled=self.prefilled,
         )
 
 

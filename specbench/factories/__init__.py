@@ -1,7 +1,22 @@
 """EdgeModel and CloudModel: what a method receives. Nothing is read until it is asked for."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from specbench.config import Profile
 from specbench.factories.cloud import CloudModel
 from specbench.factories.edge import EdgeModel
 from specbench.factories.model import ModelFactory
 
-__all__ = ["CloudModel", "EdgeModel", "ModelFactory"]
+__all__ = ["CloudModel", "EdgeModel", "ModelFactory", "cloud_of"]
+
+
+def cloud_of(profile: Profile, say: Callable[[str], None]) -> CloudModel:
+    """The profile's target, by whatever runs it."""
+    kind = CloudModel
+    if profile.cloud.backend == "vllm":
+        from specbench.factories.vllm import VllmCloud
+
+        kind = VllmCloud
+    return kind(profile.cloud, say, profile.engine, profile.precision.allow_tf32, profile.link)

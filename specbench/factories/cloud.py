@@ -232,6 +232,18 @@ class CloudModel(ModelFactory):
         return found.audit
 
     @property
+    def elsewhere(self) -> dict:
+        """What a cloud on another machine says of itself; reached, and held against the profile, here."""
+        facts = self.connection.facts
+        return {
+            "files": facts.files,
+            "stored": list(facts.stored),
+            "threads": facts.threads,
+            "versions": facts.versions,
+            "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
+        }
+
+    @property
     def goes_on_alone(self) -> bool:
         """Whether the draft goes on by itself when the cloud is lost for good."""
         return self.spec.on_cloud_loss == "edge_only"

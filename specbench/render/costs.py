@@ -13,6 +13,8 @@ TABLES = {
         "verify_share": "verify\ntime",
         "hidden_share": "round trip\nhidden",
         "wasted_per_round": "wasted drafts\na round",
+        "prefilled_per_round": "prefilled\na round",
+        "prefill_ms_per_round": "prefill ms\na round",
     },
     "bytes of encoded frames": {
         "bytes_up_per_token": "up\na token",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -41,21 +41,15 @@ def audit_table(audits: Sequence[Audit]) -> Table:
 
 def audit_rows(audits: Sequence[Audit]) -> dict[str, list[str]]:
     """What every tensor of the loaded models really is: by property, a cell for each role."""
-    return {
+    rows = {
         "device": [_device(audit) for audit in audits],
         "declared": [audit.declared for audit in audits],
         "tokens": [str(audit.vocabulary_size) for audit in audits],
-        "parameters": [_groups(audit.parameters) for audit in audits],
-        "buffers": [_groups(audit.buffers) for audit in audits],
-        "logits": [audit.logits for audit in audits],
-        "cache": [_groups(audit.cache) for audit in audits],
-        "attention": [audit.attention or "unknown" for audit in audits],
-        "stored on disk": ["\n".join(audit.stored) for audit in audits],
-        "quantisation": [audit.quantization or "none" for audit in audits],
-        "adapters": ["\n".join(audit.adapters) or "none" for audit in audits],
-        "tied": ["\n".join(audit.tied) or "none" for audit in audits],
-        "offloaded": [_groups(audit.offloaded) for audit in audits],
     }
+    for name, shown in SEEN.items():
+        # A model whose tensors nobody could look at has unknown ones, not none.
+        rows[name] = [shown(audit) if audit.parameters else "unknown" for audit in audits]
+    return rows
 
 
 def _device(audit: Audit) -> str:
@@ -95,6 +89,20 @@ def _groups(groups: Sequence[TensorGroup]) -> str:
     return (
         "\n".join(f"{group.dtype} x{group.tensors} ({group.bytes / 1e6:.1f} MB)" for group in groups) or "none"
     )
+
+
+SEEN: dict[str, Callable[[Audit], str]] = {
+    "parameters": lambda audit: _groups(audit.parameters),
+    "buffers": lambda audit: _groups(audit.buffers),
+    "logits": lambda audit: audit.logits,
+    "cache": lambda audit: _groups(audit.cache),
+    "attention": lambda audit: audit.attention or "unknown",
+    "stored on disk": lambda audit: "\n".join(audit.stored),
+    "quantisation": lambda audit: audit.quantization or "none",
+    "adapters": lambda audit: "\n".join(audit.adapters) or "none",
+    "tied": lambda audit: "\n".join(audit.tied) or "none",
+    "offloaded": lambda audit: _groups(audit.offloaded),
+}
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

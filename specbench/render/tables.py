@@ -202,7 +202,7 @@ def prediction_line(found: Prediction) -> str:
 
 
 def _divergences(found: Sequence[Divergence]) -> list[Text]:
-    """Every bug, and as many ties as can be read."""
+    """Every bug and what is unproven, and as many ties as can be read."""
     bugs = [part for part in found if part.verdict != "tie"]
     ties = [part for part in found if part.verdict == "tie"]
     lines = [divergence_line(part) for part in [*bugs, *ties[:SHOWN_TIES]]]
@@ -215,13 +215,16 @@ def divergence_line(divergence: Divergence) -> Text:
     """Where and why a text departs from the control's, as a sentence."""
     control, other = (f"id {token}" if token is not None else "its end" for token in divergence.tokens)
     proof = ""
-    if divergence.margin is not None and divergence.noise is not None:
+    if divergence.verdict is None and divergence.margin is not None:
+        proof = f"; the server's log-probabilities of the two are {divergence.margin:.2e} apart"
+    elif divergence.margin is not None and divergence.noise is not None:
         proof = (
             f"; the control's scores of the two are {divergence.margin:.2e} apart, and its single step differs "
             f"from the pass over {divergence.width} tokens by up to {divergence.noise:.2e}"
         )
     return Text(
-        f"{divergence.verdict}: {divergence.method} departs from the control on prompt {divergence.prompt_id}, "
+        f"{divergence.verdict or 'unproven'}: {divergence.method} departs from the control on prompt "
+        f"{divergence.prompt_id}, "
         f"turn {divergence.turn + 1}, at token {divergence.position}: control has {control}, it has "
         f"{other}{proof}",
         style="red" if divergence.verdict == "bug" else "yellow",
