@@ -9,7 +9,7 @@ from specbench.analysis.latency import PERCENTILES, samples_needed
 from specbench.analysis.report import Report
 from specbench.analysis.timings import RoundTime
 from specbench.render import tables
-from specbench.render.precision import audit_rows
+from specbench.render.precision import audit_columns, audit_rows
 from specbench.render.report.tabular import Table
 from specbench.render.tables import number
 from specbench.results import MethodSummary
@@ -55,7 +55,7 @@ def _fairness(report: Report) -> Section:
     parts = [Table(caption, ("", "held", "value"), held, names=3)]
     for manifest in report.manifests:
         if manifest.audits:
-            columns = ("", *(f"{found.role}: {found.model}" for found in manifest.audits))
+            columns = ("", *audit_columns(manifest.audits))
             rows = tuple((name, *cells) for name, cells in audit_rows(manifest.audits).items())
             caption = f"Precision of the models as loaded, tensor by tensor (run {manifest.run_id})"
             parts.append(Table(caption, columns, rows, names=len(columns)))
