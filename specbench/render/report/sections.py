@@ -171,9 +171,11 @@ def _memory(report: Report) -> Section | None:
     for row in report.comparison.methods:
         peaks = (row.peak_rss_bytes, row.peak_cuda_bytes)
         rows.append((row.method, *(number(peak / 1e9 if peak else None, 2) for peak in peaks)))
+    known = any(point.course for points in report.memory.values() for point in points)
     lead = (
-        "The highest memory of the process during each answer, in the order in which answers were given; "
-        "nothing finer is stored. Methods of one run share the process, so that each holds the models of all."
+        "The memory of the process while it answered, in the order in which answers were given, a point at the "
+        f"highest of each{'' if known else ' (nothing finer is stored)'}. Methods of one run share the "
+        "process, so that each holds the models of all."
     )
     table = Table("Peak", ("method", "resident GB", "CUDA GB"), tuple(rows))
     names = tuple(name for run in report.memory for name in (f"memory-{run}", f"cuda-{run}"))
