@@ -51,6 +51,15 @@ class Round:
 
 
 @dataclass(frozen=True)
+class MemoryLook:
+    """Memory of the process at one moment, since the request; `cuda_bytes` is what CUDA tensors took then."""
+
+    at_ms: float
+    rss_bytes: int
+    cuda_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Generation:
     """One request answered by one method: one turn of one prompt.
 
@@ -61,6 +70,7 @@ class Generation:
         finish_reason: `stop` (a stop token ends the text) or `length` (the budget is spent).
         peak_rss_bytes: highest resident size of the process seen during this generation. Methods that
             are interleaved share the process.
+        memory: how it went meanwhile, the highest look of each stretch; empty in older runs.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
         verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
         interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
@@ -81,6 +91,7 @@ class Generation:
     arrival_ms: tuple[float, ...]
     peak_rss_bytes: int | None = None
     peak_cuda_bytes: int | None = None
+    memory: tuple[MemoryLook, ...] = ()
     lossless: bool | None = None
     verification: str | None = None
     interrupted: bool = False

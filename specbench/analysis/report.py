@@ -19,7 +19,7 @@ class Report:
     Args:
         findings: what the precision audits of the runs, and between them, found wrong or could not know.
         remarks: what is fair about precision and must be said all the same.
-        memory: by run, peaks in the order in which answers were given.
+        memory: by run, of each answer in the order in which they were given.
     """
 
     comparison: Comparison

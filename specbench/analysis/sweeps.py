@@ -6,9 +6,31 @@ from collections.abc import Mapping, Sequence
 
 from specbench.analysis.comparison import CONTROL, compare
 from specbench.analysis.grid import Row
+from specbench.bench.store import RunStore
+from specbench.bench.sweep import Sweep
+from specbench.errors import SpecbenchError
 from specbench.records import Generation, Run
 
 DRAFT_LENGTH = "speculative.draft_length"
+
+
+def rows_of(sweep: Sweep, store: RunStore) -> tuple[list[Row], list[str]]:
+    """The rows of all conditions that have a stored run, in their order, and why others are left out."""
+    rows, left_out = [], []
+    for index, condition in enumerate(sweep.conditions):
+        if index not in sweep.runs:
+            left_out.append(f"left out, {condition}: no run of it is on record")
+            continue
+        try:
+            rows += measured_rows(store.read(sweep.runs[index]), condition)
+        except SpecbenchError as error:
+            left_out.append(f"left out, {condition}: {error}")
+    return rows, left_out
+
+
+def title_of(sweep: Sweep) -> str:
+    """What a sweep's map is called."""
+    return f"sweep {sweep.sweep_id} · profile {sweep.profile} · measured, {len(sweep.finished)} runs"
 
 
 def measured_rows(run: Run, condition: Mapping[str, object]) -> list[Row]:

@@ -39,17 +39,28 @@ class RoundTime:
 
 
 @dataclass(frozen=True)
+class MemoryAt:
+    """Memory of the process when all methods of the run together had spent so much time answering."""
+
+    busy_s: float
+    rss_bytes: int
+    cuda_bytes: int | None
+
+
+@dataclass(frozen=True)
 class MemoryPoint:
-    """Highest memory of the process during one answer.
+    """Memory of the process during one answer: its highest figures.
 
     Args:
         busy_s: time that all methods of the run had spent answering when this answer was finished.
+        course: how it went meanwhile; empty in runs stored before it was kept.
     """
 
     method: str
     busy_s: float
     rss_bytes: int | None
     cuda_bytes: int | None
+    course: tuple[MemoryAt, ...] = ()
 
 
 def samples(method: str, records: Sequence[Generation]) -> Samples:
@@ -91,7 +102,7 @@ def round_time(method: str, records: Sequence[Generation]) -> RoundTime | None:
 
 
 def memory_points(run: Run, names: dict[str, str]) -> list[MemoryPoint]:
-    """Peaks in the order in which the answers were given.
+    """Memory of each answer, in the order in which they were given.
 
     Args:
         names: what each method of this run is called in the tables.
@@ -100,9 +111,13 @@ def memory_points(run: Run, names: dict[str, str]) -> list[MemoryPoint]:
     for record in run.generations:
         if record.interrupted:
             continue  # a method of which nothing else is left has no name
+        # A look behind the last token, or in a pause, is one at the end of the answer's own time.
+        course = tuple(
+            MemoryAt((busy_ms + min(look.at_ms, record.total_ms)) / 1000, look.rss_bytes, look.cuda_bytes)
+            for look in record.memory
+        )
         busy_ms += record.total_ms
-        if record.peak_rss_bytes is not None or record.peak_cuda_bytes is not None:
-            points.append(
-                MemoryPoint(names[record.method], busy_ms / 1000, record.peak_rss_bytes, record.peak_cuda_bytes)
-            )
+        peaks = record.peak_rss_bytes, record.peak_cuda_bytes
+        if peaks != (None, None):
+            points.append(MemoryPoint(names[record.method], busy_ms / 1000, *peaks, course))
     return points

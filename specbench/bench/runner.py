@@ -224,7 +224,7 @@ class Runner:
             monitor.begin_interval()
             interruptions = self._prepared.cloud.interruptions
             rounds, arrival_ms = self._answer(name, request, prompt.prompt_id)
-            peak_rss_bytes, peak_cuda_bytes = monitor.interval_peak()
+            memory = monitor.interval()
             tokens = [token for part in rounds for token in part.tokens]
             generations.append(
                 Generation(
@@ -240,8 +240,9 @@ class Runner:
                     finish_reason="stop" if tokens[-1] in request.stop_ids else "length",
                     rounds=tuple(rounds),
                     arrival_ms=tuple(arrival_ms),
-                    peak_rss_bytes=peak_rss_bytes,
-                    peak_cuda_bytes=peak_cuda_bytes,
+                    peak_rss_bytes=memory.peak_rss_bytes,
+                    peak_cuda_bytes=memory.peak_cuda_bytes,
+                    memory=memory.looks,
                     lossless=self._manifest.lossless[name],
                     verification=self._rule(rounds),
                     interrupted=self._prepared.cloud.interruptions > interruptions,

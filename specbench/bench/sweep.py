@@ -186,6 +186,11 @@ def write(store: RunStore, sweep: Sweep) -> None:
         raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
 
 
+def exists(store: RunStore, sweep_id: str) -> bool:
+    """Whether a sweep of that id is on record."""
+    return _path(store, sweep_id).is_file()
+
+
 def read(store: RunStore, sweep_id: str) -> Sweep:
     """A sweep on record.
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from specbench.clock import now_ms
+from specbench.records import MemoryLook
 
 HISTORY = 120
+MOST_LOOKS = 16  # kept of one interval
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,15 @@ class MemorySample:
     cuda_allocated_bytes: int | None
     cuda_reserved_bytes: int | None
     history: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What memory did since `begin_interval`: the highest figures, and its course, thinned."""
+
+    peak_rss_bytes: int
+    peak_cuda_bytes: int | None
+    looks: tuple[MemoryLook, ...]
 
 
 class MemoryMonitor:
@@ -36,7 +51,9 @@ class MemoryMonitor:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._history: deque[int] = deque(maxlen=HISTORY)
-        self._peak = self._since = 0
+        self._peak = 0
+        self._began_ms = now_ms()
+        self._looks: list[MemoryLook] = []
         self._cuda: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._watch, name="memory monitor", daemon=True)
 
@@ -58,23 +75,23 @@ class MemoryMonitor:
             )
 
     def begin_interval(self) -> None:
-        """Start a new interval for `interval_peak`."""
+        """Start a new interval for `interval`."""
         import torch
 
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
-        self._sample()
         with self._lock:
-            self._since = self._history[-1]
+            self._began_ms, self._looks = now_ms(), []
+        self._sample()
 
-    def interval_peak(self) -> tuple[int, int | None]:
-        """Highest resident size and highest CUDA allocation since `begin_interval`, in bytes."""
+    def interval(self) -> Interval:
+        """What was seen since `begin_interval`, this moment included."""
         import torch
 
         self._sample()
         cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
         with self._lock:
-            return self._since, cuda
+            return Interval(max(look.rss_bytes for look in self._looks), cuda, thinned(self._looks))
 
     def _watch(self) -> None:
         while not self._stop.wait(self._interval_s):
@@ -86,8 +103,17 @@ class MemoryMonitor:
         with self._lock:
             self._history.append(rss)
             self._peak = max(self._peak, rss)
-            self._since = max(self._since, rss)
             self._cuda = cuda
+            self._looks.append(MemoryLook(now_ms() - self._began_ms, rss, cuda[0] if cuda else None))
+
+
+def thinned(looks: Sequence[MemoryLook]) -> tuple[MemoryLook, ...]:
+    """At most 16 of them, in order: of each stretch the highest, so that no peak is lost."""
+    if len(looks) <= MOST_LOOKS:
+        return tuple(looks)
+    edges = [round(index * len(looks) / MOST_LOOKS) for index in range(MOST_LOOKS + 1)]
+    stretches = [looks[start:end] for start, end in pairwise(edges)]
+    return tuple(max(part, key=lambda look: (look.rss_bytes, look.cuda_bytes or 0)) for part in stretches)
 
 
 def _cuda_bytes() -> tuple[int, int] | None:

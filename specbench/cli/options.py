@@ -35,6 +35,13 @@ RunsArgument = Annotated[
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Also write the map as a page of its own.")
 ]
+ChartsOption = Annotated[
+    Path | None, typer.Option("--charts", metavar="DIR", help="Also write every chart there, as SVG and PNG.")
+]
+MapsOption = Annotated[
+    Path | None,
+    typer.Option("--charts", metavar="DIR", help="Also write the maps there, as SVG and PNG, CSV and JSON."),
+]
 AllowUnfairOption = Annotated[
     bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
 ]

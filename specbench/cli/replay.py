@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import HtmlOption, JsonOption, demand_place
+from specbench.cli.options import HtmlOption, JsonOption, MapsOption, demand_place
 from specbench.errors import nearest
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ def replay(
         list[str] | None, typer.Option("--method", help="Replay this one; all of them if absent. Repeatable.")
     ] = None,
     html: HtmlOption = None,
+    charts: MapsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
@@ -44,8 +44,6 @@ def replay(
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.errors import SpecbenchError
-    from specbench.render import console
-    from specbench.render.schedules import grid_table, map_table
 
     if html:
         demand_place(html)
@@ -61,28 +59,36 @@ def replay(
     if AGREEMENT in varied:
         label = "approximate: agreement is imposed"
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
-    if html:
-        write_map(rows, title, html)
-    if as_json:
-        console.print_json(
-            {
-                "trace": str(trace),
-                "exact": read.exact and AGREEMENT not in varied,
-                "costs": table.model_dump(mode="json"),
-                "rows": [asdict(row) for row in rows],
-            }
-        )
-        return
-    console.out.print((map_table if varied else grid_table)(rows, title))
+    head = {
+        "trace": str(trace),
+        "exact": read.exact and AGREEMENT not in varied,
+        "costs": table.model_dump(mode="json"),
+    }
+    show_grid(rows, title, head, html, charts, as_json)
 
 
-def write_map(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Write the page of a grid.
+def show_grid(
+    rows: Sequence[Row], title: str, head: dict, html: Path | None, charts: Path | None, as_json: bool
+) -> None:
+    """Print a grid as a table or JSON, and write its page and its charts where they are asked for.
 
     Raises:
-        SpecbenchError: it cannot be written.
+        SpecbenchError: one of them cannot be written.
     """
     from specbench.cli.report import write
-    from specbench.render.report.maps import map_page
+    from specbench.render import console
+    from specbench.render.report.grids import grid_document, write_grid
+    from specbench.render.schedules import grid_table, map_table
 
-    write(map_page(rows, title), path)
+    document = grid_document(rows, **head)
+    if html and rows:
+        from specbench.render.report.maps import map_page
+
+        write(map_page(rows, title), html)
+    if charts and rows:
+        for written in write_grid(rows, document, charts):
+            console.note(f"wrote {written}")
+    if as_json:
+        console.print_json(document)
+    elif rows:
+        console.out.print((map_table if rows[0].condition else grid_table)(rows, title))

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, AllowUnfairOption, RunsArgument, RunsDirOption, stored_runs
+from specbench.cli.options import (
+    RUNS_DIR,
+    AllowUnfairOption,
+    ChartsOption,
+    RunsArgument,
+    RunsDirOption,
+    stored_runs,
+)
 
 if TYPE_CHECKING:
-    from specbench.analysis.report import Report
+    from specbench.bench.store import RunStore
+    from specbench.bench.sweep import Sweep
     from specbench.records import Run
+
+    Files = Callable[[Path], list[Path]]  # writes charts into a folder
 
 PAGE = Path("report.html")
 
@@ -34,37 +44,33 @@ def report(
         typer.Option("--out", "-o", metavar="FILE", help="Default: report.html; other formats go to stdout."),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="In which form.")] = Format.HTML,
-    charts: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write every chart there, as SVG and PNG.")
-    ] = None,
+    charts: ChartsOption = None,
     allow_unfair: AllowUnfairOption = False,
     runs_dir: RunsDirOption = RUNS_DIR,
 ) -> None:
-    """Write what stored runs say: one self-contained page, verdict first; or Markdown, CSV or JSON."""
-    from specbench.analysis.report import report as report_of
+    """Write what stored runs, or a sweep, say: a self-contained page, verdict first; Markdown, CSV or JSON."""
+    from specbench.bench import sweep as sweeps
+    from specbench.bench.store import RunStore
     from specbench.render import console
 
-    made = report_of(stored_runs(runs, runs_dir), allow_unfair)
-    text = _text(made, form)
+    store = RunStore(runs_dir)
+    if runs and len(runs) == 1 and sweeps.exists(store, runs[0]):
+        text, files = _of_sweep(sweeps.read(store, runs[0]), store, form)
+    else:
+        text, files = _of_runs(stored_runs(runs, runs_dir), allow_unfair, form)
     path = PAGE if out is None and form is Format.HTML else out
     if path is None:
         console.out.file.write(text)
     else:
         write(text, path)
     if charts:
-        from specbench.render.report import pictures
-        from specbench.render.report.charts import drawings
-
-        pictures.demand_extra()
-        for written in pictures.write_files(drawings(made), charts):
+        for written in files(charts):
             console.note(f"wrote {written}")
 
 
 def write_page(runs: Sequence[Run], path: Path, allow_unfair: bool) -> None:
     """Write the page of these runs."""
-    from specbench.analysis.report import report as report_of
-
-    write(_text(report_of(runs, allow_unfair), Format.HTML), path)
+    write(_of_runs(runs, allow_unfair, Format.HTML)[0], path)
 
 
 def write(text: str, path: Path) -> None:
@@ -83,15 +89,55 @@ def write(text: str, path: Path) -> None:
     console.note(f"wrote {path}")
 
 
-def _text(made: Report, form: Format) -> str:
+def _of_runs(runs: Sequence[Run], allow_unfair: bool, form: Format) -> tuple[str, Files]:
     import json
 
-    from specbench.render.report import documents
+    from specbench.analysis.report import report as report_of
+    from specbench.render.report import documents, pictures
 
+    made = report_of(runs, allow_unfair)
     if form is Format.HTML:
         from specbench.render.report.page import page
 
-        return page(made)
-    if form is Format.JSON:
-        return json.dumps(documents.report_document(made), indent=2, ensure_ascii=False) + "\n"
-    return documents.as_csv(made) if form is Format.CSV else documents.as_markdown(made)
+        text = page(made)
+    elif form is Format.JSON:
+        text = json.dumps(documents.report_document(made), indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = documents.as_csv(made) if form is Format.CSV else documents.as_markdown(made)
+
+    def files(folder: Path) -> list[Path]:
+        from specbench.render.report.charts import drawings
+
+        pictures.demand_extra()
+        return pictures.write_files(drawings(made), folder)
+
+    return text, files
+
+
+def _of_sweep(sweep: Sweep, store: RunStore, form: Format) -> tuple[str, Files]:
+    import json
+
+    from specbench.analysis.sweeps import rows_of, title_of
+    from specbench.errors import ExitCode, SpecbenchError
+    from specbench.render import console
+    from specbench.render.report import grids
+
+    rows, left_out = rows_of(sweep, store)
+    for line in left_out:
+        console.note(line)
+    if not rows:
+        raise SpecbenchError(
+            f"sweep {sweep.sweep_id} has no finished run",
+            f"'specbench sweep --resume {sweep.sweep_id}' goes on with it",
+            ExitCode.STORE,
+        )
+    title, document = title_of(sweep), grids.grid_document(rows, sweep=sweep.sweep_id, runs=sweep.runs)
+    if form is Format.HTML:
+        from specbench.render.report.maps import map_page
+
+        text = map_page(rows, title)
+    elif form is Format.JSON:
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = grids.grid_csv(rows) if form is Format.CSV else grids.grid_markdown(rows, title)
+    return text, lambda folder: grids.write_grid(rows, document, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from specbench.cli.options import (
     RUNS_DIR,
     HtmlOption,
     JsonOption,
+    MapsOption,
     PluginOption,
     ProfileOption,
     RunsDirOption,
@@ -50,6 +50,7 @@ def sweep(
     plugin: PluginOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     html: HtmlOption = None,
+    charts: MapsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run METHODS under every combination of values, with the control, and show where each wins."""
@@ -73,7 +74,7 @@ def sweep(
     if replayed is not None and costs is not None:
         from specbench.cli.replay import replay
 
-        replay(replayed, costs, over, methods, html, as_json)
+        replay(replayed, costs, over, methods, html, charts, as_json)
         return
 
     from specbench.analysis.grid import parse_over
@@ -104,29 +105,15 @@ def sweep(
     except KeyboardInterrupt:
         console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    _show(sweeper.sweep, store, html, as_json)
+    _show(sweeper.sweep, store, html, charts, as_json)
 
 
-def _show(done: Sweep, store: RunStore, html: Path | None, as_json: bool) -> None:
-    from specbench.analysis.sweeps import measured_rows
-    from specbench.cli.replay import write_map
+def _show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> None:
+    from specbench.analysis.sweeps import rows_of, title_of
+    from specbench.cli.replay import show_grid
     from specbench.render import console
-    from specbench.render.schedules import grid_table, map_table
 
-    rows = []
-    for index, condition in enumerate(done.conditions):
-        if index not in done.runs:
-            console.note(f"left out, {condition}: no run of it is on record")
-            continue
-        try:
-            rows += measured_rows(store.read(done.runs[index]), condition)
-        except SpecbenchError as error:
-            console.note(f"left out, {condition}: {error}")
-    title = f"sweep {done.sweep_id} · profile {done.profile} · measured, {len(done.finished)} runs"
-    if html and rows:
-        write_map(rows, title, html)
-    if as_json:
-        console.print_json({"sweep": done.sweep_id, "runs": done.runs, "rows": [asdict(row) for row in rows]})
-        return
-    if rows:
-        console.out.print((map_table if rows[0].condition else grid_table)(rows, title))
+    rows, left_out = rows_of(done, store)
+    for line in left_out:
+        console.note(line)
+    show_grid(rows, title_of(done), {"sweep": done.sweep_id, "runs": done.runs}, html, charts, as_json)

@@ -33,10 +33,20 @@ def _declared(role: Mapping | None) -> str:
 
 def audit_table(audits: Sequence[Audit]) -> Table:
     """What every tensor of the loaded models really is; one column a role."""
-    table = _table("as loaded", ("", *(f"{audit.role}: {audit.model}" for audit in audits)))
+    table = _table("as loaded", ("", *audit_columns(audits)))
     for name, cells in audit_rows(audits).items():
         table.add_row(name, *(Text(cell) for cell in cells))
     return table
+
+
+def audit_columns(audits: Sequence[Audit]) -> list[str]:
+    """What each audit is of: role and model. A cloud elsewhere may run the draft too, behind the target."""
+    roles = [audit.role for audit in audits]
+    there = [role == "edge" and "cloud" in roles[:index] for index, role in enumerate(roles)]
+    return [
+        f"{'draft in the cloud' if is_there else audit.role}: {audit.model}"
+        for audit, is_there in zip(audits, there, strict=True)
+    ]
 
 
 def audit_rows(audits: Sequence[Audit]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from specbench.analysis.breakeven import BreakEven, break_evens
 from specbench.analysis.clock import Prices
 from specbench.analysis.grid import Row, best, winner
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
@@ -97,6 +98,13 @@ def cell_text(row: Row | None) -> str:
     return f"({text})" if row.is_open else text
 
 
+def told_break_even(even: BreakEven) -> str:
+    """Up to which round trip a method pays."""
+    if even.rtt_ms is None:
+        return "nowhere"
+    return f"beyond {even.rtt_ms:g} ms" if even.beyond else f"up to {even.rtt_ms:.1f} ms"
+
+
 def verdicts(rows: Sequence[Row]) -> list[str]:
     """A sentence for each method: where it wins, and by which draft length."""
     conditions, lines = best(rows), []
@@ -113,6 +121,9 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
                 f"{method} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
             )
             line += f"at best {times}"
+        evens = [even for even in break_evens(rows) if even.method == method]
+        if len(evens) == 1 and evens[0].rtt_ms is not None:
+            line += f"; by round trip, it pays {told_break_even(evens[0])}"
         lines.append(f"{line}.")
     return lines
 

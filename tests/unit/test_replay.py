@@ -307,11 +307,11 @@ def test_the_page_of_a_grid_is_a_map_without_scripts_that_keeps_markup_as_text(f
     done = specbench("replay", *files, *over, "--html", page)
     assert done.code == 0, done.err
     text = page.read_text()
-    assert text.count("<table>") == 2 * (1 + len(SCHEDULES))
+    assert text.count("<table>") == 1 + 2 * (1 + len(SCHEDULES))
     assert text.count('class="heat"') == 12 * (1 + len(SCHEDULES))
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    assert "http" not in text.replace("http-equiv", "")
+    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/", "")
     assert "draft.speed = 8" in text
     assert ">speculative_colocated 2" in text
 

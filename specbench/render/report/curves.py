@@ -66,36 +66,47 @@ def acceptance(report: Report) -> Drawing | None:
 
 
 def memory(report: Report, run: str, field: str) -> Drawing | None:
-    """Peak memory of each answer of a run, in the order in which they were given."""
+    """Memory of a run over the time spent answering: a line an answer, and a point at its peak."""
     known = [point for point in report.memory[run] if getattr(point, field) is not None]
     if not known:
         return None
     name = "resident memory" if field == "rss_bytes" else "CUDA memory"
-    points = [
-        {"method": point.method, "busy_s": point.busy_s, "gb": getattr(point, field) / 1e9,
-         "label": f"{point.method} at {point.busy_s:.0f} s: {getattr(point, field) / 1e9:.2f} GB"}
-        for point in known
-    ]  # fmt: skip
+    peaks, looks = [], []
+    for answer, point in enumerate(known):
+        course = [
+            (look.busy_s, value / 1e9) for look in point.course if (value := getattr(look, field)) is not None
+        ]
+        looks += [
+            {"method": point.method, "answer": answer, "busy_s": busy_s, "gb": gb} for busy_s, gb in course
+        ]
+        gb = getattr(point, field) / 1e9
+        at_s = max(course, key=lambda look: look[1])[0] if course else point.busy_s
+        peaks.append({"method": point.method, "busy_s": at_s, "gb": gb,
+                      "label": f"{point.method} at {at_s:.0f} s: {gb:.2f} GB"})  # fmt: skip
     methods = list(dict.fromkeys(row.method for row in report.comparison.methods))
-    methods = [method for method in methods if any(point["method"] == method for point in points)]
+    methods = [method for method in methods if any(point["method"] == method for point in peaks)]
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
         color, shape = by_method(report, methods, ink, width)
-        base = alt.Chart(data(points)).encode(
-            x=alt.X("busy_s:Q", title=titled("time spent answering so far, all methods of the run (s)", width)),
-            y=alt.Y("gb:Q", scale=alt.Scale(zero=True), title=f"{name} (GB)"),
-        )
+        x = alt.X("busy_s:Q", title=titled("time spent answering so far, all methods of the run (s)", width))
+        y = alt.Y("gb:Q", scale=alt.Scale(zero=True), title=f"{name} (GB)")
+        base = alt.Chart(data(peaks)).encode(x=x, y=y)
+        # Where nothing finer is stored, the peaks are joined to show their order.
+        line = base.mark_line(color=ink["grid"], strokeWidth=2)
+        if looks:
+            line = alt.Chart(data(looks)).mark_line(strokeWidth=2.5)
+            line = line.encode(x=x, y=y, color=color, detail="answer:N")
         marks = [
-            base.mark_line(color=ink["grid"], strokeWidth=2),
-            base.mark_point(filled=True, size=60, opacity=0.9).encode(
+            line,
+            base.mark_point(filled=True, size=25 if looks else 60, opacity=0.9).encode(
                 color=color, shape=shape, description="label:N"
             ),
         ]
         return finished(marks, ink, width)
 
-    low, high = (pick(point["gb"] for point in points) for pick in (min, max))
-    title = f"Highest {name} during each answer" + (f", run {run}" if len(report.memory) > 1 else "")
-    told = f"{len(points)} answers, from {low:.2f} to {high:.2f} GB"
+    low, high = (pick(point["gb"] for point in peaks) for pick in (min, max))
+    title = f"{name[0].upper()}{name[1:]} while answering" + (f", run {run}" if len(report.memory) > 1 else "")
+    told = f"{len(peaks)} answers, their peaks from {low:.2f} to {high:.2f} GB"
     return Drawing(f"{'memory' if field == 'rss_bytes' else 'cuda'}-{run}", title, told, draw)

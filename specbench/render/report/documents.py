@@ -80,39 +80,40 @@ def as_csv(report: Report) -> str:
 def as_markdown(report: Report) -> str:
     """Verdicts and tables, in the order of the page."""
     comparison = report.comparison
-    lines = [f"# {_plain(comparison.profile)}", ""]
-    lines += [f"**{_plain(row.statement)}.**\n" for row in comparison.methods if row.statement]
-    lines += [_plain(comparison.setting), ""]
-    lines += [f"- failed: {_plain(f'{part.method}: {part.error}')}" for part in comparison.failures]
-    lines += [f"- {_plain(note)}" for note in comparison.notes]
+    lines = [f"# {plain(comparison.profile)}", ""]
+    lines += [f"**{plain(row.statement)}.**\n" for row in comparison.methods if row.statement]
+    lines += [plain(comparison.setting), ""]
+    lines += [f"- failed: {plain(f'{part.method}: {part.error}')}" for part in comparison.failures]
+    lines += [f"- {plain(note)}" for note in comparison.notes]
     for section in sections(report):
-        lines += ["", f"## {section.title}", "", *(f"{_plain(line)}\n" for line in section.lead)]
+        lines += ["", f"## {section.title}", "", *(f"{plain(line)}\n" for line in section.lead)]
         for table in section.tables:
-            lines += _table(table)
-    lines += ["", "## Is it the same text?", "", *_table(identity_table(report))]
+            lines += markdown_table(table)
+    lines += ["", "## Is it the same text?", "", *markdown_table(identity_table(report))]
     for pair in report.texts:
         who = f"{pair.method}, prompt {pair.prompt_id}, turn {pair.turn + 1}: {pair.verdict}"
-        lines += ["", f"### {_plain(who)}", ""]
-        lines += [_plain(divergence_line(pair.divergence).plain), ""] if pair.divergence else []
+        lines += ["", f"### {plain(who)}", ""]
+        lines += [plain(divergence_line(pair.divergence).plain), ""] if pair.divergence else []
         both = Table(
             "", ("", "text"), (("both", pair.shared), ("control", pair.control), (pair.method, pair.other))
         )
-        lines += _table(both)
+        lines += markdown_table(both)
     lines += ["", "## Where does it come from?", ""]
-    lines += [f"- run {found.run_id}: {_plain(command_of(found))}" for found in report.manifests]
-    lines += ["", *_table(machine_table(report.manifests))]
+    lines += [f"- run {found.run_id}: {plain(command_of(found))}" for found in report.manifests]
+    lines += ["", *markdown_table(machine_table(report.manifests))]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(table: Table) -> list[str]:
+def markdown_table(table: Table) -> list[str]:
+    """The lines of a table, an empty one behind it."""
     rule = ["---" if index < table.names else "---:" for index in range(len(table.columns))]
-    caption = [f"*{_plain(table.caption)}*", ""] if table.caption else []
+    caption = [f"*{plain(table.caption)}*", ""] if table.caption else []
     cells = [table.columns, *table.rows]
-    head, *body = [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in cells]
+    head, *body = [f"| {' | '.join(plain(cell) for cell in row)} |" for row in cells]
     return [*caption, head, f"| {' | '.join(rule)} |", *body, ""]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text that Markdown shows as it is: no markup, no line of its own."""
     escaped = re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", printable(text).replace("&", "&amp;"))
     return re.sub(r"\s*[\r\n]\s*", " ⏎ ", escaped)

@@ -1,20 +1,22 @@
-"""The page of a sweep: where each method wins, as tables whose cells are coloured; no script, no picture."""
+"""The page of a sweep: where each method wins, as tables whose cells are coloured, and where it breaks even."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from math import log2
 
 from specbench import __version__
-from specbench.analysis.grid import Row, best, winner
+from specbench.analysis.breakeven import break_evens
+from specbench.analysis.grid import Row, winner
 from specbench.analysis.replay import CONTROL
+from specbench.render.report import pictures
+from specbench.render.report.heat import FULL, curves, facets
 from specbench.render.report.inks import of_methods
 from specbench.render.report.page import style
 from specbench.render.report.pictures import printable
-from specbench.render.schedules import cell_text, verdicts
+from specbench.render.schedules import cell_text, told_break_even, verdicts
 
-FULL = 2.0  # speed-ups from here on, and slow-downs down to its inverse, have the full colour
 DEEPEST = 55  # per cent of colour under a text
 Cell = tuple[str, str]
 NOTE = (
@@ -28,7 +30,11 @@ def map_page(rows: Sequence[Row], title: str) -> str:
     """Rows of a grid as HTML: a map of the fastest method, and one for each method; every value is escaped.
 
     The first key that was varied goes down, the second across; a map is drawn for each value of the others.
+
+    Raises:
+        SpecbenchError: `[report]` is not installed.
     """
+    pictures.demand_extra()
     methods = list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
     looks = of_methods([CONTROL, *methods], CONTROL)
 
@@ -39,7 +45,7 @@ def map_page(rows: Sequence[Row], title: str) -> str:
         name = "the cloud alone" if row.method == CONTROL else f"{row.method} {cell_text(row)}"
         return name, f"color-mix(in srgb, var(--{looks[row.method][0]}) 30%, transparent)"
 
-    sections = _section("Where each method wins", rows, fastest)
+    sections = _break_even(rows) + _section("Where each method wins", rows, fastest)
     for method in methods:
         sections += _section(method, rows, lambda found, method=method: _shaded(found.get(method)))
     lines = "".join(f'<p class="verdict">{_text(line)}</p>' for line in verdicts(rows))
@@ -56,21 +62,39 @@ def map_page(rows: Sequence[Row], title: str) -> str:
     )
 
 
+def _break_even(rows: Sequence[Row]) -> str:
+    """The break-even map: a chart, and a table with a line for each condition beside the round trip."""
+    evens, parts = break_evens(rows), ""
+    if not evens:
+        return ""
+    for drawing in curves(rows):
+        wide, narrow = (pictures.on_page(drawing, width) for width in (pictures.PAGE_PX, pictures.PHONE_PX))
+        parts += (
+            f'<figure><figcaption>{_text(drawing.title)}</figcaption><div class="wide">{wide}</div>'
+            f'<div class="narrow">{narrow}</div></figure>'
+        )
+    methods, lines = list(dict.fromkeys(even.method for even in evens)), {}
+    for even in evens:
+        where = ", ".join(f"{key} = {value}" for key, value in even.condition.items())
+        lines.setdefault(where, {})[even.method] = told_break_even(even)
+    head = "".join(f'<th scope="col" class="figure">{_text(method)}</th>' for method in methods)
+    body = "".join(
+        f'<tr><th scope="row">{_text(where)}</th>'
+        + "".join(f'<td class="figure">{_text(found.get(method, "-"))}</td>' for method in methods)
+        + "</tr>"
+        for where, found in lines.items()
+    )
+    return (
+        "<section><h2>Up to which round trip does it pay?</h2><p>Where a method, at the draft length that is "
+        "best at each round trip, is as fast as the cloud alone: on a line between two of the grid.</p>"
+        f'{parts}<div class="scroll" role="region" tabindex="0" aria-label="Break-even round trips"><table>'
+        f'<thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>\n'
+    )
+
+
 def _section(heading: str, rows: Sequence[Row], cell: Callable[[dict[str, Row]], Cell]) -> str:
-    tables = "".join(_table(*part, cell) for part in _facets(rows))
+    tables = "".join(_table(*part, cell) for part in facets(rows))
     return f"<section><h2>{_text(heading)}</h2>{tables}</section>\n"
-
-
-def _facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, dict[str, Row]]]]:
-    """For each value of all keys but the first two: its name, the two keys, and methods by their values."""
-    keys = list(rows[0].condition)
-    facets: dict[tuple, dict[tuple, dict[str, Row]]] = {}
-    for by_method in best(rows):
-        values = [str(value) for value in next(iter(by_method.values())).condition.values()]
-        facets.setdefault(tuple(values[2:]), {})[tuple(values[:2])] = by_method
-    for others, found in facets.items():
-        name = ", ".join(f"{key} = {value}" for key, value in zip(keys[2:], others, strict=True))
-        yield name, keys[:2], found
 
 
 def _table(

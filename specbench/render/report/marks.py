@@ -5,13 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from specbench.analysis.report import Report
 from specbench.render.report.inks import Ink, of_methods
 
 if TYPE_CHECKING:
     import altair as alt
+
+    Shape = TypeVar("Shape", alt.LayerChart, alt.VConcatChart, alt.ConcatChart)
 
 ROW_PX = 42
 PLOT_PX = 280
@@ -30,7 +32,7 @@ class Drawing:
     name: str
     title: str
     description: str
-    draw: Callable[[Ink, int], alt.LayerChart]
+    draw: Callable[[Ink, int], alt.LayerChart | alt.VConcatChart | alt.ConcatChart]
 
 
 def told_by(rows: Sequence[Mapping]) -> str:
@@ -90,13 +92,14 @@ def by_method(report: Report, methods: Sequence[str], ink: Ink, width: int) -> t
     )
 
 
-def legend_of(width: int, symbol_size: int = 110) -> alt.Legend:
+def legend_of(width: int, symbol_size: int = 110, opacity: float = 1) -> alt.Legend:
     """A legend above the chart; on a telephone, a line for each entry."""
     import altair as alt
 
     wide = width >= WIDE_PX
-    return alt.Legend(orient="top", direction="horizontal" if wide else "vertical", columns=3 if wide else 1,
-                      labelLimit=0, symbolSize=symbol_size, columnPadding=18)  # fmt: skip
+    place = {"orient": "top", "direction": "horizontal" if wide else "vertical", "columns": 3 if wide else 1}
+    symbol = {"symbolSize": symbol_size, "symbolOpacity": opacity}
+    return alt.Legend(**place, **symbol, labelLimit=0, columnPadding=18)
 
 
 def titled(text: str, width: int) -> list[str]:
@@ -113,16 +116,20 @@ def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: int = 0) ->
     import altair as alt
 
     height = ROW_PX * rows + ROW_PX // 4 if rows else PLOT_PX
+    autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
+    return looked(alt.layer(*marks).properties(width=width, height=height, autosize=autosize), ink, width)
 
+
+def looked(chart: Shape, ink: Ink, width: int) -> Shape:
+    """A chart, or several beside each other, in the look that all share."""
     axis = {"labelColor": ink["muted"], "titleColor": ink["muted"], "gridColor": ink["grid"],
             "domainColor": ink["muted"], "tickColor": ink["muted"], "labelFontSize": 12, "titleFontSize": 12,
             "titleFontWeight": "normal", "titlePadding": 10, "domain": False}  # fmt: skip
     return (
-        alt.layer(*marks)
-        .properties(width=width, height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
-        .configure(background="transparent", padding=4)
+        chart.configure(background="transparent", padding=4)
         .configure_view(stroke=None)
         .configure_axis(**axis)
         .configure_axisX(tickCount=max(3, width // 90))
         .configure_legend(labelColor=ink["ink"], labelFontSize=12, symbolStrokeWidth=2)
+        .configure_title(color=ink["ink"], fontSize=12.5, anchor="start")
     )

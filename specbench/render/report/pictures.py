@@ -6,7 +6,7 @@ vl-convert runs the Vega that it carries when a page is made, so that the page i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -65,18 +65,28 @@ def write_files(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
     """
     import vl_convert
 
-    written = []
+    files: dict[str, str | bytes] = {}
+    for drawing in drawings:
+        svg = _svg(drawing, inks.LIGHT, PAPER_PX, inks.LIGHT["paper"])
+        files[f"{drawing.name}.svg"] = svg
+        files[f"{drawing.name}.png"] = vl_convert.svg_to_png(svg, scale=PNG_SCALE)
+    return write_into(folder, files)
+
+
+def write_into(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files by name into a folder, which is made.
+
+    Raises:
+        SpecbenchError: it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for drawing in drawings:
-            svg = _svg(drawing, inks.LIGHT, PAPER_PX, inks.LIGHT["paper"])
-            paths = [folder / f"{drawing.name}.{kind}" for kind in ("svg", "png")]
-            paths[0].write_text(svg, encoding="utf-8")
-            paths[1].write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
-            written += paths
+        for name, content in files.items():
+            data = content.encode("utf-8") if isinstance(content, str) else content
+            (folder / name).write_bytes(data)
     except OSError as error:
         raise SpecbenchError(f"the charts cannot be written to {folder}: {error.strerror}") from error
-    return written
+    return [folder / name for name in files]
 
 
 def _svg(drawing: Drawing, ink: inks.Ink, width: int, background: str = "transparent") -> str:

@@ -9,7 +9,7 @@ from specbench.analysis.latency import PERCENTILES, samples_needed
 from specbench.analysis.report import Report
 from specbench.analysis.timings import RoundTime
 from specbench.render import tables
-from specbench.render.precision import audit_rows
+from specbench.render.precision import audit_columns, audit_rows
 from specbench.render.report.tabular import Table
 from specbench.render.tables import number
 from specbench.results import MethodSummary
@@ -55,7 +55,7 @@ def _fairness(report: Report) -> Section:
     parts = [Table(caption, ("", "held", "value"), held, names=3)]
     for manifest in report.manifests:
         if manifest.audits:
-            columns = ("", *(f"{found.role}: {found.model}" for found in manifest.audits))
+            columns = ("", *audit_columns(manifest.audits))
             rows = tuple((name, *cells) for name, cells in audit_rows(manifest.audits).items())
             caption = f"Precision of the models as loaded, tensor by tensor (run {manifest.run_id})"
             parts.append(Table(caption, columns, rows, names=len(columns)))
@@ -171,9 +171,11 @@ def _memory(report: Report) -> Section | None:
     for row in report.comparison.methods:
         peaks = (row.peak_rss_bytes, row.peak_cuda_bytes)
         rows.append((row.method, *(number(peak / 1e9 if peak else None, 2) for peak in peaks)))
+    known = any(point.course for points in report.memory.values() for point in points)
     lead = (
-        "The highest memory of the process during each answer, in the order in which answers were given; "
-        "nothing finer is stored. Methods of one run share the process, so that each holds the models of all."
+        "The memory of the process while it answered, in the order in which answers were given, a point at the "
+        f"highest of each{'' if known else ' (nothing finer is stored)'}. Methods of one run share the "
+        "process, so that each holds the models of all."
     )
     table = Table("Peak", ("method", "resident GB", "CUDA GB"), tuple(rows))
     names = tuple(name for run in report.memory for name in (f"memory-{run}", f"cuda-{run}"))

@@ -1,0 +1,83 @@
+"""The rows of a grid as files: CSV, JSON and Markdown, and its maps as SVG and PNG."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from specbench.analysis.breakeven import break_evens
+from specbench.analysis.grid import Row, best, winner
+from specbench.analysis.replay import CONTROL
+from specbench.render.report import pictures
+from specbench.render.report.documents import markdown_table, plain
+from specbench.render.report.heat import map_drawings
+from specbench.render.report.tabular import Table
+from specbench.render.schedules import MAP_FOOT, cell_text, told_break_even, verdicts
+
+FIGURES = tuple(field.name for field in fields(Row) if field.name not in ("condition", "interval", "measured"))
+
+
+def grid_document(rows: Sequence[Row], **head: object) -> dict:
+    """The JSON of a grid: what it was made of, every row, and the break-even map."""
+    return {
+        **head,
+        "rows": [asdict(row) for row in rows],
+        "break_even": [asdict(even) for even in break_evens(rows)],
+    }
+
+
+def grid_csv(rows: Sequence[Row]) -> str:
+    """A line a row: the varied values by their keys, then its figures; unknown ones empty."""
+    keys = list(rows[0].condition) if rows else []
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*keys, *FIGURES, "interval_low", "interval_high"])
+    for row in rows:
+        values = [row.condition[key] for key in keys]
+        known = ["" if (value := getattr(row, name)) is None else value for name in FIGURES]
+        writer.writerow([*values, *known, *(row.interval or ("", ""))])
+    return text.getvalue()
+
+
+def grid_markdown(rows: Sequence[Row], title: str) -> str:
+    """Verdicts, the map, and where each method breaks even."""
+    methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
+    lines = [f"# {plain(title)}", "", *(f"{plain(line)}\n" for line in verdicts(rows))]
+    keys, cells = list(rows[0].condition), []
+    for found in best(rows):
+        fastest, control = winner(found), found[CONTROL]
+        values = [str(value) for value in control.condition.values()]
+        name = "undecided" if fastest is None else fastest.method
+        cells.append(
+            (*values, f"{control.tpot_ms:.2f}", *(cell_text(found.get(method)) for method in methods), name)
+        )
+    columns = (*keys, "cloud alone ms a token", *methods, "fastest")
+    lines += markdown_table(Table("Where each method wins", columns, tuple(cells), names=0))
+    if evens := break_evens(rows):
+        told = tuple(
+            (even.method, ", ".join(f"{key} = {value}" for key, value in even.condition.items()),
+             told_break_even(even)) for even in evens
+        )  # fmt: skip
+        lines += markdown_table(
+            Table("Up to which round trip it pays", ("method", "where", "pays"), told, names=2)
+        )
+    return "\n".join([*lines, plain(MAP_FOOT)]) + "\n"
+
+
+def write_grid(rows: Sequence[Row], document: dict, folder: Path) -> list[Path]:
+    """Write `grid.csv`, `grid.json` and every map as `NAME.svg` and `NAME.png`.
+
+    Raises:
+        SpecbenchError: `[report]` is not installed, or the folder cannot be written.
+    """
+    pictures.demand_extra()
+    written = pictures.write_files(map_drawings(rows), folder)
+    texts = {
+        "grid.csv": grid_csv(rows),
+        "grid.json": json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    return [*written, *pictures.write_into(folder, texts)]

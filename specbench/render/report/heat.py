@@ -1,0 +1,178 @@
+"""The maps of a grid as charts: where each method wins, how fast each is, and where it breaks even."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil, log2
+from typing import TYPE_CHECKING
+
+from specbench.analysis.breakeven import RTT, break_evens
+from specbench.analysis.grid import Row, best, winner
+from specbench.analysis.replay import CONTROL
+from specbench.render.report.inks import Ink, of_methods
+from specbench.render.report.marks import Drawing, data, legend_of, looked, titled
+from specbench.render.schedules import cell_text, told_break_even
+
+if TYPE_CHECKING:
+    import altair as alt
+
+FULL = 2.0  # speed-ups from here on, and slow-downs down to its inverse, have the full colour
+TILE_PX, CURVE_PX = 46, 200
+TILE_LETTER_PX = 6.2
+DEEPEST = 0.6  # opacity of the full colour under a text
+ALONE, UNDECIDED = "the cloud alone", "undecided"
+# From by-method rows of one condition: whose colour, how deep it is, and what is written on it.
+Tile = Callable[[dict[str, Row]], tuple[str, float, str]]
+
+
+def map_drawings(rows: Sequence[Row]) -> list[Drawing]:
+    """The maps of these rows; none where nothing was varied."""
+    if not rows or not rows[0].condition:
+        return []
+    methods, looks = _looks(rows)
+
+    def fastest(found: dict[str, Row]) -> tuple[str, float, str]:
+        row = winner(found)
+        if row is None:
+            return UNDECIDED, 0.0, "?"
+        return (ALONE, DEEPEST, "") if row.method == CONTROL else (row.method, DEEPEST, cell_text(row))
+
+    colors = {ALONE: looks[CONTROL], **{method: looks[method] for method in methods}}
+    drawings = [_tiles("winner", "Where each method wins", rows, fastest, colors, legend=True)]
+    shades = {"faster": "series0", "slower": "series1"}
+    for method in methods:
+        title = f"{method}: speed per token against the cloud alone"
+        drawings.append(_tiles(method, title, rows, _shade_of(method), shades, legend=False))
+    return [*drawings, *curves(rows)]
+
+
+def facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, dict[str, Row]]]]:
+    """For each value of all keys but the first two: its name, the two keys, and methods by their values."""
+    keys = list(rows[0].condition)
+    facets: dict[tuple, dict[tuple, dict[str, Row]]] = {}
+    for by_method in best(rows):
+        values = [str(value) for value in next(iter(by_method.values())).condition.values()]
+        facets.setdefault(tuple(values[2:]), {})[tuple(values[:2])] = by_method
+    for others, found in facets.items():
+        name = ", ".join(f"{key} = {value}" for key, value in zip(keys[2:], others, strict=True))
+        yield name, keys[:2], found
+
+
+def _looks(rows: Sequence[Row]) -> tuple[list[str], dict[str, str]]:
+    """The methods that draft, and the colour's name of each and of the control."""
+    methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
+    return methods, {name: look for name, (look, _) in of_methods([CONTROL, *methods], CONTROL).items()}
+
+
+def _shade_of(method: str) -> Tile:
+    def shade(found: dict[str, Row]) -> tuple[str, float, str]:
+        row = found.get(method)
+        if row is None or row.is_open or row.speedup <= 0:
+            return "faster", 0.0, cell_text(row)
+        depth = min(1.0, abs(log2(row.speedup)) / log2(FULL)) * DEEPEST
+        return ("faster" if row.speedup > 1 else "slower"), depth, cell_text(row)
+
+    return shade
+
+
+def _tiles(
+    name: str, title: str, rows: Sequence[Row], tile: Tile, colors: dict[str, str], legend: bool
+) -> Drawing:
+    """A tile a condition: the first key goes down, the second across; a panel for each value of the others."""
+    panels = [(heading, keys, _places(keys, found, tile)) for heading, keys, found in facets(rows)]
+    told = "; ".join(f"{place['where']}: {place['label']}" for _, _, places in panels for place in places)
+
+    def draw(ink: Ink, width: int) -> alt.VConcatChart:
+        import altair as alt
+
+        scale = alt.Scale(domain=list(colors), range=[ink[color] for color in colors.values()])
+        shown = legend_of(width, opacity=DEEPEST) if legend else None
+        charts = []
+        for heading, keys, places in panels:
+            across = list(dict.fromkeys(place["across"] for place in places))
+            fits = width / max(1, len(across)) / TILE_LETTER_PX
+            base = alt.Chart(data([{**place, "text": _fitting(place["text"], fits)} for place in places]))
+            x = alt.X("across:N", sort=across, title=titled(keys[1], width) if keys[1:] else None,
+                      axis=alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False))  # fmt: skip
+            down = list(dict.fromkeys(place["down"] for place in places))
+            y = alt.Y("down:N", sort=down, title=keys[0], axis=alt.Axis(ticks=False, domain=False))
+            color = alt.Color("whose:N", scale=scale, legend=shown, title=None)
+            square = base.mark_rect(stroke=ink["grid"], strokeWidth=1).encode(
+                x=x, y=y, color=color, description="label:N",
+                fillOpacity=alt.FillOpacity("depth:Q", scale=None),
+            )  # fmt: skip
+            text = base.mark_text(color=ink["ink"], fontSize=11, lineBreak="\n", baseline="middle").encode(
+                x=x, y=y, text="text:N"
+            )
+            size = {"width": width - 110, "height": TILE_PX * len(down)}
+            panel = alt.layer(square, text).properties(**size)
+            charts.append(panel.properties(title=heading) if heading else panel)
+        return looked(alt.vconcat(*charts, spacing=24), ink, width)
+
+    return Drawing(name, title, told, draw)
+
+
+def _places(keys: list[str], found: dict[tuple, dict[str, Row]], tile: Tile) -> list[dict]:
+    places = []
+    for values, by_method in found.items():
+        whose, depth, text = tile(by_method)
+        where = ", ".join(f"{key} = {value}" for key, value in zip(keys, values, strict=True))
+        down, across = (*values, "")[:2]
+        places.append({"down": down, "across": across, "whose": whose, "depth": depth, "text": text,
+                       "where": where, "label": f"{whose} {text}".strip()})  # fmt: skip
+    return places
+
+
+def _fitting(text: str, letters: float) -> str:
+    """A speed-up and its draft length, in two lines where one has no room."""
+    return text if len(text) <= letters else text.replace(" at ", "\nat ")
+
+
+def curves(rows: Sequence[Row]) -> list[Drawing]:
+    """Speed-up over the round trip, a line a method; a panel for each condition. None for one round trip."""
+    evens, (methods, looks) = break_evens(rows), _looks(rows)
+    if not evens:
+        return []
+    points: dict[str, list[dict]] = {}
+    for by_method in best(rows):
+        for row in by_method.values():
+            if row.method != CONTROL:
+                others = ", ".join(f"{key} = {value}" for key, value in row.condition.items() if key != RTT)
+                low, high = row.interval or (row.speedup, row.speedup)
+                points.setdefault(others, []).append(
+                    {"method": row.method, "rtt_ms": row.condition[RTT], "speedup": row.speedup, "low": low,
+                     "high": high, "label": f"{row.method} at {row.condition[RTT]} ms: {cell_text(row)}"}
+                )  # fmt: skip
+    told = "; ".join(f"{even.method} {told_break_even(even)}" for even in evens)
+
+    def draw(ink: Ink, width: int) -> alt.ConcatChart:
+        import altair as alt
+
+        columns = 1 if len(points) == 1 or width < 560 else 2
+        color = alt.Color(
+            "method:N",
+            title=None,
+            scale=alt.Scale(domain=list(methods), range=[ink[looks[method]] for method in methods]),
+            legend=legend_of(width),
+        )
+        highest = 1.05 * max(point["high"] for found in points.values() for point in found)
+        charts = []
+        for heading, found in points.items():
+            base = alt.Chart(data(found)).encode(
+                x=alt.X("rtt_ms:Q", title="round trip (ms)", axis=alt.Axis(grid=False)),
+                y=alt.Y("speedup:Q", title="speed-up", scale=alt.Scale(domain=[0, max(1.1, highest)])),
+                color=color,
+            )
+            one = alt.Chart(data([{"one": 1}])).mark_rule(color=ink["muted"], strokeDash=[3, 3])
+            marks = [
+                one.encode(y=alt.Y("one:Q")),
+                base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"),
+                base.mark_line(strokeWidth=2.5),
+                base.mark_point(filled=True, size=50, opacity=1).encode(description="label:N"),
+            ]
+            size = {"width": ceil(width / columns) - 70, "height": CURVE_PX}
+            panel = alt.layer(*marks).properties(**size)
+            charts.append(panel.properties(title=heading) if heading else panel)
+        return looked(alt.concat(*charts, columns=columns, spacing=24), ink, width)
+
+    return [Drawing("break-even", "Speed-up over the round trip; where it pays, it is above 1", told, draw)]

@@ -1,0 +1,150 @@
+"""The break-even map and the maps of a grid, as files and as a page of a stored sweep."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from builders import manifest
+from comparisons import CONTROL, pair, run
+from test_replay import costs, drawn, trace
+
+from specbench.analysis.breakeven import break_evens
+from specbench.analysis.grid import Row, grid
+from specbench.bench import sweep as sweeps
+from specbench.bench.store import RunStore
+from specbench.bench.traces import write_trace
+from specbench.config.costs import write_costs
+from specbench.render.precision import audit_columns
+from specbench.render.report.grids import grid_csv, grid_markdown
+from specbench.render.report.heat import map_drawings
+from specbench.render.report.inks import LIGHT
+
+
+def line(*points, **condition):
+    """A method's rows by round trip and speed-up, and the control's."""
+    rows = []
+    for rtt_ms, speedup in points:
+        control = Row(CONTROL, None, {"link.rtt_ms": rtt_ms, **condition}, 1.0, 9.0, 9.0, 1.0, None, None, 0)
+        rows += [control, replace(control, method="speculative", draft_length=3, speedup=speedup)]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("points", "rtt_ms", "beyond"),
+    [
+        ([(0, 2.0), (10, 0.5)], 5.0, False),
+        ([(10, 0.5), (0, 2.0)], 5.0, False),
+        ([(0, 2.0), (10, 1.0)], 10.0, False),
+        ([(0, 2.0), (10, 1.1)], 10.0, True),
+        ([(0, 0.9), (10, 0.5)], None, False),
+    ],
+)
+def test_break_even_lies_on_a_line_between_two_round_trips(points, rtt_ms, beyond):
+    (found,) = break_evens(line(*points))
+    assert (found.rtt_ms, found.beyond) == (pytest.approx(rtt_ms) if rtt_ms else rtt_ms, beyond)
+
+
+def test_break_even_is_where_the_closed_form_of_a_replay_has_it():
+    texts = [drawn(1.0, 61)]
+    rows = list(grid(texts, costs(draft__read_ms=0.0), ["speculative"], [3], {"link.rtt_ms": range(0, 60, 2)}))
+    (found,) = break_evens(rows)
+    # Fifteen rounds of three drafted tokens and one more, at 3 * 2 + 23 ms, against sixty steps of 20 ms.
+    assert found.rtt_ms == pytest.approx(4 * 20.0 - 29.0, abs=0.1)
+
+
+def test_every_other_condition_has_a_break_even_of_its_own_and_one_round_trip_has_none():
+    rows = line((0, 2.0), (10, 0.5), speed=1) + line((0, 2.0), (10, 1.5), speed=4)
+    assert [(even.condition, even.beyond) for even in break_evens(rows)] == [
+        ({"speed": 1}, False),
+        ({"speed": 4}, True),
+    ]
+    assert break_evens(line((5, 2.0))) == []
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_trace(tmp_path / "t.json", trace())
+    write_costs(tmp_path / "c.yaml", costs())
+    return tmp_path / "t.json", "--costs", tmp_path / "c.yaml"
+
+
+def test_a_replayed_grid_is_written_as_pictures_and_figures(specbench, files, tmp_path):
+    over = ("--over", "link.rtt_ms=0,40", "--over", "target.speed=1,4", "--over", "draft_length=2")
+    done = specbench("replay", *files, *over, "--charts", tmp_path / "maps", "--json")
+    assert done.code == 0, done.err
+    names = {path.stem: path for path in (tmp_path / "maps").iterdir()}
+    methods = {"speculative", "speculative_pipelined", "speculative_colocated"}
+    assert names.keys() == {"winner", "break-even", "grid", *methods}
+    for stem in names.keys() - {"grid"}:
+        assert (tmp_path / "maps" / f"{stem}.svg").read_bytes().startswith(b"<svg")
+        assert (tmp_path / "maps" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "maps" / "grid.json").read_text()) == done.json
+    assert len(done.json["break_even"]) == 2 * len(methods)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "maps" / "grid.csv").read_text())))
+    assert len(rows) == len(done.json["rows"])
+    assert rows[1]["target.speed"] == "1"
+    assert float(rows[1]["speedup"]) == done.json["rows"][1]["speedup"]
+
+
+def test_a_tile_says_who_wins_and_by_how_much():
+    (drawing,) = [found for found in map_drawings(line((0, 2.0), (10, 0.5))) if found.name == "winner"]
+    assert drawing.description == "link.rtt_ms = 0: speculative 2.00x at 3; link.rtt_ms = 10: the cloud alone"
+    spec = drawing.draw(LIGHT, 720).to_dict()
+    assert "2.00x at 3" in json.dumps(spec)
+    assert map_drawings(line((0, 2.0))[:2])[0].name == "winner"
+    assert map_drawings([replace(row, condition={}) for row in line((0, 2.0))]) == []
+
+
+def test_csv_and_markdown_hold_no_table_broken_by_a_value():
+    rows = [replace(row, condition={"edge.model": "a|b,c\n"}) for row in line((0, 2.0))]
+    assert len(list(csv.reader(io.StringIO(grid_csv(rows))))) == 3
+    table = [text for text in grid_markdown(rows, "t").splitlines() if text.startswith("|")]
+    assert {text.replace("\\|", "").count("|") for text in table} == {5}
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """A stored sweep of two conditions, of which the first has a run."""
+    store = RunStore(tmp_path / "runs")
+    stored = run(pair(12, 1.4, 0.05, method="speculative"), "r1", methods=(CONTROL, "speculative"))
+    records = [replace(each, arrival_ms=tuple(map(float, each.arrival_ms))) for each in stored.generations]
+    store.create(stored.manifest).append(records)
+    over = {"link.rtt_ms": [0, 5]}
+    asked = sweeps.Sweep("s1", ("speculative",), "default", (), over, "another", runs={0: "r1"}, finished=(0,))
+    sweeps.write(store, asked)
+    return tmp_path
+
+
+def test_a_stored_sweep_is_rendered_again_whatever_became_of_its_profile(specbench, swept, tmp_path):
+    page = specbench("report", "s1", "--out", tmp_path / "page.html", "--charts", tmp_path / "maps")
+    assert page.code == 0, page.err
+    assert "no run of it is on record" in page.err
+    assert "sweep s1" in (tmp_path / "page.html").read_text()
+    assert (tmp_path / "maps" / "winner.png").exists()
+    assert [row["method"] for row in json.loads(specbench("report", "s1", "--format", "json").out)["rows"]] == [
+        CONTROL,
+        "speculative",
+    ]
+    assert specbench("report", "s1", "--format", "csv").out.startswith("link.rtt_ms,method,")
+    assert "1.39x" in specbench("report", "s1", "--format", "md").out
+
+
+def test_a_sweep_without_a_run_says_how_to_go_on(specbench, swept):
+    store = RunStore(swept / "runs")
+    sweeps.write(store, replace(sweeps.read(store, "s1"), runs={}, finished=()))
+    done = specbench("report", "s1")
+    assert done.code == 5
+    assert "sweep --resume s1" in done.err
+
+
+def test_a_second_draft_is_called_the_one_in_the_cloud():
+    from specbench.records import Audit
+
+    parts = [
+        Audit(role, "m", "cpu", "float32", 9, (), (), "float32", (), ()) for role in ("edge", "cloud", "edge")
+    ]
+    assert audit_columns(parts) == ["edge: m", "cloud: m", "draft in the cloud: m"]
+    assert audit_columns(parts[1:]) == ["cloud: m", "draft in the cloud: m"]
+    assert audit_columns(manifest().audits) == []

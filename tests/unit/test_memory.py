@@ -1,0 +1,79 @@
+"""Memory over time: what is kept of each answer, and how a report shows it."""
+
+import json
+from dataclasses import replace
+
+from builders import generation, manifest
+from comparisons import pair, run
+
+from specbench.analysis.report import report
+from specbench.analysis.timings import memory_points
+from specbench.bench.store import RunStore
+from specbench.bench.telemetry import MOST_LOOKS, MemoryMonitor, thinned
+from specbench.records import MemoryLook, Run
+from specbench.render.report.charts import drawings
+from specbench.render.report.inks import LIGHT
+
+
+def test_an_interval_sees_what_was_held_and_let_go_within_it():
+    with MemoryMonitor(20) as monitor:
+        monitor.begin_interval()
+        before = monitor.interval()
+        held = bytearray(300_000_000)
+        monitor._sample()
+        del held
+        after = monitor.interval()
+        monitor.begin_interval()
+        again = monitor.interval()
+    assert after.peak_rss_bytes - before.peak_rss_bytes > 200_000_000
+    assert max(look.rss_bytes for look in after.looks) == after.peak_rss_bytes
+    times = [look.at_ms for look in after.looks]
+    assert times == sorted(times)
+    assert times[0] >= 0
+    assert again.peak_rss_bytes < after.peak_rss_bytes - 200_000_000
+    assert again.looks[0].at_ms < after.looks[-1].at_ms
+
+
+def test_a_thinned_course_keeps_its_order_and_every_peak():
+    looks = [MemoryLook(float(at), 100 + (at == 777) * 50) for at in range(1000)]
+    kept = thinned(looks)
+    assert len(kept) == MOST_LOOKS
+    assert [look.at_ms for look in kept] == sorted(look.at_ms for look in kept)
+    assert MemoryLook(777.0, 150) in kept
+    assert thinned(looks[:MOST_LOOKS]) == tuple(looks[:MOST_LOOKS])
+
+
+def test_looks_lie_on_the_time_that_all_methods_spent_answering():
+    looks = (MemoryLook(0.0, 10**9), MemoryLook(20.0, 2 * 10**9), MemoryLook(45.0, 10**9))
+    records = [replace(generation(str(i)), peak_rss_bytes=2 * 10**9, memory=looks) for i in range(2)]
+    points = memory_points(Run(manifest(), tuple(records)), {"m": "name"})
+    assert [[at.busy_s for at in point.course] for point in points] == [[0.0, 0.02, 0.03], [0.03, 0.05, 0.06]]
+
+
+def test_the_chart_draws_a_line_an_answer_and_the_document_holds_it():
+    looks = (MemoryLook(0.0, 10**9, 5 * 10**8), MemoryLook(50.0, 2 * 10**9, 10**9))
+    records = [
+        replace(each, peak_rss_bytes=2 * 10**9, peak_cuda_bytes=10**9, memory=looks) for each in pair(3, 1.3)
+    ]
+    made = report([run(records)])
+    found = {drawing.name: drawing for drawing in drawings(made)}
+    assert {"memory-r1", "cuda-r1"} <= found.keys()
+    spec = found["memory-r1"].draw(LIGHT, 720).to_dict()
+    line = spec["layer"][0]
+    assert line["encoding"]["detail"]["field"] == "answer"
+    assert len(spec["datasets"][line["data"]["name"]]) == 2 * len(records)
+    assert made.memory["r1"][0].course[1].rss_bytes == 2 * 10**9
+
+
+def test_a_real_run_keeps_the_course_of_every_answer(specbench, profile, tmp_path):
+    path = profile(workload={"limit": 2, "max_new_tokens": 6, "warmup": 0})
+    assert specbench("run", "speculative", "--profile", path).code == 0
+    store = RunStore(tmp_path / "runs")
+    stored = store.read(store.find(None))
+    assert all(2 <= len(each.memory) <= MOST_LOOKS for each in stored.generations)
+    assert all(
+        max(look.rss_bytes for look in each.memory) == each.peak_rss_bytes for each in stored.generations
+    )
+    document = json.loads(specbench("report", "--format", "json").out)
+    (points,) = document["report"]["memory"].values()
+    assert all(point["course"] for point in points)
