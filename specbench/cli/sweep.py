@@ -104,10 +104,11 @@ def sweep(
     except KeyboardInterrupt:
         console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    _show(sweeper.sweep, store, html, as_json)
+    show(sweeper.sweep, store, html, as_json)
 
 
-def _show(done: Sweep, store: RunStore, html: Path | None, as_json: bool) -> None:
+def show(done: Sweep, store: RunStore, html: Path | None, as_json: bool) -> None:
+    """What was measured so far: a map, or a row a method."""
     from specbench.analysis.sweeps import measured_rows
     from specbench.cli.replay import write_map
     from specbench.render import console
