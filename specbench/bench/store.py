@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,8 +67,12 @@ class RunStore:
         writer.write_manifest(manifest)
         return writer
 
-    def reopen(self, run_id: str) -> tuple[Run, RunWriter]:
+    def reopen(self, run_id: str, whole_prompts: bool = False) -> tuple[Run, RunWriter]:
         """A run to go on with. What a kill cut off in mid-write is dropped: a line, or a prompt's first turns.
+
+        Args:
+            whole_prompts: drop the last prompt unless all methods have answered it, so that no two answers
+                to one prompt come from two machines.
 
         Raises:
             SpecbenchError: a record is damaged.
@@ -76,6 +81,8 @@ class RunStore:
         writer.drop_unfinished_line()
         run = self.read(run_id)
         unfinished = _unfinished_turns(run.generations)
+        if whole_prompts:
+            unfinished = max(unfinished, _unfinished_methods(run))
         if unfinished:
             writer.drop_last_lines(unfinished)
             run = Run(run.manifest, run.generations[:-unfinished])
@@ -172,6 +179,14 @@ def _unfinished_turns(generations: Sequence[Generation]) -> int:
     if not generations or generations[-1].turn + 1 == generations[-1].turns:
         return 0
     return generations[-1].turn + 1
+
+
+def _unfinished_methods(run: Run) -> int:
+    """How many records at the end belong to a prompt that some method has not answered."""
+    last = [(each.prompt_id, each.repeat) for each in run.generations[-1:]]
+    block = list(takewhile(lambda each: [(each.prompt_id, each.repeat)] == last, reversed(run.generations)))
+    answered = {each.method for each in block if each.turn + 1 == each.turns}
+    return 0 if answered.issuperset(run.manifest.methods) else len(block)
 
 
 def _read(path: Path) -> bytes:

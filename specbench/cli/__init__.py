@@ -24,6 +24,7 @@ from specbench.cli import (
     report,
     run,
     serve,
+    submit,
     sweep,
     trace,
 )
@@ -56,6 +57,7 @@ app.command("plugins")(plugins.plugins)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")
 app.add_typer(link.app, name="link")
+app.add_typer(submit.app, name="submit")
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +53,7 @@ def run(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
+    as_run: Annotated[str | None, typer.Option("--as", metavar="RUN", hidden=True)] = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
@@ -61,14 +62,8 @@ def run(
     from specbench.config import load_profile
     from specbench.models.confinement import confine
 
-    settings = {
-        "workload.limit": limit,
-        "workload.max_new_tokens": max_new_tokens,
-        "workload.prompts": prompts,
-        "workload.repeats": repeats,
-    }
-    given = {key: value for key, value in settings.items() if value is not None}
-    loaded = load_profile(profile, overrides or (), given)
+    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats}
+    loaded = load_profile(profile, overrides or (), workload_settings(settings))
     edge_device = confine(loaded.edge)  # before anything can import torch: a plugin may
 
     from specbench.registry import discover
@@ -89,6 +84,8 @@ def run(
     for name, found in registry.plugins.items():
         if found.error:
             view.note(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
+    if as_run:  # a job, which may be run again: it goes on with what it had
+        resume = as_run if as_run in store.ids() else None
     if resume:
         resume = store.find(resume)
     chosen = [registry.get(name) for name in names]
@@ -106,11 +103,11 @@ def run(
             view.note(f"draft length {tuned.chosen} was the fastest on {tune_on}")
             loaded = tuning.with_draft_length(loaded, tuned.chosen)
             prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
-        run_id = resume or store.new_id()
+        run_id = resume or as_run or store.new_id()
         manifest = new_manifest(prepared, run_id, *identity)
         manifest = replace(manifest, tuning=tuned, edge_device=edge_device)
         if resume:
-            stored, writer = store.reopen(resume)
+            stored, writer = store.reopen(resume, whole_prompts=as_run is not None)
             demand_same(stored.manifest, manifest)
             runner = Runner(prepared, stored.manifest, writer, view, stored.generations)
         else:
@@ -133,6 +130,12 @@ def run(
             raise typer.Exit(int(ExitCode.RUN))
         if any(found.verdict == "bug" for found in finished.manifest.divergences):
             raise typer.Exit(int(ExitCode.IDENTITY))
+
+
+def workload_settings(options: Mapping[str, object]) -> dict[str, object]:
+    """The workload's keys that options of this command set, by their dotted names."""
+    names = ("limit", "max_new_tokens", "prompts", "repeats")
+    return {f"workload.{name}": options[name] for name in names if options[name] is not None}
 
 
 def _tune(

@@ -105,10 +105,11 @@ def sweep(
     except KeyboardInterrupt:
         console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    _show(sweeper.sweep, store, html, charts, as_json)
+    show(sweeper.sweep, store, html, charts, as_json)
 
 
-def _show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> None:
+def show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> None:
+    """What was measured so far: a map, or a row a method."""
     from specbench.analysis.sweeps import rows_of, title_of
     from specbench.cli.replay import show_grid
     from specbench.render import console

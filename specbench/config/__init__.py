@@ -1,5 +1,6 @@
 """Profiles: one YAML file says everything that a run depends on."""
 
+from specbench.config.cluster import ClusterSpec, NodeSpec
 from specbench.config.link import LinkSpec
 from specbench.config.loading import list_profiles, load_profile, settings_hash
 from specbench.config.options import Options
@@ -19,11 +20,13 @@ from specbench.config.profile import (
 __all__ = [
     "Batch",
     "CloudSpec",
+    "ClusterSpec",
     "Decoding",
     "EdgeSpec",
     "EngineSpec",
     "LinkSpec",
     "ModelSpec",
+    "NodeSpec",
     "Options",
     "Precision",
     "Profile",

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
+MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
+
 
 class Part(BaseModel):
     """A part of a profile: every key is known, every value has its type, nothing changes afterwards."""

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from specbench.config import vllm
+from specbench.config.cluster import ClusterSpec
 from specbench.config.link import LinkSpec
 from specbench.config.parallel import Parallel
-from specbench.config.part import Name, Part
+from specbench.config.part import MemorySize, Name, Part
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Quantization = Literal["int8", "int4"]
@@ -19,7 +20,6 @@ Placement = Annotated[
     str,
     StringConstraints(pattern=r"^(in_process|process|(ws|http)s?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$"),
 ]
-MemorySize = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")]
 LONGEST_DRAFT = 64
 
 
@@ -272,6 +272,7 @@ class Profile(Part):
     speculative: Speculative = Speculative()
     precision: Precision = Precision()
     memory: Memory = Memory()
+    cluster: ClusterSpec = ClusterSpec()
 
     @model_validator(mode="after")
     def _one_process_has_one_thread_count(self) -> Profile:

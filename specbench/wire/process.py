@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 from specbench.errors import ExitCode, SpecbenchError
@@ -28,28 +29,37 @@ class CloudProcess:
         threads: compute threads that it may use; `None` is torch's own choice.
         host: the address where it listens.
         most_edges: that it serves at a time; as many as a server does by itself when absent.
+        launcher: the words before the server's command, where it runs on another machine.
+        folder: where the folder of its files is made; among the temporary ones if absent.
 
     Raises:
         SpecbenchError: the server's own reason for not starting.
     """
 
     def __init__(
-        self, profile: dict, threads: int | None, host: str = LOOPBACK, most_edges: int | None = None
+        self,
+        profile: dict,
+        threads: int | None,
+        host: str = LOOPBACK,
+        most_edges: int | None = None,
+        launcher: Sequence[str] = (),
+        folder: Path | None = None,
     ) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="specbench-cloud-"))  # readable for this user only
+        folder = Path(tempfile.mkdtemp(prefix="specbench-cloud-", dir=folder))  # readable for this user only
+        self.token_file = folder / "token"
         self.token = secrets.token_urlsafe(32)
-        (folder / "token").write_text(self.token, encoding="utf-8")
+        self.token_file.write_text(self.token, encoding="utf-8")
         (folder / "cloud.yaml").write_text(json.dumps(profile), encoding="utf-8")
         environment = dict(os.environ)
         if threads is not None:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         words = ["serve", "--profile", str(folder / "cloud.yaml"), "--host", host, "--port", "0"]
-        words += ["--token-file", str(folder / "token"), "--draft", "--stop-with-stdin"]
+        words += ["--token-file", str(self.token_file), "--draft", "--stop-with-stdin"]
         if most_edges is not None:
             words += ["--max-sessions", str(most_edges)]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "specbench", *words],
+                [*launcher, sys.executable, "-m", "specbench", *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

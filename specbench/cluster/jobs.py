@@ -1,0 +1,196 @@
+"""How far a submission is, and what becomes of jobs that were killed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from specbench.bench.store import RunStore
+from specbench.bench.sweep import ENDED
+from specbench.cluster import submission as submissions
+from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
+from specbench.cluster.submission import Job, Submission
+from specbench.config import Profile
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.records import Manifest, Run
+
+FRUITLESS = 3  # jobs of a point in a row that may add nothing to its run
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+PATIENCE_S = 300.0  # with a scheduler that does not answer
+UNDER_WAY = ("running", "waiting")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far a point is: `done`, `running`, `waiting`, `lost` (to be submitted again), `failed`, `cancelled`.
+
+    Args:
+        records: stored generations.
+        note: the node that it runs on, or the reason of a failure.
+    """
+
+    state: str
+    records: int
+    note: str = ""
+
+
+def judge(code: int | None, manifest: Manifest | None, known: Known | None, cancelled: bool) -> str:
+    """The state of a point.
+
+    Args:
+        code: what its last job ended with, where it said so.
+        manifest: of its run, if one was begun.
+        known: what the scheduler knows of its last job.
+    """
+    has_ended = manifest is not None and code in ENDED and manifest.status in ("finished", "failed")
+    if has_ended and (code != ExitCode.RUN or manifest.failures):  # the same code: no cloud, or it was lost
+        return "done"
+    if cancelled or (known and known.state == "CANCELLED"):
+        return "cancelled"
+    if known and known.state not in OVER:
+        return "running" if known.state in ("RUNNING", "COMPLETING") else "waiting"
+    interrupted = manifest is not None and manifest.status == "interrupted"
+    if code and code < 128 and not interrupted:
+        return "failed"  # for a reason that will be the same next time
+    return "lost"
+
+
+@dataclass
+class Follower:
+    """One submission: hands it to its launcher, looks after it, and submits again what was killed."""
+
+    submission: Submission
+    store: RunStore
+
+    @property
+    def launcher(self) -> Launcher:
+        """Who runs its jobs."""
+        folder = submissions.folder_of(self.store, self.submission.submission_id)
+        if self.submission.launcher == "slurm":
+            return Slurm(folder, self.submission.spec)
+        return Local(folder, self.submission.workers)
+
+    def submit(self, profiles: Sequence[Profile]) -> None:
+        """Write everything down and submit all points, in a seeded order: a drift is spread over all axes.
+
+        Raises:
+            SpecbenchError: it is refused; then nothing is left of it.
+        """
+        submissions.prepare(self.store, self.submission, list(profiles))
+        indices = list(range(len(profiles)))
+        random.Random(0).shuffle(indices)
+        try:
+            self._start(indices)
+        except SpecbenchError:
+            self.cancel()
+            folder = submissions.folder_of(self.store, self.submission.submission_id)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def look(self) -> list[Seen]:
+        """Every point, as it is now.
+
+        Raises:
+            SpecbenchError: the scheduler cannot be asked, or a stored run is damaged.
+        """
+        jobs = [point.jobs[-1].job_id for point in self.submission.points if point.jobs]
+        known = self.launcher.known(jobs) if jobs else {}
+        return [self._seen(index, known) for index in range(len(self.submission.points))]
+
+    def cancel(self) -> None:
+        """End all jobs; what they have stored is kept, and nothing is submitted again.
+
+        Raises:
+            SpecbenchError: the scheduler cannot be asked.
+        """
+        self._keep(replace(self.submission, cancelled=True))
+        jobs = [point.jobs[-1].job_id for point in self.submission.points if point.jobs]
+        alive = (
+            [job for job, known in self.launcher.known(jobs).items() if known.state not in OVER] if jobs else []
+        )
+        if alive:
+            self.launcher.cancel(alive)
+
+    def wait(self, say: Callable[[str], None], minutes: float | None = None) -> list[Seen]:
+        """Wait until nothing runs or waits any more, and submit what was killed again.
+
+        Args:
+            minutes: give up after so long; the jobs go on.
+
+        Raises:
+            SpecbenchError: the time is over, or the scheduler did not answer for five minutes.
+        """
+        began = answered = time.monotonic()
+        told, pause_s = "", PAUSE_S
+        while True:
+            try:
+                seen = self.look()
+                lost = [index for index, each in enumerate(seen) if each.state == "lost"]
+                if lost:
+                    say(f"lost, and submitted again: {', '.join(map(str, lost))}")
+                    self._start(lost)
+                answered = time.monotonic()
+            except SchedulerError:
+                if time.monotonic() - answered > PATIENCE_S:
+                    raise
+                time.sleep(pause_s)
+                continue
+            if not lost and not any(each.state in UNDER_WAY for each in seen):
+                return seen
+            now = in_words(seen)
+            if now != told:
+                say(now)
+                told, pause_s = now, PAUSE_S
+            if minutes is not None and time.monotonic() - began > 60 * minutes:
+                raise SpecbenchError(
+                    f"after {minutes:g} minutes: {now}",
+                    "the jobs go on; 'specbench submit collect' waits for them",
+                    ExitCode.RUN,
+                )
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
+
+    def _seen(self, index: int, known: dict[str, Known]) -> Seen:
+        point, run = self.submission.points[index], self.run_of(index)
+        code = submissions.exit_code(self.store, self.submission, index)
+        job = known.get(point.jobs[-1].job_id) if point.jobs else None
+        if self.submission.launcher == "local" and job:
+            # A worker lives on after the jobs that are over, and before those that have not begun.
+            job = None if code is not None else job if run else replace(job, state="PENDING")
+        state = judge(code, run.manifest if run else None, job, self.submission.cancelled)
+        records = len(run.generations) if run else 0
+        note = job.node if job and state == "running" else ""
+        if state == "failed":
+            note = submissions.last_words(self.store, self.submission, index) or f"exit status {code}"
+        if state == "lost" and [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS:
+            return Seen("failed", records, f"{FRUITLESS} jobs in a row were killed and added nothing")
+        return Seen(state, records, note)
+
+    def run_of(self, index: int) -> Run | None:
+        """What is stored of a point."""
+        run_id = self.submission.points[index].run_id
+        return self.store.read(run_id) if run_id in self.store.ids() else None
+
+    def _start(self, indices: Sequence[int]) -> None:
+        folder = submissions.folder_of(self.store, self.submission.submission_id)
+        for index in indices:
+            (folder / str(index) / "code").unlink(missing_ok=True)
+        for index, job_id in self.launcher.start(indices):
+            point, run = self.submission.points[index], self.run_of(index)
+            job = Job(job_id, len(run.generations) if run else 0)
+            point = replace(point, jobs=(*point.jobs, job))
+            self._keep(self.submission.with_point(index, point))
+
+    def _keep(self, submission: Submission) -> None:
+        self.submission = submission
+        submissions.write(self.store, submission)
+
+
+def in_words(seen: Sequence[Seen]) -> str:
+    """How many points are in which state."""
+    counts = Counter(each.state for each in seen)
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))

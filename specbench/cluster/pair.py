@@ -1,0 +1,80 @@
+"""A job of two nodes: the target is served on one, the edge is the other, and both end together."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from specbench.config import load_profile
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.wire.process import CloudProcess
+
+SECOND_NODE = "SLURM_JOB_NODELIST_HET_GROUP_1"
+ANYWHERE = "0.0.0.0"
+
+
+def serve_and_run(profile: Path, words: Sequence[str]) -> int:
+    """Serve the profile's target on the job's second node, and run a command against it on this one.
+
+    The server has a token that only this user can read. It ends with its standard input, so with this process.
+
+    Args:
+        profile: the file's folder gets the token, and must be seen from both nodes.
+        words: of a `run`; where the cloud is, is added.
+
+    Returns:
+        the command's exit status.
+
+    Raises:
+        SpecbenchError: this is no such job, or the server does not start.
+    """
+    node = os.environ.get(SECOND_NODE)
+    if not node:
+        raise SpecbenchError(
+            "this is no job of two nodes", "'specbench submit' makes one where cluster.cloud is set"
+        )
+    loaded = load_profile(str(profile))
+    cpus = loaded.cluster.cloud.cpus if loaded.cluster.cloud else None
+    srun = [
+        "srun",
+        "--het-group=1",
+        "--ntasks=1",
+        "--unbuffered",
+        *([f"--cpus-per-task={cpus}"] if cpus else []),
+    ]
+    served = loaded.model_dump(
+        mode="json",
+        exclude={
+            "edge": {"threads", "cpus", "memory_limit"},
+            "cloud": {"placement", "token_file", "on_cloud_loss"},
+            "link": True,
+        },
+    )
+    cloud = CloudProcess(served, loaded.cloud.threads, ANYWHERE, srun, profile.parent.resolve())
+    try:
+        url = f"ws://{address_of(node)}:{cloud.url.rpartition(':')[2]}"
+        place = ["--set", f"cloud.placement={url}", "--set", f"cloud.token_file={cloud.token_file}"]
+        done = subprocess.run([sys.executable, "-m", "specbench", *words, *place], check=False)
+        return done.returncode if done.returncode >= 0 else 128 - done.returncode
+    finally:
+        cloud.stop()
+
+
+def address_of(node: str) -> str:
+    """Where Slurm itself reaches a node.
+
+    Raises:
+        SpecbenchError: it does not say.
+    """
+    words = ["scontrol", "--oneliner", "show", "node", node]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    found = re.search(r"\bNodeAddr=(\S+)", done.stdout)
+    if not found:
+        raise SpecbenchError(
+            f"Slurm names no address of node {node}: {done.stderr.strip()}", None, ExitCode.RUN
+        )
+    return found[1]
