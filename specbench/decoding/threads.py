@@ -4,8 +4,8 @@ libgomp, torch's OpenMP on Linux, lets a team spin between two parallel regions,
 
 - It spins hardly at all once the teams of a process, those that idle included, have more threads than the
   machine has cores: each of the hundreds of regions of a pass then ends with a sleep and a wake-up. On two
-  cores a compiled pass of 135 M parameters took 47 ms instead of 20 because another thread had loaded the model,
-  and `model.generate` 63 instead of 37. So who waits for another thread's passes sends its own team home.
+  cores a compiled pass of 135 M parameters took 47 ms instead of 20 because another thread had loaded the
+  model, and `model.generate` 63 instead of 37. So who waits for another thread's passes sends its team home.
 - A team that spins behind its last region takes a core from another process that computes next: draft and
   target, where they share a machine. So teams are told to spin for 0.3 ms only, longer than any gap in a pass.
 """
