@@ -13,6 +13,7 @@ from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
 from specbench.bench.workload import load_prompts
 from specbench.config import Profile, settings_hash
+from specbench.decoding.threads import spin_briefly
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import cloud_of
 from specbench.records import Audit, Manifest, Prompt
@@ -112,7 +113,8 @@ def prepare(
 
 
 def configure_torch(profile: Profile) -> None:
-    """Settings of the whole process: threads, and what float32 is computed as."""
+    """Settings of the whole process: threads, and what float32 is computed as. Comes before torch."""
+    spin_briefly()
     import torch
 
     if profile.threads is not None:

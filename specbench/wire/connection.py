@@ -254,7 +254,10 @@ class Connection:
             ):
                 pass  # it is at work for another edge
             if isinstance(frame, Refused):
-                raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
+                refusal = f"the cloud refuses: {frame.reason}"
+                if self.is_open:  # it took the same frame before: that may have been damaged on its way
+                    raise ChannelLostError(refusal)
+                raise SpecbenchError(refusal, exit_code=ExitCode.RUN)
             if not isinstance(frame, protocol.Welcome) or frame.version != protocol.VERSION:
                 raise SpecbenchError(
                     f"the cloud does not speak version {protocol.VERSION} of the protocol",

@@ -287,6 +287,23 @@ def test_a_cloud_that_comes_back_as_another_is_refused(start, cloud, name):
     connection.close()
 
 
+@pytest.mark.parametrize(("way", "fault"), [("send", noise), ("send", truncated), ("receive", noise)])
+def test_a_greeting_that_is_damaged_when_the_edge_comes_again_is_said_again(
+    start, cloud, edge, expected, way, fault
+):
+    faults = {}
+    connection = connected(start().url, cloud, faults)
+    target = RemoteTarget(connection, GREEDY, True)
+
+    def lose(committed):
+        if not faults and connection.interruptions == 0:
+            connection.channel.close()
+            faults[way, 1] = fault
+
+    assert speculated(edge, target, GREEDY, lose) == expected[id(GREEDY)]
+    assert not faults, "the fault did not come about"
+
+
 def test_a_cloud_that_is_lost_at_every_attempt_is_given_up(start, cloud):
     running = start()
 
