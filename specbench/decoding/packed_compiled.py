@@ -83,6 +83,7 @@ class PackedEngine(CompiledEngine):
     def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
         if not self._attends or not self._step({}).takes_positions:
             raise CannotCompileError("sequences share a pass only where attention can be exchanged")
+        self._most_rows = SPARE if batch_invariant else WIDEST
         return super()._ahead_of_time(batch_invariant, say)
 
     def session(self, capacity: int | None = None) -> PackedSession:
@@ -92,9 +93,9 @@ class PackedEngine(CompiledEngine):
 
     @torch.inference_mode()
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
-        """Append tokens to several sessions, in passes over at most `SPARE` tokens: more would be no faster."""
+        """Append tokens to several sessions; a batch-invariant engine passes over at most `SPARE` at a time."""
         found: list[torch.Tensor] = []
-        for group in _groups(blocks):
+        for group in _groups(blocks, self._most_rows):
             parts = [(block.session, self.read(block.token_ids)) for block in group]
             widths = [len(token_ids) for _, token_ids in parts]
             logits, _ = self.run_packed(parts, torch.arange(sum(widths)))
@@ -195,11 +196,11 @@ def _attention(
 AttentionInterface.register(ATTENTION, _attention)
 
 
-def _groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Blocks in order, as many at a time as `SPARE` tokens allow, at least one."""
+def _groups(blocks: Sequence[Block], most_rows: int) -> Iterator[list[Block]]:
+    """Blocks in order, as many at a time as have so many tokens together, at least one."""
     group: list[Block] = []
     for block in blocks:
-        if group and sum(len(one.token_ids) for one in [*group, block]) > SPARE:
+        if group and sum(len(one.token_ids) for one in [*group, block]) > most_rows:
             yield group
             group = []
         group.append(block)
