@@ -1,5 +1,7 @@
 """What a load says of a server, and what its edges draft with."""
 
+from itertools import pairwise
+
 import pytest
 from builders import generation
 
@@ -69,7 +71,8 @@ TEXT = TracedText(
 
 def trace_of(**fields):
     values = {
-        "exact": True, "verification": "greedy", "created_at": "", "tokenizer_sha256": "t", "prompts_sha256": "",
+        "exact": True, "verification": "greedy", "created_at": "", "tokenizer_sha256": "t",
+        "prompts_sha256": "",
         "models": {}, "profile": {}, "engines": {}, "versions": {}, "texts": (TEXT,),
     }  # fmt: skip
     return Trace(**{**values, **fields})
@@ -111,7 +114,7 @@ def test_a_trace_of_something_else_is_refused(fields, asked, reason):
 def test_arrivals_are_random_repeatable_and_as_many_as_the_rate_says(profile):
     prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)], lambda line: None)
     asked = schedule(prepared, 4, 400, 5.0, prepared.prompts)
-    gaps = [later.due_ms - one.due_ms for one, later in zip(asked, asked[1:], strict=False)]
+    gaps = [later.due_ms - one.due_ms for one, later in pairwise(asked)]
     assert sum(gaps) / len(gaps) == pytest.approx(200, rel=0.15)
     assert min(gaps) < 20
     assert max(gaps) > 600
