@@ -8,19 +8,19 @@ where rows do not depend on their number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch.export import Dim
 from transformers import AttentionInterface
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import DynamicLayer
 
 from specbench.decoding import artefacts
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
 from specbench.decoding.engine import KVSession
-from specbench.decoding.step import UNKNOWN_TO_ATTEND, Projections, Step
+from specbench.decoding.step import UNKNOWN_TO_ATTEND, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,18 +57,7 @@ class PackedStep(Step):
             As of `Step.forward`.
         """
         layers = [_PassingLayer() for _ in range(addresses.shape[1] // 2)]
-        arguments: dict = {"logits_to_keep": rows} if self._keeps_logits else {}
-        projecting = Projections(self._widest) if self._widest else nullcontext()
-        with _attending(self.model, spans, addresses), projecting:
-            logits = self.model(
-                input_ids=token_ids,
-                position_ids=positions.unsqueeze(0),
-                past_key_values=Cache(layers=layers),
-                use_cache=True,
-                **arguments,
-            ).logits[0]
-        kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
-        return kept, kept.argmax(-1).unsqueeze(0)
+        return self._read(token_ids, positions, rows, layers, _attending(self.model, spans, addresses))
 
 
 class PackedEngine(CompiledEngine):
