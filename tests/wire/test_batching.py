@@ -1,5 +1,6 @@
 """Several edges on one server share its passes, and every text stays what it would be alone."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from specbench.decoding.request import Request
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel
 from specbench.models import vocabulary
+from specbench.wire.batcher import Batcher
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
 from specbench.wire.socket import SocketChannel
@@ -231,3 +233,21 @@ def test_edges_that_come_and_go_leave_nothing_behind(host, edge, start, connect)
         thread.join(60)
     wait_until(lambda: server.server.sessions == 0)
     wait_until(lambda: host.held <= before)
+
+
+def test_a_fault_of_our_own_is_one_edges_and_the_next_replies_come():
+    def broken():
+        raise RuntimeError("a fault")
+        yield
+
+    def sound():
+        yield b"a reply"
+
+    async def both():
+        with ThreadPoolExecutor(1) as worker:
+            async with Batcher(worker, lambda blocks: [], Batch(sessions=2), lambda: 2) as batcher:
+                replies = batcher.next(broken()), batcher.next(sound())
+                return await asyncio.gather(*replies, return_exceptions=True)
+
+    error, reply = asyncio.run(both())
+    assert (str(error), reply) == ("a fault", b"a reply")
