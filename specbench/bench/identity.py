@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from specbench.api import CloudModel, Options, Request
-from specbench.records import Divergence, Generation
+from specbench.decoding.proof import Evidence
+from specbench.records import Divergence, Generation, Round
 
 TIE, BUG = "tie", "bug"
 
@@ -46,16 +47,12 @@ class Prover:
             tokens=(_at(control.tokens, position), _at(other.tokens, position)),
             verdict=BUG,
         )
-        left, right = found.tokens
-        if left is None or right is None:
+        if None in found.tokens:
             return found  # equal tokens and equal rules end at one place
-        seen = self.cloud.evidence(
-            self.options,
-            self.request_of(control),
-            control.tokens[:position],
-            tuple((part.drafted, part.tokens) for part in other.rounds),
-            (left, right),
-        )
+        seen = self._evidence(control, other.rounds, found)
+        if not seen.is_tie and (control.interrupted or other.interrupted):
+            # Whoever lost the cloud had the text read again, in passes that no round tells of.
+            seen = self._evidence(control, [replace(part, drafted=None) for part in other.rounds], found)
         return replace(
             found,
             top2_margin=seen.top2_margin,
@@ -63,6 +60,18 @@ class Prover:
             noise=seen.noise,
             width=seen.width,
             verdict=TIE if seen.is_tie else BUG,
+        )
+
+    def _evidence(self, control: Generation, rounds: Sequence[Round], found: Divergence) -> Evidence:
+        left, right = found.tokens
+        assert left is not None
+        assert right is not None
+        return self.cloud.evidence(
+            self.options,
+            self.request_of(control),
+            control.tokens[: found.position],
+            tuple((part.drafted, part.tokens) for part in rounds),
+            (left, right),
         )
 
 
@@ -82,7 +91,7 @@ def divergences(
         if record.prompt_sha256 != reference.prompt_sha256:
             continue  # an earlier turn differed, so this one asks something else
         passes = tuple((part.drafted, part.tokens) for part in record.rounds)
-        case = (record.prompt_sha256, reference.tokens, passes)
+        case = (record.prompt_sha256, reference.tokens, passes, reference.interrupted or record.interrupted)
         if case not in proofs:
             proofs[case] = prover.judge(reference, record)
         if proof := proofs[case]:

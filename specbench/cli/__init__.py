@@ -27,6 +27,7 @@ from specbench.cli import (
     sweep,
     trace,
 )
+from specbench.decoding.threads import spin_briefly
 from specbench.errors import ExitCode, SpecbenchError
 
 INTERNAL_ERROR = 70
@@ -83,6 +84,7 @@ def root(
 
 def main() -> None:
     """Run the command line; every error becomes one sentence and an exit code."""
+    spin_briefly()
     try:
         status = app(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else int(ExitCode.OK))

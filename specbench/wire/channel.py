@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import queue
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
 from specbench.decoding.threads import model_thread, send_team_home
 from specbench.wire.service import Host, Service
-
-if TYPE_CHECKING:
-    pass
 
 
 class ChannelLostError(Exception):
@@ -25,11 +21,13 @@ class Channel(ABC):
         uplink_ms: how long the last sent message took to arrive, `None` where that is not known; `downlink_ms`
             for the last one received.
         silence_s: how long the cloud may say nothing at all before it counts as gone; `None` is for ever.
+        shares_process: whether the other end computes in a thread of this process.
     """
 
     uplink_ms: float | None = None
     downlink_ms: float | None = None
     silence_s: float | None = None
+    shares_process: bool = False
 
     def begin(self, seed: int) -> None:
         """A new text begins; `seed` is its request's."""
@@ -62,6 +60,8 @@ class Channel(ABC):
 
 class LocalChannel(Channel):
     """The service in a thread of this process: what a modelled link stands before where nothing else is."""
+
+    shares_process = True
 
     def __init__(self, host: Host) -> None:
         self._inbox: queue.SimpleQueue[tuple[bytes, float] | None] = queue.SimpleQueue()

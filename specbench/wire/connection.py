@@ -93,24 +93,14 @@ class Connection:
         Raises:
             SpecbenchError: there is no cloud, it refuses the edge, or it is another than the profile means.
         """
-        self.channel  # noqa: B018
+        self._connected()
         assert self._facts is not None
         return self._facts
 
     @property
     def channel(self) -> Channel:
         """What carries the frames now; connects first if need be."""
-        if self._channel is None:
-            try:
-                self._channel = self._greeted()
-            except ChannelLostError as error:
-                if self._patience_s is not None and not self.is_open:
-                    raise SpecbenchError(
-                        f"there is no cloud: {error}", "is 'specbench serve' running there?", ExitCode.RUN
-                    ) from error
-                self.recover(error)
-        assert self._channel is not None
-        return self._channel
+        return self._connected()
 
     def new_text(self) -> int:
         """A name for a place where texts are decoded."""
@@ -159,7 +149,7 @@ class Connection:
         started = now_ms()
         waiting = self._waiting[sent.number]
         was_here = bool(waiting)
-        if not was_here:
+        if not was_here and self.channel.shares_process:
             send_team_home()
         while not waiting:
             try:
@@ -233,6 +223,19 @@ class Connection:
             except ChannelLostError:
                 pass
         self._hang_up()
+
+    def _connected(self) -> Channel:
+        if self._channel is None:
+            try:
+                self._channel = self._greeted()
+            except ChannelLostError as error:
+                if self._patience_s is not None and not self.is_open:
+                    raise SpecbenchError(
+                        f"there is no cloud: {error}", "is 'specbench serve' running there?", ExitCode.RUN
+                    ) from error
+                self.recover(error)
+        assert self._channel is not None
+        return self._channel
 
     def _hang_up(self) -> None:
         if self._channel:

@@ -31,6 +31,7 @@ class LinkedChannel(Channel):
     def __init__(self, channel: Channel, link: Link) -> None:
         self._channel = channel
         self._link = link
+        self.shares_process = channel.shares_process
         if channel.silence_s is not None:
             self.silence_s = channel.silence_s + link.longest_ms / 1000
         self._outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()

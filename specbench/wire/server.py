@@ -177,7 +177,6 @@ class Server:
                 if self._batcher:
                     self._batcher.give_up(replies)
                 self._worker.submit(replies.close)  # before whatever comes next, and never in the event loop
-                self._worker.submit(send_team_home)
             if service.is_over:
                 return "it said goodbye" if service.refusal is None else service.refusal
 

@@ -1,5 +1,7 @@
 """A mismatch with the control is a tie where that is proven, and a bug everywhere else."""
 
+from dataclasses import replace
+
 import pytest
 from builders import LIAR, generation
 
@@ -173,3 +175,27 @@ def test_coupled_texts_are_compared_by_the_scores_that_chose_them(tmp_path):
     for index, token in enumerate(tokens):
         scores = compared(rows[index], [*request.prompt_ids, *tokens[:index]], options, 77)
         assert int(scores.argmax()) == token
+
+
+def test_a_text_that_was_read_again_after_a_loss_is_also_judged_by_that_reading(twins):
+    """The target takes it up in one pass over the whole text, of which no round tells."""
+    options = Options(Decoding(), Speculative(draft_length=4))
+    cloud = CloudModel(CloudSpec(model=str(twins), device="cpu"))
+    verdicts = set()
+    for start in range(24):
+        request = Request(tuple((7 * index + start) % 90 + 4 for index in range(12)), 2, frozenset())
+        target = cloud.target(options)
+        first = target.begin(request).tokens[0]
+        told = target.verify().tokens[0]
+        again = int(cloud.engine.session(32).prefill([*request.prompt_ids, first])[-1].argmax())
+        if again == told:
+            continue
+        proof = Prover(cloud, options, lambda _, request=request: request)
+        alone = generation(method="control", tokens=(first, told))
+        rounds = (Round(tokens=(first,)), Round(tokens=(again,), drafted=0, accepted=0))
+        record = generation(method="m", rounds=rounds, arrival_ms=(1, 2))
+        verdicts.add(
+            (proof.judge(alone, record).verdict, proof.judge(alone, replace(record, interrupted=True)).verdict)
+        )
+    assert ("bug", "tie") in verdicts
+    assert {interrupted for _, interrupted in verdicts} == {"tie"}
