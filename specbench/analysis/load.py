@@ -24,7 +24,7 @@ class LoadRow:
         decode_ms: of the server's computing per token behind the first.
         accepted_per_target_s: drafted tokens that were accepted, per second of the server's computing.
         texts_per_pass: how many shared a pass, in the mean over passes.
-        within: edges whose median time per token keeps to the objective.
+        within: edges whose median time per token keeps to the objective; one that got single tokens does.
         capacity: edges at the objective's pace that would keep the server busy: its time over `decode_ms`.
         ties: texts that differ from those of the server decoding alone, as a near-tie allows; `departed` those
             that no tie explains.
@@ -116,7 +116,7 @@ def load_row(way: str, answers: Sequence[Answer], objective_ms: float, departure
         decode_ms=per_token_ms,
         accepted_per_target_s=1000 * accepted / target_ms if drafted else None,
         texts_per_pass=len(decoding) / sum(1 / commit.shared for commit in decoding) if decoding else 1.0,
-        within=sum(value is not None and value <= objective_ms for value in medians),
+        within=sum(value is None or value <= objective_ms for value in medians),
         capacity=objective_ms / per_token_ms if per_token_ms else 0.0,
         ties=ties,
         departed=departed,

@@ -245,7 +245,7 @@ def measure(
         say: receives a line before each.
     """
     options, found = Options.of(prepared.profile), {}
-    for way in WAYS:
+    for way in reversed(WAYS):  # what a server elsewhere may refuse comes first
         say(f"{len(asked)} requests by {way}")
         opened: list[Edge] = []
         try:

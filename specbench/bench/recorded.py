@@ -15,7 +15,6 @@ from specbench.api import EdgeModel, Options, Proposal, Request, SpecbenchError
 from specbench.bench import conversation
 from specbench.bench.traces import Trace, TracedText
 from specbench.clock import now_ms
-from specbench.decoding.threads import send_team_home
 
 ROUNDS = 12
 
@@ -48,7 +47,6 @@ def measured_pace(edge: EdgeModel, options: Options, request: Request) -> Pace:
             started = now_ms()
             drafter.propose(length)
             steps.append((now_ms() - started) / length)
-    send_team_home()
     return Pace(median(steps), median(prefills))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from specbench.bench.load import Drafts
     from specbench.bench.preparation import Prepared
 
+FEWEST_REQUESTS = 20  # that a median takes
 OWN_CONNECTIONS = 2  # that of the command itself, and one that may still be closing
 
 
@@ -31,7 +32,8 @@ def load(
         float | None, typer.Option("--rate", min=1e-6, help="Requests a second, of all edges together.")
     ] = None,
     requests: Annotated[
-        int | None, typer.Option("--requests", min=1, help="Of all edges together; two each if absent.")
+        int | None,
+        typer.Option("--requests", min=1, help="Of all edges together; two each, and at least 20, if absent."),
     ] = None,
     trace: Annotated[
         Path | None,
@@ -69,7 +71,7 @@ def load(
     with closing(prepared.cloud):
         prompts, drafts, label = drafts_of(prepared, trace)
         prepared.cloud.load()
-        asked = schedule(prepared, edges, requests or 2 * edges, rate, prompts)
+        asked = schedule(prepared, edges, requests or max(2 * edges, FEWEST_REQUESTS), rate, prompts)
         answers = measure(prepared, edges, asked, drafts, console.note)
         objective_ms = objective_tpot_ms or tpot_median(answers[ALONE]) or 0.0
         departed = {way: departures(prepared, asked, answers[ALONE], answers[way]) for way in WAYS}

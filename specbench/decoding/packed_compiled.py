@@ -8,19 +8,19 @@ where rows do not depend on their number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch.export import Dim
 from transformers import AttentionInterface
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import DynamicLayer
 
 from specbench.decoding import artefacts
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
 from specbench.decoding.engine import KVSession
-from specbench.decoding.step import UNKNOWN_TO_ATTEND, Projections, Step
+from specbench.decoding.step import UNKNOWN_TO_ATTEND, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,18 +57,7 @@ class PackedStep(Step):
             As of `Step.forward`.
         """
         layers = [_PassingLayer() for _ in range(addresses.shape[1] // 2)]
-        arguments: dict = {"logits_to_keep": rows} if self._keeps_logits else {}
-        projecting = Projections(self._widest) if self._widest else nullcontext()
-        with _attending(self.model, spans, addresses), projecting:
-            logits = self.model(
-                input_ids=token_ids,
-                position_ids=positions.unsqueeze(0),
-                past_key_values=Cache(layers=layers),
-                use_cache=True,
-                **arguments,
-            ).logits[0]
-        kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
-        return kept, kept.argmax(-1).unsqueeze(0)
+        return self._read(token_ids, positions, rows, layers, _attending(self.model, spans, addresses))
 
 
 class PackedEngine(CompiledEngine):
@@ -83,6 +72,7 @@ class PackedEngine(CompiledEngine):
     def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
         if not self._attends or not self._step({}).takes_positions:
             raise CannotCompileError("sequences share a pass only where attention can be exchanged")
+        self._most_rows = SPARE if batch_invariant else WIDEST
         return super()._ahead_of_time(batch_invariant, say)
 
     def session(self, capacity: int | None = None) -> PackedSession:
@@ -92,9 +82,9 @@ class PackedEngine(CompiledEngine):
 
     @torch.inference_mode()
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
-        """Append tokens to several sessions, in passes over at most `SPARE` tokens: more would be no faster."""
+        """Append tokens to several sessions; a batch-invariant engine passes over at most `SPARE` at a time."""
         found: list[torch.Tensor] = []
-        for group in _groups(blocks):
+        for group in _groups(blocks, self._most_rows):
             parts = [(block.session, self.read(block.token_ids)) for block in group]
             widths = [len(token_ids) for _, token_ids in parts]
             logits, _ = self.run_packed(parts, torch.arange(sum(widths)))
@@ -195,11 +185,11 @@ def _attention(
 AttentionInterface.register(ATTENTION, _attention)
 
 
-def _groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Blocks in order, as many at a time as `SPARE` tokens allow, at least one."""
+def _groups(blocks: Sequence[Block], most_rows: int) -> Iterator[list[Block]]:
+    """Blocks in order, as many at a time as have so many tokens together, at least one."""
     group: list[Block] = []
     for block in blocks:
-        if group and sum(len(one.token_ids) for one in [*group, block]) > SPARE:
+        if group and sum(len(one.token_ids) for one in [*group, block]) > most_rows:
             yield group
             group = []
         group.append(block)

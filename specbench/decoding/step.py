@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface
-from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
 
 from specbench.decoding.artefacts import CannotCompileError
 
@@ -99,11 +99,21 @@ class Step(torch.nn.Module):
         """
         positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
         layers = [SlotLayer(*pair, start, positions) for pair in zip(keys, values, strict=True)]
+        attending = _attending(self.model, start) if self._attend else nullcontext()
+        return self._read(token_ids, positions, rows, layers, attending)
+
+    def _read(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        rows: torch.Tensor,
+        layers: list[CacheLayerMixin],
+        attending: AbstractContextManager,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         arguments: dict = {"logits_to_keep": rows} if self._keeps_logits else {}
         if self.takes_positions:
             arguments["position_ids"] = positions.unsqueeze(0)
-        attending = _attending(self.model, start) if self._attend else nullcontext()
-        projecting = Projections(self._widest) if self._widest else nullcontext()
+        projecting = _Projections(self._widest) if self._widest else nullcontext()
         with attending, projecting:
             logits = self.model(
                 input_ids=token_ids, past_key_values=Cache(layers=layers), use_cache=True, **arguments
@@ -135,7 +145,7 @@ def slot_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
     ]
 
 
-class Projections(TorchFunctionMode):
+class _Projections(TorchFunctionMode):
     """Sends linear layers through `specbench::products` while a model is traced."""
 
     def __init__(self, widest: dict[tuple[int, ...], int]) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from specbench.config import Batch
 from specbench.decoding.batch import Block, Passed, Steps
-from specbench.decoding.threads import send_team_home
 
 
 @dataclass(eq=False)
@@ -141,15 +140,11 @@ class Batcher:
         for turn, answer in zip(turns, answers, strict=True):
             how = turn.steps.throw if isinstance(answer, Exception) else turn.steps.send
             found.append(_advance(how, answer))
-        send_team_home()
         return found
 
 
 def _begin(steps: Steps[bytes]) -> list[Block | bytes | Exception | None]:
-    item = _advance(steps.send, None)
-    if not isinstance(item, Block):
-        send_team_home()
-    return [item]
+    return [_advance(steps.send, None)]
 
 
 def _advance(how: Callable, answer: Passed | Exception | None) -> Block | bytes | Exception | None:

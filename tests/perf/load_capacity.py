@@ -24,6 +24,7 @@ from specbench.bench.load import ALONE, COLOCATED, EDGE, WAYS, departures, measu
 from specbench.bench.preparation import prepare
 from specbench.cli.load import OWN_CONNECTIONS, drafts_of
 from specbench.config import load_profile
+from specbench.decoding.threads import spin_briefly
 from specbench.registry import discover
 from specbench.render import console
 from specbench.render.load import load_table
@@ -31,6 +32,7 @@ from specbench.render.load import load_table
 
 def main() -> None:
     """Run it."""
+    spin_briefly()
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", default="default")
     parser.add_argument("--set", action="append", dest="overrides")

@@ -88,13 +88,14 @@ def test_more_rows_than_a_pass_may_have_are_read_in_several(invariant):
 
 
 def test_a_block_that_does_not_fit_harms_no_other(invariant):
-    small, large = invariant.session(4), invariant.session(200)
-    small.prefill(tokens(60))
-    large.prefill(tokens(60))
-    refused, passed = batch.together(invariant, [Block(small, tokens(30)), Block(large, tokens(30))])
+    small, large, other = invariant.session(4), invariant.session(200), invariant.session(200)
+    for session in (small, large, other):
+        session.prefill(tokens(60))
+    blocks = [Block(session, tokens(30)) for session in (small, large, other)]
+    refused, passed, _ = batch.together(invariant, blocks)
     assert isinstance(refused, ValueError)
     assert "cannot take 30 more" in str(refused)
-    assert (passed.shared, passed.logits.shape) == (1, (30, 96))
+    assert (passed.shared, passed.logits.shape) == (2, (30, 96))
     assert (small.length, large.length) == (60, 90)
 
 

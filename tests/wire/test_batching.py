@@ -1,5 +1,6 @@
 """Several edges on one server share its passes, and every text stays what it would be alone."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,13 @@ import pytest
 from conftest import Watched, wait_until
 
 from specbench.config import Batch, CloudSpec, Decoding, EngineSpec, Options, Speculative
+from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Request
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel
 from specbench.models import vocabulary
+from specbench.wire.batcher import Batcher
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
 from specbench.wire.socket import SocketChannel
@@ -231,3 +234,47 @@ def test_edges_that_come_and_go_leave_nothing_behind(host, edge, start, connect)
         thread.join(60)
     wait_until(lambda: server.server.sessions == 0)
     wait_until(lambda: host.held <= before)
+
+
+def test_a_fault_of_our_own_is_one_edges_and_the_next_replies_come():
+    def broken():
+        raise RuntimeError("a fault")
+        yield
+
+    def sound():
+        yield b"a reply"
+
+    async def both():
+        with ThreadPoolExecutor(1) as worker:
+            async with Batcher(worker, lambda blocks: [], Batch(sessions=2), lambda: 2) as batcher:
+                replies = batcher.next(broken()), batcher.next(sound())
+                return await asyncio.gather(*replies, return_exceptions=True)
+
+    error, reply = asyncio.run(both())
+    assert (str(error), reply) == ("a fault", b"a reply")
+
+
+def test_at_most_one_prompt_goes_before_a_block_that_has_waited_long_enough():
+    log = []
+
+    def prompt(number):
+        time.sleep(0.01)
+        log.append(number)
+        yield b"a first token"
+
+    def step():
+        yield Block(None, [1])
+        yield b"a reply"
+
+    def read(blocks):
+        log.append("read")
+        return [Passed(None, 0.0, len(blocks)) for _ in blocks]
+
+    async def all_of_them():
+        with ThreadPoolExecutor(1) as worker:
+            async with Batcher(worker, read, Batch(sessions=4, wait_ms=1), lambda: 4) as batcher:
+                replies = [batcher.next(step()), *(batcher.next(prompt(number)) for number in range(4))]
+                return await asyncio.gather(*replies)
+
+    assert len(asyncio.run(all_of_them())) == 5
+    assert log.index("read") <= 1
