@@ -96,6 +96,9 @@ class Runner:
             self._record_ceilings()
             self._manifest = self._precision.begin(self._manifest)
             self._writer.write_manifest(self._manifest)
+            # The models are here to stay: collecting them again and again would only disturb the clock.
+            gc.collect()
+            gc.freeze()
             try:
                 with MemoryMonitor(self._profile.memory.monitor_interval_ms) as monitor:
                     self._measure(monitor)
@@ -162,9 +165,6 @@ class Runner:
     def _measure(self, monitor: MemoryMonitor) -> None:
         schedule = self._schedule()
         self._progress = {method.name: self._initial_progress(method) for method in self._prepared.methods}
-        # The models are here to stay: collecting them again and again would only disturb the clock.
-        gc.collect()
-        gc.freeze()
         if self._profile.workload.warmup:
             self._observer.note("warming up")
         for _ in range(self._profile.workload.warmup):
