@@ -296,6 +296,6 @@ class Connection:
 
 
 def _changed(before: Facts, now: Facts) -> str | None:
-    """The first fact that differs; the name under which the model lies there is none that matters."""
-    names = (field for field in Facts.__struct_fields__ if field != "model")
+    """The first fact that differs; a measurement, and the name under which the model lies there, do not matter."""
+    names = (field for field in Facts.__struct_fields__ if field not in ("model", "bytes_per_second"))
     return next((name for name in names if getattr(before, name) != getattr(now, name)), None)
