@@ -178,7 +178,7 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
     ("config", "extra"),
     [
         (Gemma2Config(**WIDE, **FULL, num_key_value_heads=1, head_dim=16), "softcap"),
-        (GptOssConfig(**WIDE, **FULL, num_key_value_heads=2, head_dim=16, num_local_experts=2), "s_aux"),
+        (GptOssConfig(**WIDE, **FULL, head_dim=16, num_local_experts=2, num_experts_per_tok=1), "s_aux"),
     ],
 )  # fmt: skip
 def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(tmp_path, config, extra):
