@@ -32,6 +32,7 @@ WIDE = {
     **SMALL, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "initializer_range": 0.3,
 }  # fmt: skip
+SINKS = {"num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1}
 FULL = {"layer_types": ["full_attention"] * 2}
 ARCHITECTURES = {
     "qwen2": Qwen2Config(**WIDE, num_key_value_heads=2),
@@ -178,7 +179,7 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
     ("config", "extra"),
     [
         (Gemma2Config(**WIDE, **FULL, num_key_value_heads=1, head_dim=16), "softcap"),
-        (GptOssConfig(**WIDE, **FULL, head_dim=16, num_local_experts=2, num_experts_per_tok=1), "s_aux"),
+        (GptOssConfig(**WIDE, **FULL, **SINKS), "s_aux"),
     ],
 )  # fmt: skip
 def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(tmp_path, config, extra):
