@@ -7,8 +7,10 @@ has cuDNN at tf32. So both are set alike, and read one by one. What this torch d
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 
 from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 
@@ -64,25 +66,19 @@ def configure(allow_tf32: bool) -> None:
 
 
 def read() -> Switches:
-    """Every switch by the name that sets it, in this thread; takes some 40 microseconds."""
-    import torch
+    """Every switch by the name that sets it, in this thread."""
+    return dict(zip(_readers(), map(_shown, glance()), strict=True))
 
-    values: Switches = {}
-    for name in (*FP32_PRECISION, *ALLOW_TF32, MATMUL_PRECISION, *REDUCED):
+
+def glance() -> tuple[object, ...]:
+    """Every switch as torch has it in this thread, only to be compared with another glance: far cheaper."""
+    found: list[object] = []
+    for reader in _readers().values():
         try:
-            value = _look_up(torch, name)
-        except AttributeError:  # another torch has other settings
-            continue
+            found.append(reader())
         except RuntimeError:
-            value = UNREADABLE
-        values[name] = value
-    for device, enabled, dtype in zip(("cpu", "cuda"), AUTOCAST, AUTOCAST_DTYPE, strict=True):
-        values[enabled] = torch.is_autocast_enabled(device)
-        values[dtype] = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-    values[DEFAULT_DTYPE] = str(torch.get_default_dtype()).removeprefix("torch.")
-    for name in HARMLESS_ENVIRONMENT:
-        values[ENVIRONMENT_PREFIX + name] = os.environ.get(name) or None
-    return values
+            found.append(UNREADABLE)
+    return tuple(found)
 
 
 def changes(before: Mapping[str, str | bool | None], after: Mapping[str, str | bool | None]) -> Iterator[str]:
@@ -130,9 +126,39 @@ def mending(values: Mapping[str, str | bool | None]) -> tuple[str, ...]:
     return ()
 
 
-def _look_up(torch: object, name: str) -> str | bool | None:
-    value: object = torch
-    for step in name.removesuffix("()").split(".")[1:]:
-        value = getattr(value, step)
-    value = value() if name.endswith("()") else value
-    return value if isinstance(value, bool) or value is None else str(value)
+@cache
+def _readers() -> dict[str, Callable[[], object]]:
+    """What reads each switch that this torch has, with all names looked up once and for all."""
+    import torch
+
+    readers: dict[str, Callable[[], object]] = {}
+    for name in (*FP32_PRECISION, *ALLOW_TF32, MATMUL_PRECISION, *REDUCED, DEFAULT_DTYPE):
+        try:
+            reader = _reader(torch, name)
+            reader()
+        except AttributeError:  # another torch has other settings
+            continue
+        except RuntimeError:  # it has this one, and cannot read it now
+            pass
+        readers[name] = reader
+    for device, enabled, dtype in zip(("cpu", "cuda"), AUTOCAST, AUTOCAST_DTYPE, strict=True):
+        readers[enabled] = partial(torch.is_autocast_enabled, device)
+        readers[dtype] = partial(torch.get_autocast_dtype, device)
+    for name in HARMLESS_ENVIRONMENT:
+        readers[ENVIRONMENT_PREFIX + name] = partial(os.environ.get, name)
+    return readers
+
+
+def _reader(torch: object, name: str) -> Callable[[], object]:
+    owner, steps = torch, name.removesuffix("()").split(".")[1:]
+    for step in steps[:-1]:
+        owner = getattr(owner, step)
+    if name.endswith("()"):
+        return getattr(owner, steps[-1])
+    # Most are properties of torch's own kind, which call a C function; it is called without them.
+    declared = inspect.getattr_static(type(owner), steps[-1], None)
+    return getattr(declared, "getter", None) or partial(getattr, owner, steps[-1])
+
+
+def _shown(value: object) -> str | bool | None:
+    return value if isinstance(value, bool) else str(value or "").removeprefix("torch.") or None

@@ -1,4 +1,4 @@
-"""How near an engine comes to the limit that memory sets: bandwidth divided by bytes of weights."""
+"""How near an engine comes to the limit that memory sets."""
 
 from __future__ import annotations
 
@@ -6,25 +6,12 @@ import statistics
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
-from specbench.records import Ceiling
 
 if TYPE_CHECKING:
     from specbench.factories import CloudModel, EdgeModel
 
 PROMPT_TOKENS = 48
 DECODED_TOKENS = 32
-
-
-def ceiling_of(factory: EdgeModel | CloudModel) -> Ceiling:
-    """The ceiling of a role's model, loaded if need be; under a second, never to be called on the clock."""
-    import torch
-
-    from specbench.decoding.bandwidth import has_own_reader, read_bandwidth, weight_bytes
-
-    loaded = factory.engine.loaded
-    device = str(loaded.device)
-    reader = "torch or own kernel" if has_own_reader(device) else "torch"
-    return Ceiling(weight_bytes(loaded.model), read_bandwidth(device, torch.get_num_threads()), reader)
 
 
 def decoding_ms(factory: EdgeModel | CloudModel) -> float:

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
-from specbench.bench.ceiling import ceiling_of
 from specbench.bench.interruption import insisting
 from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
@@ -96,6 +95,9 @@ class Runner:
             self._record_ceilings()
             self._manifest = self._precision.begin(self._manifest)
             self._writer.write_manifest(self._manifest)
+            # The models are here to stay: collecting them again and again would only disturb the clock.
+            gc.collect()
+            gc.freeze()
             try:
                 with MemoryMonitor(self._profile.memory.monitor_interval_ms) as monitor:
                     self._measure(monitor)
@@ -150,21 +152,18 @@ class Runner:
         self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
 
     def _record_ceilings(self) -> None:
-        """Write down what memory allows each model of this process; an earlier sitting may have done so."""
+        """Write down what memory allows each model; an earlier sitting may have done so."""
         known = self._manifest.ceilings
         factories = [self._prepared.factory(role) for role in self._manifest.engines if role not in known]
-        here = [factory for factory in factories if factory.is_loaded and factory.is_here]
-        if here:
+        loaded = [factory for factory in factories if factory.is_loaded]
+        if any(factory.is_here for factory in loaded):
             self._observer.note("measuring how fast memory is read")
-        found = {factory.role: ceiling_of(factory) for factory in here}
+        found = {factory.role: factory.ceiling() for factory in loaded}
         self._manifest = replace(self._manifest, ceilings={**known, **found})
 
     def _measure(self, monitor: MemoryMonitor) -> None:
         schedule = self._schedule()
         self._progress = {method.name: self._initial_progress(method) for method in self._prepared.methods}
-        # The models are here to stay: collecting them again and again would only disturb the clock.
-        gc.collect()
-        gc.freeze()
         if self._profile.workload.warmup:
             self._observer.note("warming up")
         for _ in range(self._profile.workload.warmup):

@@ -29,7 +29,7 @@ def limits(
     """Measure the read bandwidth, and what the profile's engine makes of it on a short greedy decode."""
     from rich.table import Table
 
-    from specbench.bench.ceiling import ceiling_of, decoding_ms
+    from specbench.bench.ceiling import decoding_ms
     from specbench.bench.preparation import configure_torch
     from specbench.config import load_profile
     from specbench.factories import EdgeModel, cloud_of
@@ -46,7 +46,7 @@ def limits(
     cloud = cloud_of(loaded, console.note)
     cloud.demand_here()
     for factory in (edge, cloud):
-        ceiling = ceiling_of(factory)
+        ceiling = factory.ceiling()
         ms = decoding_ms(factory)
         rows[factory.role] = {
             "model": factory.spec.model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,6 +14,10 @@ from specbench.decoding import kernels, pages
 from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
 from specbench.errors import SpecbenchError
 from specbench.models.memory import free_bytes
+from specbench.records import Ceiling
+
+if TYPE_CHECKING:
+    from specbench.models.loading import LoadedModel
 
 READ_BYTES = 1 << 29  # more than any cache holds
 ROW = 4096
@@ -39,6 +44,13 @@ def read_bandwidth(device: str, threads: int) -> float:
         readers.append(lambda: product(x, numbers))
     with torch.inference_mode():
         return numbers.nbytes / min(_seconds(reader, place) for reader in readers for _ in range(REPEATS))
+
+
+def ceiling(loaded: LoadedModel) -> Ceiling:
+    """What memory allows a loaded model; under a second, never to be called on the clock."""
+    device = str(loaded.device)
+    reader = "torch or own kernel" if has_own_reader(device) else "torch"
+    return Ceiling(weight_bytes(loaded.model), read_bandwidth(device, torch.get_num_threads()), reader)
 
 
 def has_own_reader(device: str) -> bool:

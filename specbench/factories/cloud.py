@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
 from specbench.errors import SpecbenchError
 from specbench.factories.model import ModelFactory, say_on_stderr
+from specbench.records import Ceiling
 
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
@@ -138,6 +139,13 @@ class CloudModel(ModelFactory):
     def engine_kind(self) -> str:
         """Which engine really runs the passes."""
         return super().engine_kind if self.is_here else self.connection.facts.engine
+
+    def ceiling(self) -> Ceiling:
+        """What memory allows this model; a cloud elsewhere has measured that itself."""
+        if self.is_here:
+            return super().ceiling()
+        facts = self.connection.facts
+        return Ceiling(facts.weight_bytes, facts.bytes_per_second, facts.reader)
 
     @property
     def interruptions(self) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from specbench.decoding.target import Target
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
-    from specbench.records import Audit
+    from specbench.records import Audit, Ceiling
 
 
 def say_on_stderr(line: str) -> None:
@@ -142,6 +142,12 @@ class ModelFactory:
     def engine_kind(self) -> str:
         """Which engine really runs the passes."""
         return self.engine.kind
+
+    def ceiling(self) -> Ceiling:
+        """What memory allows this model where it runs; never to be called on the clock."""
+        from specbench.decoding import bandwidth
+
+        return bandwidth.ceiling(self.engine.loaded)
 
     def _eager(self, loaded: LoadedModel, size: int) -> Engine:
         from specbench.decoding.eager import EagerEngine

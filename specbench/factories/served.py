@@ -32,7 +32,7 @@ class Served:
         from specbench.models import files, storage, vocabulary
 
         cloud = self._cloud
-        engine, spec = cloud.engine, cloud.spec
+        engine, spec, ceiling = cloud.engine, cloud.spec, ModelFactory.ceiling(cloud)
         return Facts(
             model=spec.model,
             files=files.fingerprint(engine.loaded.folder),
@@ -50,6 +50,9 @@ class Served:
             machine=environment.machine(),
             switches=self.switches(),
             audit=self.audit(),
+            weight_bytes=ceiling.weight_bytes,
+            bytes_per_second=ceiling.bytes_per_second,
+            reader=ceiling.reader,
         )
 
     @property

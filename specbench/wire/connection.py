@@ -302,6 +302,6 @@ class Connection:
 
 
 def _changed(before: Facts, now: Facts) -> str | None:
-    """The first fact that differs; the name under which the model lies there is none that matters."""
-    names = (field for field in Facts.__struct_fields__ if field != "model")
+    """The first fact that differs; neither what was measured matters, nor where the model lies there."""
+    names = (field for field in Facts.__struct_fields__ if field not in ("model", "bytes_per_second"))
     return next((name for name in names if getattr(before, name) != getattr(now, name)), None)

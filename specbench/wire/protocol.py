@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from specbench.decoding.proof import LONGEST_DRAFT, Evidence
 from specbench.records import Audit
 
-VERSION = 1
+VERSION = 2
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
@@ -158,6 +158,7 @@ class Facts(Struct, frozen=True):
         engine: what really runs the passes; `engine_kind` and `batch_invariant` are what the profile asked for.
         threads: of one rank; `ranks` are the processes that hold the weights together.
         switches: what the arithmetic of its process is.
+        weight_bytes: read for every token, and how fast, as `records.Ceiling` has it.
     """
 
     model: str
@@ -175,6 +176,9 @@ class Facts(Struct, frozen=True):
     machine: dict[str, str | int | None]
     switches: dict[str, str | bool | None]
     audit: Audit
+    weight_bytes: Number | None
+    bytes_per_second: Annotated[float, Meta(gt=0, lt=1e18)]
+    reader: Text | None
     ranks: int = 1
 
 

@@ -97,7 +97,7 @@ def harness(rest):
     runners.Runner._measure = timing("run", runners.Runner._measure, now_ms)
     Prepared.request = timing("prompts into ids", Prepared.request, now_ms)
     runners.PrecisionWatch.look = timing("precision switches", runners.PrecisionWatch.look, now_ms)
-    runners.gc.collect = timing("collecting garbage, once", runners.gc.collect, now_ms)
+    runners.gc.collect = timing("collecting garbage, before the run", runners.gc.collect, now_ms)
     registry, view = discover(()), LiveView()
     with tempfile.TemporaryDirectory() as folder:
         methods = [Timed(registry.get(name)) for name in METHODS]
@@ -115,10 +115,8 @@ def harness(rest):
     show("the run: warm-up, prompts, records", f"{total / 1000:.2f} s")
     for name in sorted(SPENT, key=lambda name: -SPENT[name]):
         show(f"  {name}", f"{SPENT[name]:.1f} ms, {SPENT[name] / total:.3%}")
-    once = SPENT["collecting garbage, once"]
     show("main thread outside methods", f"{main:.1f} ms, {main / total:.3%}")
     show("main thread and the harness's threads together", f"{(main + threads) / total:.3%}", "under 1 %")
-    show("the same without what happens once", f"{(main + threads - once) / (total - once):.3%}")
     help_answers()
 
 

@@ -8,7 +8,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 from specbench.analysis.comparison import compare
 from specbench.api import CloudModel, EdgeModel
-from specbench.bench.ceiling import ceiling_of, decoding_ms
+from specbench.bench.ceiling import decoding_ms
 from specbench.config import CloudSpec, EdgeSpec
 from specbench.decoding import bandwidth
 from specbench.errors import SpecbenchError
@@ -78,7 +78,7 @@ def test_the_ceiling_of_a_loaded_model(tmp_path):
     cloud = CloudModel(
         CloudSpec(model=str(tiny_llama(tmp_path / "m", seed=3)), device="cpu"), say=lambda line: None
     )
-    ceiling = ceiling_of(cloud)
+    ceiling = cloud.ceiling()
     assert ceiling.weight_bytes == bandwidth.weight_bytes(cloud.engine.loaded.model)
     assert ceiling.tokens_per_second > 0
     assert decoding_ms(cloud) > 0
@@ -139,6 +139,6 @@ def test_runs_that_measured_another_bandwidth_are_compared():
 
 def test_a_ceiling_says_what_read(models, monkeypatch):
     factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
-    assert ceiling_of(factory).reader == "torch or own kernel"
+    assert factory.ceiling().reader == "torch or own kernel"
     monkeypatch.setattr(bandwidth.kernels, "load", no_compiler)
-    assert ceiling_of(factory).reader == "torch"
+    assert factory.ceiling().reader == "torch"

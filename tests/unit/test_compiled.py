@@ -5,19 +5,22 @@ import torch
 from builders import mapped_draft, tiny_mistral
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GemmaConfig,
     GPT2Config,
     GPTJConfig,
     GPTNeoXConfig,
+    GptOssConfig,
     MambaConfig,
     Qwen2Config,
 )
 
 from specbench.config import CloudSpec, EngineSpec
-from specbench.decoding import pages
+from specbench.decoding import kernels, pages
 from specbench.decoding.captured import CapturedStep
 from specbench.decoding.compiled import CompiledSession
 from specbench.decoding.step import Step
+from specbench.decoding.together import join_products
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.testing import tiny_llama, tiny_tokenizer
@@ -29,6 +32,8 @@ WIDE = {
     **SMALL, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "initializer_range": 0.3,
 }  # fmt: skip
+SINKS = {"num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1}
+FULL = {"layer_types": ["full_attention"] * 2}
 ARCHITECTURES = {
     "qwen2": Qwen2Config(**WIDE, num_key_value_heads=2),
     "gemma": GemmaConfig(**WIDE, num_key_value_heads=1, head_dim=16),
@@ -168,6 +173,48 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
     assert any("runs eagerly, for it cannot be compiled: " in line for line in lines)
     with pytest.raises(SpecbenchError, match="cannot be batch-invariant"):
         _ = cloud(uncompilable, INVARIANT).engine
+
+
+@pytest.mark.parametrize(
+    ("config", "extra"),
+    [
+        (Gemma2Config(**WIDE, **FULL, num_key_value_heads=1, head_dim=16), "softcap"),
+        (GptOssConfig(**WIDE, **FULL, **SINKS), "s_aux"),
+    ],
+)  # fmt: skip
+def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(tmp_path, config, extra):
+    lines, folder = [], random_model(tmp_path, config)
+    assert cloud(folder, COMPILED, lines).engine.kind == "eager"
+    (line,) = (line for line in lines if "runs eagerly" in line)
+    assert f"its attention uses {extra}" in line
+    with pytest.raises(SpecbenchError, match=extra):
+        _ = cloud(folder, INVARIANT).engine
+
+
+def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
+    ops = kernels.load()
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.out = (torch.nn.Linear(32, 32 * n, bias=n == 2) for n in (1, 2, 1))
+
+        def forward(self, x):
+            left = ops.products(x, [self.left.weight], [], [], [4])
+            right = ops.products(x, [self.right.weight], [], [], [8]) + self.right.bias
+            return ops.products(left.relu(), [self.out.weight], [], [], [8]), right
+
+    block, x = Block(), torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1))
+    exported = torch.export.export(block, (x,), dynamic_shapes=({1: torch.export.Dim("n", min=1, max=64)},))
+    join_products(exported)
+    counted = [len(node.args[1]) for node in exported.graph.nodes if node.target is ops.products.default]
+    assert counted == [2, 1]
+    joined = exported.module()
+    for width in (1, 3, 6, 12):  # six: within what one of them allows, and beyond the other
+        x = torch.randn(1, width, 32, generator=torch.Generator().manual_seed(width))
+        for ours, expected in zip(joined(x), block(x), strict=True):
+            assert torch.equal(ours, expected) if width <= 4 else torch.allclose(ours, expected, atol=1e-5)
+            assert ours.is_contiguous()
 
 
 def test_products_of_torchs_own_are_not_called_invariant(tmp_path):

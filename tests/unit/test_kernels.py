@@ -96,6 +96,23 @@ def test_every_row_is_bit_for_bit_the_same_at_every_thread_count(ops):
         assert torch.equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("inputs", [96, 576])
+def test_products_side_by_side_have_the_bits_of_each_alone(ops, inputs):
+    weights = [numbers(outputs, inputs, seed=outputs) for outputs in (130, 1, 48, 700)]
+    eights = list(zip(*map(kernels.quantize_int8, weights), strict=True))
+    fours = list(zip(*map(kernels.quantize_int4, weights), strict=True))
+    for rows in (1, 5, 17):
+        x = numbers(rows, inputs, seed=5)
+        alone = [ops.linear(x, weight) for weight in weights]
+        assert torch.equal(ops.products(x, weights, [], [], [32] * 4), torch.cat(alone, -1))
+        alone = [ops.linear_int8(x, *operands) for operands in zip(*eights, strict=True)]
+        assert torch.equal(ops.products(x, *map(list, eights), [], []), torch.cat(alone, -1))
+        alone = [ops.linear_int4(x, *operands) for operands in zip(*fours, strict=True)]
+        assert torch.equal(ops.products(x, *map(list, fours), []), torch.cat(alone, -1))
+    by_torch = torch.cat([linear(x, weight) for weight in weights], -1)
+    assert torch.equal(ops.products(x, weights, [], [], [0] * 4), by_torch)
+
+
 def test_leading_dimensions_strides_and_slices_of_rows_are_allowed(ops):
     weight, x = numbers(40, 48), numbers(2, 48, 3).transpose(1, 2)
     assert torch.equal(ops.linear(x, weight), ops.linear(x.reshape(6, 48), weight).view(2, 3, 40))
@@ -111,6 +128,8 @@ def test_operands_that_do_not_fit_are_refused(ops):
     eight, scales = kernels.quantize_int8(weight)
     with pytest.raises(RuntimeError, match="scales"):
         ops.linear_int8(x, eight, scales[:2])
+    with pytest.raises(RuntimeError, match="every weight has"):
+        ops.products(x, [weight, weight], [], [], [8])
     packed, scales, offsets = kernels.quantize_int4(weight)
     with pytest.raises(RuntimeError, match="scales and offsets"):
         ops.linear_int4(x, packed, scales, offsets.float())

@@ -96,4 +96,30 @@ def test_an_environment_variable_that_loosens_the_libraries_below_torch_is_found
 def test_what_another_torch_lacks_is_left_out():
     assert "torch.backends.no_such_thing.allow_tf32" not in switches.read()
     with pytest.raises(AttributeError):
-        switches._look_up(torch, "torch.backends.no_such_thing.allow_tf32")
+        switches._reader(torch, "torch.backends.no_such_thing.allow_tf32")
+
+
+@pytest.mark.parametrize(
+    "flip",
+    [
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.allow_tf32 = True",
+        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+        "torch.backends.cuda.enable_flash_sdp(not torch.backends.cuda.flash_sdp_enabled())",
+        "torch.set_autocast_enabled('cpu', True)",
+        "torch.set_default_dtype(torch.float64)",
+    ],
+)
+@needs_newer_settings
+def test_a_glance_sees_what_reading_every_switch_does(flip):
+    switches.configure(allow_tf32=False)
+    before, read = switches.glance(), switches.read()
+    assert switches.glance() == before
+    flash = torch.backends.cuda.flash_sdp_enabled()
+    try:
+        exec(flip, {"torch": torch})
+        assert switches.glance() != before
+        assert switches.read() != read
+    finally:
+        torch.backends.cuda.enable_flash_sdp(flash)
+        torch.set_default_dtype(torch.float32)

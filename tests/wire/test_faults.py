@@ -304,6 +304,25 @@ def test_a_greeting_that_is_damaged_when_the_edge_comes_again_is_said_again(
     assert not faults, "the fault did not come about"
 
 
+def test_a_cloud_that_comes_back_with_another_bandwidth_is_the_same(start, cloud):
+    running = start()
+    connection = connected(running.url, cloud)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    facts = running.host.facts
+    running.host.facts = msgspec.structs.replace(facts, bytes_per_second=facts.bytes_per_second / 2)
+    connection.channel.close()
+    assert target.verify().tokens
+    connection.close()
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_bandwidth_that_cannot_be_is_no_frame(start, speed):
+    facts = msgspec.structs.replace(start().host.facts, bytes_per_second=speed)
+    with pytest.raises(protocol.ProtocolError):
+        protocol.decode_down(protocol.encode(protocol.Welcome(1, protocol.VERSION, facts)))
+
+
 def test_a_cloud_that_is_lost_at_every_attempt_is_given_up(start, cloud):
     running = start()
 

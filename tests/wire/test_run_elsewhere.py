@@ -51,7 +51,10 @@ def test_a_run_in_two_processes_commits_what_one_process_commits(specbench, prof
     assert there.code == 0, there.err
     assert "two processes of one machine" in there.out
     manifest = json.loads((max((tmp_path / "runs").iterdir()) / "manifest.json").read_text())
-    assert set(manifest["ceilings"]) == {"edge"}  # of a cloud elsewhere, memory says nothing here
+    assert set(manifest["ceilings"]) == {"edge", "cloud"}  # the server has measured its own memory
+    assert manifest["ceilings"]["cloud"]["bytes_per_second"] > 0
+    for name, row in specbench("compare", "--json").json["methods"].items():
+        assert row["share_of_ceiling"] > 0, name
     assert texts(tmp_path) == expected
     for generation in generations(tmp_path):
         for part in generation["rounds"]:

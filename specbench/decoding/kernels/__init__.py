@@ -15,8 +15,8 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
   float16 [o, k/32]; a weight is `offset + scale * code`, code 0 to 15, in groups of 32 along k. Byte i of the
   16 of a group holds code i in its low half and code 16 + i in its high half.
 - `torch.ops.specbench.products(x, weights, scales, offsets, widest)`: x times several weights of one kind,
-  side by side: [..., the sum of all o], in one parallel region. Float32 weights have neither scales nor offsets
-  and go to torch's own product beyond `widest` rows (one number each); int8 weights have no offsets.
+  side by side: [..., the sum of all o], in one parallel region. Float32 weights have neither scales nor
+  offsets and go to torch's own product beyond `widest` rows (one number each); int8 weights have no offsets.
 - `torch.ops.specbench.attend(query, keys, values, start, scale)`: causal attention of query
   [1, heads, width, d] at positions `start` onward over a cache [1, key heads, capacity, d] that holds them
   -> [1, width, heads, d].
