@@ -97,15 +97,15 @@ def memory_limits(limits: dict[str, str] | None) -> dict | None:
 
 
 def _mapped(config: PretrainedConfig, spec: CloudSpec, cache: int) -> dict[str, int]:
-    """By device; of what lies on disk the largest part is in memory too, while it computes."""
+    """By device; of what lies on disk one matrix at a time is in memory too, while it computes."""
     model, plan = device_plan(config, spec)
     found: dict[str, int] = {}
     largest = 0
     for part, device in plan.items():
-        size = sum(weights.nbytes for weights in _weights(model, part))
+        sizes = [weights.nbytes for weights in _weights(model, part)]
         name = f"cuda:{device}" if isinstance(device, int) else str(device)
-        found[name] = found.get(name, 0) + size
-        largest = max(largest, size if name == DISK else 0)
+        found[name] = found.get(name, 0) + sum(sizes)
+        largest = max(largest, *sizes) if name == DISK else largest
     computes = next((name for name in found if name != DISK), "cpu")
     found[computes] = found.get(computes, 0) + cache + largest
     return found

@@ -237,9 +237,8 @@ def test_the_memory_estimate_knows_where_accelerate_puts_the_weights(tmp_path, l
     cache = memory.estimate(cloud.config, "float32", 50).cache
     assert where.get("disk", 0) == on_disk
     assert (on_disk == 0) == (limit == "1GB")
-    resident = where["cpu"] - cache - (total - on_disk)  # of what is on disk the part that computes
-    assert 0 <= resident <= total / 6
-    assert bool(resident) == bool(on_disk)
+    resident = where["cpu"] - cache - (total - on_disk)  # of what is on disk the matrix that computes
+    assert resident == (512 * 128 * 4 if on_disk else 0)
 
 
 def test_a_mapped_target_that_does_not_fit_beside_what_is_free_is_refused_before_it_is_read(
