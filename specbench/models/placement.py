@@ -105,7 +105,7 @@ def _mapped(config: PretrainedConfig, spec: CloudSpec, cache: int) -> dict[str, 
         sizes = [weights.nbytes for weights in _weights(model, part)]
         name = f"cuda:{device}" if isinstance(device, int) else str(device)
         found[name] = found.get(name, 0) + sum(sizes)
-        largest = max(largest, *sizes) if name == DISK else largest
+        largest = max([largest, *sizes]) if name == DISK else largest
     computes = next((name for name in found if name != DISK), "cpu")
     found[computes] = found.get(computes, 0) + cache + largest
     return found
