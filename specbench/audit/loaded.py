@@ -52,7 +52,7 @@ def audit_model(role: str, name: str, engine: Engine, quantization: str | None =
     return Audit(
         role=role,
         model=name,
-        device=str(loaded.device),
+        device=_places(model) or str(loaded.device),
         declared=in_words(declared, quantization),
         vocabulary_size=engine.speakable_tokens,
         parameters=_groups(parameters) + packed,
@@ -91,6 +91,13 @@ def _is_kept_wide(model: torch.nn.Module, name: str, tensor: torch.Tensor, decla
     if declared == "float16":
         kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
     return any(part in name for part in kept)
+
+
+def _places(model: torch.nn.Module) -> str | None:
+    """The devices of a model that is spread over several, and the disk where some of it lies there."""
+    places = dict.fromkeys(map(str, getattr(model, "hf_device_map", {}).values()))
+    named = [f"cuda:{place}" if place.isdigit() else place for place in places]
+    return ", ".join(named) if len(named) > 1 else None
 
 
 def _share(tensor: torch.Tensor) -> torch.Tensor:

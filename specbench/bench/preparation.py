@@ -11,6 +11,7 @@ from specbench import audit, environment
 from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
+from specbench.bench.room import demand_memory
 from specbench.bench.workload import load_prompts
 from specbench.config import Profile, settings_hash
 from specbench.decoding.threads import spin_briefly
@@ -108,7 +109,7 @@ def prepare(
         budget = profile.workload.max_new_tokens * len(prompt.turns)
         conversation.demand_room(prompt, tokens, budget, context_length)
         longest = max(longest, tokens + budget)
-    _demand_memory(prepared, longest, say)
+    demand_memory(prepared, longest, say)
     return Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, context_length)
 
 
@@ -210,42 +211,3 @@ def demand_same(stored: Manifest, current: Manifest) -> None:
             "repeat the command of its manifest, or start a new run",
             ExitCode.STORE,
         )
-
-
-def _demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], None]) -> None:
-    """Compare what the models will take with what is free, before reading them."""
-    from specbench.models import confinement, memory
-    from specbench.models.loading import resolve_device
-
-    left = confinement.free_bytes()
-    needed: dict[str, int] = {}
-    for role in prepared.roles:
-        factory = prepared.factory(role)
-        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
-            continue
-        quantization = getattr(factory.spec, "quantization", None)
-        total = memory.estimate(factory.config, factory.dtype, context_tokens, quantization).total
-        mapped = role == "cloud" and prepared.profile.cloud.device_map is not None
-        # A mapped model may spill onto disk, so no single device must hold it.
-        device = None if mapped else resolve_device(factory.device)
-        where = f"on {device}" if device else "on the devices of its map, and on disk"
-        held = quantization or factory.dtype
-        say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {held} {where}")
-        if role == "edge" and left is not None and total > left:
-            raise SpecbenchError(
-                f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "
-                f"{left / 1e9:.2f} GB",
-                "raise the limit, or choose a smaller draft",
-                ExitCode.MODEL,
-            )
-        if device:
-            needed[device] = needed.get(device, 0) + total
-    for device, total in needed.items():
-        free = memory.free_bytes(device)
-        say(f"{device}: about {total / 1e9:.2f} GB needed, {free / 1e9:.1f} GB free")
-        if total > free:
-            raise SpecbenchError(
-                f"the models need about {total / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are free",
-                "--profile memory_optimized spreads and offloads the target; or choose smaller models",
-                ExitCode.MODEL,
-            )

@@ -15,7 +15,7 @@ from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.audit import Finding
-    from specbench.config import Profile
+    from specbench.config import ModelSpec, Profile
     from specbench.factories import CloudModel, EdgeModel
     from specbench.records import Manifest
     from specbench.registry import Registry
@@ -91,7 +91,7 @@ def _declared(name: str, profile: Profile, registry: Registry) -> tuple[dict, li
     roles = {
         role: {
             "dtype": audit.declared_precision(spec),
-            "device": spec.device,
+            "device": _place(spec),
             "ranks": getattr(spec, "ranks", 1),
         }
         for role, spec in (("edge", profile.edge), ("cloud", profile.cloud))
@@ -119,6 +119,12 @@ def _declared(name: str, profile: Profile, registry: Registry) -> tuple[dict, li
         )
         found += own
     return {"profile": name, "methods": rows, "notes": audit.declared_remarks(profile)}, found
+
+
+def _place(spec: ModelSpec) -> str:
+    """Where the weights are to lie."""
+    device_map = getattr(spec, "device_map", None)
+    return f"device map {device_map}" if device_map else spec.device
 
 
 def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:

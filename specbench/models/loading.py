@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import files, splitting
+from specbench.models.placement import memory_limits
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +148,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     device_map = spec.device_map if isinstance(spec, CloudSpec) else None
     placement: dict = {"device_map": device_map} if device_map else {}
     if isinstance(spec, CloudSpec) and device_map:
-        placement["max_memory"] = _memory_limits(spec.max_memory)
+        placement["max_memory"] = memory_limits(spec.max_memory)
         placement["offload_folder"] = spec.offload_folder
     is_split = isinstance(spec, CloudSpec) and spec.ranks > 1
     if is_split:
@@ -212,22 +213,3 @@ def _model_class(config: PretrainedConfig) -> type:
 
         return Qwen2_5OmniThinkerForConditionalGeneration
     return AutoModelForCausalLM
-
-
-def _memory_limits(limits: dict[str, str] | None) -> dict | None:
-    """Accelerate's limits; a device that is not named keeps all that is free on it."""
-    if limits is None:
-        return None
-    from accelerate.utils import get_max_memory
-
-    available = get_max_memory()
-    for name, size in limits.items():
-        device: int | str = int(name) if name.isdigit() else name
-        if device not in available:
-            raise SpecbenchError(
-                f"cloud.max_memory names device '{name}', which this machine does not have",
-                f"devices here: {', '.join(str(key) for key in available)}",
-                ExitCode.MODEL,
-            )
-        available[device] = size.replace(" ", "")
-    return available

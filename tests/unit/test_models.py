@@ -17,7 +17,7 @@ from transformers import (
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, Speculative
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models import files, memory, vocabulary
+from specbench.models import files, memory, placement, vocabulary
 from specbench.models.storage import stored_as
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
@@ -222,6 +222,34 @@ def test_a_target_that_does_not_fit_is_offloaded_to_disk_and_gives_the_same_text
         first = target.begin(request)
         texts.append([*first.tokens, *(token for commit in target.decode() for token in commit.tokens)])
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("device_map", ["auto", "sequential"])
+@pytest.mark.parametrize("limit", ["1.5MB", "2.5MB", "0.01MB", "1GB"])
+def test_the_memory_estimate_knows_where_accelerate_puts_the_weights(tmp_path, limit, device_map):
+    folder = tiny_llama(tmp_path / "big", seed=2, hidden_size=128, num_hidden_layers=6, intermediate_size=512)
+    spec = CloudSpec(model=str(folder), device_map=device_map, max_memory={"cpu": limit})
+    cloud = CloudModel(spec)
+    where = placement.placed(cloud.config, spec, context_tokens=50)
+    model = cloud.engine.loaded.model
+    on_disk = sum(p.nbytes for p in model.parameters() if p.device.type == "meta")
+    total = sum(p.nbytes for p in model.parameters())
+    cache = memory.estimate(cloud.config, "float32", 50).cache
+    assert where.get("disk", 0) == on_disk
+    assert (on_disk == 0) == (limit == "1GB")
+    resident = where["cpu"] - cache - (total - on_disk)  # of what is on disk the matrix that computes
+    assert resident == (512 * 128 * 4 if on_disk else 0)
+
+
+def test_a_mapped_target_that_does_not_fit_beside_what_is_free_is_refused_before_it_is_read(
+    specbench, profile, monkeypatch
+):
+    path = profile(cloud={"device": "auto", "device_map": "auto", "max_memory": {"cpu": "1GB"}})
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    done = specbench("run", "cloud_optimized_baseline", "--profile", path)
+    assert done.code == 4
+    assert "GB on cpu, and 0.0 GB are free" in done.err
+    assert "cloud.max_memory" in done.err
 
 
 def test_a_memory_limit_for_a_device_that_is_not_there_is_refused(models):

@@ -20,6 +20,7 @@ from specbench.decoding.request import Request
 from specbench.errors import RanksLostError, SpecbenchError
 from specbench.factories import CloudModel
 from specbench.factories.split import SplitCloudModel
+from specbench.models.placement import rank_bytes
 from specbench.testing import tiny_llama
 
 GREEDY = Options(Decoding(), Speculative())
@@ -86,6 +87,7 @@ def test_two_ranks_agree_with_one_process(models, dtype, tolerance):
     assert (audit.ranks, audit.declared, audit.problem) == (2, dtype, None)
     norms = sum(p.nbytes for name, p in alone.engine.loaded.model.named_parameters() if "norm" in name)
     assert audit.parameters[0].bytes == before.parameters[0].bytes + norms  # which every rank has
+    assert rank_bytes(alone.config, dtype, 2) * 2 == audit.parameters[0].bytes  # as was estimated
     assert audit.cache == before.cache
 
 
