@@ -20,6 +20,14 @@ def test_precision_is_unknown_and_never_ok(server, profile, specbench):
     assert "no tensor can be looked at (vLLM 0.32.0 at http" in shown.out
 
 
+def test_precision_that_is_only_declared_is_unknown_too_and_nobody_is_asked(profile, specbench):
+    done = specbench("check-dtype", "--json", "--profile", profile("http://127.0.0.1:9"))
+    assert (done.code, done.json["verdict"]) == (ExitCode.CHECK_FAILED, "unknown")
+    verdicts = {row["method"]: row["verdict"] for row in done.json["profiles"][0]["methods"]}
+    assert (verdicts["speculative"], verdicts["cloud_baseline"]) == ("unknown", "unknown")
+    assert verdicts["edge_baseline"] == "ok"
+
+
 def test_a_server_that_tells_another_dtype_is_refused(server, cloud):
     told = json.dumps({"vllm_config": {"model_config": {"dtype": "torch.bfloat16"}}}).encode()
 
