@@ -8,7 +8,11 @@ import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from specbench.testing import STOP_ID
+
 KEY = "the-key-of-the-recording"
+PROMPT = tuple(range(5, 25))
+STOPS = frozenset({STOP_ID})
 UNRECORDED = json.dumps({"error": {"message": "this was never recorded"}}).encode()
 
 
@@ -173,3 +177,27 @@ def scrubbed(text):
             if document.get("object") == "text_completion" and "id" in part:
                 part["id"] = "cmpl-0"
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def alone(target, request):
+    commit = target.begin(request)
+    tokens = list(commit.tokens)
+    if commit.finish_reason is None:
+        tokens += [token for part in target.decode() for token in part.tokens]
+    return tuple(tokens)
+
+
+def completions(asked):
+    return [question for path, question in asked if path == "/v1/completions"]
+
+
+def changing(path, change):
+    """A change of the answers at a path: `change` gets the document, and returns or alters it."""
+
+    def altered(at, question, status, kind, body):
+        if at != path or not kind.startswith("application/json"):
+            return None
+        document = json.loads(body)
+        return status, kind, json.dumps(change(document, question) or document).encode()
+
+    return altered

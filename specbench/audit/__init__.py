@@ -1,7 +1,13 @@
 """What precision really is: declared in the profile, found in the loaded models, and set for the arithmetic."""
 
 from specbench.audit import switches
-from specbench.audit.declared import declared_precision, declared_remarks, method_findings, parity_findings
+from specbench.audit.declared import (
+    declared_precision,
+    declared_remarks,
+    method_findings,
+    parity_findings,
+    unseen_findings,
+)
 from specbench.audit.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
 from specbench.audit.loaded import audit_model
 from specbench.audit.stored import between_findings, change_findings, differences, run_findings
@@ -24,5 +30,6 @@ __all__ = [
     "remarks",
     "run_findings",
     "switches",
+    "unseen_findings",
     "verdict",
 ]

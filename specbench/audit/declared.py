@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
-from specbench.audit.findings import DIFFERS, UNDEMANDED, Finding
+from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 from specbench.config import ModelSpec, Profile
 from specbench.config.profile import Dtype
 
@@ -42,6 +42,14 @@ def parity_findings(profile: Profile) -> list[Finding]:
         settings += ("edge.quantization=null",)
     message = f"{fields}, and precision.parity: edge_cloud demands one"
     return [Finding(DIFFERS, fields.partition(" ")[0], message, settings)]
+
+
+def unseen_findings(profile: Profile) -> list[Finding]:
+    """What is declared of a cloud at whose tensors nobody will be able to look."""
+    if profile.cloud.backend != "vllm":
+        return []
+    message = f"cloud: {profile.cloud.dtype} is declared, and no tensor of a vLLM server can be looked at"
+    return [Finding(UNKNOWN, "cloud", message, UNDEMANDED)]
 
 
 def method_findings(

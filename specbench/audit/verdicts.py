@@ -19,7 +19,9 @@ def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
     found += [
         Finding(UNKNOWN, f"{audit.role}: cache", f"{audit.role}: its cache shows no tensors to look at")
         if audit.parameters
-        else Finding(UNKNOWN, audit.role, f"{audit.role}: no tensor can be looked at ({audit.device})")
+        else Finding(
+            UNKNOWN, audit.role, f"{audit.role}: no tensor can be looked at ({audit.device})", UNDEMANDED
+        )
         for audit in audits
         if not audit.cache
     ]

@@ -96,8 +96,8 @@ def _declared(name: str, profile: Profile, registry: Registry) -> tuple[dict, li
         }
         for role, spec in (("edge", profile.edge), ("cloud", profile.cloud))
     }
-    pair = audit.parity_findings(profile)
-    found, rows = list(pair), []
+    pair, unseen = audit.parity_findings(profile), audit.unseen_findings(profile)
+    found, rows = [*pair, *unseen], []
     for method in registry.methods.values():
         changes: dict[str, str] = {}
         try:
@@ -106,7 +106,8 @@ def _declared(name: str, profile: Profile, registry: Registry) -> tuple[dict, li
         except Exception as error:  # a stranger's plugin must not hide what the others say
             message = f"{method.name} cannot say what its options change: {type(error).__name__}: {error}"
             own = [audit.Finding(audit.UNKNOWN, method.name, message)]
-        verdict = audit.verdict([*own, *(pair if len(method.roles) == 2 else ())])
+        both = pair if len(method.roles) == 2 else ()
+        verdict = audit.verdict([*own, *both, *(unseen if "cloud" in method.roles else ())])
         rows.append(
             {
                 "method": method.name,

@@ -51,7 +51,7 @@ class JsonHttp:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._connection: http.client.HTTPConnection | None = None
-        self._has_answered = False
+        self._was_there = False
 
     def ask(self, path: str, question: dict | None = None) -> Answer:
         """GET, or POST where there is a question; any status is an answer.
@@ -127,10 +127,10 @@ class JsonHttp:
             secure = address.scheme == "https"
             kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
             self._connection = kind(address.hostname or "", address.port, timeout=self._silence_s)
+            self._connection.connect()
+            self._was_there = True
         self._connection.request("POST" if posts else "GET", path, body or None, self._headers)
-        response = self._connection.getresponse()
-        self._has_answered = True
-        return response
+        return self._connection.getresponse()
 
     def _lost(self, error: Exception) -> SpecbenchError:
         self.close()
@@ -145,7 +145,7 @@ class JsonHttp:
             reason = f"it said nothing for {self._silence_s:g} s"
         elif isinstance(error, http.client.IncompleteRead):
             reason = "its answer broke off"
-        if self._has_answered:
+        if self._was_there:
             return CloudLostError(
                 f"the server at {self.url} is lost: {reason}",
                 "what was finished is kept; --resume RUN goes on once it is back",

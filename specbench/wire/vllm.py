@@ -18,10 +18,7 @@ COMPLETIONS = "/v1/completions"
 PINGS = 7
 # A server takes what a request leaves out from the model's generation_config.json.
 GREEDY = {
-    "temperature": 0.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
+    "temperature": 0.0,  # top_p, top_k and min_p are then off
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
@@ -204,7 +201,7 @@ class VllmServer:
     def _ids(self, choice: dict) -> list[int]:
         tokens = choice.get("token_ids")
         if not _are_ids(tokens):
-            raise self._strange("sends no token ids", "a newer vLLM does (return_token_ids)")
+            raise self._strange("sends no token ids", "return_token_ids came with vLLM 0.10.2")
         return tokens
 
     def _accepted(self, answer: Answer) -> dict:

@@ -1,11 +1,11 @@
-"""A real vLLM server as the cloud: a run, its text against our own control, and what a verification costs.
+"""A real vLLM server as the cloud: a run, its texts against our own control, and what verifying costs.
 
-    python tests/perf/vllm_by_hand.py http://127.0.0.1:8000 [--profile default] [--limit 4] [--max-new-tokens 48]
+    python tests/perf/vllm_by_hand.py http://127.0.0.1:8000 [--profile NAME] [--limit 4] [--max-new-tokens 48]
 
 The server runs the profile's cloud model in the profile's dtype (docs/vllm.md). Three parts: `specbench run
-speculative cloud_baseline` on it; every text of that run against transformers, here, in one teacher-forced pass
-(top-1 ids by both, log-probabilities of what was said); and the time of a verification by the length of the text,
-beside that of a streamed token. Exit status 1 when an id departs by more than the two differ in their scores.
+speculative cloud_baseline` on it; every first turn of that run against transformers, here, in one pass over
+the text (top-1 ids by both, log-probabilities of what was said); and the time of a verification by the length
+of the text, beside a streamed token's. Exit status 1 when an id departs by more than the scores of both do.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def agreement(stored, profile, there):
     replies = {}
     for record in stored.generations:
         if record.turn or record.method == "cloud_baseline":
-            continue  # the second turn's prompt depends on the first's text; the baseline streams like the control
+            continue  # a second turn's prompt depends on the first text; the baseline is the control's request
         prompt = replies.setdefault(record.prompt_id, prompt_of(stored, record, there))
         request = Request(tuple(prompt), len(record.tokens), there.stop_ids)
         commit = control.begin(request)
@@ -76,9 +76,8 @@ def agreement(stored, profile, there):
             tops += best == found.top_ids[place]
             furthest = max(furthest, abs(float(scores[index, token]) - found.log_probabilities[place]))
             if best != token:
-                wrong.append(
-                    (record.method, record.prompt_id, index, float(scores[index, best] - scores[index, token]))
-                )
+                margin = float(scores[index, best] - scores[index, token])
+                wrong.append((record.method, record.prompt_id, index, margin))
     print(f"texts equal to our own control's: {equal} of {texts}")
     print(f"top-1 ids, vLLM's verification and transformers' pass: {tops} of {ids} agree")
     print(f"ids said by vLLM that are not transformers' top-1: {len(wrong)} of {ids} {wrong[:5]}")
@@ -98,9 +97,8 @@ def prefills(profile, there):
     options = Options.of(profile)
     room = there.context_length
     text = there.tokenizer.encode("The edge drafts and the cloud verifies, round after round. " * 300)
-    print(
-        f"{'tokens':>8} {'verification ms':>16} {'streamed token ms':>18}   (medians of {REPEATS}, {DRAFTED} drafted)"
-    )
+    print(f"medians of {REPEATS}, {DRAFTED} tokens drafted")
+    print(f"{'tokens':>8} {'verification ms':>16} {'streamed token ms':>18}")
     for length in LENGTHS:
         if room is not None and length + 16 > room:
             continue
