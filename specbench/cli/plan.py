@@ -15,7 +15,7 @@ from specbench.errors import SpecbenchError
 if TYPE_CHECKING:
     from specbench.analysis.clock import Prices
     from specbench.analysis.planning import Survival
-    from specbench.analysis.replay import Text
+    from specbench.analysis.schedule import Text
     from specbench.analysis.serving import Load
     from specbench.config.costs import Costs
 
@@ -64,7 +64,7 @@ def plan(
     """Predict each method's time per token, best draft length, break-even round trip and clients per target."""
     from specbench.analysis.clock import Prices
     from specbench.analysis.planning import FORMS, break_even_rtt_ms, fastest, forecasts, verdicts
-    from specbench.analysis.replay import texts_of
+    from specbench.analysis.schedule import texts_of
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.render import console
@@ -190,19 +190,19 @@ def _values(overrides: list[str] | tuple[str, ...]) -> dict[str, object]:
 
 
 def _clients(texts: list[Text], survival: Survival, prices: Prices, objective_ms: float) -> dict:
-    """The most clients of the cloud alone and of `speculative` at its best draft length for one client."""
+    """The most clients of the cloud alone, and of each method at its best draft length for one client."""
     from specbench.analysis import serving
-    from specbench.analysis.planning import fastest, forecasts
+    from specbench.analysis.planning import FORMS, fastest, forecasts
     from specbench.analysis.replay import CONTROL
 
-    length = fastest(forecasts(survival, prices, "speculative")).draft_length or 1
+    best = {method: fastest(forecasts(survival, prices, method)).draft_length or 1 for method in FORMS}
     found = {}
-    for name, drafted in ((CONTROL, 0), (f"speculative, draft length {length}", length)):
+    for method, drafted in {CONTROL: 0, **best}.items():
         work = (
             serving.scripts(texts, drafted) if texts else serving.drawn_scripts(survival.conditional, drafted)
         )
-        found[name] = serving.most_clients(
-            lambda clients, work=work, streams=not drafted: serving.simulate(work, prices, clients, streams),
+        found[f"{method}, draft length {drafted}" if drafted else method] = serving.most_clients(
+            lambda clients, work=work, method=method: serving.simulate(work, prices, clients, method),
             objective_ms,
         )
     return found

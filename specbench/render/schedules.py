@@ -13,7 +13,7 @@ from specbench.analysis.clock import Prices
 from specbench.analysis.grid import Row, best, winner
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
 from specbench.analysis.replay import CONTROL, replay
-from specbench.analysis.replay import Text as Sample
+from specbench.analysis.schedule import Text as Sample
 
 MAP_FOOT = (
     "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
