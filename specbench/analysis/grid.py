@@ -14,7 +14,7 @@ from specbench.analysis import serving
 from specbench.analysis.clock import Prices
 from specbench.analysis.replay import CONTROL, Timed, replay
 from specbench.analysis.schedule import Length, Text
-from specbench.analysis.variants import GATES, KEYS
+from specbench.analysis.variants import KEYS, demand_known
 from specbench.config.costs import Costs
 from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
@@ -83,6 +83,7 @@ def grid(
     Raises:
         SpecbenchError: a key or value does not fit, or no text is long enough to time.
     """
+    demand_known(methods, over)
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
         table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS)}
@@ -90,8 +91,6 @@ def grid(
         known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
         if not any(len(text.runs) > 1 for text in known):
             raise SpecbenchError("the trace holds no text of two tokens: there is nothing to time")
-        if any(condition.get(key) is not None for key in GATES):
-            _demand_gateable(methods)
 
         control = _timed(known, prices, CONTROL, 0, clients)
         yield _row(CONTROL, None, condition, control, control)
@@ -117,12 +116,6 @@ def _timed(
             "with several clients, draft length auto cannot be replayed", "take fixed draft lengths"
         )
     return serving.simulate(serving.scripts(texts, length), prices, clients, method).timed
-
-
-def _demand_gateable(methods: Sequence[str]) -> None:
-    for method in methods:
-        if method != "speculative":
-            raise SpecbenchError(f"a gate is not known to {method}", "add --method speculative")
 
 
 def _row(

@@ -7,10 +7,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from specbench.analysis.replay import SCHEDULES
+from specbench.analysis.rules import chances
 from specbench.analysis.schedule import Text, runs_of
 from specbench.bench.traces import TracedText
+from specbench.config.loading import validated
+from specbench.config.profile import Decoding, Speculative
 from specbench.errors import SpecbenchError
 
+Profiled = tuple[Decoding, Speculative]
 AGREEMENT = "agreement"
 GATES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "gate.entropy": ("entropy", operator.le),
@@ -18,16 +23,47 @@ GATES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "gate.log_probability": ("log_probability", operator.ge),
 }
 """By key, the column of a trace that a gate measures, and how it compares with the threshold."""
-KEYS = (AGREEMENT, *GATES)
+RULE, TEMPERATURE = "verification", "temperature"
+KEYS = (AGREEMENT, RULE, TEMPERATURE, *GATES)
+
+
+def knowing(over: Mapping[str, Sequence[object]]) -> list[str]:
+    """The methods that know all of a grid's rules and gates."""
+    return [method for method in SCHEDULES if _unknown(method, over) is None]
+
+
+def demand_known(methods: Sequence[str], over: Mapping[str, Sequence[object]]) -> None:
+    """Refuse what the real methods refuse.
+
+    Raises:
+        SpecbenchError: one of them has no gate, or not that rule.
+    """
+    for method in methods:
+        if unknown := _unknown(method, over):
+            raise SpecbenchError(f"{unknown} is not known to {method}", f"add --method {knowing(over)[0]}")
+
+
+def _unknown(method: str, over: Mapping[str, Sequence[object]]) -> str | None:
+    for key in GATES:
+        if method != "speculative" and any(value is not None for value in over.get(key, ())):
+            return key
+    for rule in over.get(RULE, ()):
+        if method == "speculative_pipelined" and rule not in ("greedy", "coupled"):
+            return f"verification {rule}"
+    return None
 
 
 def variants(
-    texts: Sequence[Text], traced: Sequence[TracedText], over: Mapping[str, Sequence[object]]
+    texts: Sequence[Text],
+    traced: Sequence[TracedText],
+    over: Mapping[str, Sequence[object]],
+    profile: Mapping[str, Mapping] | None = None,
 ) -> Callable[[Mapping[str, object]], Sequence[Text]]:
     """What texts become under each condition of a grid.
 
     Args:
-        traced: the same texts as they are stored, for what a gate measures.
+        traced: the same texts as they are stored, for what a gate measures and a rule weighs.
+        profile: of the trace; what a rule is not told otherwise.
 
     Raises:
         SpecbenchError: a value is none of its key, or two gates are asked for at once.
@@ -41,6 +77,8 @@ def variants(
         values = tuple(condition.get(key) for key in KEYS)
         if values not in known:
             found = texts
+            if RULE in condition or TEMPERATURE in condition:
+                found = judged(texts, traced, settings(profile or {}, condition))
             if AGREEMENT in condition:
                 found = with_agreement(found, condition[AGREEMENT])
             for key in gates:
@@ -69,6 +107,48 @@ def gated(texts: Sequence[Text], traced: Sequence[TracedText], key: str, thresho
     for text, known in zip(texts, traced, strict=True):
         bits = "".join("01"[passes(value, threshold)] for value in getattr(known, column))
         found.append(replace(text, sure=runs_of(bits)))
+    return found
+
+
+def settings(profile: Mapping[str, Mapping], condition: Mapping[str, object]) -> Profiled:
+    """Decoding and verification of a trace's profile, with the condition's values.
+
+    Raises:
+        SpecbenchError: one of them is none.
+    """
+    decoding = {**profile.get("decoding", {})}
+    spec = {**profile.get("speculative", {}), "gate": None}
+    if TEMPERATURE in condition:
+        decoding["temperature"] = condition[TEMPERATURE]
+        if not condition[TEMPERATURE]:
+            decoding |= {"top_p": 1.0, "top_k": 0}
+    if RULE in condition:
+        spec["verification"] = condition[RULE]
+    found = validated(Decoding, decoding, "the replay's decoding"), validated(Speculative, spec, "the replay")
+    if found[1].verification == "greedy" and found[0].temperature:
+        raise SpecbenchError(
+            f"verification greedy needs temperature 0, not {found[0].temperature:g}",
+            "such as --over verification=coupled,rejection --over temperature=0.8",
+        )
+    return found
+
+
+def judged(texts: Sequence[Text], traced: Sequence[TracedText], rules: Profiled) -> list[Text]:
+    """The same texts judged by another rule, a draw by its chances at each position.
+
+    Raises:
+        SpecbenchError: the trace does not hold the likeliest tokens.
+    """
+    found = []
+    for number, (text, known) in enumerate(zip(texts, traced, strict=True)):
+        if known.draft_top is None:
+            raise SpecbenchError(
+                "this trace does not hold what another rule would weigh",
+                "make it again with 'specbench trace', with the target in this process",
+            )
+        coin = random.Random(number)
+        bits = "".join("01"[coin.random() < chance] for chance in chances(known, *rules))
+        found.append(replace(text, runs=runs_of(bits)))
     return found
 
 

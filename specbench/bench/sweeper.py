@@ -65,9 +65,8 @@ class Sweeper:
         resumes = known is not None and known in before
         command = self._command(condition, known if resumes else None)
         watch = _Watch(self.store, before, tuple(command[AS_TYPED:]), known if resumes else None)
-        progress = SweepProgress(
-            in_words(condition), len(self.sweep.conditions), tuple(self.sweep.seconds.values())
-        )
+        taken = tuple(self.sweep.seconds[done] for done in self.sweep.finished)
+        progress = SweepProgress(in_words(condition), len(self.sweep.conditions), taken)
         try:
             code = self._wait(command, watch, progress)
         finally:

@@ -42,7 +42,7 @@ def replay(
     from specbench.analysis.grid import grid, lengths_of, parse_over
     from specbench.analysis.replay import SCHEDULES
     from specbench.analysis.schedule import texts_of
-    from specbench.analysis.variants import GATES, KEYS, variants
+    from specbench.analysis.variants import KEYS, knowing, variants
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.errors import SpecbenchError
@@ -55,9 +55,9 @@ def replay(
     varied = parse_over(over or ())
     lengths = lengths_of(varied)
     table, read = read_costs(costs), read_trace(trace)
-    gated = any(key in varied for key in GATES)
-    replayed = methods or (["speculative"] if gated else list(SCHEDULES))
-    rows = list(grid(variants(texts_of(read), read.texts, varied), table, replayed, lengths, varied))
+    replayed = methods or knowing(varied)
+    changed = variants(texts_of(read), read.texts, varied, read.profile)
+    rows = list(grid(changed, table, replayed, lengths, varied))
     changes = [key for key in KEYS if key in varied]
     label = "exact" if read.exact else f"approximate: {read.verification} changes the text"
     if changes:
