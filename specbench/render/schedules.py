@@ -102,7 +102,7 @@ def told_break_even(even: BreakEven) -> str:
     """Up to which round trip a method pays."""
     if even.rtt_ms is None:
         return "nowhere"
-    return f"beyond {even.rtt_ms:g} ms" if even.beyond else f"up to {even.rtt_ms:.1f} ms"
+    return f"up to {even.rtt_ms:g} ms and beyond" if even.beyond else f"up to {even.rtt_ms:.1f} ms"
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:

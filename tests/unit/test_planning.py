@@ -252,3 +252,33 @@ def test_an_infinite_break_even_is_null_in_json(specbench):
     assert done.code == 0, done.err
     assert "Infinity" not in done.out
     assert done.json["methods"]["speculative_colocated"]["forecasts"][0]["break_even_rtt_ms"] is None
+
+
+def test_a_plan_over_a_grid_is_the_map_that_a_replay_gives(specbench, tmp_path):
+    by_hand = ("--acceptance", "0.8,0.7", "--step-ms", "20", "--cost-ratio", "0.1")
+    over = ("--over", "link.rtt_ms=0,10,40", "--over", "target.speed=1,4")
+    done = specbench("plan", *by_hand, *over, "--charts", tmp_path / "maps", "--json")
+    assert done.code == 0, done.err
+    rows = {(row["method"], *row["condition"].values()): row for row in done.json["rows"]}
+    single = specbench("plan", *by_hand, "--set", "link.rtt_ms=10", "--json").json["methods"]["speculative"]
+    found = rows["speculative", 10, 1]
+    assert found["draft_length"] == single["best_draft_length"]
+    assert found["speedup"] == single["forecasts"][found["draft_length"] - 1]["speedup"]
+    even = next(each for each in done.json["break_even"] if each["method"] == "speculative")
+    assert even["rtt_ms"] == pytest.approx(single["break_even_rtt_ms"], rel=0.1)
+    assert (tmp_path / "maps" / "winner.svg").exists()
+    assert "fastest" in specbench("plan", *by_hand, *over).out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--charts", "maps"), "which --over makes"),
+        (("--over", "link.rtt=1,2"), "no value 'link.rtt'"),
+        (("--over", "link.rtt_ms=1,2", "--objective-ms", "9"), "no effect"),
+    ],
+)
+def test_a_plan_over_what_is_no_grid_gets_one_clear_error(specbench, words, message):
+    done = specbench("plan", "--acceptance", "0.8", *words)
+    assert done.code == 2
+    assert message in done.err

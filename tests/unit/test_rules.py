@@ -35,8 +35,16 @@ def test_a_top_holds_the_likeliest_tokens_and_leaves_out_what_hardly_counts():
     assert _top(torch.tensor([[0.0, -torch.inf]]))[0][0] == (0,)
 
 
-@pytest.mark.parametrize("decoding", [Decoding(temperature=1.0), Decoding(temperature=0.5), Decoding(),
-                                      Decoding(temperature=1.0, top_k=2), Decoding(temperature=1.3, top_p=0.7)])  # fmt: skip
+DECODINGS = (
+    Decoding(temperature=1.0),
+    Decoding(temperature=0.5),
+    Decoding(),
+    Decoding(temperature=1.0, top_k=2),
+    Decoding(temperature=1.3, top_p=0.7),
+)
+
+
+@pytest.mark.parametrize("decoding", DECODINGS)
 def test_shares_are_what_sampling_draws_from(decoding):
     from specbench.decoding.sampling import probabilities
 
