@@ -112,7 +112,8 @@ class Sweeper:
             except BaseException:
                 process.send_signal(signal.SIGINT)
                 raise
-            reader.join()
+            finally:
+                reader.join()  # until the run has ended and all it said is passed on
             return process.returncode
 
     def _pass_on(self, lines: Iterable[str]) -> None:
