@@ -98,7 +98,7 @@ def sparse(tmp_path):
     """A stored trace of two models that know two tokens alone, and its cost table."""
     top, other = ((1, 2), (math.log(0.7), math.log(0.3))), ((2, 1), (math.log(0.7), math.log(0.3)))
     texts = [
-        replace(each, draft_top=(top, other) * 20, target_top=(top,) * 40, target_rank=(0, 1, 1, 1) * 10)
+        replace(each, draft_top=(other,) * 40, target_top=(top,) * 40, target_rank=(0, 1, 1, 1) * 10)
         for each in trace().texts
     ]
     write_trace(tmp_path / "t.json", replace(trace(), texts=tuple(texts)))
