@@ -35,8 +35,7 @@ def chances(text: TracedText, decoding: Decoding, spec: Speculative) -> Iterator
             drawn = sum(share for token, share in q.items() if token in likeliest)
             yield drawn if decoding.temperature else float(rank < spec.rank)
         elif rule == "typical":
-            soft = shares(target, decoding if decoding.temperature else Decoding(temperature=1.0))
-            entropy = -sum(share * math.log(share) for share in soft.values() if share)
+            soft, entropy = _soft(target, decoding)
             bound = min(spec.typical_epsilon, spec.typical_delta * math.exp(-entropy))
             yield sum(share for token, share in q.items() if soft.get(token, 0.0) > bound)
         else:  # `block` keeps what `rejection` would, and more
@@ -58,6 +57,20 @@ def shares(top: Top, decoding: Decoding) -> Shares:
         kept.append(weight)
         before += weight
     return {token: weight / sum(kept) for token, weight in zip(ids, kept, strict=False)}
+
+
+def _soft(target: Top, decoding: Decoding) -> tuple[Shares, float]:
+    """How sure the target is, at temperature 1 where decoding is greedy: shares, and their entropy in nats.
+
+    At temperature 1 the listed shares are the true ones; what is missing is taken for tokens as likely as the
+    last that is listed, which is the least entropy that it can have.
+    """
+    soft = shares(target, decoding if decoding.temperature else Decoding(temperature=1.0))
+    if decoding.temperature in (0, 1) and decoding.top_p == 1 and not decoding.top_k:
+        soft = {token: math.exp(log) for token, log in zip(*target, strict=True)}
+    missing = max(0.0, 1 - sum(soft.values()))
+    entropy = -sum(share * math.log(share) for share in soft.values() if share)
+    return soft, entropy - missing * math.log(min(soft.values()))
 
 
 def _coupled(q: Shares, p: Shares) -> float:
