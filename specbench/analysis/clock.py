@@ -27,6 +27,12 @@ class Prices:
         self._up = 8e-3 / link.uplink_mbps if link.uplink_mbps else 0.0  # milliseconds a byte
         self._down = 8e-3 / link.downlink_mbps if link.downlink_mbps else 0.0
 
+    def pass_ms(self, width: int) -> float:
+        """A pass of the target over so many tokens."""
+        if width <= WIDEST:
+            return self.verify_ms[width]
+        return at(self.costs.target.verify_ms, width) / self.costs.target.speed
+
     def draft_ms(self, drafted: int, unread: int) -> float:
         """Drafting `drafted` tokens, the first of them behind `unread` new ones."""
         return drafted * self.step_ms + (unread - 1) * self.read_ms if drafted else 0.0

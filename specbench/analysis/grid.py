@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from specbench.analysis import serving
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import CONTROL, Length, Text, Timed, replay
+from specbench.analysis.replay import CONTROL, Timed, replay
+from specbench.analysis.schedule import Length, Text
+from specbench.analysis.variants import KEYS, demand_known
 from specbench.config.costs import Costs
 from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
 
-DRAFT_LENGTH, AGREEMENT, CLIENTS = "draft_length", "agreement", "clients"
+DRAFT_LENGTH, CLIENTS = "draft_length", "clients"
 DRAFT_LENGTHS = tuple(range(1, 9))
 LONGEST = 64
 MOST_CONDITIONS = 1_000_000
@@ -66,7 +67,7 @@ class Row:
 
 
 def grid(
-    texts: Sequence[Text],
+    texts: Sequence[Text] | Callable[[Mapping[str, object]], Sequence[Text]],
     costs: Costs,
     methods: Sequence[str],
     lengths: Sequence[Length],
@@ -75,20 +76,21 @@ def grid(
     """Replay every method at every draft length under every condition; the cloud alone comes first each time.
 
     Args:
-        over: values by dotted key of the cost table; of `agreement`, the share of positions at which the draft
-            agrees, which is then imposed; of `clients`, how many edges share the target.
+        texts: or what they are under each condition.
+        over: values by dotted key of the cost table; of those of `variants`, which change the texts; of
+            `clients`, how many edges share the target.
 
     Raises:
         SpecbenchError: a key or value does not fit, or no text is long enough to time.
     """
-    if not any(len(text.runs) > 1 for text in texts):
-        raise SpecbenchError("the trace holds no text of two tokens: there is nothing to time")
-    imposed = {share: with_agreement(texts, share) for share in over.get(AGREEMENT, ())}
+    demand_known(methods, over)
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        table = {key: value for key, value in condition.items() if key not in (AGREEMENT, CLIENTS)}
+        table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS)}
         prices = Prices(costs.with_values(table) if table else costs)
-        known, clients = imposed.get(condition.get(AGREEMENT), texts), condition.get(CLIENTS)
+        known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
+        if not any(len(text.runs) > 1 for text in known):
+            raise SpecbenchError("the trace holds no text of two tokens: there is nothing to time")
 
         control = _timed(known, prices, CONTROL, 0, clients)
         yield _row(CONTROL, None, condition, control, control)
@@ -103,46 +105,17 @@ def _timed(
     """Texts by one schedule; or, with `clients`, as asked by so many edges of one target.
 
     Raises:
-        SpecbenchError: another method, no fixed draft length, or no number of clients.
+        SpecbenchError: no fixed draft length, or no number of clients.
     """
     if clients is None:
         return replay(texts, prices, method, length)
     if type(clients) is not int or not 1 <= clients <= serving.MOST_CLIENTS:
         raise SpecbenchError(f"clients: {clients!r} is no number from 1 to {serving.MOST_CLIENTS}")
-    if method not in (CONTROL, "speculative") or length == "auto":
+    if length == "auto":
         raise SpecbenchError(
-            f"with several clients, {method} at draft length {length} cannot be replayed",
-            "add --method speculative and fixed draft lengths",
+            "with several clients, draft length auto cannot be replayed", "take fixed draft lengths"
         )
-    work = serving.scripts(texts, length)
-    return serving.simulate(work, prices, clients, streams=method == CONTROL).timed
-
-
-def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
-    """The same texts with a draft that agrees at this share of positions: what if it were better, or worse?
-
-    Positions change at random, each with the same chance, so what a heavy head or long runs do is weakened. A
-    larger share keeps every agreement of a smaller one.
-
-    Raises:
-        SpecbenchError: `share` is no number between 0 and 1.
-    """
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise SpecbenchError(
-            f"agreement: {share!r} is no share between 0 and 1", "for example agreement=0.5,0.8"
-        )
-    bits = [run > 0 for text in texts for run in text.runs[1:]]
-    known = sum(bits) / len(bits)
-    coin = random.Random(0)
-    changed = []
-    for text in texts:
-        agrees = "0"
-        for run in text.runs[1:]:
-            place = coin.random()  # where the position stands between the surest agreement and the last to come
-            place = place * known if run else known + place * (1 - known)
-            agrees += "01"[place < share]
-        changed.append(Text.of(agrees, text.budget, text.prompt_tokens))
-    return changed
+    return serving.simulate(serving.scripts(texts, length), prices, clients, method).timed
 
 
 def _row(

@@ -14,7 +14,7 @@ from math import ceil
 from operator import mul
 
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import Text, rounds
+from specbench.analysis.schedule import Text, rounds
 
 LONGEST = 32
 FARTHEST_MS = 60_000.0

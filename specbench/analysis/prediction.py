@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from specbench.analysis.acceptance import acceptance, drafting_rounds
@@ -19,7 +19,7 @@ EXPLAINED = 0.1  # a larger gap is given its term
 
 
 def predictions(runs: Sequence[Run]) -> tuple[Prediction, ...]:
-    """Every method of a closed form that drafted at a fixed length, over the runs that have it."""
+    """Every method of a closed form, over the runs that have it."""
     found = []
     for run in runs:
         for method in run.manifest.methods:
@@ -33,33 +33,47 @@ def _predicted(manifest: Manifest, method: str, records: Sequence[Generation]) -
     """Costs are the run's medians; acceptance and bytes are the run's; so is the round trip where none was set.
 
     Returns:
-        `None` where a round says too little, or its length was chosen round by round or by a gate.
+        `None` where a round says too little, or a gate chose what was verified.
     """
     settings, accepted = manifest.profile["speculative"], acceptance(records)
     length = settings["draft_length"]
     rounds = [part for part in drafting_rounds(records) if part.draft_ms and part.verify_ms]
     following = sum(len(each.tokens) - len(each.rounds[0].tokens) for each in records)
-    if not isinstance(length, int) or length > LONGEST or settings.get("gate"):
+    if settings.get("gate") or (length != "auto" and length > LONGEST):
         return None
-    if not accepted or not accepted.survival or not rounds:
+    # Which lengths `auto` chose is the run's own, and the form says what rounds of those lengths come to.
+    chosen = Counter([length] if length != "auto" else [part.drafted for part in rounds if part.drafted])
+    if not accepted or not accepted.survival or not rounds or not chosen:
         return None
     chances = tuple(share for share in accepted.conditional[: len(accepted.survival)] if share is not None)
-    expected = forecast(Survival(chances), Prices(_costs(manifest, records, rounds)), method, length)
+    prices = Prices(_costs(manifest, records, rounds))
+    expected, terms = _mean_round(Survival(chances), prices, method, chosen)
+    predicted_ms = sum(terms.values()) / expected
     measured_ms = sum(each.total_ms - each.ttft_ms for each in records) / following
-    gap = measured_ms / expected.ms_per_token - 1
-    late = _late(rounds, expected.terms, measured_ms * following / len(rounds))
+    gap = measured_ms / predicted_ms - 1
+    late = _late(rounds, terms, measured_ms * following / len(rounds))
     tokens = following / len(rounds)
     # Fewer tokens a round cost the time of a round for each that is missing.
-    late["tokens a round"] = (expected.tokens_per_round - tokens) * expected.ms_per_token
+    late["tokens a round"] = (expected - tokens) * predicted_ms
     blamed = max(late, key=lambda term: late[term] * (1 if gap > 0 else -1))
     return Prediction(
         method=method,
         run_id=manifest.run_id,
-        predicted_ms=expected.ms_per_token,
+        predicted_ms=predicted_ms,
         measured_ms=measured_ms,
         gap=gap,
         explained_by=blamed if abs(gap) > EXPLAINED else None,
     )
+
+
+def _mean_round(
+    survival: Survival, prices: Prices, method: str, lengths: Counter[int]
+) -> tuple[float, dict[str, float]]:
+    """Tokens of a mean round and its milliseconds by part, with so many rounds of each length."""
+    found = [(forecast(survival, prices, method, length), count) for length, count in lengths.items()]
+    total = lengths.total()
+    terms = {name: sum(each.terms[name] * count for each, count in found) / total for name in found[0][0].terms}
+    return sum(each.tokens_per_round * count for each, count in found) / total, terms
 
 
 def _costs(manifest: Manifest, records: Sequence[Generation], rounds: Sequence[Round]) -> Costs:

@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from specbench.analysis.clock import Prices, at
-from specbench.analysis.replay import Step, Text, Timed, rounds
-
-if TYPE_CHECKING:
-    import simpy
+from specbench.analysis.clients import Script, Target, alone, colocated, pipelined, synchronous
+from specbench.analysis.clock import Prices
+from specbench.analysis.replay import CONTROL, Timed
+from specbench.analysis.schedule import Step, Text, rounds
 
 MOST_CLIENTS = 512
-MOST_ROWS = 256  # tokens of one pass
 FEWEST_TEXTS = 16  # that are timed, however few clients there are
 DRAWN_TEXTS, DRAWN_TOKENS, DRAWN_PROMPT = 64, 128, 64
 PERCENTILE = 95
-
-
-@dataclass(frozen=True)
-class Script:
-    """What one text asks of the target: its prompt, and its rounds."""
-
-    prompt_tokens: int
-    steps: tuple[Step, ...]
-
-    @property
-    def following(self) -> int:
-        """Tokens behind the first."""
-        return sum(step.committed for step in self.steps)
-
-    def timed(self, decode_ms: float) -> Timed:
-        """The text, answered in so much time behind its first token."""
-        return Timed(
-            ttft_ms=None,
-            decode_ms=decode_ms,
-            tokens=self.following + 1,
-            rounds=len(self.steps),
-            drafted=sum(step.drafted for step in self.steps),
-            accepted=sum(step.accepted for step in self.steps),
-        )
 
 
 def scripts(texts: Sequence[Text], draft_length: int) -> list[Script]:
@@ -63,7 +35,8 @@ def drawn_scripts(conditional: Sequence[float], draft_length: int) -> list[Scrip
             drafted, accepted = min(draft_length, DRAWN_TOKENS - position - 1), 0
             while accepted < drafted and coin.random() < conditional[min(accepted, len(conditional) - 1)]:
                 accepted += 1
-            steps.append(Step(drafted, unread, accepted, accepted + 1))
+            guessed = accepted == drafted and coin.random() < conditional[min(drafted, len(conditional) - 1)]
+            steps.append(Step(drafted, unread, accepted, accepted + 1, guessed))
             unread = 2 if drafted and accepted == drafted else 1
             position += accepted + 1
         found.append(Script(DRAWN_PROMPT, tuple(steps)))
@@ -96,19 +69,26 @@ class Load:
         return float(np.percentile(self.tpot_ms, PERCENTILE))
 
 
-def simulate(work: Sequence[Script], prices: Prices, clients: int, streams: bool) -> Load:
+def simulate(work: Sequence[Script], prices: Prices, clients: int, method: str) -> Load:
     """`clients` edges, each asking one text after the other, until all have answered their share.
 
     The target takes all that wait, up to 256 tokens, into one pass, which costs what a verification of so many
-    tokens does: weights are read once. A prompt is a pass of its own.
+    tokens does: weights are read once. A prompt is a pass of its own. Co-located drafts take the target's time
+    too; those of rounds that share a pass are drafted together, a step of them costing more as a pass does.
 
     Args:
-        streams: the cloud alone: rounds follow each other there, and nothing waits for the edge.
+        method: of the rounds in `work`; the control's are a token each.
     """
     import simpy
 
     env = simpy.Environment()
-    target = _Target(env, prices)
+    target = Target(env, prices)
+    rounds_of = {
+        CONTROL: alone,
+        "speculative": synchronous,
+        "speculative_pipelined": pipelined,
+        "speculative_colocated": colocated,
+    }[method]
     each = 1 + max(1, ceil(FEWEST_TEXTS / clients))
     timed: dict[tuple[int, int], Timed] = {}
     over = env.event()
@@ -121,16 +101,9 @@ def simulate(work: Sequence[Script], prices: Prices, clients: int, streams: bool
             script = work[(number + answered * clients) % len(work)]
             yield from target.prefill(script.prompt_tokens)
             begun = env.now
-            for step in script.steps:
-                if streams:
-                    yield target.verify(1)
-                    continue
-                yield env.timeout(prices.draft_ms(step.drafted, step.unread) + prices.round_ms)
-                yield env.timeout(prices.rtt_ms / 2 + prices.sending_ms(step.drafted))
-                yield target.verify(step.drafted + 1)
-                yield env.timeout(prices.rtt_ms / 2 + prices.answer_ms(step.committed))
+            wasted = yield from rounds_of(env, target, prices, script)
             if 0 < answered < each:  # the first one was asked while others had not begun
-                timed[number, answered] = script.timed(env.now - begun)
+                timed[number, answered] = replace(script.timed(env.now - begun), wasted=wasted)
                 if len(timed) == clients * (each - 1):
                     over.succeed()
             answered += 1
@@ -140,65 +113,6 @@ def simulate(work: Sequence[Script], prices: Prices, clients: int, streams: bool
     env.run(until=over)
     found = tuple(timed[key] for key in sorted(timed))
     return Load(clients, found, target.busy_ms / env.now, target.rows / max(1, target.passes))
-
-
-class _Target:
-    """One model that computes one pass at a time."""
-
-    def __init__(self, env: simpy.Environment, prices: Prices) -> None:
-        self._env, self._prices = env, prices
-        self._waiting: list[tuple[int, simpy.Event]] = []
-        self._prompts: list[tuple[float, simpy.Event]] = []
-        self._idle: simpy.Event | None = None
-        self.busy_ms, self.rows, self.passes = 0.0, 0, 0
-        self._pass_ms = lru_cache(
-            lambda width: at(prices.costs.target.verify_ms, width) / prices.costs.target.speed
-        )
-        env.process(self._run())
-
-    def verify(self, width: int) -> simpy.Event:
-        """Ask for a verification of so many tokens; the event is its end."""
-        event = self._env.event()
-        self._waiting.append((width, event))
-        self._wake()
-        return event
-
-    def prefill(self, prompt_tokens: int) -> Iterator[simpy.Event]:
-        """Read a prompt, if the table says what that takes."""
-        known = self._prices.costs.target
-        if known.prefill_ms is not None:
-            event = self._env.event()
-            self._prompts.append((at(known.prefill_ms, prompt_tokens) / known.speed, event))
-            self._wake()
-            yield event
-
-    def _wake(self) -> None:
-        if self._idle is not None:
-            idle, self._idle = self._idle, None
-            idle.succeed()
-
-    def _run(self) -> Generator:
-        while True:
-            if not self._prompts and not self._waiting:
-                self._idle = self._env.event()
-                yield self._idle
-            if self._prompts:
-                took, event = self._prompts.pop(0)
-                ended = [event]
-            else:
-                rows, ended = 0, []
-                while self._waiting and (not ended or rows + self._waiting[0][0] <= MOST_ROWS):
-                    width, event = self._waiting.pop(0)
-                    rows += width
-                    ended.append(event)
-                took = self._pass_ms(rows)
-                self.rows, self.passes = self.rows + rows, self.passes + 1
-            yield self._env.timeout(took)
-            self.busy_ms += took
-            for event in ended:
-                event.succeed()
-            # Whoever streams is back at this moment, and joins those that waited.
-            yield self._env.timeout(0)
 
 
 def most_clients(run: Callable[[int], Load], objective_ms: float) -> Load | None:

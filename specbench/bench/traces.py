@@ -15,6 +15,7 @@ from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError
 
 TRACE_VERSION = 1
+Top = tuple[tuple[int, ...], tuple[float, ...]]  # token ids, the likeliest first, and their log-probabilities
 KIND = "specbench agreement trace"
 
 
@@ -32,6 +33,9 @@ class TracedText:
         log_probability: of the token that the draft would choose, in nats.
         chances: how likely the rule accepts there, where that is drawn or the rule lossy; `agrees` is then one
             draw by it, and every replay approximate, for the text would have been another.
+        draft_top: by position, the likeliest tokens of the draft's distribution at temperature 1: at most 20,
+            and those that make up 99.9 %; `target_top` likewise. By them other rules are replayed.
+        target_rank: by position, how many tokens the target finds likelier than the draft's choice.
     """
 
     prompt_id: str
@@ -47,11 +51,19 @@ class TracedText:
     margin: tuple[float, ...]
     log_probability: tuple[float, ...]
     chances: tuple[float, ...] | None = None
+    draft_top: tuple[Top, ...] | None = None
+    target_top: tuple[Top, ...] | None = None
+    target_rank: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that do not fit together."""
         count = len(self.tokens)
-        columns = [self.agrees, self.entropy, self.margin, self.log_probability, self.chances or self.tokens]
+        columns = [self.agrees, self.entropy, self.margin, self.log_probability]
+        sparse = (self.chances, self.draft_top, self.target_top, self.target_rank)
+        columns += [column for column in sparse if column is not None]
+        tops = [*(self.draft_top or ()), *(self.target_top or ())]
+        if any(not ids or len(ids) != len(logs) for ids, logs in tops):
+            raise ValueError(f"text {self.prompt_id}: a list of likely tokens does not fit its probabilities")
         if not 1 <= count <= self.max_new_tokens or {len(column) for column in columns} != {count}:
             raise ValueError(f"text {self.prompt_id}: its {count} tokens do not fit its other columns")
         if not set(self.agrees) <= {"0", "1"}:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from specbench.api import AutoregressiveDecoder, Method, Options, Request
 from specbench.bench import conversation
 from specbench.bench.preparation import Prepared, model_files, prompts_sha256
-from specbench.bench.traces import Trace, TracedText
+from specbench.bench.traces import Top, Trace, TracedText
 from specbench.environment import versions
 from specbench.records import Prompt
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from specbench.decoding.engine import Engine
 
+MOST_TOP, TOP_SHARE = 20, 0.999  # of a distribution's likeliest tokens
 WIDTH = 64  # up to here, the rows of a batch-invariant engine have the bits of single steps
 DIGITS = 4
 
@@ -34,7 +35,8 @@ def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -
     profile, options = prepared.profile, Options.of(prepared.profile)
     exact = method.repeats_control(options)
     target = AutoregressiveDecoder(prepared.cloud.target(options))
-    judge = None if exact else prepared.cloud.engine
+    # Elsewhere, the target's distributions stay where it is; rules that need them are refused there.
+    judge = prepared.cloud.engine if prepared.cloud.is_here or not exact else None
     texts: list[TracedText] = []
     for prompt, repeat in _questions(prepared):
         say(f"prompt {prompt.prompt_id} ({prompt.category})")
@@ -42,7 +44,7 @@ def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -
         for turn in range(len(prompt.turns)):
             request = prepared.request(prompt, turn, repeat, replies)
             tokens = tuple(token for part in target.generate(request) for token in part.tokens)
-            columns = readings(prepared.edge.engine, options, request, tokens, judge)
+            columns = readings(prepared.edge.engine, options, request, tokens, judge, drawn=not exact)
             texts.append(_text(prompt, turn, repeat, request, tokens, columns))
             replies.append(prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True))
     return Trace(
@@ -82,7 +84,12 @@ def _text(
 
 
 def readings(
-    draft: Engine, options: Options, request: Request, tokens: Sequence[int], target: Engine | None = None
+    draft: Engine,
+    options: Options,
+    request: Request,
+    tokens: Sequence[int],
+    target: Engine | None = None,
+    drawn: bool = True,
 ) -> dict[str, object]:
     """The columns of a traced text: the draft, forced along the target's tokens.
 
@@ -92,7 +99,8 @@ def readings(
 
     Args:
         tokens: the target's text, at least one.
-        target: where the rule draws, or is lossy; then its distributions are needed too.
+        target: for the columns that hold its distributions.
+        drawn: with a target, whether the rule draws, or is lossy: it then has chances.
     """
     from specbench.decoding.randomness import Purpose, Stream
     from specbench.decoding.sampling import Scorer, soft_probabilities
@@ -100,27 +108,35 @@ def readings(
     scorer = Scorer(options.decoding, request.seed, options.speculative.verification == "coupled")
     coins = Stream(request.seed, Purpose.COIN)
     found: dict[str, list[float]] = {"entropy": [], "margin": [], "log_probability": []}
+    sparse: dict[str, list] = {"draft_top": [], "target_top": [], "target_rank": []} if target else {}
     agrees, chances = "", []
     judged = _passes(target, request, tokens) if target else None
     for position, logits in _passes(draft, request, tokens):
         context = [*request.prompt_ids, *tokens[:position]]
         following = tokens[position : position + len(logits)]
         penalized = scorer.penalized(logits, context, following)
-        if judged is None:
+        judge = scorer.penalized(next(judged)[1], context, following) if judged else None
+        if judge is None or not drawn:
             choices = scorer.compared(penalized, len(context)).argmax(-1)
             bits = [mine == theirs for mine, theirs in zip(choices.tolist(), following, strict=True)]
         else:
             choices = penalized.argmax(-1)
-            drawn = _chances(penalized, scorer.penalized(next(judged)[1], context, following), options)
-            chances += [round(chance, DIGITS) for chance in drawn]
-            bits = [coins.uniform() < chance for chance in drawn]
+            shares = _chances(penalized, judge, options)
+            chances += [round(chance, DIGITS) for chance in shares]
+            bits = [coins.uniform() < chance for chance in shares]
+        if judge is not None:
+            sparse["draft_top"] += _top(penalized)
+            sparse["target_top"] += _top(judge)
+            likelier = judge > judge.gather(1, penalized.argmax(-1, keepdim=True))
+            sparse["target_rank"] += likelier.sum(-1).tolist()
         agrees += "".join("01"[bit] for bit in bits)
         rows = soft_probabilities(penalized, options.decoding)
         highest = rows.topk(2).values
         found["entropy"] += _rounded(-rows.xlogy(rows).sum(-1))
         found["margin"] += _rounded(highest[:, 0] - highest[:, 1])
         found["log_probability"] += _rounded(rows.gather(1, choices[:, None])[:, 0].log())
-    return {"agrees": agrees, "chances": tuple(chances) or None, **{key: tuple(found[key]) for key in found}}
+    columns = {key: tuple(column) for key, column in {**found, **sparse}.items()}
+    return {"agrees": agrees, "chances": tuple(chances) or None, **columns}
 
 
 def _passes(engine: Engine, request: Request, tokens: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -153,6 +169,18 @@ def _chances(draft: torch.Tensor, target: torch.Tensor, options: Options) -> lis
         bound = spec.typical_delta * soft.xlogy(soft).sum(-1, keepdim=True).exp()
         return (q * (soft > bound.clamp_max(spec.typical_epsilon))).sum(-1).tolist()
     return p.minimum(q).sum(-1).tolist()
+
+
+def _top(logits: torch.Tensor) -> list[Top]:
+    """The likeliest tokens of each row, at temperature 1; logits of shape (rows, vocabulary)."""
+    logs = logits.double().log_softmax(-1)
+    highest = logs.topk(min(MOST_TOP, logs.shape[-1]))
+    shares = highest.values.exp()
+    kept = ((shares.cumsum(-1) - shares < TOP_SHARE) & (shares > 0)).sum(-1).tolist()
+    return [
+        (tuple(ids[:count]), tuple(round(log, DIGITS) for log in values[:count]))
+        for ids, values, count in zip(highest.indices.tolist(), highest.values.tolist(), kept, strict=True)
+    ]
 
 
 def _rounded(values: torch.Tensor) -> list[float]:

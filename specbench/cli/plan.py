@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption, demand_alone
+from specbench.cli.options import (
+    RUNS_DIR,
+    HtmlOption,
+    JsonOption,
+    MapsOption,
+    RunsDirOption,
+    demand_alone,
+    demand_place,
+)
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.analysis.clock import Prices
     from specbench.analysis.planning import Survival
-    from specbench.analysis.replay import Text
+    from specbench.analysis.schedule import Text
     from specbench.analysis.serving import Load
     from specbench.config.costs import Costs
 
@@ -58,13 +66,21 @@ def plan(
             min=0.0, help="Time per token that 95 % of texts keep to: how many clients has one target?"
         ),
     ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over", metavar="KEY=VALUES", help="A map over values of the cost table: link.rtt_ms=0,20,100."
+        ),
+    ] = None,
+    html: HtmlOption = None,
+    charts: MapsOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """Predict each method's time per token, best draft length, break-even round trip and clients per target."""
     from specbench.analysis.clock import Prices
     from specbench.analysis.planning import FORMS, break_even_rtt_ms, fastest, forecasts, verdicts
-    from specbench.analysis.replay import texts_of
+    from specbench.analysis.schedule import texts_of
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.render import console
@@ -76,11 +92,21 @@ def plan(
             "--trace FILE, --run RUN, or --acceptance 0.8,0.7,0.65",
         )
     by_hand = {"--step-ms": step_ms, "--cost-ratio": cost_ratio, "--width-cost": width_cost}
+    if (html or charts) and not over:
+        raise SpecbenchError(
+            "--html and --charts write the map of a plan, which --over makes", "--over link.rtt_ms=0,20,100"
+        )
+    demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
+    if html:
+        demand_place(html)
     demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
     texts = texts_of(read_trace(trace)) if trace else []
     survival = _survival(texts, acceptance, run, runs_dir)
     table = read_costs(costs) if costs else _by_hand(step_ms, cost_ratio, width_cost)
     prices = Prices(table.with_values(_values(overrides or ())))
+    if over:
+        _map(survival, prices.costs, over, html, charts, as_json)
+        return
     lines = verdicts(survival, prices)
     served = _clients(texts, survival, prices, objective_ms) if objective_ms else {}
     if as_json:
@@ -114,6 +140,26 @@ def plan(
                 f"{load.rows_per_pass:.1f} tokens a pass)"
             )
         console.out.print(line, markup=False)
+
+
+def _map(
+    survival: Survival,
+    costs: Costs,
+    over: list[str],
+    html: Path | None,
+    charts: Path | None,
+    as_json: bool,
+) -> None:
+    """The plan over a grid: where each method would win, by closed form."""
+    from specbench.analysis.grid import parse_over
+    from specbench.analysis.planned import planned_rows
+    from specbench.cli.replay import show_grid
+
+    rows = list(planned_rows(survival, costs, parse_over(over)))
+    chances = ", ".join(f"{share:.2f}" for share in survival.conditional[:4])
+    title = f"planned by closed form, acceptance {chances} · {costs.description or 'costs by hand'}"
+    head = {"conditional_acceptance": survival.conditional, "costs": costs.model_dump(mode="json")}
+    show_grid(rows, title, head, html, charts, as_json)
 
 
 def _finite(fields: dict) -> dict:
@@ -190,19 +236,19 @@ def _values(overrides: list[str] | tuple[str, ...]) -> dict[str, object]:
 
 
 def _clients(texts: list[Text], survival: Survival, prices: Prices, objective_ms: float) -> dict:
-    """The most clients of the cloud alone and of `speculative` at its best draft length for one client."""
+    """The most clients of the cloud alone, and of each method at its best draft length for one client."""
     from specbench.analysis import serving
-    from specbench.analysis.planning import fastest, forecasts
+    from specbench.analysis.planning import FORMS, fastest, forecasts
     from specbench.analysis.replay import CONTROL
 
-    length = fastest(forecasts(survival, prices, "speculative")).draft_length or 1
+    best = {method: fastest(forecasts(survival, prices, method)).draft_length or 1 for method in FORMS}
     found = {}
-    for name, drafted in ((CONTROL, 0), (f"speculative, draft length {length}", length)):
+    for method, drafted in {CONTROL: 0, **best}.items():
         work = (
             serving.scripts(texts, drafted) if texts else serving.drawn_scripts(survival.conditional, drafted)
         )
-        found[name] = serving.most_clients(
-            lambda clients, work=work, streams=not drafted: serving.simulate(work, prices, clients, streams),
+        found[f"{method}, draft length {drafted}" if drafted else method] = serving.most_clients(
+            lambda clients, work=work, method=method: serving.simulate(work, prices, clients, method),
             objective_ms,
         )
     return found

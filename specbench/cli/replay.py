@@ -39,8 +39,10 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
-    from specbench.analysis.grid import AGREEMENT, CLIENTS, grid, lengths_of, parse_over
-    from specbench.analysis.replay import SCHEDULES, texts_of
+    from specbench.analysis.grid import grid, lengths_of, parse_over
+    from specbench.analysis.replay import SCHEDULES
+    from specbench.analysis.schedule import texts_of
+    from specbench.analysis.variants import KEYS, knowing, variants
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.errors import SpecbenchError
@@ -53,15 +55,17 @@ def replay(
     varied = parse_over(over or ())
     lengths = lengths_of(varied)
     table, read = read_costs(costs), read_trace(trace)
-    replayed = methods or (["speculative"] if CLIENTS in varied else list(SCHEDULES))
-    rows = list(grid(texts_of(read), table, replayed, lengths, varied))
+    replayed = methods or knowing(varied)
+    changed = variants(texts_of(read), read.texts, varied, read.profile)
+    rows = list(grid(changed, table, replayed, lengths, varied))
+    changes = [key for key in KEYS if key in varied]
     label = "exact" if read.exact else f"approximate: {read.verification} changes the text"
-    if AGREEMENT in varied:
-        label = "approximate: agreement is imposed"
+    if changes:
+        label = f"approximate: {' and '.join(changes)} would change the text"
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
     head = {
         "trace": str(trace),
-        "exact": read.exact and AGREEMENT not in varied,
+        "exact": read.exact and not changes,
         "costs": table.model_dump(mode="json"),
     }
     show_grid(rows, title, head, html, charts, as_json)

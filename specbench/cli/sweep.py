@@ -80,8 +80,10 @@ def sweep(
     from specbench.analysis.grid import parse_over
     from specbench.bench import sweep as sweeps
     from specbench.bench.store import RunStore
+    from specbench.bench.sweeper import Sweeper
     from specbench.registry import discover
     from specbench.render import console
+    from specbench.render.sweeping import make_sweep_view
 
     store = RunStore(runs_dir)
     if resume:
@@ -99,12 +101,16 @@ def sweep(
         files = tuple(str(path) for path in plugin or ())
         asked = sweeps.new_sweep(store, names, profile, tuple(overrides or ()), varied, files)
         console.note(f"sweep {asked.sweep_id}: {len(asked.conditions)} conditions")
-    sweeper = sweeps.Sweeper(asked, store, console.note)
+    view = make_sweep_view()
+    sweeper = Sweeper(asked, store, view)
     try:
         sweeper.run()
     except KeyboardInterrupt:
+        view.close()
         console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    finally:
+        view.close()
     show(sweeper.sweep, store, html, charts, as_json)
 
 

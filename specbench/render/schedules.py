@@ -13,7 +13,7 @@ from specbench.analysis.clock import Prices
 from specbench.analysis.grid import Row, best, winner
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
 from specbench.analysis.replay import CONTROL, replay
-from specbench.analysis.replay import Text as Sample
+from specbench.analysis.schedule import Text as Sample
 
 MAP_FOOT = (
     "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
@@ -102,7 +102,7 @@ def told_break_even(even: BreakEven) -> str:
     """Up to which round trip a method pays."""
     if even.rtt_ms is None:
         return "nowhere"
-    return f"beyond {even.rtt_ms:g} ms" if even.beyond else f"up to {even.rtt_ms:.1f} ms"
+    return f"up to {even.rtt_ms:g} ms and beyond" if even.beyond else f"up to {even.rtt_ms:.1f} ms"
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:

@@ -178,6 +178,41 @@ def test_every_chart_is_drawn_without_an_error_or_a_request(visit, options):
     assert trouble == []
 
 
+@pytest.fixture(scope="module")
+def map_of_markup(tmp_path_factory):
+    """The page of a grid whose values hold markup."""
+    from specbench.analysis.grid import Row
+    from specbench.render.report.maps import map_page
+
+    rows = []
+    for rtt_ms, speedup in ((0, 1.8), (20, 1.1), (80, 0.6)):
+        for model in ("a", EVIL):
+            condition = {"link.rtt_ms": rtt_ms, "edge.model": model}
+            rows.append(Row("cloud_optimized_baseline", None, condition, 1.0, 20.0, 20.0, 1.0, None, None, 0))
+            rows.append(Row("speculative", 3, condition, 1.0, 9.0, 9.0, speedup, 2.0, 0.5, 0))
+    path = tmp_path_factory.mktemp("map") / "map.html"
+    path.write_text(map_page(rows, f"a sweep {EVIL}"), encoding="utf-8")
+    return path
+
+
+@browser_only
+@pytest.mark.parametrize("options", [{}, PHONE, {"color_scheme": "dark"}, {"java_script_enabled": False}],
+                         ids=["desktop", "phone", "dark", "no script"])  # fmt: skip
+def test_the_page_of_a_sweep_is_drawn_without_an_error_or_a_request(browser, map_of_markup, options):
+    context, trouble = browser.new_context(**options), []
+    tab = context.new_page()
+    tab.on("console", lambda message: trouble.append(message.text))
+    tab.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+    tab.on("request", lambda asked: trouble.append(asked.url) if not asked.url.startswith("file:") else None)
+    tab.goto(map_of_markup.as_uri())
+    (chart,) = [svg for svg in tab.locator("figure svg").all() if svg.is_visible()]
+    assert chart.bounding_box()["width"] > 300
+    assert tab.locator("td.heat").count() == 2 * 6
+    assert options.get("java_script_enabled") is False or overflow(tab) <= 0
+    assert trouble == []
+    context.close()
+
+
 @browser_only
 @pytest.mark.parametrize("width", [320, 390, 700, 768, 1280])
 def test_nothing_overflows_and_words_in_charts_stay_readable(visit, width):

@@ -19,7 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import CONTROL, Text, replay, rounds
+from specbench.analysis.replay import CONTROL, replay
+from specbench.analysis.schedule import Text, rounds
 from specbench.bench.store import RunStore
 from specbench.bench.traces import read_trace
 from specbench.config.costs import read_costs

@@ -7,7 +7,8 @@ import pytest
 from specbench.analysis import planning, serving
 from specbench.analysis.clock import Prices
 from specbench.analysis.planning import Survival, break_even_rtt_ms, forecast, measured_survival, verdicts
-from specbench.analysis.replay import Text, Timed, autoregressive, replay, synchronous
+from specbench.analysis.replay import CONTROL, Timed, autoregressive, replay, synchronous
+from specbench.analysis.schedule import Text
 from specbench.config.costs import Costs
 
 TABLE = {
@@ -78,18 +79,35 @@ def test_closed_form_and_replay_agree(method, rtt, alpha):
 def test_one_client_of_the_simulation_is_the_replay():
     texts, table = drawn(0.7, tokens=60, count=5), prices()
     for length in (1, 4):
-        load = serving.simulate(serving.scripts(texts, length), table, clients=1, streams=False)
+        load = serving.simulate(serving.scripts(texts, length), table, clients=1, method="speculative")
         expected = [synchronous(text, table, length).decode_ms / 59 for text in texts]
         assert load.tpot_ms[:5] == pytest.approx([*expected[1:], expected[0]])
-    alone = serving.simulate(serving.scripts(texts, 0), table, clients=1, streams=True)
+    alone = serving.simulate(serving.scripts(texts, 0), table, clients=1, method=CONTROL)
     assert load.tpot_ms[-1] == pytest.approx(expected[16 % 5])
     assert alone.tpot_ms == pytest.approx([autoregressive(texts[0], table).decode_ms / 59] * 16)
     assert alone.busy == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("method", list(planning.FORMS))
+def test_one_client_of_every_method_takes_what_the_replay_says(method):
+    texts = drawn(0.7, tokens=80, count=6)
+    for table in (prices(), prices(link__rtt_ms=0.0), prices(round_ms=0.7)):
+        load = serving.simulate(serving.scripts(texts, 3), table, clients=1, method=method)
+        expected = [one.decode_ms / 79 for one in replay(texts, table, method, 3)]
+        assert load.tpot_ms[:6] == pytest.approx([*expected[1:], expected[0]], rel=0.01)
+
+
+def test_drafts_beside_the_target_take_it_from_the_other_clients():
+    work, table = serving.scripts(drawn(0.7, tokens=60), 3), prices(colocated_step_ms=6.0)
+    apart, beside = (
+        serving.simulate(work, table, 8, method).busy for method in ("speculative", "speculative_colocated")
+    )
+    assert beside > apart
+
+
 def test_clients_that_stream_share_every_pass():
     work = serving.scripts(drawn(0.7, tokens=60, count=4), 0)
-    load = serving.simulate(work, prices(), clients=4, streams=True)
+    load = serving.simulate(work, prices(), clients=4, method=CONTROL)
     assert load.tpot_ms == pytest.approx([23.0] * 16)  # four rows a pass
     assert load.rows_per_pass > 3
 
@@ -97,7 +115,7 @@ def test_clients_that_stream_share_every_pass():
 def test_a_narrow_target_makes_clients_wait():
     work = serving.scripts(drawn(0.7, tokens=60), 3)
     table = prices(target__speed=0.5)
-    times = [serving.simulate(work, table, clients, streams=False).high_ms for clients in (1, 4, 16)]
+    times = [serving.simulate(work, table, clients, method="speculative").high_ms for clients in (1, 4, 16)]
     assert times == sorted(times)
     assert times[-1] > 1.5 * times[0]
 
@@ -105,7 +123,7 @@ def test_a_narrow_target_makes_clients_wait():
 def test_prompts_take_the_target_from_those_who_decode():
     work = serving.scripts(drawn(0.7, tokens=60), 0)
     slow = Prices(prices().costs.model_copy(update={"target": TARGET_WITH_PROMPTS}))
-    free, held = (serving.simulate(work, table, 6, streams=True).high_ms for table in (prices(), slow))
+    free, held = (serving.simulate(work, table, 6, method=CONTROL).high_ms for table in (prices(), slow))
     assert held > free
 
 
@@ -234,3 +252,33 @@ def test_an_infinite_break_even_is_null_in_json(specbench):
     assert done.code == 0, done.err
     assert "Infinity" not in done.out
     assert done.json["methods"]["speculative_colocated"]["forecasts"][0]["break_even_rtt_ms"] is None
+
+
+def test_a_plan_over_a_grid_is_the_map_that_a_replay_gives(specbench, tmp_path):
+    by_hand = ("--acceptance", "0.8,0.7", "--step-ms", "20", "--cost-ratio", "0.1")
+    over = ("--over", "link.rtt_ms=0,10,40", "--over", "target.speed=1,4")
+    done = specbench("plan", *by_hand, *over, "--charts", tmp_path / "maps", "--json")
+    assert done.code == 0, done.err
+    rows = {(row["method"], *row["condition"].values()): row for row in done.json["rows"]}
+    single = specbench("plan", *by_hand, "--set", "link.rtt_ms=10", "--json").json["methods"]["speculative"]
+    found = rows["speculative", 10, 1]
+    assert found["draft_length"] == single["best_draft_length"]
+    assert found["speedup"] == single["forecasts"][found["draft_length"] - 1]["speedup"]
+    even = next(each for each in done.json["break_even"] if each["method"] == "speculative")
+    assert even["rtt_ms"] == pytest.approx(single["break_even_rtt_ms"], rel=0.1)
+    assert (tmp_path / "maps" / "winner.svg").exists()
+    assert "fastest" in specbench("plan", *by_hand, *over).out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--charts", "maps"), "which --over makes"),
+        (("--over", "link.rtt=1,2"), "no value 'link.rtt'"),
+        (("--over", "link.rtt_ms=1,2", "--objective-ms", "9"), "no effect"),
+    ],
+)
+def test_a_plan_over_what_is_no_grid_gets_one_clear_error(specbench, words, message):
+    done = specbench("plan", "--acceptance", "0.8", *words)
+    assert done.code == 2
+    assert message in done.err

@@ -84,6 +84,17 @@ def test_the_bytes_are_those_that_the_run_sent():
     assert found.gap == pytest.approx(0, abs=0.02)
 
 
+def test_lengths_chosen_round_by_round_are_predicted_by_those_that_were_chosen():
+    short, long = run(draft_length=2, tokens=2000), run(draft_length=7, tokens=4000)
+    records = [*short.generations, *long.generations]
+    profile = {**short.manifest.profile, "speculative": {"draft_length": "auto"}}
+    mixed = Run(manifest(methods=("speculative",), profile=profile), tuple(records))
+    (found,) = predictions([mixed])
+    assert found.gap == pytest.approx(0, abs=0.02)
+    only = [predictions([each])[0].predicted_ms for each in (short, long)]
+    assert min(only) < found.predicted_ms < max(only)
+
+
 def test_nobody_waits_for_the_link_of_a_stream():
     (found,) = predictions([run(method="speculative_colocated", trip=5.0, slow=5.0, sizes=(0, 8))])
     assert found.explained_by != "round trip"
@@ -96,9 +107,6 @@ def test_nothing_is_predicted_of_drafts_that_a_gate_cuts():
 def test_nothing_is_predicted_where_the_closed_form_says_nothing():
     assert predictions([run(method="prompt_lookup")]) == ()
     assert predictions([run(draft_length=4), run(method="cloud_baseline")])[1:] == ()
-    adaptive = run()
-    adaptive.manifest.profile["speculative"]["draft_length"] = "auto"
-    assert predictions([adaptive]) == ()
     assert (
         predictions([Run(manifest(profile={"speculative": {"draft_length": 4}}, methods=("speculative",)), ())])
         == ()

@@ -12,18 +12,18 @@ import yaml
 from rich.console import Console
 
 from specbench.analysis.clock import Prices, at
-from specbench.analysis.grid import Row, best, grid, lengths_of, parse_over, with_agreement
+from specbench.analysis.grid import Row, best, grid, lengths_of, parse_over
 from specbench.analysis.replay import (
     CONTROL,
     SCHEDULES,
-    Text,
     autoregressive,
     colocated,
     pipelined,
     replay,
-    rounds,
     synchronous,
 )
+from specbench.analysis.schedule import Text, rounds
+from specbench.analysis.variants import variants, with_agreement
 from specbench.bench.traces import Trace, TracedText, write_trace
 from specbench.config.costs import Costs, read_costs, write_costs
 from specbench.render.report.maps import map_page
@@ -232,7 +232,13 @@ def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
         (["--over", "draft_length=9..2"], "range"),
         (["--over", "agreement=80"], "agreement"),
         (["--over", "clients=0"], "clients"),
-        (["--over", "clients=2", "--method", "speculative_pipelined"], "several clients"),
+        (["--over", "clients=2", "--over", "draft_length=auto"], "several clients"),
+        (["--over", "gate.entropy=x"], "is no number"),
+        (["--over", "gate.entropy=1", "--over", "gate.margin=0.5"], "one gate"),
+        (
+            ["--over", "gate.entropy=1", "--method", "speculative_pipelined"],
+            "not known to speculative_pipelined",
+        ),
         (["--over", "draft_length=1..8", "--over", "draft_length=2"], "once"),
         (["--method", "cloud"], "cannot be replayed"),
     ],
@@ -278,7 +284,8 @@ def test_thousands_of_conditions_cost_no_more_rounds_than_one(monkeypatch):
 
 def test_agreement_can_be_imposed_and_a_better_draft_is_never_slower():
     texts = [drawn(0.6, 400, seed) for seed in range(10)]
-    rows = list(grid(texts, costs(), ["speculative"], [4], {"agreement": [0.0, 0.3, 0.6, 0.9, 1.0]}))
+    over = {"agreement": [0.0, 0.3, 0.6, 0.9, 1.0]}
+    rows = list(grid(variants(texts, (), over), costs(), ["speculative"], [4], over))
     rates = [row.acceptance_rate for row in rows if row.method == "speculative"]
     assert rates == sorted(rates)
     assert (rates[0], rates[-1]) == (0, 1)
@@ -324,6 +331,41 @@ def test_a_page_of_one_condition_or_of_one_key_can_be_written_too(files, specben
     assert specbench("replay", *files, "--html", tmp_path / "no" / "map.html").code == 5
 
 
+def sure(agrees, bits, budget=None):
+    text = Text.of(agrees, budget or len(agrees), sure=bits)
+    return text, rounds(text, 2)
+
+
+def test_what_a_gate_lets_pass_costs_its_draft_alone_and_the_next_pass_reads_it():
+    text, steps = sure("010110111", "011100000", 20)
+    # Two sure tokens pass, the wrong one too; then the draft is unsure, and what it says is verified.
+    assert [(step.drafted, step.committed, step.verified, step.trusted) for step in steps[:2]] == [
+        (2, 2, False, 0),
+        (2, 3, True, 2),
+    ]
+    assert steps[1].width == 5
+    found = synchronous(text, prices(draft__read_ms=0.0), 2)
+    assert found.rounds == sum(step.verified for step in steps)
+    assert found.drafted == sum(step.drafted for step in steps if step.verified)
+    ungated = synchronous(Text.of("010110111", 20), prices(draft__read_ms=0.0), 2)
+    assert found.decode_ms < ungated.decode_ms
+
+
+def test_a_stop_token_is_never_let_pass_and_a_gate_that_is_never_sure_changes_nothing():
+    assert all(step.verified for step in sure("0111", "0111", 20)[1][1:])
+    assert sure("0110101", "0000000")[1] == rounds(Text.of("0110101", 7), 2)
+
+
+def test_gates_are_varied_as_a_profile_has_them_and_called_approximate(files, specbench):
+    over = ("--over", "gate.margin=null,0.0,2.0", "--over", "draft_length=2")
+    done = specbench("replay", *files, *over, "--json")
+    assert done.code == 0, done.err
+    assert done.json["exact"] is False
+    none, always, never = [row for row in done.json["rows"] if row["method"] == "speculative"]
+    assert never["tpot_ms"] == none["tpot_ms"] > always["tpot_ms"]
+    assert "gate.margin would change the text" in " ".join(specbench("replay", *files, *over).out.split())
+
+
 def test_more_clients_on_one_target_make_each_of_them_slower():
     texts = [drawn(0.7, 60, seed) for seed in range(6)]
     rows = list(grid(texts, costs(target__speed=0.2), ["speculative"], [3], {"clients": [1, 4, 16]}))
@@ -334,6 +376,15 @@ def test_more_clients_on_one_target_make_each_of_them_slower():
         / rows[1].speedup,
         rel=0.1,
     )
+
+
+def test_every_method_can_share_a_target(files, specbench):
+    over = ("--over", "clients=1,8", "--over", "draft_length=2", "--over", "target.speed=0.2")
+    done = specbench("replay", *files, *over, "--json")
+    assert done.code == 0, done.err
+    for method in (CONTROL, *SCHEDULES):
+        few, many = [row["ms_per_token"] for row in done.json["rows"] if row["method"] == method]
+        assert few < many
 
 
 def measured(speedup, interval, method="speculative", length=3, rtt_ms=0):

@@ -8,6 +8,7 @@ from builders import manifest
 
 from specbench.bench import sweep as sweeps
 from specbench.bench.store import RunStore
+from specbench.bench.sweeper import Sweeper
 from specbench.config import load_profile
 from specbench.errors import SpecbenchError
 from specbench.records import Failure
@@ -85,8 +86,8 @@ def test_a_condition_is_finished_where_its_run_came_to_its_end(tmp_path, code, s
     store = RunStore(tmp_path)
     store.create(manifest("r1", status=status, failures=failures))
     asked = sweeps.Sweep("s", ("m",), "default", (), {"link.rtt_ms": [0]}, "", runs={0: "r1"})
-    assert sweeps.Sweeper(asked, store, print)._came_to_its_end(0, code) is finished
-    assert not sweeps.Sweeper(replace(asked, runs={}), store, print)._came_to_its_end(0, code)
+    assert Sweeper(asked, store, print)._came_to_its_end(0, code) is finished
+    assert not Sweeper(replace(asked, runs={}), store, print)._came_to_its_end(0, code)
 
 
 def test_a_sweep_over_a_trace_is_a_replay(specbench, tmp_path):

@@ -7,7 +7,7 @@ from builders import mapped_draft
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
-from specbench.analysis.replay import Text, rounds, texts_of
+from specbench.analysis.schedule import Text, rounds, texts_of
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
 from specbench.bench.preparation import prepare
 from specbench.bench.traces import read_trace, write_trace

@@ -1,0 +1,179 @@
+"""What if the draft, or what judges it, were another? The same texts, changed: approximate, and said to be."""
+
+from __future__ import annotations
+
+import operator
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from specbench.analysis.replay import SCHEDULES
+from specbench.analysis.rules import chances
+from specbench.analysis.schedule import Text, runs_of
+from specbench.bench.traces import TracedText
+from specbench.config.loading import validated
+from specbench.config.profile import Decoding, Speculative
+from specbench.errors import SpecbenchError
+
+Profiled = tuple[Decoding, Speculative]
+AGREEMENT = "agreement"
+GATES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "gate.entropy": ("entropy", operator.le),
+    "gate.margin": ("margin", operator.ge),
+    "gate.log_probability": ("log_probability", operator.ge),
+}
+"""By key, the column of a trace that a gate measures, and how it compares with the threshold."""
+RULE, TEMPERATURE = "verification", "temperature"
+KEYS = (AGREEMENT, RULE, TEMPERATURE, *GATES)
+
+
+def knowing(over: Mapping[str, Sequence[object]]) -> list[str]:
+    """The methods that know all of a grid's rules and gates."""
+    return [method for method in SCHEDULES if _unknown(method, over) is None]
+
+
+def demand_known(methods: Sequence[str], over: Mapping[str, Sequence[object]]) -> None:
+    """Refuse what the real methods refuse.
+
+    Raises:
+        SpecbenchError: one of them has no gate, or not that rule.
+    """
+    for method in methods:
+        if unknown := _unknown(method, over):
+            raise SpecbenchError(f"{unknown} is not known to {method}", f"add --method {knowing(over)[0]}")
+
+
+def _unknown(method: str, over: Mapping[str, Sequence[object]]) -> str | None:
+    for key in GATES:
+        if method != "speculative" and any(value is not None for value in over.get(key, ())):
+            return key
+    for rule in over.get(RULE, ()):
+        if method == "speculative_pipelined" and rule not in ("greedy", "coupled"):
+            return f"verification {rule}"
+    return None
+
+
+def variants(
+    texts: Sequence[Text],
+    traced: Sequence[TracedText],
+    over: Mapping[str, Sequence[object]],
+    profile: Mapping[str, Mapping] | None = None,
+) -> Callable[[Mapping[str, object]], Sequence[Text]]:
+    """What texts become under each condition of a grid.
+
+    Args:
+        traced: the same texts as they are stored, for what a gate measures and a rule weighs.
+        profile: of the trace; what a rule is not told otherwise.
+
+    Raises:
+        SpecbenchError: a value is none of its key, or two gates are asked for at once.
+    """
+    gates = [key for key in GATES if key in over]
+    if len(gates) > 1:
+        raise SpecbenchError(f"{gates[0]} and {gates[1]}: a profile has one gate", "leave out one of them")
+    known: dict[tuple, Sequence[Text]] = {}
+
+    def changed(condition: Mapping[str, object]) -> Sequence[Text]:
+        values = tuple(condition.get(key) for key in KEYS)
+        if values not in known:
+            found = texts
+            if RULE in condition or TEMPERATURE in condition:
+                found = judged(texts, traced, settings(profile or {}, condition))
+            if AGREEMENT in condition:
+                found = with_agreement(found, condition[AGREEMENT])
+            for key in gates:
+                found = gated(found, traced, key, condition[key])
+            known[values] = found
+        return known[values]
+
+    return changed
+
+
+def gated(texts: Sequence[Text], traced: Sequence[TracedText], key: str, threshold: object) -> Sequence[Text]:
+    """The same texts behind a gate; `None` is none.
+
+    What a gate lets pass is committed whether or not the draft agrees, so a real text would go on otherwise
+    than the traced one; here it goes on as that does.
+
+    Raises:
+        SpecbenchError: the threshold is no number.
+    """
+    if threshold is None:
+        return texts
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        raise SpecbenchError(f"{key}: {threshold!r} is no number", f"for example {key}=0.1,0.5")
+    column, passes = GATES[key]
+    found = []
+    for text, known in zip(texts, traced, strict=True):
+        bits = "".join("01"[passes(value, threshold)] for value in getattr(known, column))
+        found.append(replace(text, sure=runs_of(bits)))
+    return found
+
+
+def settings(profile: Mapping[str, Mapping], condition: Mapping[str, object]) -> Profiled:
+    """Decoding and verification of a trace's profile, with the condition's values.
+
+    Raises:
+        SpecbenchError: one of them is none.
+    """
+    decoding = {**profile.get("decoding", {})}
+    spec = {**profile.get("speculative", {}), "gate": None}
+    if TEMPERATURE in condition:
+        decoding["temperature"] = condition[TEMPERATURE]
+        if not condition[TEMPERATURE]:
+            decoding |= {"top_p": 1.0, "top_k": 0}
+    if RULE in condition:
+        spec["verification"] = condition[RULE]
+    found = validated(Decoding, decoding, "the replay's decoding"), validated(Speculative, spec, "the replay")
+    if found[1].verification == "greedy" and found[0].temperature:
+        raise SpecbenchError(
+            f"verification greedy needs temperature 0, not {found[0].temperature:g}",
+            "such as --over verification=coupled,rejection --over temperature=0.8",
+        )
+    return found
+
+
+def judged(texts: Sequence[Text], traced: Sequence[TracedText], rules: Profiled) -> list[Text]:
+    """The same texts judged by another rule, a draw by its chances at each position.
+
+    Raises:
+        SpecbenchError: the trace does not hold the likeliest tokens.
+    """
+    found = []
+    for number, (text, known) in enumerate(zip(texts, traced, strict=True)):
+        if known.draft_top is None:
+            raise SpecbenchError(
+                "this trace does not hold what another rule would weigh",
+                "make it again with 'specbench trace', with the target in this process",
+            )
+        coin = random.Random(number)
+        bits = "".join("01"[coin.random() < chance] for chance in chances(known, *rules))
+        found.append(replace(text, runs=runs_of(bits)))
+    return found
+
+
+def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
+    """The same texts with a draft that agrees at this share of positions: what if it were better, or worse?
+
+    Positions change at random, each with the same chance, so what a heavy head or long runs do is weakened. A
+    larger share keeps every agreement of a smaller one.
+
+    Raises:
+        SpecbenchError: `share` is no number between 0 and 1.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise SpecbenchError(
+            f"agreement: {share!r} is no share between 0 and 1", "for example agreement=0.5,0.8"
+        )
+    bits = [run > 0 for text in texts for run in text.runs[1:]]
+    known = sum(bits) / len(bits)
+    coin = random.Random(0)
+    changed = []
+    for text in texts:
+        agrees = "0"
+        for run in text.runs[1:]:
+            place = coin.random()  # where the position stands between the surest agreement and the last to come
+            place = place * known if run else known + place * (1 - known)
+            agrees += "01"[place < share]
+        changed.append(Text.of(agrees, text.budget, text.prompt_tokens))
+    return changed
