@@ -30,7 +30,7 @@ class Seen:
 
     Args:
         records: stored generations.
-        note: the node that it runs on, or the reason of a failure.
+        note: the node that it runs on, what it waits for, or the reason of a failure.
     """
 
     state: str
@@ -163,7 +163,7 @@ class Follower:
             job = None if code is not None else job if run else replace(job, state="PENDING")
         state = judge(code, run.manifest if run else None, job, self.submission.cancelled)
         records = len(run.generations) if run else 0
-        note = job.node if job and state == "running" else ""
+        note = job.note if job and state in UNDER_WAY else ""
         if state == "failed":
             note = submissions.last_words(self.store, self.submission, index) or f"exit status {code}"
         if state == "lost" and [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS:
