@@ -38,9 +38,9 @@ def swept(slurm, models, tmp_path_factory):
     slurm.crash("n2")
     slurm.ask("scontrol", "update", "nodename=n2", "state=down", "reason=crashed")
     crashed = run_id, lines
-    wait_until(lambda: "PENDING" in slurm.ask("squeue", "-h", "-o", "%T"))
     slurm.start_node("n2")
     slurm.ask("scontrol", "update", "nodename=n2", "state=resume")
+    wait_until(slurm.hurry)
     collected = place("submit", "collect", "--json")
     points = place("submit", "status", "--json").json["points"]
     return Swept(place, collected, points, killed, crashed)
@@ -97,7 +97,7 @@ def test_a_cancelled_job_is_over_and_not_submitted_again(place, slurm):
 
 
 def test_a_job_of_two_nodes_serves_on_one_and_runs_on_the_other(place, slurm):
-    submission = place.submit("run", "--set", "cluster.cloud={partition: main}", "--set", "link.rtt_ms=30")
+    submission = place.submit("run", "--set", "cluster.cloud={partition: main}")
     run_id, process, lines = place.half_way()
     served = [each for each in slurm.processes() if "serve" in each.cmdline() and each.name() != "srun"]
     assert [each.environ()["SLURMD_NODENAME"] for each in served] == ["n2"]
