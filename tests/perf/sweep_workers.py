@@ -3,8 +3,8 @@
     python tests/perf/sweep_workers.py [--launcher local|slurm] [--limit 4] [--max-new-tokens 48]
 
 Twelve points (draft lengths 1 to 12) of the default pair are submitted and collected, with one worker and then
-with two: processes of this machine, or nodes of a Slurm that this script starts as the tests do (root only; with
-one worker its second node is drained). Every worker computes with one thread, so that two have a core each. Shown
+with two: processes of this machine, or nodes of a Slurm started as in the tests (root only; with
+one worker its second node is drained). Every worker has one thread, so that two have a core each. Shown
 is the wall time from `submit` to the end of `collect`, and what a neighbour does to the times measured: the
 geometric mean over points of the control's time per token, two workers over one.
 """
