@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 import shutil
 import time
@@ -122,8 +123,22 @@ class Follower:
             minutes: give up after so long; the jobs go on.
 
         Raises:
-            SpecbenchError: the time is over, or the scheduler did not answer for five minutes.
+            SpecbenchError: somebody else does that already, the time is over, or the scheduler did not answer for
+                five minutes.
         """
+        folder = submissions.folder_of(self.store, self.submission.submission_id)
+        with (folder / "collecting").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # Both would submit a killed job again, and two jobs would write one run.
+                raise SpecbenchError(
+                    f"submission {self.submission.submission_id} is being collected already",
+                    "'specbench submit status' may look meanwhile",
+                ) from None
+            return self._wait(say, minutes)
+
+    def _wait(self, say: Callable[[str], None], minutes: float | None) -> list[Seen]:
         began = answered = time.monotonic()
         told, pause_s = "", PAUSE_S
         while True:

@@ -1,5 +1,6 @@
 """Submissions without a job: what is refused, what is written down, and what a state is made of."""
 
+import fcntl
 import stat
 from socket import gethostname
 
@@ -44,6 +45,16 @@ BROKEN = (Failure("m", None, "it broke"),)
 )
 def test_a_state_follows_from_exit_status_run_and_scheduler(code, run, known, cancelled, state):
     assert judge(code, manifest(**run) if run else None, known and Known(known), cancelled) == state
+
+
+def test_a_submission_is_collected_by_one_at_a_time(tmp_path):
+    follower = Follower(submission(Point("s1-0", {}), cancelled=True), RunStore(tmp_path))
+    submissions.prepare(follower.store, follower.submission, [load_profile("default")])
+    assert [each.state for each in follower.wait(print)] == ["cancelled"]
+    with (tmp_path / "submissions" / "s1" / "collecting").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SpecbenchError, match="is being collected already"):
+            follower.wait(print)
 
 
 def submission(*points, **fields):
