@@ -123,8 +123,8 @@ class Follower:
             minutes: give up after so long; the jobs go on.
 
         Raises:
-            SpecbenchError: somebody else does that already, the time is over, or the scheduler did not answer for
-                five minutes.
+            SpecbenchError: somebody else does that already, the time is over, or the scheduler did not answer
+                for five minutes.
         """
         folder = submissions.folder_of(self.store, self.submission.submission_id)
         with (folder / "collecting").open("w") as lock:

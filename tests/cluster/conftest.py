@@ -82,14 +82,19 @@ class Slurm:
         return subprocess.run(words, capture_output=True, text=True, env=self.environment, timeout=30).stdout
 
     def crash(self, node):
-        """End everything that runs on a node, at once, as when its power fails."""
+        """End everything that runs on a node, as when its power fails: first those that would report it."""
+        jobs, reporters = [], []
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
-                if (
-                    f"-N {node}" in " ".join(process.cmdline())
-                    or process.environ().get("SLURMD_NODENAME") == node
-                ):
-                    process.kill()
+                if process.cmdline()[-2:] == ["-N", node]:
+                    reporters.append(process)
+                elif process.environ().get("SLURMD_NODENAME") == node:
+                    jobs.append(process)
+                    reporters += [each for each in process.parents() if each.name() == "slurmstepd"]
+        for process in (*reporters, *jobs):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=crashed")
 
     def hurry(self):
         """Start what was run again at once; Slurm waits two minutes. Whether there was such a job."""

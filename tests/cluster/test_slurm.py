@@ -36,7 +36,6 @@ def swept(slurm, models, tmp_path_factory):
         lambda process: process.environ().get("SLURMD_NODENAME") == "n2" and run_of(process) != killed[0]
     )
     slurm.crash("n2")
-    slurm.ask("scontrol", "update", "nodename=n2", "state=down", "reason=crashed")
     crashed = run_id, lines
     slurm.start_node("n2")
     slurm.ask("scontrol", "update", "nodename=n2", "state=resume")
