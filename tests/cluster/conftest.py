@@ -109,7 +109,9 @@ class Slurm:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                # A step's daemon writes its title over its environment, and stays in the folder of slurmd.
+                is_step = process.name() == "slurmstepd" and process.cwd() == str(self.folder)
+                if is_step or process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
                     found.append(process)
         return found
 
@@ -131,6 +133,7 @@ class Slurm:
                 stdout=log,
                 stderr=log,
                 env=self.environment,
+                cwd=self.folder,
                 start_new_session=True,
             )
 

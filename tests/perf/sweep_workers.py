@@ -22,7 +22,8 @@ from pathlib import Path
 
 from scipy.stats import gmean
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / "cluster"), str(TESTS)]
 
 
 def specbench(environment, *words):
