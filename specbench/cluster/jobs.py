@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 import shutil
 import time
@@ -30,7 +31,7 @@ class Seen:
 
     Args:
         records: stored generations.
-        note: the node that it runs on, or the reason of a failure.
+        note: the node that it runs on, what it waits for, or the reason of a failure.
     """
 
     state: str
@@ -122,8 +123,22 @@ class Follower:
             minutes: give up after so long; the jobs go on.
 
         Raises:
-            SpecbenchError: the time is over, or the scheduler did not answer for five minutes.
+            SpecbenchError: somebody else does that already, the time is over, or the scheduler did not answer
+                for five minutes.
         """
+        folder = submissions.folder_of(self.store, self.submission.submission_id)
+        with (folder / "collecting").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # Both would submit a killed job again, and two jobs would write one run.
+                raise SpecbenchError(
+                    f"submission {self.submission.submission_id} is being collected already",
+                    "'specbench submit status' may look meanwhile",
+                ) from None
+            return self._wait(say, minutes)
+
+    def _wait(self, say: Callable[[str], None], minutes: float | None) -> list[Seen]:
         began = answered = time.monotonic()
         told, pause_s = "", PAUSE_S
         while True:
@@ -163,7 +178,7 @@ class Follower:
             job = None if code is not None else job if run else replace(job, state="PENDING")
         state = judge(code, run.manifest if run else None, job, self.submission.cancelled)
         records = len(run.generations) if run else 0
-        note = job.node if job and state == "running" else ""
+        note = job.note if job and state in UNDER_WAY else ""
         if state == "failed":
             note = submissions.last_words(self.store, self.submission, index) or f"exit status {code}"
         if state == "lost" and [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS:

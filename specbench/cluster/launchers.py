@@ -35,10 +35,10 @@ OVER = frozenset(
 
 @dataclass(frozen=True)
 class Known:
-    """What a launcher knows of a job: its state in Slurm's words, and where it is or was."""
+    """What a launcher knows of a job, in Slurm's words: its state, and where it runs or why it waits."""
 
     state: str
-    node: str = ""
+    note: str = ""
 
 
 class SchedulerError(SpecbenchError):
@@ -178,9 +178,9 @@ class Slurm:
     def known(self, job_ids: Sequence[str]) -> Mapping[str, Known]:
         """As of every launcher."""
         wanted = ",".join(job_ids)
-        words = ["squeue", "--noheader", "--states=all", f"--jobs={wanted}", "--format=%A %T %N"]
-        lines = [line.split() for line in _ask(words, forgotten="Invalid job id").splitlines()]
-        return {line[0]: Known(line[1], *line[2:3]) for line in lines if len(line) > 1}
+        words = ["squeue", "--noheader", "--states=all", f"--jobs={wanted}", "--format=%A %T %R"]
+        lines = [line.split(maxsplit=2) for line in _ask(words, forgotten="Invalid job id").splitlines()]
+        return {line[0]: Known(line[1], "".join(line[2:]).strip("()")) for line in lines if len(line) > 1}
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """As of every launcher."""

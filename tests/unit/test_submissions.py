@@ -1,0 +1,167 @@
+"""Submissions without a job: what is refused, what is written down, and what a state is made of."""
+
+import fcntl
+import stat
+from socket import gethostname
+
+import pytest
+from builders import generation, manifest
+
+from specbench.bench import manifest as manifests
+from specbench.bench.store import RunStore
+from specbench.cluster import submission as submissions
+from specbench.cluster.jobs import FRUITLESS, Follower, judge
+from specbench.cluster.launchers import Known, Slurm
+from specbench.cluster.submission import Job, Point, Submission
+from specbench.config import ClusterSpec, NodeSpec, load_profile
+from specbench.errors import SpecbenchError
+from specbench.records import Failure
+
+BROKEN = (Failure("m", None, "it broke"),)
+
+
+@pytest.mark.parametrize(
+    ("code", "run", "known", "cancelled", "state"),
+    [
+        (0, {"status": "finished"}, None, False, "done"),
+        (0, {"status": "finished"}, "RUNNING", True, "done"),
+        (7, {"status": "failed", "failures": BROKEN}, None, False, "done"),
+        # Slurm's shell says 0 where the node went down under it.
+        (0, {"status": "running"}, "PENDING", False, "waiting"),
+        (0, {"status": "running"}, "COMPLETED", False, "lost"),
+        (None, {"status": "running"}, "RUNNING", False, "running"),
+        (None, None, "CONFIGURING", False, "waiting"),
+        (137, {"status": "running"}, "FAILED", False, "lost"),
+        (137, {"status": "running"}, "PENDING", False, "waiting"),
+        # The scheduler forgets what is over.
+        (None, {"status": "running"}, None, False, "lost"),
+        (None, None, "TIMEOUT", False, "lost"),
+        (7, {"status": "interrupted", "failures": BROKEN}, None, False, "lost"),
+        (4, None, "FAILED", False, "failed"),
+        (5, {"status": "failed"}, None, False, "failed"),
+        (None, {"status": "running"}, "CANCELLED", False, "cancelled"),
+        (None, {"status": "running"}, "RUNNING", True, "cancelled"),
+    ],
+)
+def test_a_state_follows_from_exit_status_run_and_scheduler(code, run, known, cancelled, state):
+    assert judge(code, manifest(**run) if run else None, known and Known(known), cancelled) == state
+
+
+def test_a_submission_is_collected_by_one_at_a_time(tmp_path):
+    follower = Follower(submission(Point("s1-0", {}), cancelled=True), RunStore(tmp_path))
+    submissions.prepare(follower.store, follower.submission, [load_profile("default")])
+    assert [each.state for each in follower.wait(print)] == ["cancelled"]
+    with (tmp_path / "submissions" / "s1" / "collecting").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SpecbenchError, match="is being collected already"):
+            follower.wait(print)
+
+
+def submission(*points, **fields):
+    values = {
+        "launcher": "local",
+        "place": "/",
+        "words": ("run", "speculative"),
+        "profile_name": "default",
+        **fields,
+    }
+    return Submission("s1", "run", points=points, **values)
+
+
+@pytest.mark.parametrize(("stored", "state"), [(0, "failed"), (1, "lost")])
+def test_jobs_that_are_killed_and_add_nothing_come_to_an_end(tmp_path, stored, state):
+    store = RunStore(tmp_path)
+    writer = store.create(manifest("s1-0", status="running"))
+    for _ in range(stored):
+        writer.append([generation()])
+    jobs = tuple(Job(f"1@{gethostname()}", 0) for _ in range(FRUITLESS))
+    follower = Follower(submission(Point("s1-0", {}, jobs)), store)
+    assert [each.state for each in follower.look()] == [state]
+
+
+def test_a_submission_is_for_its_owner_and_freezes_the_profile(tmp_path):
+    store, asked = RunStore(tmp_path), submission(Point("s1-0", {}))
+    submissions.prepare(store, asked, [load_profile("default", ["workload.limit=3"])])
+    folder = tmp_path / "submissions" / "s1"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert load_profile(str(folder / "0" / "default.yaml")).workload.limit == 3
+    assert "--as s1-0" in (folder / "0" / "job.sh").read_text()
+    assert submissions.read(store, None) == asked
+    (folder / "submission.json").write_text((folder / "submission.json").read_text().replace(": 1\n", ": 9\n"))
+    with pytest.raises(SpecbenchError, match="schema version 9"):
+        submissions.read(store, "s1")
+    (folder / "submission.json").write_text("{")
+    with pytest.raises(SpecbenchError, match="is damaged"):
+        submissions.read(store, "s1")
+
+
+def test_a_resumed_job_drops_a_prompt_that_not_all_methods_have_answered(tmp_path):
+    store = RunStore(tmp_path)
+    writer = store.create(manifest(methods=("a", "b")))
+    for prompt_id, method in (("1", "a"), ("1", "b"), ("2", "b")):
+        writer.append([generation(prompt_id, method=method)])
+    assert len(store.reopen("r1")[0].generations) == 3
+    assert len(store.reopen("r1", whole_prompts=True)[0].generations) == 2
+    assert len(store.reopen("r1", whole_prompts=True)[0].generations) == 2
+    assert len(store.read("r1").generations) == 2
+
+
+def test_where_a_job_waited_is_no_difference_between_runs():
+    left, right = (manifest(profile={"cluster": {"partition": name}, "link": {}}) for name in ("a", "b"))
+    assert list(manifests.differences(left, right)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "speculatve"], "speculative"),
+        (["run", "speculative", "--limits", "3"], "--limits"),
+        (["run", "speculative", "--set", "cluster.partitions=a"], "cluster.partition"),
+        (["run", "speculative", "--set", "cluster.memory=lots"], "is not a size"),
+        (["run", "speculative", "--resume", "x"], "--resume has no effect beside submit"),
+        (["run", "speculative", "--json"], "--json has no effect beside submit"),
+        (["run", "speculative", "--launcher", "local", "--set", "cluster.cloud={}"], "one machine"),
+        (["sweep", "speculative"], "a key to vary"),
+        (["sweep", "speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),
+        (["sweep", "speculative", "--over", "link.rtt_ms=1", "--workers", "2"], "--workers has no effect"),
+        (["sweep", "--replay", "x", "--costs", "y"], "--replay has no effect beside submit"),
+        (["status"], "nothing was submitted"),
+        (["collect", "none"], "nothing was submitted"),
+        (["cancel"], "nothing was submitted"),
+        (["pair", "x.yaml"], "no job of two nodes"),
+    ],
+)
+def test_a_wrong_submission_gets_one_clear_error_before_anything_is_submitted(
+    specbench, tmp_path, arguments, message
+):
+    done = specbench("submit", *arguments)
+    assert done.code in (2, 3, 5, 6)
+    assert message in done.err
+    assert not (tmp_path / "runs" / "submissions").exists()
+
+
+def test_without_slurm_the_error_names_the_other_launcher(specbench, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = specbench("submit", "run", "speculative")
+    assert done.code == 2
+    assert "--launcher local" in done.err
+    assert not list((tmp_path / "runs" / "submissions").iterdir())
+
+
+def test_slurm_is_asked_for_what_the_profile_says_of_both_nodes(tmp_path, monkeypatch):
+    (tmp_path / "sbatch").write_text('#!/bin/sh\ncat "$1" > "${0%/*}/asked"\necho Submitted batch job 17\n')
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    cloud = NodeSpec(partition="gpu", gpus=2, memory="1.5 GiB")
+    spec = ClusterSpec(partition="cpu", cpus=4, minutes=30, account="me", exclusive=False, cloud=cloud)
+    assert list(Slurm(tmp_path, spec).start([3])) == [(3, "17")]
+    first, second = (tmp_path / "asked").read_text().split("#SBATCH hetjob\n")
+    for flag in ("partition=cpu", "cpus-per-task=4", "time=30", "account=me", "requeue"):
+        assert f"#SBATCH --{flag}\n" in first
+    for flag in ("partition=gpu", "gpus-per-node=2", "mem=1536M", "time=30", "account=me"):
+        assert f"#SBATCH --{flag}\n" in second
+    assert "exclusive" not in first + second
+    assert second.rstrip().endswith(f"sh {tmp_path}/3/job.sh")
+    assert not list(tmp_path.rglob("*.pkl"))
