@@ -155,6 +155,8 @@ class CloudSpec(ModelSpec):
             raise ValueError("parallel and device_map both say where the weights go; drop one")
         if self.ranks > 1 and ":" in self.device:
             raise ValueError(f"parallel takes a device for each rank, and device is {self.device}; say cuda")
+        if self.ranks > 1 and self.batch.sessions > 1:
+            raise ValueError("batch shares the passes of one process, and parallel splits them; drop one")
         return self
 
 

@@ -20,9 +20,11 @@ def demand_address(cloud: CloudSpec) -> None:
         raise ValueError(f"backend is {cloud.backend}, and placement {cloud.placement} {wanted}")
     if cloud.backend != "vllm":
         return
-    for key in ("layers", "threads", "device_map"):
+    for key in ("layers", "threads", "device_map", "parallel"):
         if getattr(cloud, key) is not None:
             raise ValueError(f"{key} is the vLLM server's own to set; drop it")
+    if cloud.batch.sessions > 1:
+        raise ValueError("batch is for 'specbench serve'; a vLLM server batches by itself")
     if cloud.on_cloud_loss != "fail":
         raise ValueError(f"on_cloud_loss: {cloud.on_cloud_loss} is for a cloud of 'specbench serve'")
 

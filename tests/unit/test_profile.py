@@ -96,6 +96,10 @@ def test_set_overrides_one_key_and_reads_yaml(write):
         ("edge: {model: a, threads: 1}\ncloud: {model: b, threads: 2}\n", "threads are shared"),
         ("edge: {model: a}\ncloud: {model: b, offload_folder: x}\n", "offload_folder needs a device_map"),
         ("edge: {model: a}\ncloud: {model: b, device_map: auto, device: cpu}\n", "both say where"),
+        (
+            "edge: {model: a}\ncloud: {model: b, parallel: {tensor: 2}, batch: {sessions: 4}}\n",
+            "batch shares the passes of one process, and parallel splits them",
+        ),
         ("extends: [a]\n", "extends is"),
         ("extends: nowhere\n", "there is no profile 'nowhere'"),
         ("extends: ./nowhere.yaml\n", "does not exist"),

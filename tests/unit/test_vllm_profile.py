@@ -28,6 +28,8 @@ def test_a_vllm_cloud_is_elsewhere_and_may_have_a_key_and_a_real_link():
         ([*VLLM, "speculative.gate={measure: entropy, threshold: 1}"], "gate is entropy, and must be null"),
         ([*VLLM, "cloud.layers=2"], "layers is the vLLM server's own"),
         ([*VLLM, "cloud.threads=2"], "threads is the vLLM server's own"),
+        ([*VLLM, "cloud.parallel={tensor: 2}"], "parallel is the vLLM server's own"),
+        ([*VLLM, "cloud.batch={sessions: 4}"], "batch is for 'specbench serve'"),
         ([*VLLM, "cloud.on_cloud_loss=wait"], "on_cloud_loss: wait is for a cloud of 'specbench serve'"),
         ([*VLLM, "link.rtt_ms=20"], "vllm has a real link, which is measured"),
     ],
