@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from specbench.bench.store import RunStore
-from specbench.bench.sweep import ENDED
+from specbench.bench.sweeper import ENDED
 from specbench.cluster import submission as submissions
 from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
 from specbench.cluster.submission import Job, Submission
