@@ -158,7 +158,7 @@ class Runner:
         loaded = [factory for factory in factories if factory.is_loaded]
         if any(factory.is_here for factory in loaded):
             self._observer.note("measuring how fast memory is read")
-        found = {factory.role: factory.ceiling() for factory in loaded}
+        found = {factory.role: ceiling for factory in loaded if (ceiling := factory.ceiling())}
         self._manifest = replace(self._manifest, ceilings={**known, **found})
 
     def _measure(self, monitor: MemoryMonitor) -> None:

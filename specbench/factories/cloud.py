@@ -140,8 +140,8 @@ class CloudModel(ModelFactory):
         """Which engine really runs the passes."""
         return super().engine_kind if self.is_here else self.connection.facts.engine
 
-    def ceiling(self) -> Ceiling:
-        """What memory allows this model; a cloud elsewhere has measured that itself."""
+    def ceiling(self) -> Ceiling | None:
+        """What memory allows this model, where that is known; a cloud elsewhere has measured that itself."""
         if self.is_here:
             return super().ceiling()
         facts = self.connection.facts

@@ -143,7 +143,7 @@ class ModelFactory:
         """Which engine really runs the passes."""
         return self.engine.kind
 
-    def ceiling(self) -> Ceiling:
+    def ceiling(self) -> Ceiling | None:
         """What memory allows this model where it runs; never to be called on the clock."""
         from specbench.decoding import bandwidth
 

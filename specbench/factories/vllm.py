@@ -68,6 +68,10 @@ class VllmCloud(CloudModel):
         """What really runs the passes."""
         return "vllm"
 
+    def ceiling(self) -> None:
+        """Unknown: no vLLM server says how fast it reads its weights."""
+        return
+
     @property
     def context_length(self) -> int | None:
         """Tokens that the model was made for and the server has room for."""
