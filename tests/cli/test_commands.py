@@ -79,8 +79,8 @@ def test_check_dtype_of_all_profiles_agrees(specbench):
     rows = {row["method"]: row for row in done.json["profiles"][0]["methods"]}
     assert rows["speculative"] == {
         "method": "speculative",
-        "edge": {"dtype": "float32", "device": "cpu"},
-        "cloud": {"dtype": "float32", "device": "auto"},
+        "edge": {"dtype": "float32", "device": "cpu", "ranks": 1},
+        "cloud": {"dtype": "float32", "device": "auto", "ranks": 1},
         "changes": {},
         "verdict": "ok",
         "ok": True,
