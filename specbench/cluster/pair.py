@@ -54,7 +54,8 @@ def serve_and_run(profile: Path, words: Sequence[str]) -> int:
             "link": True,
         },
     )
-    cloud = CloudProcess(served, loaded.cloud.threads, ANYWHERE, srun, profile.parent.resolve())
+    folder = profile.parent.resolve()
+    cloud = CloudProcess(served, loaded.cloud.threads, ANYWHERE, launcher=srun, folder=folder)
     try:
         url = f"ws://{address_of(node)}:{cloud.url.rpartition(':')[2]}"
         place = ["--set", f"cloud.placement={url}", "--set", f"cloud.token_file={cloud.token_file}"]

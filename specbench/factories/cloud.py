@@ -305,7 +305,8 @@ class CloudModel(ModelFactory):
             host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
             self._say("starting the cloud's process")
             with lifted(), self._beyond(emulated.CLOUD):
-                self.process = CloudProcess(self._profile_there(), self.spec.threads, host, self.most_edges)
+                served, threads = self._profile_there(), self.spec.threads
+                self.process = CloudProcess(served, threads, host, most_edges=self.most_edges)
         with self._beyond(emulated.EDGE):
             return self._behind_link(SocketChannel(self.process.url, self.process.token))
 

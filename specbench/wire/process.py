@@ -41,6 +41,7 @@ class CloudProcess:
         profile: dict,
         threads: int | None,
         host: str = LOOPBACK,
+        *,
         most_edges: int | None = None,
         launcher: Sequence[str] = (),
         folder: Path | None = None,
