@@ -104,7 +104,7 @@ def sweep(
     view = make_sweep_view()
     sweeper = Sweeper(asked, store, view)
     try:
-        sweeper.run()
+        failed = sweeper.run()
     except KeyboardInterrupt:
         view.close()
         console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
@@ -112,6 +112,15 @@ def sweep(
     finally:
         view.close()
     show(sweeper.sweep, store, html, charts, as_json)
+    if failed:
+        codes = set(failed.values())
+        is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}
+        names = "; ".join(sweeps.in_words(asked.conditions[index]) for index in sorted(failed))
+        raise SpecbenchError(
+            f"{len(failed)} of {len(asked.conditions)} conditions ended early, for the reasons above: {names}",
+            f"mend them, and go on with 'specbench sweep --resume {asked.sweep_id}'",
+            ExitCode(*codes) if is_known else ExitCode.RUN,
+        )
 
 
 def show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> None:

@@ -45,6 +45,7 @@ def test_a_sweep_stores_a_run_a_condition_and_resumes_what_is_missing(specbench,
     row = json.loads(path.read_text())
     row["finished"].remove(1)
     del row["runs"]["1"]
+    row["seconds"] = {}  # as 'submit collect' leaves it: the jobs were not timed
     path.write_text(json.dumps(row))
     assert specbench("sweep", "--resume", sweep_id).code == 0
     assert len(store.ids()) == len(before) + 1
@@ -55,11 +56,32 @@ def test_a_sweep_stores_a_run_a_condition_and_resumes_what_is_missing(specbench,
     assert "has changed since" in changed.err
 
 
-def test_a_condition_that_fails_ends_the_sweep_and_names_itself(specbench, small, tmp_path):
-    done = specbench("sweep", "speculative", "--profile", small, "--over", f"edge.model={tmp_path / 'absent'}")
+def test_a_condition_that_fails_holds_up_no_other_and_is_named_at_the_end(specbench, small, models, tmp_path):
+    names = [tmp_path / "absent", models / "draft", tmp_path / "later"]  # those that fail run first
+    done = specbench(
+        "sweep",
+        "speculative",
+        "--profile",
+        small,
+        "--over",
+        f"edge.model={','.join(map(str, names))}",
+        "--json",
+    )
     assert done.code == 4
-    assert "ended with exit status 4" in done.err
-    assert "--resume" in done.err
+    assert done.err.count("ended with exit status 4") == 2
+    assert f"2 of 3 conditions ended early, for the reasons above: edge.model={names[0]}; edge" in done.err
+    assert "condition 3 of 3" in done.err
+    assert [row["condition"]["edge.model"] for row in done.json["rows"]] == [str(names[1])] * 2
+    hint = f"sweep --resume {done.json['sweep']}"
+    assert hint in done.err
+
+    (tmp_path / "later").symlink_to(models / "draft")
+    again = specbench(*hint.split(), "--json")
+    assert again.code == 4
+    assert "1 of 3 conditions ended early" in again.err
+    assert [row["condition"]["edge.model"] for row in again.json["rows"]] == [str(names[1])] * 2 + [
+        str(names[2])
+    ] * 2
 
 
 def test_a_condition_behind_which_no_run_is_stored_is_not_finished(specbench, small, tmp_path):
