@@ -17,7 +17,7 @@ from specbench.cli.options import (
     RunsDirOption,
     SetOption,
     demand_alone,
-    demand_place,
+    demand_maps,
 )
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -54,8 +54,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Run METHODS under every combination of values, with the control, and show where each wins."""
-    if html:
-        demand_place(html)
+    demand_maps(html, charts)
     if (replayed is None) != (costs is None):
         raise SpecbenchError(
             "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"

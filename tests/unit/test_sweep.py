@@ -1,6 +1,7 @@
 """Sweeps: a stored run a condition, what was stopped goes on, and a map of where each method wins."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -150,6 +151,28 @@ def test_a_wrong_sweep_gets_one_clear_error_before_anything_runs(specbench, tmp_
     assert done.code in (2, 3, 5, 6)
     assert message in done.err
     assert not (tmp_path / "runs" / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "missing", "message"),
+    [
+        ("maps.html", "jinja2", "need jinja2, which is not installed"),
+        ("maps", "vl_convert", "need vl_convert, which is not installed"),
+        ("file", None, "file: it is no folder"),
+        ("file/maps", None, "file/maps: it is no folder"),
+    ],
+)
+def test_maps_that_could_not_be_made_are_refused_before_anything_runs(
+    specbench, monkeypatch, tmp_path, place, missing, message
+):
+    (tmp_path / "file").touch()
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    option = "--html" if place.endswith("html") else "--charts"
+    done = specbench("sweep", "speculative", "--over", "link.rtt_ms=0,5", option, tmp_path / place)
+    assert done.code == (2 if missing else 5)
+    assert message in done.err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_damaged_sweep_gets_one_clear_error(tmp_path):
