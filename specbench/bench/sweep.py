@@ -25,7 +25,7 @@ class Sweep:
         plugins: files of methods of one's own.
         profile_sha256: of the resolved profile before a key is varied; a sweep goes on with the same alone.
         runs: run ids by number of the condition, finished or begun; `finished` those that are.
-        seconds: what each finished condition took.
+        seconds: what a finished condition took, where it ran here and in one sitting.
     """
 
     sweep_id: str

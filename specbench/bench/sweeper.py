@@ -45,28 +45,35 @@ class Sweeper:
     store: RunStore
     observer: SweepObserver
 
-    def run(self) -> Sweep:
+    def run(self) -> dict[int, int]:
         """Run all conditions that are not finished, in a seeded order: a drift is spread over all axes.
 
+        Returns:
+            Exit status by number of the condition, of those that did not come to their end; the others did.
+
         Raises:
-            SpecbenchError: a condition cannot be run; the rest can, by resuming.
+            SpecbenchError: what is finished cannot be written down.
             KeyboardInterrupt: passed on, with what was begun on record.
         """
         conditions = self.sweep.conditions
         order = [index for index in range(len(conditions)) if index not in self.sweep.finished]
         random.Random(0).shuffle(order)
+        failed: dict[int, int] = {}
         for index in order:
-            self._run_one(index, conditions[index])
-        return self.sweep
+            code = self._run_one(index, conditions[index], len(self.sweep.finished) + len(failed))
+            if index not in self.sweep.finished:
+                failed[index] = code
+                self.observer.note(f"the condition {in_words(conditions[index])} ended with exit status {code}")
+        return failed
 
-    def _run_one(self, index: int, condition: dict[str, object]) -> None:
+    def _run_one(self, index: int, condition: dict[str, object], done: int) -> int:
         before, started = set(self.store.ids()), time.monotonic()
         known = self.sweep.runs.get(index)
         resumes = known is not None and known in before
         command = self._command(condition, known if resumes else None)
         watch = _Watch(self.store, before, tuple(command[AS_TYPED:]), known if resumes else None)
-        taken = tuple(self.sweep.seconds[done] for done in self.sweep.finished)
-        progress = SweepProgress(in_words(condition), len(self.sweep.conditions), taken)
+        taken = tuple(self.sweep.seconds.values())
+        progress = SweepProgress(in_words(condition), len(self.sweep.conditions), done, taken)
         try:
             code = self._wait(command, watch, progress)
         finally:
@@ -74,16 +81,11 @@ class Sweeper:
                 self._keep(runs={**self.sweep.runs, index: mine})
         if code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
-        if not self._came_to_its_end(index, code):
-            raise SpecbenchError(
-                f"the condition {in_words(condition)} ended with exit status {code}, for the reason above",
-                f"mend it, and go on with 'specbench sweep --resume {self.sweep.sweep_id}'",
-                ExitCode(code) if code in set(ExitCode) else ExitCode.RUN,
-            )
-        self._keep(
-            finished=(*self.sweep.finished, index),
-            seconds={**self.sweep.seconds, index: time.monotonic() - started},
-        )
+        if self._came_to_its_end(index, code):
+            # Of a resumed run, the other part was not timed.
+            seconds = {} if resumes else {index: time.monotonic() - started}
+            self._keep(finished=(*self.sweep.finished, index), seconds={**self.sweep.seconds, **seconds})
+        return code
 
     def _wait(self, command: list[str], watch: _Watch, progress: SweepProgress) -> int:
         """Until the run ends: its exit status. What it says is passed on.
@@ -152,7 +154,9 @@ class _Watch:
     ) -> None:
         self._store, self._before, self._command = store, before, command
         self._manifest: Manifest | None = store.read(resumed).manifest if resumed else None
-        self._answers = self._read_bytes = 0
+        self._read_bytes = 0
+        self._before_answers = self._new_lines(store.folder / resumed / GENERATIONS) if resumed else 0
+        self._answers = self._before_answers
         self._first: tuple[float, int] | None = None
 
     def run_id(self) -> str | None:
@@ -172,17 +176,24 @@ class _Watch:
         run_id = self.run_id()
         if run_id is None or self._manifest is None:
             return progress
-        self._answers += self._new_lines(self._store.folder / run_id / GENERATIONS)
+        new = self._new_lines(self._store.folder / run_id / GENERATIONS)
+        self._answers += new
         turns = sum(len(asked) for asked in self._manifest.turns.values())
         repeats = self._manifest.profile["workload"]["repeats"]
         total = turns * repeats * len(self._manifest.methods)
         now = progress.elapsed_s, self._answers
-        # What comes before the first answer is loading and warming up, which comes once.
-        if self._first is None and self._answers:
+        # What comes before the first new answer is loading and warming up, which comes once.
+        if self._first is None and new:
             self._first = now
         known = self._first is not None and self._answers > self._first[1]
         pace_s = (now[0] - self._first[0]) / (now[1] - self._first[1]) if known and self._first else None
-        return replace(progress, answers=self._answers, answers_total=total, pace_s=pace_s)
+        return replace(
+            progress,
+            answers=self._answers,
+            answers_before=self._before_answers,
+            answers_total=total,
+            pace_s=pace_s,
+        )
 
     def _new_lines(self, path: Path) -> int:
         if not path.is_file():

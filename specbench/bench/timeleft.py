@@ -15,17 +15,21 @@ class SweepProgress:
 
     Args:
         condition: what runs now, in words.
-        seconds: what each finished condition took.
-        elapsed_s: since this condition began.
+        done: conditions that are over, however they ended.
+        seconds: what conditions took, of those that are known to have run from beginning to end.
+        elapsed_s: since this condition began, or went on.
         answers: stored of this condition, of so many that it asks for; both 0 until its run is on record.
+        answers_before: those of them that were stored before it went on.
         pace_s: what an answer of this condition takes, by those that were stored meanwhile; `None` before.
     """
 
     condition: str
     total: int
+    done: int = 0
     seconds: tuple[float, ...] = ()
     elapsed_s: float = 0.0
     answers: int = 0
+    answers_before: int = 0
     answers_total: int = 0
     pace_s: float | None = None
 
@@ -47,8 +51,8 @@ class SweepProgress:
         if here_s is None:
             return None
         if self.pace_s is not None:
-            known.append(self.elapsed_s + here_s)
-        others = self.total - len(self.seconds) - 1
+            known.append(self.elapsed_s + here_s + self.pace_s * self.answers_before)
+        others = self.total - self.done - 1
         left_s = here_s + others * statistics.fmean(known)
         if not others:
             return left_s, None

@@ -71,6 +71,24 @@ def demand_place(path: Path) -> None:
         raise SpecbenchError(f"{path} cannot be written: {reason}", exit_code=ExitCode.STORE)
 
 
+def demand_maps(html: Path | None, charts: Path | None) -> None:
+    """Refuse a page and charts that could not be made, before anything is computed for them.
+
+    Raises:
+        SpecbenchError: `[report]` is not installed, or one of them cannot be written.
+    """
+    if html:
+        demand_place(html)
+    if charts and not next(each for each in (charts, *charts.parents) if each.exists()).is_dir():
+        raise SpecbenchError(
+            f"the charts cannot be written to {charts}: it is no folder", exit_code=ExitCode.STORE
+        )
+    if html or charts:
+        from specbench.render.report import pictures
+
+        pictures.demand_extra()
+
+
 def demand_alone(option: str, others: Mapping[str, object]) -> None:
     """Refuse what an option leaves without effect; an empty one refuses nothing.
 

@@ -16,7 +16,7 @@ from specbench.cli.options import (
     MapsOption,
     RunsDirOption,
     demand_alone,
-    demand_place,
+    demand_maps,
 )
 from specbench.errors import SpecbenchError
 
@@ -97,8 +97,7 @@ def plan(
             "--html and --charts write the map of a plan, which --over makes", "--over link.rtt_ms=0,20,100"
         )
     demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
-    if html:
-        demand_place(html)
+    demand_maps(html, charts)
     demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
     texts = texts_of(read_trace(trace)) if trace else []
     survival = _survival(texts, acceptance, run, runs_dir)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import HtmlOption, JsonOption, MapsOption, demand_place
+from specbench.cli.options import HtmlOption, JsonOption, MapsOption, demand_maps
 from specbench.errors import nearest
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def replay(
     from specbench.config.costs import read_costs
     from specbench.errors import SpecbenchError
 
-    if html:
-        demand_place(html)
+    demand_maps(html, charts)
     for name in methods or ():
         if name not in SCHEDULES:
             raise SpecbenchError(f"'{name}' cannot be replayed", nearest(name, SCHEDULES))
@@ -74,7 +73,7 @@ def replay(
 def show_grid(
     rows: Sequence[Row], title: str, head: dict, html: Path | None, charts: Path | None, as_json: bool
 ) -> None:
-    """Print a grid as a table or JSON, and write its page and its charts where they are asked for.
+    """Print a grid as a table or JSON, then write its page and its charts where they are asked for.
 
     Raises:
         SpecbenchError: one of them cannot be written.
@@ -85,6 +84,10 @@ def show_grid(
     from specbench.render.schedules import grid_table, map_table
 
     document = grid_document(rows, **head)
+    if as_json:
+        console.print_json(document)
+    elif rows:
+        console.out.print((map_table if rows[0].condition else grid_table)(rows, title))
     if html and rows:
         from specbench.render.report.maps import map_page
 
@@ -92,7 +95,3 @@ def show_grid(
     if charts and rows:
         for written in write_grid(rows, document, charts):
             console.note(f"wrote {written}")
-    if as_json:
-        console.print_json(document)
-    elif rows:
-        console.out.print((map_table if rows[0].condition else grid_table)(rows, title))

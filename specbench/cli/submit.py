@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, HtmlOption, JsonOption, RunsDirOption, demand_alone, demand_place
+from specbench.cli.options import RUNS_DIR, HtmlOption, JsonOption, RunsDirOption, demand_alone, demand_maps
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def sweep(
         "--replay": "replayed",
         "--costs": "costs",
         "--html": "html",
+        "--charts": "charts",
         "--json": "as_json",
     }
     demand_alone("submit", {option: asked[name] for option, name in alone.items()})
@@ -141,8 +142,7 @@ def collect(
     """Wait for a submission's jobs, submit those that were killed again, and show what was measured."""
     from specbench.render import console
 
-    if html:
-        demand_place(html)
+    demand_maps(html, None)
     follower = _follower(runs_dir, submission)
     asked = follower.submission
     demand_alone("a run" if asked.command == "run" else "", {"--html": html})

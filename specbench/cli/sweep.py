@@ -17,7 +17,7 @@ from specbench.cli.options import (
     RunsDirOption,
     SetOption,
     demand_alone,
-    demand_place,
+    demand_maps,
 )
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -54,8 +54,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Run METHODS under every combination of values, with the control, and show where each wins."""
-    if html:
-        demand_place(html)
+    demand_maps(html, charts)
     if (replayed is None) != (costs is None):
         raise SpecbenchError(
             "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"
@@ -104,7 +103,7 @@ def sweep(
     view = make_sweep_view()
     sweeper = Sweeper(asked, store, view)
     try:
-        sweeper.run()
+        failed = sweeper.run()
     except KeyboardInterrupt:
         view.close()
         console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
@@ -112,6 +111,15 @@ def sweep(
     finally:
         view.close()
     show(sweeper.sweep, store, html, charts, as_json)
+    if failed:
+        codes = set(failed.values())
+        is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}
+        names = "; ".join(sweeps.in_words(asked.conditions[index]) for index in sorted(failed))
+        raise SpecbenchError(
+            f"{len(failed)} of {len(asked.conditions)} conditions ended early, for the reasons above: {names}",
+            f"mend them, and go on with 'specbench sweep --resume {asked.sweep_id}'",
+            ExitCode(*codes) if is_known else ExitCode.RUN,
+        )
 
 
 def show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> None:

@@ -47,11 +47,12 @@ class LiveSweepView:
         found = self._progress
         if found is None:
             return Text("")
-        done = len(found.seconds)
         share = found.answers / found.answers_total if found.answers_total else 0.0
         table = Table.grid(padding=(0, 2))
         left = Text(in_words(found.left_s))
-        table.add_row("sweep", _bar((done + share) / found.total), f"{done}/{found.total} conditions", left)
+        table.add_row(
+            "sweep", _bar((found.done + share) / found.total), f"{found.done}/{found.total} conditions", left
+        )
         answers = f"{found.answers}/{found.answers_total} answers" if found.answers_total else "begins"
         table.add_row("this one", _bar(share), answers, Text(found.condition))
         return Group(table)
@@ -74,7 +75,7 @@ class PlainSweepView:
         if progress.condition == self._condition and now_s - self._said_s < SAY_EVERY_S:
             return
         begins, self._condition, self._said_s = progress.condition != self._condition, progress.condition, now_s
-        line = f"condition {len(progress.seconds) + 1} of {progress.total}: {progress.condition}"
+        line = f"condition {progress.done + 1} of {progress.total}: {progress.condition}"
         if not begins and progress.answers_total:
             line += f", {progress.answers}/{progress.answers_total} answers"
         console.note(f"{line}; {in_words(progress.left_s)}")

@@ -88,6 +88,14 @@ def test_a_replayed_grid_is_written_as_pictures_and_figures(specbench, files, tm
     assert float(rows[1]["speedup"]) == done.json["rows"][1]["speedup"]
 
 
+def test_a_grid_is_shown_even_where_its_files_then_cannot_be_written(specbench, files, tmp_path):
+    (tmp_path / "maps" / "grid.csv").mkdir(parents=True)
+    done = specbench("replay", *files, "--over", "link.rtt_ms=0,40", "--charts", tmp_path / "maps")
+    assert done.code == 2
+    assert "the charts cannot be written" in done.err
+    assert "link.rtt_ms" in done.out
+
+
 def test_a_tile_says_who_wins_and_by_how_much():
     (drawing,) = [found for found in map_drawings(line((0, 2.0), (10, 0.5))) if found.name == "winner"]
     assert drawing.description == "link.rtt_ms = 0: speculative 2.00x at 3; link.rtt_ms = 10: the cloud alone"

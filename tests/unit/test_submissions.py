@@ -125,6 +125,10 @@ def test_where_a_job_waited_is_no_difference_between_runs():
         (["sweep", "speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1", "--workers", "2"], "--workers has no effect"),
         (["sweep", "--replay", "x", "--costs", "y"], "--replay has no effect beside submit"),
+        (
+            ["sweep", "speculative", "--over", "link.rtt_ms=1", "--charts", "x"],
+            "--charts has no effect beside submit",
+        ),
         (["status"], "nothing was submitted"),
         (["collect", "none"], "nothing was submitted"),
         (["cancel"], "nothing was submitted"),

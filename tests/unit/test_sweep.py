@@ -1,6 +1,7 @@
 """Sweeps: a stored run a condition, what was stopped goes on, and a map of where each method wins."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,7 @@ def test_a_sweep_stores_a_run_a_condition_and_resumes_what_is_missing(specbench,
     row = json.loads(path.read_text())
     row["finished"].remove(1)
     del row["runs"]["1"]
+    row["seconds"] = {}  # as 'submit collect' leaves it: the jobs were not timed
     path.write_text(json.dumps(row))
     assert specbench("sweep", "--resume", sweep_id).code == 0
     assert len(store.ids()) == len(before) + 1
@@ -55,11 +57,32 @@ def test_a_sweep_stores_a_run_a_condition_and_resumes_what_is_missing(specbench,
     assert "has changed since" in changed.err
 
 
-def test_a_condition_that_fails_ends_the_sweep_and_names_itself(specbench, small, tmp_path):
-    done = specbench("sweep", "speculative", "--profile", small, "--over", f"edge.model={tmp_path / 'absent'}")
+def test_a_condition_that_fails_holds_up_no_other_and_is_named_at_the_end(specbench, small, models, tmp_path):
+    names = [tmp_path / "absent", models / "draft", tmp_path / "later"]  # those that fail run first
+    done = specbench(
+        "sweep",
+        "speculative",
+        "--profile",
+        small,
+        "--over",
+        f"edge.model={','.join(map(str, names))}",
+        "--json",
+    )
     assert done.code == 4
-    assert "ended with exit status 4" in done.err
-    assert "--resume" in done.err
+    assert done.err.count("ended with exit status 4") == 2
+    assert f"2 of 3 conditions ended early, for the reasons above: edge.model={names[0]}; edge" in done.err
+    assert "condition 3 of 3" in done.err
+    assert [row["condition"]["edge.model"] for row in done.json["rows"]] == [str(names[1])] * 2
+    hint = f"sweep --resume {done.json['sweep']}"
+    assert hint in done.err
+
+    (tmp_path / "later").symlink_to(models / "draft")
+    again = specbench(*hint.split(), "--json")
+    assert again.code == 4
+    assert "1 of 3 conditions ended early" in again.err
+    assert [row["condition"]["edge.model"] for row in again.json["rows"]] == [str(names[1])] * 2 + [
+        str(names[2])
+    ] * 2
 
 
 def test_a_condition_behind_which_no_run_is_stored_is_not_finished(specbench, small, tmp_path):
@@ -128,6 +151,28 @@ def test_a_wrong_sweep_gets_one_clear_error_before_anything_runs(specbench, tmp_
     assert done.code in (2, 3, 5, 6)
     assert message in done.err
     assert not (tmp_path / "runs" / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "missing", "message"),
+    [
+        ("maps.html", "jinja2", "need jinja2, which is not installed"),
+        ("maps", "vl_convert", "need vl_convert, which is not installed"),
+        ("file", None, "file: it is no folder"),
+        ("file/maps", None, "file/maps: it is no folder"),
+    ],
+)
+def test_maps_that_could_not_be_made_are_refused_before_anything_runs(
+    specbench, monkeypatch, tmp_path, place, missing, message
+):
+    (tmp_path / "file").touch()
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    option = "--html" if place.endswith("html") else "--charts"
+    done = specbench("sweep", "speculative", "--over", "link.rtt_ms=0,5", option, tmp_path / place)
+    assert done.code == (2 if missing else 5)
+    assert message in done.err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_damaged_sweep_gets_one_clear_error(tmp_path):

@@ -11,9 +11,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from builders import manifest
+from builders import generation, manifest
 from rich.console import Console
 
+from specbench.bench import sweep as sweeps
+from specbench.bench import sweeper
 from specbench.bench.store import GENERATIONS, RunStore
 from specbench.bench.sweeper import _Watch
 from specbench.bench.timeleft import SweepProgress, in_words
@@ -36,7 +38,7 @@ def test_within_the_first_condition_its_own_pace_speaks_without_a_spread():
 
 
 def test_finished_conditions_give_the_mean_and_the_spread():
-    found = replace(BEGUN, seconds=(50.0, 70.0), elapsed_s=10.0)
+    found = replace(BEGUN, done=2, seconds=(50.0, 70.0), elapsed_s=10.0)
     left_s, error_s = found.left_s
     assert left_s == 50.0 + 3 * 60.0
     assert error_s == pytest.approx(2 * 3 * statistics.stdev((50, 70)) * (1 / 2 + 1 / 3) ** 0.5)
@@ -44,8 +46,21 @@ def test_finished_conditions_give_the_mean_and_the_spread():
     assert replace(found, elapsed_s=500.0).here_s == 0.0
 
 
+def test_a_condition_that_is_over_but_was_not_timed_is_not_waited_for():
+    assert replace(BEGUN, done=5).left_s is None
+    assert replace(BEGUN, done=4, seconds=(60.0,), elapsed_s=10.0).left_s == (50.0 + 60.0, None)
+
+
+def test_a_condition_that_goes_on_tells_of_the_others_by_all_of_its_answers():
+    found = replace(BEGUN, elapsed_s=10.0, answers=9, answers_before=7, answers_total=10, pace_s=4.0)
+    assert found.here_s == 4.0
+    assert found.left_s == (4.0 + 5 * (10.0 + 4.0 + 7 * 4.0), None)
+
+
 def test_the_last_condition_knows_its_own_end():
-    found = replace(BEGUN, total=3, seconds=(9.0, 90.0), elapsed_s=6.0, answers=3, answers_total=6, pace_s=2.0)
+    found = replace(
+        BEGUN, total=3, done=2, seconds=(9.0, 90.0), elapsed_s=6.0, answers=3, answers_total=6, pace_s=2.0
+    )
     assert found.left_s == (6.0, None)
 
 
@@ -53,7 +68,7 @@ def test_the_estimate_holds_the_truth_about_as_often_as_it_says():
     coin, held = random.Random(3), 0
     for _ in range(400):
         seconds = [coin.lognormvariate(4, 0.3) for _ in range(24)]
-        found = replace(BEGUN, total=24, seconds=tuple(seconds[:8]))
+        found = replace(BEGUN, total=24, done=8, seconds=tuple(seconds[:8]))
         left_s, error_s = found.left_s
         held += abs(sum(seconds[8:]) - left_s) <= error_s
     assert 0.85 < held / 400 < 0.99
@@ -80,6 +95,21 @@ def test_answers_are_counted_as_they_are_stored(tmp_path):
     assert watch.run_id() == "r1"
 
 
+def test_what_was_stored_before_a_run_goes_on_tells_nothing_of_its_pace(tmp_path):
+    store = RunStore(tmp_path)
+    profile = {"workload": {"repeats": 4}}
+    writer = store.create(manifest("r1", profile=profile, turns={"1": ("a", "b")}))
+    writer.append([generation()] * 4)
+    watch = _Watch(store, {"r1"}, (), "r1")
+    found = watch.look(replace(BEGUN, elapsed_s=1.0))
+    assert (found.answers, found.answers_before, found.answers_total, found.pace_s) == (4, 4, 8, None)
+    writer.append([generation()])
+    assert watch.look(replace(BEGUN, elapsed_s=30.0)).pace_s is None
+    writer.append([generation()])
+    found = watch.look(replace(BEGUN, elapsed_s=33.0))
+    assert (found.answers, found.answers_before, found.pace_s) == (6, 4, 3.0)
+
+
 def shown(view, monkeypatch, *snapshots):
     for snapshot in snapshots:
         view.advanced(snapshot)
@@ -91,7 +121,7 @@ def shown(view, monkeypatch, *snapshots):
 
 def test_a_terminal_sees_the_grid_and_the_condition(monkeypatch):
     monkeypatch.setattr(console, "err", Console(file=io.StringIO(), force_terminal=True, width=140))
-    found = replace(BEGUN, seconds=(60.0,), elapsed_s=9.0, answers=3, answers_total=12, pace_s=2.0)
+    found = replace(BEGUN, done=1, seconds=(60.0,), elapsed_s=9.0, answers=3, answers_total=12, pace_s=2.0)
     text = shown(LiveSweepView(), monkeypatch, BEGUN, found)
     assert "1/6 conditions" in text
     assert "3/12 answers" in text
@@ -105,7 +135,7 @@ def test_a_log_gets_a_line_a_condition_and_not_one_a_second(monkeypatch):
     view = PlainSweepView()
     for elapsed in range(5):
         view.advanced(replace(BEGUN, elapsed_s=float(elapsed)))
-    view.advanced(replace(BEGUN, condition="a=2", seconds=(5.0,)))
+    view.advanced(replace(BEGUN, condition="a=2", done=1, seconds=(5.0,)))
     assert said == ["condition 1 of 6: a=1; time left unknown", f"condition 2 of 6: a=2; {'about 25 s left'}"]
 
 
@@ -114,11 +144,9 @@ def test_a_log_gets_a_line_a_condition_and_not_one_a_second(monkeypatch):
 def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
     profile, tmp_path, monkeypatch, specbench, group
 ):
-    from specbench.bench import sweeper
-
-    small = profile(workload={"limit": 4, "max_new_tokens": 200, "warmup": 0, "repeats": 200})
+    small = profile(workload={"limit": 2, "max_new_tokens": 100, "warmup": 0, "repeats": 12})
     program = (
-        f"import specbench.bench.sweeper as s; s.CLOSING_S = {sweeper.CLOSING_S if group else 1}\n"
+        f"import specbench.bench.sweeper as s; s.CLOSING_S = {sweeper.CLOSING_S if group else 0.1}\n"
         "from specbench.cli import main; main()"
     )
     words = ["sweep", "speculative", "--profile", str(small), "--over", "speculative.draft_length=1,2"]
@@ -129,14 +157,24 @@ def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
     store = RunStore(tmp_path / "runs")
     deadline = time.monotonic() + 200
     while not list((tmp_path / "runs").glob(f"*/{GENERATIONS}")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.05)
     (os.killpg if group else os.kill)(began.pid, signal.SIGINT)
     _, said = began.communicate(timeout=120)
     assert began.returncode == 130, said
     assert "sweep --resume" in said
     (run_id,) = store.ids()
-    assert store.read(run_id).manifest.status == "interrupted"
+    begun = store.read(run_id)
+    assert begun.manifest.status == "interrupted"
     (sweep_id,) = (path.stem for path in (tmp_path / "runs" / "sweeps").glob("*.json"))
-    from specbench.bench import sweep as sweeps
+    ((index, known),) = sweeps.read(store, sweep_id).runs.items()
+    assert known == run_id
 
-    assert list(sweeps.read(store, sweep_id).runs.values()) == [run_id]
+    resumed = specbench("sweep", "--resume", sweep_id)
+    assert resumed.code == 0, resumed.err
+    ended = sweeps.read(store, sweep_id)
+    assert sorted(ended.finished) == [0, 1]
+    assert sorted(ended.runs.values()) == store.ids()
+    assert ended.runs[index] == run_id
+    assert store.read(run_id).manifest.status == "finished"
+    assert store.read(run_id).generations[: len(begun.generations)] == begun.generations
+    assert ended.seconds.keys() == {1 - index}  # the other ran in two sittings
