@@ -71,10 +71,11 @@ def variants(
     gates = [key for key in GATES if key in over]
     if len(gates) > 1:
         raise SpecbenchError(f"{gates[0]} and {gates[1]}: a profile has one gate", "leave out one of them")
-    known: dict[tuple, Sequence[Text]] = {}
+    known: dict[str, Sequence[Text]] = {}
 
     def changed(condition: Mapping[str, object]) -> Sequence[Text]:
-        values = tuple(condition.get(key) for key in KEYS)
+        # As text, for a value may be a list, and 1 is not true.
+        values = repr([condition.get(key) for key in KEYS])
         if values not in known:
             found = texts
             if RULE in condition or TEMPERATURE in condition:

@@ -231,6 +231,12 @@ def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
         (["--over", "draft_length=0"], "draft_length"),
         (["--over", "draft_length=9..2"], "range"),
         (["--over", "agreement=80"], "agreement"),
+        (["--over", "agreement=[0.5]"], "agreement"),
+        (["--over", "agreement=1,true"], "agreement"),
+        (["--over", "agreement=2026-01-01"], "agreement"),
+        (["--over", "verification=[rank]"], "verification"),
+        (["--over", "temperature=[0.5]"], "temperature"),
+        (["--over", "gate.entropy=[0.5]"], "is no number"),
         (["--over", "clients=0"], "clients"),
         (["--over", "clients=2", "--over", "draft_length=auto"], "several clients"),
         (["--over", "gate.entropy=x"], "is no number"),
@@ -258,6 +264,7 @@ def test_a_wrong_condition_gets_one_clear_error(files, specbench, options, messa
         ({**TABLE, "target": {"verify_ms": {}}}, "at least one entry"),
         ({**TABLE, "target": {"verify_ms": {"one": 3.0}}}, "verify_ms"),
         ({**TABLE, "target": {"verify_ms": {1: -3.0}}}, "verify_ms"),
+        ({**TABLE, "target": {"verify_ms": {1: 0.0}}}, "verify_ms"),
         ({**TABLE, "schema_version": 9}, "schema_version"),
     ],
 )
@@ -267,6 +274,22 @@ def test_a_wrong_cost_table_gets_one_clear_error(files, specbench, tmp_path, tab
     assert done.code == 3
     assert message in done.err
     assert "bad.yaml" in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("replay", "--over", "agreement=0.5"),
+        ("replay", "--over", "clients=2"),
+        ("plan", "--trace"),
+        ("plan", "--objective-ms", 50, "--trace"),
+    ],
+)
+def test_a_trace_of_first_tokens_alone_gets_one_clear_error(files, specbench, words):
+    write_trace(files[0], trace(tokens=1))
+    done = specbench(*words, *files)
+    assert done.code == 2
+    assert "no text of two tokens" in done.err
 
 
 def test_thousands_of_conditions_cost_no_more_rounds_than_one(monkeypatch):
