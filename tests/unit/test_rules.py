@@ -94,7 +94,7 @@ def ruled(rule, temperature, **spec):
         ("rank", {"rank": 1}),
         ("rank", {"rank": 2}),
         ("typical", {}),
-        ("typical", {"typical_epsilon": 0.3, "typical_delta": 0.9}),
+        ("typical", {"typical_epsilon": 1.0, "typical_delta": 0.5}),
     ],
 )
 def test_distributions_that_are_listed_whole_are_weighed_as_they_are(rule, spec, temperature):
