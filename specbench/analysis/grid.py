@@ -178,14 +178,13 @@ def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
 
 
 def lengths_of(over: dict[str, list[object]]) -> list[Length]:
-    """Take the draft lengths out of a grid, by either name; 1 to 8 when it names none.
+    """Take the draft lengths out of a grid; 1 to 8 when it names none.
 
     Raises:
         SpecbenchError: one is no draft length.
     """
     lengths: list[Length] = []
-    named = over.pop(f"speculative.{DRAFT_LENGTH}", DRAFT_LENGTHS)
-    for value in over.pop(DRAFT_LENGTH, named):
+    for value in over.pop(DRAFT_LENGTH, DRAFT_LENGTHS):
         whole = type(value) is int and 1 <= value <= LONGEST
         if not whole and value != "auto":
             raise SpecbenchError(f"draft_length: {value!r} is neither auto nor a number from 1 to {LONGEST}")

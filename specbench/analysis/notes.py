@@ -62,8 +62,8 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))
     if manifest.profile["speculative"].get("gate") and not FORMS.keys().isdisjoint(manifest.methods):
         notes.append(
-            f"nothing is predicted of run {manifest.run_id}: its gate chose what was verified, and the closed form "
-            "knows only drafts that all are; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
+            f"nothing is predicted of run {manifest.run_id}: its gate chose which drafts were verified, and "
+            "the closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
         )
     notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
     if manifest.audits and not manifest.switches:

@@ -169,6 +169,21 @@ def test_rules_and_temperatures_are_varied_and_called_approximate(sparse, specbe
     assert cold < warm  # the two distributions part where they are sharpened
 
 
+def test_the_profiles_names_serve_for_rules_and_temperatures(sparse, specbench):
+    def rates(*over):
+        words = [word for text in over for word in ("--over", text)]
+        done = specbench("sweep", "--replay", *sparse, *words, "--json")
+        assert done.code == 0, done.err
+        return [row["acceptance_rate"] for row in done.json["rows"] if row["method"] == "speculative"]
+
+    strict, loose = rates("speculative.verification=rank", "speculative.rank=1,2")
+    assert (strict < 0.5, loose) == (True, 1.0)
+    named = rates("speculative.verification=rejection", "decoding.temperature=0.5,1")
+    assert named == rates("verification=rejection", "temperature=0.5,1")
+    (narrow, wide) = rates("speculative.verification=rejection", "decoding.temperature=1", "decoding.top_k=1,0")
+    assert (narrow, wide > 0.5) == (0.0, True)  # the two likeliest are not the same token
+
+
 @pytest.mark.parametrize(
     ("over", "message"),
     [
