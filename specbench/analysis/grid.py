@@ -76,12 +76,12 @@ def grid(
     """Replay every method at every draft length under every condition; the cloud alone comes first each time.
 
     Args:
-        texts: or what they are under each condition.
+        texts: one of two tokens at least; or what they are under each condition.
         over: values by dotted key of the cost table; of those of `variants`, which change the texts; of
             `clients`, how many edges share the target.
 
     Raises:
-        SpecbenchError: a key or value does not fit, or no text is long enough to time.
+        SpecbenchError: a key or value does not fit.
     """
     demand_known(methods, over)
     for values in product(*over.values()):
@@ -89,9 +89,6 @@ def grid(
         table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS)}
         prices = Prices(costs.with_values(table) if table else costs)
         known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
-        if not any(len(text.runs) > 1 for text in known):
-            raise SpecbenchError("the trace holds no text of two tokens: there is nothing to time")
-
         control = _timed(known, prices, CONTROL, 0, clients)
         yield _row(CONTROL, None, condition, control, control)
         for method, length in product(methods, lengths):
@@ -181,14 +178,13 @@ def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
 
 
 def lengths_of(over: dict[str, list[object]]) -> list[Length]:
-    """Take the draft lengths out of a grid, by either name; 1 to 8 when it names none.
+    """Take the draft lengths out of a grid; 1 to 8 when it names none.
 
     Raises:
         SpecbenchError: one is no draft length.
     """
     lengths: list[Length] = []
-    named = over.pop(f"speculative.{DRAFT_LENGTH}", DRAFT_LENGTHS)
-    for value in over.pop(DRAFT_LENGTH, named):
+    for value in over.pop(DRAFT_LENGTH, DRAFT_LENGTHS):
         whole = type(value) is int and 1 <= value <= LONGEST
         if not whole and value != "auto":
             raise SpecbenchError(f"draft_length: {value!r} is neither auto nor a number from 1 to {LONGEST}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
 from specbench.analysis.endpoint import UNDECIDED
 from specbench.analysis.noise import noise_notes
+from specbench.analysis.planning import FORMS
 from specbench.analysis.prefills import vllm_notes
 from specbench.records import Generation, Manifest, Run
 from specbench.results import MethodSummary
@@ -59,6 +60,11 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
     if device := manifest.edge_device:
         notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))
+    if manifest.profile["speculative"].get("gate") and not FORMS.keys().isdisjoint(manifest.methods):
+        notes.append(
+            f"nothing is predicted of run {manifest.run_id}: its gate chose which drafts were verified, and "
+            "the closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
+        )
     notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
     if manifest.audits and not manifest.switches:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")

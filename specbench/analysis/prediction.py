@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.clock import Prices
 from specbench.analysis.place import round_trip_ms
-from specbench.analysis.planning import FORMS, LONGEST, Survival, forecast
+from specbench.analysis.planning import FORMS, Survival, forecast
 from specbench.config import LinkSpec
 from specbench.config.costs import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
 from specbench.records import Generation, Manifest, Round, Run
@@ -33,13 +33,14 @@ def _predicted(manifest: Manifest, method: str, records: Sequence[Generation]) -
     """Costs are the run's medians; acceptance and bytes are the run's; so is the round trip where none was set.
 
     Returns:
-        `None` where a round says too little, or a gate chose what was verified.
+        `None` where a round says too little, or a gate chose what was verified, which a note of the
+            comparison says.
     """
     settings, accepted = manifest.profile["speculative"], acceptance(records)
     length = settings["draft_length"]
     rounds = [part for part in drafting_rounds(records) if part.draft_ms and part.verify_ms]
     following = sum(len(each.tokens) - len(each.rounds[0].tokens) for each in records)
-    if settings.get("gate") or (length != "auto" and length > LONGEST):
+    if settings.get("gate"):
         return None
     # Which lengths `auto` chose is the run's own, and the form says what rounds of those lengths come to.
     chosen = Counter([length] if length != "auto" else [part.drafted for part in rounds if part.drafted])

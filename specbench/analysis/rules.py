@@ -31,7 +31,8 @@ def chances(text: TracedText, decoding: Decoding, spec: Speculative) -> Iterator
         elif rule == "one_hot":
             yield p.get(choice, 0.0)
         elif rule == "rank":
-            likeliest = target[0][: spec.rank]
+            # Where the target is sure its list is short, and the choice's rank is known without it.
+            likeliest = {*target[0][: spec.rank], *([choice] if rank < spec.rank else ())}
             drawn = sum(share for token, share in q.items() if token in likeliest)
             yield drawn if decoding.temperature else float(rank < spec.rank)
         elif rule == "typical":

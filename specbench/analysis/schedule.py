@@ -9,6 +9,7 @@ from specbench.analysis.clock import Prices
 from specbench.bench.traces import Trace
 from specbench.decoding.lengths import DraftLengths
 from specbench.decoding.request import Commit
+from specbench.errors import SpecbenchError
 
 Length = int | Literal["auto"]
 
@@ -57,7 +58,16 @@ def runs_of(bits: str) -> tuple[int, ...]:
 
 
 def texts_of(trace: Trace) -> list[Text]:
-    """All texts of a trace."""
+    """All texts of a trace.
+
+    Raises:
+        SpecbenchError: none is long enough to time: nothing is drafted for a first token.
+    """
+    if not any(len(text.tokens) > 1 for text in trace.texts):
+        raise SpecbenchError(
+            "the trace holds no text of two tokens: there is nothing to time",
+            "make it with a larger workload.max_new_tokens",
+        )
     return [Text.of(text.agrees, text.max_new_tokens, text.prompt_tokens) for text in trace.texts]
 
 

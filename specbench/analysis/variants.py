@@ -24,7 +24,17 @@ GATES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
 }
 """By key, the column of a trace that a gate measures, and how it compares with the threshold."""
 RULE, TEMPERATURE = "verification", "temperature"
-KEYS = (AGREEMENT, RULE, TEMPERATURE, *GATES)
+SETTINGS = {
+    RULE: "speculative",
+    "rank": "speculative",
+    "typical_epsilon": "speculative",
+    "typical_delta": "speculative",
+    TEMPERATURE: "decoding",
+    "top_p": "decoding",
+    "top_k": "decoding",
+}
+"""What a rule is told, by the part of a profile that has it."""
+KEYS = (AGREEMENT, *SETTINGS, *GATES)
 
 
 def knowing(over: Mapping[str, Sequence[object]]) -> list[str]:
@@ -71,13 +81,14 @@ def variants(
     gates = [key for key in GATES if key in over]
     if len(gates) > 1:
         raise SpecbenchError(f"{gates[0]} and {gates[1]}: a profile has one gate", "leave out one of them")
-    known: dict[tuple, Sequence[Text]] = {}
+    known: dict[str, Sequence[Text]] = {}
 
     def changed(condition: Mapping[str, object]) -> Sequence[Text]:
-        values = tuple(condition.get(key) for key in KEYS)
+        # As text, for a value may be a list, and 1 is not true.
+        values = repr([condition.get(key) for key in KEYS])
         if values not in known:
             found = texts
-            if RULE in condition or TEMPERATURE in condition:
+            if not SETTINGS.keys().isdisjoint(condition):
                 found = judged(texts, traced, settings(profile or {}, condition))
             if AGREEMENT in condition:
                 found = with_agreement(found, condition[AGREEMENT])
@@ -116,14 +127,12 @@ def settings(profile: Mapping[str, Mapping], condition: Mapping[str, object]) ->
     Raises:
         SpecbenchError: one of them is none.
     """
-    decoding = {**profile.get("decoding", {})}
-    spec = {**profile.get("speculative", {}), "gate": None}
-    if TEMPERATURE in condition:
-        decoding["temperature"] = condition[TEMPERATURE]
-        if not condition[TEMPERATURE]:
-            decoding |= {"top_p": 1.0, "top_k": 0}
-    if RULE in condition:
-        spec["verification"] = condition[RULE]
+    decoding, spec = {**profile.get("decoding", {})}, {**profile.get("speculative", {}), "gate": None}
+    if not condition.get(TEMPERATURE, True):
+        decoding |= {"top_p": 1.0, "top_k": 0}  # those of a trace that was sampled
+    for key, part in SETTINGS.items():
+        if key in condition:
+            (decoding if part == "decoding" else spec)[key] = condition[key]
     found = validated(Decoding, decoding, "the replay's decoding"), validated(Speculative, spec, "the replay")
     if found[1].verification == "greedy" and found[0].temperature:
         raise SpecbenchError(

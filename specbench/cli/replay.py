@@ -43,6 +43,7 @@ def replay(
     from specbench.analysis.replay import SCHEDULES
     from specbench.analysis.schedule import texts_of
     from specbench.analysis.variants import KEYS, knowing, variants
+    from specbench.analysis.varied import replayed_over
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.errors import SpecbenchError
@@ -51,7 +52,7 @@ def replay(
     for name in methods or ():
         if name not in SCHEDULES:
             raise SpecbenchError(f"'{name}' cannot be replayed", nearest(name, SCHEDULES))
-    varied = parse_over(over or ())
+    varied = replayed_over(parse_over(over or ()))
     lengths = lengths_of(varied)
     table, read = read_costs(costs), read_trace(trace)
     replayed = methods or knowing(varied)

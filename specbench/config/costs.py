@@ -53,7 +53,7 @@ class TargetCosts(_Timed):
     the last slope goes on; a single entry says that width costs nothing.
     """
 
-    verify_ms: ByCount
+    verify_ms: dict[Count, Positive]
 
 
 class LinkCosts(Part):

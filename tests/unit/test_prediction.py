@@ -95,13 +95,25 @@ def test_lengths_chosen_round_by_round_are_predicted_by_those_that_were_chosen()
     assert min(only) < found.predicted_ms < max(only)
 
 
+@pytest.mark.parametrize("draft_length", [1, 32, 33, 64])
+def test_every_draft_length_that_a_profile_allows_is_predicted(draft_length):
+    (found,) = predictions([run(draft_length=draft_length, alpha=0.95, tokens=20_000)])
+    assert found.gap == pytest.approx(0, abs=0.03)
+
+
 def test_nobody_waits_for_the_link_of_a_stream():
     (found,) = predictions([run(method="speculative_colocated", trip=5.0, slow=5.0, sizes=(0, 8))])
     assert found.explained_by != "round trip"
 
 
-def test_nothing_is_predicted_of_drafts_that_a_gate_cuts():
-    assert predictions([run(gate={"measure": "probability", "threshold": 0.5})]) == ()
+def test_nothing_is_predicted_of_drafts_that_a_gate_cuts_and_a_note_says_why(specbench, profile):
+    gate = {"measure": "margin", "threshold": 0.5}
+    assert predictions([run(gate=gate)]) == ()
+    done = specbench("run", "speculative", "--profile", profile(speculative={"gate": gate}), "--json")
+    assert done.code == 0, done.err
+    assert done.json["predictions"] == []
+    (note,) = [note for note in done.json["notes"] if "nothing is predicted" in note]
+    assert "gate" in note
 
 
 def test_nothing_is_predicted_where_the_closed_form_says_nothing():

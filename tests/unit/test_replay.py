@@ -24,6 +24,7 @@ from specbench.analysis.replay import (
 )
 from specbench.analysis.schedule import Text, rounds
 from specbench.analysis.variants import variants, with_agreement
+from specbench.analysis.varied import replayed_over
 from specbench.bench.traces import Trace, TracedText, write_trace
 from specbench.config.costs import Costs, read_costs, write_costs
 from specbench.render.report.maps import map_page
@@ -231,6 +232,12 @@ def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
         (["--over", "draft_length=0"], "draft_length"),
         (["--over", "draft_length=9..2"], "range"),
         (["--over", "agreement=80"], "agreement"),
+        (["--over", "agreement=[0.5]"], "agreement"),
+        (["--over", "agreement=1,true"], "agreement"),
+        (["--over", "agreement=2026-01-01"], "agreement"),
+        (["--over", "verification=[rank]"], "verification"),
+        (["--over", "temperature=[0.5]"], "temperature"),
+        (["--over", "gate.entropy=[0.5]"], "is no number"),
         (["--over", "clients=0"], "clients"),
         (["--over", "clients=2", "--over", "draft_length=auto"], "several clients"),
         (["--over", "gate.entropy=x"], "is no number"),
@@ -240,6 +247,17 @@ def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
             "not known to speculative_pipelined",
         ),
         (["--over", "draft_length=1..8", "--over", "draft_length=2"], "once"),
+        (["--over", "temperature=0", "--over", "decoding.temperature=1"], "temperature twice"),
+        (["--over", "edge.model=a,b"], "cannot vary edge.model"),
+        (["--over", "decoding.repetition_penalty=1.1"], "cannot vary decoding.repetition_penalty"),
+        (["--over", "link.jitter_ms=5"], "no value 'link.jitter_ms'"),
+        (["--over", "speculative.gate=0.5"], "speculative.gate"),
+        (["--over", "speculative.gate.threshold=0.5"], "measure"),
+        (["--over", "speculative.gate.measure=entropy"], "threshold"),
+        (
+            ["--over", "speculative.gate.measure=entropy,margin", "--over", "speculative.gate.threshold=1"],
+            "one gate",
+        ),
         (["--method", "cloud"], "cannot be replayed"),
     ],
 )
@@ -258,6 +276,7 @@ def test_a_wrong_condition_gets_one_clear_error(files, specbench, options, messa
         ({**TABLE, "target": {"verify_ms": {}}}, "at least one entry"),
         ({**TABLE, "target": {"verify_ms": {"one": 3.0}}}, "verify_ms"),
         ({**TABLE, "target": {"verify_ms": {1: -3.0}}}, "verify_ms"),
+        ({**TABLE, "target": {"verify_ms": {1: 0.0}}}, "verify_ms"),
         ({**TABLE, "schema_version": 9}, "schema_version"),
     ],
 )
@@ -267,6 +286,22 @@ def test_a_wrong_cost_table_gets_one_clear_error(files, specbench, tmp_path, tab
     assert done.code == 3
     assert message in done.err
     assert "bad.yaml" in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("replay", "--over", "agreement=0.5"),
+        ("replay", "--over", "clients=2"),
+        ("plan", "--trace"),
+        ("plan", "--objective-ms", 50, "--trace"),
+    ],
+)
+def test_a_trace_of_first_tokens_alone_gets_one_clear_error(files, specbench, words):
+    write_trace(files[0], trace(tokens=1))
+    done = specbench(*words, *files)
+    assert done.code == 2
+    assert "no text of two tokens" in done.err
 
 
 def test_thousands_of_conditions_cost_no_more_rounds_than_one(monkeypatch):
@@ -356,14 +391,43 @@ def test_a_stop_token_is_never_let_pass_and_a_gate_that_is_never_sure_changes_no
     assert sure("0110101", "0000000")[1] == rounds(Text.of("0110101", 7), 2)
 
 
-def test_gates_are_varied_as_a_profile_has_them_and_called_approximate(files, specbench):
-    over = ("--over", "gate.margin=null,0.0,2.0", "--over", "draft_length=2")
+WHOLE_GATES = "{measure: margin, threshold: 0.0}, {measure: margin, threshold: 2.0}"
+
+
+@pytest.mark.parametrize("gates", ["gate.margin=null,0.0,2.0", f"speculative.gate=null,{WHOLE_GATES}"])
+def test_gates_are_varied_as_a_profile_has_them_and_called_approximate(files, specbench, gates):
+    over = ("--over", gates, "--over", "draft_length=2")
     done = specbench("replay", *files, *over, "--json")
     assert done.code == 0, done.err
     assert done.json["exact"] is False
     none, always, never = [row for row in done.json["rows"] if row["method"] == "speculative"]
     assert never["tpot_ms"] == none["tpot_ms"] > always["tpot_ms"]
     assert "gate.margin would change the text" in " ".join(specbench("replay", *files, *over).out.split())
+
+
+def test_every_field_of_a_profile_that_a_replay_knows_has_both_names():
+    over = {
+        "speculative.draft_length": [2],
+        "speculative.verification": ["rank"],
+        "speculative.rank": [1, 20],
+        "decoding.temperature": [0.5],
+        "decoding.top_p": [0.9],
+        "speculative.gate.measure": ["entropy"],
+        "speculative.gate.threshold": [0.1, 0.5],
+        "link.rtt_ms": [0, 5],
+        "target.speed": [4],
+    }
+    assert replayed_over(over) == {
+        "draft_length": [2],
+        "verification": ["rank"],
+        "rank": [1, 20],
+        "temperature": [0.5],
+        "top_p": [0.9],
+        "gate.entropy": [0.1, 0.5],
+        "link.rtt_ms": [0, 5],
+        "target.speed": [4],
+    }
+    assert replayed_over({"speculative.gate": [None]}) == {"gate.entropy": [None]}
 
 
 def test_more_clients_on_one_target_make_each_of_them_slower():

@@ -12,7 +12,7 @@ from test_traces import prepared_on, trace_of
 from specbench.analysis.rules import chances, shares
 from specbench.api import Options
 from specbench.bench.traces import read_trace, write_trace
-from specbench.bench.tracing import MOST_TOP, _top, readings
+from specbench.bench.tracing import MOST_TOP, _chances, _top, readings
 from specbench.config import Decoding, Speculative
 from specbench.config.costs import write_costs
 from specbench.errors import SpecbenchError
@@ -66,9 +66,58 @@ def test_a_coupled_draft_is_as_likely_to_agree_as_shared_noise_makes_it():
     assert same == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("rule", ["rejection", "one_hot", "rank", "typical"])
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_a_greedy_trace_weighs_another_rule_as_one_that_was_made_for_it(tmp_path, models, rule, temperature):
+# Rows that are sure and that part: a choice that is the target's, its second, and one that it hardly knows.
+DRAFT = torch.tensor([[6.0, 3.0, 2.0, 0.0], [6.0, 3.0, 2.0, 0.0], [0.0, 2.5, 1.5, 4.0]], dtype=torch.float64)
+TARGET = torch.tensor([[5.0, 1.0, 2.5, 0.0], [3.0, 4.0, 0.5, 1.0], [6.0, 2.0, 3.0, 1.0]], dtype=torch.float64)
+
+
+def weighed(draft, target, options):
+    """The chances by the likeliest tokens, and by the whole distributions; of logits."""
+    choices = draft.argmax(-1, keepdim=True)
+    ranks = (target > target.gather(1, choices)).sum(-1).tolist()
+    found = chances(text(_top(draft), _top(target), ranks), options.decoding, options.speculative)
+    return list(found), _chances(draft, target, options)
+
+
+def ruled(rule, temperature, **spec):
+    return Options(
+        decoding=Decoding(temperature=temperature), speculative=Speculative(verification=rule, **spec)
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("rule", "spec"),
+    [
+        ("rejection", {}),
+        ("one_hot", {}),
+        ("rank", {"rank": 1}),
+        ("rank", {"rank": 2}),
+        ("typical", {}),
+        ("typical", {"typical_epsilon": 1.0, "typical_delta": 0.5}),
+    ],
+)
+def test_distributions_that_are_listed_whole_are_weighed_as_they_are(rule, spec, temperature):
+    assert [len(ids) for ids, _ in (*_top(DRAFT), *_top(TARGET))] == [4] * 6
+    found, exact = weighed(DRAFT, TARGET, ruled(rule, temperature, **spec))
+    assert found == pytest.approx(exact, abs=1e-3)
+    assert len(set(found)) > 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_choice_is_among_the_likeliest_where_a_sure_target_lists_fewer(temperature):
+    draft, target = torch.full((1, 40), -9.0), torch.full((1, 40), -9.0)
+    draft[0, 3] = 9.0
+    target[0, :4] = torch.tensor([9.0, 0.5, 0.2, 0.1])
+    assert _top(target)[0][0] == (0,)
+    for rank, accepted in ((20, 1.0), (4, 1.0), (3, 0.0)):
+        found, exact = weighed(draft, target, ruled("rank", temperature, rank=rank))
+        assert found == pytest.approx(exact, abs=1e-3)
+        assert found == pytest.approx([accepted], abs=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["rejection", "one_hot", "rank"])
+def test_a_greedy_trace_weighs_another_rule_as_one_that_was_made_for_it(tmp_path, models, rule):
     path = tmp_path / "p.yaml"
     path.write_text(
         json.dumps(
@@ -81,20 +130,14 @@ def test_a_greedy_trace_weighs_another_rule_as_one_that_was_made_for_it(tmp_path
     )
     known = trace_of(path).texts[0]
     assert known.chances is None
-    wanted = f"speculative.verification={rule}", "speculative.rank=3", f"decoding.temperature={temperature}"
+    wanted = f"speculative.verification={rule}", "speculative.rank=3"
     prepared, _ = prepared_on(path, *wanted)
     request = prepared.request(prepared.prompts[0], 0, 0, ())
     options = Options.of(prepared.profile)
     exact = readings(prepared.edge.engine, options, request, known.tokens, prepared.cloud.engine)["chances"]
     found = list(chances(known, options.decoding, options.speculative))
-    apart = [abs(mine - theirs) for mine, theirs in zip(found, exact, strict=True)]
-    # A tiny random model spreads its probability over everything, which is what a list of 20 knows least of.
-    if temperature == 0 and rule != "typical":
-        assert max(apart) < 1e-3
-    else:
-        assert sum(apart) / len(apart) < 0.25
-    if temperature == 0:
-        assert len(set(found)) == 2 or rule == "typical"
+    assert found == pytest.approx(exact, abs=1e-3)
+    assert len(set(found)) == 2
 
 
 @pytest.fixture
@@ -124,6 +167,21 @@ def test_rules_and_temperatures_are_varied_and_called_approximate(sparse, specbe
     assert swept.code == 0, swept.err
     cold, warm = [row["acceptance_rate"] for row in swept.json["rows"] if row["method"] == "speculative"][:2]
     assert cold < warm  # the two distributions part where they are sharpened
+
+
+def test_the_profiles_names_serve_for_rules_and_temperatures(sparse, specbench):
+    def rates(*over):
+        words = [word for text in over for word in ("--over", text)]
+        done = specbench("sweep", "--replay", *sparse, *words, "--json")
+        assert done.code == 0, done.err
+        return [row["acceptance_rate"] for row in done.json["rows"] if row["method"] == "speculative"]
+
+    strict, loose = rates("speculative.verification=rank", "speculative.rank=1,2")
+    assert (strict < 0.5, loose) == (True, 1.0)
+    named = rates("speculative.verification=rejection", "decoding.temperature=0.5,1")
+    assert named == rates("verification=rejection", "temperature=0.5,1")
+    (narrow, wide) = rates("speculative.verification=rejection", "decoding.temperature=1", "decoding.top_k=1,0")
+    assert (narrow, wide > 0.5) == (0.0, True)  # the two likeliest are not the same token
 
 
 @pytest.mark.parametrize(
