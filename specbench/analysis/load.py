@@ -27,7 +27,7 @@ class LoadRow:
         within: edges whose median time per token keeps to the objective; one that got single tokens does.
         capacity: edges at the objective's pace that would keep the server busy: its time over `decode_ms`.
         ties: texts that differ from those of the server decoding alone, as a near-tie allows; `departed` those
-            that no tie explains.
+            that no tie explains. `None` where texts may differ by their rule, or nothing is proven.
     """
 
     way: str
@@ -46,8 +46,8 @@ class LoadRow:
     texts_per_pass: float
     within: int
     capacity: float
-    ties: int
-    departed: int
+    ties: int | None
+    departed: int | None
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,14 @@ def tpot_median(answers: Sequence[Answer]) -> float | None:
     return median(known) if known else None
 
 
-def load_row(way: str, answers: Sequence[Answer], objective_ms: float, departures: tuple[int, int]) -> LoadRow:
+def load_row(
+    way: str, answers: Sequence[Answer], objective_ms: float, departures: tuple[int, int] | None
+) -> LoadRow:
     """Summarise what all edges saw.
 
     Args:
         objective_ms: per token behind the first.
-        departures: ties, and others.
+        departures: ties, and others, where that is known.
     """
     generations = [one.generation for one in answers]
     seconds = max(one.ended_ms for one in answers) / 1000
@@ -100,7 +102,7 @@ def load_row(way: str, answers: Sequence[Answer], objective_ms: float, departure
     for one in answers:
         by_edge.setdefault(one.edge, []).append(one)
     medians = [tpot_median(own) for own in by_edge.values()]
-    ties, departed = departures
+    ties, departed = departures or (None, None)
     return LoadRow(
         way=way,
         edges=len(by_edge),

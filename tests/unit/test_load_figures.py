@@ -1,19 +1,21 @@
 """What a load says of a server, and what its edges draft with."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 from builders import generation
 
 from specbench.analysis.load import capacity, load_row
 from specbench.bench import conversation, recorded
-from specbench.bench.load import ALONE, COLOCATED, EDGE, Answer, drive, schedule
+from specbench.bench.load import ALONE, COLOCATED, EDGE, Answer, departures, drive, schedule
 from specbench.bench.preparation import prepare
 from specbench.bench.recorded import Pace, RecordedDrafts
 from specbench.bench.traces import Trace, TracedText
-from specbench.config import load_profile
+from specbench.config import Options, load_profile
 from specbench.decoding.request import Commit, Request
-from specbench.errors import SpecbenchError
+from specbench.errors import CloudLostError, SpecbenchError
 from specbench.records import Round
 from specbench.registry import discover
 
@@ -146,3 +148,57 @@ def test_what_ends_one_edge_is_told_and_ends_the_load(profile):
     asked = schedule(prepared, 2, 4, None, prepared.prompts)
     with pytest.raises(SpecbenchError, match="the cloud refuses: no"):
         drive([Broken(), Broken()], asked, ALONE)
+
+
+@pytest.fixture
+def alone(profile):
+    """A server's own answer to one request, and what is needed to judge others."""
+    methods = [discover(()).get(ALONE)]
+    prepared = prepare(load_profile(str(profile(workload={"limit": 1}))), methods, lambda line: None)
+    asked = schedule(prepared, 1, 1, None, prepared.prompts)
+    target = prepared.cloud.target(Options.of(prepared.profile))
+
+    class Alone:
+        def answer(self, request):
+            yield target.begin(request)
+            yield from target.decode()
+
+    return prepared, asked, drive([Alone()], asked, ALONE)
+
+
+def altered(one, place):
+    """The same answer, but for one token."""
+    rounds = list(one.generation.rounds)
+    rounds[place] = replace(rounds[place], tokens=(rounds[place].tokens[0] ^ 1,))
+    return replace(one, generation=replace(one.generation, rounds=tuple(rounds)))
+
+
+def test_a_text_with_a_token_that_no_tie_explains_is_counted_as_something_else(alone):
+    prepared, asked, answers = alone
+    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]}, print)
+    assert found == {ALONE: (0, 1)}
+
+
+def test_a_text_that_a_near_tie_explains_is_counted_as_a_tie(alone):
+    prepared, asked, answers = alone
+    weights = prepared.cloud.engine.loaded.model.lm_head.weight
+    token = answers[0].generation.rounds[3].tokens[0]
+    with torch.no_grad():
+        weights[token ^ 1] = weights[token]
+    known = {ALONE: answers, EDGE: [altered(answers[0], 3)]}
+    method = discover(()).get(EDGE)
+    found = departures(replace(prepared, methods=(method,)), asked, known, print)
+    assert found == {ALONE: None, EDGE: (1, 0)}
+
+
+def test_a_server_that_is_lost_over_a_proof_costs_the_proof_and_no_figure(alone, monkeypatch):
+    prepared, asked, answers = alone
+
+    def lost(*arguments):
+        raise CloudLostError("the cloud is gone")
+
+    monkeypatch.setattr(prepared.cloud, "evidence", lost)
+    said = []
+    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]}, said.append)
+    assert (found, said) == ({ALONE: None}, [f"the texts by {ALONE} are not judged: the cloud is gone"])
+    assert load_row(ALONE, answers, 30.0, found[ALONE]).departed is None
