@@ -69,8 +69,13 @@ class Capacity:
 
 
 def share_ms(commit: Commit) -> float:
-    """What a step took of the server's time: its part of the pass, and its draft if that was made there."""
-    return commit.verify_ms / commit.shared + (commit.draft_ms or 0.0)
+    """What a step took of the server's time: a verification, and its draft if that was made there."""
+    return _verify_ms(commit) + (commit.draft_ms or 0.0)
+
+
+def _verify_ms(commit: Commit) -> float:
+    """Its part of the pass, and what was done for this text alone."""
+    return commit.pass_ms / commit.shared + commit.verify_ms - commit.pass_ms
 
 
 def tpot_median(answers: Sequence[Answer]) -> float | None:
@@ -137,7 +142,7 @@ def capacity(at_edge: LoadRow, colocated: LoadRow, answers: Sequence[Answer]) ->
         return None
     length = drafted / len(steps)
     draft_ms = sum(commit.draft_ms or 0.0 for commit in steps) / drafted
-    verify_ms = sum(commit.verify_ms / commit.shared for commit in steps) / len(steps)
+    verify_ms = sum(map(_verify_ms, steps)) / len(steps)
     return Capacity(
         draft_length=length,
         draft_ms=draft_ms,

@@ -20,10 +20,9 @@ from specbench.records import Round
 from specbench.registry import discover
 
 
-def commit(tokens=1, accepted=0, verify_ms=20.0, shared=1, drafted=None, draft_ms=None):
-    return Commit(
-        tuple(range(tokens)), accepted, None, verify_ms, shared=shared, drafted=drafted, draft_ms=draft_ms
-    )
+def commit(tokens=1, accepted=0, verify_ms=20.0, own_ms=0.0, **fields):
+    """A step whose pass took all of its time but `own_ms`."""
+    return Commit(tuple(range(tokens)), accepted, None, verify_ms, pass_ms=verify_ms - own_ms, **fields)
 
 
 def answer(edge, commits, arrival_ms, ended_ms=1000.0):
@@ -43,6 +42,20 @@ def test_a_shared_pass_is_counted_once_among_those_that_shared_it():
     assert row.capacity == pytest.approx(30 / 26)
 
 
+def test_only_the_pass_is_divided_among_those_that_shared_it():
+    first, step = commit(verify_ms=50.0, own_ms=50.0), commit(verify_ms=24.0, own_ms=6.0, shared=2)
+    row = load_row(ALONE, [answer(0, [first, step], (60.0, 100.0))], 30.0, None)
+    assert row.decode_ms == pytest.approx(18 / 2 + 6)
+    assert row.target_s_per_1000 == pytest.approx((50 + 15) / 2)
+
+
+def test_the_servers_reading_of_a_prompt_by_its_own_draft_is_its_time_too():
+    steps = [commit(drafted=0, draft_ms=30.0), commit(drafted=3, draft_ms=6.0)]
+    row = load_row(COLOCATED, [answer(0, steps, (60.0, 100.0))], 30.0, None)
+    assert row.target_s_per_1000 == pytest.approx((20 + 30 + 20 + 6) / 2)
+    assert row.decode_ms == pytest.approx(26)
+
+
 def test_edges_within_an_objective_are_counted_by_their_median():
     quick, slow = (100.0, 110.0), (100.0, 160.0)
     steps = [commit(), commit()]
@@ -53,8 +66,8 @@ def test_edges_within_an_objective_are_counted_by_their_median():
 
 
 def test_theory_is_given_the_servers_own_times():
-    own = [answer(0, [commit(), commit(4, 3, 20.0, 2, drafted=4, draft_ms=8.0)], (10.0, 40.0))]
-    there = [answer(0, [commit(), commit(4, 3, 20.0, 2, drafted=4)], (10.0, 40.0))]
+    own = [answer(0, [commit(), commit(4, 3, shared=2, drafted=4, draft_ms=8.0)], (10.0, 40.0))]
+    there = [answer(0, [commit(), commit(4, 3, shared=2, drafted=4)], (10.0, 40.0))]
     rows = load_row(EDGE, there, 50.0, (0, 0)), load_row(COLOCATED, own, 50.0, (0, 0))
     found = capacity(*rows, own)
     assert (found.draft_length, found.draft_ms, found.verify_ms) == (4, 2, 10)
