@@ -16,6 +16,7 @@ from specbench.api import (
     Commit,
     DraftLengths,
     EdgeModel,
+    ExitCode,
     Options,
     Proposal,
     Request,
@@ -129,6 +130,11 @@ class Edge:
             self._target = cloud.colocated(draft, options)
         else:
             self._target = cloud.verifier(options) if way == EDGE else cloud.target(options)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the cloud was lost over one of its texts."""
+        return self._cloud.interruptions > 0
 
     def close(self) -> None:
         """Hang up."""
@@ -285,6 +291,12 @@ def measure(
             for _ in opened[0].answer(asked[0].request):
                 pass  # what a first time takes is not the load's
             found[way] = drive(opened, asked, way)
+            if any(edge.was_interrupted for edge in opened):
+                raise SpecbenchError(
+                    f"an edge lost the cloud over the requests by {way}, and their times say nothing of a load",
+                    "start again",
+                    ExitCode.RUN,
+                )
         finally:
             for edge in opened:
                 edge.close()

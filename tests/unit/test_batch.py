@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from builders import tiny_mistral
 
 from specbench.config import CloudSpec, Decoding, EngineSpec
 from specbench.decoding import batch
+from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.batch import Block, Passed
 from specbench.decoding.generate import generate_commits
+from specbench.decoding.packed_compiled import PackedEngine
 from specbench.decoding.request import Request
 from specbench.factories import CloudModel
 from specbench.testing import tiny_llama
@@ -134,6 +137,13 @@ def test_a_model_that_sees_a_window_cannot_share_passes_and_says_why(tmp_path):
 def test_whoever_compiled_for_one_sequence_says_so(folder):
     spec = CloudSpec(model=str(folder), device="cpu")
     assert "compiled for one sequence" in batch.obstacle(CloudModel(spec, lambda line: None, COMPILED).engine)
+
+
+def test_shared_passes_of_another_device_than_a_cpu_are_eager(folder):
+    loaded = engine_of(folder).loaded
+    elsewhere = replace(loaded, device=torch.device("meta"))
+    with pytest.raises(CannotCompileError, match="shared passes are compiled for the CPU only"):
+        PackedEngine(elsewhere, 96)
 
 
 def test_every_engine_that_shares_passes_has_no_obstacle(engine):
