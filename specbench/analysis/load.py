@@ -27,7 +27,7 @@ class LoadRow:
         within: edges whose median time per token keeps to the objective; one that got single tokens does.
         capacity: edges at the objective's pace that would keep the server busy: its time over `decode_ms`.
         ties: texts that differ from those of the server decoding alone, as a near-tie allows; `departed` those
-            that no tie explains.
+            that no tie explains. `None` where texts may differ by their rule, or nothing is proven.
     """
 
     way: str
@@ -46,8 +46,8 @@ class LoadRow:
     texts_per_pass: float
     within: int
     capacity: float
-    ties: int
-    departed: int
+    ties: int | None
+    departed: int | None
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,13 @@ class Capacity:
 
 
 def share_ms(commit: Commit) -> float:
-    """What a step took of the server's time: its part of the pass, and its draft if that was made there."""
-    return commit.verify_ms / commit.shared + (commit.draft_ms or 0.0)
+    """What a step took of the server's time: a verification, and its draft if that was made there."""
+    return _verify_ms(commit) + (commit.draft_ms or 0.0)
+
+
+def _verify_ms(commit: Commit) -> float:
+    """Its part of the pass, and what was done for this text alone."""
+    return commit.pass_ms / commit.shared + commit.verify_ms - commit.pass_ms
 
 
 def tpot_median(answers: Sequence[Answer]) -> float | None:
@@ -79,12 +84,14 @@ def tpot_median(answers: Sequence[Answer]) -> float | None:
     return median(known) if known else None
 
 
-def load_row(way: str, answers: Sequence[Answer], objective_ms: float, departures: tuple[int, int]) -> LoadRow:
+def load_row(
+    way: str, answers: Sequence[Answer], objective_ms: float, departures: tuple[int, int] | None
+) -> LoadRow:
     """Summarise what all edges saw.
 
     Args:
         objective_ms: per token behind the first.
-        departures: ties, and others.
+        departures: ties, and others, where that is known.
     """
     generations = [one.generation for one in answers]
     seconds = max(one.ended_ms for one in answers) / 1000
@@ -100,7 +107,7 @@ def load_row(way: str, answers: Sequence[Answer], objective_ms: float, departure
     for one in answers:
         by_edge.setdefault(one.edge, []).append(one)
     medians = [tpot_median(own) for own in by_edge.values()]
-    ties, departed = departures
+    ties, departed = departures or (None, None)
     return LoadRow(
         way=way,
         edges=len(by_edge),
@@ -135,7 +142,7 @@ def capacity(at_edge: LoadRow, colocated: LoadRow, answers: Sequence[Answer]) ->
         return None
     length = drafted / len(steps)
     draft_ms = sum(commit.draft_ms or 0.0 for commit in steps) / drafted
-    verify_ms = sum(commit.verify_ms / commit.shared for commit in steps) / len(steps)
+    verify_ms = sum(map(_verify_ms, steps)) / len(steps)
     return Capacity(
         draft_length=length,
         draft_ms=draft_ms,

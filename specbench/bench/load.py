@@ -6,12 +6,22 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from specbench.api import CloudModel, Commit, DraftLengths, EdgeModel, Options, Proposal, Request
+from specbench.api import (
+    CloudModel,
+    Commit,
+    DraftLengths,
+    EdgeModel,
+    ExitCode,
+    Options,
+    Proposal,
+    Request,
+    SpecbenchError,
+)
 from specbench.bench import conversation
 from specbench.bench.identity import TIE, Prover
 from specbench.bench.preparation import Prepared
@@ -121,6 +131,11 @@ class Edge:
         else:
             self._target = cloud.verifier(options) if way == EDGE else cloud.target(options)
 
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the cloud was lost over one of its texts."""
+        return self._cloud.interruptions > 0
+
     def close(self) -> None:
         """Hang up."""
         self._cloud.connection.close()
@@ -206,16 +221,38 @@ def _generation(asked: Asked, way: str, arrivals: Sequence[float], commits: Sequ
 
 
 def departures(
-    prepared: Prepared, asked: Sequence[Asked], reference: Sequence[Answer], answers: Sequence[Answer]
-) -> tuple[int, int]:
-    """Texts that differ from the reference for the same prompt: how many are ties, and how many are not.
+    prepared: Prepared,
+    asked: Sequence[Asked],
+    answers: dict[str, list[Answer]],
+    say: Callable[[str], None],
+) -> dict[str, tuple[int, int] | None]:
+    """By way, texts that differ from the server's own for the same prompt: how many are ties, and how many not.
 
     A shared pass is as wide as all its texts together, which nobody can repeat; a tie is proven with the
     widths that the text would have had alone.
+
+    Args:
+        answers: by way, of all the methods that were prepared.
+        say: is told why nothing more is proven, where the server does no proof.
+
+    Returns:
+        `None` where the rule may say another text, and where nothing is proven.
     """
+    options = Options.of(prepared.profile)
     requests = {conversation.ids_sha256(one.request.prompt_ids): one.request for one in asked}
-    known = {one.generation.prompt_sha256: one.generation for one in reference}
-    prover = Prover(prepared.cloud, Options.of(prepared.profile), lambda record: requests[record.prompt_sha256])
+    known = {one.generation.prompt_sha256: one.generation for one in answers[ALONE]}
+    prover = Prover(prepared.cloud, options, lambda record: requests[record.prompt_sha256])
+    found: dict[str, tuple[int, int] | None] = dict.fromkeys(answers)
+    for method in prepared.methods:
+        if method.repeats_control(options):
+            try:
+                found[method.name] = _departures(prover, known, answers[method.name])
+            except SpecbenchError as error:  # what was measured is not lost with it
+                say(f"the texts by {method.name} are not judged: {error.message}")
+    return found
+
+
+def _departures(prover: Prover, known: Mapping[str, Generation], answers: Sequence[Answer]) -> tuple[int, int]:
     proofs: dict[tuple, Divergence | None] = {}
     ties = others = 0
     for record in (one.generation for one in answers):
@@ -254,6 +291,12 @@ def measure(
             for _ in opened[0].answer(asked[0].request):
                 pass  # what a first time takes is not the load's
             found[way] = drive(opened, asked, way)
+            if any(edge.was_interrupted for edge in opened):
+                raise SpecbenchError(
+                    f"an edge lost the cloud over the requests by {way}, and their times say nothing of a load",
+                    "start again",
+                    ExitCode.RUN,
+                )
         finally:
             for edge in opened:
                 edge.close()

@@ -74,7 +74,7 @@ def load(
         asked = schedule(prepared, edges, requests or max(2 * edges, FEWEST_REQUESTS), rate, prompts)
         answers = measure(prepared, edges, asked, drafts, console.note)
         objective_ms = objective_tpot_ms or tpot_median(answers[ALONE]) or 0.0
-        departed = {way: departures(prepared, asked, answers[ALONE], answers[way]) for way in WAYS}
+        departed = departures(prepared, asked, answers, console.note)
     rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
     found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
     batch = loaded.cloud.batch

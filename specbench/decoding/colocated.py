@@ -24,10 +24,12 @@ class ColocatedTarget(Target):
 
     def begin(self, request: Request) -> Commit:
         """Prefill the prompt on both sides and commit the target's first token."""
+        started = now_ms()
         self._drafter.begin(request)
+        draft_ms = now_ms() - started
         commit = super().begin(request)
         self._drafter.commit(commit.tokens, 0)
-        return commit
+        return replace(commit, drafted=0, draft_ms=draft_ms)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int]) -> None:
         """Take up a text that another one began and committed `tokens` of."""

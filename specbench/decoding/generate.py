@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,18 +24,31 @@ if TYPE_CHECKING:
 _drawing = threading.Lock()
 """Held by whoever draws: torch's generator is the process's, and another text's draws would shift these."""
 
+PROMPTLY_S = 0.001
+"""A reader that waits for nothing else asks for the next token sooner."""
+
 
 class QueueStreamer(BaseStreamer):
-    """Hands what `generate` commits to the reading thread; the prompt comes first and is dropped."""
+    """Hands what `generate` commits to the reading thread; the prompt comes first and is dropped.
+
+    `generate` goes on when more is asked for: other texts' passes, on the same model, may come between.
+    """
 
     def __init__(self) -> None:
         self.items: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self.asked = threading.Semaphore(0)
+        self.draws = False
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
         """Called by `generate`, in its thread."""
         if self._prompt_seen:
-            self.items.put(self.item(value.flatten().tolist()))
+            item = self.item(value.flatten().tolist())
+            with _others_draw() if self.draws else nullcontext():
+                self.items.put(item)
+                if not self.asked.acquire(timeout=PROMPTLY_S):
+                    send_team_home()
+                    self.asked.acquire()
         self._prompt_seen = True
 
     def item(self, tokens: list[int]) -> object:
@@ -44,6 +57,17 @@ class QueueStreamer(BaseStreamer):
 
     def end(self) -> None:
         """Nothing: the thread says when it is done, error or not."""
+
+
+@contextmanager
+def _others_draw() -> Iterator[None]:
+    """Lend torch's generator to others, and have it as it was."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        _drawing.release()
+        try:
+            yield
+        finally:
+            _drawing.acquire()
 
 
 class _Abandoned(StoppingCriteria):
@@ -82,7 +106,8 @@ def stream(
 ) -> Generator[Any, None, None]:
     """The streamer's items, as `model.generate` commits them.
 
-    `generate` runs in a thread of its own, as with transformers' own text streamers.
+    `generate` runs in a thread of its own, as with transformers' own text streamers, and only while its next
+    item is waited for.
 
     Args:
         arguments: of `generate`, besides the usual ones.
@@ -98,6 +123,7 @@ def stream(
         repetition_penalty=decoding.repetition_penalty,
         **_sampling_arguments(decoding),
     )
+    streamer.draws = decoding.temperature > 0
     abandoned = _Abandoned()
     threads = torch.get_num_threads()
     done = object()
@@ -107,7 +133,7 @@ def stream(
         try:
             torch.set_num_threads(threads)  # new threads start from the machine's default
             prompt = torch.tensor([request.prompt_ids], device=loaded.device)
-            with _drawing if decoding.temperature > 0 else nullcontext():
+            with _drawing if streamer.draws else nullcontext():
                 torch.manual_seed(request.seed)
                 loaded.model.generate(
                     prompt,
@@ -127,10 +153,13 @@ def stream(
         worker.start()
         while (item := streamer.items.get()) is not done:
             yield item
+            send_team_home()
+            streamer.asked.release()
         if failures:
             raise failures[0]
     finally:
         abandoned.event.set()
+        streamer.asked.release()
         if worker.ident is not None:  # else Ctrl-C came before it began
             worker.join()
 

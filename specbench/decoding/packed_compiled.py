@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from specbench.decoding.batch import Block
+    from specbench.models.loading import LoadedModel
 
 ATTENTION = "specbench_attend_packed"
 
@@ -68,6 +69,11 @@ class PackedEngine(CompiledEngine):
     """
 
     _step_type = PackedStep
+
+    def __init__(self, loaded: LoadedModel, *arguments: object, **named: object) -> None:
+        if loaded.device.type != "cpu":  # a captured step takes one sequence
+            raise CannotCompileError("shared passes are compiled for the CPU only")
+        super().__init__(loaded, *arguments, **named)
 
     def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
         if not self._attends or not self._step({}).takes_positions:

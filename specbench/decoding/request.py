@@ -39,8 +39,10 @@ class Commit:
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
         prefilled: tokens that the target read anew for this though it had read them before: a whole text, where
             no cache is kept between rounds. `None` where one is.
-        drafted: tokens that were drafted where the target runs, in `draft_ms`; `None` elsewhere.
-        shared: texts that shared the pass; each of them has its whole time in `verify_ms`.
+        drafted: tokens that were drafted where the target runs, in `draft_ms`; `None` elsewhere. 0 with a time
+            is the draft's reading of the prompt.
+        shared: texts that shared the pass; each of them has its whole time, `pass_ms`, in `verify_ms`. What
+            else is in that is this text's own.
     """
 
     tokens: tuple[int, ...]
@@ -55,6 +57,7 @@ class Commit:
     drafted: int | None = None
     draft_ms: float | None = None
     shared: int = 1
+    pass_ms: float = 0.0
     prefilled: int | None = None
 
     def round(

@@ -166,7 +166,8 @@ class Target:
         passed = yield block
         # The time between is that of the pass and, where texts share passes, of waiting for the others.
         started = now_ms() - before_ms - passed.pass_ms
-        return self._take(proposal, self._judged(proposal, passed), started, passed.shared)
+        commit = self._take(proposal, self._judged(proposal, passed), started)
+        return replace(commit, shared=passed.shared, pass_ms=passed.pass_ms)
 
     def _block(self, proposal: Proposal) -> Block:
         return Block(self._session, [*self._committed[self._session.length :], *proposal.tokens])
@@ -185,18 +186,18 @@ class Target:
         send_team_home()
         return verdict, verify_ms
 
-    def _take(self, proposal: Proposal, verdict: Verdict, started: float, shared: int = 1) -> Commit:
+    def _take(self, proposal: Proposal, verdict: Verdict, started: float) -> Commit:
         self._trusted = 0
         accepted = proposal.tokens[: verdict.accepted]
-        return self._commit([*accepted, verdict.next_token], verdict.accepted, started, shared)
+        return self._commit([*accepted, verdict.next_token], verdict.accepted, started)
 
-    def _commit(self, tokens: Sequence[int], accepted: int, started: float, shared: int = 1) -> Commit:
+    def _commit(self, tokens: Sequence[int], accepted: int, started: float) -> Commit:
         kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
         if finish_reason:
             # What was verified behind the end is no part of the text: nor of the cache.
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
-        return Commit(kept, min(accepted, len(kept)), finish_reason, now_ms() - started, shared=shared)
+        return Commit(kept, min(accepted, len(kept)), finish_reason, now_ms() - started)
 
 
 class PassUnderWay:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
-from specbench.errors import SpecbenchError
+from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.factories.model import ModelFactory, say_on_stderr
 from specbench.records import Ceiling
 
@@ -70,6 +70,7 @@ class CloudModel(ModelFactory):
         """How many a server of our own is to serve; as many as it does by itself when absent."""
         self._drafting: Options | None = None  # of a method that has a cloud elsewhere draft
         self._asides: dict[Options, RemoteTarget] = {}
+        self._is_twin = False
 
     @property
     def is_here(self) -> bool:
@@ -267,8 +268,12 @@ class CloudModel(ModelFactory):
             self.process = None
 
     def another(self) -> CloudModel:
-        """The same cloud, which has been reached, over a connection of its own, as another edge has."""
+        """The same cloud, which has been reached, over a connection of its own, as another edge has.
+
+        Where it is a process that ends, the other one starts none.
+        """
         twin = copy(self)
+        twin._is_twin = True
         twin.__dict__.pop("connection", None)
         twin._asides = {}
         return twin
@@ -302,6 +307,8 @@ class CloudModel(ModelFactory):
             token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
             return self._behind_link(SocketChannel(self.spec.placement, token))
         if self.process is None or not self.process.is_alive:
+            if self._is_twin:  # one server is everybody's, and its end is heard by all
+                raise CloudLostError("the cloud's process has ended", "start again", ExitCode.RUN)
             host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
             self._say("starting the cloud's process")
             with lifted(), self._beyond(emulated.CLOUD):

@@ -53,7 +53,7 @@ def _cells(row: LoadRow) -> list[str]:
         f"{row.texts_per_pass:.1f}",
         f"{row.within} of {row.edges}",
         f"{row.capacity:.1f}",
-        f"{row.ties}, {row.departed}",
+        "-" if row.ties is None else f"{row.ties}, {row.departed}",
     ]
 
 

@@ -257,6 +257,7 @@ class RemoteTarget:
             drafted=frame.drafted,
             draft_ms=None if frame.drafted is None else frame.draft_us / 1000,
             shared=frame.shared,
+            pass_ms=frame.pass_us / 1000,
         )
 
     def _demand_idle(self) -> None:

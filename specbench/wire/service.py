@@ -314,4 +314,5 @@ class Service:
             commit.drafted,
             round((commit.draft_ms or 0.0) * 1000),
             commit.shared,
+            round(commit.pass_ms * 1000),
         )

@@ -183,11 +183,12 @@ class VllmServer:
             raise self._strange("sends no prompt_logprobs", "a verifier needs them; see docs/vllm.md")
         found = []
         for token, place in zip(prompt[1:], places[1:], strict=True):
-            own = place.get(str(token)) if isinstance(place, dict) else None
-            others = [int(key) for key in place if key != str(token)] if own else []
-            if own is None or len(others) > 1:
-                raise self._strange("sends prompt_logprobs of another form than vLLM's")
-            found.append((others[0] if others else token, float(own["logprob"])))
+            try:
+                log_probability = float(place[str(token)]["logprob"])
+                (top,) = [int(key) for key in place if key != str(token)] or [token]
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._strange("sends prompt_logprobs of another form than vLLM's") from error
+            found.append((top, log_probability))
         return found
 
     def _choice(self, answer: Answer) -> dict:
@@ -227,7 +228,9 @@ class VllmServer:
         """The entry of the one model that a server has; adapters of it name their parent."""
         listed = models.get("data")
         for entry in listed if isinstance(listed, list) else []:
-            if isinstance(entry, dict) and entry.get("owned_by") == "vllm" and not entry.get("parent"):
+            if not isinstance(entry, dict) or entry.get("owned_by") != "vllm" or entry.get("parent"):
+                continue
+            if isinstance(entry.get("id"), str):
                 return entry
         raise self._no_vllm("/v1/models names no model that is owned_by vllm")
 

@@ -79,3 +79,19 @@ def test_a_server_refuses_to_share_passes_of_a_model_that_cannot(specbench, prof
     assert outcome.code == 4, outcome.err
     assert "texts cannot share passes of" in outcome.err
     assert "only full attention is shared" in outcome.err
+
+
+def test_by_a_rule_that_draws_texts_may_differ_and_none_is_judged(specbench, shared):
+    drawing = ("--set", "decoding.temperature=1", "--set", "speculative.verification=rejection")
+    outcome = specbench(*COMMON, "--profile", shared, *drawing, "--json")
+    rows = rows_of(outcome)
+    assert {(row["ties"], row["departed"]) for row in rows.values()} == {(None, None)}
+
+
+def test_a_load_over_which_an_edge_lost_the_cloud_is_no_measurement(specbench, shared, monkeypatch):
+    from specbench.factories import CloudModel
+
+    monkeypatch.setattr(CloudModel, "interruptions", 1)
+    outcome = specbench(*COMMON, "--profile", shared)
+    assert (outcome.code, outcome.out) == (7, "")
+    assert "an edge lost the cloud over the requests by speculative_colocated" in outcome.err

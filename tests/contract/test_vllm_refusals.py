@@ -101,19 +101,41 @@ def without(name):
     return changing("/v1/completions", remove)
 
 
+def placing(place_of):
+    """What is said of every place of the prompt but the first, by the id there."""
+
+    def change(document, question):
+        if question.get("prompt_logprobs"):
+            places = [None, *(place_of(token) for token in question["prompt"][1:])]
+            document["choices"][0]["prompt_logprobs"] = places
+
+    return changing("/v1/completions", change)
+
+
 def answering(status, kind, body, at="/v1/completions"):
     return lambda path, *recorded: (status, kind, body) if path == at else None
 
 
+ANOTHER_FORM = "sends prompt_logprobs of another form than vLLM's"
 STRANGE = {
     "a web page": (answering(200, "text/html", b"<html>", "/v1/models"), "its answer is no JSON"),
     "another API": (
         changing("/v1/models", lambda document, question: {"data": [{"id": "m", "owned_by": "openai"}]}),
         "is no vLLM server: /v1/models names no model that is owned_by vllm",
     ),
+    "a model without a name": (
+        changing("/v1/models", lambda document, question: document["data"][0].pop("id") and None),
+        "is no vLLM server: /v1/models names no model that is owned_by vllm",
+    ),
     "a list": (answering(200, "application/json", b"[]", "/v1/models"), "is no vLLM server"),
     "nothing there": (answering(404, "text/plain", b"?", "/v1/models"), "is no vLLM server: 404 Not Found"),
     "no prompt_logprobs": (without("prompt_logprobs"), "sends no prompt_logprobs"),
+    "a place without a token": (placing(lambda token: None), ANOTHER_FORM),
+    "a token without a number": (placing(lambda token: {str(token): {"rank": 1}}), ANOTHER_FORM),
+    "a token that is none": (
+        placing(lambda token: {str(token): {"logprob": -1.0}, "hello": {"logprob": -1.0}}),
+        ANOTHER_FORM,
+    ),
     "no token ids": (without("token_ids"), "sends no token ids"),
     "a cut prompt": (without("prompt_token_ids"), "did not read the prompt's token ids as they are"),
     "no choices": (

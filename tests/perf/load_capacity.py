@@ -69,15 +69,8 @@ def main() -> None:
                 answers = measure(prepared, edges, asked, drafts, lambda line: None)
                 if objective_ms is None:
                     objective_ms = 2 * tpot_median(answers[ALONE])
-                rows = {
-                    way: load_row(
-                        way,
-                        answers[way],
-                        objective_ms,
-                        departures(prepared, asked, answers[ALONE], answers[way]),
-                    )
-                    for way in WAYS
-                }
+                departed = departures(prepared, asked, answers, console.note)
+                rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
                 found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
                 title = f"{edges} edges, at most {sessions} texts a pass; {label}"
                 console.out.print(load_table(list(rows.values()), title, objective_ms, found))

@@ -1,12 +1,20 @@
 """Several texts share a pass, and none of them notices."""
 
+import threading
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 from builders import tiny_mistral
 
-from specbench.config import CloudSpec, EngineSpec
+from specbench.config import CloudSpec, Decoding, EngineSpec
 from specbench.decoding import batch
+from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.batch import Block, Passed
+from specbench.decoding.generate import generate_commits
+from specbench.decoding.packed_compiled import PackedEngine
+from specbench.decoding.request import Request
 from specbench.factories import CloudModel
 from specbench.testing import tiny_llama
 
@@ -131,5 +139,35 @@ def test_whoever_compiled_for_one_sequence_says_so(folder):
     assert "compiled for one sequence" in batch.obstacle(CloudModel(spec, lambda line: None, COMPILED).engine)
 
 
+def test_shared_passes_of_another_device_than_a_cpu_are_eager(folder):
+    loaded = engine_of(folder).loaded
+    elsewhere = replace(loaded, device=torch.device("meta"))
+    with pytest.raises(CannotCompileError, match="shared passes are compiled for the CPU only"):
+        PackedEngine(elsewhere, 96)
+
+
 def test_every_engine_that_shares_passes_has_no_obstacle(engine):
     assert batch.obstacle(engine) is None
+
+
+def test_generate_computes_only_while_it_is_read_so_that_others_share_passes_between(folder):
+    engine, asked = engine_of(folder), Request(tuple(tokens(20)), 12, frozenset())
+    wanted = [token for one in generate_commits(engine.loaded, asked, Decoding()) for token in one.tokens]
+    makers = []
+    watch = engine.loaded.model.register_forward_pre_hook(
+        lambda *arguments: makers.append(threading.current_thread().name)
+    )
+    known, found = list(texts(engine)), []
+    for number, commit in enumerate(generate_commits(engine.loaded, asked, Decoding()), 1):
+        found += commit.tokens
+        blocks = [Block(session, block) for session, _, block in known]
+        shared = engine.extend_together(blocks)
+        time.sleep(0.02)  # for a `generate` that ran on
+        assert makers.count("model.generate") == number
+    watch.remove()
+    assert found == wanted
+    for rows, (_, single, block) in zip(shared, known, strict=True):
+        assert rows.shape[0] == len(block)
+        for _ in wanted:
+            alone = single.extend(block)
+        torch.testing.assert_close(rows, alone, rtol=1e-4, atol=1e-4)

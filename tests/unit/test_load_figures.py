@@ -1,27 +1,28 @@
 """What a load says of a server, and what its edges draft with."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 from builders import generation
 
 from specbench.analysis.load import capacity, load_row
 from specbench.bench import conversation, recorded
-from specbench.bench.load import ALONE, COLOCATED, EDGE, Answer, drive, schedule
+from specbench.bench.load import ALONE, COLOCATED, EDGE, Answer, departures, drive, schedule
 from specbench.bench.preparation import prepare
 from specbench.bench.recorded import Pace, RecordedDrafts
 from specbench.bench.traces import Trace, TracedText
-from specbench.config import load_profile
+from specbench.config import Options, load_profile
 from specbench.decoding.request import Commit, Request
-from specbench.errors import SpecbenchError
+from specbench.errors import CloudLostError, SpecbenchError
 from specbench.records import Round
 from specbench.registry import discover
 
 
-def commit(tokens=1, accepted=0, verify_ms=20.0, shared=1, drafted=None, draft_ms=None):
-    return Commit(
-        tuple(range(tokens)), accepted, None, verify_ms, shared=shared, drafted=drafted, draft_ms=draft_ms
-    )
+def commit(tokens=1, accepted=0, verify_ms=20.0, own_ms=0.0, **fields):
+    """A step whose pass took all of its time but `own_ms`."""
+    return Commit(tuple(range(tokens)), accepted, None, verify_ms, pass_ms=verify_ms - own_ms, **fields)
 
 
 def answer(edge, commits, arrival_ms, ended_ms=1000.0):
@@ -41,6 +42,20 @@ def test_a_shared_pass_is_counted_once_among_those_that_shared_it():
     assert row.capacity == pytest.approx(30 / 26)
 
 
+def test_only_the_pass_is_divided_among_those_that_shared_it():
+    first, step = commit(verify_ms=50.0, own_ms=50.0), commit(verify_ms=24.0, own_ms=6.0, shared=2)
+    row = load_row(ALONE, [answer(0, [first, step], (60.0, 100.0))], 30.0, None)
+    assert row.decode_ms == pytest.approx(18 / 2 + 6)
+    assert row.target_s_per_1000 == pytest.approx((50 + 15) / 2)
+
+
+def test_the_servers_reading_of_a_prompt_by_its_own_draft_is_its_time_too():
+    steps = [commit(drafted=0, draft_ms=30.0), commit(drafted=3, draft_ms=6.0)]
+    row = load_row(COLOCATED, [answer(0, steps, (60.0, 100.0))], 30.0, None)
+    assert row.target_s_per_1000 == pytest.approx((20 + 30 + 20 + 6) / 2)
+    assert row.decode_ms == pytest.approx(26)
+
+
 def test_edges_within_an_objective_are_counted_by_their_median():
     quick, slow = (100.0, 110.0), (100.0, 160.0)
     steps = [commit(), commit()]
@@ -51,8 +66,8 @@ def test_edges_within_an_objective_are_counted_by_their_median():
 
 
 def test_theory_is_given_the_servers_own_times():
-    own = [answer(0, [commit(), commit(4, 3, 20.0, 2, drafted=4, draft_ms=8.0)], (10.0, 40.0))]
-    there = [answer(0, [commit(), commit(4, 3, 20.0, 2, drafted=4)], (10.0, 40.0))]
+    own = [answer(0, [commit(), commit(4, 3, shared=2, drafted=4, draft_ms=8.0)], (10.0, 40.0))]
+    there = [answer(0, [commit(), commit(4, 3, shared=2, drafted=4)], (10.0, 40.0))]
     rows = load_row(EDGE, there, 50.0, (0, 0)), load_row(COLOCATED, own, 50.0, (0, 0))
     found = capacity(*rows, own)
     assert (found.draft_length, found.draft_ms, found.verify_ms) == (4, 2, 10)
@@ -146,3 +161,57 @@ def test_what_ends_one_edge_is_told_and_ends_the_load(profile):
     asked = schedule(prepared, 2, 4, None, prepared.prompts)
     with pytest.raises(SpecbenchError, match="the cloud refuses: no"):
         drive([Broken(), Broken()], asked, ALONE)
+
+
+@pytest.fixture
+def alone(profile):
+    """A server's own answer to one request, and what is needed to judge others."""
+    methods = [discover(()).get(ALONE)]
+    prepared = prepare(load_profile(str(profile(workload={"limit": 1}))), methods, lambda line: None)
+    asked = schedule(prepared, 1, 1, None, prepared.prompts)
+    target = prepared.cloud.target(Options.of(prepared.profile))
+
+    class Alone:
+        def answer(self, request):
+            yield target.begin(request)
+            yield from target.decode()
+
+    return prepared, asked, drive([Alone()], asked, ALONE)
+
+
+def altered(one, place):
+    """The same answer, but for one token."""
+    rounds = list(one.generation.rounds)
+    rounds[place] = replace(rounds[place], tokens=(rounds[place].tokens[0] ^ 1,))
+    return replace(one, generation=replace(one.generation, rounds=tuple(rounds)))
+
+
+def test_a_text_with_a_token_that_no_tie_explains_is_counted_as_something_else(alone):
+    prepared, asked, answers = alone
+    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]}, print)
+    assert found == {ALONE: (0, 1)}
+
+
+def test_a_text_that_a_near_tie_explains_is_counted_as_a_tie(alone):
+    prepared, asked, answers = alone
+    weights = prepared.cloud.engine.loaded.model.lm_head.weight
+    token = answers[0].generation.rounds[3].tokens[0]
+    with torch.no_grad():
+        weights[token ^ 1] = weights[token]
+    known = {ALONE: answers, EDGE: [altered(answers[0], 3)]}
+    method = discover(()).get(EDGE)
+    found = departures(replace(prepared, methods=(method,)), asked, known, print)
+    assert found == {ALONE: None, EDGE: (1, 0)}
+
+
+def test_a_server_that_is_lost_over_a_proof_costs_the_proof_and_no_figure(alone, monkeypatch):
+    prepared, asked, answers = alone
+
+    def lost(*arguments):
+        raise CloudLostError("the cloud is gone")
+
+    monkeypatch.setattr(prepared.cloud, "evidence", lost)
+    said = []
+    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]}, said.append)
+    assert (found, said) == ({ALONE: None}, [f"the texts by {ALONE} are not judged: the cloud is gone"])
+    assert load_row(ALONE, answers, 30.0, found[ALONE]).departed is None

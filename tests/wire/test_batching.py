@@ -115,6 +115,9 @@ def test_colocated_drafting_shares_its_verifications(host, edge, start, connect)
     wanted = [decoded(edge, host.target(GREEDY, True), GREEDY, request(number)) for number in range(2)]
     server = start(host=host, batch=Batch(sessions=2, wait_ms=LONG))
     targets = [RemoteTarget(connect(server), GREEDY, True, edge.fingerprint) for _ in range(2)]
+    first = targets[0].begin(request(0))
+    assert first.drafted == 0
+    assert first.draft_ms > 0
     assert side_by_side([(decoded, edge, targets[n], GREEDY, request(n)) for n in range(2)]) == wanted
     assert max(map(len, host.passes)) == 2
 
@@ -163,7 +166,8 @@ def test_what_an_edge_is_told_of_a_shared_pass(host, start, connect):
         target.begin(request(number))
     commits = side_by_side([(target.verify, Proposal((5, 6, 7))) for target in targets])
     assert [commit.shared for commit in commits] == [2, 2]
-    assert all(commit.verify_ms > 0 for commit in commits)
+    assert all(0 < commit.pass_ms < commit.verify_ms for commit in commits)
+    assert abs(commits[0].pass_ms - commits[1].pass_ms) < 1e-6, "it is one pass"
 
 
 def test_an_edge_that_is_refused_leaves_the_others_their_pass(host, start, connect):

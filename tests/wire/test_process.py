@@ -1,15 +1,17 @@
 """The cloud in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from specbench.config import CloudSpec, Decoding, Options, Speculative
 from specbench.decoding.request import Request
-from specbench.errors import SpecbenchError
+from specbench.errors import CloudLostError, SpecbenchError
 from specbench.factories import CloudModel
 
 GREEDY = Options(Decoding(), Speculative())
@@ -76,3 +78,17 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     pid = int(done.stdout)
     wait_until(lambda: not is_running(pid))
+
+
+def test_an_edge_beside_others_starts_no_process_of_its_own(models):
+    spec = CloudSpec(model=str(models / "target"), device="cpu", placement="process")
+    with closing(CloudModel(spec, lambda line: None)) as cloud:
+        cloud.load()
+        twin = cloud.another()
+        twin.load()
+        before = cloud.process
+        os.kill(before.pid, signal.SIGKILL)
+        with pytest.raises(CloudLostError, match="the cloud's process has ended"):
+            twin.target(GREEDY)
+        assert twin.process is before
+        twin.close()
