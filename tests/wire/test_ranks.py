@@ -13,6 +13,7 @@ import pytest
 import yaml
 from builders import tiny_mistral
 
+from specbench.cli.serve import _served
 from specbench.config import CloudSpec, Decoding, Options, Speculative
 from specbench.config.loading import load_profile
 from specbench.decoding import ranks
@@ -344,6 +345,14 @@ def test_check_dtype_tells_the_ranks_without_and_with_loading(specbench, profile
     (report,) = loaded.json["profiles"]
     assert [audit["ranks"] for audit in report["audits"]] == [1, 2]
     assert report["methods"][0]["cloud"]["ranks"] == 2
+
+
+def test_ranks_divide_the_processors_that_they_may_use(tmp_path, monkeypatch):
+    path = tmp_path / "p.yaml"
+    cloud = {"model": "a", "placement": "process", "parallel": {"tensor": 2}, "device": "cpu"}
+    path.write_text(yaml.safe_dump({"edge": {"model": "a"}, "cloud": cloud}))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    assert _served(load_profile(str(path))).cloud.threads == 3
 
 
 def test_a_device_map_and_ranks_contradict_each_other(tmp_path):
