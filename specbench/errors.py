@@ -29,10 +29,10 @@ class SpecbenchError(Exception):
     Args:
         message: one sentence that names the thing and the reason.
         hint: the way out, as one sentence or command.
-        exit_code: what the command line exits with.
+        exit_code: what the command line exits with; above 128 where a signal is the reason.
     """
 
-    def __init__(self, message: str, hint: str | None = None, exit_code: ExitCode = ExitCode.USAGE) -> None:
+    def __init__(self, message: str, hint: str | None = None, exit_code: int = ExitCode.USAGE) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

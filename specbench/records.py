@@ -259,7 +259,8 @@ class Tuning:
 class Ceiling:
     """What memory allows one model on one device.
 
-    `weight_bytes` are read for every token; `None` where that depends on the token (experts).
+    `weight_bytes` are read for every token; `None` where that depends on the token (experts), and where
+    ranks share the reading.
     `reader` says what was tried to read as fast as can be: without a compiler, torch's sum alone.
     """
 

@@ -19,6 +19,10 @@ def differences(
     Args:
         ignoring: settings, or whole parts of the profile, in which they may.
     """
+    skip = {*ignoring, *INCIDENTAL}
+    if all(run.profile.get("cloud", {}).get("placement", "").startswith("ws") for run in (left, right)):
+        # A server has an address of its own for each job; its files, versions and machine are compared.
+        skip |= {"cloud.placement", "cloud.token_file"}
     shared = left.models.keys() & right.models.keys()  # a run that loads no edge says nothing about it
     parts = [
         ("", left.profile, right.profile),
@@ -29,8 +33,7 @@ def differences(
     for prefix, ours, theirs in parts:
         mine, other = dict(_flat(ours, prefix)), dict(_flat(theirs, prefix))
         for key in [*mine, *(key for key in other if key not in mine)]:
-            skipped = not {key, key.partition(".")[0]}.isdisjoint((*ignoring, *INCIDENTAL))
-            if not skipped and mine.get(key) != other.get(key):
+            if skip.isdisjoint((key, key.partition(".")[0])) and mine.get(key) != other.get(key):
                 yield key, mine.get(key), other.get(key)
     yield from audit.differences(left, right)
     for role in sorted(left.engines.keys() & right.engines.keys()):

@@ -199,11 +199,7 @@ def demand_same(stored: Manifest, current: Manifest) -> None:
     if sorted(stored.methods) != sorted(current.methods):
         difference = ("methods", ", ".join(stored.methods), ", ".join(current.methods))
     else:
-        ignoring = ["memory"]
-        if all(run.profile["cloud"]["placement"].startswith("ws") for run in (stored, current)):
-            # A job that runs again finds it at another address; its files, versions and machine are compared.
-            ignoring += ["cloud.placement", "cloud.token_file"]
-        difference = next(manifests.differences(stored, current, ignoring), None)
+        difference = next(manifests.differences(stored, current, ["memory"]), None)
     if difference:
         field, before, now = difference
         raise SpecbenchError(

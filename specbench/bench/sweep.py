@@ -57,8 +57,13 @@ def new_sweep(
     """A sweep on record, every condition of which is a valid profile.
 
     Raises:
-        SpecbenchError: the first condition that is not.
+        SpecbenchError: the first condition that is not, or a key on which nothing depends that is measured.
     """
+    if any(key.partition(".")[0] == "cluster" for key in over):
+        raise SpecbenchError(
+            "cluster: says where jobs run, the same for all of them, and is nothing to vary",
+            "submit once for each value, with --set",
+        )
     base = load_profile(profile, overrides)
     sweep = Sweep(
         store.new_id(), methods, profile, overrides, over, settings_hash(base.model_dump(mode="json")), plugins
@@ -83,6 +88,11 @@ def write(store: RunStore, sweep: Sweep) -> None:
         partial.replace(path)
     except OSError as error:
         raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+
+
+def remove(store: RunStore, sweep_id: str) -> None:
+    """Forget a sweep that was refused before anything of it ran."""
+    _path(store, sweep_id).unlink(missing_ok=True)
 
 
 def exists(store: RunStore, sweep_id: str) -> bool:

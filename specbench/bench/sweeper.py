@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from typing import Protocol
 from specbench.bench.store import GENERATIONS, RunStore
 from specbench.bench.sweep import Sweep, in_words, write
 from specbench.bench.timeleft import SweepProgress
+from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Manifest
 
@@ -132,7 +132,7 @@ class Sweeper:
         return code != ExitCode.RUN or (found.status == "failed" and bool(found.failures))
 
     def _command(self, condition: dict[str, object], resume: str | None) -> list[str]:
-        values = [f"{key}={json.dumps(value)}" for key, value in condition.items()]
+        values = [f"{key}={as_text(value)}" for key, value in condition.items()]
         return [
             *(sys.executable, "-c", "from specbench.cli import main; main()", "run", *self.sweep.methods),
             *("--profile", self.sweep.profile, "--runs-dir", str(self.store.folder), "--json"),

@@ -114,7 +114,9 @@ def _served(profile: Profile) -> Profile:
     here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
     if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", profile.cloud.ranks))  # torchrun's, of this host
-        here["threads"] = max(1, (os.cpu_count() or 1) // ranks)
+        known = hasattr(os, "sched_getaffinity")  # what a scheduler or a container gives us, not the whole host
+        processors = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+        here["threads"] = max(1, processors // ranks)
     cloud = profile.cloud.model_copy(update=here)
     edge = profile.edge.model_copy(update={"threads": None})
     return profile.model_copy(update={"cloud": cloud, "edge": edge})
@@ -137,6 +139,9 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, ra
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
+        if ranks and "RANK" in os.environ:  # torchrun ends all ranks when one fails, and tells them no reason
+            reason = "torchrun ended this rank: another one failed, or it was stopped"
+            loop.add_signal_handler(signal.SIGTERM, ranks.lose, reason)
         if ranks:
             ranks.when_lost(lambda: loop.call_soon_threadsafe(stopped.set))
         async with server.listening(host, port, tls) as chosen:

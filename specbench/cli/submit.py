@@ -87,7 +87,11 @@ def sweep(
         store, tuple(methods), asked["profile"], tuple(asked["overrides"] or ()), over, plugins
     )
     words = ["run", *methods, "--json"]
-    _submit("sweep", store, made.sweep_id, asked, words, made.conditions, {}, launcher, workers)
+    try:
+        _submit("sweep", store, made.sweep_id, asked, words, made.conditions, {}, launcher, workers)
+    except SpecbenchError:
+        sweeps.remove(store, made.sweep_id)
+        raise
 
 
 @app.command("status")
@@ -200,6 +204,7 @@ def _submit(
 ) -> None:
     """Freeze the profile of every point, and hand all to the launcher."""
     from specbench.cluster.jobs import Follower
+    from specbench.cluster.pair import demand_for_two_nodes
     from specbench.cluster.submission import Point, Submission
     from specbench.config import load_profile
     from specbench.render import console
@@ -212,6 +217,8 @@ def _submit(
             "cluster.cloud asks for a second node, and --launcher local has one machine",
             "add --set cluster.cloud=null, or use --launcher slurm",
         )
+    for profile in profiles:
+        demand_for_two_nodes(profile)
     for path in asked["plugin"] or ():
         words += ["--plugin", str(path)]
     width = len(str(len(conditions)))

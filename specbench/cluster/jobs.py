@@ -143,6 +143,8 @@ class Follower:
         told, pause_s = "", PAUSE_S
         while True:
             try:
+                if not self.submission.cancelled and self._was_cancelled():
+                    self.cancel()  # what was submitted meanwhile too
                 seen = self.look()
                 lost = [index for index, each in enumerate(seen) if each.state == "lost"]
                 if lost:
@@ -170,8 +172,9 @@ class Follower:
             pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
 
     def _seen(self, index: int, known: dict[str, Known]) -> Seen:
-        point, run = self.submission.points[index], self.run_of(index)
+        # First the code: a job that ends in between has stored all of its run before.
         code = submissions.exit_code(self.store, self.submission, index)
+        point, run = self.submission.points[index], self.run_of(index)
         job = known.get(point.jobs[-1].job_id) if point.jobs else None
         if self.submission.launcher == "local" and job:
             # A worker lives on after the jobs that are over, and before those that have not begun.
@@ -201,8 +204,13 @@ class Follower:
             self._keep(self.submission.with_point(index, point))
 
     def _keep(self, submission: Submission) -> None:
+        """Write the record down, which another process may have cancelled: that stays."""
+        cancelled = submission.cancelled or self._was_cancelled()
         self.submission = submission
-        submissions.write(self.store, submission)
+        submissions.write(self.store, replace(submission, cancelled=cancelled))
+
+    def _was_cancelled(self) -> bool:
+        return submissions.read(self.store, self.submission.submission_id).cancelled
 
 
 def in_words(seen: Sequence[Seen]) -> str:

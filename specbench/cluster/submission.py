@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ import msgspec
 
 from specbench.bench.store import RunStore
 from specbench.config import ClusterSpec, Profile
+from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError, nearest
 
 SUBMISSION_VERSION = 1
@@ -95,7 +96,7 @@ def prepare(store: RunStore, submission: Submission, profiles: list[Profile]) ->
         for index, profile in enumerate(profiles):
             (folder / str(index)).mkdir()
             path = folder / str(index) / f"{submission.profile_name}.yaml"
-            path.write_text(json.dumps(profile.model_dump(mode="json")), encoding="utf-8")
+            path.write_text(as_text(profile.model_dump(mode="json")), encoding="utf-8")
             script = _script(store, submission, index, path)
             (folder / str(index) / "job.sh").write_text(script, encoding="utf-8")
     except OSError as error:
@@ -122,6 +123,7 @@ def exit_code(store: RunStore, submission: Submission, index: int) -> int | None
     """What the point's last job ended with; `None` where it did not live to say so."""
     path = folder_of(store, submission.submission_id) / str(index) / "code"
     try:
+        os.listdir(path.parent)  # opening a folder has NFS look at it anew; it remembers what was not there
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import yaml
@@ -46,6 +47,12 @@ def parse_value(text: str) -> object:
         raise SpecbenchError(
             f"'{text}' is not a YAML value", "quote it if it is text", ExitCode.USAGE
         ) from error
+
+
+def as_text(value: object) -> str:
+    """A value as it is read back here; JSON would not be, whose 1e-05 is a text to YAML 1.1."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("...\n").rstrip()  # the end of a document that is one scalar
 
 
 def read_mapping(path: Path, what: str = "profile") -> dict:

@@ -50,7 +50,7 @@ class Served:
             machine=environment.machine(),
             switches=self.switches(),
             audit=self.audit(),
-            weight_bytes=ceiling.weight_bytes,
+            weight_bytes=ceiling.weight_bytes if spec.ranks == 1 else None,  # each rank reads a share
             bytes_per_second=ceiling.bytes_per_second,
             reader=ceiling.reader,
         )

@@ -105,7 +105,7 @@ class SplitCloudModel(CloudModel):
         """End all ranks."""
         self._closing.set()
         together = self.__dict__.get("ranks")
-        if together and together.loss is None:
+        if together and together.loss is None and "engine" in self.__dict__:  # else they do not listen yet
             together.release()
         if self.processes:  # whoever hangs is ended first, for leaving waits for it
             self.processes.stop()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError
 
 END_S = 5.0
@@ -50,7 +51,7 @@ class CloudProcess:
         self.token_file = folder / "token"
         self.token = secrets.token_urlsafe(32)
         self.token_file.write_text(self.token, encoding="utf-8")
-        (folder / "cloud.yaml").write_text(json.dumps(profile), encoding="utf-8")
+        (folder / "cloud.yaml").write_text(as_text(profile), encoding="utf-8")
         environment = dict(os.environ)
         if threads is not None:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -105,6 +106,11 @@ def _end(process: subprocess.Popen, folder: Path) -> None:
 
 def _failure(lines: list[str], code: int) -> SpecbenchError:
     """What the server said when it did not start."""
+    status = code if code >= 0 else 128 - code
+    if 128 < status < 128 + signal.NSIG:  # as srun tells it too; whoever asked may try again
+        return SpecbenchError(
+            f"the cloud's process was killed by signal {status - 128} before it served", None, status
+        )
     said = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
     message = said.get("error") or (lines[-1] if lines else f"exit status {code}")
     known = code in {int(status) for status in ExitCode} and code > 0

@@ -3,6 +3,7 @@
 import pytest
 
 from specbench.config import list_profiles, load_profile
+from specbench.config.yaml_text import as_text, parse_value
 from specbench.errors import ExitCode, SpecbenchError
 
 PAIR = "edge: {model: ./a}\ncloud: {model: ./b}\n"
@@ -157,3 +158,10 @@ def test_an_address_that_cannot_be_is_refused(write, address, reason):
         load_profile(write(PAIR), [f"cloud.placement={address}"])
     assert reason in refused.value.message
     assert load_profile(write(PAIR), ["cloud.placement=ws://[::1]:65535"]).cloud.is_elsewhere
+
+
+@pytest.mark.parametrize(
+    "value", [0.00001, 1e300, "1e-05", "null", "a: b", "...", None, True, [1, "2"], {"0": "x\ny"}]
+)
+def test_what_is_written_down_is_read_back_as_it_was(value):
+    assert parse_value(as_text(value)) == value

@@ -17,6 +17,9 @@ from specbench.config import ClusterSpec, NodeSpec, load_profile
 from specbench.errors import SpecbenchError
 from specbench.records import Failure
 
+TWO_NODES = ("--set", "cluster.cloud={}")
+SETTINGS = ["workload.limit=3", "speculative.typical_epsilon=0.00001", 'cloud.max_memory={"0": 3GiB}',
+            "cloud.device_map=auto", "cloud.device=auto"]  # fmt: skip
 BROKEN = (Failure("m", None, "it broke"),)
 
 
@@ -57,6 +60,17 @@ def test_a_submission_is_collected_by_one_at_a_time(tmp_path):
             follower.wait(print)
 
 
+def test_a_cancelling_is_heard_by_who_collects_and_never_undone(tmp_path):
+    store, asked = RunStore(tmp_path), submission(Point("s1-0", {}))
+    submissions.prepare(store, asked, [load_profile("default")])
+    collecting, cancelling = Follower(asked, store), Follower(asked, store)
+    assert [each.state for each in collecting.look()] == ["lost"]
+    cancelling.cancel()
+    collecting._keep(asked.with_point(0, Point("s1-0", {"a": 1})))
+    assert [each.state for each in collecting.wait(print)] == ["cancelled"]
+    assert submissions.read(store, "s1") == submission(Point("s1-0", {"a": 1}), cancelled=True)
+
+
 def submission(*points, **fields):
     values = {
         "launcher": "local",
@@ -81,10 +95,10 @@ def test_jobs_that_are_killed_and_add_nothing_come_to_an_end(tmp_path, stored, s
 
 def test_a_submission_is_for_its_owner_and_freezes_the_profile(tmp_path):
     store, asked = RunStore(tmp_path), submission(Point("s1-0", {}))
-    submissions.prepare(store, asked, [load_profile("default", ["workload.limit=3"])])
+    submissions.prepare(store, asked, [load_profile("default", SETTINGS)])
     folder = tmp_path / "submissions" / "s1"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert load_profile(str(folder / "0" / "default.yaml")).workload.limit == 3
+    assert load_profile(str(folder / "0" / "default.yaml")) == load_profile("default", SETTINGS)
     assert "--as s1-0" in (folder / "0" / "job.sh").read_text()
     assert submissions.read(store, None) == asked
     (folder / "submission.json").write_text((folder / "submission.json").read_text().replace(": 1\n", ": 9\n"))
@@ -111,6 +125,12 @@ def test_where_a_job_waited_is_no_difference_between_runs():
     assert list(manifests.differences(left, right)) == []
 
 
+@pytest.mark.parametrize(("place", "found"), [("ws://n1:1", []), ("process", ["cloud.placement"])])
+def test_servers_of_two_jobs_have_two_addresses_and_that_is_no_difference(place, found):
+    left, right = (manifest(profile={"cloud": {"placement": each}}) for each in (place, "wss://n2:2"))
+    assert [key for key, _, _ in manifests.differences(left, right)] == found
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -124,6 +144,34 @@ def test_where_a_job_waited_is_no_difference_between_runs():
         (["sweep", "speculative"], "a key to vary"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1", "--workers", "2"], "--workers has no effect"),
+        (["sweep", "speculative", "--over", "link.rtt_ms=1", "--charts", "x"], "--charts has no effect"),
+        (["sweep", "speculative", "--over", "cluster.cpus=1,2"], "nothing to vary"),
+        (["sweep", "speculative", "--over", "link.rtt_ms=1", *TWO_NODES, "--launcher", "local"], "one machine"),
+        (
+            [
+                "sweep",
+                "speculative",
+                "--over",
+                "cloud.on_cloud_loss=fail,wait",
+                "--set",
+                "cloud.placement=process",
+                *TWO_NODES,
+            ],
+            "on_cloud_loss is wait",
+        ),
+        (["run", "speculative", *TWO_NODES, "--set", "cloud.placement=ws://h:1"], "placement is ws://h:1"),
+        (
+            [
+                "run",
+                "speculative",
+                *TWO_NODES,
+                "--set",
+                "cloud.placement=process",
+                "--set",
+                "link.kind=emulated",
+            ],
+            "link.kind is emulated",
+        ),
         (["sweep", "--replay", "x", "--costs", "y"], "--replay has no effect beside submit"),
         (
             ["sweep", "speculative", "--over", "link.rtt_ms=1", "--charts", "x"],
@@ -142,6 +190,7 @@ def test_a_wrong_submission_gets_one_clear_error_before_anything_is_submitted(
     assert done.code in (2, 3, 5, 6)
     assert message in done.err
     assert not (tmp_path / "runs" / "submissions").exists()
+    assert not list((tmp_path / "runs").glob("sweeps/*"))
 
 
 def test_without_slurm_the_error_names_the_other_launcher(specbench, monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from builders import tiny_mistral
 
+from specbench.cli.serve import _served
 from specbench.config import CloudSpec, Decoding, Options, Speculative
 from specbench.config.loading import load_profile
 from specbench.decoding import ranks
@@ -24,6 +25,7 @@ from specbench.models.placement import rank_bytes
 from specbench.testing import tiny_llama
 
 GREEDY = Options(Decoding(), Speculative())
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SAMPLED = Decoding(temperature=0.9)
 REQUEST = Request(tuple(range(10, 40)), 16, frozenset(), 5)
 
@@ -168,6 +170,15 @@ def test_a_rank_that_hangs_ends_the_pass_in_bounded_time(models, monkeypatch):
     assert not is_running(cloud.processes.pids[0])
 
 
+def test_ranks_that_still_load_are_ended_and_not_told(models, monkeypatch):
+    with split(models / "target") as cloud:
+        orders = []
+        monkeypatch.setattr(cloud.ranks, "tell", orders.append)  # it would wait until they listen
+        cloud.close()
+        assert orders == []
+        assert not is_running(cloud.processes.pids[0])
+
+
 def test_what_was_started_ends_when_rank_0_is_killed(models):
     script = f"""
 import os, signal
@@ -216,12 +227,12 @@ def rank_1(process):
 
 def test_torchrun_may_start_the_ranks(models):
     alone = tokens_of(whole(models / "target").generate(REQUEST, Decoding()))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with serving(models, *torchrun) as (_, address):
+    with serving(models, *TORCHRUN) as (_, address):
         cloud = there(models, address, parallel={"tensor": 2})
         target = cloud.target(GREEDY)
         assert tokens_of([target.begin(REQUEST), *target.decode()]) == alone
         assert (cloud.connection.facts.ranks, cloud.connection.facts.engine) == (2, "eager")
+        assert cloud.ceiling().tokens_per_second is None  # ranks share the reading
         cloud.close()
 
 
@@ -248,6 +259,25 @@ def test_a_rank_that_is_killed_ends_the_sessions_with_a_reason_and_the_server_wi
         with pytest.raises(SpecbenchError, match="did not come back"):
             tokens_of(stream if moment == "in a text" else target.decode())
         assert any(reason in line for line in said), said
+
+
+def test_edges_are_told_when_torchrun_ends_the_ranks_since_one_was_killed(models):
+    import psutil
+
+    with serving(models, *TORCHRUN) as (process, address):
+        cloud = there(models, address, parallel={"tensor": 2})
+        said, cloud._say = [], lambda line: said.append(line)
+        target = cloud.target(GREEDY)
+        target.begin(REQUEST)
+        children = psutil.Process(process.pid).children()
+        (killed,) = [each for each in children if each.environ().get("RANK") == "1"]
+        killed.kill()
+        assert process.wait(60)
+        assert "error: torchrun ended this rank" in process.stderr.read()
+        cloud.connection._whole_patience_s = cloud.connection._patience_s = 0.2
+        with pytest.raises(SpecbenchError, match="did not come back"):
+            tokens_of(target.decode())
+        assert any("torchrun ended this rank" in line for line in said), said
 
 
 KILLER = """
@@ -315,6 +345,14 @@ def test_check_dtype_tells_the_ranks_without_and_with_loading(specbench, profile
     (report,) = loaded.json["profiles"]
     assert [audit["ranks"] for audit in report["audits"]] == [1, 2]
     assert report["methods"][0]["cloud"]["ranks"] == 2
+
+
+def test_ranks_divide_the_processors_that_they_may_use(tmp_path, monkeypatch):
+    path = tmp_path / "p.yaml"
+    cloud = {"model": "a", "placement": "process", "parallel": {"tensor": 2}, "device": "cpu"}
+    path.write_text(yaml.safe_dump({"edge": {"model": "a"}, "cloud": cloud}))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    assert _served(load_profile(str(path))).cloud.threads == 3
 
 
 def test_a_device_map_and_ranks_contradict_each_other(tmp_path):
