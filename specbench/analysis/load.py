@@ -23,7 +23,8 @@ class LoadRow:
         target_s_per_1000: seconds of the server's computing per thousand tokens, prompts and drafts included.
         decode_ms: of the server's computing per token behind the first.
         accepted_per_target_s: drafted tokens that were accepted, per second of the server's computing.
-        texts_per_pass: how many shared a pass, in the mean over passes.
+        texts_per_pass: how many were read together, in the mean; by a batch-invariant engine in several passes
+            where they are more than 65 rows.
         within: edges whose median time per token keeps to the objective; one that got single tokens does.
         capacity: edges at the objective's pace that would keep the server busy: its time over `decode_ms`.
         ties: texts that differ from those of the server decoding alone, as a near-tie allows; `departed` those
@@ -58,7 +59,7 @@ class Capacity:
         draft_length: tokens of a draft that the server made, in the mean.
         draft_ms: the server's time for one of them; `verify_ms` for a verification, its share of the pass.
         predicted: 1 + draft_length * draft_ms / verify_ms (arXiv 2606.25091, abstract).
-        measured: the ratio of `LoadRow.capacity`.
+        measured: by the server's own times, the ratio of `LoadRow.decode_ms`; no objective is in it.
     """
 
     draft_length: float
@@ -131,7 +132,7 @@ def load_row(
 
 
 def capacity(at_edge: LoadRow, colocated: LoadRow, answers: Sequence[Answer]) -> Capacity | None:
-    """Theory and measurement side by side.
+    """Theory, and what the server's own times say.
 
     Args:
         answers: of co-located drafting; `None` is returned where nothing was drafted there.

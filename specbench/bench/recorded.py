@@ -13,10 +13,12 @@ from statistics import median
 
 from specbench.api import EdgeModel, Options, Proposal, Request, SpecbenchError
 from specbench.bench import conversation
+from specbench.bench.preparation import Prepared, model_files
 from specbench.bench.traces import Trace, TracedText
 from specbench.clock import now_ms
 
 ROUNDS = 12
+HINT = "make another with 'specbench trace', by the same profile"
 
 
 @dataclass(frozen=True)
@@ -79,27 +81,54 @@ class RecordedDrafts:
         return right if self._text.agrees[place] == "1" else (right + 1) % self._vocabulary_size
 
 
+def demand_same_pair(trace: Trace, prepared: Prepared) -> None:
+    """Refuse a trace whose draft or texts are not the profile's.
+
+    Raises:
+        SpecbenchError: naming what differs.
+    """
+    profile, traced = prepared.profile.model_dump(mode="json"), trace.profile
+    differing = [
+        f"another {role} model"
+        for role, known in model_files(prepared).items()
+        if _differ(trace.models.get(role, {}).get("files"), known.get("files"))
+        or traced.get(role, {}).get("layers") != profile[role]["layers"]
+    ]
+    if traced.get("decoding") != profile["decoding"]:
+        differing.append("other settings of decoding")
+    seed = profile["workload"]["seed"]
+    if profile["decoding"]["temperature"] and traced.get("workload", {}).get("seed") != seed:
+        differing.append("another workload.seed")
+    if differing:
+        raise SpecbenchError(f"the trace was made with {differing[0]}", HINT)
+
+
+def _differ(there: dict | None, here: dict | None) -> bool:
+    """Whether files are known on both sides and are not the same."""
+    return bool(there and here and there != here)
+
+
 def recorded_texts(
     trace: Trace, tokenizer_sha256: str, verification: str, budget: int
 ) -> dict[str, TracedText]:
-    """The trace's texts by the hash of their prompts.
+    """The trace's first turns, of the first repeat, by the hash of their prompts.
 
     Raises:
         SpecbenchError: the trace was made for other tokens or another rule, is not exact, or its texts are
             shorter than the budget.
     """
-    hint = "make another with 'specbench trace', by the same profile"
     if trace.tokenizer_sha256 != tokenizer_sha256:
-        raise SpecbenchError("the trace was made with another tokenizer", hint)
+        raise SpecbenchError("the trace was made with another tokenizer", HINT)
     if not trace.exact or trace.verification != verification:
         raise SpecbenchError(
             f"drafts are taken from a trace where its text is the target's; this one's rule is "
             f"{trace.verification}, and the profile's {verification}",
-            hint,
+            HINT,
         )
-    if short := next((text for text in trace.texts if text.max_new_tokens < budget), None):
+    first = [text for text in trace.texts if text.turn == text.repeat == 0]
+    if short := next((text for text in first if text.max_new_tokens < budget), None):
         raise SpecbenchError(
             f"the trace's texts have up to {short.max_new_tokens} tokens, and {budget} are asked for",
             f"--set workload.max_new_tokens={short.max_new_tokens}",
         )
-    return {text.prompt_sha256: text for text in trace.texts}
+    return {text.prompt_sha256: text for text in first}

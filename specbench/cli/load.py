@@ -106,21 +106,24 @@ def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[list, Callable[[]
     options = Options.of(prepared.profile)
     if trace is None:
         from specbench.bench.load import InTurn
-        from specbench.decoding.threads import model_thread
+        from specbench.decoding.threads import model_thread, send_team_home
 
         prepared.edge.load()
+        send_team_home()  # drafts are made in another thread
         thread = model_thread()
         threads = prepared.profile.edge.threads
         label = f"real drafts, made in turn by one process (edge.threads: {threads}) beside the server"
         return list(prepared.prompts), lambda: InTurn(prepared.edge.drafter(options), thread), label
     from specbench.bench.conversation import ids_sha256
-    from specbench.bench.recorded import RecordedDrafts, measured_pace, recorded_texts
+    from specbench.bench.recorded import RecordedDrafts, demand_same_pair, measured_pace, recorded_texts
     from specbench.bench.traces import read_trace
     from specbench.models import vocabulary
 
     tokenizer = prepared.cloud.tokenizer
+    recorded = read_trace(trace)
+    demand_same_pair(recorded, prepared)
     texts = recorded_texts(
-        read_trace(trace),
+        recorded,
         vocabulary.fingerprint(tokenizer),
         options.speculative.verification,
         prepared.profile.workload.max_new_tokens,

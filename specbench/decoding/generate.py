@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from specbench.clock import now_ms
@@ -37,7 +37,7 @@ class QueueStreamer(BaseStreamer):
     def __init__(self) -> None:
         self.items: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.asked = threading.Semaphore(0)
-        self.draws = False
+        self.draws = self.is_abandoned = False
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
@@ -49,6 +49,8 @@ class QueueStreamer(BaseStreamer):
                 if not self.asked.acquire(timeout=PROMPTLY_S):
                     send_team_home()
                     self.asked.acquire()
+            if self.is_abandoned:
+                raise _AbandonedError
         self._prompt_seen = True
 
     def item(self, tokens: list[int]) -> object:
@@ -70,14 +72,8 @@ def _others_draw() -> Iterator[None]:
             _drawing.acquire()
 
 
-class _Abandoned(StoppingCriteria):
-    """Stops `generate` when nobody reads on."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
+class _AbandonedError(Exception):
+    """Nobody reads on."""
 
 
 def stream_generate(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[int]:
@@ -124,7 +120,6 @@ def stream(
         **_sampling_arguments(decoding),
     )
     streamer.draws = decoding.temperature > 0
-    abandoned = _Abandoned()
     threads = torch.get_num_threads()
     done = object()
     failures: list[BaseException] = []
@@ -140,7 +135,6 @@ def stream(
                     attention_mask=torch.ones_like(prompt),
                     generation_config=config,
                     streamer=streamer,
-                    stopping_criteria=StoppingCriteriaList([abandoned]),
                     **arguments,
                 )
         except BaseException as error:
@@ -158,7 +152,7 @@ def stream(
         if failures:
             raise failures[0]
     finally:
-        abandoned.event.set()
+        streamer.is_abandoned = True
         streamer.asked.release()
         if worker.ident is not None:  # else Ctrl-C came before it began
             worker.join()

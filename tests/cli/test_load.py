@@ -1,5 +1,7 @@
 """Many edges on one server, from the command line."""
 
+import json
+
 import pytest
 
 COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
@@ -52,6 +54,26 @@ def test_edges_replay_the_drafts_of_a_trace(specbench, shared, tmp_path):
     assert accepted[0] == pytest.approx(accepted[1])  # accepted tokens per thousand are the draft's, not time's
     short = specbench(*arguments, "--trace", trace, "--set", "workload.max_new_tokens=13")
     assert "the trace's texts have up to 12 tokens, and 13 are asked for" in short.err
+
+
+ELSEWHERE = {
+    "another edge model": {"models": {"edge": {"files": {"config.json": "0" * 64}}}},
+    "another cloud model": {"models": {"cloud": {"files": {"config.json": "0" * 64}}}},
+    "other settings of decoding": {"profile": {"decoding": {"repetition_penalty": 1.5}}},
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_trace_of_another_pair_is_refused(specbench, shared, tmp_path, what):
+    trace = tmp_path / "trace.json"
+    assert specbench("trace", "--profile", shared, "--out", trace).code == 0
+    made = json.loads(trace.read_text())
+    for part, changes in ELSEWHERE[what].items():
+        for name, values in changes.items():
+            made[part][name] |= values
+    trace.write_text(json.dumps(made))
+    outcome = specbench(*COMMON, "--profile", shared, "--trace", trace)
+    assert (outcome.code, f"the trace was made with {what}" in outcome.err) == (2, True)
 
 
 def test_the_table_says_what_drafts_and_what_theory_predicts(specbench, shared):

@@ -85,6 +85,7 @@ def main() -> None:
         }
         print(
             f"at most {sessions} texts a pass: edges of which all keep to {objective_ms:.1f} ms a token: {most}"
+            f"; {EDGE} over {COLOCATED} {_ratio(most, COLOCATED)}, over {ALONE} {_ratio(most, ALONE)}"
         )
     if asked_for.out:
         rows = [
@@ -96,6 +97,10 @@ def main() -> None:
             for sessions, _, known, found in results
         ]
         asked_for.out.write_text(json.dumps({"objective_tpot_ms": objective_ms, "loads": rows}, indent=2))
+
+
+def _ratio(most: dict[str, int], way: str) -> str:
+    return f"{most[EDGE] / most[way]:.2f}" if most[way] else "-"
 
 
 if __name__ == "__main__":

@@ -126,6 +126,13 @@ def test_a_trace_of_something_else_is_refused(fields, asked, reason):
         recorded.recorded_texts(trace_of(**fields), **given)
 
 
+def test_later_turns_and_repeats_are_no_first_turns():
+    later = replace(TEXT, turn=1, prompt_sha256="later")
+    again = replace(TEXT, repeat=1, tokens=(9, 9, 9, 9, 9, 9))
+    known = recorded.recorded_texts(trace_of(texts=(TEXT, later, again)), "t", "greedy", 8)
+    assert known == {TEXT.prompt_sha256: TEXT}
+
+
 def test_arrivals_are_random_repeatable_and_as_many_as_the_rate_says(profile):
     prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)], lambda line: None)
     asked = schedule(prepared, 4, 400, 5.0, prepared.prompts)

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from specbench.config import CloudSpec, Decoding
+from specbench.bench.load import EDGE
+from specbench.bench.preparation import prepare
+from specbench.cli.load import drafts_of
+from specbench.config import CloudSpec, Decoding, load_profile
 from specbench.decoding.generate import generate_commits
 from specbench.decoding.request import Request
 from specbench.decoding.threads import model_thread, send_team_home
 from specbench.factories import CloudModel
+from specbench.registry import discover
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists() or not torch.backends.openmp.is_available(),
@@ -75,6 +79,18 @@ def test_generate_runs_beside_no_idle_team(two_threads, models):
     next(commits)
     assert not team & tasks()
     commits.close()
+
+
+def test_many_edges_draft_beside_no_idle_team(two_threads, models, profile):
+    path = profile(edge={"model": str(models / "draft")}, cloud={"model": str(models / "target")})
+    prepared = prepare(load_profile(str(path), ["edge.threads=2"]), [discover(()).get(EDGE)], lambda line: None)
+    send_team_home()
+    alone = tasks()
+    compute()
+    team = tasks() - alone
+    assert team
+    drafts_of(prepared, None)
+    assert not team & tasks()
 
 
 def test_it_needs_no_torch():
