@@ -107,7 +107,7 @@ def _failure(lines: list[str], code: int) -> SpecbenchError:
     """What the server said when it did not start."""
     said = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
     status = code if code >= 0 else 128 - code
-    if "error" not in said and 128 < status < 128 + signal.NSIG:  # as srun tells it too; whoever asked may try again
+    if "error" not in said and 128 < status < 128 + signal.NSIG:  # as srun tells it too
         return SpecbenchError(
             f"the cloud's process was killed by signal {status - 128} before it served", None, status
         )
