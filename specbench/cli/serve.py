@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -125,7 +124,8 @@ def _served(profile: Profile) -> Profile:
 def _end_with_stdin() -> None:
     from specbench.wire.ranks import remove_traces
 
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold at an exit: Python aborts then
+        pass
     remove_traces()
     os._exit(int(ExitCode.OK))  # whoever started this is gone, and nothing here is worth keeping
 

@@ -106,12 +106,12 @@ def _end(process: subprocess.Popen, folder: Path) -> None:
 
 def _failure(lines: list[str], code: int) -> SpecbenchError:
     """What the server said when it did not start."""
+    said = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
     status = code if code >= 0 else 128 - code
-    if 128 < status < 128 + signal.NSIG:  # as srun tells it too; whoever asked may try again
+    if "error" not in said and 128 < status < 128 + signal.NSIG:  # as srun tells it too
         return SpecbenchError(
             f"the cloud's process was killed by signal {status - 128} before it served", None, status
         )
-    said = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
     message = said.get("error") or (lines[-1] if lines else f"exit status {code}")
     known = code in {int(status) for status in ExitCode} and code > 0
     return SpecbenchError(

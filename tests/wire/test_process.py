@@ -61,8 +61,9 @@ def test_a_cloud_in_another_process_says_the_same_and_ends_with_us(models, alone
 
 def test_a_cloud_that_cannot_start_says_why(models):
     cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu", layers=99, placement="process"))
-    with pytest.raises(SpecbenchError, match="fewer than layers: 99"):
+    with pytest.raises(SpecbenchError, match="fewer than layers: 99") as refused:
         cloud.load()
+    assert refused.value.exit_code == 4
 
 
 def test_no_orphan_is_left_when_the_edge_is_killed(models):
