@@ -174,8 +174,8 @@ import resource, sys
 from specbench.cli import main
 from specbench.wire import process
 started = process.CloudProcess.__init__
-def note(self, *arguments):
-    started(self, *arguments)
+def note(self, *arguments, **options):
+    started(self, *arguments, **options)
     print("cloud", self.pid, file=sys.stderr)
     resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
 process.CloudProcess.__init__ = note
