@@ -1,6 +1,7 @@
 """Records and drafts made by hand."""
 
 import json
+from dataclasses import dataclass
 
 from specbench.api import CloudModel, EdgeModel, Options
 from specbench.config import Decoding, EdgeSpec, Speculative
@@ -9,6 +10,19 @@ from specbench.records import Generation, Manifest, Round
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 PLAIN = Options(Decoding(), Speculative())
+
+
+@dataclass
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
 
 
 def manifest(run_id="r1", **fields):

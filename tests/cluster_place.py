@@ -5,25 +5,12 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import psutil
 import yaml
+from builders import Outcome
 
 PROMPTS = [["hello there", "and now?"], ["what is 12 + 30?"], ["tell me a story"], ["7 * 8 = "]]
-
-
-@dataclass
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 class Place:

@@ -179,7 +179,7 @@ def _parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
     """What another command makes of its words, which are refused as it refuses them."""
     from specbench.cli import app as root
 
-    command = typer.main.get_command(root).commands[name]  # type: ignore[attr-defined]
+    command = typer.main.get_command(root).commands[name]
     with command.make_context(f"specbench submit {name}", list(words)) as context:
         return context.params
 
@@ -228,7 +228,7 @@ def _submit(
     submission = Submission(
         submission_id, command, launcher.value, os.getcwd(), tuple(words), Path(name).stem, points,
         workers or 1, cluster.model_dump(mode="json"),
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
     Follower(submission, store).submit(profiles)
     console.out.print(submission_id)
     console.note(f"{len(points)} jobs; 'specbench submit collect {submission_id}' waits for them")

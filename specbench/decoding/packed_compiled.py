@@ -20,7 +20,7 @@ from specbench.decoding import artefacts
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
 from specbench.decoding.engine import KVSession
-from specbench.decoding.step import UNKNOWN_TO_ATTEND, Step
+from specbench.decoding.step import Step, demanded_scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -179,11 +179,7 @@ def _attention(
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """Transformers' attention interface on top of `specbench::attend_packed`."""
-    known = attention_mask is None and kwargs.get("is_causal", True) in (True, None)
-    strange = [name for name in UNKNOWN_TO_ATTEND if kwargs.get(name) is not None]
-    if not known or strange:
-        raise NotImplementedError(f"its attention uses {', '.join(strange) or 'a mask of its own'}")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale = demanded_scale(query, attention_mask, scaling, kwargs)
     assert _places is not None
     return torch.ops.specbench.attend_packed(query, key, value, *_places, module.layer_idx, scale), None
 

@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, Stati
 from specbench.decoding.artefacts import CannotCompileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from transformers import PreTrainedModel
 
@@ -187,6 +187,24 @@ def _attending(model: PreTrainedModel, start: torch.Tensor) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
+def demanded_scale(
+    query: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None,
+    extras: Mapping[str, object],
+) -> float:
+    """What scores are multiplied by, in attention that is causal and nothing else.
+
+    Raises:
+        NotImplementedError: it uses a mask, or extras that our kernels do not know.
+    """
+    known = attention_mask is None and extras.get("is_causal", True) in (True, None)
+    strange = [name for name in UNKNOWN_TO_ATTEND if extras.get(name) is not None]
+    if not known or strange:
+        raise NotImplementedError(f"its attention uses {', '.join(strange) or 'a mask of its own'}")
+    return query.shape[-1] ** -0.5 if scaling is None else scaling
+
+
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -197,11 +215,7 @@ def _attention(
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """Transformers' attention interface on top of `specbench::attend`."""
-    known = attention_mask is None and kwargs.get("is_causal", True) in (True, None)
-    strange = [name for name in UNKNOWN_TO_ATTEND if kwargs.get(name) is not None]
-    if not known or strange:
-        raise NotImplementedError(f"its attention uses {', '.join(strange) or 'a mask of its own'}")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale = demanded_scale(query, attention_mask, scaling, kwargs)
     return torch.ops.specbench.attend(query, key, value, _start, scale), None
 
 

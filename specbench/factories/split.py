@@ -75,9 +75,9 @@ class SplitCloudModel(CloudModel):
         Raises:
             SpecbenchError: as `ranks`, and as for every model.
         """
-        self.ranks  # noqa: B018
+        met = self.ranks  # before any weight is read
         engine = super().engine
-        self.ranks.meet("read its weights")
+        met.meet("read its weights")
         if self.processes:
             threading.Thread(target=self._watch, name="specbench ranks", daemon=True).start()
         return engine

@@ -1,0 +1,293 @@
+"""What edges do to a server: frames that cannot be, silence, floods; nothing that one sends ends it."""
+
+import gc
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import weakref
+from dataclasses import replace
+
+import pytest
+from conftest import Watched, wait_until
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.uri import parse_uri
+
+from specbench.config import Decoding, Options, Speculative
+from specbench.decoding.request import Commit, Request
+from specbench.errors import SpecbenchError
+from specbench.models import vocabulary
+from specbench.wire import protocol
+from specbench.wire.channel import ChannelLostError
+from specbench.wire.client import RemoteTarget
+from specbench.wire.connection import Connection
+from specbench.wire.service import Service
+from specbench.wire.socket import SocketChannel
+
+GREEDY = Options(Decoding(), Speculative())
+SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))
+REQUEST = Request(tuple(range(10, 40)), 24, frozenset(), seed=7)
+
+
+def raw(url):
+    return SocketChannel(url)
+
+
+def hello(channel, cloud, version=protocol.VERSION, tokenizer=None):
+    tokenizer = tokenizer or vocabulary.fingerprint(cloud.tokenizer)
+    channel.send(protocol.encode(protocol.Hello(1, version, tokenizer)))
+    return protocol.decode_down(channel.receive(10))
+
+
+def opened(channel, cloud, options=GREEDY):
+    assert isinstance(hello(channel, cloud), protocol.Welcome)
+    parts = options.decoding.model_dump_json(), options.speculative.model_dump_json()
+    channel.send(protocol.encode(protocol.Open(2, 1, *parts, True)))
+    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Done)
+    channel.send(protocol.encode(protocol.Begin(3, 1, REQUEST.prompt_ids, 24, (1,), 7)))
+    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Committed)
+
+
+def test_an_unknown_version_and_another_tokenizer_are_refused_with_the_reason(start, cloud):
+    running = start()
+    for wrong, reason in (({"version": 99}, "version 99"), ({"tokenizer": "x" * 64}, "another tokenizer")):
+        refused = hello(raw(running.url), cloud, **wrong)
+        assert isinstance(refused, protocol.Refused)
+        assert reason in refused.reason
+    wait_until(lambda: running.server.sessions == 0)
+
+
+SENSELESS = [
+    (protocol.Verify(4, 1, (5, 95, 96), ()), "token id 96 is outside the vocabulary of 96"),
+    (protocol.Verify(4, 1, (5,) * 65, ()), "a draft of 65 tokens"),
+    (protocol.Verify(4, 1, (5,), (b"123456",)), "1 draft distributions came, and 0 are needed"),
+    (protocol.Verify(4, 9, (5,), ()), "text 9 was not opened"),
+    (protocol.Trust(4, 1, (5, 200)), "token id 200"),
+    (protocol.Begin(4, 1, (), 24, (), 7), "the prompt is empty"),
+    (protocol.Begin(4, 1, (5, 6), 5000, (), 7), "the model was made for 2048"),
+    (protocol.Begin(4, 1, (5, 96), 5, (), 7), "token id 96"),
+    (protocol.Resume(4, 1, (5, 6), 5, (), 7, (), 0, 0), "has begun, and has not ended"),
+    (protocol.Open(4, 2, "{}", '{"draft_length": 999}', True), "draft_length"),
+    (protocol.Open(4, 2, "no json", "{}", True), "JSON"),
+    (protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9)),), (1, 2)), "do not lead to that position"),
+]
+
+
+@pytest.mark.parametrize(("frame", "reason"), SENSELESS, ids=lambda value: str(value)[:40])
+def test_a_frame_that_asks_for_what_cannot_be_is_refused_and_the_edge_may_go_on(start, cloud, frame, reason):
+    running = start()
+    channel = raw(running.url)
+    opened(channel, cloud)
+    channel.send(protocol.encode(frame))
+    refused = protocol.decode_down(channel.receive(10))
+    assert isinstance(refused, protocol.Refused)
+    assert reason in refused.reason
+    channel.send(protocol.encode(protocol.Begin(5, 1, REQUEST.prompt_ids, 24, (1,), 7)))
+    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Committed)
+    channel.close()
+
+
+BROKEN = [b"", b"\x91" * 100_000, b"\xdd\xff\xff\xff\xff", b"\x00" * 50, b"\x93\x06\x07\x01"]
+
+
+@pytest.mark.parametrize("message", BROKEN, ids=["empty", "nested", "endless", "zeros", "number"])
+def test_bytes_that_are_no_frame_end_that_connection_and_no_other(start, cloud, message):
+    running = start()
+    good, bad = raw(running.url), raw(running.url)
+    opened(good, cloud)
+    opened(bad, cloud)
+    bad.send(message)
+    refused = protocol.decode_down(bad.receive(10))
+    assert refused.is_over
+    with pytest.raises(ChannelLostError):
+        bad.receive(10)
+    good.send(protocol.encode(protocol.Verify(4, 1, (5, 6), ())))
+    assert isinstance(protocol.decode_down(good.receive(10)), protocol.Committed)
+    good.close()
+
+
+def test_an_edge_too_many_is_refused_and_has_room_when_another_leaves(start, cloud):
+    running = start(max_sessions=1)
+    first = raw(running.url)
+    opened(first, cloud)
+    with pytest.raises(ChannelLostError, match="serves 1 edges already"):
+        hello(raw(running.url), cloud)
+    first.close()
+    wait_until(lambda: running.server.sessions == 0)
+    opened(raw(running.url), cloud)
+
+
+def test_a_silent_edge_is_sent_away_and_its_cache_freed(start, cloud):
+    running = start(idle=0.3)
+    channel = raw(running.url)
+    opened(channel, cloud)
+    assert running.host.held == 1
+    wait_until(lambda: running.server.sessions == 0)
+    wait_until(lambda: running.host.held == 0)
+    with pytest.raises(ChannelLostError, match="no frame came"):
+        channel.receive(10)
+
+
+def test_an_edge_that_never_says_hello_is_sent_away(start):
+    running = start(hello=0.3)
+    with pytest.raises(ChannelLostError, match="no frame came"):
+        raw(running.url).receive(10)
+    wait_until(lambda: any("gone" in line for line in running.said))
+
+
+def deaf(running, cloud, *frames):
+    """An edge that is greeted, sends its frames and never reads again; returns its socket."""
+    edge = ClientProtocol(parse_uri(running.url))
+    sock = socket.create_connection(("127.0.0.1", running.port))
+    edge.send_request(edge.connect())
+    sock.sendall(b"".join(edge.data_to_send()))
+    edge.receive_data(sock.recv(65536))
+    for frame in (protocol.Hello(1, protocol.VERSION, vocabulary.fingerprint(cloud.tokenizer)), *frames):
+        edge.send_binary(protocol.encode(frame))
+    sock.sendall(b"".join(edge.data_to_send()))
+    return sock
+
+
+def test_an_edge_that_never_reads_and_answers_no_ping_is_freed_within_a_bounded_time(start, cloud):
+    running = start(ping=0.2, pong=0.3)
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    begun = protocol.Begin(3, 1, REQUEST.prompt_ids, 2000, (), 7)
+    sock = deaf(running, cloud, protocol.Open(2, 1, *parts, True), begun, protocol.Decode(4, 1))
+    wait_until(lambda: running.host.held == 1)
+    wait_until(lambda: running.server.sessions == 0)
+    wait_until(lambda: running.host.held == 0)
+    sock.close()
+
+
+def test_a_token_is_asked_for_before_anything_is_read(start):
+    running = start(token="right")
+    for token, reason in ((None, "shows no token"), ("wrong", "token is wrong")):
+        with pytest.raises(SpecbenchError, match=reason):
+            SocketChannel(running.url, token)
+    assert running.server.sessions == 0
+    SocketChannel(running.url, "right").close()
+
+
+def test_a_text_that_has_ended_holds_no_cache(start, cloud):
+    service = Service(Watched(cloud))
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    hello = protocol.Hello(1, protocol.VERSION, vocabulary.fingerprint(cloud.tokenizer))
+    frames = [hello, protocol.Open(2, 1, *parts, True), protocol.Begin(3, 1, REQUEST.prompt_ids, 4, (), 7)]
+    for frame in frames:
+        list(service.handle(protocol.encode(frame), 0.0))
+    session = weakref.ref(service._texts[1].target._session)
+    assert session() is not None
+    replies = list(service.handle(protocol.encode(protocol.Decode(4, 1)), 0.0))
+    assert protocol.decode_down(replies[-1]).finish == protocol.FINISH_REASONS.index("length")
+    gc.collect()
+    assert session() is None
+
+
+def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
+    running = start()
+    channel = raw(running.url)
+    opened(channel, cloud)
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    number, answers = 3, []
+    for text in range(2, 7):
+        for frame in (
+            protocol.Open(number + 1, text, *parts, True),
+            protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7),
+        ):
+            channel.send(protocol.encode(frame))
+            answers.append(protocol.decode_down(channel.receive(10)))
+        number += 2
+    assert [isinstance(answer, protocol.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
+    assert "may hold 8192 tokens" in answers[-1].reason
+    channel.close()
+
+
+def test_a_web_page_is_no_edge_and_no_header_is_an_error_of_ours(start):
+    running = start(token="right")
+    for headers in ({"Origin": "http://example.org", "Authorization": "Bearer right"}, {}):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(running.url, additional_headers=headers, proxy=None)
+        assert refused.value.response.status_code == (403 if headers else 401)
+    with socket.create_connection(("127.0.0.1", running.port)) as sock:
+        edge = ClientProtocol(parse_uri(running.url))
+        request = edge.connect().serialize().replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer \xff\r\n\r\n")
+        sock.sendall(request)
+        assert b"401" in sock.recv(65536).splitlines()[0]
+
+
+def test_a_stream_whose_edge_vanished_is_closed_in_the_models_thread(start):
+    running = start()
+    closed = []
+
+    def generate(request, decoding):
+        try:
+            while True:
+                yield Commit((5,), 0, None, 0.0)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    running.host.generate = generate
+    connection = Connection(
+        lambda: raw(running.url), running.host.facts.tokenizer_sha256, lambda facts: None, print
+    )
+    stream = RemoteTarget(connection, GREEDY, False).generate(REQUEST)
+    next(stream)
+    connection.channel._socket.socket.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: closed)
+    assert closed[0].startswith("specbench passes")
+
+
+def test_text_frames_and_a_flood_of_frames_do_no_harm(start, cloud):
+    running = start()
+    channel = raw(running.url)
+    opened(channel, cloud)
+    for number in range(4, 204):
+        channel.send(protocol.encode(protocol.Verify(number, 1, (), ())))
+    replies = [protocol.decode_down(channel.receive(10)) for _ in range(200)]
+    assert sum(isinstance(reply, protocol.Committed) for reply in replies) >= 1
+    channel._socket.send("a text")
+    assert protocol.decode_down(channel.receive(10)).is_over
+    wait_until(lambda: running.server.sessions == 0)
+
+
+def certificate(folder, days):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    cert, key, ask = folder / "cert.pem", folder / "key.pem", folder / "ask.pem"
+    for words in (
+        ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", ask, "-subj", "/CN=cloud"],
+        ["x509", "-req", "-in", ask, "-signkey", key, "-days", str(days), "-extfile", folder / "names",
+         "-out", cert],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    return tls, cert
+
+
+@pytest.mark.parametrize(("days", "refused"), [(2, None), (-1, "expired"), (2, "self")])
+def test_a_certificate_counts_while_it_is_valid_and_signed_by_someone_known(
+    start, cloud, tmp_path, monkeypatch, days, refused
+):
+    tls, cert = certificate(tmp_path, days)
+    running = start(tls=tls)
+    if refused != "self":
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    if refused is None:
+        opened(raw(running.url), cloud)
+        return
+    with pytest.raises(SpecbenchError, match=refused):
+        raw(running.url)
+
+
+def test_two_sampled_texts_of_generate_at_the_same_time_are_what_each_is_alone(cloud):
+    decoding = Decoding(temperature=1.0)
+    requests = [replace(REQUEST, seed=seed, max_new_tokens=200) for seed in (1, 2)]
+    alone = [[commit.tokens for commit in cloud.generate(request, decoding)] for request in requests]
+    streams = [cloud.generate(request, decoding) for request in requests]
+    together = list(zip(*streams, strict=True))
+    assert [[commit.tokens for commit in commits] for commits in zip(*together, strict=True)] == alone
