@@ -31,7 +31,9 @@ class BreakEven:
 
 
 def break_evens(rows: Sequence[Row]) -> list[BreakEven]:
-    """The break-even map: of every method under every other condition; empty where no round trip is varied.
+    """The break-even map: of every method that says the cloud's text, under every other condition.
+
+    Empty where no round trip is varied.
 
     Speed-ups are interpolated on a logarithmic scale, and taken as they are, whatever their intervals.
     """
@@ -40,7 +42,8 @@ def break_evens(rows: Sequence[Row]) -> list[BreakEven]:
     lines: dict[tuple[str, str], list[Row]] = {}
     for by_method in best(rows):
         for row in by_method.values():
-            if isinstance(row.condition.get(RTT), (int, float)) and row.method != CONTROL:
+            competes = row.method != CONTROL and row.lossless is not None
+            if competes and isinstance(row.condition.get(RTT), (int, float)):
                 others = json.dumps({key: value for key, value in row.condition.items() if key != RTT})
                 lines.setdefault((others, row.method), []).append(row)
     return [_crossing(method, json.loads(others), found) for (others, method), found in lines.items()]

@@ -38,6 +38,7 @@ class Row:
         acceptance_length: tokens a verification commits.
         interval: of the speed-up, where it was measured on prompts enough.
         measured: and not replayed, which is exact.
+        lossless: as of `Method.lossless`; `None` for a text that is not the cloud's, which wins nothing.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Row:
     wasted_tokens: int
     interval: tuple[float, float] | None = None
     measured: bool = False
+    lossless: bool | None = True
 
     @property
     def is_open(self) -> bool:
@@ -150,10 +152,11 @@ def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
 
 
 def winner(by_method: Mapping[str, Row]) -> Row | None:
-    """The fastest that pays; else the cloud alone, or `None` where a method cannot be told from it."""
-    if paying := [row for row in by_method.values() if row.pays]:
+    """The fastest that pays and says the cloud's text; else the cloud alone, or `None` where one is open."""
+    rows = [row for row in by_method.values() if row.lossless is not None]
+    if paying := [row for row in rows if row.pays]:
         return max(paying, key=lambda row: row.speedup)
-    return None if any(row.is_open for row in by_method.values()) else by_method.get(CONTROL)
+    return None if any(row.is_open for row in rows) else by_method.get(CONTROL)
 
 
 def parse_over(given: Sequence[str]) -> dict[str, list[object]]:

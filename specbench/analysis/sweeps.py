@@ -60,6 +60,7 @@ def measured_rows(run: Run, condition: Mapping[str, object]) -> list[Row]:
                 wasted_tokens=sum(part.wasted_draft_tokens or 0 for each in records for part in each.rounds),
                 interval=summary.speedup_interval,
                 measured=True,
+                lossless=summary.lossless,
             )
         )
     return sorted(rows, key=lambda row: row.method != CONTROL)

@@ -17,13 +17,13 @@ from specbench.bench.telemetry import MemoryMonitor, MemorySample
 from specbench.records import Failure
 from specbench.render import console
 
-REFRESH_PER_SECOND = 1  # a drawing takes 2 ms from the models
+REFRESH_PER_SECOND = 0.5  # a drawing takes 2 to 4 ms from the models
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 40
 
 
 class LiveView:
-    """A bar per method and a memory panel, redrawn every second by rich's own thread."""
+    """A bar per method and a memory panel, redrawn every two seconds by rich's own thread."""
 
     def __init__(self) -> None:
         self._progress: dict[str, Progress] = {}

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from specbench.analysis.breakeven import BreakEven, break_evens
 from specbench.analysis.clock import Prices
+from specbench.analysis.comparison import LABELS
 from specbench.analysis.grid import Row, best, winner
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
 from specbench.analysis.replay import CONTROL, replay
@@ -112,18 +113,18 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         found = [by_method[method] for by_method in conditions if method in by_method]
         wins = sum(row.pays for row in found)
         top = max(found, key=lambda row: (row.pays, row.speedup))
-        times = f"{top.speedup:.2f} times its speed per token, with draft length {top.draft_length}"
+        times = f"{top.speedup:.2f} times its speed per token"
+        times += "" if top.draft_length is None else f", with draft length {top.draft_length}"
         times += ", which cannot be told from it" if top.is_open else ""
+        name = method if top.lossless else f"{method} ({LABELS[top.lossless]})"
         if len(found) == 1:
-            line = f"{method}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
+            line = f"{name}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
         else:
-            line = (
-                f"{method} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
-            )
+            line = f"{name} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
             line += f"at best {times}"
         evens = [even for even in break_evens(rows) if even.method == method]
         if len(evens) == 1 and evens[0].rtt_ms is not None:
-            line += f"; by round trip, it pays {told_break_even(evens[0])}"
+            line += f"; by round trip, it {'would pay' if top.is_open else 'pays'} {told_break_even(evens[0])}"
         lines.append(f"{line}.")
     return lines
 

@@ -34,7 +34,10 @@ ReturnToService=0
 SlurmdParameters=config_overrides
 SchedulerParameters=bf_interval=1,bf_hetjob_immediate
 KillWait=2
-PartitionName=main Nodes=ALL Default=YES
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1
+PartitionName=urgent Nodes=ALL PriorityTier=2
 """
 
 

@@ -1,4 +1,4 @@
-"""A real scheduler of two nodes: twelve points, a killed job, a node that crashes, a job of two nodes."""
+"""A real scheduler of two nodes: a sweep, jobs killed, preempted and cancelled, a crash, a job of two nodes."""
 
 import json
 from dataclasses import dataclass
@@ -79,6 +79,20 @@ def test_the_job_of_a_node_that_goes_down_is_run_again_by_the_scheduler(swept):
     kept = whole_prompts(lines)
     assert swept.place.lines(run_id)[: len(kept)] == kept
     assert len(point["jobs"]) == 1
+
+
+def test_a_preempted_job_is_run_again_by_the_scheduler_and_goes_on_from_its_own_records(place, slurm):
+    submission = place.submit("run")
+    run_id, process, lines = place.half_way()
+    slurm.ask("sbatch", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
+    wait_until(lambda: not process.is_running())
+    wait_until(slurm.hurry)
+    assert place("submit", "collect", submission).code == 0
+    (point,) = place("submit", "status", "--json").json["points"]
+    assert (point["state"], len(point["jobs"])) == ("done", 1)
+    kept = whole_prompts(lines)
+    assert place.lines(run_id)[: len(kept)] == kept
+    assert len(place.lines(run_id)) == 2 * 5
 
 
 def test_a_cancelled_job_is_over_and_not_submitted_again(place, slurm):

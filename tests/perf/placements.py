@@ -4,7 +4,8 @@
 
 Same prompts, same threads, no delay; both placements answer every prompt, in turns (A B, B A, ...). Shown is
 the ratio of geometric means of the time per output token, `process` over `in_process`, with its interval over
-prompts; exit status 1 when more than 5 % is lost beyond doubt, or a text differs.
+prompts, and where a round's time goes; exit status 1 when more than 5 % is lost beyond doubt, or a text
+differs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from itertools import pairwise
+from statistics import median
 
 from link_models import say
 
@@ -39,6 +42,18 @@ def answer(decoder, request, prompt):
         "", prompt.prompt_id, prompt.category, 0, 1, 0, len(request.prompt_ids), "", "", "", tuple(rounds),
         tuple(arrivals),
     )  # fmt: skip
+
+
+def parts(records):
+    """Medians over rounds behind the first: all of it, its parts, and what is none of them, in ms."""
+    rows = []
+    for record in records:
+        for part, (before, after) in zip(record.rounds[1:], pairwise(record.arrival_ms), strict=True):
+            wire_ms = (part.uplink_ms or 0.0) + (part.downlink_ms or 0.0)
+            known = part.draft_ms or 0.0, wire_ms, part.verify_ms or 0.0
+            rows.append((after - before, *known, after - before - sum(known)))
+    whole, draft, wire, verify, rest = (median(column) for column in zip(*rows, strict=True))
+    return f"{whole:.2f} ms: draft {draft:.2f}, wire {wire:.2f}, verify {verify:.2f}, rest {rest:.2f}"
 
 
 def main():
@@ -85,6 +100,8 @@ def main():
         bad |= same < len(here) or (low is not None and low > LIMIT)
         shown = f"{low:.3f} to {high:.3f}" if low is not None else "needs 12 prompts"
         print(f"{name}: process / in_process {ratio.ratio:.3f} ({shown}), {same} of {len(here)} texts alike")
+        for where, records in sides.items():
+            print(f"    a round {where}: {parts(records)}")
     sys.exit(bad)
 
 

@@ -11,7 +11,7 @@ from comparisons import CONTROL, pair, run
 from test_replay import costs, drawn, trace
 
 from specbench.analysis.breakeven import break_evens
-from specbench.analysis.grid import Row, grid
+from specbench.analysis.grid import Row, grid, winner
 from specbench.bench import sweep as sweeps
 from specbench.bench.store import RunStore
 from specbench.bench.traces import write_trace
@@ -20,6 +20,7 @@ from specbench.render.precision import audit_columns
 from specbench.render.report.grids import grid_csv, grid_markdown
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.inks import LIGHT
+from specbench.render.schedules import verdicts
 
 
 def line(*points, **condition):
@@ -94,6 +95,20 @@ def test_a_grid_is_shown_even_where_its_files_then_cannot_be_written(specbench, 
     assert done.code == 2
     assert "the charts cannot be written" in done.err
     assert "link.rtt_ms" in done.out
+
+
+def test_a_text_that_is_not_the_clouds_wins_nothing_and_is_called_so():
+    control, fair = line((0, 2.0))
+    edge = replace(fair, method="edge_baseline", draft_length=None, speedup=9.0, lossless=None)
+    assert winner({row.method: row for row in (control, fair, edge)}) is fair
+    assert winner({row.method: row for row in (control, edge)}) is control
+    rows = line((0, 2.0), (10, 0.5))
+    rows += [replace(edge, condition={"link.rtt_ms": rtt_ms}) for rtt_ms in (0, 10)]
+    assert [even.method for even in break_evens(rows)] == ["speculative"]
+    assert verdicts(rows)[-1] == (
+        "edge_baseline (not the cloud's text) is faster than the cloud alone under 2 of 2 conditions; at best "
+        "9.00 times its speed per token."
+    )
 
 
 def test_a_tile_says_who_wins_and_by_how_much():
