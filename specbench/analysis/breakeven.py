@@ -9,7 +9,6 @@ from itertools import pairwise
 from math import log
 
 from specbench.analysis.grid import Row, best
-from specbench.analysis.replay import CONTROL
 
 RTT = "link.rtt_ms"
 
@@ -42,8 +41,7 @@ def break_evens(rows: Sequence[Row]) -> list[BreakEven]:
     lines: dict[tuple[str, str], list[Row]] = {}
     for by_method in best(rows):
         for row in by_method.values():
-            competes = row.method != CONTROL and row.lossless is not None
-            if competes and isinstance(row.condition.get(RTT), (int, float)):
+            if row.competes and isinstance(row.condition.get(RTT), (int, float)):
                 others = json.dumps({key: value for key, value in row.condition.items() if key != RTT})
                 lines.setdefault((others, row.method), []).append(row)
     return [_crossing(method, json.loads(others), found) for (others, method), found in lines.items()]

@@ -56,6 +56,11 @@ class Row:
     lossless: bool | None = True
 
     @property
+    def competes(self) -> bool:
+        """Whether it is to be held against the cloud alone: another way to the cloud's text."""
+        return self.method != CONTROL and self.lossless is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether it cannot be told from the cloud alone."""
         if self.method == CONTROL or not self.measured:

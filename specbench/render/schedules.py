@@ -115,13 +115,15 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         top = max(found, key=lambda row: (row.pays, row.speedup))
         times = f"{top.speedup:.2f} times its speed per token"
         times += "" if top.draft_length is None else f", with draft length {top.draft_length}"
-        times += ", which cannot be told from it" if top.is_open else ""
+        if top.is_open:
+            times += ", which cannot be told from it" if top.interval else ", on too few prompts to tell"
         name = method if top.lossless else f"{method} ({LABELS[top.lossless]})"
         if len(found) == 1:
             line = f"{name}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
         else:
-            line = f"{name} is faster than the cloud alone under {wins or 'none'} of {len(found)} conditions; "
-            line += f"at best {times}"
+            is_known = wins or not any(row.is_open for row in found)
+            line = f"{name} is {'' if is_known else 'shown to be '}faster than the cloud alone under "
+            line += f"{wins or 'none'} of {len(found)} conditions; at best {times}"
         evens = [even for even in break_evens(rows) if even.method == method]
         if len(evens) == 1 and evens[0].rtt_ms is not None:
             line += f"; by round trip, it {'would pay' if top.is_open else 'pays'} {told_break_even(evens[0])}"

@@ -470,13 +470,15 @@ def measured(speedup, interval, method="speculative", length=3, rtt_ms=0):
 )
 def test_a_measured_row_pays_only_where_its_interval_says_so(speedup, interval, cell, wins):
     rows = measured(speedup, interval) + measured(speedup, interval, rtt_ms=9)
-    console = Console(width=160, file=io.StringIO())
+    console = Console(width=240, file=io.StringIO())
     console.print(map_table(rows, "a sweep"))
     shown = console.file.getvalue()
     assert shown.count(f" {cell} ") == 2
     assert shown.count(f" {wins} ") >= 2
     assert f"under {2 if wins == 'speculative' else 'none'} of 2" in shown
-    assert ("cannot be told" in shown) == (wins == "undecided")
+    assert ("cannot be told" in shown) == (wins == "undecided" and interval is not None)
+    assert ("too few prompts to tell" in shown) == (interval is None)
+    assert ("is shown to be faster" in shown) == (wins == "undecided")
     assert f">{wins}" in map_page(rows, "a sweep")
 
 

@@ -130,13 +130,14 @@ def _fitting(text: str, letters: float) -> str:
 
 def curves(rows: Sequence[Row]) -> list[Drawing]:
     """Speed-up over the round trip, a line a method; a panel for each condition. None for one round trip."""
+    rows = [row for row in rows if row.method == CONTROL or row.competes]
     evens, (methods, looks) = break_evens(rows), _looks(rows)
     if not evens:
         return []
     points: dict[str, list[dict]] = {}
     for by_method in best(rows):
         for row in by_method.values():
-            if row.method != CONTROL:
+            if row.competes:
                 others = ", ".join(f"{key} = {value}" for key, value in row.condition.items() if key != RTT)
                 low, high = row.interval or (row.speedup, row.speedup)
                 points.setdefault(others, []).append(
