@@ -76,7 +76,7 @@ class Slurm:
         self._start("slurmctld", "-D")
         for name in NODES:
             self.start_node(name)
-        wait_until(lambda: self.ask("sinfo", "-hN", "-o", "%T").split() == ["idle"] * len(NODES))
+        wait_until(lambda: self.ask("sinfo", "-hN", "-p", "main", "-o", "%T").split() == ["idle"] * len(NODES))
 
     def start_node(self, name):
         self._start("slurmd", "-D", "-N", name)
