@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from specbench.clock import now_ms
 from specbench.config import Options
@@ -40,6 +41,8 @@ class RemoteTarget:
         self._rolls_back, self._draft = rolls_back, draft
         self._text = connection.new_text()
         self._pending: RemotePending | None = None
+        self._ahead: Sent | None = None
+        """A `Decode` that was sent right behind its `Begin`: what the cloud says alone pays one round trip."""
         self._committed: list[int] = []
         self._epoch: int | None = None
         self._has_begun = False
@@ -53,12 +56,22 @@ class RemoteTarget:
         """Prefill the prompt and commit the target's first token."""
         if self._pending:  # of a text that was given up
             self._pending.result()
+        if self._ahead:
+            self._stop(self._take_ahead())
         self._request = request
         self._committed = list(request.prompt_ids)
         self._trusted = self._cached = 0
         self._draws = (0, 0)
         self._start(request)
-        return self._ask(lambda number: protocol.Begin(number, self._text, *_asked(request))).result()
+        pending = self._ask(lambda number: protocol.Begin(number, self._text, *_asked(request)))
+        if not self._rolls_back or self._draft is not None:
+            with suppress(ChannelLostError):  # the result finds out too
+                self._ahead = self._connection.send(self._decode_frame)
+        commit = pending.result()
+        if commit.finish_reason and self._ahead:  # there is nothing to decode, and it says so
+            with suppress(ChannelLostError, SpecbenchError):
+                self._connection.receive(self._take_ahead())
+        return commit
 
     def _start(self, request: Request) -> None:
         self._has_begun = False
@@ -106,7 +119,17 @@ class RemoteTarget:
     def decode(self) -> Iterator[Commit]:
         """Go on alone, token by token, to the end of the text: one request, streamed."""
         self._demand_idle()
-        yield from self._stream(lambda number: protocol.Decode(number, self._text), self.take)
+        sent = self._take_ahead() if self._ahead else None
+        known = sent if sent and sent.epoch == self._connection.epoch else None
+        yield from self._stream(self._decode_frame, self.take, known)
+
+    def _decode_frame(self, number: int) -> protocol.Decode:
+        return protocol.Decode(number, self._text)
+
+    def _take_ahead(self) -> Sent:
+        sent, self._ahead = self._ahead, None
+        assert sent is not None
+        return sent
 
     def generate(self, request: Request) -> Iterator[Commit]:
         """Answer a prompt by the cloud's `model.generate`, streamed; has nothing to do with the text begun."""
@@ -190,11 +213,13 @@ class RemoteTarget:
         return self._pending
 
     def _stream(
-        self, build: Callable[[int], Up], take: Callable[[Reply, Sent | None], Commit | None]
+        self,
+        build: Callable[[int], Up],
+        take: Callable[[Reply, Sent | None], Commit | None],
+        sent: Sent | None = None,
     ) -> Iterator[Commit]:
-        """One request and its replies, to the end of the text."""
-        sent: Sent | None = None
-        is_first = False
+        """One request and its replies, to the end of the text; `sent` where the request was sent before."""
+        is_first = sent is not None
         try:
             while True:
                 try:

@@ -143,6 +143,31 @@ def test_generate_is_streamed_too(cloud, connection):
     assert commits[1].bytes_up == 0
 
 
+def test_what_the_cloud_says_alone_is_asked_for_in_one_round_trip(cloud, connection, monkeypatch):
+    target = RemoteTarget(connection, GREEDY, False)
+    crossed, channel = [], connection.channel
+    send, receive = channel.send, channel.receive
+    monkeypatch.setattr(channel, "send", lambda message: (crossed.append("sent"), send(message)))
+    monkeypatch.setattr(channel, "receive", lambda *wait: (crossed.append("received"), receive(*wait))[1])
+    target.begin(Request(PROMPT, 24, frozenset()))
+    assert crossed == ["sent", "sent", "received"]
+    assert len(list(target.decode())) == 23
+    assert crossed.count("sent") == 2
+
+
+@pytest.mark.parametrize("budget", [1, 24])
+def test_a_text_that_is_over_or_given_up_behind_its_first_token_leaves_the_next_one_alone(
+    cloud, connection, budget
+):
+    target = RemoteTarget(connection, GREEDY, False)
+    first = target.begin(Request(PROMPT[5:], budget, frozenset()))
+    assert (first.finish_reason == "length") == (budget == 1)
+    request = Request(PROMPT, 24, frozenset())
+    tokens = [*target.begin(request).tokens, *(token for commit in target.decode() for token in commit.tokens)]
+    assert tokens == list(alone(cloud.target(GREEDY), request))
+    assert set(connection._waiting) <= {1}  # the greeting
+
+
 def test_the_cloud_itself_computes_the_proof_of_a_tie(cloud, connection):
     request = Request(PROMPT, 24, frozenset())
     tokens = alone(cloud.target(GREEDY), request)
