@@ -18,7 +18,7 @@ class Place:
 
     def __init__(self, folder, models, environment):
         self.folder, self.runs = folder, folder / "runs"
-        self._environment = {**environment, "SPECBENCH_RUNS": str(self.runs), "COLUMNS": "200"}
+        self._environment = {**environment, "SPECBENCH_RUNS": str(self.runs)}
         rows = [{"question_id": n, "category": "talk", "turns": turns} for n, turns in enumerate(PROMPTS)]
         (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         values = {

@@ -12,6 +12,8 @@ from builders import Outcome
 
 from specbench.testing import tiny_llama
 
+os.environ["COLUMNS"] = "200"  # tables are asked for words, wherever lines would break
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
@@ -57,7 +59,6 @@ def prompts_file(folder: Path) -> Path:
 def specbench(monkeypatch, capfd, tmp_path):
     """Run a command in this process; runs go to a temporary folder."""
     monkeypatch.setenv("SPECBENCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("COLUMNS", "200")
     from specbench.cli import main
 
     def call(*arguments):
@@ -83,7 +84,7 @@ def specbench_process(tmp_path):
             [sys.executable, "-c", "from specbench.cli import main; main()", *map(str, arguments)],
             capture_output=True,
             text=True,
-            env={**os.environ, "SPECBENCH_RUNS": str(tmp_path / "runs"), "COLUMNS": "200", **environment},
+            env={**os.environ, "SPECBENCH_RUNS": str(tmp_path / "runs"), **environment},
             timeout=300,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)

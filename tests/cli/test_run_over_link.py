@@ -6,7 +6,6 @@ import pytest
 
 from specbench.bench.store import RunStore
 from specbench.testing import tiny_llama
-from specbench.wire import emulated
 
 CPU = min(os.sched_getaffinity(0))
 
@@ -102,26 +101,3 @@ def test_an_edge_model_that_does_not_fit_its_limit_is_refused_before_it_is_read(
     assert done.code == 4, done.err
     assert "error: the edge model needs about 0.25 GB, and edge.memory_limit leaves" in done.err
     assert "loading the edge model" not in done.err
-
-
-def test_a_run_over_an_emulated_link_sends_its_packets_through_it(specbench, profile, tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    link = {"kind": "emulated", "rtt_ms": 12}
-    path = profile(link=link, cloud={"placement": "process"}, workload={"limit": 1})
-    refused = specbench("run", "speculative", "--profile", path)
-    assert (refused.code, "no emulated link is up" in refused.err) == (7, True)
-    up = specbench("link", "up", "--profile", path)
-    if up.code:
-        pytest.skip(up.err)
-    try:
-        done = specbench("run", "speculative", "--profile", path)
-        other = specbench("run", "speculative", "--profile", path, "--set", "link.rtt_ms=13")
-    finally:
-        emulated.down()
-    assert done.code == 0, done.err
-    assert "edge-cloud over a link that is emulated, round trip 12 ms" in done.out
-    rounds = [part for record in stored(tmp_path).generations for part in record.rounds if part.uplink_ms]
-    assert rounds
-    assert all(part.uplink_ms + part.downlink_ms >= 12 for part in rounds)
-    assert (other.code, "is not the profile's" in other.err) == (7, True)

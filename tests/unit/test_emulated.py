@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from specbench.bench.store import RunStore
 from specbench.config import LinkSpec
 from specbench.errors import SpecbenchError
 from specbench.wire import emulated, probe
@@ -193,3 +194,24 @@ def test_so_many_packets_are_lost_as_the_profile_says():
 def test_a_state_is_read_back_as_the_link_that_was_asked_for(link):
     assert json.loads(emulated.STATE.read_text())["link"]["uplink_mbps"] == 4
     assert emulated.current().spec == SPEC
+
+
+def test_a_run_over_the_link_sends_its_packets_through_it(possible, specbench, profile, tmp_path):
+    link = {"kind": "emulated", "rtt_ms": 12}
+    path = profile(link=link, cloud={"placement": "process"}, workload={"limit": 1})
+    refused = specbench("run", "speculative", "--profile", path)
+    assert (refused.code, "no emulated link is up" in refused.err) == (7, True)
+    try:
+        assert specbench("link", "up", "--profile", path).code == 0
+        done = specbench("run", "speculative", "--profile", path)
+        other = specbench("run", "speculative", "--profile", path, "--set", "link.rtt_ms=13")
+    finally:
+        emulated.down()
+    assert done.code == 0, done.err
+    assert "edge-cloud over a link that is emulated, round trip 12 ms" in done.out
+    store = RunStore(tmp_path / "runs")
+    generations = store.read(store.find(None)).generations
+    rounds = [part for record in generations for part in record.rounds if part.uplink_ms]
+    assert rounds
+    assert all(part.uplink_ms + part.downlink_ms >= 12 for part in rounds)
+    assert (other.code, "is not the profile's" in other.err) == (7, True)
