@@ -184,7 +184,7 @@ def pipelined(env: simpy.Environment, target: Target, prices: Prices, script: Sc
 def _round_trip(env: simpy.Environment, target: Target, prices: Prices, step: Step) -> Generator:
     """From sending a draft until its verdict is there; the value is how long that took."""
     began = env.now
-    yield env.timeout(prices.rtt_ms / 2 + prices.sending_ms(step.drafted))
+    yield env.timeout((prices.rtt_ms + prices.overhead_ms) / 2 + prices.sending_ms(step.drafted))
     yield target.verify(step)
-    yield env.timeout(prices.rtt_ms / 2 + prices.answer_ms(step.committed))
+    yield env.timeout((prices.rtt_ms + prices.overhead_ms) / 2 + prices.answer_ms(step.committed))
     return env.now - began

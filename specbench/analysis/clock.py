@@ -23,7 +23,7 @@ class Prices:
         # Beside the target, the draft has the target's hardware.
         self.colocated_step_ms = (costs.colocated_step_ms or draft.step_ms) / target.speed
         self.round_ms = costs.round_ms
-        self.rtt_ms = link.rtt_ms
+        self.rtt_ms, self.overhead_ms = link.rtt_ms, link.overhead_ms
         self._up = 8e-3 / link.uplink_mbps if link.uplink_mbps else 0.0  # milliseconds a byte
         self._down = 8e-3 / link.downlink_mbps if link.downlink_mbps else 0.0
 
@@ -47,7 +47,7 @@ class Prices:
 
     def trip_ms(self, drafted: int, committed: int) -> float:
         """What the link takes of one round."""
-        return self.rtt_ms + self.sending_ms(drafted) + self.answer_ms(committed)
+        return self.rtt_ms + self.overhead_ms + self.sending_ms(drafted) + self.answer_ms(committed)
 
     def ttft_ms(self, prompt_tokens: int, draft_speed: float | None) -> float | None:
         """From the request to the first token; `None` where the table says nothing of prompts.

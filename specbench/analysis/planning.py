@@ -94,7 +94,7 @@ def synchronous(survival: Survival, prices: Prices, draft_length: int, rtt_ms: f
     return {
         "draft": draft_length * prices.step_ms + whole * prices.read_ms,
         "verification": prices.verify_ms[draft_length + 1],
-        "round trip": rtt_ms,
+        "round trip": rtt_ms + prices.overhead_ms,
         "bytes": prices.sending_ms(draft_length) + prices.answer_ms(tokens),
         "other": prices.round_ms,
     }
@@ -103,7 +103,7 @@ def synchronous(survival: Survival, prices: Prices, draft_length: int, rtt_ms: f
 def colocated(survival: Survival, prices: Prices, draft_length: int, rtt_ms: float) -> dict[str, float]:
     """The terms of a round of `speculative_colocated`; the link only streams."""
     del rtt_ms
-    terms = synchronous(survival, prices, draft_length, 0.0)
+    terms = synchronous(survival, prices, draft_length, 0.0) | {"round trip": 0.0}
     terms["draft"] *= prices.colocated_step_ms / prices.step_ms
     busy = sum(terms.values()) - terms["bytes"]
     terms["bytes"] = max(0.0, prices.answer_ms(survival.tokens(draft_length)) - busy)

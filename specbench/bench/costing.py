@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.clock import now_ms
-from specbench.config.costs import Costs, DraftCosts, TargetCosts
+from specbench.config import Profile
+from specbench.config.costs import Costs, DraftCosts, LinkCosts, TargetCosts
 
 if TYPE_CHECKING:
     from specbench.decoding.drafter import Drafter
     from specbench.decoding.target import Target
+    from specbench.wire.client import RemoteTarget
 
 PROMPTS = (16, 64, 256)  # tokens; attention's part grows with them, so widths are measured behind all alike
 LENGTHS = (1, 2, 4, 8, 16)
@@ -24,12 +26,17 @@ Samples = dict[tuple[str, int, int], list[float]]
 
 
 def measure_costs(edge: EdgeModel, cloud: CloudModel, options: Options, description: str) -> Costs:
-    """What drafting, verifying and reading prompts take on this machine: medians.
+    """What drafting, verifying and reading prompts take where the profile places the two models: medians.
 
-    Draft and target take turns, so that each finds the processor's caches as the other left them.
+    Draft and target take turns, so that each finds the processor's caches as the other left them. Verifications
+    and prompts are what the cloud says that they took; the rest of a round is `round_ms`, and
+    `link.rtt_ms` what lies between the two.
     """
+    from specbench.models import vocabulary
+
+    edge.demand_same_tokens(cloud)
     drafter, target = edge.drafter(options), cloud.verifier(options)
-    some_ids = min(edge.engine.vocabulary_size, cloud.engine.vocabulary_size)
+    some_ids = vocabulary.size(cloud.tokenizer)
     samples: Samples = defaultdict(list)
     for repeat in range(REPEATS + 1):
         for tokens in PROMPTS:
@@ -41,7 +48,9 @@ def measure_costs(edge: EdgeModel, cloud: CloudModel, options: Options, descript
     return table(samples, description)
 
 
-def _text(drafter: Drafter, target: Target, request: Request) -> Iterator[tuple[str, int, int, float]]:
+def _text(
+    drafter: Drafter, target: Target | RemoteTarget, request: Request
+) -> Iterator[tuple[str, int, int, float]]:
     """Prefill, then rounds of all lengths: the part, its tokens, how many of them were unread, and its time.
 
     What the target says is not asked. Half of the drafts are told that they stood whole, for then the next one
@@ -49,10 +58,8 @@ def _text(drafter: Drafter, target: Target, request: Request) -> Iterator[tuple[
     """
     started = now_ms()
     drafter.begin(request)
-    drafted = now_ms()
-    target.begin(request)
-    yield "draft prefill", len(request.prompt_ids), 0, drafted - started
-    yield "target prefill", len(request.prompt_ids), 0, now_ms() - drafted
+    yield "draft prefill", len(request.prompt_ids), 0, now_ms() - started
+    yield "target prefill", len(request.prompt_ids), 0, target.begin(request).verify_ms
     token = request.prompt_ids[0]
     drafter.commit([token], 0)
     unread = 1
@@ -63,12 +70,14 @@ def _text(drafter: Drafter, target: Target, request: Request) -> Iterator[tuple[
         started = now_ms()
         proposal = drafter.propose(length)
         drafted = now_ms()
-        verify_ms = target.verify(proposal).verify_ms
+        commit = target.verify(proposal)
         drafter.commit([*proposal.tokens, token] if stood else [token], length if stood else 0)
         ended = now_ms()
         yield "draft", length, unread, drafted - started
-        yield "verify", length + 1, 0, verify_ms
-        yield "round", 0, 0, ended - drafted - verify_ms
+        trip_ms = (commit.uplink_ms or 0.0) + (commit.downlink_ms or 0.0)
+        yield "verify", length + 1, 0, commit.verify_ms
+        yield "trip", 0, 0, trip_ms
+        yield "round", 0, 0, ended - drafted - commit.verify_ms - trip_ms
         unread = 2 if stood else 1
 
 
@@ -86,8 +95,30 @@ def table(samples: Samples, description: str) -> Costs:
         target=TargetCosts(
             verify_ms=_by_count(medians, "verify"), prefill_ms=_by_count(medians, "target prefill")
         ),
+        link=LinkCosts(rtt_ms=round(medians["trip", 0, 0], DIGITS)),
         round_ms=round(constant + max(0.0, medians["round", 0, 0]), DIGITS),
     )
+
+
+def placed(measured: Costs, profile: Profile) -> Costs:
+    """A measured table with the profile's link.
+
+    What was measured between the two is the round trip where a real or an emulated link lies between them, and
+    the overhead of any where they are processes of one machine.
+    """
+    link, between_ms = profile.link, measured.link.rtt_ms
+    rtt_ms, overhead_ms = link.rtt_ms, between_ms
+    if link.kind == "emulated":
+        rtt_ms, overhead_ms = between_ms, 0.0
+    elif profile.cloud.is_elsewhere:
+        rtt_ms, overhead_ms = between_ms + link.rtt_ms, 0.0
+    between = LinkCosts(
+        rtt_ms=rtt_ms,
+        overhead_ms=overhead_ms,
+        uplink_mbps=link.uplink_mbps,
+        downlink_mbps=link.downlink_mbps,
+    )
+    return measured.model_copy(update={"link": between})
 
 
 def _draft(medians: dict[tuple[int, int], float]) -> tuple[float, float, float]:

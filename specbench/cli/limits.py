@@ -27,14 +27,18 @@ def limits(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the read bandwidth, and what the profile's engine makes of it on a short greedy decode."""
+    from contextlib import closing
+
     from rich.table import Table
 
     from specbench.bench.ceiling import decoding_ms
     from specbench.bench.preparation import configure_torch
-    from specbench.config import load_profile
+    from specbench.config import LinkSpec, load_profile
     from specbench.factories import EdgeModel, cloud_of
+    from specbench.models import vocabulary
     from specbench.models.confinement import confine
     from specbench.render import console
+    from specbench.wire import emulated
 
     if costs:
         demand_place(costs)
@@ -43,24 +47,32 @@ def limits(
     configure_torch(loaded)
     rows = {}
     edge = EdgeModel(loaded.edge, console.note, loaded.engine)
-    cloud = cloud_of(loaded, console.note)
-    cloud.demand_here()
-    for factory in (edge, cloud):
-        ceiling = factory.ceiling()
-        ms = decoding_ms(factory)
-        rows[factory.role] = {
-            "model": factory.spec.model,
-            "device": str(factory.engine.loaded.device),
-            "engine": factory.engine.kind,
-            "weight_bytes": ceiling.weight_bytes,
-            "bytes_per_second": ceiling.bytes_per_second,
-            "reader": ceiling.reader,
-            "ceiling_tokens_per_second": ceiling.tokens_per_second,
-            "tokens_per_second": 1000 / ms,
-            "share": ceiling.share(ms),
-        }
-    if costs:
-        _write_costs(costs, edge, cloud, loaded)
+    placed = loaded
+    if loaded.link.kind == "modelled":  # its time is known, and would only be waited for
+        placed = loaded.model_copy(update={"link": LinkSpec()})
+    elif loaded.link.kind == "emulated":
+        emulated.demand(loaded.link)
+    cloud = cloud_of(placed, console.note)
+    if loaded.cloud.backend == "vllm":
+        cloud.demand_here()
+    with closing(cloud):
+        size = vocabulary.size(cloud.tokenizer)
+        for factory in (edge, cloud):
+            ceiling = factory.ceiling()
+            ms = decoding_ms(factory, size)
+            rows[factory.role] = {
+                "model": factory.spec.model,
+                "device": factory.audit().device,
+                "engine": factory.engine_kind,
+                "weight_bytes": ceiling.weight_bytes,
+                "bytes_per_second": ceiling.bytes_per_second,
+                "reader": ceiling.reader,
+                "ceiling_tokens_per_second": ceiling.tokens_per_second,
+                "tokens_per_second": 1000 / ms,
+                "share": ceiling.share(ms),
+            }
+        if costs:
+            _write_costs(costs, edge, cloud, loaded)
     if as_json:
         console.print_json({"profile": profile, "models": rows})
         return
@@ -89,19 +101,16 @@ def limits(
 
 def _write_costs(path: Path, edge: EdgeModel, cloud: CloudModel, profile: Profile) -> None:
     from specbench.api import Options
-    from specbench.bench.costing import measure_costs
-    from specbench.config.costs import LinkCosts, write_costs
+    from specbench.bench.costing import measure_costs, placed
+    from specbench.config.costs import write_costs
     from specbench.environment import machine
     from specbench.render import console
 
     console.note("measuring drafts, verifications and prompts")
     options = Options(profile.decoding, profile.speculative.model_copy(update={"gate": None}))
-    engines = " and ".join(dict.fromkeys((edge.engine.kind, cloud.engine.kind)))
+    engines = " and ".join(dict.fromkeys((edge.engine_kind, cloud.engine_kind)))
     description = f"{edge.spec.model} drafts for {cloud.spec.model}, {engines}, {machine()['cpu']}"
-    link = profile.link
-    between = LinkCosts(rtt_ms=link.rtt_ms, uplink_mbps=link.uplink_mbps, downlink_mbps=link.downlink_mbps)
-    measured = measure_costs(edge, cloud, options, description)
-    write_costs(path, measured.model_copy(update={"link": between}))
+    write_costs(path, placed(measure_costs(edge, cloud, options, description), profile))
     console.note(f"{path}: the cost table")
 
 

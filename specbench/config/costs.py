@@ -57,9 +57,13 @@ class TargetCosts(_Timed):
 
 
 class LinkCosts(Part):
-    """Between edge and cloud; half of `rtt_ms` each way. No rate means an infinite one."""
+    """Between edge and cloud; half of `rtt_ms` each way. No rate means an infinite one.
+
+    `overhead_ms` is what a message and its answer take on any link: packing, and waking who waits for them.
+    """
 
     rtt_ms: Milliseconds = 0.0
+    overhead_ms: Milliseconds = 0.0
     uplink_mbps: Positive | None = None
     downlink_mbps: Positive | None = None
 

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from specbench.decoding import packed
 from specbench.decoding.engine import Engine, KVSession
+from specbench.models.loading import cache_argument
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,6 +33,7 @@ class EagerEngine(Engine):
         takes = inspect.signature(loaded.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in takes
         self._takes_positions = "position_ids" in takes
+        self._cache_argument = cache_argument(loaded.model)
 
     def session(self, capacity: int | None = None) -> EagerSession:
         """A cache slot for one sequence, empty; it grows as needed, so `capacity` does not matter."""
@@ -54,8 +56,8 @@ class EagerEngine(Engine):
             arguments["position_ids"] = torch.arange(start, start + len(token_ids), device=device).unsqueeze(0)
         logits = self.loaded.model(
             input_ids=torch.tensor([self.read(token_ids)], device=device),
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_argument: cache},
             **arguments,
         ).logits
         return self.spoken(logits[0, -1:] if last else logits[0])
@@ -80,8 +82,8 @@ class EagerEngine(Engine):
             logits = self.loaded.model(
                 input_ids=torch.tensor([[token for part in tokens for token in part]], device=device),
                 position_ids=torch.tensor([positions], device=device),
-                past_key_values=cache,
                 use_cache=True,
+                **{self._cache_argument: cache},
             ).logits
         for session, part in zip(sessions, tokens, strict=True):
             session.grown(len(part))

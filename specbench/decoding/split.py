@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache
 
 from specbench.decoding.eager import EagerEngine, EagerSession, growing_cache
 from specbench.errors import RanksLostError
+from specbench.models.loading import cache_argument
 
 if TYPE_CHECKING:
     from specbench.decoding.ranks import Ranks
@@ -94,15 +95,18 @@ class SplitEngine(EagerEngine):
                 self._in_step = None
 
     def _leading(self, forward: Callable) -> Callable:
+        cache_name = cache_argument(self.loaded.model)
+
         @functools.wraps(forward)  # transformers looks at its signature
-        def leading(*, past_key_values: Cache | None = None, **arguments: object) -> object:
+        def leading(**arguments: object) -> object:
             if self._in_step == threading.get_ident():
-                return forward(past_key_values=past_key_values, **arguments)
+                return forward(**arguments)
             with self._lock:
-                order = self._pass(past_key_values, arguments)
+                cache = arguments.pop(cache_name, None)
+                order = self._pass(cache, arguments)
                 try:
                     self._tell(order)
-                    return forward(past_key_values=past_key_values, **arguments)
+                    return forward(**{cache_name: cache}, **arguments)
                 except Exception as error:
                     raise self.ranks.lost(error) from error
 
@@ -164,6 +168,7 @@ def follow(engine: EagerEngine, ranks: Ranks, tasks: Mapping[str, Callable[[], o
     """
     model, device = engine.loaded.model, engine.loaded.device
     caches: dict[int, DynamicCache] = {}
+    cache_name = cache_argument(model)
     while (order := ranks.hear()) is not None:
         if isinstance(order, Task):
             ranks.gather(tasks[order.name]())
@@ -181,4 +186,4 @@ def follow(engine: EagerEngine, ranks: Ranks, tasks: Mapping[str, Callable[[], o
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in order.arguments.items()
         }
-        model(past_key_values=cache, **arguments)
+        model(**{cache_name: cache}, **arguments)

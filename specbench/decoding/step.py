@@ -11,6 +11,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
 
 from specbench.decoding.artefacts import CannotCompileError
+from specbench.models.loading import cache_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +71,7 @@ class Step(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        self._cache_argument = cache_argument(model)
         self._attend = attend
         self._keeps_logits, self.takes_positions = keeps_logits, takes_positions
         self._vocabulary_size = vocabulary_size
@@ -110,14 +112,14 @@ class Step(torch.nn.Module):
         layers: list[CacheLayerMixin],
         attending: AbstractContextManager,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        arguments: dict = {"logits_to_keep": rows} if self._keeps_logits else {}
+        arguments: dict = {self._cache_argument: Cache(layers=layers)}
+        if self._keeps_logits:
+            arguments["logits_to_keep"] = rows
         if self.takes_positions:
             arguments["position_ids"] = positions.unsqueeze(0)
         projecting = _Projections(self._widest) if self._widest else nullcontext()
         with attending, projecting:
-            logits = self.model(
-                input_ids=token_ids, past_key_values=Cache(layers=layers), use_cache=True, **arguments
-            ).logits[0]
+            logits = self.model(input_ids=token_ids, use_cache=True, **arguments).logits[0]
         kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
         return kept, kept.argmax(-1).unsqueeze(0)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from specbench.models.loading import cache_argument
+
 ATTENTION = "specbench_slots"
 ROUNDED_TO = 64  # attention reads the cache up to a multiple of this
 
@@ -95,7 +97,8 @@ class SlotCache(Cache):
         """Read a prompt into a slot; returns the logits after it, [1, vocabulary]."""
         cache = DynamicCache(config=model.config.get_text_config())
         inputs = torch.tensor([prompt], device=model.device)
-        logits = model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        arguments = {cache_argument(model): cache, "use_cache": True, "logits_to_keep": 1}
+        logits = model(input_ids=inputs, **arguments).logits[:, -1]
         while len(self.layers) < len(cache.layers):
             self.layers.append(SlotLayer(self._lengths))
         for mine, read in zip(self.layers, cache.layers, strict=True):
@@ -111,7 +114,7 @@ class SlotCache(Cache):
         mask = torch.zeros_like(seen, dtype=model.dtype).masked_fill(~seen, -torch.inf)
         logits = model(
             input_ids=torch.tensor(tokens, device=model.device)[:, None], position_ids=positions,
-            attention_mask=mask[:, None, None], past_key_values=self, use_cache=True,
+            attention_mask=mask[:, None, None], use_cache=True, **{cache_argument(model): self},
         ).logits[:, -1]  # fmt: skip
         self._lengths.tokens[:rows] += 1
         return logits

@@ -11,6 +11,7 @@ from specbench import audit as auditing
 from specbench.audit import audit_findings, audit_model, parity_findings, remarks
 from specbench.config import CloudSpec, EdgeSpec, Precision, Profile
 from specbench.factories import CloudModel
+from specbench.models.loading import cache_argument
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 
@@ -89,8 +90,10 @@ def test_a_cache_that_cannot_be_seen_is_unknown_and_never_ok(engine, monkeypatch
     """A model that keeps its state elsewhere leaves the cache that it was given empty."""
     honest = engine.loaded.model.forward
 
-    def elsewhere(past_key_values=None, **arguments):
-        return honest(past_key_values=DynamicCache(), **arguments)
+    name = cache_argument(engine.loaded.model)
+
+    def elsewhere(**arguments):
+        return honest(**{**arguments, name: DynamicCache()})
 
     monkeypatch.setattr(engine.loaded.model, "forward", elsewhere)
     (finding,) = audit_findings([look(engine)], "edge_cloud")

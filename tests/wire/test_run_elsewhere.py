@@ -9,6 +9,9 @@ import sys
 import pytest
 from builders import LIAR
 
+from specbench.bench import costing
+from specbench.config.costs import read_costs
+
 BOTH = ("speculative", "cloud_baseline")
 
 
@@ -139,8 +142,14 @@ def test_a_departure_from_the_control_is_proven_by_the_cloud(specbench, profile,
     assert "bug: liar departs from the control on prompt 1, turn 1, at token 3" in " ".join(done.out.split())
 
 
-def test_limits_of_a_cloud_elsewhere_are_refused_before_anything_is_loaded(specbench, profile):
-    refused = specbench("limits", "--profile", profile(cloud={"placement": "process"}))
-    assert refused.code == 2
-    assert "cloud.placement=in_process" in refused.err
-    assert "loading" not in refused.err
+def test_limits_and_costs_are_measured_where_the_cloud_is_placed(specbench, profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(costing, "REPEATS", 2)
+    path = tmp_path / "costs.yaml"
+    place = profile(cloud={"placement": "process"}, link={"rtt_ms": 400})
+    done = specbench("limits", "--profile", place, "--costs", path, "--json")
+    assert done.code == 0, done.err
+    assert done.json["models"]["cloud"]["tokens_per_second"] > 0
+    found = read_costs(path)
+    assert found.link.rtt_ms == 400  # a modelled link is added up, not waited for
+    assert 0 < found.link.overhead_ms < 200  # what two processes take to speak, of every round
+    assert found.target.verify_ms[1] > 0
