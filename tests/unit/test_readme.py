@@ -24,12 +24,12 @@ def test_every_profile_and_method_is_described(name):
 
 @pytest.mark.parametrize("status", [*map(int, ExitCode), INTERNAL_ERROR])
 def test_every_exit_status_is_described(status):
-    assert re.search(rf"^\|.*\| {status} \| \w|^\| {status} \| \w", README, re.MULTILINE)
+    assert re.search(rf"\| {status} \| [a-z]", README)
 
 
 @pytest.mark.parametrize("name", typer.main.get_command(app).commands)
 def test_every_command_is_described(name):
-    assert re.search(rf"^\| .*`specbench {name}`", README, re.MULTILINE)
+    assert f"| `specbench {name}` |" in README
     assert f"\n### {name}\n\n    specbench {name}" in COMMANDS
 
 
