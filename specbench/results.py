@@ -84,7 +84,7 @@ class CategorySpeedup:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """One row of the result table; how each column is defined stands in the README.
+    """One row of the result table; how each column is defined stands in docs/statistics.md.
 
     Args:
         label: verification rule and whether the text is the cloud's; what makes the row unfair, if anything.
