@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from specbench.bench.traces import Top, TracedText
-from specbench.config.profile import Decoding, Speculative
+from specbench.config import Decoding, Speculative
 
 Shares = Mapping[int, float]
 

@@ -11,8 +11,8 @@ from specbench.analysis.replay import SCHEDULES
 from specbench.analysis.rules import chances
 from specbench.analysis.schedule import Text, runs_of
 from specbench.bench.traces import TracedText
+from specbench.config import Decoding, Speculative
 from specbench.config.loading import validated
-from specbench.config.profile import Decoding, Speculative
 from specbench.errors import SpecbenchError
 
 Profiled = tuple[Decoding, Speculative]

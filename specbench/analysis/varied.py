@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from specbench.analysis.grid import DRAFT_LENGTH
 from specbench.analysis.variants import SETTINGS
-from specbench.config import Profile
+from specbench.config import Gate, Profile
 from specbench.config.loading import validated
-from specbench.config.profile import Gate
 from specbench.errors import SpecbenchError
 
 GATE = "speculative.gate"

@@ -7,7 +7,7 @@ from typing import get_args
 
 from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 from specbench.config import ModelSpec, Profile
-from specbench.config.profile import Dtype
+from specbench.config.models import Dtype
 
 DTYPES = get_args(Dtype)
 

@@ -28,7 +28,7 @@ def trace(
     from specbench.bench.preparation import prepare
     from specbench.bench.traces import demand_traceable, write_trace
     from specbench.bench.tracing import make_trace
-    from specbench.config.profile import LinkSpec
+    from specbench.config import LinkSpec
     from specbench.render import console
 
     demand_traceable(loaded)

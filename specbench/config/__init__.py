@@ -1,21 +1,11 @@
 """Profiles: one YAML file says everything that a run depends on."""
 
 from specbench.config.cluster import ClusterSpec, NodeSpec
+from specbench.config.decoding import Decoding, Gate, Options, Speculative
 from specbench.config.link import LinkSpec
 from specbench.config.loading import list_profiles, load_profile, settings_hash
-from specbench.config.options import Options
-from specbench.config.profile import (
-    Batch,
-    CloudSpec,
-    Decoding,
-    EdgeSpec,
-    EngineSpec,
-    ModelSpec,
-    Precision,
-    Profile,
-    Speculative,
-    Workload,
-)
+from specbench.config.models import Batch, CloudSpec, EdgeSpec, ModelSpec
+from specbench.config.profile import EngineSpec, Precision, Profile, Workload
 
 __all__ = [
     "Batch",
@@ -24,6 +14,7 @@ __all__ = [
     "Decoding",
     "EdgeSpec",
     "EngineSpec",
+    "Gate",
     "LinkSpec",
     "ModelSpec",
     "NodeSpec",

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from specbench.config.loading import validated
-from specbench.config.profile import Part
+from specbench.config.part import Part
 from specbench.config.yaml_text import read_mapping
 from specbench.errors import ExitCode, SpecbenchError
 

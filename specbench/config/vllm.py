@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from specbench.config.profile import CloudSpec, Profile
+    from specbench.config.models import CloudSpec
+    from specbench.config.profile import Profile
 
 
 def demand_address(cloud: CloudSpec) -> None:

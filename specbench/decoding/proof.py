@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from specbench.config.decoding import LONGEST_DRAFT
 from specbench.decoding.request import Request
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from specbench.config import Options
     from specbench.decoding.engine import Engine, KVSession
 
-LONGEST_DRAFT = 64  # of any profile
 
 Pass = tuple[int | None, tuple[int, ...]]
 """What a round drafted, if it drafts at all, and what it committed."""

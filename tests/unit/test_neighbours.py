@@ -15,8 +15,7 @@ from transformers import GenerationConfig
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
 from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Speculative
-from specbench.config.profile import Gate
+from specbench.config import CloudSpec, Decoding, EdgeSpec, Gate, Speculative
 from specbench.decoding.assisted import in_target_ids
 from specbench.decoding.verification import cut, matching
 from specbench.errors import SpecbenchError

@@ -8,8 +8,7 @@ from specbench.plugins.speculative_colocated import SpeculativeColocated
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import CloudModel, Decoding, EdgeModel, Options, Request, Speculative
-from specbench.config import CloudSpec, EdgeSpec, EngineSpec, LinkSpec
-from specbench.config.profile import Gate
+from specbench.config import CloudSpec, EdgeSpec, EngineSpec, Gate, LinkSpec
 from specbench.decoding.lengths import LONGEST
 from specbench.errors import SpecbenchError
 from specbench.factories.agreement import demand_engine
