@@ -15,9 +15,8 @@ from specbench.analysis.place import place
 from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
 from specbench.bench.manifest import differences
-from specbench.bench.runner import CONTROL
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Generation, Manifest, Run
+from specbench.records import CONTROL, Generation, Manifest, Run
 from specbench.results import Comparison, MethodSummary
 
 MODEL_GENERATE = "cloud_baseline"

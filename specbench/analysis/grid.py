@@ -12,12 +12,13 @@ from itertools import product
 
 from specbench.analysis import serving
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import CONTROL, Timed, replay
+from specbench.analysis.replay import Timed, replay
 from specbench.analysis.schedule import Length, Text
 from specbench.analysis.variants import KEYS, demand_known
 from specbench.config.costs import Costs
 from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
+from specbench.records import CONTROL
 
 DRAFT_LENGTH, CLIENTS = "draft_length", "clients"
 DRAFT_LENGTHS = tuple(range(1, 9))

@@ -8,8 +8,8 @@ from itertools import product
 from specbench.analysis.clock import Prices
 from specbench.analysis.grid import Row
 from specbench.analysis.planning import FORMS, Survival, alone_ms, fastest, forecasts
-from specbench.analysis.replay import CONTROL
 from specbench.config.costs import Costs
+from specbench.records import CONTROL
 
 
 def planned_rows(survival: Survival, costs: Costs, over: Mapping[str, Sequence[object]]) -> Iterator[Row]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from specbench.analysis.clients import Script, Target, alone, colocated, pipelined, synchronous
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import CONTROL, Timed
+from specbench.analysis.replay import Timed
 from specbench.analysis.schedule import Step, Text, rounds
+from specbench.records import CONTROL
 
 MOST_CLIENTS = 512
 FEWEST_TEXTS = 16  # that are timed, however few clients there are

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from specbench.analysis.comparison import CONTROL, compare
+from specbench.analysis.comparison import compare
 from specbench.analysis.grid import Row
 from specbench.bench.store import RunStore
 from specbench.bench.sweep import Sweep
 from specbench.errors import SpecbenchError
-from specbench.records import Generation, Run
+from specbench.records import CONTROL, Generation, Run
 
 DRAFT_LENGTH = "speculative.draft_length"
 

@@ -238,7 +238,7 @@ def _clients(texts: list[Text], survival: Survival, prices: Prices, objective_ms
     """The most clients of the cloud alone, and of each method at its best draft length for one client."""
     from specbench.analysis import serving
     from specbench.analysis.planning import FORMS, fastest, forecasts
-    from specbench.analysis.replay import CONTROL
+    from specbench.records import CONTROL
 
     best = {method: fastest(forecasts(survival, prices, method)).draft_length or 1 for method in FORMS}
     found = {}

@@ -74,8 +74,9 @@ def run(
     from specbench.api import CloudLostError
     from specbench.bench import tuning
     from specbench.bench.preparation import demand_same, new_manifest, prepare
-    from specbench.bench.runner import CONTROL, Runner
+    from specbench.bench.runner import Runner
     from specbench.bench.store import RunStore
+    from specbench.records import CONTROL
     from specbench.render.live import make_view
 
     if not only:

@@ -13,8 +13,9 @@ from specbench.analysis.clock import Prices
 from specbench.analysis.comparison import LABELS
 from specbench.analysis.grid import Row, best, winner
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
-from specbench.analysis.replay import CONTROL, replay
+from specbench.analysis.replay import replay
 from specbench.analysis.schedule import Text as Sample
+from specbench.records import CONTROL
 
 MAP_FOOT = (
     "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from specbench.analysis.breakeven import break_evens
 from specbench.analysis.grid import Row, best, winner
-from specbench.analysis.replay import CONTROL
+from specbench.records import CONTROL
 from specbench.render.report import pictures
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings

@@ -9,7 +9,7 @@ from math import log2
 from specbench import __version__
 from specbench.analysis.breakeven import break_evens
 from specbench.analysis.grid import Row, winner
-from specbench.analysis.replay import CONTROL
+from specbench.records import CONTROL
 from specbench.render.report import pictures
 from specbench.render.report.heat import FULL, curves, facets
 from specbench.render.report.inks import of_methods
