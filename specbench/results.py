@@ -98,6 +98,7 @@ class MethodSummary:
         ceiling_tokens_per_second: what memory allows the model that says the text, token by token; `None` in
             runs stored before it was measured, and for a mixture of experts.
         share_of_ceiling: the part of it that `tpot_ms` reaches; speculation may pass 1.
+        bugs: texts that should be the control's and are not, by no tie; with one there is no verdict.
     """
 
     method: str
@@ -128,6 +129,7 @@ class MethodSummary:
     ceiling_tokens_per_second: float | None = None
     share_of_ceiling: float | None = None
     costs: RoundCosts | None = None
+    bugs: int = 0
 
 
 @dataclass(frozen=True)
