@@ -72,7 +72,13 @@ def replay(
 
 
 def show_grid(
-    rows: Sequence[Row], title: str, head: dict, html: Path | None, charts: Path | None, as_json: bool
+    rows: Sequence[Row],
+    title: str,
+    head: dict,
+    html: Path | None,
+    charts: Path | None,
+    as_json: bool,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print a grid as a table or JSON, then write its page and its charts where they are asked for.
 
@@ -88,11 +94,11 @@ def show_grid(
     if as_json:
         console.print_json(document)
     elif rows:
-        console.out.print((map_table if rows[0].condition else grid_table)(rows, title))
+        console.out.print((map_table if rows[0].condition else grid_table)(rows, title, notes))
     if html and rows:
         from specbench.render.report.maps import map_page
 
-        write(map_page(rows, title), html)
+        write(map_page(rows, title, notes), html)
     if charts and rows:
         for written in write_grid(rows, document, charts):
             console.note(f"wrote {written}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,6 +13,7 @@ from specbench.analysis.breakeven import BreakEven, break_evens
 from specbench.analysis.clock import Prices
 from specbench.analysis.comparison import LABELS
 from specbench.analysis.grid import Row, best, winner
+from specbench.analysis.notes import WRONG
 from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
 from specbench.analysis.replay import replay
 from specbench.analysis.schedule import Text as Sample
@@ -19,7 +21,8 @@ from specbench.records import CONTROL
 
 MAP_FOOT = (
     "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
-    "fastest draft length; in brackets where a measured interval holds 1 or there is none."
+    "fastest draft length; in brackets where a measured interval (95 %, corrected by Holm over the draft "
+    "lengths, which were chosen on the same prompts) holds 1 or there is none."
 )
 SHOWN_CHANCES = 8
 FIGURES = (
@@ -33,7 +36,7 @@ FOOT = (
 )
 
 
-def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
+def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Every method at every draft length, under one condition."""
     table = Table(title_justify="left", header_style="bold")
     table.add_column("method")
@@ -47,7 +50,7 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
             _or_dash(row.ttft_ms, "{:.1f}"),
             f"{row.tpot_ms:.2f}",
             f"{1000 / row.ms_per_token:.1f}" if row.ms_per_token else "-",
-            f"({row.speedup:.2f}x)" if row.is_open else f"{row.speedup:.2f}x",
+            cell_text(replace(row, draft_length=None)),
             _or_dash(row.acceptance_length, "{:.2f}"),
             _or_dash(row.acceptance_rate, "{:.0%}"),
             str(row.wasted_tokens) if row.wasted_tokens else "-",
@@ -58,10 +61,11 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
         Text(f"\n{title}"),
         table,
         Text(FOOT, style="dim"),
+        *(Text(f"note: {note}", style="yellow") for note in notes),
     )
 
 
-def map_table(rows: Sequence[Row], title: str) -> RenderableType:
+def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Where each method wins: a condition a line, each method at its best draft length."""
     table = Table(title_justify="left", header_style="bold")
     for key in rows[0].condition:
@@ -89,6 +93,7 @@ def map_table(rows: Sequence[Row], title: str) -> RenderableType:
         Text(f"\n{title}"),
         table,
         Text(MAP_FOOT, style="dim"),
+        *(Text(f"note: {note}", style="yellow") for note in notes),
     )
 
 
@@ -97,7 +102,8 @@ def cell_text(row: Row | None) -> str:
     if row is None:
         return "-"
     text = f"{row.speedup:.2f}x" if row.draft_length is None else f"{row.speedup:.2f}x at {row.draft_length}"
-    return f"({text})" if row.is_open else text
+    text = f"({text})" if row.is_open else text
+    return f"{text} bug" if row.bugs else text
 
 
 def told_break_even(even: BreakEven) -> str:
@@ -113,7 +119,10 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
         found = [by_method[method] for by_method in conditions if method in by_method]
         wins = sum(row.pays for row in found)
-        top = max(found, key=lambda row: (row.pays, row.speedup))
+        top = max(found, key=lambda row: row.rank)
+        if top.bugs:
+            lines.append(f"{method}: no verdict, its texts {WRONG}.")
+            continue
         times = f"{top.speedup:.2f} times its speed per token"
         times += "" if top.draft_length is None else f", with draft length {top.draft_length}"
         if top.is_open:
