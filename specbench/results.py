@@ -14,6 +14,7 @@ class Acceptance:
     Args:
         conditional: the i-th drafted token is accepted given that those before it were; `None` where no
             round reached that position.
+        judged: how many drafted tokens each share is of.
         survival: product of `conditional` up to each position, as far as it is known.
         histogram: how many rounds accepted 0, 1, 2, ... drafted tokens.
     """
@@ -21,6 +22,7 @@ class Acceptance:
     rounds: int
     drafted_per_round: float
     conditional: tuple[float | None, ...]
+    judged: tuple[int, ...]
     survival: tuple[float, ...]
     histogram: tuple[int, ...]
 
