@@ -47,6 +47,12 @@ def comparison_notes(
         notes.append(
             f"for {', '.join(undecided)}, more prompts (--limit) or --repeats {repeats + 2} narrow the interval"
         )
+    formless = [row.method for row in rows if row.acceptance and row.method.partition("@")[0] not in FORMS]
+    if formless:
+        notes.append(
+            f"nothing is predicted of {', '.join(formless)}: a closed form needs drafts of a known length, a "
+            "step of the draft model for each token"
+        )
     if len({row.verification for row in rows if row.verification}) > 1:
         notes.append("acceptance under one verification rule says nothing about another: never compare the two")
     if any(row.agreement for row in rows) and not has_sacrebleu():
