@@ -165,7 +165,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
             statement = f"no verdict on {group.name}: {notes.texts(bugs)} of it {notes.WRONG}"
         if not fair:
             statement = f"no verdict on {group.name} ({label}): its run differs from that of the control"
-        categories = versus.by_category(group.name) if fair else []
+        categories = versus.by_category(group.name) if fair and not bugs else []
     tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)

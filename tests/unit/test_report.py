@@ -96,6 +96,7 @@ def test_a_page_with_a_proven_bug_gives_no_verdict_and_says_so_first():
     made = report([run(pair(24, 1.3, 0.05), divergences=tuple(bugs))])
     (row,) = [row for row in made.comparison.methods if row.method == "m"]
     assert (row.bugs, row.verdict, row.label) == (2, None, "2 texts wrong")
+    assert made.comparison.categories == ()
     text = page(made)
     assert "<h1>No verdict: m gave a wrong text</h1>" in text
     assert 'class="verdict good"' not in text

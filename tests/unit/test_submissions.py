@@ -108,6 +108,7 @@ def test_collecting_ends_as_the_run_did(specbench, tmp_path):
     done = specbench("submit", "collect")
     assert done.code == 9, done.err
     assert "no verdict on m" in done.out
+    assert "0 done; 24 answers; exit status 9" in specbench("submit", "status").out
 
 
 def test_a_submission_is_for_its_owner_and_freezes_the_profile(tmp_path):

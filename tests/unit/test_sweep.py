@@ -189,6 +189,7 @@ def test_a_sweep_of_a_method_that_lies_exits_9_and_so_does_resuming_it(specbench
     words = ("sweep", "liar", "--profile", path, "--plugin", plugin, "--over", "workload.seed=3", "--json")
     done = specbench(*words)
     assert done.code == 9, done.err
+    assert "the condition workload.seed=3 ended with exit status 9" in done.err
     (row,) = [row for row in done.json["rows"] if row["method"] == "liar"]
     assert row["lossless"] is None
     assert row["bugs"] > 0
