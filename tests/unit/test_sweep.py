@@ -177,6 +177,8 @@ def test_a_method_that_says_what_is_wrong_wins_nothing(specbench, tmp_path):
     rows = [row for row in swept(asked, store).rows if row.method == "m"]
     assert [(row.competes, row.pays, row.bugs) for row in rows] == [(False, False, 1), (True, True, 0)]
     assert winner(best(rows)[0]) is rows[1]
+    slower = replace(rows[1], speedup=0.9)
+    assert best([rows[0], slower])[0]["m"] is slower
     assert verdicts(rows)[0].startswith("m: at best 1.39 times")
     assert verdicts(rows[:1]) == [f"m: no verdict, its texts {WRONG}."]
     assert cell_text(rows[0]).endswith(") bug")
