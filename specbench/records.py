@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SCHEMA_VERSION = 1
+CONTROL = "cloud_optimized_baseline"  # the method that all others are held against
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class Acceptance:
     Args:
         conditional: the i-th drafted token is accepted given that those before it were; `None` where no
             round reached that position.
+        judged: how many drafted tokens each share is of.
         survival: product of `conditional` up to each position, as far as it is known.
         histogram: how many rounds accepted 0, 1, 2, ... drafted tokens.
     """
@@ -21,6 +22,7 @@ class Acceptance:
     rounds: int
     drafted_per_round: float
     conditional: tuple[float | None, ...]
+    judged: tuple[int, ...]
     survival: tuple[float, ...]
     histogram: tuple[int, ...]
 
@@ -98,6 +100,7 @@ class MethodSummary:
         ceiling_tokens_per_second: what memory allows the model that says the text, token by token; `None` in
             runs stored before it was measured, and for a mixture of experts.
         share_of_ceiling: the part of it that `tpot_ms` reaches; speculation may pass 1.
+        bugs: texts that should be the control's and are not, by no tie; with one there is no verdict.
     """
 
     method: str
@@ -128,6 +131,7 @@ class MethodSummary:
     ceiling_tokens_per_second: float | None = None
     share_of_ceiling: float | None = None
     costs: RoundCosts | None = None
+    bugs: int = 0
 
 
 @dataclass(frozen=True)

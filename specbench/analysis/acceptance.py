@@ -24,10 +24,12 @@ def acceptance(records: Sequence[Generation]) -> Acceptance | None:
         return None
     counts = [(part.drafted or 0, part.accepted or 0, _judged(part)) for part in rounds]
     conditional: list[float | None] = []
+    met: list[int] = []
     for position in range(1, max(drafted for drafted, _, _ in counts) + 1):
         reached = sum(judged >= position for _, _, judged in counts)
         stood = sum(accepted >= position for _, accepted, _ in counts)
         conditional.append(stood / reached if reached else None)
+        met.append(reached)
     survival: list[float] = []
     for share in conditional:
         if share is None:
@@ -38,6 +40,7 @@ def acceptance(records: Sequence[Generation]) -> Acceptance | None:
         rounds=len(rounds),
         drafted_per_round=sum(drafted for drafted, _, _ in counts) / len(rounds),
         conditional=tuple(conditional),
+        judged=tuple(met),
         survival=tuple(survival),
         histogram=tuple(histogram[index] for index in range(max(histogram) + 1)),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
@@ -15,10 +16,11 @@ from specbench.analysis.place import place
 from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
 from specbench.bench.manifest import differences
-from specbench.bench.runner import CONTROL
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Generation, Manifest, Run
-from specbench.results import Comparison, MethodSummary
+from specbench.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
+from specbench.results import Comparison, MethodSummary, Prediction
+
+Part = TypeVar("Part", Divergence, Failure, Prediction)
 
 MODEL_GENERATE = "cloud_baseline"
 # How a method drafts is what is compared; order, repeats and telemetry do not change what is measured.
@@ -71,6 +73,14 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         f"{field} is {left} in run {first.run_id} and {right} in run {other.run_id}"
         for other, field, left, right in found
     )
+    names = {(group.run.manifest.run_id, group.method): group.name for group in groups}
+
+    def named(part: Part, run: Run) -> Part:
+        """The same, of a row of the table; a method that answered nothing has none."""
+        run_id = run.manifest.run_id
+        other = f"{part.method}@{run_id}" if len(runs) > 1 else part.method
+        return replace(part, method=names.get((run_id, part.method), other))
+
     rows, categories = [], []
     for group in groups:
         row, parts = _summary(group, groups, bool(unfair))
@@ -80,18 +90,19 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         profile=first.profile_name,
         runs=tuple(run.manifest.run_id for run in runs),
         control=CONTROL if any(group.method == CONTROL for group in groups) else None,
-        setting=_setting(runs, bool(unfair)),
+        setting=("UNFAIR (settings of the first run): " if unfair else "")
+        + " · ".join((place(runs), *settings(runs))),
         methods=tuple(rows),
         categories=endpoint.corrected(categories),
-        divergences=tuple(part for run in runs for part in run.manifest.divergences),
-        failures=tuple(part for run in runs for part in run.manifest.failures),
+        divergences=tuple(named(part, run) for run in runs for part in run.manifest.divergences),
+        failures=tuple(named(part, run) for run in runs for part in run.manifest.failures),
         notes=tuple(
             notes.comparison_notes(
                 runs, [group.records for group in groups if group.method == CONTROL], rows, unfair
             )
         ),
         unfair=unfair,
-        predictions=predictions(runs),
+        predictions=tuple(named(part, run) for run in runs for part in predictions(run)),
     )
 
 
@@ -139,7 +150,8 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     drafted = sum(part.drafted or 0 for part in rounds)
     rule = next((record.verification for record in records if record.verification), None)
     gated = " behind a gate" if rule and manifest.profile["speculative"].get("gate") else ""
-    truth = _unproven(group, control) or LABELS[lossless]
+    bugs = notes.bugs(manifest)[group.method]
+    truth = f"{notes.texts(bugs)} wrong" if bugs else _unproven(group, control) or LABELS[lossless]
     label = ", ".join(filter(None, (UNFAIR if unfair else "", (rule or "") + gated, truth)))
     versus = endpoint.speedup(control.records, records) if control else None
     interval = statement = None
@@ -149,9 +161,11 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         interval = versus.interval if fair else None
         where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
         statement = endpoint.statement(group.name, label, f"the cloud alone{where}", versus, interval)
+        if bugs:
+            statement = f"no verdict on {group.name}: {notes.texts(bugs)} of it {notes.WRONG}"
         if not fair:
             statement = f"no verdict on {group.name} ({label}): its run differs from that of the control"
-        categories = versus.by_category(group.name) if fair else []
+        categories = versus.by_category(group.name) if fair and not bugs else []
     tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
@@ -172,7 +186,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         paired_prompts=len(versus.logs) if versus else 0,
         speedup_vs_control=versus.ratio if versus else None,
         speedup_interval=interval,
-        verdict=endpoint.verdict(interval),
+        verdict=None if bugs else endpoint.verdict(interval),
         statement=statement,
         throughput_vs_control=versus.throughput if versus else None,
         speedup_vs_cloud_baseline=endpoint.speedup(generate.records, records).ratio if generate else None,
@@ -186,6 +200,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         ceiling_tokens_per_second=ceiling.tokens_per_second if ceiling else None,
         share_of_ceiling=ceiling.share(tpot_ms) if ceiling else None,
         costs=round_costs(records),
+        bugs=bugs,
     )
     return summary, categories
 
@@ -205,16 +220,16 @@ def _known(reduce: Callable[[list], float], values: Sequence[float | None]) -> f
     return reduce(known) if known else None
 
 
-def _setting(runs: Sequence[Run], unfair: bool) -> str:
-    """What was measured, for the title of every table."""
+def settings(runs: Sequence[Run]) -> tuple[str, ...]:
+    """What was measured, for the title of every table; where, stands before it (`place`)."""
     profile = runs[0].manifest.profile
     edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
-        ("UNFAIR (settings of the first run): " if unfair else "") + f"{place(runs)} · "
-        f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']} · "
-        f"{_engine(runs)} · {_threads(runs)} · {prompts} prompts, "
-        f"at most {workload['max_new_tokens']} tokens each"
+        f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']}",
+        _engine(runs),
+        _threads(runs),
+        f"{prompts} prompts, at most {workload['max_new_tokens']} tokens each",
     )
 
 

@@ -107,17 +107,34 @@ def corrected(
     rows: Sequence[tuple[CategorySpeedup, intervals.Bootstrap | None]],
 ) -> tuple[CategorySpeedup, ...]:
     """Rows with intervals, p-values and verdicts corrected over all of them that have prompts enough."""
-    tested = [index for index, (_, found) in enumerate(rows) if found is not None]
-    levels = dict(zip(tested, intervals.holm([rows[index][1].p_value() for index in tested]), strict=True))
     done = []
-    for index, (row, found) in enumerate(rows):
-        if found is None:
-            done.append(row)
-            continue
-        level, p_value = levels[index]
-        interval = _interval(found, level)
-        done.append(replace(row, interval=interval, p_value=p_value, verdict=verdict(interval)))
+    for (row, _), found in zip(rows, _holm([one for _, one in rows]), strict=True):
+        if found is not None:
+            interval, p_value = found
+            row = replace(row, interval=interval, p_value=p_value, verdict=verdict(interval))
+        done.append(row)
     return tuple(done)
+
+
+def corrected_intervals(found: Sequence[Speedup]) -> list[tuple[float, float] | None]:
+    """Intervals of speed-ups of which the best is to be picked, corrected over all of them (Holm)."""
+    enough = [one._bootstrap() if len(one.logs) >= FEWEST_PROMPTS else None for one in found]
+    return [one and one[0] for one in _holm(enough)]
+
+
+def _holm(
+    found: Sequence[intervals.Bootstrap | None],
+) -> list[tuple[tuple[float, float], float] | None]:
+    """Of each that has prompts enough, its interval at its own level, and its corrected p-value."""
+    levels = iter(intervals.holm([one.p_value() for one in found if one is not None]))
+    done: list[tuple[tuple[float, float], float] | None] = []
+    for one in found:
+        if one is None:
+            done.append(None)
+        else:
+            level, p_value = next(levels)
+            done.append((_interval(one, level), p_value))
+    return done
 
 
 def statement(

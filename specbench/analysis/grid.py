@@ -12,12 +12,13 @@ from itertools import product
 
 from specbench.analysis import serving
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import CONTROL, Timed, replay
+from specbench.analysis.replay import Timed, replay
 from specbench.analysis.schedule import Length, Text
 from specbench.analysis.variants import KEYS, demand_known
 from specbench.config.costs import Costs
 from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
+from specbench.records import CONTROL
 
 DRAFT_LENGTH, CLIENTS = "draft_length", "clients"
 DRAFT_LENGTHS = tuple(range(1, 9))
@@ -36,9 +37,11 @@ class Row:
         ms_per_token: all decoding time over all tokens behind the first of each text.
         speedup: of the time per token against the cloud alone, ratio of geometric means over texts.
         acceptance_length: tokens a verification commits.
-        interval: of the speed-up, where it was measured on prompts enough.
+        interval: of the speed-up, where it was measured on prompts enough; corrected (Holm) over the draft
+            lengths of the same method and condition, of which the best is picked.
         measured: and not replayed, which is exact.
         lossless: as of `Method.lossless`; `None` for a text that is not the cloud's, which wins nothing.
+        bugs: as of `MethodSummary`; with one, `lossless` is `None`.
     """
 
     method: str
@@ -54,6 +57,7 @@ class Row:
     interval: tuple[float, float] | None = None
     measured: bool = False
     lossless: bool | None = True
+    bugs: int = 0
 
     @property
     def competes(self) -> bool:
@@ -62,7 +66,9 @@ class Row:
 
     @property
     def is_open(self) -> bool:
-        """Whether it cannot be told from the cloud alone."""
+        """Whether it cannot be told from the cloud alone, or says what is wrong."""
+        if self.bugs:
+            return True
         if self.method == CONTROL or not self.measured:
             return False
         return self.interval is None or self.interval[0] <= 1 <= self.interval[1]
@@ -71,6 +77,11 @@ class Row:
     def pays(self) -> bool:
         """Whether it is faster than the cloud alone, beyond doubt where it was measured."""
         return self.speedup > 1 and not self.is_open
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """The higher, the better beside other draft lengths."""
+        return not self.bugs, self.pays, self.speedup
 
 
 def grid(
@@ -146,12 +157,15 @@ def _row(
 
 
 def best(rows: Sequence[Row]) -> list[dict[str, Row]]:
-    """Of each condition, in the order given: by method, its fastest draft length; one that pays goes first."""
+    """Of each condition, in the order given: by method, its fastest draft length.
+
+    One that pays goes first, one that says what is wrong last.
+    """
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
         known = found.setdefault(json.dumps(list(row.condition.values())), {})
         other = known.get(row.method)
-        if other is None or (row.pays, row.speedup) > (other.pays, other.speedup):
+        if other is None or row.rank > other.rank:
             known[row.method] = row
     return list(found.values())
 

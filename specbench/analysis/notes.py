@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
@@ -11,6 +12,8 @@ from specbench.analysis.planning import FORMS
 from specbench.analysis.prefills import vllm_notes
 from specbench.records import Generation, Manifest, Run
 from specbench.results import MethodSummary
+
+WRONG = "should be the control's, and no tie explains the difference"
 
 
 def comparison_notes(
@@ -22,6 +25,7 @@ def comparison_notes(
     """Lines below the table, the gravest first, each once."""
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     for run in runs:
+        notes += wrong_notes(run.manifest)
         notes += _manifest_notes(run.manifest)
         if run.manifest.profile["cloud"].get("backend") == "vllm":
             notes += vllm_notes(run)
@@ -43,11 +47,34 @@ def comparison_notes(
         notes.append(
             f"for {', '.join(undecided)}, more prompts (--limit) or --repeats {repeats + 2} narrow the interval"
         )
+    formless = [row.method for row in rows if row.acceptance and row.method.partition("@")[0] not in FORMS]
+    if formless:
+        notes.append(
+            f"nothing is predicted of {', '.join(formless)}: a closed form needs drafts of a known length, a "
+            "step of the draft model for each token"
+        )
     if len({row.verification for row in rows if row.verification}) > 1:
         notes.append("acceptance under one verification rule says nothing about another: never compare the two")
     if any(row.agreement for row in rows) and not has_sacrebleu():
         notes.append(NO_SACREBLEU)
     return list(dict.fromkeys(notes))
+
+
+def bugs(manifest: Manifest) -> Counter[str]:
+    """By method, how many of its texts differ from the control's by no tie."""
+    return Counter(found.method for found in manifest.divergences if found.verdict == "bug")
+
+
+def texts(count: int) -> str:
+    """So many texts, in words."""
+    return f"{count} text{'' if count == 1 else 's'}"
+
+
+def wrong_notes(manifest: Manifest) -> list[str]:
+    """What no figure of a run may be read without, the gravest first."""
+    run_id = manifest.run_id
+    found = [f"{texts(count)} of {method} in run {run_id} {WRONG}" for method, count in bugs(manifest).items()]
+    return found + [f"precision of run {run_id}: {text}" for text in manifest.precision_problems]
 
 
 def _manifest_notes(manifest: Manifest) -> list[str]:
@@ -65,7 +92,6 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
             f"nothing is predicted of run {manifest.run_id}: its gate chose which drafts were verified, and "
             "the closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
         )
-    notes += [f"precision of run {manifest.run_id}: {text}" for text in manifest.precision_problems]
     if manifest.audits and not manifest.switches:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
     if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):

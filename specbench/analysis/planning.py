@@ -7,7 +7,7 @@ the target's step, c the draft's in t, and v a verification of γ + 1 tokens in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
@@ -15,6 +15,7 @@ from operator import mul
 
 from specbench.analysis.clock import Prices
 from specbench.analysis.schedule import Text, rounds
+from specbench.results import Acceptance
 
 LONGEST = 32
 FARTHEST_MS = 60_000.0
@@ -59,6 +60,13 @@ def measured_survival(texts: Sequence[Text]) -> Survival:
                 stood[position] += position < step.accepted
     known = [won / met for won, met in zip(stood, judged, strict=True) if met >= ENOUGH]
     return Survival(tuple(known) or (stood[0] / max(1, judged[0]),))
+
+
+def survival_of(found: Acceptance) -> Survival | None:
+    """Conditional acceptance in a run, as far as drafts enough came; `None` where the target judged none."""
+    known = [share for share, met in zip(found.conditional, found.judged, strict=True) if met >= ENOUGH]
+    chances = tuple(share for share in known or found.conditional[:1] if share is not None)
+    return Survival(chances) if chances else None
 
 
 @dataclass(frozen=True)
@@ -190,10 +198,10 @@ def _break_even(survival: Survival, prices: Prices, method: str, draft_length: i
     return low
 
 
-def verdicts(survival: Survival, prices: Prices) -> list[str]:
+def verdicts(survival: Survival, prices: Prices, methods: Iterable[str] = tuple(FORMS)) -> list[str]:
     """What the forms say, a sentence for each method; in words where nothing can win, and why."""
     lines = []
-    for method in FORMS:
+    for method in methods:
         best, even = fastest(forecasts(survival, prices, method)), break_even_rtt_ms(survival, prices, method)
         name = (
             f"{method}: draft length {best.draft_length} is the best, {best.speedup:.2f} times the cloud alone"

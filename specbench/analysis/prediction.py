@@ -18,14 +18,13 @@ from specbench.results import Prediction
 EXPLAINED = 0.1  # a larger gap is given its term
 
 
-def predictions(runs: Sequence[Run]) -> tuple[Prediction, ...]:
-    """Every method of a closed form, over the runs that have it."""
+def predictions(run: Run) -> tuple[Prediction, ...]:
+    """Every method of a closed form."""
     found = []
-    for run in runs:
-        for method in run.manifest.methods:
-            records = [each for each in run.generations if each.method == method and not each.interrupted]
-            if method in FORMS and (prediction := _predicted(run.manifest, method, records)):
-                found.append(prediction)
+    for method in run.manifest.methods:
+        records = [each for each in run.generations if each.method == method and not each.interrupted]
+        if method in FORMS and (prediction := _predicted(run.manifest, method, records)):
+            found.append(prediction)
     return tuple(found)
 
 

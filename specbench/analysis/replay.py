@@ -14,8 +14,7 @@ from specbench.analysis.clock import Prices
 from specbench.analysis.schedule import Length, Step, Text, adaptive_rounds, commit_of, rounds, step_at
 from specbench.decoding.ahead import AheadWindow
 from specbench.decoding.lengths import DraftLengths
-
-CONTROL = "cloud_optimized_baseline"
+from specbench.records import CONTROL
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from specbench.analysis.clients import Script, Target, alone, colocated, pipelined, synchronous
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import CONTROL, Timed
+from specbench.analysis.replay import Timed
 from specbench.analysis.schedule import Step, Text, rounds
+from specbench.records import CONTROL
 
 MOST_CLIENTS = 512
 FEWEST_TEXTS = 16  # that are timed, however few clients there are
@@ -115,19 +116,22 @@ def simulate(work: Sequence[Script], prices: Prices, clients: int, method: str) 
     return Load(clients, found, target.busy_ms / env.now, target.rows / max(1, target.passes))
 
 
-def most_clients(run: Callable[[int], Load], objective_ms: float) -> Load | None:
-    """The most clients of which 95 % of the texts keep to a time per token.
+def most_clients(run: Callable[[int], Load], objective_ms: float, beyond: int = 0) -> Load | None:
+    """The most clients of which 95 % of the texts keep to a time per token, looked for up to `MOST_CLIENTS`.
+
+    Args:
+        beyond: fewer than this and one more are not looked for.
 
     Returns:
-        What they saw; `None` where not even one client does.
+        What they saw; `None` where not even the fewest do.
     """
-    best, low, high = None, 0, 1
-    while high <= MOST_CLIENTS:
+    best, low, high = None, beyond, beyond + 1
+    while low < MOST_CLIENTS:
         load = run(high)
         if load.high_ms > objective_ms:
             break
-        best, low, high = load, high, high * 2
-    while best is not None and high - low > 1 and low < MOST_CLIENTS:
+        best, low, high = load, high, min(2 * high, MOST_CLIENTS)
+    while best is not None and high - low > 1:
         middle = (low + high) // 2
         load = run(middle)
         if load.high_ms <= objective_ms:
@@ -135,3 +139,30 @@ def most_clients(run: Callable[[int], Load], objective_ms: float) -> Load | None
         else:
             high = middle
     return best
+
+
+def most_served(
+    work_of: Callable[[int], Sequence[Script]],
+    prices: Prices,
+    method: str,
+    lengths: Iterable[int],
+    objective_ms: float,
+) -> tuple[int, Load | None]:
+    """The draft length with which one target serves the most clients, and what these see.
+
+    Args:
+        work_of: texts by draft length.
+        lengths: to be tried, the likeliest first; what is best for one client may be too wide for many.
+    """
+    lengths = list(dict.fromkeys(lengths))
+    best, most = lengths[0], None
+    for length in lengths:
+        work = work_of(length)
+        load = most_clients(
+            lambda clients, work=work: simulate(work, prices, clients, method),
+            objective_ms,
+            most.clients if most else 0,
+        )
+        if load is not None:
+            best, most = length, load
+    return best, most

@@ -2,68 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from specbench.analysis.comparison import CONTROL, compare
+from specbench.analysis import endpoint
+from specbench.analysis.comparison import compare, settings
 from specbench.analysis.grid import Row
+from specbench.analysis.notes import wrong_notes
+from specbench.analysis.place import place
+from specbench.bench.manifest import differences, outcome
 from specbench.bench.store import RunStore
-from specbench.bench.sweep import Sweep
-from specbench.errors import SpecbenchError
-from specbench.records import Generation, Run
+from specbench.bench.sweep import Sweep, in_words
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.records import CONTROL, Generation, Manifest, Run
 
 DRAFT_LENGTH = "speculative.draft_length"
 
 
-def rows_of(sweep: Sweep, store: RunStore) -> tuple[list[Row], list[str]]:
-    """The rows of all conditions that have a stored run, in their order, and why others are left out."""
-    rows, left_out = [], []
+@dataclass(frozen=True)
+class Swept:
+    """What the stored runs of a sweep say by now.
+
+    Args:
+        rows: of all conditions that have a stored run, in their order.
+        title: what was measured, and how.
+        notes: what is wrong with runs that are shown.
+        left_out: the other conditions, and why.
+        code: the gravest of what the runs ended with.
+    """
+
+    rows: list[Row]
+    title: str
+    notes: list[str]
+    left_out: list[str]
+    code: ExitCode
+
+
+def swept(sweep: Sweep, store: RunStore) -> Swept:
+    """Read what is on record of a sweep."""
+    found, runs, notes, left_out = [], [], [], []
     for index, condition in enumerate(sweep.conditions):
         if index not in sweep.runs:
             left_out.append(f"left out, {condition}: no run of it is on record")
             continue
         try:
-            rows += measured_rows(store.read(sweep.runs[index]), condition)
+            run = store.read(sweep.runs[index])
+            runs.append(run)
+            wrong = [*_wrong(run.manifest), *_elsewhere(runs[0].manifest, run.manifest, sweep.over)]
+            notes += [f"{in_words(condition)}: {line}" for line in wrong]
+            found += _measured(run, condition)
         except SpecbenchError as error:
             left_out.append(f"left out, {condition}: {error}")
-    return rows, left_out
+    return Swept(
+        rows=_corrected(found),
+        title=_title(sweep, runs),
+        notes=notes,
+        left_out=left_out,
+        code=max((outcome(run.manifest) for run in runs), default=ExitCode.OK),
+    )
 
 
-def title_of(sweep: Sweep) -> str:
-    """What a sweep's map is called."""
-    return f"sweep {sweep.sweep_id} · profile {sweep.profile} · measured, {len(sweep.finished)} runs"
+def _title(sweep: Sweep, runs: Sequence[Run]) -> str:
+    """What a sweep's map is called; a setting that is varied is named with all that it was."""
+    links: dict[str, list[Run]] = {}
+    for run in runs:
+        profile = run.manifest.profile
+        links.setdefault(json.dumps([profile["cloud"].get("placement"), profile.get("link")]), []).append(run)
+    known = [dict.fromkeys(place(each) for each in links.values())]
+    known += [dict.fromkeys(words) for words in zip(*(settings([run]) for run in runs), strict=True)]
+    parts = [f"sweep {sweep.sweep_id}", f"profile {sweep.profile}", f"measured, {len(sweep.finished)} runs"]
+    parts += [" / ".join(words) for words in known if words]
+    return " · ".join([*parts, *sweep.overrides])
 
 
-def measured_rows(run: Run, condition: Mapping[str, object]) -> list[Row]:
-    """Every method of a run under one condition, its draft length taken out of it.
+def _wrong(manifest: Manifest) -> Iterator[str]:
+    yield from wrong_notes(manifest)
+    for failure in manifest.failures:
+        yield f"{failure.method} failed in run {manifest.run_id}: {failure.error}"
+
+
+def _elsewhere(first: Manifest, run: Manifest, over: Mapping[str, Sequence[object]]) -> Iterator[str]:
+    """In what a run's machine, versions or models differ from the first one's, if not by what is varied."""
+    varied = {key.partition(".")[0] for key in over}
+    for key, theirs, ours in differences(first, run):
+        part, *names = key.split(".")
+        has_moved = not {"machine", "versions"}.isdisjoint((part, *names[:2]))
+        if has_moved or (part == "models" and names[0] not in varied):
+            yield f"{key} of run {run.run_id} is {ours}, and of run {first.run_id} {theirs}"
+
+
+def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, endpoint.Speedup]]:
+    """Every method of a run under one condition, its draft length taken out of it; and its speed-up.
 
     Args:
         condition: the values of the profile's keys that the sweep varies.
     """
     others = {key: value for key, value in condition.items() if key != DRAFT_LENGTH}
     length = condition.get(DRAFT_LENGTH, run.manifest.profile["speculative"]["draft_length"])
-    rows = []
+    records = {
+        method: [each for each in run.generations if each.method == method and not each.interrupted]
+        for method in run.manifest.methods
+    }
+    found = []
     for summary in compare([run]).methods:
-        records = [each for each in run.generations if each.method == summary.method and not each.interrupted]
+        mine = records[summary.method]
         if summary.tpot_ms is None or summary.speedup_vs_control is None:
             continue  # nothing follows a first token, or no control to compare with
-        rows.append(
-            Row(
-                method=summary.method,
-                draft_length=length if summary.acceptance else None,
-                condition=others,
-                ttft_ms=summary.ttft_ms,
-                tpot_ms=summary.tpot_ms,
-                ms_per_token=_ms_per_token(records),
-                speedup=summary.speedup_vs_control,
-                acceptance_length=summary.acceptance_length,
-                acceptance_rate=summary.acceptance_rate,
-                wasted_tokens=sum(part.wasted_draft_tokens or 0 for each in records for part in each.rounds),
-                interval=summary.speedup_interval,
-                measured=True,
-                lossless=summary.lossless,
-            )
+        row = Row(
+            method=summary.method,
+            draft_length=length if summary.acceptance else None,
+            condition=others,
+            ttft_ms=summary.ttft_ms,
+            tpot_ms=summary.tpot_ms,
+            ms_per_token=_ms_per_token(mine),
+            speedup=summary.speedup_vs_control,
+            acceptance_length=summary.acceptance_length,
+            acceptance_rate=summary.acceptance_rate,
+            wasted_tokens=sum(part.wasted_draft_tokens or 0 for each in mine for part in each.rounds),
+            interval=summary.speedup_interval,
+            measured=True,
+            lossless=None if summary.bugs else summary.lossless,
+            bugs=summary.bugs,
         )
-    return sorted(rows, key=lambda row: row.method != CONTROL)
+        found.append((row, endpoint.speedup(records[CONTROL], mine)))
+    return sorted(found, key=lambda each: each[0].method != CONTROL)
+
+
+def _corrected(found: Sequence[tuple[Row, endpoint.Speedup]]) -> list[Row]:
+    """Rows with intervals for the best of a method's draft lengths under a condition, whichever it is."""
+    rows, together = [row for row, _ in found], {}
+    for index, row in enumerate(rows):
+        together.setdefault((row.method, json.dumps(list(row.condition.values()))), []).append(index)
+    for (method, _), lengths in together.items():
+        if method == CONTROL or len(lengths) == 1:
+            continue
+        intervals = endpoint.corrected_intervals([found[index][1] for index in lengths])
+        for index, interval in zip(lengths, intervals, strict=True):
+            rows[index] = replace(rows[index], interval=interval)
+    return rows
 
 
 def _ms_per_token(records: Sequence[Generation]) -> float:

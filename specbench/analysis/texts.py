@@ -8,8 +8,7 @@ from itertools import takewhile
 
 from specbench.analysis.comparison import Group
 from specbench.analysis.endpoint import pairs
-from specbench.bench.runner import CONTROL
-from specbench.records import Divergence, Generation
+from specbench.records import CONTROL, Divergence, Generation
 
 TIE, BUG, UNPROVEN, EXPECTED = "tie", "bug", "not examined", "need not be the control's"
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from specbench.analysis.replay import SCHEDULES
 from specbench.analysis.rules import chances
 from specbench.analysis.schedule import Text, runs_of
-from specbench.bench.traces import TracedText
+from specbench.bench.traces import Trace, TracedText
 from specbench.config import Decoding, Speculative
 from specbench.config.loading import validated
 from specbench.errors import SpecbenchError
@@ -38,7 +38,7 @@ KEYS = (AGREEMENT, *SETTINGS, *GATES)
 
 
 def knowing(over: Mapping[str, Sequence[object]]) -> list[str]:
-    """The methods that know all of a grid's rules and gates."""
+    """The methods that know all of a grid's rules and gates; a trace's own rule is one of them (`RULE`)."""
     return [method for method in SCHEDULES if _unknown(method, over) is None]
 
 
@@ -61,6 +61,13 @@ def _unknown(method: str, over: Mapping[str, Sequence[object]]) -> str | None:
         if method == "speculative_pipelined" and rule not in ("greedy", "coupled"):
             return f"verification {rule}"
     return None
+
+
+def told(trace: Trace, over: Mapping[str, Sequence[object]]) -> tuple[bool, str]:
+    """Whether schedules over a trace take what real ones do, and as words, with the reason why not."""
+    if changes := [key for key in KEYS if key in over]:
+        return False, f"approximate: {' and '.join(changes)} would change the text"
+    return trace.exact, "exact" if trace.exact else f"approximate: {trace.verification} changes the text"
 
 
 def variants(

@@ -26,9 +26,9 @@ from specbench.bench import conversation
 from specbench.bench.identity import TIE, Prover
 from specbench.bench.preparation import Prepared
 from specbench.clock import now_ms
-from specbench.records import Divergence, Generation
+from specbench.records import CONTROL, Divergence, Generation
 
-EDGE, ALONE, COLOCATED = "speculative", "cloud_optimized_baseline", "speculative_colocated"
+EDGE, ALONE, COLOCATED = "speculative", CONTROL, "speculative_colocated"
 WAYS = (EDGE, ALONE, COLOCATED)
 """The drafts are made at the edges, nowhere, or by the server."""
 

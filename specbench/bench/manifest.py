@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from specbench import audit
+from specbench.errors import ExitCode
 from specbench.records import Manifest
 
 # Memory differs by a few pages between boots of one machine; of where a job waited no figure depends.
 INCIDENTAL = ("machine.memory_bytes", "cluster")
+
+
+def outcome(manifest: Manifest) -> ExitCode:
+    """What a run ends with whose results are stored: all well, or what they must not be read without."""
+    if manifest.precision_problems and manifest.profile["precision"]["parity"] != "off":
+        return ExitCode.CHECK_FAILED
+    if manifest.failures:
+        return ExitCode.RUN
+    is_wrong = any(found.verdict == "bug" for found in manifest.divergences)
+    return ExitCode.IDENTITY if is_wrong else ExitCode.OK
 
 
 def differences(

@@ -19,9 +19,8 @@ from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.clock import now_ms
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Failure, Generation, Manifest, Prompt, Run
+from specbench.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
 
-CONTROL = "cloud_optimized_baseline"
 WARMUP_TOKENS = 16
 
 

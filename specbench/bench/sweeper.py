@@ -63,6 +63,7 @@ class Sweeper:
             code = self._run_one(index, conditions[index], len(self.sweep.finished) + len(failed))
             if index not in self.sweep.finished:
                 failed[index] = code
+            if code:
                 self.observer.note(f"the condition {in_words(conditions[index])} ended with exit status {code}")
         return failed
 

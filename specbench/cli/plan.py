@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +19,7 @@ from specbench.cli.options import (
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
-    from specbench.analysis.clock import Prices
-    from specbench.analysis.planning import Survival
-    from specbench.analysis.schedule import Text
-    from specbench.analysis.serving import Load
+    from specbench.analysis.planned import Known
     from specbench.config.costs import Costs
 
 
@@ -79,12 +74,12 @@ def plan(
 ) -> None:
     """Predict each method's time per token, best draft length, break-even round trip and clients per target."""
     from specbench.analysis.clock import Prices
-    from specbench.analysis.planning import FORMS, break_even_rtt_ms, fastest, forecasts, verdicts
-    from specbench.analysis.schedule import texts_of
-    from specbench.bench.traces import read_trace
+    from specbench.analysis.planned import served_by
+    from specbench.analysis.planning import verdicts
     from specbench.config.costs import read_costs
+    from specbench.records import CONTROL
     from specbench.render import console
-    from specbench.render.schedules import plan_table
+    from specbench.render.schedules import plan_document, plan_table, served_lines
 
     if sum(given is not None for given in (trace, acceptance, run)) != 1:
         raise SpecbenchError(
@@ -99,50 +94,27 @@ def plan(
     demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
     demand_maps(html, charts)
     demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
-    texts = texts_of(read_trace(trace)) if trace else []
-    survival = _survival(texts, acceptance, run, runs_dir)
+    known = _known(trace, acceptance, run, runs_dir)
     table = read_costs(costs) if costs else _by_hand(step_ms, cost_ratio, width_cost)
     prices = Prices(table.with_values(_values(overrides or ())))
     if over:
-        _map(survival, prices.costs, over, html, charts, as_json)
+        _map(known, prices.costs, over, html, charts, as_json)
         return
-    lines = verdicts(survival, prices)
-    served = _clients(texts, survival, prices, objective_ms) if objective_ms else {}
+    lines = verdicts(known.survival, prices, known.methods)
+    served = {}
+    if objective_ms:
+        served = {name: served_by(known, prices, name, objective_ms) for name in (CONTROL, *known.methods)}
     if as_json:
-        even = {method: break_even_rtt_ms(survival, prices, method) for method in FORMS}
-        console.print_json(
-            {
-                "conditional_acceptance": survival.conditional,
-                "costs": prices.costs.model_dump(mode="json"),
-                "verdicts": lines,
-                "methods": {
-                    method: {
-                        "best_draft_length": fastest(forecasts(survival, prices, method)).draft_length,
-                        "break_even_rtt_ms": None if even[method] in (None, math.inf) else even[method],
-                        "any_rtt": even[method] == math.inf,
-                        "forecasts": [_finite(asdict(each)) for each in forecasts(survival, prices, method)],
-                    }
-                    for method in FORMS
-                },
-                "clients": {name: load and _as_document(load) for name, load in served.items()},
-            }
-        )
+        document = plan_document(known.survival, prices, known.methods, lines, served)
+        console.print_json({"exact": known.is_exact, **document})
         return
-    console.out.print(plan_table(survival, prices, texts, lines))
-    for name, load in served.items():
-        if load is None:
-            line = f"{name}: not one client keeps to {objective_ms:g} ms a token"
-        else:
-            line = (
-                f"{name}: {load.clients} clients on one target keep to {objective_ms:g} ms a token (95 % of "
-                f"texts at {load.high_ms:.1f} ms; the target is busy {load.busy:.0%} of the time, "
-                f"{load.rows_per_pass:.1f} tokens a pass)"
-            )
+    console.out.print(plan_table(known.survival, prices, known.texts, known.methods, lines, known.label))
+    for line in served_lines(served, objective_ms or 0.0):
         console.out.print(line, markup=False)
 
 
 def _map(
-    survival: Survival,
+    known: Known,
     costs: Costs,
     over: list[str],
     html: Path | None,
@@ -154,43 +126,30 @@ def _map(
     from specbench.analysis.planned import planned_rows
     from specbench.cli.replay import show_grid
 
-    rows = list(planned_rows(survival, costs, parse_over(over)))
-    chances = ", ".join(f"{share:.2f}" for share in survival.conditional[:4])
-    title = f"planned by closed form, acceptance {chances} · {costs.description or 'costs by hand'}"
-    head = {"conditional_acceptance": survival.conditional, "costs": costs.model_dump(mode="json")}
+    chances = known.survival.conditional
+    rows = list(planned_rows(known.survival, costs, parse_over(over), known.methods))
+    title = f"planned by closed form, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"
+    title += f" ({known.label})" if known.label else ""
+    title += f" · {costs.description or 'costs by hand'}"
+    head = {"conditional_acceptance": chances, "exact": known.is_exact, "costs": costs.model_dump(mode="json")}
     show_grid(rows, title, head, html, charts, as_json)
 
 
-def _finite(fields: dict) -> dict:
-    return {name: None if value == math.inf else value for name, value in fields.items()}
-
-
-def _as_document(load: Load) -> dict:
-    return {
-        "clients": load.clients,
-        "p95_ms_per_token": load.high_ms,
-        "busy": load.busy,
-        "tokens_per_pass": load.rows_per_pass,
-    }
-
-
-def _survival(texts: list[Text], acceptance: str | None, run: str | None, runs_dir: Path) -> Survival:
-    from specbench.analysis.planning import Survival, measured_survival
-
-    if texts:
-        return measured_survival(texts)
-    if acceptance is not None:
-        return Survival(_chances(acceptance))
-    from specbench.analysis.acceptance import acceptance as of_rounds
+def _known(trace: Path | None, acceptance: str | None, run: str | None, runs_dir: Path) -> Known:
+    from specbench.analysis.planned import Known, of_records, of_trace
+    from specbench.analysis.planning import Survival
     from specbench.bench.store import RunStore
+    from specbench.bench.traces import read_trace
 
+    if trace:
+        return of_trace(read_trace(trace))
+    if acceptance is not None:
+        return Known(Survival(_chances(acceptance)))
     store = RunStore(runs_dir)
-    records = [each for each in store.read(store.find(run)).generations if each.method == "speculative"]
-    found = of_rounds(records)
-    known = [] if found is None else [share for share in found.conditional if share is not None]
-    if not known:
+    found = of_records(store.read(store.find(run)).generations)
+    if found is None:
         raise SpecbenchError(f"run {run} drafted nothing by `speculative`", "--acceptance 0.8,0.7,0.65")
-    return Survival(tuple(known))
+    return found
 
 
 def _chances(text: str) -> tuple[float, ...]:
@@ -232,22 +191,3 @@ def _values(overrides: list[str] | tuple[str, ...]) -> dict[str, object]:
             )
         values[key.strip()] = parse_value(text)
     return values
-
-
-def _clients(texts: list[Text], survival: Survival, prices: Prices, objective_ms: float) -> dict:
-    """The most clients of the cloud alone, and of each method at its best draft length for one client."""
-    from specbench.analysis import serving
-    from specbench.analysis.planning import FORMS, fastest, forecasts
-    from specbench.analysis.replay import CONTROL
-
-    best = {method: fastest(forecasts(survival, prices, method)).draft_length or 1 for method in FORMS}
-    found = {}
-    for method, drafted in {CONTROL: 0, **best}.items():
-        work = (
-            serving.scripts(texts, drafted) if texts else serving.drawn_scripts(survival.conditional, drafted)
-        )
-        found[f"{method}, draft length {drafted}" if drafted else method] = serving.most_clients(
-            lambda clients, work=work, method=method: serving.simulate(work, prices, clients, method),
-            objective_ms,
-        )
-    return found

@@ -42,7 +42,7 @@ def replay(
     from specbench.analysis.grid import grid, lengths_of, parse_over
     from specbench.analysis.replay import SCHEDULES
     from specbench.analysis.schedule import texts_of
-    from specbench.analysis.variants import KEYS, knowing, variants
+    from specbench.analysis.variants import RULE, demand_known, knowing, told, variants
     from specbench.analysis.varied import replayed_over
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
@@ -55,24 +55,29 @@ def replay(
     varied = replayed_over(parse_over(over or ()))
     lengths = lengths_of(varied)
     table, read = read_costs(costs), read_trace(trace)
-    replayed = methods or knowing(varied)
+    ruled = {RULE: [read.verification], **varied}
+    replayed = methods or knowing(ruled)
+    demand_known(replayed, ruled)
     changed = variants(texts_of(read), read.texts, varied, read.profile)
     rows = list(grid(changed, table, replayed, lengths, varied))
-    changes = [key for key in KEYS if key in varied]
-    label = "exact" if read.exact else f"approximate: {read.verification} changes the text"
-    if changes:
-        label = f"approximate: {' and '.join(changes)} would change the text"
+    is_exact, label = told(read, varied)
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
     head = {
         "trace": str(trace),
-        "exact": read.exact and not changes,
+        "exact": is_exact,
         "costs": table.model_dump(mode="json"),
     }
     show_grid(rows, title, head, html, charts, as_json)
 
 
 def show_grid(
-    rows: Sequence[Row], title: str, head: dict, html: Path | None, charts: Path | None, as_json: bool
+    rows: Sequence[Row],
+    title: str,
+    head: dict,
+    html: Path | None,
+    charts: Path | None,
+    as_json: bool,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print a grid as a table or JSON, then write its page and its charts where they are asked for.
 
@@ -88,11 +93,11 @@ def show_grid(
     if as_json:
         console.print_json(document)
     elif rows:
-        console.out.print((map_table if rows[0].condition else grid_table)(rows, title))
+        console.out.print((map_table if rows[0].condition else grid_table)(rows, title, notes))
     if html and rows:
         from specbench.render.report.maps import map_page
 
-        write(map_page(rows, title), html)
+        write(map_page(rows, title, notes), html)
     if charts and rows:
         for written in write_grid(rows, document, charts):
             console.note(f"wrote {written}")

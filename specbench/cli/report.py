@@ -117,13 +117,14 @@ def _of_runs(runs: Sequence[Run], allow_unfair: bool, form: Format) -> tuple[str
 def _of_sweep(sweep: Sweep, store: RunStore, form: Format) -> tuple[str, Files]:
     import json
 
-    from specbench.analysis.sweeps import rows_of, title_of
+    from specbench.analysis.sweeps import swept
     from specbench.errors import ExitCode, SpecbenchError
     from specbench.render import console
     from specbench.render.report import grids
 
-    rows, left_out = rows_of(sweep, store)
-    for line in left_out:
+    made = swept(sweep, store)
+    rows, title, notes = made.rows, made.title, made.notes
+    for line in made.left_out:
         console.note(line)
     if not rows:
         raise SpecbenchError(
@@ -131,13 +132,13 @@ def _of_sweep(sweep: Sweep, store: RunStore, form: Format) -> tuple[str, Files]:
             f"'specbench sweep --resume {sweep.sweep_id}' goes on with it",
             ExitCode.STORE,
         )
-    title, document = title_of(sweep), grids.grid_document(rows, sweep=sweep.sweep_id, runs=sweep.runs)
+    document = grids.grid_document(rows, sweep=sweep.sweep_id, runs=sweep.runs, notes=notes)
     if form is Format.HTML:
         from specbench.render.report.maps import map_page
 
-        text = map_page(rows, title)
+        text = map_page(rows, title, notes)
     elif form is Format.JSON:
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     else:
-        text = grids.grid_csv(rows) if form is Format.CSV else grids.grid_markdown(rows, title)
+        text = grids.grid_csv(rows) if form is Format.CSV else grids.grid_markdown(rows, title, notes)
     return text, lambda folder: grids.write_grid(rows, document, folder)

@@ -73,9 +73,11 @@ def run(
 
     from specbench.api import CloudLostError
     from specbench.bench import tuning
+    from specbench.bench.manifest import outcome
     from specbench.bench.preparation import demand_same, new_manifest, prepare
-    from specbench.bench.runner import CONTROL, Runner
+    from specbench.bench.runner import Runner
     from specbench.bench.store import RunStore
+    from specbench.records import CONTROL
     from specbench.render.live import make_view
 
     if not only:
@@ -124,12 +126,8 @@ def run(
         finally:
             view.close()
         _show(store, run_id, as_json)
-        if finished.manifest.precision_problems and loaded.precision.parity != "off":
-            raise typer.Exit(int(ExitCode.CHECK_FAILED))
-        if finished.manifest.failures:
-            raise typer.Exit(int(ExitCode.RUN))
-        if any(found.verdict == "bug" for found in finished.manifest.divergences):
-            raise typer.Exit(int(ExitCode.IDENTITY))
+        if code := outcome(finished.manifest):
+            raise typer.Exit(int(code))
 
 
 def workload_settings(options: Mapping[str, object]) -> dict[str, object]:

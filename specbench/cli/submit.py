@@ -155,7 +155,7 @@ def collect(
     except KeyboardInterrupt:
         console.note(f"the jobs go on; 'specbench submit collect {asked.submission_id}' waits for them")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    _show(follower, seen, html, as_json)
+    code = _show(follower, seen, html, as_json)
     left = {index: each for index, each in enumerate(seen) if each.state != "done"}
     if left:
         index, first = next(iter(left.items()))
@@ -163,8 +163,10 @@ def collect(
             f"{len(left)} of {len(seen)} points did not come to their end; point {index} {first.state}"
             + (f": {first.note.removeprefix('error: ')}" if first.note else ""),
             f"'specbench submit status {asked.submission_id}' names them all, and what is stored is kept",
-            ExitCode.RUN,
+            code or ExitCode.RUN,
         )
+    if code:
+        raise typer.Exit(int(code))
 
 
 @app.command("pair", hidden=True, context_settings=PASSED_ON)
@@ -243,19 +245,22 @@ def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
     return Follower(read(store, submission_id), store)
 
 
-def _show(follower: Follower, seen: Sequence[Seen], html: Path | None, as_json: bool) -> None:
-    """Bring a sweep's record up to date, and show what is done."""
+def _show(follower: Follower, seen: Sequence[Seen], html: Path | None, as_json: bool) -> ExitCode:
+    """Bring a sweep's record up to date, and show what is done: the gravest of what its runs ended with."""
     from specbench.bench import sweep as sweeps
+    from specbench.bench.manifest import outcome
     from specbench.cli.compare import show
     from specbench.cli.sweep import show as show_sweep
 
     asked, store = follower.submission, follower.store
     done = [index for index, each in enumerate(seen) if each.state == "done"]
     if asked.command == "run":
-        if done:
-            show([store.read(asked.points[0].run_id)], as_json)
-        return
+        if not done:
+            return ExitCode.OK
+        stored = store.read(asked.points[0].run_id)
+        show([stored], as_json)
+        return outcome(stored.manifest)
     begun = {index: point.run_id for index, point in enumerate(asked.points) if follower.run_of(index)}
     record = replace(sweeps.read(store, asked.submission_id), runs=begun, finished=tuple(done))
     sweeps.write(store, record)
-    show_sweep(replace(record, runs={index: begun[index] for index in done}), store, html, None, as_json)
+    return show_sweep(replace(record, runs={index: begun[index] for index in done}), store, html, None, as_json)

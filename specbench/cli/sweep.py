@@ -110,7 +110,7 @@ def sweep(
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     finally:
         view.close()
-    show(sweeper.sweep, store, html, charts, as_json)
+    code = show(sweeper.sweep, store, html, charts, as_json)
     if failed:
         codes = set(failed.values())
         is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}
@@ -118,17 +118,25 @@ def sweep(
         raise SpecbenchError(
             f"{len(failed)} of {len(asked.conditions)} conditions ended early, for the reasons above: {names}",
             f"mend them, and go on with 'specbench sweep --resume {asked.sweep_id}'",
-            ExitCode(*codes) if is_known else ExitCode.RUN,
+            code or (ExitCode(*codes) if is_known else ExitCode.RUN),
         )
+    if code:
+        raise typer.Exit(int(code))
 
 
-def show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> None:
-    """What was measured so far: a map, or a row a method."""
-    from specbench.analysis.sweeps import rows_of, title_of
+def show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> ExitCode:
+    """What was measured so far: a map, or a row a method.
+
+    Returns:
+        The gravest of what its runs ended with.
+    """
+    from specbench.analysis.sweeps import swept
     from specbench.cli.replay import show_grid
     from specbench.render import console
 
-    rows, left_out = rows_of(done, store)
-    for line in left_out:
+    made = swept(done, store)
+    for line in (*made.left_out, *(made.notes if not made.rows else ())):
         console.note(line)
-    show_grid(rows, title_of(done), {"sweep": done.sweep_id, "runs": done.runs}, html, charts, as_json)
+    head = {"sweep": done.sweep_id, "runs": done.runs, "notes": made.notes}
+    show_grid(made.rows, made.title, head, html, charts, as_json, made.notes)
+    return made.code

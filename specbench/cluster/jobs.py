@@ -31,7 +31,8 @@ class Seen:
 
     Args:
         records: stored generations.
-        note: the node that it runs on, what it waits for, or the reason of a failure.
+        note: the node that it runs on, what it waits for, the reason of a failure, or what a
+            run ended with that must not be read as if all were well.
     """
 
     state: str
@@ -182,6 +183,8 @@ class Follower:
         state = judge(code, run.manifest if run else None, job, self.submission.cancelled)
         records = len(run.generations) if run else 0
         note = job.note if job and state in UNDER_WAY else ""
+        if state == "done" and code:
+            note = f"exit status {code}"
         if state == "failed":
             note = submissions.last_words(self.store, self.submission, index) or f"exit status {code}"
         if state == "lost" and [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,13 +14,18 @@ from specbench.analysis.breakeven import BreakEven, break_evens
 from specbench.analysis.clock import Prices
 from specbench.analysis.comparison import LABELS
 from specbench.analysis.grid import Row, best, winner
-from specbench.analysis.planning import FORMS, LONGEST, Survival, alone_ms, fastest, forecasts
-from specbench.analysis.replay import CONTROL, replay
+from specbench.analysis.notes import WRONG
+from specbench.analysis.planning import LONGEST, Survival, alone_ms, break_even_rtt_ms, fastest, forecasts
+from specbench.analysis.replay import replay
 from specbench.analysis.schedule import Text as Sample
+from specbench.analysis.serving import MOST_CLIENTS, Load
+from specbench.records import CONTROL
 
+Served = tuple[int, Load | None]  # a draft length, and what the most clients see
 MAP_FOOT = (
     "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
-    "fastest draft length; in brackets where a measured interval holds 1 or there is none."
+    "fastest draft length; in brackets where a measured interval (95 %, corrected by Holm over the draft "
+    "lengths, which were chosen on the same prompts) holds 1 or there is none."
 )
 SHOWN_CHANCES = 8
 FIGURES = (
@@ -27,12 +34,12 @@ FIGURES = (
 )
 FOOT = (
     "* the cloud alone. TTFT, TPOT: medians over texts. Speed-up: of TPOT against "
-    "the cloud alone, ratio of geometric means; in brackets where a measured interval holds 1 or there is "
-    "none. Wasted: tokens drafted ahead in vain."
+    "the cloud alone, ratio of geometric means; in brackets where a measured interval (95 %, corrected by Holm "
+    "over the draft lengths) holds 1 or there is none. Wasted: tokens drafted ahead in vain."
 )
 
 
-def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
+def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Every method at every draft length, under one condition."""
     table = Table(title_justify="left", header_style="bold")
     table.add_column("method")
@@ -46,7 +53,7 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
             _or_dash(row.ttft_ms, "{:.1f}"),
             f"{row.tpot_ms:.2f}",
             f"{1000 / row.ms_per_token:.1f}" if row.ms_per_token else "-",
-            f"({row.speedup:.2f}x)" if row.is_open else f"{row.speedup:.2f}x",
+            cell_text(replace(row, draft_length=None)),
             _or_dash(row.acceptance_length, "{:.2f}"),
             _or_dash(row.acceptance_rate, "{:.0%}"),
             str(row.wasted_tokens) if row.wasted_tokens else "-",
@@ -57,10 +64,11 @@ def grid_table(rows: Sequence[Row], title: str) -> RenderableType:
         Text(f"\n{title}"),
         table,
         Text(FOOT, style="dim"),
+        *(Text(f"note: {note}", style="yellow") for note in notes),
     )
 
 
-def map_table(rows: Sequence[Row], title: str) -> RenderableType:
+def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Where each method wins: a condition a line, each method at its best draft length."""
     table = Table(title_justify="left", header_style="bold")
     for key in rows[0].condition:
@@ -88,6 +96,7 @@ def map_table(rows: Sequence[Row], title: str) -> RenderableType:
         Text(f"\n{title}"),
         table,
         Text(MAP_FOOT, style="dim"),
+        *(Text(f"note: {note}", style="yellow") for note in notes),
     )
 
 
@@ -96,7 +105,8 @@ def cell_text(row: Row | None) -> str:
     if row is None:
         return "-"
     text = f"{row.speedup:.2f}x" if row.draft_length is None else f"{row.speedup:.2f}x at {row.draft_length}"
-    return f"({text})" if row.is_open else text
+    text = f"({text})" if row.is_open else text
+    return f"{text} bug" if row.bugs else text
 
 
 def told_break_even(even: BreakEven) -> str:
@@ -112,7 +122,10 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
         found = [by_method[method] for by_method in conditions if method in by_method]
         wins = sum(row.pays for row in found)
-        top = max(found, key=lambda row: (row.pays, row.speedup))
+        top = max(found, key=lambda row: row.rank)
+        if top.bugs:
+            lines.append(f"{method}: no verdict, its texts {WRONG}.")
+            continue
         times = f"{top.speedup:.2f} times its speed per token"
         times += "" if top.draft_length is None else f", with draft length {top.draft_length}"
         if top.is_open:
@@ -136,15 +149,24 @@ def _or_dash(value: object, text: str) -> str:
 
 
 def plan_table(
-    survival: Survival, prices: Prices, texts: Sequence[Sample], lines: Sequence[str]
+    survival: Survival,
+    prices: Prices,
+    texts: Sequence[Sample],
+    methods: Sequence[str],
+    lines: Sequence[str],
+    label: str,
 ) -> RenderableType:
-    """The verdict of each method, and the forecast at draft lengths up to a little beyond the best ones."""
-    by_method = {method: forecasts(survival, prices, method) for method in FORMS}
+    """The verdict of each method, and the forecast at draft lengths up to a little beyond the best ones.
+
+    Args:
+        label: whether the texts of a trace are a real run's; empty without one.
+    """
+    by_method = {method: forecasts(survival, prices, method) for method in methods}
     best = {method: fastest(found).draft_length for method, found in by_method.items()}
     table = Table(title_justify="left", header_style="bold")
     for name in ("draft\nlength", "tokens\na round", "if all had\nequal chances"):
         table.add_column(name, justify="right")
-    for method in FORMS:
+    for method in methods:
         table.add_column(method.replace("_", "\n") + "\nms a token", justify="right")
         table.add_column("speed-up", justify="right")
     if texts:
@@ -164,5 +186,69 @@ def plan_table(
     about = (
         f"\ncloud alone: {alone_ms(prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted at "
         f"1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
+        f"{label and ' · trace '}{label}"
     )
     return Group(*(Text(line, style="bold") for line in lines), Text(about), table)
+
+
+def plan_document(
+    survival: Survival,
+    prices: Prices,
+    methods: Sequence[str],
+    lines: Sequence[str],
+    served: Mapping[str, Served],
+) -> dict:
+    """The JSON of a plan; what is infinite or unknown is null."""
+    by_method = {}
+    for method in methods:
+        found, even = forecasts(survival, prices, method), break_even_rtt_ms(survival, prices, method)
+        by_method[method] = {
+            "best_draft_length": fastest(found).draft_length,
+            "break_even_rtt_ms": _finite(even),
+            "any_rtt": even == math.inf,
+            "forecasts": [
+                {**asdict(each), "break_even_rtt_ms": _finite(each.break_even_rtt_ms)} for each in found
+            ],
+        }
+    return {
+        "conditional_acceptance": survival.conditional,
+        "costs": prices.costs.model_dump(mode="json"),
+        "verdicts": list(lines),
+        "methods": by_method,
+        "clients": {
+            _served_by(method, length): load
+            and {
+                "clients": load.clients,
+                "at_least": load.clients >= MOST_CLIENTS,
+                "p95_ms_per_token": load.high_ms,
+                "busy": load.busy,
+                "tokens_per_pass": load.rows_per_pass,
+            }
+            for method, (length, load) in served.items()
+        },
+    }
+
+
+def served_lines(served: Mapping[str, Served], objective_ms: float) -> list[str]:
+    """How many clients one target serves, a sentence for each method."""
+    lines = []
+    for method, (length, load) in served.items():
+        name = _served_by(method, length)
+        if load is None:
+            lines.append(f"{name}: not one client keeps to {objective_ms:g} ms a token")
+            continue
+        count = f"{'at least ' if load.clients >= MOST_CLIENTS else ''}{load.clients}"
+        lines.append(
+            f"{name}: {count} clients on one target keep to {objective_ms:g} ms a token (95 % of "
+            f"texts at {load.high_ms:.1f} ms; the target is busy {load.busy:.0%} of the time, "
+            f"{load.rows_per_pass:.1f} tokens a pass)"
+        )
+    return lines
+
+
+def _served_by(method: str, draft_length: int) -> str:
+    return f"{method}, draft length {draft_length}" if draft_length else method
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value == math.inf else value

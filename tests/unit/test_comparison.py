@@ -8,7 +8,7 @@ from builders import generation, manifest
 
 from specbench.analysis.comparison import compare
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Round, Run
+from specbench.records import Divergence, Failure, Round, Run
 
 PROFILE = {
     "edge": {"dtype": "float32"},
@@ -66,6 +66,20 @@ def test_figures_are_those_that_a_hand_works_out(speculative):
     assert row.exact_match == 1.0
     assert table[CONTROL].speedup_vs_control == 1.0
     assert table[CONTROL].acceptance_rate is None
+
+
+def test_of_several_runs_what_is_told_of_a_method_names_its_row(speculative):
+    control = autoregressive(CONTROL, "1", (1, 2, 3, 4, 5), 30.0)
+    broken = {"failures": (Failure("speculative", "2", "it broke"), Failure("m", None, "it broke"))}
+    broken["divergences"] = (Divergence("speculative", "1", 0, 0, 3, (1, 2), verdict="bug"),)
+    runs = [run([speculative, control], name, **broken) for name in ("r1", "r2")]
+    found = compare(runs)
+    rows = ["speculative", "speculative@r2"]
+    assert [row.method for row in found.methods if row.acceptance] == rows
+    assert [part.method for part in found.divergences] == rows
+    assert [part.method for part in found.predictions] == rows
+    assert [part.method for part in found.failures] == ["speculative", "m@r1", "speculative@r2", "m@r2"]
+    assert [part.method for part in compare(runs[:1]).failures] == ["speculative", "m"]
 
 
 def test_a_speedup_is_a_ratio_of_geometric_means_over_paired_prompts():

@@ -1,15 +1,19 @@
 """Closed forms, replay and the simulation of many edges: held against each other, and against arithmetic."""
 
 import random
+from dataclasses import replace
 
 import pytest
+from comparisons import drafting
 
 from specbench.analysis import planning, serving
 from specbench.analysis.clock import Prices
+from specbench.analysis.planned import Known, of_records, served_by
 from specbench.analysis.planning import Survival, break_even_rtt_ms, forecast, measured_survival, verdicts
 from specbench.analysis.replay import CONTROL, Timed, autoregressive, replay, synchronous
 from specbench.analysis.schedule import Text
 from specbench.config.costs import Costs
+from specbench.render.schedules import served_lines
 
 TABLE = {
     "draft": {"step_ms": 2.0, "read_ms": 0.5},
@@ -57,6 +61,18 @@ def test_a_heavy_head_makes_the_formula_for_equal_chances_wrong():
 def test_survival_is_read_back_from_texts_that_were_drawn_by_it():
     found = measured_survival(drawn(0.75))
     assert found.conditional[:6] == pytest.approx([0.75] * 6, abs=0.02)
+
+
+def test_a_run_says_nothing_of_positions_that_few_drafts_came_to():
+    parts = [(3, 0, 1)] * 10 + [(3, 1, 2)] * 9 + [(3, 3, 4)]
+    found = of_records([replace(drafting(*parts), method="speculative", verification="greedy")])
+    assert found.survival.conditional == (0.5, 0.1)  # the third was judged once
+    few = of_records([replace(drafting(*parts[-4:]), method="speculative")])
+    assert few.survival.conditional == (1.0,)
+    assert of_records([drafting(*parts)]) is None
+    assert "speculative_pipelined" in found.methods
+    drawn_by = replace(drafting(*parts), method="speculative", verification="rejection")
+    assert "speculative_pipelined" not in of_records([drawn_by]).methods
 
 
 @pytest.mark.parametrize("text", ["0000", "0111", "01"])
@@ -143,6 +159,40 @@ def test_as_many_clients_are_served_as_keep_to_the_objective():
     assert len(asked) < 20
     assert serving.most_clients(run, 10.5) is None
     assert serving.most_clients(run, 1e9).clients == serving.MOST_CLIENTS
+
+
+def test_what_is_looked_for_no_farther_is_called_at_least_that_many():
+    def lines(most, beyond=0):
+        load = serving.most_clients(
+            lambda clients: serving.Load(clients, (Timed(None, float(clients), 2),), 0.5, 1.0), most, beyond
+        )
+        return load and served_lines({"speculative": (3, load)}, most)[0]
+
+    assert lines(300.0).startswith("speculative, draft length 3: 300 clients")
+    assert lines(1e9).startswith("speculative, draft length 3: at least 512 clients")
+    assert lines(300.0, beyond=299).startswith("speculative, draft length 3: 300 clients")
+    assert lines(300.0, beyond=300) is None
+    assert lines(1e9, beyond=serving.MOST_CLIENTS) is None
+
+
+def test_many_clients_are_served_best_by_another_length_than_one():
+    """Passes are shared: what is drafted in vain costs the others."""
+    texts, target = drawn(0.85, tokens=60, count=12), {"verify_ms": {1: 20.0, 9: 22.0, 64: 120.0}}
+    table = Prices(Costs.model_validate({**TABLE, "link": {"rtt_ms": 30.0}, "target": target}))
+    known = Known(measured_survival(texts), texts=texts)
+    alone = {
+        length: serving.most_clients(
+            lambda clients, length=length: serving.simulate(
+                serving.scripts(texts, length), table, clients, "speculative"
+            ),
+            35.0,
+        ).clients
+        for length in (2, 8)
+    }
+    length, load = served_by(known, table, "speculative", 35.0)
+    assert planning.fastest(planning.forecasts(known.survival, table, "speculative")).draft_length >= 8
+    assert length < 8
+    assert load.clients >= alone[2] > alone[8]
 
 
 def test_drafting_pays_where_what_a_round_wins_exceeds_what_it_costs():

@@ -1,10 +1,13 @@
 """Predicted beside measured: right where rounds are as the closed form says, and a named gap where not."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from builders import generation, manifest
+from comparisons import PROFILE
 
+from specbench.analysis.comparison import compare
 from specbench.analysis.prediction import predictions
 from specbench.records import Round, Run
 
@@ -52,7 +55,7 @@ def run(
 
 
 def test_rounds_as_the_closed_form_says_are_predicted():
-    (found,) = predictions([run()])
+    (found,) = predictions(run())
     assert found.gap == pytest.approx(0, abs=0.02)
     assert found.explained_by is None
     assert found.predicted_ms == pytest.approx(found.measured_ms, rel=0.02)
@@ -67,20 +70,20 @@ def test_rounds_as_the_closed_form_says_are_predicted():
     ],
 )
 def test_a_gap_above_a_tenth_is_given_its_term(settings, term):
-    (found,) = predictions([run(**settings)])
+    (found,) = predictions(run(**settings))
     assert found.gap > 0.1
     assert found.explained_by == term
 
 
 def test_a_link_that_was_measured_and_not_set_is_part_of_the_prediction():
-    (found,) = predictions([run(is_set=False)])
+    (found,) = predictions(run(is_set=False))
     assert found.gap == pytest.approx(0, abs=0.02)
 
 
 def test_the_bytes_are_those_that_the_run_sent():
     # 10 kB up take the 80 ms that the uplink of this run took longer.
     sent = {"uplink_mbps": 1.0, "sizes": (10_000, 0)}
-    (found,) = predictions([run(trip=9.0, **sent)])
+    (found,) = predictions(run(trip=9.0, **sent))
     assert found.gap == pytest.approx(0, abs=0.02)
 
 
@@ -89,26 +92,26 @@ def test_lengths_chosen_round_by_round_are_predicted_by_those_that_were_chosen()
     records = [*short.generations, *long.generations]
     profile = {**short.manifest.profile, "speculative": {"draft_length": "auto"}}
     mixed = Run(manifest(methods=("speculative",), profile=profile), tuple(records))
-    (found,) = predictions([mixed])
+    (found,) = predictions(mixed)
     assert found.gap == pytest.approx(0, abs=0.02)
-    only = [predictions([each])[0].predicted_ms for each in (short, long)]
+    only = [predictions(each)[0].predicted_ms for each in (short, long)]
     assert min(only) < found.predicted_ms < max(only)
 
 
 @pytest.mark.parametrize("draft_length", [1, 32, 33, 64])
 def test_every_draft_length_that_a_profile_allows_is_predicted(draft_length):
-    (found,) = predictions([run(draft_length=draft_length, alpha=0.95, tokens=20_000)])
+    (found,) = predictions(run(draft_length=draft_length, alpha=0.95, tokens=20_000))
     assert found.gap == pytest.approx(0, abs=0.03)
 
 
 def test_nobody_waits_for_the_link_of_a_stream():
-    (found,) = predictions([run(method="speculative_colocated", trip=5.0, slow=5.0, sizes=(0, 8))])
+    (found,) = predictions(run(method="speculative_colocated", trip=5.0, slow=5.0, sizes=(0, 8)))
     assert found.explained_by != "round trip"
 
 
 def test_nothing_is_predicted_of_drafts_that_a_gate_cuts_and_a_note_says_why(specbench, profile):
     gate = {"measure": "margin", "threshold": 0.5}
-    assert predictions([run(gate=gate)]) == ()
+    assert predictions(run(gate=gate)) == ()
     done = specbench("run", "speculative", "--profile", profile(speculative={"gate": gate}), "--json")
     assert done.code == 0, done.err
     assert done.json["predictions"] == []
@@ -116,13 +119,21 @@ def test_nothing_is_predicted_of_drafts_that_a_gate_cuts_and_a_note_says_why(spe
     assert "gate" in note
 
 
+def test_a_method_without_a_closed_form_is_named_with_the_reason():
+    made = run(method="prompt_lookup", tokens=60)
+    profile = {**PROFILE, **made.manifest.profile}
+    made = Run(replace(made.manifest, lossless={"prompt_lookup": True}, profile=profile), made.generations)
+    assert "nothing is predicted of prompt_lookup: a closed form needs" in " ".join(compare([made]).notes)
+    known = run(tokens=60)
+    known = Run(replace(known.manifest, lossless={"speculative": True}, profile=profile), known.generations)
+    assert not [note for note in compare([known]).notes if "nothing is predicted" in note]
+
+
 def test_nothing_is_predicted_where_the_closed_form_says_nothing():
-    assert predictions([run(method="prompt_lookup")]) == ()
-    assert predictions([run(draft_length=4), run(method="cloud_baseline")])[1:] == ()
-    assert (
-        predictions([Run(manifest(profile={"speculative": {"draft_length": 4}}, methods=("speculative",)), ())])
-        == ()
-    )
+    assert predictions(run(method="prompt_lookup")) == ()
+    assert predictions(run(method="cloud_baseline")) == ()
+    nothing = Run(manifest(profile={"speculative": {"draft_length": 4}}, methods=("speculative",)), ())
+    assert predictions(nothing) == ()
 
 
 def test_compare_shows_it_for_a_real_run(specbench, profile):

@@ -215,6 +215,27 @@ def test_the_command_replays_every_method_under_every_condition(files, specbench
     assert "speculative_pipelined" not in shown
 
 
+def test_the_rule_of_a_trace_leaves_out_the_methods_that_do_not_know_it(files, specbench):
+    write_trace(files[0], replace(trace(), verification="rejection", exact=False))
+    done = specbench("replay", *files, "--json")
+    assert done.code == 0, done.err
+    assert {row["method"] for row in done.json["rows"]} == {CONTROL, "speculative", "speculative_colocated"}
+    refused = specbench("replay", *files, "--method", "speculative_pipelined")
+    assert refused.code == 2
+    assert "verification rejection is not known to speculative_pipelined" in refused.err
+
+    planned = specbench("plan", "--trace", *files, "--objective-ms", "40", "--json")
+    assert planned.code == 0, planned.err
+    assert planned.json["methods"].keys() == {"speculative", "speculative_colocated"}
+    assert planned.json["exact"] is False
+    assert not any("pipelined" in name for name in (*planned.json["verdicts"], *planned.json["clients"]))
+    shown = specbench("plan", "--trace", *files).out
+    assert "trace approximate: rejection changes the text" in " ".join(shown.split())
+    mapped = specbench("plan", "--trace", *files, "--over", "link.rtt_ms=0,20").out
+    assert "pipelined" not in shown + mapped
+    assert "approximate: rejection changes the text" in " ".join(mapped.split())
+
+
 def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
     done = specbench("replay", *files, "--over", "draft.step_ms=500,900", "--over", "draft_length=4")
     assert done.out.count("under none of 2 conditions") == len(SCHEDULES)

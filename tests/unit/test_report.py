@@ -91,6 +91,22 @@ def test_the_headline_says_what_the_lossless_methods_show(verdicts, lossless, wo
     assert headline(rows, unfair=True) == "No fair verdict: the runs differ"
 
 
+def test_a_page_with_a_proven_bug_gives_no_verdict_and_says_so_first():
+    bugs = [Divergence("m", str(question), 0, 0, 3, (1, 2), verdict="bug") for question in range(2)]
+    made = report([run(pair(24, 1.3, 0.05), divergences=tuple(bugs))])
+    (row,) = [row for row in made.comparison.methods if row.method == "m"]
+    assert (row.bugs, row.verdict, row.label) == (2, None, "2 texts wrong")
+    assert made.comparison.categories == ()
+    text = page(made)
+    assert "<h1>No verdict: m gave a wrong text</h1>" in text
+    assert 'class="verdict good"' not in text
+    assert 'class="verdict good"' in page(report([run(pair(24, 1.3, 0.05))]))
+    assert "no verdict on m: 2 texts of it should be the control" in text
+    assert made.comparison.notes[0] == (
+        "2 texts of m in run r1 should be the control's, and no tie explains the difference"
+    )
+
+
 def test_the_sections_come_in_their_order(evil_page):
     shown = re.findall(r'<section id="(\w+)"', evil_page)
     assert shown == [

@@ -2,10 +2,12 @@
 
 import fcntl
 import stat
+from dataclasses import replace
 from socket import gethostname
 
 import pytest
 from builders import generation, manifest
+from comparisons import pair, run
 
 from specbench.bench import manifest as manifests
 from specbench.bench.store import RunStore
@@ -15,7 +17,7 @@ from specbench.cluster.launchers import Known, Slurm
 from specbench.cluster.submission import Job, Point, Submission
 from specbench.config import ClusterSpec, NodeSpec, load_profile
 from specbench.errors import SpecbenchError
-from specbench.records import Failure
+from specbench.records import Divergence, Failure
 
 TWO_NODES = ("--set", "cluster.cloud={}")
 SETTINGS = ["workload.limit=3", "speculative.typical_epsilon=0.00001", 'cloud.max_memory={"0": 3GiB}',
@@ -91,6 +93,22 @@ def test_jobs_that_are_killed_and_add_nothing_come_to_an_end(tmp_path, stored, s
     jobs = tuple(Job(f"1@{gethostname()}", 0) for _ in range(FRUITLESS))
     follower = Follower(submission(Point("s1-0", {}, jobs)), store)
     assert [each.state for each in follower.look()] == [state]
+
+
+def test_collecting_ends_as_the_run_did(specbench, tmp_path):
+    store, bug = RunStore(tmp_path / "runs"), Divergence("m", "1", 0, 0, 3, (1, 2), verdict="bug")
+    submissions.prepare(
+        store, submission(Point("s1-0", {}, (Job(f"1@{gethostname()}", 0),))), [load_profile("default")]
+    )
+    made = run(pair(12, 1.4), "s1-0", divergences=(bug,))
+    store.create(made.manifest).append(
+        [replace(one, arrival_ms=tuple(map(float, one.arrival_ms))) for one in made.generations]
+    )
+    (tmp_path / "runs" / "submissions" / "s1" / "0" / "code").write_text("9")
+    done = specbench("submit", "collect")
+    assert done.code == 9, done.err
+    assert "no verdict on m" in done.out
+    assert "0 done; 24 answers; exit status 9" in specbench("submit", "status").out
 
 
 def test_a_submission_is_for_its_owner_and_freezes_the_profile(tmp_path):

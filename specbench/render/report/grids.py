@@ -11,7 +11,7 @@ from pathlib import Path
 
 from specbench.analysis.breakeven import break_evens
 from specbench.analysis.grid import Row, best, winner
-from specbench.analysis.replay import CONTROL
+from specbench.records import CONTROL
 from specbench.render.report import pictures
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings
@@ -43,10 +43,11 @@ def grid_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def grid_markdown(rows: Sequence[Row], title: str) -> str:
-    """Verdicts, the map, and where each method breaks even."""
+def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
+    """Verdicts, what to know beside them, the map, and where each method breaks even."""
     methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
     lines = [f"# {plain(title)}", "", *(f"{plain(line)}\n" for line in verdicts(rows))]
+    lines += [*(f"- {plain(note)}" for note in notes), ""] if notes else []
     keys, cells = list(rows[0].condition), []
     for found in best(rows):
         fastest, control = winner(found), found[CONTROL]

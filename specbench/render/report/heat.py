@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from specbench.analysis.breakeven import RTT, break_evens
 from specbench.analysis.grid import Row, best, winner
-from specbench.analysis.replay import CONTROL
+from specbench.records import CONTROL
 from specbench.render.report.inks import Ink, of_methods
 from specbench.render.report.marks import Drawing, data, legend_of, looked, titled
 from specbench.render.schedules import cell_text, told_break_even

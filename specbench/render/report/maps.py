@@ -9,7 +9,7 @@ from math import log2
 from specbench import __version__
 from specbench.analysis.breakeven import break_evens
 from specbench.analysis.grid import Row, winner
-from specbench.analysis.replay import CONTROL
+from specbench.records import CONTROL
 from specbench.render.report import pictures
 from specbench.render.report.heat import FULL, curves, facets
 from specbench.render.report.inks import of_methods
@@ -21,12 +21,13 @@ DEEPEST = 55  # per cent of colour under a text
 Cell = tuple[str, str]
 NOTE = (
     "Each cell: how many times faster than the cloud alone a token comes (ratio of geometric means over "
-    "texts), at the draft length that is best there; in brackets where a measured interval holds 1 or "
-    "there is none. Blue is faster, orange slower."
+    "texts), at the draft length that is best there; in brackets where a measured interval (95 %, corrected by "
+    "Holm over the draft lengths, which were chosen on the same prompts) holds 1 or there is none. Blue is "
+    "faster, orange slower."
 )
 
 
-def map_page(rows: Sequence[Row], title: str) -> str:
+def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
     """Rows of a grid as HTML: a map of the fastest method, and one for each method; every value is escaped.
 
     The first key that was varied goes down, the second across; a map is drawn for each value of the others.
@@ -49,6 +50,9 @@ def map_page(rows: Sequence[Row], title: str) -> str:
     for method in methods:
         sections += _section(method, rows, lambda found, method=method: _shaded(found.get(method)))
     lines = "".join(f'<p class="verdict">{_text(line)}</p>' for line in verdicts(rows))
+    told = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    if told:
+        told = f'<aside aria-label="What to know"><h2>To know beside the figures</h2><ul>{told}</ul></aside>'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
@@ -57,7 +61,7 @@ def map_page(rows: Sequence[Row], title: str) -> str:
         f"<title>{_text(title)} - specbench</title><style>{style()}"
         "td.heat{text-align:right;overflow-wrap:normal;print-color-adjust:exact}</style></head>\n"
         f'<body><header><p class="brand">specbench</p><h1>Where does speculation pay?</h1>{lines}'
-        f'<p class="setting">{_text(title)}</p></header>\n<main>{sections}</main>\n'
+        f'<p class="setting">{_text(title)}</p>{told}</header>\n<main>{sections}</main>\n'
         f"<footer>{_text(NOTE)} specbench {_text(__version__)}.</footer></body></html>\n"
     )
 

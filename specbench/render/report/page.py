@@ -93,6 +93,8 @@ def headline(rows: list[MethodSummary], unfair: bool) -> str:
     """
     if unfair:
         return "No fair verdict: the runs differ"
+    if wrong := [row.method for row in rows if row.bugs]:
+        return f"No verdict: {', '.join(wrong)} gave a wrong text"
     drafting = [row for row in rows if row.acceptance]
     if not drafting:
         return "How fast are these methods?"
