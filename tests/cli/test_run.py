@@ -12,6 +12,7 @@ from builders import tiny_mistral
 
 from specbench.api import AutoregressiveDecoder
 from specbench.bench.store import RunStore
+from specbench.errors import SpecbenchError
 
 ALL = ["edge_baseline", "cloud_baseline", "cloud_optimized_baseline", "speculative"]
 FIGURES = {
@@ -169,6 +170,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Crashing(Method):
     name, summary, roles = "crashing", "fails on its second request", ("cloud",)
+    api_version = 3
 
     def open(self, edge, cloud, options):
         class Fails(AutoregressiveDecoder):
@@ -203,6 +205,37 @@ def test_a_method_that_crashes_ends_alone(specbench, profile, tmp_path, memory, 
     assert finished == {"crashing": 1, "speculative": 3, "cloud_optimized_baseline": 3}
     assert run.manifest.status == "failed"
     assert [failure.method for failure in run.manifest.failures] == ["crashing"]
+
+
+@pytest.mark.parametrize("question", ["validate", "lossless", "repeats_control", "precision_changes"])
+def test_a_methods_own_mistake_in_what_it_says_of_itself_is_named_as_its_own(
+    specbench, profile, tmp_path, question
+):
+    plugin = tmp_path / "mistaken.py"
+    text = CRASHING.format(memory=False)
+    plugin.write_text(
+        text.replace("    def open", f"    def {question}(self, options): return 1 / 0\n    def open")
+    )
+    command = ["run", "crashing", "--profile", profile(), "--plugin", plugin]
+    done = specbench(*command)
+    assert done.code == 6, done.err
+    assert (
+        f"method crashing is broken: ZeroDivisionError: division by zero (mistaken.py:8, in {question})"
+        in done.err
+    )
+    assert "Traceback" not in done.err
+    with pytest.raises(SpecbenchError) as caught:
+        specbench("--debug", *command)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_broken_plugin_file_shows_its_traceback_where_its_method_is_asked_for(specbench, profile, tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text("import nothing_of_this_name")
+    done = specbench("run", "mine", "--profile", profile(), "--plugin", plugin)
+    assert done.code == 6, done.err
+    assert "there is no method 'mine', and" in done.err
+    assert "Traceback" in done.err
 
 
 def test_checks_between_rounds_are_off_the_clock(specbench, profile, tmp_path, monkeypatch):
@@ -308,6 +341,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Deaf(Method):
     name, summary, roles = "deaf", "swallows Ctrl-C", ("cloud",)
+    api_version = 3
 
     def open(self, edge, cloud, options):
         class Swallows(AutoregressiveDecoder):
