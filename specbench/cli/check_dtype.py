@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, JsonOption, PluginOption, RunsDirOption, SetOption
+from specbench.cli.options import (
+    RUNS_DIR,
+    JsonOption,
+    PluginOption,
+    RunsDirOption,
+    SetOption,
+    demand_alone,
+)
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
@@ -26,7 +33,9 @@ def check_dtype(
         str | None,
         typer.Option("--profile", "-p", help="A profile's name, or a YAML file; all shipped ones if none."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All shipped profiles, with --load too.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All shipped profiles; what --load cannot load is unknown.")
+    ] = False,
     load: Annotated[
         bool,
         typer.Option("--load", help="Load the models (of 'default' if none is named); look at every tensor."),
@@ -41,11 +50,12 @@ def check_dtype(
     as_json: JsonOption = False,
 ) -> None:
     """Check that edge and cloud have the precision that the profile demands; exit 1 when not."""
-    if runs and (profile or every or load or overrides):
+    if runs and (profile or every or load or overrides or plugin):
         raise SpecbenchError(
-            "--run asks about stored runs, whose profile and precision are fixed",
-            "leave out --profile, --all, --load and --set",
+            "--run asks about stored runs, whose profile, methods and precision are fixed",
+            "leave out --profile, --all, --load, --set and --plugin",
         )
+    demand_alone("--all" if every else "", {"--profile": profile})
     if runs:
         reports, kind = _run_reports(runs, runs_dir), "runs"
     else:
