@@ -18,6 +18,7 @@ from specbench.cli.options import (
     ProfileOption,
     RunsDirOption,
     SetOption,
+    demand_methods,
 )
 from specbench.errors import ExitCode
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    methods: Annotated[list[str], typer.Argument(metavar="METHOD...", help="See 'specbench plugins'.")],
+    methods: Annotated[
+        list[str] | None, typer.Argument(metavar="METHOD", help="See 'specbench plugins'; none with --resume.")
+    ] = None,
     profile: ProfileOption = "default",
     overrides: SetOption = None,
     limit: Annotated[int | None, typer.Option(help="How many prompts (workload.limit).")] = None,
@@ -51,7 +54,7 @@ def run(
     ] = None,
     only: Annotated[bool, typer.Option("--only", help="Leave out the control; no speed-up is shown.")] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, as it was started.")
     ] = None,
     as_run: Annotated[str | None, typer.Option("--as", metavar="RUN", hidden=True)] = None,
     runs_dir: RunsDirOption = RUNS_DIR,
@@ -59,6 +62,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
+    if resume and not methods:
+        _go_on(resume, runs_dir)
+        return
     from specbench.config import load_profile
     from specbench.models.confinement import confine
 
@@ -69,7 +75,7 @@ def run(
     from specbench.registry import discover
 
     registry = discover(plugin or ())
-    names = dict.fromkeys(registry.get(name).name for name in methods)
+    names = dict.fromkeys(registry.get(name).name for name in demand_methods(methods))
 
     from specbench.api import CloudLostError
     from specbench.bench import tuning
@@ -132,6 +138,19 @@ def run(
             raise typer.Exit(int(ExitCode.IDENTITY))
 
 
+def _go_on(resume: str, runs_dir: Path) -> None:
+    """Run the words that started a run once more, with those of this command behind them."""
+    from specbench.bench.store import RunStore
+    from specbench.cli import app
+
+    store = RunStore(runs_dir)
+    started = store.read(store.find(resume)).manifest.command
+    words = [word for command in (started, sys.argv[1:]) for word in command[command.index("run") + 1 :]]
+    command = typer.main.get_command(app).commands["run"]
+    with command.make_context("specbench run", words) as context:
+        command.invoke(context)
+
+
 def workload_settings(options: Mapping[str, object]) -> dict[str, object]:
     """The workload's keys that options of this command set, by their dotted names."""
     names = ("limit", "max_new_tokens", "prompts", "repeats")
@@ -171,6 +190,7 @@ def _show(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False
     if interrupted:
         from specbench.render import console
 
-        console.note(f"interrupted; {len(stored.generations)} generations are kept, --resume {run_id} goes on")
+        kept = f"interrupted; {len(stored.generations)} generations are kept"
+        console.note(f"{kept}, 'specbench run --resume {run_id}' goes on")
     if any(not generation.interrupted for generation in stored.generations):
         show([stored], as_json)

@@ -137,6 +137,30 @@ def test_a_resumed_run_does_only_what_is_missing_and_keeps_the_rest(specbench, p
     assert again.manifest.status == "finished"
 
 
+def test_a_run_is_resumed_by_its_id_alone_with_the_words_that_started_it(specbench, profile, tmp_path):
+    plugin = tmp_path / "crashing.py"
+    plugin.write_text(CRASHING.format(memory=False).replace("== 3", "== 99"))
+    words = ("--profile", profile(), "--limit", 1, "--plugin", plugin, "--only")
+    assert specbench("run", "crashing", *words).code == 0
+    whole = stored(tmp_path)
+    file = tmp_path / "runs" / whole.manifest.run_id / "generations.jsonl"
+    file.write_bytes(b"")
+    done = specbench("run", "--resume", whole.manifest.run_id, "--json")
+    assert done.code == 0, done.err
+    assert list(done.json["methods"]) == ["crashing"]
+    assert [r.tokens for r in stored(tmp_path).generations] == [r.tokens for r in whole.generations]
+    other = specbench("run", "--resume", whole.manifest.run_id, "--set", "speculative.draft_length=2")
+    assert other.code == 5
+    assert "speculative.draft_length was 4, and is 2" in other.err
+
+
+def test_a_run_that_is_resumed_by_its_id_ends_with_the_status_that_it_had(specbench, profile, tmp_path):
+    plugin = tmp_path / "crashing.py"
+    plugin.write_text(CRASHING.format(memory=False))
+    assert specbench("run", "crashing", "--profile", profile(), "--plugin", plugin).code == 7
+    assert specbench("run", "--resume", stored(tmp_path).manifest.run_id).code == 7
+
+
 def test_a_run_with_other_settings_is_not_resumed(specbench, profile, tmp_path):
     path = profile()
     specbench("run", "speculative", "--profile", path)
