@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from specbench.api import Method
     from specbench.bench.preparation import Prepared
     from specbench.bench.store import RunStore
-    from specbench.records import Prompt, Tuning
+    from specbench.records import Generation, Prompt, Tuning
 
 
 def run(
@@ -53,6 +53,9 @@ def run(
         ),
     ] = None,
     only: Annotated[bool, typer.Option("--only", help="Leave out the control; no speed-up is shown.")] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Run each method in a child first, for the memory of its own.")
+    ] = False,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, as it was started.")
     ] = None,
@@ -79,6 +82,7 @@ def run(
 
     from specbench.api import CloudLostError
     from specbench.bench import tuning
+    from specbench.bench.isolation import resident_bytes
     from specbench.bench.preparation import demand_same, new_manifest, prepare
     from specbench.bench.runner import CONTROL, Runner
     from specbench.bench.store import RunStore
@@ -112,12 +116,15 @@ def run(
         run_id = resume or as_run or store.new_id()
         manifest = new_manifest(prepared, run_id, *identity)
         manifest = replace(manifest, tuning=tuned, edge_device=edge_device)
+        done: Sequence[Generation] = ()
         if resume:
             stored, writer = store.reopen(resume, whole_prompts=as_run is not None)
             demand_same(stored.manifest, manifest)
-            runner = Runner(prepared, stored.manifest, writer, view, stored.generations)
-        else:
-            runner = Runner(prepared, manifest, store.create(manifest), view)
+            manifest, done = stored.manifest, stored.generations
+        if isolate and not manifest.isolated_rss_bytes:
+            alone = resident_bytes(loaded, names, plugin or (), view.note)
+            manifest = replace(manifest, isolated_rss_bytes=alone)
+        runner = Runner(prepared, manifest, writer if resume else store.create(manifest), view, done)
         try:
             finished = runner.run()
         except (KeyboardInterrupt, CloudLostError) as error:

@@ -62,7 +62,7 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
     demand_alone("submit", {"--resume": asked["resume"], "--json": asked["as_json"], "--as": asked["as_run"]})
     store = RunStore(Path(asked["runs_dir"]))
     words = ["run", *_methods(asked)]
-    words += ["--only"] if asked["only"] else []
+    words += [f"--{flag}" for flag in ("only", "isolate") if asked[flag]]
     words += ["--tune-on", asked["tune_on"]] if asked["tune_on"] else []
     _submit("run", store, store.new_id(), asked, words, [{}], workload_settings(asked), launcher, None)
 

@@ -185,9 +185,10 @@ def test_help_shows_each_argument_once(specbench, words, usage):
 
 def test_a_page_that_cannot_be_written_is_a_matter_of_storage(specbench, profile, tmp_path):
     assert specbench("run", "cloud_baseline", "--profile", profile(), "--only", "--limit", 1).code == 0
-    done = specbench("report", "--out", tmp_path)
-    assert done.code == ExitCode.STORE
-    assert "cannot be written" in done.err
+    for words in (("--out", tmp_path), ("--out", tmp_path / "page.html", "--charts", profile())):
+        done = specbench("report", *words)
+        assert done.code == ExitCode.STORE
+        assert "cannot be written" in done.err
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,28 @@ def test_a_broken_plugin_file_shows_its_traceback_where_its_method_is_asked_for(
     assert "Traceback" in done.err
 
 
+HUNGRY_BYTES = 400 << 20
+
+
+def test_isolated_methods_show_the_memory_of_their_own_and_not_what_another_holds(specbench, profile, tmp_path):
+    plugin = tmp_path / "hungry.py"
+    text = CRASHING.format(memory=False).replace("== 3", "== 99")
+    plugin.write_text(
+        text.replace("        class Fails", f"        cloud.held = b'x' * {HUNGRY_BYTES}\n        class Fails")
+    )
+    words = ("run", "crashing", "--profile", profile(), "--limit", 1, "--plugin", plugin, "--json")
+    shared = specbench(*words).json["methods"]
+    together = abs(shared["crashing"]["peak_rss_bytes"] - shared["cloud_optimized_baseline"]["peak_rss_bytes"])
+    assert together < HUNGRY_BYTES / 2
+    done = specbench(*words, "--isolate")
+    assert done.code == 0, done.err
+    own = {name: row["peak_rss_bytes"] for name, row in done.json["methods"].items()}
+    assert own["crashing"] - own["cloud_optimized_baseline"] > HUNGRY_BYTES / 2
+    assert stored(tmp_path).manifest.isolated_rss_bytes == own
+    note = "peak RSS of crashing, cloud_optimized_baseline is of a process of its own (--isolate)"
+    assert note in done.json["notes"]
+
+
 def test_checks_between_rounds_are_off_the_clock(specbench, profile, tmp_path, monkeypatch):
     """On a clock that only the checks move forward, every round arrives at once."""
     clock = {"ms": 0.0}
