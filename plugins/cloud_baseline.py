@@ -27,6 +27,7 @@ class CloudBaseline(Method):
     name = "cloud_baseline"
     summary = "the cloud alone, through model.generate, as a user runs it"
     roles = ("cloud",)
+    api_version = 3
 
     def lossless(self, options: Options) -> bool:
         """Its text is the cloud's."""

@@ -11,6 +11,7 @@ class EdgeBaseline(Method):
     name = "edge_baseline"
     summary = "the edge alone, token by token"
     roles = ("edge",)
+    api_version = 3
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the edge model."""

@@ -36,6 +36,7 @@ class HfAssisted(Method):
     name = "hf_assisted"
     summary = "the edge drafts and the cloud verifies, inside transformers' model.generate"
     roles = ("edge", "cloud")
+    api_version = 3
     dynamic = False
 
     def lossless(self, options: Options) -> bool:

@@ -81,6 +81,7 @@ class PromptLookup(Method):
     name = "prompt_lookup"
     summary = "the cloud verifies what its own text suggests: no draft model"
     roles = ("cloud",)
+    api_version = 3
 
     def lossless(self, options: Options) -> bool:
         """As the verification rule is."""

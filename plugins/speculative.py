@@ -85,6 +85,7 @@ class SpeculativeDecoding(Method):
     name = "speculative"
     summary = "the edge drafts, the cloud verifies"
     roles = ("edge", "cloud")
+    api_version = 3
 
     def lossless(self, options: Options) -> bool:
         """As the verification rule is; a gate never is."""

@@ -6,6 +6,7 @@ A method is a class with a name, registered by a hook:
 
     class Mine(Method):
         name = "mine"
+        api_version = 3
         roles = ("cloud",)
         ...
 
@@ -26,7 +27,7 @@ from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
 from specbench.decoding.ahead import AheadWindow
 from specbench.decoding.lengths import DraftLengths
-from specbench.decoding.proposal import Proposal
+from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.request import Commit, Pending, Request
 from specbench.decoding.verification import RULES
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
@@ -34,6 +35,7 @@ from specbench.factories import CloudModel, EdgeModel
 from specbench.records import Round
 
 if TYPE_CHECKING:
+    from specbench.decoding.drafter import Drafter
     from specbench.decoding.target import Target
 
 __all__ = [
@@ -46,7 +48,9 @@ __all__ = [
     "Commit",
     "Decoder",
     "Decoding",
+    "DraftDistribution",
     "DraftLengths",
+    "Drafter",
     "EdgeModel",
     "ExitCode",
     "Method",
@@ -57,6 +61,7 @@ __all__ = [
     "Round",
     "SpecbenchError",
     "Speculative",
+    "Target",
     "hookimpl",
     "now_ms",
 ]
@@ -65,6 +70,19 @@ API_VERSION = 3
 """Raised when a plugin that worked before may no longer work."""
 
 hookimpl = pluggy.HookimplMarker("specbench")
+
+
+def __getattr__(name: str) -> object:
+    """The classes that bring torch, imported when a plugin asks for them."""
+    if name == "Drafter":
+        from specbench.decoding.drafter import Drafter
+
+        return Drafter
+    if name == "Target":
+        from specbench.decoding.target import Target
+
+        return Target
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Decoder(ABC):
@@ -116,13 +134,13 @@ class Method(ABC):
         name: what `specbench run` calls it.
         summary: one line for `specbench plugins`.
         roles: the models that it loads, of `edge` and `cloud`.
-        api_version: the `API_VERSION` that it was written for.
+        api_version: the `API_VERSION` that it was written for, as a number: the name would always be right.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
-    api_version: ClassVar[int] = API_VERSION
+    api_version: ClassVar[int]
 
     def lossless(self, options: Options) -> bool | None:
         """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""

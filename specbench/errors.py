@@ -50,6 +50,13 @@ class RanksLostError(SpecbenchError):
         super().__init__(message, "start the cloud again", ExitCode.RUN)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch on a device, or torch's CPU allocator found no room."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return True
+    return isinstance(error, RuntimeError) and "out of memory" in str(error)
+
+
 def nearest(name: str, valid: Iterable[str], otherwise: str | None = None) -> str | None:
     """A hint that names the valid name closest to `name`, or lists them all."""
     names = sorted(valid)

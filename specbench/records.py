@@ -290,7 +290,8 @@ class Manifest:
     arithmetic's by moment (`start`, `end`), `turns` what each prompt asks; both are empty in runs stored before
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
-    and `edge.memory_limit`, and `trace_sha256` which trace the link played.
+    and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
+    of each method in a process of its own, where `--isolate` asked for it.
     """
 
     run_id: str
@@ -325,6 +326,7 @@ class Manifest:
     tuning: Tuning | None = None
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
+    isolated_rss_bytes: dict[str, int] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 

@@ -6,10 +6,12 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +22,7 @@ from specbench.api import API_VERSION, Method
 from specbench.errors import ExitCode, SpecbenchError, nearest
 
 ENTRY_POINT_GROUP = "specbench"
+OF_A_FILE = "file"  # the version of what --plugin names
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,8 @@ class Registry:
         return {name: plugin.method for name, plugin in self.plugins.items() if plugin.method}
 
     def add(self, plugin: Plugin) -> None:
-        """Take a plugin in; a broken one never takes the name of one that works.
-
-        Raises:
-            SpecbenchError: two usable plugins bring a method of one name.
-        """
+        """Take a plugin in; a broken one never takes the name of one that works."""
         other = self.plugins.get(plugin.name)
-        if other and other.method and plugin.method:
-            raise SpecbenchError(
-                f"two plugins bring a method '{plugin.name}': {other.source} and {plugin.source}",
-                "rename one of them",
-                ExitCode.PLUGIN,
-            )
         if other and other.method:
             self.plugins[f"{plugin.name} ({plugin.source})"] = plugin
         else:
@@ -69,27 +62,47 @@ class Registry:
         """The method called `name`; dashes are understood as underscores.
 
         Raises:
-            SpecbenchError: there is none, or its plugin is broken.
+            SpecbenchError: there is none, or its plugin is broken, or two plugins bring it.
         """
         name = name.replace("-", "_")
         plugin = self.plugins.get(name)
         if plugin is None:
-            raise SpecbenchError(f"there is no method '{name}'", nearest(name, self.methods))
+            absent = f"there is no method '{name}'"
+            for given in self.plugins.values():
+                if given.version == OF_A_FILE and given.error:  # it may have been meant to bring it
+                    raise _broken(f"{absent}, and {given.source} is broken", given)
+            raise SpecbenchError(absent, nearest(name, self.methods))
         if plugin.method is None:
-            raise SpecbenchError(
-                f"the plugin of method '{name}' ({plugin.source}) is broken: {plugin.error}\n"
-                f"{plugin.traceback}",
-                "mend it, or remove it; 'specbench plugins' lists all",
-                ExitCode.PLUGIN,
-            )
+            raise _broken(f"the plugin of method '{name}' ({plugin.source}) is broken", plugin)
         return plugin.method
+
+
+@contextmanager
+def blaming(method: Method) -> Iterator[None]:
+    """Around what a method says of itself: its own mistake is no fault of specbench.
+
+    Raises:
+        SpecbenchError: as the method raised it, or naming the method and what it raised.
+    """
+    try:
+        yield
+    except SpecbenchError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise SpecbenchError(
+            f"method {method.name} is broken: {type(error).__name__}: {error} "
+            f"({Path(where.filename).name}:{where.lineno}, in {where.name})",
+            "mend it, or leave it out; 'specbench --debug ...' shows the traceback",
+            ExitCode.PLUGIN,
+        ) from error
 
 
 def discover(files: Sequence[Path] = ()) -> Registry:
     """Find first-party methods, those of the entry-point group `specbench`, and the given files.
 
     Raises:
-        SpecbenchError: two plugins bring a method of one name, or a given file does not exist.
+        SpecbenchError: a given file does not exist.
     """
     for file in files:
         if not file.is_file():
@@ -97,9 +110,21 @@ def discover(files: Sequence[Path] = ()) -> Registry:
     manager = pluggy.PluginManager("specbench")
     manager.add_hookspecs(hookspecs)
     registry = Registry()
-    for name, source, version, load in _candidates(files):
-        registry.add(_load(manager, name, source, version, load))
+    found = [_load(manager, *candidate) for candidate in _candidates(files)]
+    for plugin in found:
+        rivals = [each.source for each in found if each.method and each.name == plugin.name]
+        if plugin.method and len(rivals) > 1:
+            clash = f"{len(rivals)} plugins bring a method of this name: {' and '.join(rivals)}"
+            plugin = replace(plugin, method=None, error=clash)
+        registry.add(plugin)
     return registry
+
+
+def _broken(said: str, plugin: Plugin) -> SpecbenchError:
+    lines = filter(None, (f"{said}: {plugin.error}", plugin.traceback))
+    return SpecbenchError(
+        "\n".join(lines), "mend it, or remove it; 'specbench plugins' lists all", ExitCode.PLUGIN
+    )
 
 
 def _candidates(files: Sequence[Path]) -> list[tuple[str, str, str, Callable[[], object]]]:
@@ -114,7 +139,7 @@ def _candidates(files: Sequence[Path]) -> list[tuple[str, str, str, Callable[[],
         version = point.dist.version if point.dist else "unknown"
         found.append((point.name, f"{point.value} of {owner}", version, point.load))
     for file in files:
-        found.append((file.stem, str(file), "file", lambda file=file: _import_file(file)))
+        found.append((file.stem, str(file), OF_A_FILE, lambda file=file: _import_file(file)))
     return found
 
 
@@ -133,7 +158,7 @@ def _load(
             raise TypeError("it has no specbench_method() marked with @hookimpl")
         method = implementations[0].function()
         _demand_method(method)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return Plugin(name, source, version, error=reason, traceback=traceback.format_exc().rstrip())
     return Plugin(method.name, source, version, method=method)
@@ -145,8 +170,12 @@ def _demand_method(method: object) -> None:
     for attribute in ("name", "summary", "roles"):
         if not getattr(method, attribute, None):
             raise TypeError(f"its method has no {attribute}")
+    if not re.fullmatch(r"\w+", method.name):
+        raise TypeError(f"its method is called '{method.name}'; a name has letters, digits and underscores")
     if not set(method.roles) <= {"edge", "cloud"}:
         raise TypeError(f"roles are {method.roles}; a role is 'edge' or 'cloud'")
+    if not hasattr(method, "api_version"):
+        raise TypeError(f"its method has no api_version; the number of this version is {API_VERSION}")
     if method.api_version != API_VERSION:
         raise TypeError(f"it was written for API version {method.api_version}; this is version {API_VERSION}")
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options, Request, Round
+from specbench.api import API_VERSION, CloudModel, Decoder, EdgeModel, Method, Options, Request, Round
 from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def check_method(method: Method, options: Options | None = None, engine: EngineS
         AssertionError: naming what is broken.
     """
     options = options or Options(Decoding(), Speculative())
+    written_for = getattr(method, "api_version", None)
+    assert written_for == API_VERSION, f"{method.name} has api_version {written_for}; this is {API_VERSION}"
     method.validate(options)
     with tempfile.TemporaryDirectory() as scratch:
         edge_folder = tiny_llama(Path(scratch) / "edge", seed=1, num_hidden_layers=1)

@@ -100,6 +100,7 @@ from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
 
 class Liar(Method):
     name, summary, roles = "liar", "changes the fourth token", ("cloud",)
+    api_version = 3
 
     def lossless(self, options):
         return True

@@ -195,7 +195,8 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         if control and not lossless
         else None,
         percentiles=percentiles(records),
-        peak_rss_bytes=_known(max, [record.peak_rss_bytes for record in records]),
+        peak_rss_bytes=manifest.isolated_rss_bytes.get(group.method)
+        or _known(max, [record.peak_rss_bytes for record in records]),
         peak_cuda_bytes=_known(max, [record.peak_cuda_bytes for record in records]),
         ceiling_tokens_per_second=ceiling.tokens_per_second if ceiling else None,
         share_of_ceiling=ceiling.share(tpot_ms) if ceiling else None,

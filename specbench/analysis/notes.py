@@ -96,6 +96,8 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
     if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):
         notes.append(f"run {manifest.run_id} is {manifest.status}; --resume {manifest.run_id} goes on")
+    if own := [name for name in manifest.methods if name in manifest.isolated_rss_bytes]:
+        notes.append(f"peak RSS of {', '.join(own)} is of a process of its own (--isolate)")
     if tuning := manifest.tuning:
         notes.append(
             f"draft length {tuning.chosen} was chosen for {tuning.method} on {len(tuning.prompt_ids)} prompts "

@@ -10,6 +10,7 @@ from specbench.api import CloudLostError, Method, Options
 from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Audit, Manifest, SwitchChange
+from specbench.registry import blaming
 
 
 def demand_declared(profile: Profile, methods: Sequence[Method]) -> None:
@@ -21,7 +22,9 @@ def demand_declared(profile: Profile, methods: Sequence[Method]) -> None:
     options = Options.of(profile)
     found = audit.parity_findings(profile)
     for method in methods:
-        found += audit.method_findings(profile, method.name, method.precision_changes(options), method.roles)
+        with blaming(method):
+            changes = dict(method.precision_changes(options))
+        found += audit.method_findings(profile, method.name, changes, method.roles)
     if not found:
         return
     hint = "set both alike, or say that they differ on purpose: --set precision.parity=per_role"

@@ -18,6 +18,7 @@ from specbench.decoding.threads import spin_briefly
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import cloud_of
 from specbench.records import Audit, Manifest, Prompt
+from specbench.registry import blaming
 from specbench.wire import emulated
 from specbench.wire.trace import read_trace, trace_sha256
 
@@ -85,7 +86,8 @@ def prepare(
     """
     options = Options.of(profile)
     for method in methods:
-        method.validate(options)
+        with blaming(method):
+            method.validate(options)
     precision.demand_declared(profile, methods)
     prompts = load_prompts(profile.workload) if prompts is None else prompts
     if profile.link.trace is not None:
@@ -131,7 +133,6 @@ def new_manifest(
 
     profile = prepared.profile.model_dump(mode="json")
     names = [method.name for method in prepared.methods]
-    options = Options.of(prepared.profile)
     return Manifest(
         run_id=run_id,
         profile_name=profile_name,
@@ -148,8 +149,7 @@ def new_manifest(
         threads=torch.get_num_threads(),
         models=model_files(prepared),
         repeats_control={
-            method.name: method.repeats_control(options) and not _may_go_on_alone(method, prepared.profile)
-            for method in prepared.methods
+            method.name: _repeats_control(method, prepared.profile) for method in prepared.methods
         },
         trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
@@ -182,8 +182,14 @@ def model_files(prepared: Prepared) -> dict[str, dict]:
 
 def _lossless(method: Method, profile: Profile) -> bool | None:
     """Whether the text is the cloud's for certain; not where the draft may have to go on without it."""
-    lossless = method.lossless(Options.of(profile))
+    with blaming(method):
+        lossless = method.lossless(Options.of(profile))
     return False if lossless and _may_go_on_alone(method, profile) else lossless
+
+
+def _repeats_control(method: Method, profile: Profile) -> bool:
+    with blaming(method):
+        return method.repeats_control(Options.of(profile)) and not _may_go_on_alone(method, profile)
 
 
 def _may_go_on_alone(method: Method, profile: Profile) -> bool:

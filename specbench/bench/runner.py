@@ -18,7 +18,7 @@ from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.clock import now_ms
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
 from specbench.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
 
 WARMUP_TOKENS = 16
@@ -329,14 +329,9 @@ class Runner:
 
 def describe(error: Exception) -> str:
     """One line for a failure; an out-of-memory error names its way out."""
-    import torch
-
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    exhausted = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(
-        error
-    )
-    if exhausted:
+    if is_out_of_memory(error):
         return f"out of memory ({text}); try --profile memory_optimized, or a smaller model or budget"
     if isinstance(error, SpecbenchError):
         return error.message

@@ -105,7 +105,11 @@ def choose(run: Run, method: str, on: str) -> Tuning:
     """
     if run.manifest.failures:
         failure = run.manifest.failures[0]
-        raise SpecbenchError(f"tuning failed: {failure.method}: {failure.error}", exit_code=ExitCode.RUN)
+        raise SpecbenchError(
+            f"tuning failed: {failure.method}: {failure.error}",
+            "mend the method, or set speculative.draft_length by hand instead of --tune-on",
+            ExitCode.RUN,
+        )
     tpots: dict[str, dict[tuple, float]] = {}
     for record in run.generations:
         if record.tpot_ms and not record.interrupted:

@@ -28,9 +28,11 @@ from specbench.cli import (
     sweep,
     trace,
 )
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.cli.options import show_help
+from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
 
 INTERNAL_ERROR = 70
+LESS_MEMORY = "try --profile memory_optimized, or a smaller model or budget"
 show_tracebacks = False
 
 app = typer.Typer(
@@ -79,8 +81,7 @@ def root(
     """Options of every command."""
     global show_tracebacks
     show_tracebacks = debug
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    show_help(context)
 
 
 def main() -> None:
@@ -105,6 +106,9 @@ def main() -> None:
         if show_tracebacks:
             raise
         first = (str(error).strip().splitlines() or [""])[0]
+        if is_out_of_memory(error):
+            _print_error(SpecbenchError(f"out of memory ({type(error).__name__}: {first})", LESS_MEMORY))
+            sys.exit(int(ExitCode.MODEL))
         _print_error(
             SpecbenchError(
                 f"internal error: {type(error).__name__}: {first}",

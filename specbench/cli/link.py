@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption, ProfileOption, SetOption
+from specbench.cli.options import JsonOption, ProfileOption, SetOption, show_help
 
-app = typer.Typer(help="An emulated link: set up, measured, taken away. Root only.", no_args_is_help=True)
+app = typer.Typer(
+    help="An emulated link: set up, measured, taken away. Root only.",
+    callback=show_help,
+    invoke_without_command=True,
+)
 
 
 @app.command("up")

@@ -26,10 +26,13 @@ def load(
     edges: Annotated[int, typer.Option("--edges", min=1, max=512, help="How many; each has a connection.")],
     arrival: Annotated[
         Literal["closed", "poisson"],
-        typer.Option(help="closed: every edge asks again as soon as it is answered."),
+        typer.Option(help="closed: an edge asks again once it is answered; poisson: at random, --rate."),
     ] = "closed",
     rate: Annotated[
-        float | None, typer.Option("--rate", min=1e-6, help="Requests a second, of all edges together.")
+        float | None,
+        typer.Option(
+            "--rate", min=1e-6, help="Requests a second, of all edges together; needs --arrival poisson."
+        ),
     ] = None,
     requests: Annotated[
         int | None,
@@ -41,7 +44,9 @@ def load(
     ] = None,
     objective_tpot_ms: Annotated[
         float | None,
-        typer.Option("--objective-tpot-ms", min=1e-6, help="The median of the server alone if absent."),
+        typer.Option(
+            "--objective-tpot-ms", min=1e-6, help="Time per token to keep to; the server alone's if absent."
+        ),
     ] = None,
     profile: ProfileOption = "default",
     overrides: SetOption = None,

@@ -50,15 +50,21 @@ def list_models() -> None:
 
 @app.command("pull")
 def pull(
-    name: Annotated[str | None, typer.Argument(help="An embedded model; all of them if absent.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="An embedded model; all of them if absent.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch and convert again.")] = False,
 ) -> None:
     """Fetch and convert embedded models now, so that a later run does not have to."""
     import shutil
 
-    from specbench.models import embedded
+    from specbench.models import embedded, shipped
     from specbench.render import console
 
+    if name and (folder := shipped.folder_of(name.removeprefix(embedded.PREFIX))):
+        console.note("it is shipped with the package, and nothing is to be fetched")
+        console.out.print(f"{embedded.PREFIX}{folder.name}: {folder}", markup=False, soft_wrap=True)
+        return
     names = [name.removeprefix(embedded.PREFIX)] if name else list(embedded.EMBEDDED)
     for model in [embedded.lookup(each) for each in names]:
         if force:

@@ -10,7 +10,7 @@ import typer
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from specbench.records import Run
 
@@ -30,7 +30,7 @@ RunsDirOption = Annotated[
 ]
 RUNS_DIR = Path("runs")
 RunsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids; the newest run if none.")
+    list[str] | None, typer.Argument(metavar="RUN", help="Run ids; the newest run if none.")
 ]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Also write the map as a page of its own.")
@@ -45,6 +45,25 @@ MapsOption = Annotated[
 AllowUnfairOption = Annotated[
     bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
 ]
+
+
+def show_help(context: typer.Context) -> None:
+    """The help of a command that has others below it, where none of them is named."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def demand_methods(methods: Sequence[str] | None) -> Sequence[str]:
+    """The methods that a command cannot do without.
+
+    Raises:
+        SpecbenchError: there are none.
+    """
+    if not methods:
+        raise SpecbenchError(
+            "missing argument 'METHOD'", "such as speculative; 'specbench plugins' lists them all"
+        )
+    return methods
 
 
 def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:

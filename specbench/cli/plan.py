@@ -16,7 +16,7 @@ from specbench.cli.options import (
     demand_alone,
     demand_maps,
 )
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.analysis.planned import Known
@@ -176,7 +176,7 @@ def _by_hand(step_ms: float | None, cost_ratio: float | None, width_cost: float 
         "draft": {"step_ms": step_ms * cost_ratio},
         "target": {"verify_ms": {1: step_ms, 2: step_ms * (1 + width_cost)}},
     }
-    return validated(Costs, values, "--step-ms, --cost-ratio and --width-cost")
+    return validated(Costs, values, "--step-ms, --cost-ratio and --width-cost", ExitCode.USAGE)
 
 
 def _values(overrides: list[str] | tuple[str, ...]) -> dict[str, object]:

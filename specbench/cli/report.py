@@ -41,7 +41,12 @@ def report(
     runs: RunsArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Default: report.html; other formats go to stdout."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="What to write; if absent, report.html, or stdout for other formats.",
+        ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="In which form.")] = Format.HTML,
     charts: ChartsOption = None,
@@ -79,13 +84,15 @@ def write(text: str, path: Path) -> None:
     Raises:
         SpecbenchError: it cannot be written.
     """
-    from specbench.errors import SpecbenchError
+    from specbench.errors import ExitCode, SpecbenchError
     from specbench.render import console
 
     try:
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", "choose another file") from error
+        raise SpecbenchError(
+            f"{path} cannot be written: {error.strerror}", "choose another file", ExitCode.STORE
+        ) from error
     console.note(f"wrote {path}")
 
 

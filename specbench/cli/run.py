@@ -18,6 +18,7 @@ from specbench.cli.options import (
     ProfileOption,
     RunsDirOption,
     SetOption,
+    demand_methods,
 )
 from specbench.errors import ExitCode
 
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from specbench.api import Method
     from specbench.bench.preparation import Prepared
     from specbench.bench.store import RunStore
-    from specbench.records import Prompt, Tuning
+    from specbench.records import Generation, Prompt, Tuning
 
 
 def run(
-    methods: Annotated[list[str], typer.Argument(metavar="METHOD...", help="See 'specbench plugins'.")],
+    methods: Annotated[
+        list[str] | None, typer.Argument(metavar="METHOD", help="See 'specbench plugins'; none with --resume.")
+    ] = None,
     profile: ProfileOption = "default",
     overrides: SetOption = None,
     limit: Annotated[int | None, typer.Option(help="How many prompts (workload.limit).")] = None,
@@ -50,8 +53,11 @@ def run(
         ),
     ] = None,
     only: Annotated[bool, typer.Option("--only", help="Leave out the control; no speed-up is shown.")] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Run each method in a child first, for the memory of its own.")
+    ] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, as it was started.")
     ] = None,
     as_run: Annotated[str | None, typer.Option("--as", metavar="RUN", hidden=True)] = None,
     runs_dir: RunsDirOption = RUNS_DIR,
@@ -59,6 +65,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
+    if resume and not methods:
+        _go_on(resume, runs_dir)
+        return
     from specbench.config import load_profile
     from specbench.models.confinement import confine
 
@@ -69,10 +78,11 @@ def run(
     from specbench.registry import discover
 
     registry = discover(plugin or ())
-    names = dict.fromkeys(registry.get(name).name for name in methods)
+    names = dict.fromkeys(registry.get(name).name for name in demand_methods(methods))
 
     from specbench.api import CloudLostError
     from specbench.bench import tuning
+    from specbench.bench.isolation import resident_bytes
     from specbench.bench.manifest import outcome
     from specbench.bench.preparation import demand_same, new_manifest, prepare
     from specbench.bench.runner import Runner
@@ -108,12 +118,15 @@ def run(
         run_id = resume or as_run or store.new_id()
         manifest = new_manifest(prepared, run_id, *identity)
         manifest = replace(manifest, tuning=tuned, edge_device=edge_device)
+        done: Sequence[Generation] = ()
         if resume:
             stored, writer = store.reopen(resume, whole_prompts=as_run is not None)
             demand_same(stored.manifest, manifest)
-            runner = Runner(prepared, stored.manifest, writer, view, stored.generations)
-        else:
-            runner = Runner(prepared, manifest, store.create(manifest), view)
+            manifest, done = stored.manifest, stored.generations
+        if isolate and not manifest.isolated_rss_bytes:
+            alone = resident_bytes(loaded, names, plugin or (), view.note)
+            manifest = replace(manifest, isolated_rss_bytes=alone)
+        runner = Runner(prepared, manifest, writer if resume else store.create(manifest), view, done)
         try:
             finished = runner.run()
         except (KeyboardInterrupt, CloudLostError) as error:
@@ -128,6 +141,19 @@ def run(
         _show(store, run_id, as_json)
         if code := outcome(finished.manifest):
             raise typer.Exit(int(code))
+
+
+def _go_on(resume: str, runs_dir: Path) -> None:
+    """Run the words that started a run once more, with those of this command behind them."""
+    from specbench.bench.store import RunStore
+    from specbench.cli import app
+
+    store = RunStore(runs_dir)
+    started = store.read(store.find(resume)).manifest.command
+    words = [word for command in (started, sys.argv[1:]) for word in command[command.index("run") + 1 :]]
+    command = typer.main.get_command(app).commands["run"]
+    with command.make_context("specbench run", words) as context:
+        command.invoke(context)
 
 
 def workload_settings(options: Mapping[str, object]) -> dict[str, object]:
@@ -169,6 +195,7 @@ def _show(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False
     if interrupted:
         from specbench.render import console
 
-        console.note(f"interrupted; {len(stored.generations)} generations are kept, --resume {run_id} goes on")
+        kept = f"interrupted; {len(stored.generations)} generations are kept"
+        console.note(f"{kept}, 'specbench run --resume {run_id}' goes on")
     if any(not generation.interrupted for generation in stored.generations):
         show([stored], as_json)

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, HtmlOption, JsonOption, RunsDirOption, demand_alone, demand_maps
+from specbench.cli.options import (
+    RUNS_DIR,
+    HtmlOption,
+    JsonOption,
+    RunsDirOption,
+    demand_alone,
+    demand_maps,
+    demand_methods,
+    show_help,
+)
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
@@ -20,7 +29,11 @@ if TYPE_CHECKING:
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-app = typer.Typer(help="Runs and sweeps as jobs, on this machine or on a cluster.", no_args_is_help=True)
+app = typer.Typer(
+    help="Runs and sweeps as jobs, on this machine or on a cluster.",
+    callback=show_help,
+    invoke_without_command=True,
+)
 
 
 class Launcher(str, Enum):
@@ -35,13 +48,13 @@ WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="With --launcher local: points at a time; 1 if absent.")
 ]
 SubmissionArgument = Annotated[
-    str | None, typer.Argument(metavar="[SUBMISSION]", help="Its id; the newest if absent.")
+    str | None, typer.Argument(metavar="SUBMISSION", help="Its id; the newest if absent.")
 ]
 
 
-@app.command("run", context_settings=PASSED_ON)
+@app.command("run", context_settings=PASSED_ON, options_metavar="METHOD... [OPTIONS of 'specbench run']")
 def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> None:
-    """Submit one run: the words of 'specbench run', as one job."""
+    """Submit one run as one job: METHODS and options as 'specbench run --help' shows them, and those below."""
     from specbench.bench.store import RunStore
     from specbench.cli.run import workload_settings
 
@@ -49,16 +62,19 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
     demand_alone("submit", {"--resume": asked["resume"], "--json": asked["as_json"], "--as": asked["as_run"]})
     store = RunStore(Path(asked["runs_dir"]))
     words = ["run", *_methods(asked)]
-    words += ["--only"] if asked["only"] else []
+    words += [f"--{flag}" for flag in ("only", "isolate") if asked[flag]]
     words += ["--tune-on", asked["tune_on"]] if asked["tune_on"] else []
     _submit("run", store, store.new_id(), asked, words, [{}], workload_settings(asked), launcher, None)
 
 
-@app.command("sweep", context_settings=PASSED_ON)
+@app.command("sweep", context_settings=PASSED_ON, options_metavar="METHOD... [OPTIONS of 'specbench sweep']")
 def sweep(
     context: typer.Context, launcher: LauncherOption = Launcher.slurm, workers: WorkersOption = None
 ) -> None:
-    """Submit a sweep: the words of 'specbench sweep', one job a combination, all its methods in it."""
+    """Submit a sweep: METHODS and options as 'specbench sweep --help' shows them, and those below.
+
+    Every combination is one job, with all methods in it.
+    """
     from specbench.analysis.grid import parse_over
     from specbench.bench import sweep as sweeps
     from specbench.bench.store import RunStore
@@ -190,7 +206,7 @@ def _methods(asked: dict[str, Any]) -> list[str]:
     from specbench.registry import discover
 
     registry = discover([Path(path) for path in asked["plugin"] or ()])
-    return [registry.get(name).name for name in asked["methods"]]
+    return [registry.get(name).name for name in demand_methods(asked["methods"])]
 
 
 def _submit(

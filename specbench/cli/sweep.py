@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def sweep(
     methods: Annotated[
-        list[str] | None, typer.Argument(metavar="[METHOD]...", help="See 'specbench plugins'.")
+        list[str] | None, typer.Argument(metavar="METHOD", help="See 'specbench plugins'.")
     ] = None,
     over: Annotated[
         list[str] | None,

@@ -177,7 +177,7 @@ def read(store: RunStore, submission_id: str | None) -> Submission:
         if version != SUBMISSION_VERSION:
             raise SpecbenchError(
                 f"{path} has schema version {version}; this specbench reads {SUBMISSION_VERSION}",
-                None,
+                "use the specbench that submitted it, or submit again",
                 ExitCode.STORE,
             )
         return msgspec.json.decode(path.read_bytes(), type=Submission)

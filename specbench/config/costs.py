@@ -111,7 +111,7 @@ class Costs(Part):
                     f"a cost table has no value '{key}'", "such as link.rtt_ms, target.speed or draft.step_ms"
                 )
             here[last] = value
-        return validated(Costs, table, "the cost table")
+        return validated(Costs, table, "the cost table", ExitCode.USAGE)
 
 
 def read_costs(path: Path) -> Costs:
@@ -120,7 +120,8 @@ def read_costs(path: Path) -> Costs:
     Raises:
         SpecbenchError: it cannot be read, or a key is unknown, missing or wrong.
     """
-    return validated(Costs, read_mapping(path, "cost table"), f"cost table {path}")
+    values = read_mapping(path, "cost table", ExitCode.USAGE)
+    return validated(Costs, values, f"cost table {path}", ExitCode.USAGE)
 
 
 def write_costs(path: Path, costs: Costs) -> None:

@@ -50,8 +50,8 @@ def load_profile(
     return validated(Profile, values, f"profile {name}")
 
 
-def validated(part: type[PartT], values: dict, where: str) -> PartT:
-    """A profile, or a part of one, from plain values.
+def validated(part: type[PartT], values: dict, where: str, exit_code: ExitCode = ExitCode.PROFILE) -> PartT:
+    """A profile, a part of one, or a cost table, from plain values.
 
     Raises:
         SpecbenchError: naming `where`, the key, the value and the reason.
@@ -59,7 +59,7 @@ def validated(part: type[PartT], values: dict, where: str) -> PartT:
     try:
         return part.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, part, where) from error
+        raise _explain(error, part, where, exit_code) from error
 
 
 def settings_hash(*parts: object) -> str:
@@ -131,15 +131,13 @@ def _check_key(steps: list[str]) -> None:
         if step not in part.model_fields:
             prefix = ".".join(steps[:depth])
             names = [f"{prefix}.{name}" if prefix else name for name in part.model_fields]
-            raise SpecbenchError(
-                f"--set: the profile has no key '{'.'.join(steps)}'", nearest(".".join(steps), names)
-            )
+            raise SpecbenchError(f"the profile has no key '{'.'.join(steps)}'", nearest(".".join(steps), names))
         annotation = part.model_fields[step].annotation
         is_part = isinstance(annotation, type) and issubclass(annotation, BaseModel)
         part = annotation if is_part else None
 
 
-def _explain(error: ValidationError, part: type[BaseModel], where: str) -> SpecbenchError:
+def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_code: ExitCode) -> SpecbenchError:
     """One sentence for the first problem, with how many more there are."""
     problems = error.errors(include_url=False)
     first = problems[0]
@@ -165,7 +163,7 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str) -> Specb
         message = f"{value!r} is refused: {message[:1].lower()}{message[1:]}"
     if len(problems) > 1:
         message += f" (and {len(problems) - 1} more)"
-    return SpecbenchError(f"{where}: {path + ': ' if path else ''}{message}", hint, ExitCode.PROFILE)
+    return SpecbenchError(f"{where}: {path + ': ' if path else ''}{message}", hint, exit_code)
 
 
 def _siblings(part: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

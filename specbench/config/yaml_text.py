@@ -55,7 +55,7 @@ def as_text(value: object) -> str:
     return text.removesuffix("...\n").rstrip()  # the end of a document that is one scalar
 
 
-def read_mapping(path: Path, what: str = "profile") -> dict:
+def read_mapping(path: Path, what: str = "profile", exit_code: ExitCode = ExitCode.PROFILE) -> dict:
     """The YAML mapping in a file; `what` it is stands in errors.
 
     Raises:
@@ -63,18 +63,14 @@ def read_mapping(path: Path, what: str = "profile") -> dict:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise SpecbenchError(
-                f"{what} {path} is larger than {MAX_BYTES // 1024} KiB", exit_code=ExitCode.PROFILE
-            )
+            raise SpecbenchError(f"{what} {path} is larger than {MAX_BYTES // 1024} KiB", exit_code=exit_code)
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SpecbenchError(
-            f"{what} {path} is not UTF-8 (byte {error.start})", "save it as UTF-8", ExitCode.PROFILE
+            f"{what} {path} is not UTF-8 (byte {error.start})", "save it as UTF-8", exit_code
         ) from error
     except OSError as error:
-        raise SpecbenchError(
-            f"{what} {path} cannot be read: {error.strerror}", exit_code=ExitCode.PROFILE
-        ) from error
+        raise SpecbenchError(f"{what} {path} cannot be read: {error.strerror}", exit_code=exit_code) from error
     try:
         value = yaml.load(text, Loader=_ProfileLoader)
     except yaml.MarkedYAMLError as error:
@@ -83,15 +79,15 @@ def read_mapping(path: Path, what: str = "profile") -> dict:
         hint = "indent with spaces; YAML forbids tabs" if "'\\t'" in str(error.problem) else None
         if "alias" in str(error.problem):
             hint = "write the values out, or use extends:"
-        raise SpecbenchError(f"{place}: {error.problem}", hint, ExitCode.PROFILE) from error
+        raise SpecbenchError(f"{place}: {error.problem}", hint, exit_code) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise SpecbenchError(f"{what} {path} is not valid YAML: {reason}", None, ExitCode.PROFILE) from error
+        raise SpecbenchError(f"{what} {path} is not valid YAML: {reason}", None, exit_code) from error
     if not isinstance(value, dict):
         found = "empty" if value is None else f"a {type(value).__name__}"
         raise SpecbenchError(
             f"{what} {path} is {found}, not a mapping",
             "write 'key: value' lines; 'specbench profiles show default' is an example",
-            ExitCode.PROFILE,
+            exit_code,
         )
     return value

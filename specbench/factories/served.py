@@ -69,9 +69,12 @@ class Served:
         if draft is not None:
             own = self._cloud.draft
             if own is None:
-                raise SpecbenchError("this cloud has no draft; specbench serve --draft loads one")
+                raise SpecbenchError("this cloud has no draft", "specbench serve --draft loads one")
             if own.fingerprint != draft:
-                raise SpecbenchError("the cloud's draft is another one than the profile's edge model here")
+                raise SpecbenchError(
+                    "the cloud's draft is another one than the profile's edge model here",
+                    "serve the profile that the edge runs: files, layers and dtype are compared",
+                )
             return self._cloud.speculating(own, options)
         if rolls_back:
             self._cloud.engine.require_rollback()

@@ -110,7 +110,11 @@ def weight_files(folder: Path) -> list[Path]:
                 "convert them: model.save_pretrained(folder) writes safetensors",
                 ExitCode.MODEL,
             )
-        raise SpecbenchError(f"model {folder} has no weights (*.safetensors)", exit_code=ExitCode.MODEL)
+        raise SpecbenchError(
+            f"model {folder} has no weights (*.safetensors)",
+            "a model folder is what model.save_pretrained writes",
+            ExitCode.MODEL,
+        )
     for path in files:
         read_header(path)
     return files
@@ -135,7 +139,9 @@ def read_header(path: Path) -> dict[str, dict]:
         if size != end:
             raise ValueError(f"it has {size} bytes and should have {end}")
     except FileNotFoundError as error:
-        raise SpecbenchError(f"weights file {path} is missing", exit_code=ExitCode.MODEL) from error
+        raise SpecbenchError(
+            f"weights file {path} is missing", "copy or fetch the model again", ExitCode.MODEL
+        ) from error
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpecbenchError(
             f"weights file {path} is damaged: {error}", "copy or fetch the model again", ExitCode.MODEL

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
 from specbench.models import files, splitting
 from specbench.models.placement import memory_limits
 
@@ -89,7 +89,11 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except (ValueError, OSError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SpecbenchError(f"model {folder}: {reason}", exit_code=ExitCode.MODEL) from error
+        raise SpecbenchError(
+            f"model {folder}: {reason}",
+            "it takes a text model that this version of transformers knows",
+            ExitCode.MODEL,
+        ) from error
     if config.model_type == "qwen2_5_omni":
         config = config.thinker_config
     if spec.layers is not None:
@@ -171,10 +175,14 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
                 **placement,
             )
     except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
-        if isinstance(error, RuntimeError) and "memory" in str(error):  # the runner knows what to say of it
+        if is_out_of_memory(error):  # the runner and the command line know what to say of it
             raise
         reason = str(error).strip().splitlines()[0]
-        raise SpecbenchError(f"model {folder} cannot be loaded: {reason}", exit_code=ExitCode.MODEL) from error
+        raise SpecbenchError(
+            f"model {folder} cannot be loaded: {reason}",
+            "copy or fetch the model again, or name another one",
+            ExitCode.MODEL,
+        ) from error
     if report["missing_keys"]:
         raise SpecbenchError(
             f"model {folder} lacks the tensor {sorted(report['missing_keys'])[0]} "

@@ -160,7 +160,9 @@ class Connection:
         arrived = now_ms()
         if isinstance(frame, Refused):
             self._waiting.pop(sent.number)
-            raise SpecbenchError(f"the cloud refuses: {frame.reason}", exit_code=ExitCode.RUN)
+            raise SpecbenchError(
+                f"the cloud refuses: {frame.reason}", "see what the server printed, where it runs", ExitCode.RUN
+            )
         return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - sent.sent_ms)
 
     def ask(self, build: Callable[[int], Up]) -> Reply:

@@ -127,7 +127,8 @@ class Service:
             self.is_over, self.refusal = True, error.message
             yield encode(Refused(number, error.message, True))
         except SpecbenchError as error:
-            yield encode(Refused(number, error.message, False))
+            way_out = f"; {error.hint}" if error.hint else ""
+            yield encode(Refused(number, error.message + way_out, False))
         except Exception as error:
             # The cache may be half-written, so the text is lost; every other one goes on.
             self._texts.pop(getattr(frame, "text", -1), None)

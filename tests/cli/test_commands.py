@@ -2,24 +2,26 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
 
+from specbench.bench.store import RunStore
+from specbench.cluster import submission as submissions
+from specbench.cluster.submission import Point, Submission
+from specbench.config import load_profile
 from specbench.errors import ExitCode
 
 
 def test_help_needs_no_torch(specbench_process):
-    import subprocess
-    import sys
-
     script = (
         "import sys; sys.argv = ['specbench', '--help']\n"
         "from specbench.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'scipy', 'pydantic_core'} & set(sys.modules)\n"
-        "print(sorted(heavy - {'pydantic_core'}), file=sys.stderr)"
+        "print(sorted({'torch', 'transformers', 'scipy'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "check-dtype" in done.stdout
@@ -41,18 +43,44 @@ def test_help_needs_no_torch(specbench_process):
     ],
 )
 def test_commands_that_need_no_model_import_no_torch(command):
-    import subprocess
-    import sys
+    assert imported_by(command) == (0 if "nothing" not in command else ExitCode.STORE, "[]")
 
+
+def imported_by(command, heavy=("torch", "transformers", "scipy")):
+    """The exit status of a command in a process of its own, and what it imported of what takes seconds."""
     script = (
         f"import sys; sys.argv = ['specbench', *{command!r}]\n"
         "from specbench.cli import main\n"
+        "code = 0\n"
         "try: main()\n"
-        "except SystemExit: pass\n"
-        "print(sorted({'torch', 'transformers', 'scipy'} & set(sys.modules)), file=sys.stderr)"
+        "except SystemExit as error: code = error.code\n"
+        f"print(sorted({{*{heavy!r}}} & set(sys.modules)), file=sys.stderr)\n"
+        "sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert done.stderr.splitlines()[-1] == "[]"
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def test_commands_about_what_is_stored_import_no_torch(specbench, profile, tmp_path):
+    """Statistics take scipy; no figure takes a model."""
+    trace, costs = str(tmp_path / "trace.json"), tmp_path / "costs.yaml"
+    assert specbench("run", "speculative", "--profile", profile()).code == 0
+    assert specbench("trace", "--out", trace, "--profile", profile()).code == 0
+    costs.write_text("draft: {step_ms: 2.0}\ntarget: {verify_ms: {1: 20.0}, prefill_ms: {1: 5.0}}\n")
+    place = ["--runs-dir", str(tmp_path / "runs")]
+    store = RunStore(tmp_path / "runs")
+    asked = Submission("s1", "run", "local", str(tmp_path), ("run", "m"), "p", (Point("s1-0", {}),), 1, {})
+    submissions.prepare(store, asked, [load_profile("default")])
+    for command in (
+        ["compare", store.find(None), *place],
+        ["report", store.find(None), "--format", "md", *place],
+        ["plan", "--acceptance", "0.8,0.7"],
+        ["plan", "--trace", trace, "--costs", str(costs)],
+        ["plan", "--run", store.find(None), *place],
+        ["replay", trace, "--costs", str(costs)],
+        ["submit", "status", "s1", *place],
+    ):
+        assert imported_by(command, ("torch", "transformers")) == (0, "[]"), command
 
 
 def test_profiles_show_prints_a_profile_that_can_be_used(specbench, tmp_path):
@@ -124,6 +152,59 @@ def test_models_lists_the_embedded_ones(specbench, monkeypatch, tmp_path):
     assert "embedded:smollm2-135m-instruct" in specbench("models", "list").out
 
 
+def test_models_pull_says_where_a_shipped_draft_lies(specbench):
+    for name in ("smollm2-135m-draft", "embedded:smollm2-135m-draft"):
+        done = specbench("models", "pull", name)
+        assert (done.code, "shipped with the package" in done.err) == (0, True), done.err
+        assert done.out.startswith("embedded:smollm2-135m-draft: /")
+
+
+@pytest.mark.parametrize("group", ["link", "submit"])
+def test_a_command_that_has_others_below_it_shows_its_help_as_the_whole_program_does(specbench, group):
+    assert specbench().code == 0
+    done = specbench(group)
+    assert (done.code, done.err) == (0, "")
+    assert f"{group} [OPTIONS] COMMAND [ARGS]..." in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        (["run"], "run [OPTIONS] [METHOD]..."),
+        (["sweep"], "sweep [OPTIONS] [METHOD]..."),
+        (["compare"], "compare [OPTIONS] [RUN]..."),
+        (["report"], "report [OPTIONS] [RUN]..."),
+        (["submit", "status"], "submit status [OPTIONS] [SUBMISSION]"),
+        (["submit", "run"], "submit run METHOD... [OPTIONS of 'specbench run']"),
+        (["submit", "sweep"], "submit sweep METHOD... [OPTIONS of 'specbench sweep']"),
+    ],
+)
+def test_help_shows_each_argument_once(specbench, words, usage):
+    assert f"{usage} " in " ".join(specbench(*words, "--help").out.split())
+
+
+def test_a_page_that_cannot_be_written_is_a_matter_of_storage(specbench, profile, tmp_path):
+    assert specbench("run", "cloud_baseline", "--profile", profile(), "--only", "--limit", 1).code == 0
+    for words in (("--out", tmp_path), ("--out", tmp_path / "page.html", "--charts", profile())):
+        done = specbench("report", *words)
+        assert done.code == ExitCode.STORE
+        assert "cannot be written" in done.err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory"), RuntimeError("[...] can't allocate memory")]
+)
+def test_a_machine_with_too_little_memory_is_no_fault_of_specbench(specbench, profile, monkeypatch, error):
+    def full(*arguments):
+        raise error
+
+    monkeypatch.setattr("specbench.factories.EdgeModel.ceiling", full)
+    done = specbench("limits", "--profile", profile())
+    assert done.code == ExitCode.MODEL
+    assert "out of memory" in done.err
+    assert "memory_optimized" in done.err
+
+
 def test_version_and_debug_exist(specbench):
     assert specbench("--version").out.startswith("specbench ")
 
@@ -166,6 +247,17 @@ def test_version_and_debug_exist(specbench):
         (["compare"], ExitCode.STORE, "there are no runs", "specbench run speculative"),
         (["profiles", "show", "x"], ExitCode.PROFILE, "no profile 'x'", ""),
         (["models", "pull", "x"], ExitCode.MODEL, "no embedded model 'x'", ""),
+        (["submit", "run"], ExitCode.USAGE, "missing argument 'METHOD'", "specbench plugins"),
+        (["check-dtype", "--all", "--profile", "typo"], ExitCode.USAGE, "--profile has no effect", "--all"),
+        (["check-dtype", "--run", "x", "--plugin", "y"], ExitCode.USAGE, "stored runs", "--plugin"),
+        (
+            ["sweep", "speculative", "--over", "link.rtt=0,20"],
+            ExitCode.USAGE,
+            "error: the profile has no key 'link.rtt'",
+            "'link.rtt_ms'",
+        ),
+        (["limits", "--costs", "nowhere/costs.yaml"], ExitCode.STORE, "cannot be written", ""),
+        (["plan", "--acceptance", "0.8", "--step-ms", "-1"], ExitCode.USAGE, "step_ms", ""),
         (["nonsense"], ExitCode.USAGE, "nonsense", ""),
         (
             ["run", "speculative", "--set", "decoding.temperature=1"],

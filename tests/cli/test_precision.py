@@ -19,6 +19,7 @@ from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
 
 class Liar(Method):
     name, summary, roles = "liar", "changes the arithmetic", ("cloud",)
+    api_version = 3
 
     def precision_changes(self, options):
         return {declared}

@@ -12,6 +12,7 @@ from builders import tiny_mistral
 
 from specbench.api import AutoregressiveDecoder
 from specbench.bench.store import RunStore
+from specbench.errors import SpecbenchError
 
 ALL = ["edge_baseline", "cloud_baseline", "cloud_optimized_baseline", "speculative"]
 FIGURES = {
@@ -136,6 +137,30 @@ def test_a_resumed_run_does_only_what_is_missing_and_keeps_the_rest(specbench, p
     assert again.manifest.status == "finished"
 
 
+def test_a_run_is_resumed_by_its_id_alone_with_the_words_that_started_it(specbench, profile, tmp_path):
+    plugin = tmp_path / "crashing.py"
+    plugin.write_text(CRASHING.format(memory=False).replace("== 3", "== 99"))
+    words = ("--profile", profile(), "--limit", 1, "--plugin", plugin, "--only")
+    assert specbench("run", "crashing", *words).code == 0
+    whole = stored(tmp_path)
+    file = tmp_path / "runs" / whole.manifest.run_id / "generations.jsonl"
+    file.write_bytes(b"")
+    done = specbench("run", "--resume", whole.manifest.run_id, "--json")
+    assert done.code == 0, done.err
+    assert list(done.json["methods"]) == ["crashing"]
+    assert [r.tokens for r in stored(tmp_path).generations] == [r.tokens for r in whole.generations]
+    other = specbench("run", "--resume", whole.manifest.run_id, "--set", "speculative.draft_length=2")
+    assert other.code == 5
+    assert "speculative.draft_length was 4, and is 2" in other.err
+
+
+def test_a_run_that_is_resumed_by_its_id_ends_with_the_status_that_it_had(specbench, profile, tmp_path):
+    plugin = tmp_path / "crashing.py"
+    plugin.write_text(CRASHING.format(memory=False))
+    assert specbench("run", "crashing", "--profile", profile(), "--plugin", plugin).code == 7
+    assert specbench("run", "--resume", stored(tmp_path).manifest.run_id).code == 7
+
+
 def test_a_run_with_other_settings_is_not_resumed(specbench, profile, tmp_path):
     path = profile()
     specbench("run", "speculative", "--profile", path)
@@ -169,6 +194,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Crashing(Method):
     name, summary, roles = "crashing", "fails on its second request", ("cloud",)
+    api_version = 3
 
     def open(self, edge, cloud, options):
         class Fails(AutoregressiveDecoder):
@@ -203,6 +229,59 @@ def test_a_method_that_crashes_ends_alone(specbench, profile, tmp_path, memory, 
     assert finished == {"crashing": 1, "speculative": 3, "cloud_optimized_baseline": 3}
     assert run.manifest.status == "failed"
     assert [failure.method for failure in run.manifest.failures] == ["crashing"]
+
+
+@pytest.mark.parametrize("question", ["validate", "lossless", "repeats_control", "precision_changes"])
+def test_a_methods_own_mistake_in_what_it_says_of_itself_is_named_as_its_own(
+    specbench, profile, tmp_path, question
+):
+    plugin = tmp_path / "mistaken.py"
+    text = CRASHING.format(memory=False)
+    plugin.write_text(
+        text.replace("    def open", f"    def {question}(self, options): return 1 / 0\n    def open")
+    )
+    command = ["run", "crashing", "--profile", profile(), "--plugin", plugin]
+    done = specbench(*command)
+    assert done.code == 6, done.err
+    assert (
+        f"method crashing is broken: ZeroDivisionError: division by zero (mistaken.py:8, in {question})"
+        in done.err
+    )
+    assert "Traceback" not in done.err
+    with pytest.raises(SpecbenchError) as caught:
+        specbench("--debug", *command)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_broken_plugin_file_shows_its_traceback_where_its_method_is_asked_for(specbench, profile, tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text("import nothing_of_this_name")
+    done = specbench("run", "mine", "--profile", profile(), "--plugin", plugin)
+    assert done.code == 6, done.err
+    assert "there is no method 'mine', and" in done.err
+    assert "Traceback" in done.err
+
+
+HUNGRY_BYTES = 400 << 20
+
+
+def test_isolated_methods_show_the_memory_of_their_own_and_not_what_another_holds(specbench, profile, tmp_path):
+    plugin = tmp_path / "hungry.py"
+    text = CRASHING.format(memory=False).replace("== 3", "== 99")
+    plugin.write_text(
+        text.replace("        class Fails", f"        cloud.held = b'x' * {HUNGRY_BYTES}\n        class Fails")
+    )
+    words = ("run", "crashing", "--profile", profile(), "--limit", 1, "--plugin", plugin, "--json")
+    shared = specbench(*words).json["methods"]
+    together = abs(shared["crashing"]["peak_rss_bytes"] - shared["cloud_optimized_baseline"]["peak_rss_bytes"])
+    assert together < HUNGRY_BYTES / 2
+    done = specbench(*words, "--isolate")
+    assert done.code == 0, done.err
+    own = {name: row["peak_rss_bytes"] for name, row in done.json["methods"].items()}
+    assert own["crashing"] - own["cloud_optimized_baseline"] > HUNGRY_BYTES / 2
+    assert stored(tmp_path).manifest.isolated_rss_bytes == own
+    note = "peak RSS of crashing, cloud_optimized_baseline is of a process of its own (--isolate)"
+    assert note in done.json["notes"]
 
 
 def test_checks_between_rounds_are_off_the_clock(specbench, profile, tmp_path, monkeypatch):
@@ -308,6 +387,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Deaf(Method):
     name, summary, roles = "deaf", "swallows Ctrl-C", ("cloud",)
+    api_version = 3
 
     def open(self, edge, cloud, options):
         class Swallows(AutoregressiveDecoder):

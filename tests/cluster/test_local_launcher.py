@@ -47,3 +47,9 @@ def test_a_job_that_cannot_begin_has_failed_with_its_reason(place):
     assert collected.code == 7
     assert "point 0 failed" in collected.err
     assert "config.json" in collected.err
+
+
+def test_a_job_asks_for_what_was_submitted(place):
+    broken = f"edge.model={place.folder}"
+    submission = place.submit("run", "--only", "--isolate", "--set", broken, "--launcher", "local")
+    assert "--only --isolate" in (place.runs / "submissions" / submission / "0" / "job.sh").read_text()

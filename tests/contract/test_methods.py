@@ -59,6 +59,7 @@ class Overrunning(Method):
     """Goes on behind the budget."""
 
     name, summary, roles = "overrunning", "breaks its budget", ("cloud",)
+    api_version = 3
 
     def open(self, edge, cloud, options):
         target = cloud.target(options)
@@ -71,6 +72,14 @@ class Overrunning(Method):
                 yield Round(tokens=(5,))
 
         return Overrun()
+
+
+def test_the_contract_asks_for_the_version_that_a_method_was_written_for():
+    class Undated(Overrunning):
+        api_version = None
+
+    with pytest.raises(AssertionError, match="api_version None; this is 3"):
+        check_method(Undated())
 
 
 def test_the_contract_catches_a_method_that_overruns_its_budget():

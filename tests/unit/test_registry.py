@@ -1,5 +1,6 @@
 """Plugins: found, isolated, and named when they clash."""
 
+import subprocess
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Mine(Method):
     name, summary, roles = "{name}", "mine", ("cloud",)
+    api_version = 3
     def open(self, edge, cloud, options):
         return AutoregressiveDecoder(cloud.target(options))
 
@@ -59,6 +61,7 @@ def test_an_installed_package_brings_a_method(tmp_path, monkeypatch):
     [
         ("import nothing_of_this_name", "ModuleNotFoundError"),
         ("def broken(:", "SyntaxError"),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
         ("x = 1", "no specbench_method"),
         ("from specbench.api import hookimpl\n@hookimpl\ndef specbench_method(): return 3", "not a Method"),
         (
@@ -66,7 +69,12 @@ def test_an_installed_package_brings_a_method(tmp_path, monkeypatch):
             "OSError: no",
         ),
         (GOOD.format(name="mine").replace('("cloud",)', '("fog",)'), "a role is 'edge' or 'cloud'"),
-        (GOOD.format(name="mine").replace("def open", "api_version = 0\n    def open"), "API version 0"),
+        (GOOD.format(name="mine").replace("api_version = 3", "api_version = 0"), "API version 0"),
+        (
+            GOOD.format(name="mine").replace("api_version = 3", ""),
+            "no api_version; the number of this version is 3",
+        ),
+        (GOOD.format(name="my-method"), "'my-method'; a name has letters, digits and underscores"),
     ],
 )
 def test_a_broken_plugin_breaks_no_other_and_says_why_when_asked_for(plugin_file, text, reason):
@@ -80,8 +88,41 @@ def test_a_broken_plugin_breaks_no_other_and_says_why_when_asked_for(plugin_file
 
 def test_two_plugins_of_one_name_are_an_error_that_names_both(plugin_file):
     path = plugin_file(GOOD.format(name="speculative"))
-    with pytest.raises(SpecbenchError, match=rf"specbench\.plugins\.speculative and {path}"):
-        discover([path])
+    with pytest.raises(SpecbenchError, match=rf"specbench\.plugins\.speculative and {path}") as caught:
+        discover([path]).get("speculative")
+    assert caught.value.exit_code == ExitCode.PLUGIN
+
+
+def test_two_plugins_of_one_name_stop_no_other_and_both_are_listed(plugin_file):
+    paths = [plugin_file(GOOD.format(name="speculative"), f"{name}.py") for name in ("first", "second")]
+    registry = discover(paths)
+    assert registry.get("cloud_baseline").name == "cloud_baseline"
+    shown = [plugin for name, plugin in registry.plugins.items() if name.partition(" ")[0] == "speculative"]
+    assert {plugin.source for plugin in shown} == {"specbench.plugins.speculative", *map(str, paths)}
+    assert all("3 plugins bring a method of this name" in plugin.error for plugin in shown)
+    assert "speculative" not in registry.methods
+
+
+def test_a_name_that_a_broken_file_may_have_been_meant_to_bring_shows_what_broke_it(plugin_file):
+    path = plugin_file("import nothing_of_this_name", "broken.py")
+    with pytest.raises(
+        SpecbenchError, match=rf"no method 'mine', and {path} is broken: (?s:.)*Traceback"
+    ) as caught:
+        discover([path]).get("mine")
+    assert caught.value.exit_code == ExitCode.PLUGIN
+
+
+def test_a_draft_of_ones_own_is_written_with_the_api_alone_which_brings_no_torch():
+    script = (
+        "import sys, specbench.api as api\n"
+        "assert 'torch' not in sys.modules\n"
+        "from specbench.api import DraftDistribution\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert all(getattr(api, name) for name in api.__all__)\n"
+        "from specbench.api import Drafter, Target\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_broken_plugin_does_not_take_the_name_of_one_that_works(plugin_file):

@@ -304,7 +304,7 @@ def test_a_wrong_condition_gets_one_clear_error(files, specbench, options, messa
 def test_a_wrong_cost_table_gets_one_clear_error(files, specbench, tmp_path, table, message):
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(table))
     done = specbench("replay", files[0], "--costs", tmp_path / "bad.yaml")
-    assert done.code == 3
+    assert done.code == 2
     assert message in done.err
     assert "bad.yaml" in done.err
 

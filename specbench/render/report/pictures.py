@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.render.report import inks
 from specbench.render.report.marks import Drawing
 
@@ -85,7 +85,11 @@ def write_into(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
             data = content.encode("utf-8") if isinstance(content, str) else content
             (folder / name).write_bytes(data)
     except OSError as error:
-        raise SpecbenchError(f"the charts cannot be written to {folder}: {error.strerror}") from error
+        raise SpecbenchError(
+            f"the charts cannot be written to {folder}: {error.strerror}",
+            "choose another folder",
+            ExitCode.STORE,
+        ) from error
     return [folder / name for name in files]
 
 

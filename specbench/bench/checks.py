@@ -1,0 +1,187 @@
+"""What `check-dtype` finds: profiles as they are declared and as they load, and runs as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict
+
+from specbench import audit
+from specbench.api import CloudModel, EdgeModel, Method, Options
+from specbench.audit import Finding
+from specbench.bench.preparation import configure_torch
+from specbench.config import ModelSpec, Profile
+from specbench.errors import SpecbenchError
+from specbench.factories import cloud_of
+from specbench.records import Manifest
+
+Say = Callable[[str], None]
+
+
+def profile_report(
+    name: str,
+    profile: Profile,
+    methods: Iterable[Method],
+    command: Sequence[str],
+    load: Say | None = None,
+    keep_going: bool = False,
+) -> dict:
+    """What a profile declares for every method and role, judged; and what is there, where it is loaded.
+
+    Args:
+        command: the words that asked, which a finding's mend is added to.
+        load: loads both models, and receives a line for each slow step; nothing is loaded when absent.
+        keep_going: a model that cannot be loaded is unknown, and no error.
+
+    Raises:
+        SpecbenchError: a model cannot be loaded.
+    """
+    report, found = _declared(name, profile, methods)
+    if load:
+        found += _look(report, profile, load, keep_going)
+    return _judged(report, found, command, profile.precision.parity)
+
+
+def run_reports(manifests: Sequence[Manifest]) -> list[dict]:
+    """One report a stored run, and one for each that is held against the first."""
+    reports = []
+    for manifest in manifests:
+        precision = manifest.profile.get("precision", {})
+        parity = precision.get("parity", "edge_cloud")
+        report = {
+            "run": manifest.run_id,
+            "audits": list(manifest.audits),
+            "audits_at_end": list(manifest.audits_at_end),
+            "switches": manifest.switches,
+            "switch_changes": [asdict(change) for change in manifest.switch_changes],
+            "notes": audit.remarks(manifest.audits, parity, precision.get("allow_tf32", False)),
+        }
+        reports.append(
+            _judged(report, audit.run_findings(manifest), _command(manifest), parity, manifest.methods)
+        )
+    for other in manifests[1:]:
+        report = {"between": [manifests[0].run_id, other.run_id], "notes": []}
+        found = audit.between_findings(manifests[0], other)
+        reports.append(_judged(report, found, _command(other), "edge_cloud", other.methods))
+    return reports
+
+
+def _declared(name: str, profile: Profile, methods: Iterable[Method]) -> tuple[dict, list[Finding]]:
+    """What the profile declares for every method and role, and what the methods' options change."""
+    roles = {
+        role: {
+            "dtype": audit.declared_precision(spec),
+            "device": _place(spec),
+            "ranks": getattr(spec, "ranks", 1),
+        }
+        for role, spec in (("edge", profile.edge), ("cloud", profile.cloud))
+    }
+    pair, unseen = audit.parity_findings(profile), audit.unseen_findings(profile)
+    found, rows = [*pair, *unseen], []
+    for method in methods:
+        changes: dict[str, str] = {}
+        try:
+            changes = dict(method.precision_changes(Options.of(profile)))
+            own = audit.method_findings(profile, method.name, changes, method.roles)
+        except Exception as error:  # a stranger's plugin must not hide what the others say
+            message = f"{method.name} cannot say what its options change: {type(error).__name__}: {error}"
+            own = [audit.Finding(audit.UNKNOWN, method.name, message)]
+        both = pair if len(method.roles) == 2 else ()
+        verdict = audit.verdict([*own, *both, *(unseen if "cloud" in method.roles else ())])
+        rows.append(
+            {
+                "method": method.name,
+                "edge": roles["edge"] if "edge" in method.roles else None,
+                "cloud": roles["cloud"] if "cloud" in method.roles else None,
+                "changes": changes,
+                "verdict": verdict,
+                "ok": verdict == audit.OK,
+            }
+        )
+        found += own
+    return {"profile": name, "methods": rows, "notes": audit.declared_remarks(profile)}, found
+
+
+def _place(spec: ModelSpec) -> str:
+    """Where the weights are to lie."""
+    device_map = getattr(spec, "device_map", None)
+    return f"device map {device_map}" if device_map else spec.device
+
+
+def _look(report: dict, profile: Profile, say: Say, keep_going: bool) -> list[Finding]:
+    """Load both models and add what they and the arithmetic really are."""
+    moments = {"found": audit.switches.read()}
+    configure_torch(profile)
+    moments["start"] = audit.switches.read()
+    audits, found = [], []
+    edge = EdgeModel(profile.edge, say, profile.engine)
+    cloud = cloud_of(profile, say)
+    with closing(cloud):
+        for factory in (edge, cloud):
+            try:
+                audits.append(factory.audit())
+            except SpecbenchError as error:
+                unknown = _unknown(factory, error, keep_going)
+                if unknown is None:
+                    raise
+                found.append(unknown)
+    moments["end"] = audit.switches.read()
+    found += audit.audit_findings(audits, profile.precision.parity)
+    found += audit.switches.findings(moments["start"], profile.precision.allow_tf32)
+    precision = profile.precision
+    said = audit.remarks(audits, precision.parity, precision.allow_tf32)
+    report |= {"audits": audits, "switches": moments, "notes": said}
+    return found
+
+
+def _unknown(factory: EdgeModel | CloudModel, error: SpecbenchError, keep_going: bool) -> Finding | None:
+    """The finding on a model whose precision cannot be known; `None` when its absence is the user's error."""
+    from specbench.models import storage
+
+    try:
+        pickled = storage.pickled(factory.folder)
+    except SpecbenchError:  # it cannot even be found
+        pickled = []
+    if pickled and "pickled" in error.message:
+        return audit.Finding(
+            audit.UNKNOWN,
+            f"{factory.role}: {pickled[0]}",
+            f"{factory.role}: the dtype of {pickled[0]} is unknown; {error.message}",
+            command=storage.conversion(factory.folder),
+        )
+    return (
+        audit.Finding(audit.UNKNOWN, factory.role, f"{factory.role}: {error.message}") if keep_going else None
+    )
+
+
+def _judged(
+    report: dict, found: Sequence[Finding], command: Sequence[str], parity: str, methods: Sequence[str] = ()
+) -> dict:
+    """The report with its verdict, its findings, and the command that mends each.
+
+    Where nothing is demanded nothing fails, and nothing is called ok either.
+    """
+    verdict = audit.verdict(found)
+    if parity == "off" and verdict == audit.OK:
+        verdict = audit.UNKNOWN
+    findings = [
+        {
+            "verdict": finding.verdict,
+            "subject": finding.subject,
+            "message": finding.message,
+            "mend": finding.mend(command, [name for name in methods if name != finding.method]),
+        }
+        for finding in found
+    ]
+    problems = [finding.message for finding in found if finding.verdict == audit.DIFFERS]
+    ok = verdict == audit.OK or parity == "off"
+    return report | {"ok": ok, "verdict": verdict, "findings": findings, "problems": problems}
+
+
+def _command(manifest: Manifest) -> list[str]:
+    """The words that started a run; a run that was resumed starts anew."""
+    words = list(manifest.command)
+    if "--resume" in words:
+        at = words.index("--resume")
+        del words[at : at + 2]
+    return words or ["run", *manifest.methods, "--profile", manifest.profile_name]
