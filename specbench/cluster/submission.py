@@ -24,6 +24,8 @@ FOLDER = "submissions"
 RECORD = "submission.json"
 PENDING, RUNNING = "pending", "running"  # files of a point: no job of it has begun; locked by the one that runs
 
+CONFLICT = 75  # EX_TEMPFAIL of sysexits.h
+
 
 @dataclass(frozen=True)
 class Job:
@@ -152,7 +154,9 @@ def _script(store: RunStore, submission: Submission, index: int, profile: Path) 
     )
     return (
         "#!/bin/sh\n"
-        f"exec 9> {running} && flock -n 9 || exit\n"  # another job of this point: its code counts
+        f"exec 9> {running} || exit\n"
+        f"flock -n -E {CONFLICT} 9\n"
+        f"[ $? -ne {CONFLICT} ] || exit\n"  # another job of this point: its code counts
         f"rm -f {pending}\n"
         f"cd {shlex.quote(submission.place)} || exit\n"
         f"{shlex.join([sys.executable, '-m', 'specbench', *words])} >> {log} 2>&1\n"
@@ -170,6 +174,8 @@ def is_running(store: RunStore, submission: Submission, index: int) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError:
+            pass  # a file system without locks
     return False
 
 
