@@ -27,10 +27,12 @@ from specbench.bench.identity import TIE, Prover
 from specbench.bench.preparation import Prepared
 from specbench.clock import now_ms
 from specbench.records import CONTROL, Divergence, Generation
+from specbench.wire.server import Patience
 
 EDGE, ALONE, COLOCATED = "speculative", CONTROL, "speculative_colocated"
 WAYS = (EDGE, ALONE, COLOCATED)
 """The drafts are made at the edges, nowhere, or by the server."""
+LONGEST_SILENCE_S = Patience.idle - 60  # edges connect a while before the first one asks
 
 
 class Drafts(Protocol):
@@ -82,15 +84,24 @@ def schedule(
         rate: requests a second, of all edges together, with exponential gaps between them; `None` has every
             edge ask again as soon as it is answered.
         prompts: whose first turns are asked, over and over.
+
+    Raises:
+        SpecbenchError: an edge is silent for so long that a server hangs up on it.
     """
     gaps = random.Random(f"{prepared.profile.workload.seed}/arrivals")
-    due_ms, found = 0.0, []
+    due_ms, found, before_ms = 0.0, [], [0.0] * edges
     for number in range(requests):
         prompt = prompts[number % len(prompts)]
         request = prepared.request(prompt, 0, 0, [])
         due_ms += 0.0 if rate is None else 1000 * gaps.expovariate(rate)
         due = None if rate is None else due_ms
         found.append(Asked(request, prompt.prompt_id, prompt.category, number % edges, due))
+        silent_s, before_ms[number % edges] = (due_ms - before_ms[number % edges]) / 1000, due_ms
+        if silent_s > LONGEST_SILENCE_S:
+            raise SpecbenchError(
+                f"an edge would be silent for {silent_s:.0f} s, and a server waits {Patience.idle:.0f} s",
+                "a higher --rate, or fewer --edges",
+            )
     return found
 
 
@@ -281,23 +292,37 @@ def measure(
         drafts: makes what one edge drafts with.
         say: receives a line before each.
     """
-    options, found = Options.of(prepared.profile), {}
+    found = {}
     for way in reversed(WAYS):  # what a server elsewhere may refuse comes first
         say(f"{len(asked)} requests by {way}")
-        opened: list[Edge] = []
-        try:
-            for _ in range(edges):
-                opened.append(Edge(prepared.cloud.another(), way, options, prepared.edge, drafts))
-            for _ in opened[0].answer(asked[0].request):
-                pass  # what a first time takes is not the load's
-            found[way] = drive(opened, asked, way)
-            if any(edge.was_interrupted for edge in opened):
-                raise SpecbenchError(
-                    f"an edge lost the cloud over the requests by {way}, and their times say nothing of a load",
-                    "start again",
-                    ExitCode.RUN,
-                )
-        finally:
-            for edge in opened:
-                edge.close()
+        found[way] = measure_one(prepared, edges, asked, drafts, way)
     return found
+
+
+def measure_one(
+    prepared: Prepared, edges: int, asked: Sequence[Asked], drafts: Callable[[], Drafts], way: str
+) -> list[Answer]:
+    """As `measure`, by one way."""
+    options, opened = Options.of(prepared.profile), []
+    try:
+        for _ in range(edges):
+            opened.append(Edge(prepared.cloud.another(), way, options, prepared.edge, drafts))
+        for _ in opened[0].answer(asked[0].request):
+            pass  # what a first time takes is not the load's
+        found = drive(opened, asked, way)
+        if any(edge.was_interrupted for edge in opened):
+            raise SpecbenchError(
+                f"an edge lost the cloud over the requests by {way}, and their times say nothing of a load",
+                "start again",
+                ExitCode.RUN,
+            )
+        return found
+    finally:
+        for edge in opened:
+            edge.close()
+
+
+def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], drafts: Callable[[], Drafts]) -> float | None:
+    """What an edge gets of a server that decodes alone while nobody else asks; `None` for a lone token."""
+    first = replace(asked[0], edge=0, due_ms=None)
+    return measure_one(prepared, 1, [first], drafts, ALONE)[0].generation.tpot_ms

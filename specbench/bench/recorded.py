@@ -1,4 +1,4 @@
-"""Drafts from an agreement trace: the tokens that the real draft proposes, and its measured time slept.
+"""What edges draft with; from an agreement trace, the tokens that the real draft proposes, its time slept.
 
 So many edges can be driven from a machine that could not draft for all of them: the server's processors stay
 its own. What was measured is the draft's time on this machine while nothing else ran, as on an edge of its own.
@@ -7,15 +7,20 @@ its own. What was measured is the draft's time on this machine while nothing els
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from specbench.api import EdgeModel, Options, Proposal, Request, SpecbenchError
 from specbench.bench import conversation
+from specbench.bench.load import Drafts, InTurn
 from specbench.bench.preparation import Prepared, model_files
-from specbench.bench.traces import Trace, TracedText
+from specbench.bench.traces import Trace, TracedText, read_trace
 from specbench.clock import now_ms
+from specbench.decoding.threads import model_thread, send_team_home
+from specbench.models import vocabulary
+from specbench.records import Prompt
 
 ROUNDS = 12
 HINT = "make another with 'specbench trace', by the same profile"
@@ -79,6 +84,42 @@ class RecordedDrafts:
             return 0
         right = self._text.tokens[place]
         return right if self._text.agrees[place] == "1" else (right + 1) % self._vocabulary_size
+
+
+def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], Callable[[], Drafts], str]:
+    """The prompts that are asked, what makes an edge's drafts, and what to call that.
+
+    Args:
+        trace: has the drafts; without it the profile's edge model makes them, in one thread for all edges.
+
+    Raises:
+        SpecbenchError: the trace is of another pair, or of other prompts.
+    """
+    options = Options.of(prepared.profile)
+    if trace is None:
+        prepared.edge.load()
+        send_team_home()  # drafts are made in another thread
+        thread = model_thread()
+        threads = prepared.profile.edge.threads
+        label = f"real drafts, made in turn by one process (edge.threads: {threads}) beside the server"
+        return prepared.prompts, lambda: InTurn(prepared.edge.drafter(options), thread), label
+    tokenizer = prepared.cloud.tokenizer
+    recorded = read_trace(trace)
+    demand_same_pair(recorded, prepared)
+    texts = recorded_texts(
+        recorded,
+        vocabulary.fingerprint(tokenizer),
+        options.speculative.verification,
+        prepared.profile.workload.max_new_tokens,
+    )
+    asked = [(prompt, prepared.request(prompt, 0, 0, [])) for prompt in prepared.prompts]
+    known = [(prompt, one) for prompt, one in asked if conversation.ids_sha256(one.prompt_ids) in texts]
+    if not known:
+        raise SpecbenchError(f"{trace} has none of the workload's prompts", "trace the same workload")
+    pace = measured_pace(prepared.edge, options, known[0][1])
+    size = vocabulary.size(tokenizer)
+    label = f"drafts recorded in {trace.name}, their time slept ({pace.step_ms:.2f} ms a token)"
+    return [prompt for prompt, _ in known], lambda: RecordedDrafts(texts, pace, size), label
 
 
 def demand_same_pair(trace: Trace, prepared: Prepared) -> None:

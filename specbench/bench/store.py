@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from specbench.bench.lock import RunLock
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.records import SCHEMA_VERSION, Generation, Manifest, Run
 
@@ -62,8 +63,13 @@ class RunStore:
         Raises:
             SpecbenchError: the folder cannot be written.
         """
-        writer = RunWriter(self.folder / manifest.run_id)
-        _on_disk(writer.folder, lambda: writer.folder.mkdir(parents=True))
+        folder = self.folder / manifest.run_id
+
+        def make() -> RunWriter:
+            folder.mkdir(parents=True)
+            return RunWriter(folder, RunLock(folder))
+
+        writer = _on_disk(folder, make)
         writer.write_manifest(manifest)
         return writer
 
@@ -75,9 +81,10 @@ class RunStore:
                 to one prompt come from two machines.
 
         Raises:
-            SpecbenchError: a record is damaged.
+            SpecbenchError: a record is damaged, or another process writes the run.
         """
-        writer = RunWriter(self.folder / run_id)
+        folder = self.folder / run_id
+        writer = RunWriter(folder, _on_disk(folder, lambda: RunLock(folder)))
         writer.drop_unfinished_line()
         run = self.read(run_id)
         unfinished = _unfinished_turns(run.generations)
@@ -110,6 +117,7 @@ class RunWriter:
     """Appends to one run. A prompt's generations are written in one piece, or not at all."""
 
     folder: Path
+    lock: RunLock
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest in one step.
@@ -157,6 +165,7 @@ class RunWriter:
 
     def discard(self) -> None:
         """Remove the run's folder."""
+        self.lock.release()  # an open file keeps its folder on NFS
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def drop_unfinished_line(self) -> None:

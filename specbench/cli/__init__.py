@@ -101,6 +101,8 @@ def main() -> None:
         sys.exit(int(ExitCode.OK))
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own: a misspelt option, a missing argument
+            if not error.format_message():  # a group without a command, whose help it has printed
+                sys.exit(int(ExitCode.OK))
             _print_error(_usage_error(error))
             sys.exit(int(ExitCode.USAGE))
         if show_tracebacks:

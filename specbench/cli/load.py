@@ -5,20 +5,15 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from specbench.cli.options import JsonOption, ProfileOption, SetOption
 from specbench.errors import SpecbenchError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from specbench.bench.load import Drafts
-    from specbench.bench.preparation import Prepared
-
 FEWEST_REQUESTS = 20  # that a median takes
+LONE_TIMES = 2  # the objective over what a lone edge gets: somebody else may be served in between
 OWN_CONNECTIONS = 2  # that of the command itself, and one that may still be closing
 
 
@@ -45,7 +40,7 @@ def load(
     objective_tpot_ms: Annotated[
         float | None,
         typer.Option(
-            "--objective-tpot-ms", min=1e-6, help="Time per token to keep to; the server alone's if absent."
+            "--objective-tpot-ms", min=1e-6, help="Time per token to keep to; twice a lone edge's if absent."
         ),
     ] = None,
     profile: ProfileOption = "default",
@@ -55,17 +50,25 @@ def load(
     """Drive a server with many edges, by what they draft, alone, and with drafts of its own."""
     if (arrival == "poisson") != (rate is not None):
         raise SpecbenchError("--rate belongs to --arrival poisson", "give both, or neither")
+    if requests is not None and requests < edges:
+        raise SpecbenchError(
+            f"{requests} requests are too few for {edges} edges, each of which asks once at least",
+            f"--requests {2 * edges}, or fewer --edges",
+        )
     from specbench.config import load_profile
+    from specbench.models.confinement import confine
 
     loaded = load_profile(profile, overrides or ())
     given = {"cloud.placement": "process"} if loaded.cloud.placement == "in_process" else {}
     if loaded.edge.threads is None and trace is None:
         given["edge.threads"] = 1  # edges in threads of one process; more would fight over its cores
     loaded = load_profile(profile, overrides or (), given)
+    edge_device = confine(loaded.edge)  # before anything can import torch
 
-    from specbench.analysis.load import capacity, load_row, tpot_median
-    from specbench.bench.load import ALONE, COLOCATED, EDGE, WAYS, departures, measure, schedule
+    from specbench.analysis.load import capacity, load_row
+    from specbench.bench.load import COLOCATED, EDGE, WAYS, departures, lone_tpot_ms, measure, schedule
     from specbench.bench.preparation import prepare
+    from specbench.bench.recorded import drafts_of
     from specbench.registry import discover
     from specbench.render import console
     from specbench.render.load import load_table
@@ -75,18 +78,21 @@ def load(
     prepared.cloud.most_edges = edges + OWN_CONNECTIONS
     with closing(prepared.cloud):
         prompts, drafts, label = drafts_of(prepared, trace)
-        prepared.cloud.load()
         asked = schedule(prepared, edges, requests or max(2 * edges, FEWEST_REQUESTS), rate, prompts)
+        prepared.cloud.load()
         answers = measure(prepared, edges, asked, drafts, console.note)
-        objective_ms = objective_tpot_ms or tpot_median(answers[ALONE]) or 0.0
+        objective_ms = objective_tpot_ms
+        if objective_ms is None:
+            lone_ms = lone_tpot_ms(prepared, asked, drafts) or 0.0
+            console.note(f"a lone edge has a token every {lone_ms:.1f} ms of the server decoding alone")
+            objective_ms = LONE_TIMES * lone_ms
         departed = departures(prepared, asked, answers, console.note)
     rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
     found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
     batch = loaded.cloud.batch
-    own = f"{loaded.engine.kind} engine, at most {batch.sessions} texts a pass"
-    sharing = loaded.cloud.placement if loaded.cloud.is_elsewhere else own
+    server = loaded.cloud.placement if loaded.cloud.is_elsewhere else f"{loaded.engine.kind} engine"
     arriving = "asking again at once" if rate is None else f"Poisson arrivals, {rate:g} a second"
-    title = f"{edges} edges, {arriving}; server: {sharing}; {label}"
+    title = f"{edges} edges, {arriving}; server: {server}, at most {batch.sessions} texts a pass; {label}"
     if as_json:
         console.print_json(
             {
@@ -96,48 +102,10 @@ def load(
                 "drafts": label,
                 "objective_tpot_ms": objective_ms,
                 "profile": loaded.model_dump(mode="json"),
+                "edge_device": edge_device,
                 "capacity": asdict(found) if found else None,
                 "rows": [asdict(row) for row in rows.values()],
             }
         )
         return
     console.out.print(load_table(list(rows.values()), title, objective_ms, found))
-
-
-def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[list, Callable[[], Drafts], str]:
-    """The prompts that are asked, what makes an edge's drafts, and what to call that."""
-    from specbench.api import Options
-
-    options = Options.of(prepared.profile)
-    if trace is None:
-        from specbench.bench.load import InTurn
-        from specbench.decoding.threads import model_thread, send_team_home
-
-        prepared.edge.load()
-        send_team_home()  # drafts are made in another thread
-        thread = model_thread()
-        threads = prepared.profile.edge.threads
-        label = f"real drafts, made in turn by one process (edge.threads: {threads}) beside the server"
-        return list(prepared.prompts), lambda: InTurn(prepared.edge.drafter(options), thread), label
-    from specbench.bench.conversation import ids_sha256
-    from specbench.bench.recorded import RecordedDrafts, demand_same_pair, measured_pace, recorded_texts
-    from specbench.bench.traces import read_trace
-    from specbench.models import vocabulary
-
-    tokenizer = prepared.cloud.tokenizer
-    recorded = read_trace(trace)
-    demand_same_pair(recorded, prepared)
-    texts = recorded_texts(
-        recorded,
-        vocabulary.fingerprint(tokenizer),
-        options.speculative.verification,
-        prepared.profile.workload.max_new_tokens,
-    )
-    requests = [(prompt, prepared.request(prompt, 0, 0, [])) for prompt in prepared.prompts]
-    known = [(prompt, request) for prompt, request in requests if ids_sha256(request.prompt_ids) in texts]
-    if not known:
-        raise SpecbenchError(f"{trace} has none of the workload's prompts", "trace the same workload")
-    pace = measured_pace(prepared.edge, options, known[0][1])
-    size = vocabulary.size(tokenizer)
-    label = f"drafts recorded in {trace.name}, their time slept ({pace.step_ms:.2f} ms a token)"
-    return [prompt for prompt, _ in known], lambda: RecordedDrafts(texts, pace, size), label

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -210,7 +209,7 @@ def _methods(asked: dict[str, Any]) -> list[str]:
 
 
 def _submit(
-    command: str,
+    command: Literal["run", "sweep"],
     store: RunStore,
     submission_id: str,
     asked: dict[str, Any],
@@ -222,34 +221,20 @@ def _submit(
 ) -> None:
     """Freeze the profile of every point, and hand all to the launcher."""
     from specbench.cluster.jobs import Follower
-    from specbench.cluster.pair import demand_for_two_nodes
-    from specbench.cluster.submission import Point, Submission
+    from specbench.cluster.submission import new_submission
     from specbench.config import load_profile
     from specbench.render import console
 
     name, overrides = asked["profile"], asked["overrides"] or ()
     profiles = [load_profile(name, overrides, {**settings, **condition}) for condition in conditions]
-    cluster = profiles[0].cluster
-    if cluster.cloud and launcher == Launcher.local:
-        raise SpecbenchError(
-            "cluster.cloud asks for a second node, and --launcher local has one machine",
-            "add --set cluster.cloud=null, or use --launcher slurm",
-        )
-    for profile in profiles:
-        demand_for_two_nodes(profile)
     for path in asked["plugin"] or ():
         words += ["--plugin", str(path)]
-    width = len(str(len(conditions)))
-    points = tuple(
-        Point(f"{submission_id}-{index:0{width}}", condition) for index, condition in enumerate(conditions)
+    submission = new_submission(
+        command, submission_id, launcher.value, words, Path(name).stem, profiles, conditions, workers or 1
     )
-    submission = Submission(
-        submission_id, command, launcher.value, os.getcwd(), tuple(words), Path(name).stem, points,
-        workers or 1, cluster.model_dump(mode="json"),
-    )  # fmt: skip
     Follower(submission, store).submit(profiles)
     console.out.print(submission_id)
-    console.note(f"{len(points)} jobs; 'specbench submit collect {submission_id}' waits for them")
+    console.note(f"{len(conditions)} jobs; 'specbench submit collect {submission_id}' waits for them")
 
 
 def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
@@ -262,21 +247,19 @@ def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
 
 
 def _show(follower: Follower, seen: Sequence[Seen], html: Path | None, as_json: bool) -> ExitCode:
-    """Bring a sweep's record up to date, and show what is done: the gravest of what its runs ended with."""
+    """What is done, of a sweep by its record, which is up to date: the gravest of what its runs ended with."""
     from specbench.bench import sweep as sweeps
     from specbench.bench.manifest import outcome
     from specbench.cli.compare import show
     from specbench.cli.sweep import show as show_sweep
 
     asked, store = follower.submission, follower.store
-    done = [index for index, each in enumerate(seen) if each.state == "done"]
     if asked.command == "run":
-        if not done:
+        if seen[0].state != "done":
             return ExitCode.OK
         stored = store.read(asked.points[0].run_id)
         show([stored], as_json)
         return outcome(stored.manifest)
-    begun = {index: point.run_id for index, point in enumerate(asked.points) if follower.run_of(index)}
-    record = replace(sweeps.read(store, asked.submission_id), runs=begun, finished=tuple(done))
-    sweeps.write(store, record)
-    return show_sweep(replace(record, runs={index: begun[index] for index in done}), store, html, None, as_json)
+    record = sweeps.read(store, asked.submission_id)
+    done = {index: record.runs[index] for index in sorted(record.finished)}
+    return show_sweep(replace(record, runs=done), store, html, None, as_json)

@@ -80,12 +80,14 @@ def sweep(
     from specbench.bench import sweep as sweeps
     from specbench.bench.store import RunStore
     from specbench.bench.sweeper import Sweeper
+    from specbench.cluster.jobs import demand_over
     from specbench.registry import discover
     from specbench.render import console
     from specbench.render.sweeping import make_sweep_view
 
     store = RunStore(runs_dir)
     if resume:
+        demand_over(store, resume)
         asked = sweeps.read(store, resume)
         sweeps.demand_same_profile(asked)
     else:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from specbench.bench import sweep as sweeps
 from specbench.bench.store import RunStore
 from specbench.bench.sweeper import ENDED
 from specbench.cluster import submission as submissions
@@ -158,9 +159,11 @@ class Follower:
                 time.sleep(pause_s)
                 continue
             if not lost and not any(each.state in UNDER_WAY for each in seen):
+                self.record(seen)
                 return seen
             now = in_words(seen)
             if now != told:
+                self.record(seen)
                 say(now)
                 told, pause_s = now, PAUSE_S
             if minutes is not None and time.monotonic() - began > 60 * minutes:
@@ -187,9 +190,22 @@ class Follower:
             note = f"exit status {code}"
         if state == "failed":
             note = submissions.last_words(self.store, self.submission, index) or f"exit status {code}"
-        if state == "lost" and [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS:
+        if state in ("lost", "failed") and submissions.is_running(self.store, self.submission, index):
+            return Seen("running", records, "in a job that was thought not to be there")
+        fruitless = [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS
+        if state == "lost" and fruitless and not self._never_began(index):
             return Seen("failed", records, f"{FRUITLESS} jobs in a row were killed and added nothing")
         return Seen(state, records, note)
+
+    def record(self, seen: Sequence[Seen]) -> None:
+        """Write down which runs a sweep has by now, so that 'sweep --resume' measures none of them again."""
+        if self.submission.command != "sweep":
+            return
+        known = sweeps.read(self.store, self.submission.submission_id)
+        begun = {index: each.run_id for index, each in enumerate(self.submission.points) if self.run_of(index)}
+        done = (index for index, each in enumerate(seen) if each.state == "done")
+        finished = tuple(dict.fromkeys((*known.finished, *done)))
+        sweeps.write(self.store, replace(known, runs={**known.runs, **begun}, finished=finished))
 
     def run_of(self, index: int) -> Run | None:
         """What is stored of a point."""
@@ -198,13 +214,21 @@ class Follower:
 
     def _start(self, indices: Sequence[int]) -> None:
         folder = submissions.folder_of(self.store, self.submission.submission_id)
+        never_began = [index for index in indices if self._never_began(index)]
         for index in indices:
             (folder / str(index) / "code").unlink(missing_ok=True)
+            (folder / str(index) / submissions.PENDING).touch()
         for index, job_id in self.launcher.start(indices):
             point, run = self.submission.points[index], self.run_of(index)
+            before = point.jobs[:-1] if index in never_began else point.jobs
             job = Job(job_id, len(run.generations) if run else 0)
-            point = replace(point, jobs=(*point.jobs, job))
+            point = replace(point, jobs=(*before, job))
             self._keep(self.submission.with_point(index, point))
+
+    def _never_began(self, index: int) -> bool:
+        """Whether a point's turn never came, as its worker died over another one; no fault of its own."""
+        folder = submissions.folder_of(self.store, self.submission.submission_id)
+        return self.submission.launcher == "local" and (folder / str(index) / submissions.PENDING).exists()
 
     def _keep(self, submission: Submission) -> None:
         """Write the record down, which another process may have cancelled: that stays."""
@@ -214,6 +238,25 @@ class Follower:
 
     def _was_cancelled(self) -> bool:
         return submissions.read(self.store, self.submission.submission_id).cancelled
+
+
+def demand_over(store: RunStore, sweep_id: str) -> None:
+    """Refuse to go on here with a sweep that goes on in jobs; of one that was submitted, update the record.
+
+    Raises:
+        SpecbenchError: they do, or the scheduler cannot be asked.
+    """
+    if not submissions.exists(store, sweep_id):
+        return
+    follower = Follower(submissions.read(store, sweep_id), store)
+    seen = follower.look()
+    if any(each.state in (*UNDER_WAY, "lost") for each in seen):
+        raise SpecbenchError(
+            f"sweep {sweep_id} goes on in jobs: {in_words(seen)}",
+            f"'specbench submit collect {sweep_id}' waits for them, and 'specbench submit cancel' ends them",
+            ExitCode.RUN,
+        )
+    follower.record(seen)
 
 
 def in_words(seen: Sequence[Seen]) -> str:

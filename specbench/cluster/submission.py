@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from specbench.bench.store import RunStore
+from specbench.cluster.pair import demand_for_two_nodes
 from specbench.config import ClusterSpec, Profile
 from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError, nearest
@@ -19,6 +22,9 @@ from specbench.errors import ExitCode, SpecbenchError, nearest
 SUBMISSION_VERSION = 1
 FOLDER = "submissions"
 RECORD = "submission.json"
+PENDING, RUNNING = "pending", "running"  # files of a point: no job of it has begun; locked by the one that runs
+
+CONFLICT = 75  # EX_TEMPFAIL of sysexits.h
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,39 @@ class Submission:
         return replace(self, points=(*self.points[:index], point, *self.points[index + 1 :]))
 
 
+def new_submission(
+    command: Literal["run", "sweep"],
+    submission_id: str,
+    launcher: Literal["local", "slurm"],
+    words: Sequence[str],
+    profile_name: str,
+    profiles: Sequence[Profile],
+    conditions: Sequence[dict[str, object]],
+    workers: int,
+) -> Submission:
+    """What is asked, from here, with a point for each profile.
+
+    Raises:
+        SpecbenchError: the launcher cannot give what the profiles' `cluster:` says.
+    """
+    cluster = profiles[0].cluster
+    if cluster.cloud and launcher == "local":
+        raise SpecbenchError(
+            "cluster.cloud asks for a second node, and --launcher local has one machine",
+            "add --set cluster.cloud=null, or use --launcher slurm",
+        )
+    for profile in profiles:
+        demand_for_two_nodes(profile)
+    width = len(str(len(conditions)))
+    points = tuple(
+        Point(f"{submission_id}-{index:0{width}}", condition) for index, condition in enumerate(conditions)
+    )
+    return Submission(
+        submission_id, command, launcher, os.getcwd(), tuple(words), profile_name, points, workers,
+        cluster.model_dump(mode="json"),
+    )  # fmt: skip
+
+
 def folder_of(store: RunStore, submission_id: str) -> Path:
     """Where a submission's files lie, readable for this user only."""
     return store.folder.absolute() / FOLDER / submission_id
@@ -110,13 +149,34 @@ def _script(store: RunStore, submission: Submission, index: int, profile: Path) 
     words += ["--as", submission.points[index].run_id]
     if submission.spec.cloud:
         words = ["submit", "pair", str(profile), "--", *words]
-    here = profile.parent
+    pending, running, log, code = (
+        shlex.quote(str(profile.parent / name)) for name in (PENDING, RUNNING, "log", "code")
+    )
     return (
         "#!/bin/sh\n"
+        f"exec 9> {running} || exit\n"
+        f"flock -n -E {CONFLICT} 9\n"
+        f"[ $? -ne {CONFLICT} ] || exit\n"  # another job of this point: its code counts
+        f"rm -f {pending}\n"
         f"cd {shlex.quote(submission.place)} || exit\n"
-        f"{shlex.join([sys.executable, '-m', 'specbench', *words])} >> {shlex.quote(str(here / 'log'))} 2>&1\n"
-        f"echo $? > {shlex.quote(str(here / 'code'))}\n"
+        f"{shlex.join([sys.executable, '-m', 'specbench', *words])} >> {log} 2>&1\n"
+        f"echo $? > {code}\n"
     )
+
+
+def is_running(store: RunStore, submission: Submission, index: int) -> bool:
+    """Whether a job of the point runs, which its launcher may not know: sbatch can fail and have queued it."""
+    path = folder_of(store, submission.submission_id) / str(index) / RUNNING
+    if not path.exists():
+        return False
+    with path.open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # a file system without locks
+    return False
 
 
 def exit_code(store: RunStore, submission: Submission, index: int) -> int | None:
@@ -135,6 +195,11 @@ def last_words(store: RunStore, submission: Submission, index: int) -> str | Non
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     errors = [line for line in lines if line.startswith("error: ")]
     return next(reversed(errors or lines), None)
+
+
+def exists(store: RunStore, submission_id: str) -> bool:
+    """Whether there is a submission of that id."""
+    return (folder_of(store, submission_id) / RECORD).is_file()
 
 
 def write(store: RunStore, submission: Submission) -> None:

@@ -55,11 +55,14 @@ def _differences(
         ("cloud.dtype", spec.dtype, facts.dtype),
         ("cloud.layers", spec.layers, facts.layers),
         ("cloud.parallel.tensor", spec.ranks, facts.ranks),
+        ("cloud.batch.sessions", spec.batch.sessions, facts.sessions),
         ("engine.kind", engine.kind, facts.engine_kind),
         ("engine.batch_invariant", engine.batch_invariant, facts.batch_invariant),
     ]
     if spec.threads is not None:
         declared.append(("cloud.threads", spec.threads, facts.threads))
+    if spec.batch.sessions > 1:  # else nobody waits for others
+        declared.append(("cloud.batch.wait_ms", spec.batch.wait_ms, facts.wait_ms))
     yield from (item for item in declared if item[1] != item[2])
     ours = files.fingerprint(folder)
     for name in sorted(ours.keys() & facts.files.keys()):

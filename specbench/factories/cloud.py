@@ -248,6 +248,7 @@ class CloudModel(ModelFactory):
             "files": facts.files,
             "stored": list(facts.stored),
             "threads": facts.threads,
+            "batch": {"sessions": facts.sessions, "wait_ms": facts.wait_ms if facts.sessions > 1 else None},
             "versions": facts.versions,
             "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
         }

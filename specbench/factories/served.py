@@ -45,6 +45,8 @@ class Served:
             engine=engine.kind,
             threads=torch.get_num_threads(),
             ranks=spec.ranks,
+            sessions=spec.batch.sessions,
+            wait_ms=spec.batch.wait_ms,
             vocabulary_size=engine.vocabulary_size,
             versions=environment.versions(),
             machine=environment.machine(),

@@ -79,6 +79,10 @@ class Batcher:
         if steps in self._under_way:
             self._given_up.add(steps)
 
+    def look_again(self) -> None:
+        """An edge left: the others' blocks may have waited for it."""
+        self._wake.set()
+
     async def _run(self) -> None:
         while True:
             if self._is_due():

@@ -157,6 +157,7 @@ class Facts(Struct, frozen=True):
         files: SHA-256 of the model's files by name.
         engine: what really runs the passes; `engine_kind` and `batch_invariant` are what the profile asked for.
         threads: of one rank; `ranks` are the processes that hold the weights together.
+        sessions: how many edges share a pass, and how long one waits for others, as `config.Batch` has it.
         switches: what the arithmetic of its process is.
         weight_bytes: read for every token, and how fast, as `records.Ceiling` has it.
     """
@@ -180,6 +181,8 @@ class Facts(Struct, frozen=True):
     bytes_per_second: Annotated[float, Meta(gt=0, lt=1e18)]
     reader: Text | None
     ranks: int = 1
+    sessions: int = 1
+    wait_ms: float = 0.0
 
 
 class Welcome(Frame, frozen=True, tag=32):

@@ -150,6 +150,8 @@ class Server:
             reader.cancel()
             self._worker.submit(service.close)  # behind the pass that may still be under way
             del self._sessions[connection]
+            if self._batcher:
+                self._batcher.look_again()
             self._say(f"the edge at {_peer(connection)} is gone: {reason}")
 
     async def _converse(

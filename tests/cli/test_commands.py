@@ -28,6 +28,13 @@ def test_help_needs_no_torch(specbench_process):
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize("group", ["submit", "link"])
+def test_a_group_without_a_command_shows_its_help_and_no_error(specbench, group):
+    outcome = specbench(group)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "Commands" in outcome.out
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -1,6 +1,10 @@
 """Many edges on one server, from the command line."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -86,10 +90,67 @@ def test_the_table_says_what_drafts_and_what_theory_predicts(specbench, shared):
     assert "capacity against co-located drafting: predicted 1 + " in outcome.out
 
 
+def test_the_objective_is_twice_what_a_lone_edge_gets(specbench, shared):
+    outcome = specbench(*COMMON, "--profile", shared, "--json")
+    said = re.search(r"a lone edge has a token every (\S+) ms", outcome.err)
+    assert outcome.json["objective_tpot_ms"] == pytest.approx(2 * float(said[1]), abs=0.1)
+
+
 def test_a_rate_belongs_to_random_arrivals(specbench, shared):
     outcome = specbench(*COMMON, "--profile", shared, "--rate", 3)
     assert (outcome.code, "--rate belongs to --arrival poisson" in outcome.err) == (2, True)
     assert specbench(*COMMON, "--profile", shared, "--arrival", "poisson").code == 2
+
+
+def test_every_edge_asks_and_none_is_silent_for_so_long_that_a_server_hangs_up(specbench, shared):
+    few = specbench("load", "--edges", 3, "--requests", 2, "--profile", shared)
+    assert (few.code, "2 requests are too few for 3 edges" in few.err) == (2, True)
+    seldom = specbench(*COMMON, "--profile", shared, "--arrival", "poisson", "--rate", 0.002)
+    assert (seldom.code, seldom.out) == (2, "")
+    assert "and a server waits 600 s" in seldom.err
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Start `specbench serve` with a profile and more words; yields a function that returns its address."""
+    running = []
+
+    def start(path, *words):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "specbench", "serve", "--profile", path, "--port", "0", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=(tmp_path / "served.log").open("ab"),
+            text=True,
+        )
+        running.append(process)
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def test_a_server_elsewhere_is_driven_as_it_shares_and_says_what_it_lacks(specbench, shared, serve):
+    lacks, serves = serve(shared), serve(shared, "--draft", "--max-sessions", 5)
+    words = (*COMMON, "--profile", shared, "--set")
+    no_draft = specbench(*words, f"cloud.placement={lacks}")
+    assert (no_draft.code, "specbench serve --draft" in no_draft.err) == (7, True), no_draft.err
+    words = (*words, f"cloud.placement={serves}")
+    rows = rows_of(specbench(*words, "--objective-tpot-ms", 1e6, "--json"))
+    assert {(row["edges"], row["within"], row["departed"]) for row in rows.values()} == {(3, 3, 0)}
+    full = specbench(*words, "--edges", 6)
+    assert (full.code, "serves 5 edges already" in full.err) == (7, True), full.err
+    other = specbench(*words, "--set", "cloud.batch.sessions=1")
+    assert (other.code, "cloud.batch.sessions is 1 here and 3 there" in other.err) == (4, True)
+
+
+def test_the_edges_have_the_processors_of_the_profiles_edge(specbench_process, shared):
+    cpu = min(os.sched_getaffinity(0))
+    settings = ("--set", "cloud.placement=process", "--set", f"edge.cpus=[{cpu}]")
+    outcome = specbench_process(*COMMON, "--profile", shared, *settings, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["edge_device"] == {"cpus": str(cpu)}
 
 
 def test_a_server_refuses_to_share_passes_of_a_model_that_cannot(specbench, profile, tmp_path):

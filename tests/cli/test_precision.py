@@ -89,6 +89,15 @@ def test_all_profiles_and_methods_are_shown_when_none_is_named(specbench):
     assert all(len(report["methods"]) >= 4 for report in done.json["profiles"])
 
 
+def test_where_the_weights_are_to_lie_is_shown_before_anything_is_loaded(specbench, profile):
+    mapped = profile(cloud={"device": "auto", "device_map": "auto", "max_memory": {"cpu": "8GiB"}})
+    split = profile("split", cloud={"placement": "process", "parallel": {"tensor": 2}})
+    told = [specbench("check-dtype", "--profile", path, "--json") for path in (mapped, split)]
+    clouds = [done.json["profiles"][0]["methods"][0]["cloud"] for done in told]
+    assert [(each["device"], each["ranks"]) for each in clouds] == [("device map auto", 1), ("cpu", 2)]
+    assert "device map auto" in specbench("check-dtype", "--profile", mapped).out
+
+
 def test_a_method_whose_options_change_its_precision_is_shown_and_refused(specbench, profile, liar, tmp_path):
     plugin, path = liar(declared='{"cloud": "bfloat16"}'), profile()
     done = specbench("check-dtype", "--profile", path, "--plugin", plugin, "--json")

@@ -1,6 +1,7 @@
 """A real scheduler of two nodes: a sweep, jobs killed, preempted and cancelled, a crash, a job of two nodes."""
 
 import json
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -115,6 +116,7 @@ def test_a_job_of_two_nodes_serves_on_one_and_runs_on_the_other(place, slurm):
     served = [each for each in slurm.processes() if "serve" in each.cmdline() and each.name() != "srun"]
     assert [each.environ()["SLURMD_NODENAME"] for each in served] == ["n2"]
     assert process.environ()["SLURMD_NODENAME"] == "n1"
+    assert {len(each.cpu_affinity()) for each in (process, *served)} == {os.cpu_count()}
     process.kill()  # they end together, and a second job goes on
     collected = place("submit", "collect", submission, "--json")
     assert collected.code == 0, collected.err

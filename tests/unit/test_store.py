@@ -53,6 +53,25 @@ def test_a_record_of_another_schema_is_refused(store):
         store.read("r1")
 
 
+def test_a_run_is_written_by_one_process_at_a_time(store):
+    store.create(manifest()).append([generation("1")])
+    script = f"""
+from pathlib import Path
+from specbench.bench.store import RunStore
+run, writer = RunStore(Path({str(store.folder)!r})).reopen("r1")
+print("open", flush=True)
+input()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) as other:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(SpecbenchError, match="run r1 is being written by another process"):
+            store.reopen("r1")
+        assert store.read("r1").generations == (generation("1"),)
+        other.kill()
+    assert store.reopen("r1")[0].generations == (generation("1"),)
+
+
 def test_a_full_disk_is_one_error_and_leaves_whole_lines(store, tmp_path):
     script = f"""
 import resource, signal

@@ -2,6 +2,7 @@
 
 import fcntl
 import stat
+import subprocess
 from dataclasses import replace
 from socket import gethostname
 
@@ -109,6 +110,33 @@ def test_collecting_ends_as_the_run_did(specbench, tmp_path):
     assert done.code == 9, done.err
     assert "no verdict on m" in done.out
     assert "0 done; 24 answers; exit status 9" in specbench("submit", "status").out
+
+
+def test_a_point_whose_worker_never_came_to_it_has_not_failed_and_that_job_does_not_count(tmp_path):
+    jobs = tuple(Job(f"1@{gethostname()}", 0) for _ in range(FRUITLESS))
+    asked = submission(Point("s1-0", {}, jobs), words=("plugins", "--no-such-option"))
+    follower = Follower(asked, RunStore(tmp_path))
+    submissions.prepare(follower.store, asked, [load_profile("default")])
+    assert [each.state for each in follower.look()] == ["failed"]
+    (tmp_path / "submissions" / "s1" / "0" / "pending").touch()
+    assert [each.state for each in follower.look()] == ["lost"]
+    (seen,) = follower.wait(print)
+    assert (seen.state, "no such option" in seen.note) == ("failed", True)  # it began, and said why
+    assert len(follower.submission.points[0].jobs) == FRUITLESS
+
+
+def test_two_jobs_never_run_one_point_and_the_second_leaves_no_trace(tmp_path):
+    store, asked = RunStore(tmp_path), submission(Point("s1-0", {}), words=("plugins", "--no-such-option"))
+    submissions.prepare(store, asked, [load_profile("default")])
+    folder = tmp_path / "submissions" / "s1" / "0"
+    with (folder / "running").open("w") as lock:  # as a job that was queued though sbatch failed
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert subprocess.run(["sh", folder / "job.sh"], check=False).returncode
+        assert not (folder / "log").exists()
+        assert [each.state for each in Follower(asked, store).look()] == ["running"]
+    assert [each.state for each in Follower(asked, store).look()] == ["lost"]
+    subprocess.run(["sh", folder / "job.sh"], check=False)
+    assert [each.state for each in Follower(asked, store).look()] == ["failed"]
 
 
 def test_a_submission_is_for_its_owner_and_freezes_the_profile(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from specbench.bench.load import EDGE
 from specbench.bench.preparation import prepare
-from specbench.cli.load import drafts_of
+from specbench.bench.recorded import drafts_of
 from specbench.config import CloudSpec, Decoding, load_profile
 from specbench.decoding.generate import generate_commits
 from specbench.decoding.request import Request

@@ -198,6 +198,22 @@ def test_an_edge_that_goes_while_its_block_waits_is_not_waited_for(host, start, 
     assert [len(sessions) for sessions in host.passes] == [2]
 
 
+def test_blocks_that_wait_for_an_edge_alone_are_read_as_soon_as_it_goes(host, start, connect):
+    server = start(host=host, batch=Batch(sessions=3, wait_ms=2 * LONG))
+    ones = [connect(server) for _ in range(3)]
+    targets = [RemoteTarget(one, GREEDY, True) for one in ones]
+    for number, target in enumerate(targets):
+        target.begin(request(number))
+    started = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(target.verify, Proposal((5, 6))) for target in targets[1:]]
+        time.sleep(0.2)
+        assert not host.passes
+        ones[0]._channel.close()  # in the midst of a text, and silent
+        assert [future.result(60).shared for future in waiting] == [2, 2]
+    assert time.monotonic() - started < LONG / 1000
+
+
 def test_an_error_in_one_text_is_that_texts_alone(host, start, connect, monkeypatch, capfd):
     server = start(host=host, batch=Batch(sessions=2, wait_ms=LONG))
     good, bad = (RemoteTarget(connect(server), GREEDY, True) for _ in range(2))

@@ -96,6 +96,7 @@ def test_a_run_against_an_address_and_its_token(specbench, profile, serve, tmp_p
         ("cloud", {"dtype": "float16"}, "cloud.dtype"),
         ("cloud", {"layers": 1}, "cloud.layers"),
         ("engine", {"kind": "compiled"}, "engine.kind"),
+        ("cloud", {"batch": {"sessions": 3}}, "cloud.batch.sessions"),
     ],
 )
 def test_a_cloud_that_is_not_the_profiles_is_refused_before_anything_is_timed(
@@ -105,6 +106,18 @@ def test_a_cloud_that_is_not_the_profiles_is_refused_before_anything_is_timed(
     refused = specbench("run", "cloud_baseline", "--profile", profile(cloud={"placement": address}))
     assert refused.code == 4
     assert named in refused.err
+
+
+def test_how_a_server_shares_its_passes_is_the_profiles_and_on_record(specbench, profile, serve, tmp_path):
+    batch = {"sessions": 2, "wait_ms": 7}
+    _, address = serve("--port", 0, cloud={"batch": batch})
+    words = ("run", "cloud_baseline", "--only", "--limit", 1, "--profile")
+    done = specbench(*words, profile(cloud={"placement": address, "batch": batch}))
+    assert done.code == 0, done.err
+    manifest = json.loads((max((tmp_path / "runs").iterdir()) / "manifest.json").read_text())
+    assert manifest["models"]["cloud"]["batch"] == batch
+    refused = specbench(*words, profile(cloud={"placement": address, "batch": {**batch, "wait_ms": 8}}))
+    assert (refused.code, "cloud.batch.wait_ms is 8.0 here and 7.0 there" in refused.err) == (4, True)
 
 
 def test_a_server_ends_on_a_signal_and_says_when_it_cannot_listen(specbench, profile, serve):
