@@ -20,7 +20,7 @@ from specbench.config import CloudSpec, EngineSpec
 from specbench.decoding import artefacts, captured, kernels, pages
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import CapturedStep
-from specbench.decoding.compiled import CompiledEngine, CompiledSession
+from specbench.decoding.compiled import CompiledEngine, CompiledSession, _is_invariant
 from specbench.decoding.step import Step
 from specbench.decoding.together import join_products
 from specbench.errors import SpecbenchError
@@ -224,6 +224,15 @@ def test_products_of_torchs_own_are_not_called_invariant(tmp_path):
         SpecbenchError, match="its addmm is no kernel of ours, and its rows may depend on their number"
     ):
         _ = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), INVARIANT).engine
+
+
+def test_an_engine_whose_widest_pass_has_other_rows_is_seen_through(invariant):
+    class Widening(CompiledSession):
+        def extend(self, token_ids):
+            return super().extend(token_ids) + (len(token_ids) == 65)
+
+    assert _is_invariant(CompiledSession(invariant, 80, 80), tokens(12))
+    assert not _is_invariant(Widening(invariant, 80, 80), tokens(12))
 
 
 def test_an_operator_that_is_not_known_to_compute_row_by_row_is_not_called_invariant(tmp_path):
