@@ -11,14 +11,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import transformers
 
-from specbench.decoding import together
+from specbench.decoding import kernels, together
+from specbench.errors import SpecbenchError
 from specbench.models.embedded import cache_folder
 from specbench.models.loading import quiet_transformers
 
@@ -40,12 +41,16 @@ C_NAMES = {
     "attend": "AOTITorchError aoti_torch_cpu_attend(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, "
     "AtenTensorHandle, double, AtenTensorHandle*)",
 }
-# Products that torch adds up in an order which depends on the number of rows.
-PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention")
+# Operators of torch's own that compute every row as if it were alone, beside those on single numbers and views.
+ROW_BY_ROW = {
+    "_assert_scalar", "_assert_tensor_metadata", "arange", "argmax", "cat", "clone", "contiguous", "dropout",
+    "embedding", "full", "gather", "index", "index_copy_", "index_select", "item", "layer_norm", "mean", "ones",
+    "repeat_interleave", "rms_norm", "scalar_tensor", "softmax", "stack", "sum", "sym_size", "type_as", "zeros",
+}  # fmt: skip
 
 KEPT = 100  # programs and choices of kernels; a program takes about 4 MB
 SCRATCH_PREFIX, SCRATCH_LIFETIME_S = ".compiling-", 3600
-OUR_CODE = ("artefacts.py", "packed_compiled.py", "quantized.py", "step.py", "together.py")
+OUR_CODE = ("artefacts.py", "compiled.py", "packed_compiled.py", "quantized.py", "step.py", "together.py")
 
 
 class CannotCompileError(Exception):
@@ -55,15 +60,16 @@ class CannotCompileError(Exception):
 def fingerprint(step: Step, settings: object) -> str:
     """What compiled code depends on: the model's code and shapes, our code, versions, processor, threads."""
     own = Path(__file__).parent
-    kernels = [path for suffix in ("cpp", "h") for path in sorted(own.glob(f"kernels/*.{suffix}"))]
-    sources = [*(own / name for name in OUR_CODE), *kernels, Path(inspect.getfile(type(step.model)))]
+    in_cpp = [path for suffix in ("cpp", "h") for path in sorted(own.glob(f"kernels/*.{suffix}"))]
+    sources = [*(own / name for name in OUR_CODE), *in_cpp, Path(inspect.getfile(type(step.model)))]
     tensors = sorted([name, str(tensor.dtype), list(tensor.shape)] for name, tensor in step.tensors().items())
     facts = [
         [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
         [type(step).__name__, step.model.config.to_json_string()],
+        step.facts(),
         tensors,
         [torch.__version__, transformers.__version__, platform.python_version(), sys.platform],
-        [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
+        [kernels.processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
         settings,
     ]
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:24]
@@ -99,6 +105,22 @@ class Program:
         return self._program.draft(inputs, count)
 
 
+@contextlib.contextmanager
+def reasons() -> Iterator[None]:
+    """Whatever torch, the disk or the model's own code raises is a reason not to compile.
+
+    Raises:
+        CannotCompileError: the first line of what they said.
+    """
+    try:
+        yield
+    except (MemoryError, SpecbenchError, CannotCompileError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise CannotCompileError(lines[0] if lines else type(error).__name__) from error
+
+
 def program(
     step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool, say: Callable[[str], None]
 ) -> Program:
@@ -111,29 +133,27 @@ def program(
         invariant: whether each row must be computed in an order that does not depend on the others.
 
     Raises:
-        CannotCompileError: the model cannot be exported, compiled, or made invariant.
+        CannotCompileError: the pass cannot be made invariant.
+        Exception: whatever torch or the model's own code raises; see `reasons`.
     """
     folder = cache_folder() / "compiled"
     path = folder / f"{key}.pt2"
-    try:
-        if path.is_file():
-            mark_used(path)
+    if path.is_file():
+        mark_used(path)
+        try:
             return Program(path, step)
-        say(f"compiling {type(step.model).__name__}: a minute or two, once, kept in {folder}")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
-            made = Path(scratch) / path.name
-            _compile(step, arguments, dynamic_shapes, invariant, made)
-            found = Program(made, step)
-            for part in (made.with_suffix(".constants"), made):  # the package last: with it all is complete
-                if part.is_file():
-                    part.replace(folder / part.name)
-        _tidy(folder)
-    except (KeyboardInterrupt, MemoryError, OSError, CannotCompileError):
-        raise
-    except Exception as error:  # torch and the model's own code raise whatever they like
-        lines = str(error).strip().splitlines()
-        raise CannotCompileError(lines[0] if lines else type(error).__name__) from error
+        except Exception:  # cut short, or damaged otherwise
+            say(f"{path} cannot be loaded, and is made anew")
+    say(f"compiling {type(step.model).__name__}: a minute or two, once, kept in {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
+        made = Path(scratch) / path.name
+        _compile(step, arguments, dynamic_shapes, invariant, made)
+        found = Program(made, step)
+        for part in (made.with_suffix(".constants"), made):  # the package last: with it all is complete
+            if part.is_file():
+                part.replace(folder / part.name)
+    _tidy(folder)
     return found
 
 
@@ -146,12 +166,19 @@ def mark_used(path: Path) -> None:
 def _tidy(folder: Path) -> None:
     """Delete all but the programs and choices that were used last, and what killed compilations left behind."""
     files = [*folder.glob("*.pt2"), *folder.glob("*.kernels.json")]
-    for stale in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+    for stale in sorted(files, key=_used_at, reverse=True)[KEPT:]:
         stale.with_suffix(".constants").unlink(missing_ok=True)
         stale.unlink(missing_ok=True)
     for scratch in folder.glob(f"{SCRATCH_PREFIX}*"):
-        if time.time() - scratch.stat().st_mtime > SCRATCH_LIFETIME_S:
+        if time.time() - _used_at(scratch) > SCRATCH_LIFETIME_S:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _used_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process has just tidied it away
+        return 0.0
 
 
 def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: bool, made: Path) -> None:
@@ -174,11 +201,28 @@ def _config() -> dict[str, object]:
 
 
 def _demand_invariant(graph: torch.fx.Graph) -> None:
-    """Refuse a pass with a product of torch's own, unless it multiplies single numbers (rotary tables do)."""
+    """Refuse a pass with an operator that is not known to compute rows one by one.
+
+    Raises:
+        CannotCompileError: which operator it is.
+    """
     for node in graph.nodes:
-        name = getattr(node.target, "__name__", "").partition(".")[0]
-        if node.op != "call_function" or name not in PRODUCTS:
-            continue
+        if node.op == "call_function" and not _is_row_by_row(node):
+            name = node.target.__name__.partition(".")[0]
+            raise CannotCompileError(
+                f"its {name} is no kernel of ours, and its rows may depend on their number"
+            )
+
+
+def _is_row_by_row(node: torch.fx.Node) -> bool:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return not isinstance(target, torch._ops.HigherOrderOperator)  # else it computes sizes
+    name = target.__name__.partition(".")[0]
+    if name in ("matmul", "mm", "bmm"):  # rotary tables are products of single numbers
         value = getattr(node.args[0], "meta", {}).get("val")
-        if name not in ("matmul", "mm", "bmm") or value is None or value.shape[-1] != 1:
-            raise CannotCompileError(f"its {name} is torch's own, whose rows depend on their number")
+        return value is not None and value.shape[-1] == 1
+    aliases = [result.alias_info for result in target._schema.returns]
+    is_view = any(alias and not alias.is_write for alias in aliases)
+    is_ours, is_single = target.namespace == "specbench", torch.Tag.pointwise in target.tags
+    return is_ours or is_single or is_view or (target.namespace == "aten" and name in ROW_BY_ROW)

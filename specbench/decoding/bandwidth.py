@@ -13,6 +13,7 @@ from torch import nn
 from specbench.decoding import kernels, pages
 from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
 from specbench.errors import SpecbenchError
+from specbench.models import confinement
 from specbench.models.memory import free_bytes
 from specbench.records import Ceiling
 
@@ -34,8 +35,11 @@ def read_bandwidth(device: str, threads: int) -> float:
         threads: torch's thread count, which the result depends on; measured once per process and count.
     """
     place = torch.device(device)
+    left = free_bytes(device)
+    if place.type == "cpu" and (within_limit := confinement.free_bytes()) is not None:
+        left = min(left, within_limit)
     # A quarter of what is left: a figure in a table is no reason to run out of memory.
-    size = min(READ_BYTES, free_bytes(device) // 4)
+    size = min(READ_BYTES, left // 4)
     shape = max(1, size // 4 // ROW), ROW
     numbers = pages.empty(*shape).fill_(1) if place.type == "cpu" else torch.ones(shape, device=place)
     readers: list[Callable[[], object]] = [numbers.sum]

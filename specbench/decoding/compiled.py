@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from specbench.decoding import artefacts, choice, kernels, pages
 from specbench.decoding.artefacts import CannotCompileError
-from specbench.decoding.captured import CapturedStep
+from specbench.decoding.captured import WIDTHS, CapturedStep
 from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine, KVSession
 from specbench.decoding.step import Step, slot_shapes
@@ -60,20 +60,29 @@ class CompiledEngine(Engine):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
         if (getattr(loaded.model, "tp_size", None) or 1) > 1:
             raise CannotCompileError("its weights are split over ranks")
-        eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
-        self._shapes = slot_shapes(eager)
         if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:
             raise CannotCompileError("its weights are spread over devices")
         self._free: dict[int, list[list[torch.Tensor]]] = {}
-        on_cpu = loaded.device.type == "cpu"
-        self._attends = on_cpu and getattr(loaded.model, "_supports_attention_backend", False)
+        self._attends = not self._captures and getattr(loaded.model, "_supports_attention_backend", False)
         if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
             raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
-        self._captures = not on_cpu
-        self._program = (
-            CapturedStep(self._step({})) if self._captures else self._ahead_of_time(batch_invariant, say)
-        )
-        self._demand_same_logits(eager, batch_invariant)
+        with artefacts.reasons():
+            eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
+            self._shapes = slot_shapes(eager)
+            make = self._captured if self._captures else self._ahead_of_time
+            self._program = make(batch_invariant, say)
+            self._demand_same_logits(eager, batch_invariant)
+            if self._captures:
+                self._see_every_width()
+
+    @property
+    def _captures(self) -> bool:
+        """Whether passes are CUDA graphs."""
+        return self.loaded.device.type != "cpu"
+
+    def _captured(self, batch_invariant: bool, say: Callable[[str], None]) -> CapturedStep:
+        say(f"capturing {type(self.loaded.model).__name__} at {len(WIDTHS)} widths: minutes")
+        return CapturedStep(self._step({}))
 
     def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
         try:
@@ -88,7 +97,7 @@ class CompiledEngine(Engine):
         else:
             widest = choice.widest_by_shape(weights, artefacts.fingerprint(self._step({}), "kernels"))
         step = self._step(widest)
-        key = artefacts.fingerprint(step, [batch_invariant, sorted(widest.items())])
+        key = artefacts.fingerprint(step, batch_invariant)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
             return artefacts.program(step, self._example(), self._varying(), key, batch_invariant, say)
@@ -100,7 +109,11 @@ class CompiledEngine(Engine):
     def session(self, capacity: int | None = None) -> CompiledSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""
         room = (DEFAULT_CAPACITY if capacity is None else capacity) + SPARE
-        return CompiledSession(self, CapturedStep.room(room, PREFILL_CHUNK) if self._captures else room, room)
+        if not self._captures:
+            return CompiledSession(self, room, room)
+        # Short requests share the size whose widths were compiled before the clock started.
+        usual = DEFAULT_CAPACITY + SPARE
+        return CompiledSession(self, CapturedStep.room(max(room, usual), PREFILL_CHUNK), room)
 
     def slot(self, capacity: int, session: CompiledSession | None = None) -> list[torch.Tensor]:
         """Keys of all layers, then their values; a captured pass wants the same ones for the next session.
@@ -137,7 +150,7 @@ class CompiledEngine(Engine):
         self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         device = self.loaded.device
-        return [token_ids.to(device), torch.tensor(start, device=device), rows.to(device), *slot]
+        return [token_ids.to(device), torch.tensor(start), rows.to(device), *slot]
 
     def _step(self, widest: dict[tuple[int, ...], int]) -> Step:
         loaded, own = self.loaded, self.draft_vocabulary
@@ -172,19 +185,38 @@ class CompiledEngine(Engine):
         """
         tokens = [token % self.speakable_tokens for token in range(CHECKED_TOKENS)]
         tokens = self.said(tokens)
-        whole, single, reference = self.session(), self.session(), eager.session()
+        session, reference = self.session(), eager.session()
         prompt, rest = tokens[:5], tokens[5:]
         expected = torch.cat([reference.prefill(prompt), reference.extend(rest)]).double()
-        wide = torch.cat([whole.prefill(prompt), whole.extend(rest)])
-        narrow = torch.cat([single.prefill(prompt), *(single.extend([token]) for token in rest)])
+        wide = torch.cat([session.prefill(prompt), session.extend(rest)])
+        session.truncate(0)
+        narrow = torch.cat([session.prefill(prompt), *(session.extend([token]) for token in rest)])
         finite = expected.isfinite()
         scale = expected[finite].abs().max()
         for found in (wide, narrow):
             error = (found.double() - expected)[finite].abs().max() / scale
             if not error <= TOLERANCE.get(self.loaded.dtype, 0.1):
                 raise CannotCompileError(f"its compiled logits differ from its own by {error:.1%}")
-        if batch_invariant and not torch.equal(wide, narrow):
+        if batch_invariant and not (torch.equal(wide, narrow) and _is_invariant(session, tokens)):
             raise CannotCompileError("its compiled rows depend on the number of rows")
+
+    def _see_every_width(self) -> None:
+        """Compile every width before a clock starts: a captured pass does it when it first sees one."""
+        session = self.session()
+        for width in WIDTHS:
+            session.prefill(self.said([0]) * min(width, self._program.positions))
+            session.truncate(0)
+
+
+def _is_invariant(session: CompiledSession, tokens: Sequence[int]) -> bool:
+    """Whether rows of the widest pass have the bits of single steps; not all, for each takes its time."""
+    begin, block = session.length, (list(tokens) * SPARE)[:SPARE]
+    wide = session.extend(block)
+    for row in reversed(range(0, SPARE, SPARE // 4)):  # backwards, for forgetting goes that way
+        session.truncate(begin + row)
+        if not torch.equal(session.extend([block[row]])[0], wide[row]):
+            return False
+    return True
 
 
 class CompiledSession(KVSession):

@@ -77,6 +77,11 @@ class Step(torch.nn.Module):
         self._vocabulary_size = vocabulary_size
         self._widest = widest
 
+    def facts(self) -> list[object]:
+        """What decides about the pass beside code, configuration and tensors."""
+        scalars = self._attend, self._keeps_logits, self.takes_positions, self._vocabulary_size
+        return [self._cache_argument, *scalars, sorted(self._widest.items())]
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """All weights and buffers, tied ones under each of their names."""
         parts = self.named_parameters(remove_duplicate=False), self.named_buffers(remove_duplicate=False)

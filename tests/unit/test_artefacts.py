@@ -6,7 +6,10 @@ import os
 import pytest
 import torch
 
+from specbench.config import CloudSpec
 from specbench.decoding import artefacts, choice, kernels
+from specbench.decoding.step import Step
+from specbench.factories import CloudModel
 
 #                      1    2    4    8    16   32   64   128 rows
 USUAL = [0.4, 0.4, 0.4, 0.4, 0.6, 0.9, 1.3, 1.6]
@@ -52,6 +55,57 @@ def test_a_damaged_choice_is_measured_anew(monkeypatch, tmp_path, text):
     chosen = choice.widest_by_shape([torch.ones(8, 16)], "k")
     assert json.loads(path.read_text()) == {"[8, 16]": chosen[8, 16]}
     assert list(path.parent.iterdir()) == [path]
+
+
+def step(loaded, attend=True, keeps=True, takes=True, size=96, widest=None):
+    return Step(loaded.model, attend, keeps, takes, size, widest or {(8, 16): 4})
+
+
+@pytest.fixture(scope="module")
+def loaded(models):
+    return CloudModel(
+        CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None
+    ).engine.loaded
+
+
+def test_the_same_pass_has_the_same_name(loaded):
+    assert artefacts.fingerprint(step(loaded), True) == artefacts.fingerprint(step(loaded), True)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"attend": False}, {"keeps": False}, {"takes": False}, {"size": 95}, {"widest": {(8, 16): 8}}],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_pass_that_does_something_else_has_another_name(loaded, other):
+    assert artefacts.fingerprint(step(loaded), True) != artefacts.fingerprint(step(loaded, **other), True)
+
+
+def test_a_pass_of_other_weights_settings_or_threads_has_another_name(loaded, models):
+    draft = CloudModel(
+        CloudSpec(model=str(models / "draft"), device="cpu"), say=lambda line: None
+    ).engine.loaded
+    known = artefacts.fingerprint(step(loaded), True)
+    assert artefacts.fingerprint(step(draft), True) != known
+    assert artefacts.fingerprint(step(loaded), False) != known
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        assert artefacts.fingerprint(step(loaded), True) != known
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_another_processor_has_programs_and_choices_of_its_own(loaded, monkeypatch):
+    known = artefacts.fingerprint(step(loaded), "kernels")
+    monkeypatch.setattr(artefacts.kernels, "processor", lambda: f"{kernels.build.processor()} v2")
+    assert artefacts.fingerprint(step(loaded), "kernels") != known
+
+
+def test_what_another_process_tidies_away_meanwhile_is_no_error(tmp_path):
+    for name in ("a.pt2", "b.kernels.json", f"{artefacts.SCRATCH_PREFIX}dead"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")  # listed, and not there
+    artefacts._tidy(tmp_path)
 
 
 def test_only_what_was_used_last_is_kept(monkeypatch, tmp_path):

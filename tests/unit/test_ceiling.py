@@ -105,6 +105,17 @@ def test_reading_takes_no_more_than_a_part_of_the_memory_that_is_left(monkeypatc
     assert set(sizes) == {1 << 20}
 
 
+def test_reading_takes_no_more_than_a_part_of_what_the_edge_is_limited_to(monkeypatch):
+    monkeypatch.setattr(bandwidth.confinement, "free_bytes", lambda: 4 << 20)
+    sizes = []
+    monkeypatch.setattr(
+        bandwidth, "_seconds", lambda reader, place: sizes.append(reader.__self__.nbytes) or 1.0
+    )
+    monkeypatch.setattr(bandwidth.kernels, "load", no_compiler)
+    assert bandwidth.read_bandwidth("cpu", torch.get_num_threads()) == 1 << 20
+    assert set(sizes) == {1 << 20}
+
+
 def test_a_run_keeps_the_ceiling_of_each_model_and_shows_every_methods_share_of_it(specbench, profile):
     done = specbench("run", "speculative", "edge_baseline", "--profile", profile(), "--json")
     assert done.code == 0

@@ -12,13 +12,15 @@ from transformers import (
     GPTNeoXConfig,
     GptOssConfig,
     MambaConfig,
+    MixtralConfig,
     Qwen2Config,
 )
 
 from specbench.config import CloudSpec, EngineSpec
-from specbench.decoding import kernels, pages
+from specbench.decoding import artefacts, captured, kernels, pages
+from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import CapturedStep
-from specbench.decoding.compiled import CompiledSession
+from specbench.decoding.compiled import CompiledEngine, CompiledSession, _is_invariant
 from specbench.decoding.step import Step
 from specbench.decoding.together import join_products
 from specbench.errors import SpecbenchError
@@ -81,11 +83,11 @@ def invariant(tmp_path_factory):
 @pytest.mark.parametrize("context", [1, 2, 15, 16, 17, 63, 130, 300])
 def test_every_row_of_a_wide_pass_has_the_bits_of_a_single_step(invariant, context):
     single, wide = invariant.session(), invariant.session()
-    prompt, block = tokens(context), tokens(9, seed=2)
+    prompt, block = tokens(context), tokens(65, seed=2)
     single.prefill(prompt)
     wide.prefill(prompt)
     rows = torch.cat([single.extend([token]) for token in block])
-    for width in range(1, 10):
+    for width in (*range(1, 10), 33, 64, 65):
         wide.truncate(context)
         assert torch.equal(wide.extend(block[:width]), rows[:width])
 
@@ -218,20 +220,149 @@ def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
 
 
 def test_products_of_torchs_own_are_not_called_invariant(tmp_path):
-    with pytest.raises(SpecbenchError, match="its addmm is torch's own, whose rows depend on their number"):
+    with pytest.raises(
+        SpecbenchError, match="its addmm is no kernel of ours, and its rows may depend on their number"
+    ):
         _ = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), INVARIANT).engine
+
+
+def test_an_engine_whose_widest_pass_has_other_rows_is_seen_through(invariant):
+    class Widening(CompiledSession):
+        def extend(self, token_ids):
+            return super().extend(token_ids) + (len(token_ids) == 65)
+
+    assert _is_invariant(CompiledSession(invariant, 80, 80), tokens(12))
+    assert not _is_invariant(Widening(invariant, 80, 80), tokens(12))
+
+
+def test_an_operator_that_is_not_known_to_compute_row_by_row_is_not_called_invariant(tmp_path):
+    folder = random_model(tmp_path, MixtralConfig(**WIDE, num_key_value_heads=2, num_local_experts=2))
+    with pytest.raises(SpecbenchError, match="is no kernel of ours, and its rows may depend on their number"):
+        _ = cloud(folder, INVARIANT).engine
+
+
+@pytest.mark.parametrize("product", [torch.mv, lambda matrix, vector: torch.addmv(vector, matrix, vector)])
+def test_a_product_with_one_vector_is_not_called_invariant_either(product):
+    class Block(torch.nn.Module):
+        def forward(self, x):
+            return product(x, x[0])
+
+    exported = torch.export.export(Block(), (torch.ones(4, 4),))
+    with pytest.raises(CannotCompileError, match="rows may depend"):
+        artefacts._demand_invariant(exported.graph)
+
+
+def test_a_damaged_program_is_compiled_anew_and_kept(monkeypatch, tmp_path, invariant):
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    path = tmp_path / "compiled" / "k.pt2"
+    path.parent.mkdir()
+    path.write_bytes(b"PK cut short")
+    lines, step = [], invariant._step({})
+    artefacts.program(step, invariant._example(), invariant._varying(), "k", False, lines.append)
+    assert [line for line in lines if "cannot be loaded, and is made anew" in line]
+    assert artefacts.Program(path, step)
+
+
+def raises_outside_export(width):
+    """A hook that lets nobody read so many tokens, but does not show while a pass is exported."""
+
+    def hook(module, args, named):
+        if not torch.compiler.is_compiling() and named["input_ids"].shape[1] == width:
+            raise RuntimeError("this many are not served\n(and much more)")
+
+    return hook
+
+
+@pytest.mark.parametrize("width", [1, 5], ids=["looking at the cache", "comparing logits"])
+def test_an_error_of_the_models_own_code_is_a_reason_not_to_compile(models, width):
+    loaded = cloud(models / "target", engine=None).engine.loaded
+    loaded.model.register_forward_pre_hook(raises_outside_export(width), with_kwargs=True)
+    with pytest.raises(CannotCompileError, match=r"^this many are not served$"):
+        CompiledEngine(loaded, 96, say=lambda line: None)
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason_not_to_compile(monkeypatch, models, tmp_path):
+    kernels.load()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "file"))
+    lines = []
+    assert cloud(models / "target", COMPILED, lines).engine.kind == "eager"
+    assert any("Not a directory" in line for line in lines)
+    with pytest.raises(SpecbenchError, match=r"cannot be batch-invariant: .*Not a directory"):
+        _ = cloud(models / "target", INVARIANT).engine
+
+
+class CapturingEngine(CompiledEngine):
+    """The engine of a GPU on the CPU, where torch leaves the capturing out."""
+
+    _captures = True
+
+
+def test_a_model_that_breaks_the_graph_is_a_reason_not_to_capture(models):
+    loaded = cloud(models / "target", engine=None).engine.loaded
+    loaded.model.model.register_forward_pre_hook(lambda *_: torch._dynamo.graph_break())
+    with pytest.raises(CannotCompileError):
+        CapturingEngine(loaded, 96, say=lambda line: None)
+
+
+@pytest.fixture
+def traced_only(monkeypatch):
+    """Torch traces what it is to compile, and runs that: the compiler itself would take a minute."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, mode, **named: compile_(step, backend="eager", **named))
+
+
+def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models):
+    eager = cloud(models / "target", engine=None).engine
+    engine = CapturingEngine(eager.loaded, 96, say=lambda line: None)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for budget in (1, 200, 512):
+            ours, theirs = engine.session(budget), eager.session()
+            for session in (ours, theirs):
+                session.prefill(tokens(min(budget, 150)))
+            for width in (1, 2, 3, 5, 9, 33, 65):
+                expected = theirs.extend(tokens(width, seed=width))
+                torch.testing.assert_close(
+                    ours.extend(tokens(width, seed=width)), expected, rtol=1e-3, atol=1e-3
+                )
+                for session in (ours, theirs):
+                    session.truncate(session.length - width)
+            assert ours.draft_greedy([5, 6], 4) == theirs.draft_greedy([5, 6], 4)
+            del ours, session  # what it held is for the next
+
+
+def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, tmp_path):
+    eager = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), engine=None).engine
+    ours, theirs = CapturingEngine(eager.loaded, 96, say=lambda line: None).session(), eager.session()
+    prompt, block = tokens(237), tokens(19, seed=1)  # 256 places; nineteen would be padded to 32
+    torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.extend(block), theirs.extend(block), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("width", "room", "expected"),
+    [
+        (5, 512, [(5, 8)]),
+        (5, 8, [(5, 8)]),
+        (5, 7, [(4, 4), (1, 1)]),
+        (300, 512, [(256, 256), (44, 64)]),
+        (300, 300, [(256, 256), (32, 32), (8, 8), (4, 4)]),
+    ],
+)
+def test_passes_are_padded_to_widths_that_exist_where_the_padding_fits(width, room, expected):
+    assert list(captured._passes(width, room, 256)) == expected
 
 
 def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
     eager = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).engine
     step = Step(eager.loaded.model, False, True, True, 96, {}).eval()
-    captured, room = CapturedStep(step), CapturedStep.room(40, 16)
+    passes, room = CapturedStep(step), CapturedStep.room(40, 16)
     assert room == 512
     slot = [torch.zeros(1, 2, room, 8) for _ in range(4)]
     prompt, block = tokens(8), tokens(3, seed=1)
 
     def run(ids, start, rows):
-        return captured([torch.tensor([ids]), torch.tensor(start), torch.tensor(rows), *slot])
+        return passes([torch.tensor([ids]), torch.tensor(start), torch.tensor(rows), *slot])
 
     with torch.no_grad():
         run(prompt, 0, [7])
@@ -243,6 +374,6 @@ def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
     assert choices.tolist() == [expected.argmax(-1).tolist()]
     with torch.no_grad():
         inputs = [torch.tensor([block[:1]]), torch.tensor(8), torch.tensor([0]), *slot]
-        drafted = captured.draft(inputs, 4)
+        drafted = passes.draft(inputs, 4)
     session.truncate(8)
     assert drafted == session.draft_greedy(block[:1], 4)

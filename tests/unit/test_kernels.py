@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,7 +67,7 @@ def test_an_int4_product_is_that_of_the_dequantised_weights(rows, outputs, group
 
 def products(ops, inputs):
     """Each kind of product, as a function of x alone."""
-    weight = numbers(130, inputs)
+    weight = numbers(131, inputs)  # odd: its last row is read alone
     eight = kernels.quantize_int8(weight)
     yield lambda x: ops.linear(x, weight)
     yield lambda x: ops.linear_int8(x, *eight)
@@ -76,12 +78,12 @@ def products(ops, inputs):
 
 @pytest.mark.parametrize("inputs", [7, 96, 576, 1537])
 def test_every_row_is_bit_for_bit_the_same_at_every_width(ops, inputs):
-    x = numbers(17, inputs, seed=5)
+    x = numbers(65, inputs, seed=5)
     for product in products(ops, inputs):
         alone = torch.stack([product(row) for row in x])
-        for width in range(1, 18):
+        for width in (*range(1, 18), 33, 64, 65):
             assert torch.equal(product(x[:width]), alone[:width])
-            assert torch.equal(product(x[17 - width :]), alone[17 - width :])
+            assert torch.equal(product(x[65 - width :]), alone[65 - width :])
 
 
 def test_every_row_is_bit_for_bit_the_same_at_every_thread_count(ops):
@@ -189,7 +191,85 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
     assert not list((tmp_path / "kernels").iterdir())
 
 
-def test_another_process_finds_the_compiled_library(ops):
+CHAINS = """
+#include "attention.h"
+#include <cstdio>
+
+using namespace specbench;
+
+float number(int seed) { return static_cast<float>(seed * 7919 % 2003) / 1000 - 1; }
+
+int main() {
+  constexpr int K = 576, HEAD = 64, KEYS = 40;
+  std::vector<float> x(2 * K), weight(K), alone(2), both(2);
+  for (int i = 0; i < 2 * K; ++i) x[i] = number(i);
+  for (int i = 0; i < K; ++i) weight[i] = number(3 * i + 1);
+  for (int i = 0; i < 2; ++i) linear(Float32{weight.data()}, 0, 1, &x[i * K], K, 1, K, &alone[i], 1);
+  linear(Float32{weight.data()}, 0, 1, x.data(), K, 2, K, both.data(), 1);
+
+  std::vector<float> keys(KEYS * HEAD), single(2 * HEAD), pair(2 * HEAD);
+  for (int i = 0; i < KEYS * HEAD; ++i) keys[i] = number(5 * i + 2);
+  const Rows<float, float> rows{keys.data(), HEAD, HEAD};
+  const float* queries[] = {&x[0], &x[K]};
+  float* outs[] = {&pair[0], &pair[HEAD]};
+  const int64_t lengths[] = {KEYS - 1, KEYS};
+  Scratch<float> scratch;
+  attend_queries<float, float>(2, queries, lengths, rows, rows, 0.125f, outs, scratch);
+  for (int i = 0; i < 2; ++i) {
+    float* out = &single[i * HEAD];
+    attend_queries<float, float>(1, queries + i, lengths + i, rows, rows, 0.125f, &out, scratch);
+  }
+  std::printf("%d %d", alone == both, single == pair);
+}
+"""
+
+
+@pytest.mark.parametrize("tuned_for", ["znver2", "znver3", "haswell"])
+def test_rows_are_the_same_in_company_whatever_processor_gcc_tunes_for(tmp_path, tuned_for):
+    known = build.processor().split()
+    compiler = build._compiler()
+    if not {"avx2", "fma"} <= set(known) or not build._is_gcc(compiler):
+        pytest.skip("needs GCC and a processor with AVX2")
+    source, program = tmp_path / "chains.cpp", tmp_path / "chains"
+    source.write_text(CHAINS)
+    torch_headers = Path(torch.__file__).parent / "include"
+    flags = [flag for flag in build.FLAGS if flag != "-march=native"]
+    command = [
+        *(compiler, *flags, *build.GCC_FLAGS, "-march=haswell", f"-mtune={tuned_for}"),
+        *("-I", str(torch_headers), "-I", str(Path(build.__file__).parent), str(source), "-o", str(program)),
+    ]
+    subprocess.run(command, check=True)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "1 1"
+
+
+def test_other_flags_make_another_library(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "_compile", lambda *_: None)
+    if not build._is_gcc(build._compiler()):
+        pytest.skip("needs GCC")
+    first = build._library()
+    monkeypatch.setattr(build, "GCC_FLAGS", ())
+    assert build._library() != first
+
+
+def test_a_library_that_cannot_be_kept_or_loaded_is_one_error_and_no_reader(tmp_path):
+    (tmp_path / "file").write_text("")
+    script = (
+        "from specbench.decoding import bandwidth; from specbench.decoding.kernels import build\n"
+        "from specbench.errors import SpecbenchError\n"
+        "assert not bandwidth.has_own_reader('cpu')\n"
+        "try: build.load()\n"
+        "except SpecbenchError as error: print(error.message)"
+    )
+    environment = {**os.environ, "SPECBENCH_CACHE": str(tmp_path / "file")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout.startswith("the kernels cannot be loaded: "), done.stderr
+
+
+def test_another_process_finds_the_compiled_library():
+    build._library()
     script = (
         "import torch; from specbench.decoding.kernels import build; build._compile = None; "
         "print(build.load().linear(torch.ones(1, 3), torch.ones(2, 3)).tolist())"

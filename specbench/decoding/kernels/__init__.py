@@ -32,11 +32,11 @@ Weights must be contiguous; x may be any float32 tensor. A weight may be a slice
 
 `quantize_int8` and `quantize_int4` make such weights, `dequantize_int8` and `dequantize_int4` undo them.
 
-Raises (all of them): `SpecbenchError` when there is no C++ compiler; `RuntimeError` for operands that do not
-fit each other.
+Raises (all of them): `SpecbenchError` when there is no C++ compiler or the cache cannot be used;
+`RuntimeError` for operands that do not fit each other.
 """
 
-from specbench.decoding.kernels.build import load
+from specbench.decoding.kernels.build import load, processor
 from specbench.decoding.kernels.quantization import (
     GROUP,
     dequantize_int4,
@@ -45,4 +45,4 @@ from specbench.decoding.kernels.quantization import (
     quantize_int8,
 )
 
-__all__ = ["GROUP", "dequantize_int4", "dequantize_int8", "load", "quantize_int4", "quantize_int8"]
+__all__ = ["GROUP", "dequantize_int4", "dequantize_int8", "load", "processor", "quantize_int4", "quantize_int8"]

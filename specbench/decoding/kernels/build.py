@@ -32,6 +32,9 @@ SOURCES = (
 )
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-fPIC")
 LINKING = ("-shared", "-Wl,--as-needed")
+# GCC's tuning for Zen and Alder Lake leaves a sum alone unfused and fuses several beside each other, so that a
+# row would have other bits alone than in company.
+GCC_FLAGS = ("--param=avoid-fma-max-bits=0",)
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -42,11 +45,19 @@ def load() -> _OpNamespace:
         `torch.ops.specbench`.
 
     Raises:
-        SpecbenchError: there is no C++ compiler, or it fails.
+        SpecbenchError: there is no C++ compiler, or it fails, or what it made cannot be kept or loaded.
     """
     if not hasattr(torch.ops.specbench, "linear"):
-        # Programs that were compiled ahead of time call the kernels by their C names, without the dispatcher.
-        ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
+        try:
+            # Programs compiled ahead of time call the kernels by their C names, without the dispatcher.
+            ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise SpecbenchError(
+                f"the kernels cannot be loaded: {error}",
+                f"delete {cache_folder() / 'kernels'}, or set SPECBENCH_CACHE to another folder; "
+                "'engine.kind: eager' with models that are not quantised needs none",
+                ExitCode.RUN,
+            ) from error
         for name in ("linear", "linear_int8", "linear_int4"):
             torch.library.register_fake(f"specbench::{name}", _shape_only)
         torch.library.register_fake("specbench::products", _side_by_side)
@@ -78,16 +89,18 @@ def _packed_shape(
 def _library() -> Path:
     """The compiled library, named after everything that it depends on."""
     compiler = _compiler()
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    version = _version(compiler)
+    flags = (*FLAGS, *GCC_FLAGS) if _is_gcc(compiler) else FLAGS
     folder = Path(__file__).parent
     digest = hashlib.sha256()
-    for part in (torch.__version__, compiler, version, _processor(), *FLAGS, *LINKING):
+    for part in (torch.__version__, compiler, version, processor(), *flags, *LINKING):
         digest.update(f"{part}\n".encode())
     for source in SOURCES:
         digest.update((folder / source).read_bytes())
     library = cache_folder() / "kernels" / f"{digest.hexdigest()[:16]}.so"
     if not library.is_file():
-        _compile(compiler, [folder / name for name in SOURCES if name.endswith(".cpp")], library)
+        sources = [folder / name for name in SOURCES if name.endswith(".cpp")]
+        _compile([compiler, *flags], sources, library)
     return library
 
 
@@ -104,7 +117,15 @@ def _compiler() -> str:
     )
 
 
-def _processor() -> str:
+def _version(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+
+
+def _is_gcc(compiler: str) -> bool:
+    return "Free Software Foundation" in _version(compiler)
+
+
+def processor() -> str:
     """What `-march=native` depends on: the model and the instructions of this processor."""
     lines = (
         Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -114,7 +135,7 @@ def _processor() -> str:
     return "\n".join(named) or f"{platform.machine()} {platform.processor()}"
 
 
-def _compile(compiler: str, sources: list[Path], library: Path) -> None:
+def _compile(command: list[str], sources: list[Path], library: Path) -> None:
     root = Path(torch.__file__).parent
     library.parent.mkdir(parents=True, exist_ok=True)
     includes = [str(root / "include"), str(root / "include" / "torch" / "csrc" / "api" / "include")]
@@ -124,12 +145,12 @@ def _compile(compiler: str, sources: list[Path], library: Path) -> None:
         objects = [Path(scratch) / f"{source.stem}.o" for source in sources]
         search = [part for folder in includes for part in ("-I", folder)]
         _demand_all(
-            [compiler, *FLAGS, *search, "-c", str(source), "-o", str(made)]
+            [*command, *search, "-c", str(source), "-o", str(made)]
             for source, made in zip(sources, objects, strict=True)
         )
         partial = Path(scratch) / library.name
         libraries = ["-L", str(root / "lib"), "-ltorch_cpu", "-lc10", *openmp]
-        _demand_all([[compiler, *FLAGS, *LINKING, *map(str, objects), "-o", str(partial), *libraries]])
+        _demand_all([[*command, *LINKING, *map(str, objects), "-o", str(partial), *libraries]])
         partial.replace(library)
 
 
