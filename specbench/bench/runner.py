@@ -6,13 +6,14 @@ import gc
 import random
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Protocol
 
 from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
+from specbench.bench.contract import BrokenContractError, demand_kept
 from specbench.bench.interruption import insisting
+from specbench.bench.observer import Observer, Progress
 from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
@@ -22,39 +23,6 @@ from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
 from specbench.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
 
 WARMUP_TOKENS = 16
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far one method is; a snapshot, made after every round."""
-
-    method: str
-    prompts_done: int
-    prompts_total: int
-    tokens: int = 0
-    busy_ms: float = 0.0
-    drafted: int = 0
-    accepted: int = 0
-
-
-class Observer(Protocol):
-    """Who watches a run. Calls are made off the clock and must return at once."""
-
-    def note(self, line: str) -> None:
-        """A step that takes a while begins."""
-
-    def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
-        """Timing begins."""
-
-    def advanced(self, progress: Progress) -> None:
-        """Tokens were committed, or a prompt was finished."""
-
-    def failed(self, failure: Failure) -> None:
-        """A method stopped with an error."""
-
-
-class BrokenContractError(Exception):
-    """A method yielded something that no method may yield."""
 
 
 class Runner:
@@ -266,7 +234,7 @@ class Runner:
             arrival_ms.append(arrived - started - paused_ms)
             rounds.append(part)
             left -= len(part.tokens)
-            _demand_contract(part, left, request.stop_ids)
+            demand_kept(part, left, request.stop_ids)
             if self._profile.engine.check_cache:
                 decoder.check()
             self._precision.look(name, prompt_id)
@@ -337,17 +305,3 @@ def describe(error: Exception) -> str:
         return error.message
     frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     return f"{text} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" if frame else text
-
-
-def _demand_contract(part: Round, left: int, stop_ids: frozenset[int]) -> None:
-    """Refuse a round that breaks what every method promises; `left` is the budget behind it."""
-    if not part.tokens:
-        raise BrokenContractError("it yielded a round without tokens")
-    if not all(type(token) is int for token in part.tokens):
-        raise BrokenContractError("it yielded token ids that are no Python ints")
-    if left < 0:
-        raise BrokenContractError(f"it committed {-left} tokens behind a stop token or beyond its budget")
-    if not stop_ids.isdisjoint(part.tokens[:-1]):
-        raise BrokenContractError("it committed tokens behind a stop token")
-    if (part.accepted or 0) > (part.drafted or 0):
-        raise BrokenContractError(f"it accepted {part.accepted} of {part.drafted} drafted tokens")

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from specbench.bench.runner import Progress
+from specbench.bench.observer import Progress
 from specbench.bench.telemetry import MemoryMonitor, MemorySample
 from specbench.records import Failure
 from specbench.render import console

@@ -14,7 +14,7 @@ from rich.console import Console
 from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 
 from specbench.api import Options, Request
-from specbench.bench.runner import Progress
+from specbench.bench.observer import Progress
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.config import load_profile
 from specbench.factories import CloudModel

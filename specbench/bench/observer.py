@@ -1,0 +1,39 @@
+"""Who watches a run, and what is shown of how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from specbench.bench.telemetry import MemoryMonitor
+from specbench.records import Failure
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one method is; a snapshot, made after every round."""
+
+    method: str
+    prompts_done: int
+    prompts_total: int
+    tokens: int = 0
+    busy_ms: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
+
+
+class Observer(Protocol):
+    """Who watches a run. Calls are made off the clock and must return at once."""
+
+    def note(self, line: str) -> None:
+        """A step that takes a while begins."""
+
+    def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
+        """Timing begins."""
+
+    def advanced(self, progress: Progress) -> None:
+        """Tokens were committed, or a prompt was finished."""
+
+    def failed(self, failure: Failure) -> None:
+        """A method stopped with an error."""
