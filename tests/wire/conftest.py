@@ -43,6 +43,7 @@ class Running:
 
     def __init__(self, host, token=None, max_sessions=8, tls=None, port=0, batch=None, **patience):
         self.host, self.said = host, []
+        _ = host.facts  # as `serve` does: the model is loaded before anybody is heard
         self.server = Server(host, token, max_sessions, self.said.append, Patience(**patience), batch)
         self._tls, self.port = tls, port
         self._ready = threading.Event()
