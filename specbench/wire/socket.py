@@ -10,8 +10,12 @@ from specbench.wire.channel import Channel, ChannelLostError
 from specbench.wire.protocol import MAX_FRAME_BYTES
 
 SILENCE_S = 30.0  # a cloud at work gives a sign more often
-PING_S = 10.0
-PONG_S = 60.0
+PING_S = 5.0
+PONG_S = (
+    20.0  # both are less than an edge's patience, for its own dead connection keeps it out of a full server
+)
+OPEN_S = 10.0
+BRIEF_OPEN_S = 2.0  # where the cloud has been given up
 
 
 class SocketChannel(Channel):
@@ -20,6 +24,7 @@ class SocketChannel(Channel):
     Args:
         url: `ws://host:port` or `wss://host:port`.
         token: what the server asks for, if it does.
+        open_s: how long it may take to answer.
 
     Raises:
         ChannelLostError: nobody answers there, or there is no room; to be tried again.
@@ -28,7 +33,7 @@ class SocketChannel(Channel):
 
     silence_s: float | None = SILENCE_S
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, open_s: float = OPEN_S) -> None:
         from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
         from websockets.sync.client import connect
 
@@ -41,6 +46,7 @@ class SocketChannel(Channel):
                     additional_headers={"Authorization": f"Bearer {token}"} if token else None,
                     compression=None,  # it would cost more time than the few bytes of a frame
                     max_size=MAX_FRAME_BYTES,
+                    open_timeout=open_s,
                     ping_interval=PING_S,
                     ping_timeout=PONG_S,
                     close_timeout=1,
