@@ -11,9 +11,7 @@ from specbench.wire.protocol import MAX_FRAME_BYTES
 
 SILENCE_S = 30.0  # a cloud at work gives a sign more often
 PING_S = 5.0
-PONG_S = (
-    20.0  # both are less than an edge's patience, for its own dead connection keeps it out of a full server
-)
+PONG_S = 20.0  # with the ping less than an edge's patience: its own dead connection may fill the server
 OPEN_S = 10.0
 BRIEF_OPEN_S = 2.0  # where the cloud has been given up
 
