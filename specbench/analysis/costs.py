@@ -49,7 +49,8 @@ def hidden_share(rounds: Sequence[Round]) -> float | None:
     verification and downlink, or the verification alone where there is no link. The edge stands still for
     `wait_ms` of it, and drafts ahead for the rest. That rest is hidden where what was drafted ahead stood;
     where it was dropped the edge might as well have waited, and nothing is hidden. Σ hidden ÷ Σ round
-    trip, over the rounds whose round trip is known.
+    trip, over the rounds whose round trip is known: over a real wire too low, for there a verdict that was here
+    before anybody looked, and so was hidden whole, has none.
 
     It is what drafting ahead can have saved, not what it did: guessing the target's own token takes a step that
     drafting after the verdict does not need, and on one machine both models share its memory.

@@ -31,12 +31,17 @@ class ColocatedTarget(Target):
         self._drafter.commit(commit.tokens, 0)
         return replace(commit, drafted=0, draft_ms=draft_ms)
 
-    def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int]) -> None:
+    def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
         """Take up a text that another one began and committed `tokens` of."""
         super().resume(request, tokens, draws)
         self._drafter.begin(request)
-        self._drafter.skip(draws[0])  # a coin was tossed for every token that was drawn
+        self._drafter.skip(draws[2])
         self._drafter.commit(tokens, 0)
+
+    @property
+    def draws(self) -> tuple[int, int, int]:
+        """As of every target, with what the draft has drawn."""
+        return *self._judge.draws, self._drafter.drawn
 
     def decoding(self) -> Steps[Commit]:
         """Draft and verify, round by round, to the end of the text; in steps."""

@@ -40,8 +40,13 @@ class Drafter:
         self._proposed = 0
         self._session.prefill(request.prompt_ids)
 
+    @property
+    def drawn(self) -> int:
+        """Random numbers used for this text so far."""
+        return self._stream.drawn
+
     def skip(self, count: int) -> None:
-        """Go on with the random numbers as if `count` tokens had been drawn."""
+        """Go on with the random numbers as if `count` had been drawn."""
         self._stream.skip(count)
 
     def propose(self, draft_length: int) -> Proposal:

@@ -68,7 +68,13 @@ class Commit:
         wasted_draft_tokens: int | None = None,
         unverified: int | None = None,
     ) -> Round:
-        """This step as it is recorded; what it took on the way comes from here, the rest from the method."""
+        """This step as it is recorded; what it took on the way comes from here, the rest from the method.
+
+        Args:
+            verify_ms: this step's own when absent; what a gate let pass has none.
+        """
+        if verify_ms is None and unverified is None:
+            verify_ms = self.verify_ms
         return Round(
             tokens=self.tokens,
             drafted=drafted,

@@ -48,14 +48,14 @@ class Target:
         verdict = self._judge.verdict(NO_DRAFT, logits, self._committed)
         return self._commit([verdict.next_token], 0, started)
 
-    def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int]) -> None:
+    def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
         """Take up a text that another target began and committed `tokens` of, at least one.
 
         Args:
             draws: that target's, so that this one goes on with the same random numbers.
         """
         self._start(request)
-        self._judge.skip(*draws)
+        self._judge.skip(*draws[:2])
         self._committed.extend(tokens)
         self._session.prefill(self._committed[:-1])
 
@@ -75,9 +75,9 @@ class Target:
         return self._request.max_new_tokens - (len(self._committed) - len(self._request.prompt_ids))
 
     @property
-    def draws(self) -> tuple[int, int]:
-        """Random numbers used for this text so far: coins, and for tokens of the target's own."""
-        return self._judge.draws
+    def draws(self) -> tuple[int, int, int]:
+        """Random numbers used for this text so far: coins, for the target's own tokens, for its own drafts."""
+        return *self._judge.draws, 0
 
     @property
     def cached_length(self) -> int:

@@ -293,11 +293,9 @@ class CloudModel(ModelFactory):
     def _connect(self) -> Channel:
         """A channel to the cloud, which is started first where that is our business."""
         from specbench.factories.served import Served
-        from specbench.models.confinement import lifted
         from specbench.wire import emulated
         from specbench.wire.channel import LocalChannel
-        from specbench.wire.process import LOOPBACK, CloudProcess
-        from specbench.wire.socket import SocketChannel
+        from specbench.wire.socket import BRIEF_OPEN_S, OPEN_S, SocketChannel
         from specbench.wire.tokens import read_token
 
         if self.is_here:
@@ -306,17 +304,44 @@ class CloudModel(ModelFactory):
             return self._behind_link(LocalChannel(served))
         if self.spec.placement != "process":
             token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
-            return self._behind_link(SocketChannel(self.spec.placement, token))
+            open_s = BRIEF_OPEN_S if self.connection.has_given_up else OPEN_S
+            return self._behind_link(SocketChannel(self.spec.placement, token, open_s))
         if self.process is None or not self.process.is_alive:
-            if self._is_twin:  # one server is everybody's, and its end is heard by all
-                raise CloudLostError("the cloud's process has ended", "start again", ExitCode.RUN)
-            host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
-            self._say("starting the cloud's process")
+            self._start_process()
+        assert self.process is not None
+        with self._beyond(emulated.EDGE):
+            return self._behind_link(SocketChannel(self.process.url, self.process.token))
+
+    def _start_process(self) -> None:
+        """Start our own server, for the first time or because it has ended.
+
+        Raises:
+            ChannelLostError: one that has ended does not start again.
+            SpecbenchError: the server's own reason for not starting.
+        """
+        from specbench.models.confinement import lifted
+        from specbench.wire import emulated
+        from specbench.wire.channel import ChannelLostError
+        from specbench.wire.process import LOOPBACK, CloudProcess
+
+        if self._is_twin:  # one server is everybody's, and its end is heard by all
+            raise CloudLostError("the cloud's process has ended", "start again", ExitCode.RUN)
+        if self.connection.has_given_up:  # nobody else starts it
+            raise ChannelLostError("its process has ended")
+        if self.process:
+            self._say(f"the cloud's process has ended, {self.process.end}")
+            self.process.stop()
+            self.process = None
+        host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
+        self._say("starting the cloud's process")
+        try:
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads
                 self.process = CloudProcess(served, threads, host, most_edges=self.most_edges)
-        with self._beyond(emulated.EDGE):
-            return self._behind_link(SocketChannel(self.process.url, self.process.token))
+        except SpecbenchError as error:
+            if not self.connection.is_open:
+                raise
+            raise ChannelLostError(error.message) from error  # what is to be done then, the profile says
 
     def _beyond(self, namespace: str) -> AbstractContextManager:
         """One end of the emulated link, where the profile has one."""

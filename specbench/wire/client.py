@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from specbench.clock import now_ms
 from specbench.config import Options
@@ -61,13 +62,15 @@ class RemoteTarget:
         self._request = request
         self._committed = list(request.prompt_ids)
         self._trusted = self._cached = 0
-        self._draws = (0, 0)
+        self._draws = (0, 0, 0)
         self._start(request)
         pending = self._ask(lambda number: protocol.Begin(number, self._text, *_asked(request)))
-        if not self._rolls_back or self._draft is not None:
+        if pending.is_sent and (not self._rolls_back or self._draft is not None):
             with suppress(ChannelLostError):  # the result finds out too
                 self._ahead = self._connection.send(self._decode_frame)
         commit = pending.result()
+        if self._ahead:  # both questions crossed together
+            commit = replace(commit, bytes_up=(commit.bytes_up or 0) + self._ahead.bytes_up)
         if commit.finish_reason and self._ahead:  # there is nothing to decode, and it says so
             with suppress(ChannelLostError, SpecbenchError):
                 self._connection.receive(self._take_ahead())
@@ -135,20 +138,23 @@ class RemoteTarget:
         """Answer a prompt by the cloud's `model.generate`, streamed; has nothing to do with the text begun."""
         self._demand_idle()
         self._start(request)
-        known = seen = 0
+        known = length = len(request.prompt_ids)
 
         def build(number: int) -> Up:
-            nonlocal seen
-            seen = 0  # after a loss `generate` runs anew: it cannot be resumed, and says the same again
+            nonlocal length
+            # After a loss `generate` runs anew: it cannot be resumed, and says the same again.
+            length = len(request.prompt_ids)
             return protocol.Generate(number, self._text, *_asked(request))
 
         def take(reply: Reply, sent: Sent | None) -> Commit | None:
-            nonlocal known, seen
-            seen += 1
-            if seen <= known:
+            nonlocal known, length
+            commit = self._commit(reply, sent, length)
+            length += len(commit.tokens)
+            if length <= known:
                 return None
-            known += 1
-            return self._commit(reply, sent)
+            known = length
+            self._connection.went_on()
+            return commit
 
         yield from self._stream(build, take)
 
@@ -172,11 +178,17 @@ class RemoteTarget:
             raise AssertionError(f"the target's cache holds {self._cached} tokens and should hold {expected}")
 
     def take(self, reply: Reply, sent: Sent | None) -> Commit:
-        """Add to the text what a reply says; `sent` is the frame that asked, for the first reply to it."""
-        commit = self._commit(reply, sent)
+        """Add to the text what a reply says; `sent` is the frame that asked, for the first reply to it.
+
+        Raises:
+            ChannelLostError: it does not stand behind the text so far.
+        """
+        commit = self._commit(reply, sent, len(self._committed))
+        self._connection.went_on()
         frame = reply.frame
         self._committed.extend(frame.tokens)
-        self._trusted, self._cached, self._draws = 0, frame.cached, (frame.coins, frame.own)
+        self._trusted, self._cached = 0, frame.cached
+        self._draws = frame.coins, frame.own, frame.proposals
         self._has_begun = commit.finish_reason is None
         return commit
 
@@ -192,12 +204,11 @@ class RemoteTarget:
                     self._ready()
                     sent = self._connection.send(build)
                 reply = self._connection.receive(sent)
-                break
+                self._connection.expect_nothing(sent)
+                return self.take(reply, sent)
             except ChannelLostError as error:
                 self._connection.recover(error)
                 sent = None
-        self._connection.expect_nothing(sent)
-        return self.take(reply, sent)
 
     def finished(self) -> None:
         """The frame under way has been answered."""
@@ -218,20 +229,23 @@ class RemoteTarget:
         take: Callable[[Reply, Sent | None], Commit | None],
         sent: Sent | None = None,
     ) -> Iterator[Commit]:
-        """One request and its replies, to the end of the text; `sent` where the request was sent before."""
-        is_first = sent is not None
+        """One request and its replies, to the end of the text.
+
+        Args:
+            sent: the request, where it was sent ahead: nobody waits for its way, and its bytes are counted.
+        """
+        is_first = False
         try:
             while True:
                 try:
                     if sent is None:
                         self._ready()
                         sent, is_first = self._connection.send(build), True
-                    reply = self._connection.receive(sent)
+                    commit = take(self._connection.receive(sent), sent if is_first else None)
                 except ChannelLostError as error:
                     self._connection.recover(error)
                     sent = None
                     continue
-                commit = take(reply, sent if is_first else None)
                 is_first = False
                 if commit is None:
                     continue
@@ -256,11 +270,14 @@ class RemoteTarget:
         except ChannelLostError:
             pass  # it has stopped too, then
 
-    def _commit(self, reply: Reply, sent: Sent | None) -> Commit:
+    def _commit(self, reply: Reply, sent: Sent | None, length: int) -> Commit:
+        """What a reply says, which is to stand behind `length` tokens of prompt and text."""
         frame = reply.frame
         if not isinstance(frame, Committed):
             raise SpecbenchError(f"the cloud answers with a {type(frame).__name__}", exit_code=ExitCode.RUN)
-        uplink_ms = self._connection.channel.uplink_ms if sent else None
+        if frame.cached != length + len(frame.tokens) - 1:  # all replies of a stream have the same number
+            raise ChannelLostError("a part of the text is missing, or came twice")
+        uplink_ms = sent.uplink_ms if sent else None
         downlink_ms = reply.downlink_ms
         if sent and reply.elapsed_ms is not None:
             self.rtt_ms = max(reply.elapsed_ms - frame.busy_us / 1000, 0.0)
@@ -340,6 +357,11 @@ class RemotePending:
         self._connection = connection
         self._build = build
         self._sent = sent
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the frame is under way."""
+        return self._sent is not None
 
     @property
     def is_done(self) -> bool:

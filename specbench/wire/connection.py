@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from specbench.clock import now_ms
 from specbench.decoding.threads import send_team_home
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
@@ -42,12 +44,14 @@ class Sent:
 
     Args:
         epoch: which of the connections, one after the other, carried it.
+        uplink_ms: as of `Channel`.
     """
 
     number: int
     epoch: int
     bytes_up: int
     sent_ms: float
+    uplink_ms: float | None
 
 
 class Connection:
@@ -87,6 +91,11 @@ class Connection:
         return self._facts is not None
 
     @property
+    def has_given_up(self) -> bool:
+        """Whether the cloud was looked for in vain as long as is allowed, and has not been back."""
+        return self._patience_s == 0
+
+    @property
     def facts(self) -> Facts:
         """What the cloud says of itself; connects first if need be.
 
@@ -116,10 +125,10 @@ class Connection:
         channel = self.channel
         self._number += 1
         message = protocol.encode(build(self._number))
-        sent = Sent(self._number, self.epoch, len(message), now_ms())
-        self._waiting[sent.number] = deque()
+        self._waiting[self._number] = deque()
+        sent_ms = now_ms()
         channel.send(message)
-        return sent
+        return Sent(self._number, self.epoch, len(message), sent_ms, channel.uplink_ms)
 
     def expect_nothing(self, sent: Sent) -> None:
         """The frame has no (further) reply that matters."""
@@ -165,6 +174,10 @@ class Connection:
             )
         return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - sent.sent_ms)
 
+    def went_on(self) -> None:
+        """A text has new tokens: what is lost from now on is lost over another step."""
+        self._fruitless = 0
+
     def ask(self, build: Callable[[int], Up]) -> Reply:
         """Send a frame and wait for its one reply; errors as of `send` and `receive`."""
         sent = self.send(build)
@@ -191,11 +204,13 @@ class Connection:
         self.interruptions += 1
         self._fruitless += 1
         if self._fruitless > MOST_LOSSES:
-            raise CloudLostError(
-                f"the cloud was lost {MOST_LOSSES} times over the same step: {error}",
-                "see what it says; --resume goes on with the run",
-                ExitCode.RUN,
-            )
+            if self._patience_s is not None:
+                raise CloudLostError(
+                    f"the cloud was lost {MOST_LOSSES} times over the same step: {error}",
+                    "see what it says; --resume goes on with the run",
+                    ExitCode.RUN,
+                )
+            time.sleep(LONGEST_PAUSE_S)  # it is there each time, so nothing else slows this down
         self._say(f"the cloud is lost: {error}; connecting again")
         started, pause_s = time.monotonic(), 0.1
         while True:
@@ -234,6 +249,11 @@ class Connection:
                 if self._patience_s is not None and not self.is_open:
                     raise SpecbenchError(
                         f"there is no cloud: {error}", "is 'specbench serve' running there?", ExitCode.RUN
+                    ) from error
+                if self.has_given_up:
+                    self.interruptions += 1
+                    raise CloudLostError(
+                        f"the cloud is gone and did not come back: {error}", exit_code=ExitCode.RUN
                     ) from error
                 self.recover(error)
         assert self._channel is not None
@@ -298,12 +318,15 @@ class Connection:
             raise ChannelLostError(f"the cloud refuses: {frame.reason}")
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
-        if isinstance(frame, protocol.Committed):
-            self._fruitless = 0
         self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))
 
 
 def _changed(before: Facts, now: Facts) -> str | None:
     """The first fact that differs; neither what was measured matters, nor where the model lies there."""
+    # Memory differs by a few pages between boots of one machine.
+    before, now = (
+        msgspec.structs.replace(facts, machine=facts.machine | {"memory_bytes": None})
+        for facts in (before, now)
+    )
     names = (field for field in Facts.__struct_fields__ if field not in ("model", "bytes_per_second"))
     return next((name for name in names if getattr(before, name) != getattr(now, name)), None)

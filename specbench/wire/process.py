@@ -59,7 +59,8 @@ class CloudProcess:
         words += ["--token-file", str(self.token_file), "--draft", "--stop-with-stdin"]
         if most_edges is not None:
             words += ["--max-sessions", str(most_edges)]
-        with (folder / "log").open("wb") as log:
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*launcher, sys.executable, "-m", "specbench", *words],
                 stdin=subprocess.PIPE,
@@ -73,7 +74,7 @@ class CloudProcess:
         self.url = self._process.stdout.readline().decode().strip()
         if not self.url:
             code = self._process.wait()
-            lines = (folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
             self._end()
             raise _failure(lines, code)
 
@@ -81,6 +82,12 @@ class CloudProcess:
     def is_alive(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None
+
+    @property
+    def end(self) -> str:
+        """The status of one that has ended, and what it said last."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return ": ".join([f"status {self._process.poll()}", *lines[-1:]])
 
     @property
     def pid(self) -> int:

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from specbench.decoding.proof import LONGEST_DRAFT, Evidence
 from specbench.records import Audit
 
-VERSION = 2
+VERSION = 3
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
@@ -92,6 +92,7 @@ class Resume(Frame, frozen=True, tag=3):
     tokens: Tokens
     coins: Number
     own: Number
+    proposals: Number = 0
 
 
 class Verify(Frame, frozen=True, tag=4):
@@ -198,8 +199,9 @@ class Committed(Frame, frozen=True, tag=33):
     Args:
         finish: 0 while the text goes on, else the index of its reason in `FINISH_REASONS`.
         verify_us: microseconds the target computed; `busy_us` from the frame's arrival to this reply.
-        cached: tokens in the target's cache.
-        coins: random numbers that the text has used so far; `own` likewise.
+        cached: tokens in the target's cache: all of prompt and text but the last, so that a reply which is lost
+            or comes twice is seen.
+        coins: random numbers that the text has used so far; `own` and `proposals` likewise.
         drafted: tokens that the cloud drafted itself, in `draft_us` microseconds; `None` where it did not.
         shared: texts that shared the pass, which took `pass_us` of `verify_us` for all of them.
     """
@@ -212,6 +214,7 @@ class Committed(Frame, frozen=True, tag=33):
     cached: Number
     coins: Number
     own: Number
+    proposals: Number = 0
     drafted: Number | None = None
     draft_us: Number = 0
     shared: Number = 1

@@ -172,8 +172,10 @@ class Service:
             yield encode(protocol.Proven(frame.number, self._evidence(frame)))
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
+            cached = len(frame.prompt_ids) - 1
             for commit in self._host.generate(self._request(frame), text.options.decoding):
-                yield encode(self._committed(frame, commit, None, arrived_ms))
+                cached += len(commit.tokens)
+                yield encode(_committed(frame, commit, arrived_ms, cached))
         else:
             yield from self._advance(frame, arrived_ms)
 
@@ -206,7 +208,8 @@ class Service:
             if isinstance(item, Block):
                 item = steps.send((yield item))
                 continue
-            committed = self._committed(frame, item, text.target, arrived_ms)
+            target = text.target
+            committed = _committed(frame, item, arrived_ms, target.cached_length, target.draws)
             if item.finish_reason:
                 text.end()
             yield encode(committed)
@@ -227,9 +230,10 @@ class Service:
 
     def _resume(self, text: _Text, frame: protocol.Resume, request: Request) -> None:
         self._demand_ids(frame.tokens)
-        if not 0 < len(frame.tokens) < request.max_new_tokens or frame.coins + frame.own > protocol.MOST_DRAWS:
+        draws = frame.coins, frame.own, frame.proposals
+        if not 0 < len(frame.tokens) < request.max_new_tokens or sum(draws) > protocol.MOST_DRAWS:
             raise RefusalError("a text that is resumed has begun, and has not ended")
-        text.target.resume(request, frame.tokens, (frame.coins, frame.own))
+        text.target.resume(request, frame.tokens, draws)
         text.is_open = True
 
     def _evidence(self, frame: protocol.Prove) -> Evidence:
@@ -298,22 +302,21 @@ class Service:
         if (highest := max(tokens, default=0)) >= size:
             raise RefusalError(f"token id {highest} is outside the vocabulary of {size}")
 
-    def _committed(
-        self, frame: protocol.Up, commit: Commit, target: Target | None, arrived_ms: float
-    ) -> Committed:
-        coins, own = target.draws if target else (0, 0)
-        return Committed(
-            frame.number,
-            commit.tokens,
-            commit.accepted,
-            protocol.FINISH_REASONS.index(commit.finish_reason),
-            round(commit.verify_ms * 1000),
-            round((now_ms() - arrived_ms) * 1000),
-            target.cached_length if target else 0,
-            coins,
-            own,
-            commit.drafted,
-            round((commit.draft_ms or 0.0) * 1000),
-            commit.shared,
-            round(commit.pass_ms * 1000),
-        )
+
+def _committed(
+    frame: protocol.Up, commit: Commit, arrived_ms: float, cached: int, draws: tuple[int, int, int] = (0, 0, 0)
+) -> Committed:
+    return Committed(
+        frame.number,
+        commit.tokens,
+        commit.accepted,
+        protocol.FINISH_REASONS.index(commit.finish_reason),
+        round(commit.verify_ms * 1000),
+        round((now_ms() - arrived_ms) * 1000),
+        cached,
+        *draws,
+        commit.drafted,
+        round((commit.draft_ms or 0.0) * 1000),
+        commit.shared,
+        round(commit.pass_ms * 1000),
+    )

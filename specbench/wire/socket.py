@@ -10,8 +10,10 @@ from specbench.wire.channel import Channel, ChannelLostError
 from specbench.wire.protocol import MAX_FRAME_BYTES
 
 SILENCE_S = 30.0  # a cloud at work gives a sign more often
-PING_S = 10.0
-PONG_S = 60.0
+PING_S = 5.0
+PONG_S = 20.0  # with the ping less than an edge's patience: its own dead connection may fill the server
+OPEN_S = 10.0
+BRIEF_OPEN_S = 2.0  # where the cloud has been given up
 
 
 class SocketChannel(Channel):
@@ -20,6 +22,7 @@ class SocketChannel(Channel):
     Args:
         url: `ws://host:port` or `wss://host:port`.
         token: what the server asks for, if it does.
+        open_s: how long it may take to answer.
 
     Raises:
         ChannelLostError: nobody answers there, or there is no room; to be tried again.
@@ -28,7 +31,7 @@ class SocketChannel(Channel):
 
     silence_s: float | None = SILENCE_S
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, open_s: float = OPEN_S) -> None:
         from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
         from websockets.sync.client import connect
 
@@ -41,6 +44,7 @@ class SocketChannel(Channel):
                     additional_headers={"Authorization": f"Bearer {token}"} if token else None,
                     compression=None,  # it would cost more time than the few bytes of a frame
                     max_size=MAX_FRAME_BYTES,
+                    open_timeout=open_s,
                     ping_interval=PING_S,
                     ping_timeout=PONG_S,
                     close_timeout=1,

@@ -33,10 +33,9 @@ def test_bytes_are_those_behind_the_first_round_over_its_tokens():
     assert costs.bytes_up_per_drafted_token == 75 / 8
 
 
-def test_a_stream_is_asked_for_once():
-    rounds = [Round(tokens=(3,), bytes_up=sent, bytes_down=20) for sent in (8, 0, 0, 0)]
-    costs = round_costs([text(*rounds)])
-    assert (costs.bytes_up_per_token, costs.bytes_down_per_token) == (2, 20)
+def test_a_stream_is_asked_for_with_its_prompt():
+    costs = round_costs([text(*[Round(tokens=(3,), bytes_up=0, bytes_down=20)] * 4)])
+    assert (costs.bytes_up_per_token, costs.bytes_down_per_token) == (0, 20)
     assert costs.bytes_up_per_drafted_token is None
     assert costs.draft_share is costs.link_share is costs.verify_share is None
 
@@ -47,14 +46,18 @@ def test_shares_are_of_the_time_between_the_first_and_the_last_token():
     assert (costs.draft_share, costs.link_share, costs.verify_share) == pytest.approx((0.1, 0.2, 0.2))
 
 
-def test_a_stream_waits_for_the_link_once():
-    asked, streamed = (
-        part(uplink_ms=up, downlink_ms=10.0, verify_ms=1.0, bytes_up=sent)
-        for up, sent in ((10.0, 8), (None, 0))
-    )
+def test_a_stream_waits_for_the_link_where_it_is_asked_for_and_nowhere_else():
+    streamed = part(downlink_ms=10.0, verify_ms=1.0, bytes_up=0)
+    assert round_costs([text(streamed, streamed, streamed)]).link_share is None
+    asked = part(uplink_ms=10.0, downlink_ms=10.0, verify_ms=1.0, bytes_up=8)  # behind its first token
     costs = round_costs([text(asked, streamed, streamed)])
     assert costs.link_share == pytest.approx(0.2)
     assert costs.bytes_up_per_drafted_token is None
+
+
+def test_a_method_that_drafts_nothing_has_no_shares_of_time():
+    costs = round_costs([text(Round(tokens=(3,), verify_ms=9.0, bytes_up=0, bytes_down=20))])
+    assert costs.draft_share is costs.link_share is costs.verify_share is None
 
 
 def pipelined(wait_ms, wasted, **fields):

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gc
+import shutil
+import subprocess
 import threading
 import time
 import weakref
@@ -43,6 +45,7 @@ class Running:
 
     def __init__(self, host, token=None, max_sessions=8, tls=None, port=0, batch=None, **patience):
         self.host, self.said = host, []
+        _ = host.facts  # as `serve` does: the model is loaded before anybody is heard
         self.server = Server(host, token, max_sessions, self.said.append, Patience(**patience), batch)
         self._tls, self.port = tls, port
         self._ready = threading.Event()
@@ -71,6 +74,21 @@ def wait_until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)
+
+
+def certificate(folder, days):
+    """A certificate of 127.0.0.1 that signs itself, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    cert, key, ask = folder / "cert.pem", folder / "key.pem", folder / "ask.pem"
+    for words in (
+        ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", ask, "-subj", "/CN=cloud"],
+        ["x509", "-req", "-in", ask, "-signkey", key, "-days", str(days), "-extfile", folder / "names",
+         "-out", cert],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+    return cert, key
 
 
 @pytest.fixture(scope="session")

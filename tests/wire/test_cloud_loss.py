@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,12 +130,20 @@ def test_with_the_cloud_gone_for_good_the_run_ends_with_what_it_has_and_can_go_o
     assert texts(generations, "killer") == texts(generations, "cloud_optimized_baseline")
 
 
+@pytest.mark.parametrize("placed", ["at an address", "in a process of ours"])
 def test_edge_only_finishes_on_the_draft_and_is_labelled_lossy(
-    specbench, profile, killer, server, short_patience, tmp_path
+    specbench, profile, models, killer, server, short_patience, tmp_path, placed
 ):
-    process, address = server()
-    path = profile(cloud={"placement": address, "on_cloud_loss": "edge_only"})
-    done = specbench("run", "killer", "--profile", path, "--plugin", killer(process.pid))
+    if placed == "at an address":
+        process, address = server()
+        cloud, plugin = {"placement": address}, killer(process.pid)
+    else:
+        folder = shutil.copytree(models / "target", tmp_path / "target")
+        cloud = {"placement": "process", "model": str(folder)}
+        # With its weights away it does not start again.
+        plugin = killer(f"[cloud.process.pid, Path({str(folder)!r}, 'model.safetensors').unlink()][0]")
+    path = profile(cloud={**cloud, "on_cloud_loss": "edge_only"})
+    done = specbench("run", "killer", "--profile", path, "--plugin", plugin)
     assert (tmp_path / "fired").exists()
     assert done.code == 7, done.err
     _, manifest, found = stored(tmp_path)

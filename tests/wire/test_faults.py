@@ -1,17 +1,21 @@
 """What goes wrong between edge and cloud, one by one; every test proves that its fault came about."""
 
 import random
+import socket
 import time
+from collections import deque
 
 import msgspec
 import pytest
 from conftest import wait_until
 
 from specbench.api import CloudLostError
-from specbench.config import Decoding, Options, Speculative
+from specbench.config import CloudSpec, Decoding, Options, Speculative
 from specbench.decoding.request import Request
 from specbench.errors import SpecbenchError
+from specbench.factories import CloudModel
 from specbench.models import vocabulary
+from specbench.wire import connection as wire
 from specbench.wire import protocol
 from specbench.wire.channel import Channel, ChannelLostError
 from specbench.wire.client import RemoteTarget
@@ -20,6 +24,7 @@ from specbench.wire.socket import SocketChannel
 
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))
+RANKED = Options(Decoding(temperature=1.0), Speculative(verification="rank"))
 REQUEST = Request(tuple(range(10, 40)), 24, frozenset(), seed=7)
 VERIFY = 5  # of the first connection: Hello, Open, Begin and a Verify come before it
 
@@ -30,6 +35,7 @@ class Faulty(Channel):
     def __init__(self, url, faults):
         self._socket, self._faults = SocketChannel(url), faults
         self._sent = self._received = 0
+        self._parts = deque()
         self.silence_s = 1.0
 
     def send(self, message):
@@ -39,13 +45,12 @@ class Faulty(Channel):
             self._socket.send(part)
 
     def receive(self, timeout_s=None):
-        while True:
+        while not self._parts:
             message = self._socket.receive(timeout_s)
             self._received += 1
             fault = self._faults.pop(("receive", self._received), None)
-            parts = list(fault(self._socket, message)) if fault else [message]
-            if parts:
-                return parts[0]
+            self._parts.extend(fault(self._socket, message) if fault else [message])
+        return self._parts.popleft()
 
     def close(self):
         self._socket.close()
@@ -151,22 +156,52 @@ def test_the_text_goes_on_as_if_nothing_had_happened(start, cloud, edge, expecte
     wait_until(lambda: running.host.held == 0)
 
 
-@pytest.mark.parametrize("stream", ["decode", "generate"])
-def test_a_stream_that_is_cut_goes_on_where_it_was(start, cloud, stream):
-    running = start()
-    faults = {("receive", VERIFY + 3): cut_after}
-    connection = connected(running.url, cloud, faults)
-    target = RemoteTarget(connection, GREEDY, False)
+@pytest.mark.parametrize("fault", [cut_after, lost, repeated], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("stream", ["decode", "generate", "colocated"])
+def test_a_stream_of_which_a_part_is_cut_lost_or_repeated_goes_on_where_it_was(
+    start, cloud, edge, monkeypatch, stream, fault
+):
+    monkeypatch.setattr(cloud, "draft", edge)
+    faults = {("receive", VERIFY + 3): fault}
+    connection = connected(start().url, cloud, faults)
     if stream == "generate":
-        commits = list(target.generate(REQUEST))
+        commits = list(RemoteTarget(connection, GREEDY, False).generate(REQUEST))
         wanted = list(cloud.generate(REQUEST, GREEDY.decoding))
     else:
-        commits = [target.begin(REQUEST), *target.decode()]
-        alone = cloud.target(GREEDY)
-        wanted = [alone.begin(REQUEST), *alone.decode()]
+        if stream == "decode":
+            alone, target = cloud.target(GREEDY), RemoteTarget(connection, GREEDY, False)
+        else:
+            alone = cloud.colocated(edge, RANKED)
+            target = RemoteTarget(connection, RANKED, True, edge.fingerprint)
+        wanted, commits = ([one.begin(REQUEST), *one.decode()] for one in (alone, target))
     assert not faults
     assert connection.interruptions == 1
     assert [commit.tokens for commit in commits] == [commit.tokens for commit in wanted]
+    connection.close()
+
+
+def test_a_cloud_that_leaves_out_a_part_of_a_stream_every_time_is_given_up(start, cloud):
+    running = start()
+    connection = connected(running.url, cloud)
+    connection._connect = lambda: Faulty(running.url, {("receive", VERIFY): lost})
+    with pytest.raises(CloudLostError, match="over the same step"):
+        list(RemoteTarget(connection, GREEDY, False).generate(REQUEST))
+
+
+def test_what_the_cloud_says_alone_is_asked_for_only_behind_a_beginning(start, cloud):
+    running, kinds, faults = start(), [], {}
+    connection = connected(running.url, cloud, faults)
+    target, other = RemoteTarget(connection, GREEDY, False), RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    connection.channel.close()
+    other.begin(REQUEST)  # over a new connection, which does not know the first text
+    channel, send = connection.channel, connection.channel.send
+    channel.send = lambda message: (kinds.append(type(protocol.decode_up(message))), send(message))[1]
+    faults["receive", channel._received + 1] = lost  # the answer to the Open
+    commits = [target.begin(REQUEST), *target.decode()]
+    assert not faults
+    assert kinds == [protocol.Open, protocol.Open, protocol.Begin, protocol.Decode]
+    assert len(commits) == REQUEST.max_new_tokens
     connection.close()
 
 
@@ -303,6 +338,22 @@ def test_a_cloud_that_comes_back_with_another_bandwidth_is_the_same(start, cloud
     connection.close()
 
 
+def test_a_cloud_that_comes_back_with_a_few_pages_of_memory_less_is_the_same(start, cloud):
+    running = start()
+    connection = connected(running.url, cloud)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    facts = running.host.facts
+    machine = {**facts.machine, "memory_bytes": facts.machine["memory_bytes"] - 4096}
+    running.host.facts = msgspec.structs.replace(facts, machine=machine)
+    connection.channel.close()
+    assert target.verify().tokens
+    running.host.facts = msgspec.structs.replace(facts, machine={**machine, "cores": 99})
+    connection.channel.close()
+    with pytest.raises(SpecbenchError, match="its machine changed"):
+        target.verify()
+
+
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_bandwidth_that_cannot_be_is_no_frame(start, speed):
     facts = msgspec.structs.replace(start().host.facts, bytes_per_second=speed)
@@ -310,19 +361,64 @@ def test_a_bandwidth_that_cannot_be_is_no_frame(start, speed):
         protocol.decode_down(protocol.encode(protocol.Welcome(1, protocol.VERSION, facts)))
 
 
+class Doomed(Faulty):
+    """Is cut at every verification while `left` says so."""
+
+    def __init__(self, url, left):
+        super().__init__(url, {})
+        self._left = left
+
+    def send(self, message):
+        if isinstance(protocol.decode_up(message), protocol.Verify) and self._left:
+            self._left.pop()
+            self._socket.close()
+        super().send(message)
+
+
 def test_a_cloud_that_is_lost_at_every_attempt_is_given_up(start, cloud):
-    running = start()
-
-    class Doomed(Faulty):
-        def send(self, message):
-            if isinstance(protocol.decode_up(message), protocol.Verify):
-                self._socket.close()
-            super().send(message)
-
+    running, left = start(), [True] * 99
     connection = connected(running.url, cloud)
-    connection._connect = lambda: Doomed(running.url, {})
+    connection._connect = lambda: Doomed(running.url, left)
     target = RemoteTarget(connection, GREEDY, True)
     target.begin(REQUEST)
     with pytest.raises(CloudLostError, match="over the same step"):
         target.verify()
     assert connection.interruptions > 1
+
+
+def test_who_is_to_wait_waits_also_when_the_cloud_is_lost_at_every_attempt(start, cloud, monkeypatch):
+    monkeypatch.setattr(wire, "LONGEST_PAUSE_S", 0.01)
+    running, left = start(), [True] * (wire.MOST_LOSSES + 3)
+    connection = connected(running.url, cloud, patience_s=None)
+    connection._connect = lambda: Doomed(running.url, left)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    assert target.verify().tokens
+    assert not left
+    connection.close()
+
+
+def test_a_host_that_was_given_up_is_tried_once_and_briefly_for_each_text(start, models, monkeypatch):
+    monkeypatch.setattr(wire, "PATIENCE_S", 0.3)
+    running = start()
+    spec = CloudSpec(model=str(models / "target"), device="cpu", placement=running.url)
+    cloud = CloudModel(spec, lambda line: None)
+    target = cloud.verifier(GREEDY)
+    target.begin(REQUEST)
+    running.stop()
+    with pytest.raises(CloudLostError, match="did not come back"):
+        target.verify()
+    before = cloud.interruptions
+    with socket.create_server(("127.0.0.1", running.port)) as silent:  # takes calls, and says nothing
+        started = time.monotonic()
+        with pytest.raises(CloudLostError, match="did not come back"):
+            target.begin(REQUEST)
+        assert time.monotonic() - started < 6
+        silent.settimeout(0.2)
+        silent.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            silent.accept()
+    assert cloud.interruptions == before + 1
+    start(port=running.port)
+    assert target.begin(REQUEST).tokens
+    cloud.close()

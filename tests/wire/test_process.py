@@ -1,11 +1,13 @@
 """The cloud in a process of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -13,6 +15,7 @@ from specbench.config import CloudSpec, Decoding, Options, Speculative
 from specbench.decoding.request import Request
 from specbench.errors import CloudLostError, SpecbenchError
 from specbench.factories import CloudModel
+from specbench.wire import connection as wire
 
 GREEDY = Options(Decoding(), Speculative())
 REQUEST = Request(tuple(range(10, 40)), 16, frozenset([1]))
@@ -64,6 +67,53 @@ def test_a_cloud_that_cannot_start_says_why(models):
     with pytest.raises(SpecbenchError, match="fewer than layers: 99") as refused:
         cloud.load()
     assert refused.value.exit_code == 4
+
+
+@pytest.fixture
+def lonely(models, tmp_path, monkeypatch):
+    """A cloud in a process that is killed, that stays away with its model; and what it says."""
+    monkeypatch.setattr(wire, "PATIENCE_S", 0.5)
+    folder = shutil.copytree(models / "target", tmp_path / "target")
+    said = []
+
+    def lose(**fields):
+        spec = CloudSpec(model=str(folder), device="cpu", placement="process", **fields)
+        cloud = CloudModel(spec, said.append)
+        stack.callback(cloud.close)
+        target = cloud.verifier(GREEDY)
+        first = target.begin(REQUEST)
+        folder.rename(tmp_path / "away")
+        os.kill(cloud.process.pid, signal.SIGKILL)
+        wait_until(lambda: not cloud.process.is_alive)
+        return cloud, target, first.tokens
+
+    with ExitStack() as stack:
+        yield lose, said
+
+
+def test_a_process_that_does_not_start_again_is_a_lost_cloud(lonely):
+    lose, said = lonely
+    cloud, target, _ = lose()
+    with pytest.raises(CloudLostError, match=r"did not come back within \d+ s: the cloud's process did not"):
+        target.verify()
+    assert any("has ended, status -9: an edge came from 127.0.0.1" in line for line in said)
+    before = cloud.interruptions, said.count("starting the cloud's process")
+    with pytest.raises(CloudLostError, match="its process has ended"):
+        target.begin(REQUEST)  # at once: nobody else starts it
+    assert (cloud.interruptions - 1, said.count("starting the cloud's process")) == before
+
+
+def test_who_is_to_wait_waits_for_a_process_that_does_not_start_again(lonely, tmp_path):
+    lose, said = lonely
+    _, target, first = lose(on_cloud_loss="wait")
+
+    def bring_back():
+        wait_until(lambda: said.count("starting the cloud's process") >= 3, 60)
+        (tmp_path / "away").rename(tmp_path / "target")
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(bring_back)
+        assert target.begin(REQUEST).tokens == first
 
 
 def test_no_orphan_is_left_when_the_edge_is_killed(models):

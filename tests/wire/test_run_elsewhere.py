@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from builders import LIAR
+from conftest import certificate
 
 from specbench.bench import costing
 from specbench.config.costs import read_costs
@@ -88,6 +89,24 @@ def test_a_run_against_an_address_and_its_token(specbench, profile, serve, tmp_p
         )
         assert refused.code == 7
         assert reason in refused.err
+
+
+def test_a_run_over_tls_with_a_certificate_that_is_known(specbench, profile, serve, tmp_path, monkeypatch):
+    cert, key = certificate(tmp_path, 2)
+    (tmp_path / "token").write_text("geheim-123\n")
+    _, address = serve("--port", 0, "--token-file", tmp_path / "token", "--tls-cert", cert, "--tls-key", key)
+    assert address.startswith("wss://")
+    words = ("run", "speculative", "--profile")
+    path = profile(cloud={"placement": address, "token_file": str(tmp_path / "token")})
+    unknown = specbench(*words, path)
+    assert unknown.code == 7
+    assert "SSL_CERT_FILE" in unknown.err
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    done = specbench(*words, path)
+    assert done.code == 0, done.err
+    over_tls = texts(tmp_path)
+    assert specbench(*words, profile()).code == 0
+    assert texts(tmp_path) == over_tls
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,14 @@
 """What edges do to a server: frames that cannot be, silence, floods; nothing that one sends ends it."""
 
 import gc
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import weakref
 from dataclasses import replace
 
 import pytest
-from conftest import Watched, wait_until
+from conftest import Watched, certificate, wait_until
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -20,12 +18,13 @@ from specbench.config import Decoding, Options, Speculative
 from specbench.decoding.request import Commit, Request
 from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
+from specbench.wire import connection as wire
 from specbench.wire import protocol
 from specbench.wire.channel import ChannelLostError
 from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import Connection
+from specbench.wire.connection import LONGEST_PAUSE_S, PATIENCE_S, Connection
 from specbench.wire.service import Service
-from specbench.wire.socket import SocketChannel
+from specbench.wire.socket import PING_S, PONG_S, SocketChannel
 
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))
@@ -162,6 +161,44 @@ def test_an_edge_that_never_reads_and_answers_no_ping_is_freed_within_a_bounded_
     sock.close()
 
 
+def test_an_edge_that_misses_no_ping_and_never_reads_is_freed_within_a_bounded_time(start, cloud):
+    running, closed = start(ping=60.0, send=0.3), []
+
+    def generate(request, decoding):
+        try:
+            while True:
+                yield Commit((5,) * 100_000, 0, None, 0.0)  # fills what lies between in no time
+        finally:
+            closed.append(True)
+
+    running.host.generate = generate
+    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    asked = protocol.Generate(3, 1, REQUEST.prompt_ids, 2000, (), 7)
+    sock = deaf(running, cloud, protocol.Open(2, 1, *parts, False), asked)
+    wait_until(lambda: running.host.held == 1)
+    wait_until(lambda: running.server.sessions == 0)
+    wait_until(lambda: closed and running.host.held == 0)
+    sock.close()
+
+
+def test_an_edge_finds_room_again_within_its_patience_though_its_first_connection_hangs(
+    start, cloud, monkeypatch
+):
+    monkeypatch.setattr(wire, "LONGEST_PAUSE_S", LONGEST_PAUSE_S / 10)
+    running = start(max_sessions=1, ping=PING_S / 10, pong=PONG_S / 10)
+    patience_s = PATIENCE_S / 10 + 1  # the server waits a second for a goodbye
+    sock = deaf(running, cloud)
+    wait_until(lambda: running.server.sessions == 1)
+    tokenizer = running.host.facts.tokenizer_sha256
+    connection = Connection(lambda: raw(running.url), tokenizer, lambda facts: None, print, patience_s)
+    with pytest.raises(SpecbenchError, match="serves 1 edges already"):
+        _ = connection.facts  # of an edge that was never there before
+    connection.recover(ChannelLostError("the first connection hangs"))
+    assert connection.is_open
+    connection.close()
+    sock.close()
+
+
 def test_a_token_is_asked_for_before_anything_is_read(start):
     running = start(token="right")
     for token, reason in ((None, "shows no token"), ("wrong", "token is wrong")):
@@ -253,27 +290,13 @@ def test_text_frames_and_a_flood_of_frames_do_no_harm(start, cloud):
     wait_until(lambda: running.server.sessions == 0)
 
 
-def certificate(folder, days):
-    if not shutil.which("openssl"):
-        pytest.skip("openssl makes the certificate")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-    cert, key, ask = folder / "cert.pem", folder / "key.pem", folder / "ask.pem"
-    for words in (
-        ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", ask, "-subj", "/CN=cloud"],
-        ["x509", "-req", "-in", ask, "-signkey", key, "-days", str(days), "-extfile", folder / "names",
-         "-out", cert],
-    ):  # fmt: skip
-        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(cert, key)
-    return tls, cert
-
-
 @pytest.mark.parametrize(("days", "refused"), [(2, None), (-1, "expired"), (2, "self")])
 def test_a_certificate_counts_while_it_is_valid_and_signed_by_someone_known(
     start, cloud, tmp_path, monkeypatch, days, refused
 ):
-    tls, cert = certificate(tmp_path, days)
+    cert, key = certificate(tmp_path, days)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
     running = start(tls=tls)
     if refused != "self":
         monkeypatch.setenv("SSL_CERT_FILE", str(cert))

@@ -147,8 +147,8 @@ def _rounds(report: Report) -> Section | None:
         name for part, name in PARTS.items() if all(getattr(f, part) is None for f in report.round_times)
     ]
     lead = (
-        "A mean round behind the first token: drafting, the link both ways, verification by the target, and "
-        "the rest (the host's own work). A dash: not recorded, or there is none."
+        "A mean round behind the first token: drafting, the link both ways, verification (or a plain step) by "
+        "the model that decides, and the rest (the host's own work). A dash: not recorded, or there is none."
     )
     told = (f"Not recorded in any round here: {', '.join(missing)}.",) if missing else ()
     table = Table("Where the time of a round goes", columns, rows)
