@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +45,9 @@ def serve(
 ) -> None:
     """Load the profile's cloud model and serve it until Ctrl-C; the address is printed on stdout."""
     if stop_with_stdin:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        from specbench.wire.ranks import remove_traces  # here: two threads that import at once may deadlock
+
+        threading.Thread(target=_end_with_stdin, args=(remove_traces,), daemon=True).start()
     from specbench.config import load_profile
     from specbench.wire.tokens import read_token
 
@@ -121,9 +124,7 @@ def _served(profile: Profile) -> Profile:
     return profile.model_copy(update={"cloud": cloud, "edge": edge})
 
 
-def _end_with_stdin() -> None:
-    from specbench.wire.ranks import remove_traces
-
+def _end_with_stdin(remove_traces: Callable[[], None]) -> None:
     while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold at an exit: Python aborts then
         pass
     remove_traces()

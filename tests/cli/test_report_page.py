@@ -106,14 +106,14 @@ def test_a_missing_extra_is_one_sentence_with_the_way_out(reporting, monkeypatch
 @pytest.mark.parametrize("words", [("--out", "no/such/folder/page.html"), ("--format", "md", "--out", ".")])
 def test_a_file_that_cannot_be_written_is_named(reporting, words):
     done = reporting("report", *words)
-    assert done.code == 2
+    assert done.code == 5
     assert f"{words[-1]} cannot be written" in done.err
 
 
 def test_charts_that_cannot_be_written_are_named(reporting, tmp_path):
     (tmp_path / "file").write_text("")
     done = reporting("report", "--format", "csv", "--charts", tmp_path / "file")
-    assert done.code == 2
+    assert done.code == 5
     assert "the charts cannot be written" in done.err
 
 

@@ -92,7 +92,7 @@ def test_a_replayed_grid_is_written_as_pictures_and_figures(specbench, files, tm
 def test_a_grid_is_shown_even_where_its_files_then_cannot_be_written(specbench, files, tmp_path):
     (tmp_path / "maps" / "grid.csv").mkdir(parents=True)
     done = specbench("replay", *files, "--over", "link.rtt_ms=0,40", "--charts", tmp_path / "maps")
-    assert done.code == 2
+    assert done.code == 5
     assert "the charts cannot be written" in done.err
     assert "link.rtt_ms" in done.out
 

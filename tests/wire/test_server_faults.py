@@ -162,9 +162,10 @@ def test_an_edge_that_never_reads_and_answers_no_ping_is_freed_within_a_bounded_
 
 
 def test_an_edge_that_misses_no_ping_and_never_reads_is_freed_within_a_bounded_time(start, cloud):
-    running, closed = start(ping=60.0, send=0.3), []
+    running, began, closed = start(ping=60.0, send=0.3), [], []
 
     def generate(request, decoding):
+        began.append(running.host.held)
         try:
             while True:
                 yield Commit((5,) * 100_000, 0, None, 0.0)  # fills what lies between in no time
@@ -175,7 +176,7 @@ def test_an_edge_that_misses_no_ping_and_never_reads_is_freed_within_a_bounded_t
     parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
     asked = protocol.Generate(3, 1, REQUEST.prompt_ids, 2000, (), 7)
     sock = deaf(running, cloud, protocol.Open(2, 1, *parts, False), asked)
-    wait_until(lambda: running.host.held == 1)
+    wait_until(lambda: began == [1])
     wait_until(lambda: running.server.sessions == 0)
     wait_until(lambda: closed and running.host.held == 0)
     sock.close()
