@@ -8,10 +8,10 @@ in a process of its own:
 2. Time per token at every round trip given: the replayed one within 10 % of the measured one, each method.
    Beside it, for the same texts and costs, what the closed form says, which knows acceptance by position alone.
 
-A replay gives each side processors of its own. Give the timed runs the same on two cores:
+A replay gives each side processors of its own. Give costs and runs the same on two cores:
 
     python tests/perf/replay_against_runs.py --set edge.threads=1 --set cloud.threads=1 \\
-        --timed-set cloud.placement=process
+        --set cloud.placement=process
 
 Exits 1 when a draft or a replay fails; the closed form is shown, not judged.
 """
@@ -113,7 +113,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="default")
     parser.add_argument("--set", action="append", default=[], help="as for specbench run; repeatable")
-    parser.add_argument("--timed-set", action="append", default=[], help="for the timed runs alone")
     parser.add_argument(
         "--draft-lengths", type=numbers, default=[2, 4, 8], help="accepted lengths are compared at"
     )
@@ -150,11 +149,10 @@ def main() -> None:
             specbench(*run, "--runs-dir", store.folder)
             fine &= accepted_lengths(trace, store.read(store.ids()[-1]).generations, length)
         methods = arguments.methods.split(",")
-        placed = [part for text in arguments.timed_set for part in ("--set", text)]
         for rtt in arguments.rtts:
             link = ["--set", f"link.rtt_ms={rtt}"] if rtt else []
             length = ["--set", f"speculative.draft_length={arguments.timed_length}"]
-            specbench("run", *methods, *shared, *placed, *link, *length, "--limit", arguments.timed_prompts,
+            specbench("run", *methods, *shared, *link, *length, "--limit", arguments.timed_prompts,
                       "--runs-dir", store.folder)  # fmt: skip
             records = store.read(store.ids()[-1]).generations
             for method in (*methods, CONTROL):
