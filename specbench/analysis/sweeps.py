@@ -64,7 +64,7 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
 
 
 def _title(sweep: Sweep, runs: Sequence[Run]) -> str:
-    """What a sweep's map is called; a setting that is varied is named with all that it was."""
+    """What a sweep's map is called; of a setting that is varied the first and the last value are named."""
     links: dict[str, list[Run]] = {}
     for run in runs:
         profile = run.manifest.profile
@@ -72,8 +72,12 @@ def _title(sweep: Sweep, runs: Sequence[Run]) -> str:
     known = [dict.fromkeys(place(each) for each in links.values())]
     known += [dict.fromkeys(words) for words in zip(*(settings([run]) for run in runs), strict=True)]
     parts = [f"sweep {sweep.sweep_id}", f"profile {sweep.profile}", f"measured, {len(sweep.finished)} runs"]
-    parts += [" / ".join(words) for words in known if words]
+    parts += [" / ".join(_ends(list(words))) for words in known if words]
     return " · ".join([*parts, *sweep.overrides])
+
+
+def _ends(words: list[str]) -> list[str]:
+    return words if len(words) < 3 else [words[0], "...", words[-1]]
 
 
 def _wrong(manifest: Manifest) -> Iterator[str]:
