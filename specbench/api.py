@@ -134,13 +134,14 @@ class Method(ABC):
         name: what `specbench run` calls it.
         summary: one line for `specbench plugins`.
         roles: the models that it loads, of `edge` and `cloud`.
-        api_version: the `API_VERSION` that it was written for, as a number: the name would always be right.
+        api_version: the `API_VERSION` that it was written for, as a number, for the name would always be
+            right; a method that does not say is of version 3.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
-    api_version: ClassVar[int]
+    api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
 
     def lossless(self, options: Options) -> bool | None:
         """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""

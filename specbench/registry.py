@@ -174,8 +174,6 @@ def _demand_method(method: object) -> None:
         raise TypeError(f"its method is called '{method.name}'; a name has letters, digits and underscores")
     if not set(method.roles) <= {"edge", "cloud"}:
         raise TypeError(f"roles are {method.roles}; a role is 'edge' or 'cloud'")
-    if not hasattr(method, "api_version"):
-        raise TypeError(f"its method has no api_version; the number of this version is {API_VERSION}")
     if method.api_version != API_VERSION:
         raise TypeError(f"it was written for API version {method.api_version}; this is version {API_VERSION}")
 

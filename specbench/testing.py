@@ -91,7 +91,7 @@ def check_method(method: Method, options: Options | None = None, engine: EngineS
         AssertionError: naming what is broken.
     """
     options = options or Options(Decoding(), Speculative())
-    written_for = getattr(method, "api_version", None)
+    written_for = method.api_version
     assert written_for == API_VERSION, f"{method.name} has api_version {written_for}; this is {API_VERSION}"
     method.validate(options)
     with tempfile.TemporaryDirectory() as scratch:

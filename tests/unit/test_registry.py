@@ -70,10 +70,6 @@ def test_an_installed_package_brings_a_method(tmp_path, monkeypatch):
         ),
         (GOOD.format(name="mine").replace('("cloud",)', '("fog",)'), "a role is 'edge' or 'cloud'"),
         (GOOD.format(name="mine").replace("api_version = 3", "api_version = 0"), "API version 0"),
-        (
-            GOOD.format(name="mine").replace("api_version = 3", ""),
-            "no api_version; the number of this version is 3",
-        ),
         (GOOD.format(name="my-method"), "'my-method'; a name has letters, digits and underscores"),
     ],
 )
@@ -84,6 +80,15 @@ def test_a_broken_plugin_breaks_no_other_and_says_why_when_asked_for(plugin_file
     with pytest.raises(SpecbenchError, match="Traceback") as caught:
         registry.get("mine")
     assert caught.value.exit_code == ExitCode.PLUGIN
+
+
+def test_a_plugin_that_does_not_say_its_version_is_of_the_one_in_which_that_was_first_asked(
+    plugin_file, monkeypatch
+):
+    silent = plugin_file(GOOD.format(name="mine").replace("api_version = 3", ""))
+    assert "mine" in discover([silent]).methods
+    monkeypatch.setattr("specbench.registry.API_VERSION", 4)
+    assert "written for API version 3" in discover([silent]).plugins["mine"].error
 
 
 def test_two_plugins_of_one_name_are_an_error_that_names_both(plugin_file):
