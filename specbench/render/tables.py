@@ -39,9 +39,9 @@ FOOT = (
     "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
     "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
-    "Memory: the process, which all methods of a run share. Ceiling: read bandwidth over the bytes of weights "
-    "that a token reads; share: what 1/TPOT is of it. Draft, link, verify time: shares of the time between "
-    "first and last token; what overlaps counts in each."
+    "Memory: the process, which all methods of a run share unless a note says otherwise. Ceiling: read "
+    "bandwidth over the bytes of weights that a token reads; share: what 1/TPOT is of it. Draft, link, verify "
+    "time: shares of the time between first and last token; what overlaps counts in each."
 )
 
 
