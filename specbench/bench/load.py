@@ -322,7 +322,18 @@ def measure_one(
             edge.close()
 
 
-def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], drafts: Callable[[], Drafts]) -> float | None:
-    """What an edge gets of a server that decodes alone while nobody else asks; `None` for a lone token."""
-    first = replace(asked[0], edge=0, due_ms=None)
-    return measure_one(prepared, 1, [first], drafts, ALONE)[0].generation.tpot_ms
+def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], drafts: Callable[[], Drafts]) -> float:
+    """What an edge gets of a server that decodes alone while nobody else asks, of the first text that tells.
+
+    Raises:
+        SpecbenchError: none has a second token.
+    """
+    for one in {each.prompt_id: each for each in asked}.values():
+        lone = replace(one, edge=0, due_ms=None)
+        tpot_ms = measure_one(prepared, 1, [lone], drafts, ALONE)[0].generation.tpot_ms
+        if tpot_ms is not None:
+            return tpot_ms
+    raise SpecbenchError(
+        "no answer has a second token, so there is no time per token to keep to",
+        "--set workload.max_new_tokens=20, or another number above 1",
+    )

@@ -80,12 +80,12 @@ def load(
         prompts, drafts, label = drafts_of(prepared, trace)
         asked = schedule(prepared, edges, requests or max(2 * edges, FEWEST_REQUESTS), rate, prompts)
         prepared.cloud.load()
-        answers = measure(prepared, edges, asked, drafts, console.note)
         objective_ms = objective_tpot_ms
-        if objective_ms is None:
-            lone_ms = lone_tpot_ms(prepared, asked, drafts) or 0.0
+        if objective_ms is None:  # before the load, which a refusal would cost
+            lone_ms = lone_tpot_ms(prepared, asked, drafts)
             console.note(f"a lone edge has a token every {lone_ms:.1f} ms of the server decoding alone")
             objective_ms = LONE_TIMES * lone_ms
+        answers = measure(prepared, edges, asked, drafts, console.note)
         departed = departures(prepared, asked, answers, console.note)
     rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
     found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])

@@ -96,6 +96,12 @@ def test_the_objective_is_twice_what_a_lone_edge_gets(specbench, shared):
     assert outcome.json["objective_tpot_ms"] == pytest.approx(2 * float(said[1]), abs=0.1)
 
 
+def test_answers_of_one_token_have_no_objective_and_are_refused_before_the_load(specbench, shared):
+    refused = specbench(*COMMON, "--profile", shared, "--set", "workload.max_new_tokens=1")
+    assert (refused.code, "no answer has a second token" in refused.err) == (2, True)
+    assert "requests by" not in refused.err
+
+
 def test_a_rate_belongs_to_random_arrivals(specbench, shared):
     outcome = specbench(*COMMON, "--profile", shared, "--rate", 3)
     assert (outcome.code, "--rate belongs to --arrival poisson" in outcome.err) == (2, True)
@@ -175,6 +181,6 @@ def test_a_load_over_which_an_edge_lost_the_cloud_is_no_measurement(specbench, s
     from specbench.factories import CloudModel
 
     monkeypatch.setattr(CloudModel, "interruptions", 1)
-    outcome = specbench(*COMMON, "--profile", shared)
+    outcome = specbench(*COMMON, "--profile", shared, "--objective-tpot-ms", 100)
     assert (outcome.code, outcome.out) == (7, "")
     assert "an edge lost the cloud over the requests by speculative_colocated" in outcome.err
