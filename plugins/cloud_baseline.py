@@ -10,10 +10,9 @@ from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options, Reque
 class GenerateDecoder(Decoder):
     """Streams the tokens of `model.generate`."""
 
-    runs_on = True
-
     def __init__(self, cloud: CloudModel, options: Options) -> None:
         self._generate = cloud.generator(options.decoding)
+        self.runs_on = cloud.is_wired  # here, `generate` waits until its next token is asked for
 
     def generate(self, request: Request) -> Iterator[Round]:
         """One round a token."""

@@ -20,8 +20,6 @@ from specbench.api import (
 class HfAssistedDecoder(Decoder):
     """Streams the blocks of `model.generate(assistant_model=...)`."""
 
-    runs_on = True
-
     def __init__(self, edge: EdgeModel, cloud: CloudModel, options: Options, dynamic: bool) -> None:
         self._assisted = cloud.assisted(edge, options, dynamic)
 

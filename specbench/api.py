@@ -89,8 +89,9 @@ class Decoder(ABC):
     """A method with its models loaded; answers one request after the other, and carries nothing over.
 
     Attributes:
-        runs_on: it computes on while a round that it yielded is looked at, as a stream does. The runner then
-            leaves its own work between rounds on the clock, for the next round was on its way meanwhile.
+        runs_on: it computes on while a round that it yielded is looked at, as a stream from a server does. The
+            runner then leaves its own work between rounds on the clock, for the next round was on its way
+            meanwhile. A decoder that waits to be asked for the next round does not run on.
     """
 
     runs_on: bool = False

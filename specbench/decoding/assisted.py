@@ -130,13 +130,17 @@ class _BlockStreamer(QueueStreamer):
         self._read = kwargs["input_ids"]
         self._read_ms = now_ms()
 
+    def put(self, value: torch.Tensor) -> None:
+        """As of every streamer; the next draft begins when the next block is asked for."""
+        super().put(value)
+        self._began_ms = now_ms()
+
     def item(self, tokens: list[int]) -> _Block:
         """The block that the last pass led to."""
         committed_ms = now_ms()
         drafted = self._read[0, self._undrafted :].tolist()
         block = _Block(tokens, drafted, self._read_ms - self._began_ms, committed_ms - self._read_ms)
         self._undrafted = 1  # of the committed text only the last token is unread
-        self._began_ms = committed_ms
         return block
 
 

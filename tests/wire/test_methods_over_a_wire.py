@@ -1,5 +1,7 @@
 """What the methods that a wire makes meaningful write and record over one."""
 
+import threading
+
 import pytest
 from builders import generation
 from specbench.plugins.cloud_baseline import CloudBaseline
@@ -190,11 +192,23 @@ def test_drafts_that_are_drawn_from_a_distribution_take_a_few_hundred_bytes_each
 
 def test_what_is_streamed_runs_on_while_a_round_is_looked_at(models, edge, cloud):
     here = cloud_of(models)
-    for method in (CloudOptimizedBaseline(), SpeculativeColocated()):
+    for method in (CloudOptimizedBaseline(), SpeculativeColocated(), CloudBaseline()):
         assert method.open(edge, cloud, GREEDY).runs_on == cloud.is_wired
         assert not method.open(edge, here, GREEDY).runs_on
-    assert CloudBaseline().open(edge, here, GREEDY).runs_on
     assert not SpeculativeDecoding().open(edge, cloud, GREEDY).runs_on
+
+
+@pytest.mark.parametrize("method", [CloudOptimizedBaseline(), CloudBaseline()], ids=lambda method: method.name)
+def test_a_stream_over_a_wire_is_computed_while_nobody_reads_it(models, edge, method):
+    cloud = cloud_of(models, LinkSpec(rtt_ms=1.0))
+    decoder = method.open(edge, cloud, GREEDY)
+    passes = threading.Semaphore(0)
+    cloud.engine.loaded.model.register_forward_hook(lambda *_: passes.release())
+    rounds = decoder.generate(REQUEST)
+    next(rounds)
+    assert all(passes.acquire(timeout=60) for _ in range(REQUEST.max_new_tokens))
+    rounds.close()
+    cloud.close()
 
 
 def test_generate_meets_the_link_of_its_prompt_and_is_opened_before_the_clock_runs(models, edge):
