@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CONTROL = "cloud_optimized_baseline"  # the method that all others are held against
 
 
@@ -34,6 +34,15 @@ class Round:
     `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
     correction, nor anything behind a stop token. `unverified` counts drafted tokens that a gate let pass,
     `prefilled` the tokens that the target read for it where it keeps no cache between rounds: the whole text.
+
+    Args:
+        uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them. Unknown
+            over any other link, for two clocks are never compared.
+        rtt_ms: the round trip beyond the target's own work, measured: from sending to the answer, less what the
+            target spent on it by its own clock. Unknown where the answer lay here before anybody looked. A vLLM
+            server does not tell its own work: there it is the round trip of a question that computes nothing,
+            measured before the run.
+        streamed: the round came as a part of a stream; nobody asked for it, or waited for its way here.
     """
 
     tokens: tuple[int, ...]
@@ -49,6 +58,17 @@ class Round:
     wasted_draft_tokens: int | None = None
     unverified: int | None = None
     prefilled: int | None = None
+    rtt_ms: float | None = None
+    streamed: bool = False
+
+    @property
+    def link_ms(self) -> float | None:
+        """Both ways of a round that was asked for: measured, or else as the link's model has them."""
+        if self.streamed:
+            return None
+        if self.rtt_ms is None and self.uplink_ms is not None and self.downlink_ms is not None:
+            return self.uplink_ms + self.downlink_ms
+        return self.rtt_ms
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
     tokens = sum(len(part.tokens) for part in rounds)
     drafting = [part for part in rounds if part.drafted is not None]
     sent = [part for part in drafting if part.drafted and part.bytes_up is not None]
-    asked = sent if all(part.bytes_up for part in sent) else []  # drafts that are streamed were never sent
-    # Nobody waits for the link between the parts of a stream: it is asked for once, and then flows.
-    asking = [part for part in rounds if part.bytes_up != 0]
+    # Drafts that are streamed were never sent: the frame that asked for the stream carried none.
+    asked = [] if any(part.streamed for part in sent) else sent
     elapsed_ms = sum(record.arrival_ms[-1] - record.arrival_ms[0] for record in records) if drafting else 0.0
     ahead = [part for part in drafting if part.wasted_draft_tokens is not None]
     prefilling = [part for part in rounds if part.prefilled is not None]
@@ -30,9 +29,7 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
             _known(part.bytes_up for part in asked), sum(part.drafted or 0 for part in asked)
         ),
         draft_share=_ratio(_known(part.draft_ms for part in rounds), elapsed_ms),
-        link_share=_ratio(
-            _known(way for part in asking for way in (part.uplink_ms, part.downlink_ms)), elapsed_ms
-        ),
+        link_share=_ratio(_known(part.link_ms for part in rounds), elapsed_ms),
         verify_share=_ratio(_known(part.verify_ms for part in rounds), elapsed_ms),
         hidden_share=hidden_share(ahead),
         wasted_per_round=_ratio(_known(part.wasted_draft_tokens for part in ahead), len(ahead)),
@@ -45,8 +42,8 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
 def hidden_share(rounds: Sequence[Round]) -> float | None:
     """Share of the round trips during which a method that drafts ahead did what it had to do anyway.
 
-    The round trip of a round begins when a proposal is sent and ends when its verdict is there: uplink,
-    verification and downlink, or the verification alone where there is no link. The edge stands still for
+    The round trip of a round begins when a proposal is sent and ends when its verdict is there: both ways and
+    the verification, or the verification alone where there is no link. The edge stands still for
     `wait_ms` of it, and drafts ahead for the rest. That rest is hidden where what was drafted ahead stood;
     where it was dropped the edge might as well have waited, and nothing is hidden. Σ hidden ÷ Σ round
     trip, over the rounds whose round trip is known: over a real wire too low, for there a verdict that was here
@@ -67,10 +64,9 @@ def hidden_share(rounds: Sequence[Round]) -> float | None:
 
 
 def _round_trip_ms(part: Round) -> float | None:
-    ways = part.uplink_ms, part.downlink_ms
-    if part.verify_ms is None or (part.bytes_up is not None and None in ways):
+    if part.verify_ms is None or (part.bytes_up is not None and part.link_ms is None):
         return None  # it came over a wire, and was here before anybody looked
-    return part.verify_ms + sum(way or 0.0 for way in ways)
+    return part.verify_ms + (part.link_ms or 0.0)
 
 
 def _known(values: Iterable[float | None]) -> float | None:

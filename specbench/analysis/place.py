@@ -32,11 +32,11 @@ def _round_trip(runs: Sequence[Run], link: LinkSpec) -> list[str]:
 def round_trip_ms(runs: Sequence[Run]) -> float | None:
     """Median over rounds of the way there and the way back, without the target's computing."""
     trips = [
-        part.uplink_ms + part.downlink_ms
+        part.link_ms
         for run in runs
         for record in run.generations
         for part in record.rounds
-        if part.uplink_ms is not None and part.downlink_ms is not None
+        if part.link_ms is not None
     ]
     return statistics.median(trips) if trips else None
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
-from specbench.analysis.acceptance import acceptance, drafting_rounds
+from specbench.analysis.acceptance import acceptance
 from specbench.analysis.clock import Prices
-from specbench.analysis.place import round_trip_ms
+from specbench.analysis.measured import costs_of, timed_rounds
 from specbench.analysis.planning import FORMS, Survival, forecast
-from specbench.config import LinkSpec
-from specbench.config.costs import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
 from specbench.records import Generation, Manifest, Round, Run
 from specbench.results import Prediction
 
@@ -37,7 +35,7 @@ def _predicted(manifest: Manifest, method: str, records: Sequence[Generation]) -
     """
     settings, accepted = manifest.profile["speculative"], acceptance(records)
     length = settings["draft_length"]
-    rounds = [part for part in drafting_rounds(records) if part.draft_ms and part.verify_ms]
+    rounds = timed_rounds(records)
     following = sum(len(each.tokens) - len(each.rounds[0].tokens) for each in records)
     if settings.get("gate"):
         return None
@@ -46,7 +44,7 @@ def _predicted(manifest: Manifest, method: str, records: Sequence[Generation]) -
     if not accepted or not accepted.survival or not rounds or not chosen:
         return None
     chances = tuple(share for share in accepted.conditional[: len(accepted.survival)] if share is not None)
-    prices = Prices(_costs(manifest, records, rounds))
+    prices = Prices(costs_of(manifest, records, rounds))
     expected, terms = _mean_round(Survival(chances), prices, method, chosen)
     predicted_ms = sum(terms.values()) / expected
     measured_ms = sum(each.total_ms - each.ttft_ms for each in records) / following
@@ -76,55 +74,16 @@ def _mean_round(
     return sum(each.tokens_per_round * count for each, count in found) / total, terms
 
 
-def _costs(manifest: Manifest, records: Sequence[Generation], rounds: Sequence[Round]) -> Costs:
-    by_width: dict[int, list[float]] = defaultdict(list)
-    for part in rounds:
-        by_width[(part.drafted or 0) + 1].append(part.verify_ms or 0.0)
-    steps = [
-        (part.draft_ms or 0.0) / ((part.drafted or 0) + (part.wasted_draft_tokens or 0)) for part in rounds
-    ]
-    link = LinkSpec(**manifest.profile.get("link", {}))
-    rtt_ms = link.rtt_ms
-    if link.trace or not link.is_set:
-        rtt_ms = round_trip_ms([Run(manifest, tuple(records))]) or 0.0
-    return Costs(
-        draft=DraftCosts(step_ms=statistics.median(steps)),
-        target=TargetCosts(
-            verify_ms={width: statistics.median(times) for width, times in sorted(by_width.items())}
-        ),
-        link=LinkCosts(
-            rtt_ms=rtt_ms,
-            uplink_mbps=link.uplink_mbps,
-            downlink_mbps=link.downlink_mbps,
-        ),
-        bytes=_bytes(rounds),
-    )
-
-
-def _bytes(rounds: Sequence[Round]) -> Bytes:
-    """What this run's own messages came to, a token; those of a cost table where no round counted them."""
-    if any(part.bytes_up is None or part.bytes_down is None for part in rounds):
-        return Bytes()
-    return Bytes(
-        per_message=0,
-        up_per_token=sum(part.bytes_up or 0 for part in rounds) / sum(part.drafted or 0 for part in rounds),
-        down_per_token=sum(part.bytes_down or 0 for part in rounds) / sum(len(part.tokens) for part in rounds),
-    )
-
-
 def _late(rounds: Sequence[Round], terms: dict[str, float], round_ms: float) -> dict[str, float]:
     """How much longer than expected each part of a round took, in the mean."""
 
     def mean(*names: str) -> float:
         return statistics.fmean(sum(getattr(part, name) or 0.0 for name in names) for part in rounds)
 
-    # Nobody waits for the link between the parts of a stream.
-    trips = [(part.uplink_ms or 0.0) + (part.downlink_ms or 0.0) for part in rounds if part.bytes_up != 0]
-
     measured = {
         "draft": mean("draft_ms"),
         "verification": mean("verify_ms"),
-        "round trip": sum(trips) / len(rounds),
+        "round trip": mean("link_ms"),
     }
     expected = {**terms, "round trip": terms["round trip"] + terms["bytes"]}
     late = {name: took - expected[name] for name, took in measured.items()}

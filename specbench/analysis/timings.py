@@ -24,7 +24,8 @@ class RoundTime:
 
     Args:
         tokens: committed in a round, on average.
-        link_ms: up and down together; `None`, as any other part, where no round recorded it.
+        link_ms: both ways together; `None`, as any other part, where no round recorded it. Nobody waits for the
+            link between the parts of a stream.
         other_ms: what no recorded part explains; `None` where no part was recorded, or where parts overlap.
     """
 
@@ -76,16 +77,12 @@ def round_time(method: str, records: Sequence[Generation]) -> RoundTime | None:
         return None
     total_ms = sum(after - before for record in records for before, after in pairwise(record.arrival_ms))
 
-    def mean(*fields: Callable[[Round], float | None]) -> float | None:
-        known = [value for part in rounds for field in fields if (value := field(part)) is not None]
+    def mean(field: Callable[[Round], float | None]) -> float | None:
+        known = [value for part in rounds if (value := field(part)) is not None]
         return sum(known) / len(rounds) if known else None
 
     draft_ms = mean(lambda part: part.draft_ms)
-    # Nobody waits for the link between the parts of a stream.
-    link_ms = mean(
-        lambda part: part.uplink_ms if part.bytes_up != 0 else None,
-        lambda part: part.downlink_ms if part.bytes_up != 0 else None,
-    )
+    link_ms = mean(lambda part: part.link_ms)
     verify_ms = mean(lambda part: part.verify_ms)
     known = [part for part in (draft_ms, link_ms, verify_ms) if part is not None]
     other_ms = total_ms / len(rounds) - sum(known) if known else None

@@ -74,7 +74,7 @@ def _text(
         drafter.commit([*proposal.tokens, token] if stood else [token], length if stood else 0)
         ended = now_ms()
         yield "draft", length, unread, drafted - started
-        trip_ms = (commit.uplink_ms or 0.0) + (commit.downlink_ms or 0.0)
+        trip_ms = commit.rtt_ms or 0.0
         yield "verify", length + 1, 0, commit.verify_ms
         yield "trip", 0, 0, trip_ms
         yield "round", 0, 0, ended - drafted - commit.verify_ms - trip_ms

@@ -223,7 +223,7 @@ def _decode(data: bytes, kind: type[Result], place: str) -> Result:
         if version != SCHEMA_VERSION:
             raise SpecbenchError(
                 f"{place} has schema version {version}; this specbench reads {SCHEMA_VERSION}",
-                "use the specbench that wrote it (its version is in the manifest)",
+                "use the specbench that wrote it (its version is in the manifest), or run it again",
                 ExitCode.STORE,
             )
         return msgspec.json.decode(data, type=kind)

@@ -34,7 +34,8 @@ class Commit:
         accepted: how many of them were drafted.
         finish_reason: `stop`, `length`, or `None` while the text goes on.
         verify_ms: time the target computed, measured where it runs.
-        uplink_ms: from sending to arrival at the target; `downlink_ms` the way back. `None` without a wire.
+        uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them.
+        rtt_ms: the round trip beyond the target's own work, measured; as of `Round`, like `streamed`.
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
         prefilled: tokens that the target read anew for this though it had read them before: a whole text, where
@@ -59,6 +60,8 @@ class Commit:
     shared: int = 1
     pass_ms: float = 0.0
     prefilled: int | None = None
+    rtt_ms: float | None = None
+    streamed: bool = False
 
     def round(
         self,
@@ -89,6 +92,8 @@ class Commit:
             wasted_draft_tokens=wasted_draft_tokens,
             unverified=unverified,
             prefilled=self.prefilled,
+            rtt_ms=self.rtt_ms,
+            streamed=self.streamed,
         )
 
 

@@ -277,13 +277,10 @@ class RemoteTarget:
             raise SpecbenchError(f"the cloud answers with a {type(frame).__name__}", exit_code=ExitCode.RUN)
         if frame.cached != length + len(frame.tokens) - 1:  # all replies of a stream have the same number
             raise ChannelLostError("a part of the text is missing, or came twice")
-        uplink_ms = sent.uplink_ms if sent else None
-        downlink_ms = reply.downlink_ms
+        uplink_ms, downlink_ms = sent.uplink_ms if sent else None, reply.downlink_ms
+        rtt_ms = None
         if sent and reply.elapsed_ms is not None:
-            self.rtt_ms = max(reply.elapsed_ms - frame.busy_us / 1000, 0.0)
-            if uplink_ms is None and downlink_ms is None:
-                # Two clocks are never compared, so of a real wire only the sum is known: each way gets half.
-                uplink_ms = downlink_ms = self.rtt_ms / 2
+            rtt_ms = self.rtt_ms = max(reply.elapsed_ms - frame.busy_us / 1000, 0.0)
         elif uplink_ms is not None and downlink_ms is not None:
             self.rtt_ms = uplink_ms + downlink_ms
         return Commit(
@@ -300,6 +297,8 @@ class RemoteTarget:
             draft_ms=None if frame.drafted is None else frame.draft_us / 1000,
             shared=frame.shared,
             pass_ms=frame.pass_us / 1000,
+            rtt_ms=rtt_ms,
+            streamed=sent is None,
         )
 
     def _demand_idle(self) -> None:

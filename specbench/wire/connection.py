@@ -6,6 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -28,7 +29,7 @@ class Reply:
 
     Args:
         waited_ms: how long the edge stood still for it.
-        elapsed_ms: from sending the question to the arrival of this; `None` where it may have lain here unread.
+        elapsed_ms: from sending the question to the arrival of this; `None` where it was here unread.
     """
 
     frame: Down
@@ -157,6 +158,9 @@ class Connection:
             raise ChannelLostError("the connection that carried the question is gone")
         started = now_ms()
         waiting = self._waiting[sent.number]
+        if not waiting:
+            with suppress(TimeoutError):
+                self._take(0)
         was_here = bool(waiting)
         if not was_here and self.channel.shares_process:
             send_team_home()

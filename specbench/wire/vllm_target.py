@@ -117,17 +117,16 @@ class VllmTarget:
         """Add to the text what an answer says; `asks` where it was waited for from the question on."""
         kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
-        way_ms = self.rtt_ms / 2 if asks else None
         return Commit(
             kept,
             min(accepted, len(kept)),
             finish_reason,
             max(elapsed_ms - self.rtt_ms, 0.0) if asks else elapsed_ms,
-            uplink_ms=way_ms,
-            downlink_ms=way_ms,
             wait_ms=elapsed_ms,
             bytes_up=found.bytes_up,
             bytes_down=found.bytes_down,
+            rtt_ms=self.rtt_ms if asks else None,
+            streamed=not asks,
         )
 
     def _read_on(self) -> Commit:

@@ -38,6 +38,10 @@ def test_a_stored_run_says_what_a_vllm_cloud_did_and_what_is_not_known(server, p
     ]
     assert all(part.prefilled is None for part in alone_rounds)
     assert sum(bool(part.bytes_up) for part in alone_rounds) == 3, "one request a text"
+    assert sum(not part.streamed for part in alone_rounds) == 3
+    every = [part for each in stored.generations for part in each.rounds]
+    assert all(part.uplink_ms is part.downlink_ms is None for part in every), "no way alone is known"
+    assert all((part.rtt_ms is None) == part.streamed for part in every)
 
 
 def test_streamed_text_is_that_of_our_own_control(server, cloud, own_text):

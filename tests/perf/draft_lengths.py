@@ -48,7 +48,7 @@ def mean(values):
 
 
 def round_trip_ms(part):
-    return part.verify_ms + (part.uplink_ms or 0.0) + (part.downlink_ms or 0.0)
+    return part.verify_ms + (part.link_ms or 0.0)
 
 
 def predicted_ms(ahead, synchronous):

@@ -49,7 +49,7 @@ def parts(records):
     rows = []
     for record in records:
         for part, (before, after) in zip(record.rounds[1:], pairwise(record.arrival_ms), strict=True):
-            wire_ms = (part.uplink_ms or 0.0) + (part.downlink_ms or 0.0)
+            wire_ms = part.link_ms or 0.0
             known = part.draft_ms or 0.0, wire_ms, part.verify_ms or 0.0
             rows.append((after - before, *known, after - before - sum(known)))
     whole, draft, wire, verify, rest = (median(column) for column in zip(*rows, strict=True))

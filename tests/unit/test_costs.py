@@ -47,7 +47,7 @@ def test_shares_are_of_the_time_between_the_first_and_the_last_token():
 
 
 def test_a_stream_waits_for_the_link_where_it_is_asked_for_and_nowhere_else():
-    streamed = part(downlink_ms=10.0, verify_ms=1.0, bytes_up=0)
+    streamed = part(downlink_ms=10.0, verify_ms=1.0, bytes_up=0, streamed=True)
     assert round_costs([text(streamed, streamed, streamed)]).link_share is None
     asked = part(uplink_ms=10.0, downlink_ms=10.0, verify_ms=1.0, bytes_up=8)  # behind its first token
     costs = round_costs([text(asked, streamed, streamed)])
@@ -79,6 +79,19 @@ def test_no_more_than_the_round_trip_can_be_hidden():
 def test_without_a_link_the_round_trip_is_the_verification():
     alone = pipelined(15.0, 0, uplink_ms=None, downlink_ms=None, bytes_up=None)
     assert round_costs([text(alone)]).hidden_share == pytest.approx(0.25)
+
+
+def test_a_round_trip_that_was_measured_goes_before_the_links_model():
+    costs = round_costs([text(pipelined(30.0, 0, rtt_ms=24.0), ends_ms=200.0)])
+    assert costs.link_share == pytest.approx(24 / 200)
+    assert costs.hidden_share == pytest.approx(14 / 44)
+    real = pipelined(30.0, 0, rtt_ms=24.0, uplink_ms=None, downlink_ms=None)
+    assert round_costs([text(real, ends_ms=200.0)]) == costs
+
+
+def test_a_frame_of_no_bytes_is_not_taken_for_a_stream():
+    quiet = part(rtt_ms=20.0, verify_ms=10.0, bytes_up=0)
+    assert round_costs([text(quiet, ends_ms=100.0)]).link_share == pytest.approx(0.2)
 
 
 def test_a_round_trip_that_nobody_saw_counts_nowhere():

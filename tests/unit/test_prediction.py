@@ -41,7 +41,7 @@ def run(
             Round(
                 tokens=(1,) * (accepted + 1), drafted=draft_length, accepted=accepted, draft_ms=parts[0],
                 verify_ms=parts[1], uplink_ms=parts[2], downlink_ms=parts[3], bytes_up=sizes[0],
-                bytes_down=sizes[1],
+                bytes_down=sizes[1], streamed=method == "speculative_colocated",
             )
         )  # fmt: skip
         arrivals.append(now)

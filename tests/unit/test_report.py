@@ -182,10 +182,12 @@ def test_what_no_round_recorded_is_unknown_and_parts_that_overlap_leave_no_rest(
 
 
 def test_no_link_is_waited_for_between_the_parts_of_a_stream():
-    streamed = Round(tokens=(2,), draft_ms=2.0, verify_ms=4.0, uplink_ms=0.0, downlink_ms=90.0, bytes_up=0)
+    streamed = Round(
+        tokens=(2,), draft_ms=2.0, verify_ms=4.0, uplink_ms=0.0, downlink_ms=90.0, bytes_up=0, streamed=True
+    )
     found = round_time("m", [generation(rounds=(Round(tokens=(1,)), streamed), arrival_ms=(1.0, 11.0))])
     assert (found.link_ms, found.other_ms) == (None, 4.0)
-    asked = replace(streamed, bytes_up=9)
+    asked = replace(streamed, bytes_up=9, streamed=False)
     assert round_time("m", [generation(rounds=(streamed, asked), arrival_ms=(1.0, 111.0))]).link_ms == 90.0
 
 

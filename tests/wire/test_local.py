@@ -65,8 +65,20 @@ def test_every_commit_over_the_wire_says_what_it_took(cloud, connection):
     assert commit.bytes_up > 3
     assert commit.bytes_down > 3
     assert commit.wait_ms >= commit.verify_ms > 0
-    assert commit.uplink_ms >= 0
-    assert target.rtt_ms == pytest.approx(commit.uplink_ms + commit.downlink_ms)
+    assert commit.rtt_ms == target.rtt_ms >= 0
+    assert commit.uplink_ms is commit.downlink_ms is None, "only the sum is measured"
+    assert not commit.streamed
+
+
+def test_an_answer_that_lay_here_unread_has_no_round_trip(cloud, connection):
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(Request(PROMPT, 24, frozenset()))
+    pending = target.submit(Proposal((5, 6, 7)))
+    while connection.channel._outbox.empty():
+        pass
+    commit = pending.result()
+    assert commit.rtt_ms is None
+    assert commit.round().link_ms is None
 
 
 @pytest.mark.parametrize("placed", ["here", "there"])
@@ -140,7 +152,9 @@ def test_generate_is_streamed_too(cloud, connection):
     ]
     assert commits[-1].finish_reason == "length"
     assert commits[0].bytes_up > 0
-    assert commits[1].bytes_up == 0
+    assert commits[0].rtt_ms >= 0
+    assert [commit.streamed for commit in commits] == [False] + [True] * 23
+    assert {(commit.bytes_up, commit.rtt_ms) for commit in commits[1:]} == {(0, None)}
 
 
 def test_what_the_cloud_says_alone_is_asked_for_in_one_round_trip(cloud, connection, monkeypatch):
@@ -148,7 +162,7 @@ def test_what_the_cloud_says_alone_is_asked_for_in_one_round_trip(cloud, connect
     crossed, channel = [], connection.channel
     send, receive = channel.send, channel.receive
     monkeypatch.setattr(channel, "send", lambda message: (crossed.append("sent"), send(message)))
-    monkeypatch.setattr(channel, "receive", lambda *wait: (crossed.append("received"), receive(*wait))[1])
+    monkeypatch.setattr(channel, "receive", lambda *wait: (receive(*wait), crossed.append("received"))[0])
     target.begin(Request(PROMPT, 24, frozenset()))
     assert crossed == ["sent", "sent", "received"]
     assert len(list(target.decode())) == 23

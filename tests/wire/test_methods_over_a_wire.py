@@ -94,7 +94,9 @@ def test_the_link_of_what_the_cloud_says_alone_is_waited_for_once(models, edge):
     assert rounds[0].bytes_up == sum(sizes[:2])  # both questions; the third says goodbye
     assert len(sizes) == 3
     assert rounds[0].uplink_ms == pytest.approx(20 + sizes[0] * 8 / 100)  # of the first, which is waited for
-    assert {(part.bytes_up, part.uplink_ms) for part in rounds[1:]} == {(0, None)}
+    assert rounds[0].rtt_ms >= rounds[0].uplink_ms + rounds[0].downlink_ms
+    assert {(part.bytes_up, part.uplink_ms, part.rtt_ms) for part in rounds[1:]} == {(0, None, None)}
+    assert [part.streamed for part in rounds] == [False] + [True] * (len(rounds) - 1)
     record = generation(rounds=tuple(rounds), arrival_ms=tuple(float(index) for index in range(len(rounds))))
     assert round_costs([record]).link_share is None
     assert round_time("control", [record]).link_ms is None

@@ -65,7 +65,7 @@ def test_a_run_in_two_processes_commits_what_one_process_commits(specbench, prof
             assert part["bytes_down"] > 0
             assert part["wait_ms"] >= 0
     speculated = [g for g in generations(tmp_path) if g["method"] == "speculative"]
-    assert all(part["uplink_ms"] >= 0 and part["bytes_up"] > 0 for g in speculated for part in g["rounds"])
+    assert all(part["rtt_ms"] >= 0 and part["bytes_up"] > 0 for g in speculated for part in g["rounds"])
 
 
 def test_a_run_against_an_address_and_its_token(specbench, profile, serve, tmp_path):

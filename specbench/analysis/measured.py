@@ -1,0 +1,108 @@
+"""Cost tables from stored runs: what each part of a round took there."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from specbench.analysis.acceptance import drafting_rounds
+from specbench.analysis.clock import Prices
+from specbench.analysis.place import round_trip_ms
+from specbench.config import LinkSpec
+from specbench.config.costs import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
+from specbench.records import CONTROL, Generation, Manifest, Round, Run
+
+ENOUGH = 10  # rounds of a width that tell what it takes
+
+
+def timed_rounds(records: Sequence[Generation]) -> list[Round]:
+    """Rounds that drafted and were verified, both with their times."""
+    return [part for part in drafting_rounds(records) if part.draft_ms and part.verify_ms]
+
+
+def costs_of(manifest: Manifest, records: Sequence[Generation], rounds: Sequence[Round]) -> Costs:
+    """Medians over rounds of one method, at least one; the round trip is measured where none was set."""
+    by_width: dict[int, list[float]] = defaultdict(list)
+    for part in rounds:
+        by_width[(part.drafted or 0) + 1].append(part.verify_ms or 0.0)
+    link = LinkSpec(**manifest.profile.get("link", {}))
+    rtt_ms = link.rtt_ms
+    if link.trace or not link.is_set:
+        rtt_ms = round_trip_ms([Run(manifest, tuple(records))]) or 0.0
+    found = Costs(
+        draft=DraftCosts(step_ms=statistics.median(_step_ms(part) for part in rounds), read_ms=0.0),
+        target=TargetCosts(
+            verify_ms={width: statistics.median(times) for width, times in sorted(by_width.items())}
+        ),
+        link=LinkCosts(rtt_ms=rtt_ms, uplink_mbps=link.uplink_mbps, downlink_mbps=link.downlink_mbps),
+    )
+    sizes = _bytes(rounds)
+    return found.model_copy(update={"bytes": sizes}) if sizes else found
+
+
+def run_costs(run: Run) -> Costs | None:
+    """What `speculative` and the control took in a run, as a plan asks it.
+
+    Values that the run says nothing of are left unset. A step of the target alone is the control's; without a
+    control `target.verify_ms` has no entry for one token, unless drafts of no length gave it.
+
+    Returns:
+        `None` where no round of `speculative` was timed.
+    """
+    records = _of(run, "speculative")
+    rounds = timed_rounds(records)
+    if not rounds:
+        return None
+    widths = [(part.drafted or 0) + 1 for part in rounds]
+    often = [part for part, width in zip(rounds, widths, strict=True) if widths.count(width) >= ENOUGH]
+    found = costs_of(run.manifest, records, often or rounds)
+    alone = [part.verify_ms for record in _of(run, CONTROL) for part in record.rounds[1:] if part.verify_ms]
+    verify_ms = {**found.target.verify_ms, **({1: statistics.median(alone)} if alone else {})}
+    prices = Prices(found)
+    trips = [
+        part.link_ms - prices.trip_ms(part.drafted or 0, len(part.tokens))
+        for part in rounds
+        if part.link_ms is not None
+    ]
+    beside = {"round_ms": max(0.0, statistics.median(_rest_ms(records)))}
+    there = [_step_ms(part) for part in timed_rounds(_of(run, "speculative_colocated"))]
+    if there:
+        beside["colocated_step_ms"] = statistics.median(there)
+    overhead_ms = max(0.0, statistics.median(trips)) if trips else 0.0
+    return found.model_copy(
+        update={
+            "description": f"run {run.manifest.run_id}",
+            "target": TargetCosts(verify_ms=verify_ms),
+            "link": found.link.model_copy(update={"overhead_ms": overhead_ms}),
+            **beside,
+        }
+    )
+
+
+def _of(run: Run, method: str) -> list[Generation]:
+    return [each for each in run.generations if each.method == method and not each.interrupted]
+
+
+def _step_ms(part: Round) -> float:
+    return (part.draft_ms or 0.0) / ((part.drafted or 0) + (part.wasted_draft_tokens or 0))
+
+
+def _rest_ms(records: Sequence[Generation]) -> Iterator[float]:
+    """What rounds took besides drafting, link and verification."""
+    for record in records:
+        for part, (before, after) in zip(record.rounds[1:], pairwise(record.arrival_ms), strict=True):
+            if part.draft_ms and part.verify_ms:
+                yield after - before - part.draft_ms - part.verify_ms - (part.link_ms or 0.0)
+
+
+def _bytes(rounds: Sequence[Round]) -> Bytes | None:
+    """What a run's own messages came to, a token; `None` where a round did not count them."""
+    if any(part.bytes_up is None or part.bytes_down is None for part in rounds):
+        return None
+    return Bytes(
+        per_message=0,
+        up_per_token=sum(part.bytes_up or 0 for part in rounds) / sum(part.drafted or 0 for part in rounds),
+        down_per_token=sum(part.bytes_down or 0 for part in rounds) / sum(len(part.tokens) for part in rounds),
+    )
