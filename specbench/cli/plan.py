@@ -16,11 +16,13 @@ from specbench.cli.options import (
     demand_alone,
     demand_maps,
 )
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
+    from specbench.analysis.assumed import Assumption
     from specbench.analysis.planned import Known
     from specbench.config.costs import Costs
+    from specbench.records import Run
 
 
 def plan(
@@ -34,21 +36,24 @@ def plan(
         ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN", help="Acceptance of `speculative` in a stored run.")
+        str | None,
+        typer.Option("--run", metavar="RUN", help="Acceptance and costs of `speculative` in a stored run."),
     ] = None,
     costs: Annotated[
         Path | None, typer.Option("--costs", metavar="FILE", help="A cost table, measured or written by hand.")
     ] = None,
     step_ms: Annotated[
-        float | None, typer.Option(help="Without --costs: a step of the target, 30 if absent.")
+        float | None,
+        typer.Option(help="Step of the target in ms, without --costs (default: the run's; else 30, assumed)."),
     ] = None,
     cost_ratio: Annotated[
-        float | None, typer.Option(help="Without --costs: a step of the draft in those, 0.1 if absent.")
+        float | None,
+        typer.Option(help="Step of the draft in steps of the target (default: the run's; else 0.1, assumed)."),
     ] = None,
     width_cost: Annotated[
         float | None,
         typer.Option(
-            help="Without --costs: what each token more adds to a verification, in steps; 0.02 if absent."
+            help="Cost of each more token of a verification, in steps (default: the run's; else 0.02, assumed)."
         ),
     ] = None,
     overrides: Annotated[
@@ -73,13 +78,17 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Predict each method's time per token, best draft length, break-even round trip and clients per target."""
+    from dataclasses import asdict
+
+    from specbench.analysis.assumed import assumed_texts, assumptions, by_numbers
     from specbench.analysis.clock import Prices
+    from specbench.analysis.measured import run_costs
     from specbench.analysis.planned import served_by
     from specbench.analysis.planning import verdicts
     from specbench.config.costs import read_costs
     from specbench.records import CONTROL
     from specbench.render import console
-    from specbench.render.schedules import plan_document, plan_table, served_lines
+    from specbench.render.schedules import assumed_lines, plan_document, plan_table, served_lines
 
     if sum(given is not None for given in (trace, acceptance, run)) != 1:
         raise SpecbenchError(
@@ -94,22 +103,30 @@ def plan(
     demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
     demand_maps(html, charts)
     demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
-    known = _known(trace, acceptance, run, runs_dir)
-    table = read_costs(costs) if costs else _by_hand(step_ms, cost_ratio, width_cost)
-    prices = Prices(table.with_values(_values(overrides or ())))
+    stored = _stored(run, runs_dir)
+    known = _known(trace, acceptance, stored)
+    if costs:
+        table = read_costs(costs)
+        assumed = assumptions(table)
+    else:
+        table, assumed = by_numbers(run_costs(stored) if stored else None, step_ms, cost_ratio, width_cost)
+    values = _values(overrides or ())
+    assumed = [each for each in assumed if each.key not in values]
+    prices = Prices(table.with_values(values))
     if over:
-        _map(known, prices.costs, over, html, charts, as_json)
+        _map(known, prices.costs, over, assumed, html, charts, as_json)
         return
+    assumed += assumed_texts(prices.costs, bool(known.texts)) if objective_ms else []
     lines = verdicts(known.survival, prices, known.methods)
     served = {}
     if objective_ms:
         served = {name: served_by(known, prices, name, objective_ms) for name in (CONTROL, *known.methods)}
     if as_json:
         document = plan_document(known.survival, prices, known.methods, lines, served)
-        console.print_json({"exact": known.is_exact, **document})
+        console.print_json({"exact": known.is_exact, **document, "assumed": [asdict(each) for each in assumed]})
         return
     console.out.print(plan_table(known.survival, prices, known.texts, known.methods, lines, known.label))
-    for line in served_lines(served, objective_ms or 0.0):
+    for line in [*served_lines(served, objective_ms or 0.0), *assumed_lines(table.description, assumed)]:
         console.out.print(line, markup=False)
 
 
@@ -117,38 +134,50 @@ def _map(
     known: Known,
     costs: Costs,
     over: list[str],
+    assumed: list[Assumption],
     html: Path | None,
     charts: Path | None,
     as_json: bool,
 ) -> None:
     """The plan over a grid: where each method would win, by closed form."""
+    from dataclasses import asdict
+
     from specbench.analysis.grid import parse_over
     from specbench.analysis.planned import planned_rows
     from specbench.cli.replay import show_grid
 
-    chances = known.survival.conditional
-    rows = list(planned_rows(known.survival, costs, parse_over(over), known.methods))
+    chances, varied = known.survival.conditional, parse_over(over)
+    assumed = [each for each in assumed if each.key not in varied]
+    rows = list(planned_rows(known.survival, costs, varied, known.methods))
     title = f"planned by closed form, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"
     title += f" ({known.label})" if known.label else ""
     title += f" · {costs.description or 'costs by hand'}"
     head = {"conditional_acceptance": chances, "exact": known.is_exact, "costs": costs.model_dump(mode="json")}
-    show_grid(rows, title, head, html, charts, as_json)
+    head["assumed"] = [asdict(each) for each in assumed]
+    show_grid(rows, title, head, html, charts, as_json, [f"assumed: {each.text}" for each in assumed])
 
 
-def _known(trace: Path | None, acceptance: str | None, run: str | None, runs_dir: Path) -> Known:
+def _stored(run: str | None, runs_dir: Path) -> Run | None:
+    from specbench.bench.store import RunStore
+
+    store = RunStore(runs_dir)
+    return store.read(store.find(run)) if run is not None else None
+
+
+def _known(trace: Path | None, acceptance: str | None, run: Run | None) -> Known:
     from specbench.analysis.planned import Known, of_records, of_trace
     from specbench.analysis.planning import Survival
-    from specbench.bench.store import RunStore
     from specbench.bench.traces import read_trace
 
     if trace:
         return of_trace(read_trace(trace))
-    if acceptance is not None:
-        return Known(Survival(_chances(acceptance)))
-    store = RunStore(runs_dir)
-    found = of_records(store.read(store.find(run)).generations)
+    if run is None:
+        return Known(Survival(_chances(acceptance or "")))
+    found = of_records(run.generations)
     if found is None:
-        raise SpecbenchError(f"run {run} drafted nothing by `speculative`", "--acceptance 0.8,0.7,0.65")
+        raise SpecbenchError(
+            f"run {run.manifest.run_id} drafted nothing by `speculative`", "--acceptance 0.8,0.7,0.65"
+        )
     return found
 
 
@@ -163,20 +192,6 @@ def _chances(text: str) -> tuple[float, ...]:
             "for example --acceptance 0.8,0.7,0.65",
         )
     return chances
-
-
-def _by_hand(step_ms: float | None, cost_ratio: float | None, width_cost: float | None) -> Costs:
-    from specbench.config.costs import Costs
-    from specbench.config.loading import validated
-
-    step_ms = 30.0 if step_ms is None else step_ms
-    cost_ratio = 0.1 if cost_ratio is None else cost_ratio
-    width_cost = 0.02 if width_cost is None else width_cost
-    values = {
-        "draft": {"step_ms": step_ms * cost_ratio},
-        "target": {"verify_ms": {1: step_ms, 2: step_ms * (1 + width_cost)}},
-    }
-    return validated(Costs, values, "--step-ms, --cost-ratio and --width-cost", ExitCode.USAGE)
 
 
 def _values(overrides: list[str] | tuple[str, ...]) -> dict[str, object]:

@@ -39,6 +39,9 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
+    from dataclasses import asdict
+
+    from specbench.analysis.assumed import assumptions
     from specbench.analysis.grid import grid, lengths_of, parse_over
     from specbench.analysis.replay import SCHEDULES
     from specbench.analysis.schedule import texts_of
@@ -62,12 +65,14 @@ def replay(
     rows = list(grid(changed, table, replayed, lengths, varied))
     is_exact, label = told(read, varied)
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
+    assumed = assumptions(table, varied)
     head = {
         "trace": str(trace),
         "exact": is_exact,
         "costs": table.model_dump(mode="json"),
+        "assumed": [asdict(each) for each in assumed],
     }
-    show_grid(rows, title, head, html, charts, as_json)
+    show_grid(rows, title, head, html, charts, as_json, [f"assumed: {each.text}" for each in assumed])
 
 
 def show_grid(

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from specbench.analysis.assumed import Assumption
 from specbench.analysis.breakeven import BreakEven, break_evens
 from specbench.analysis.clock import Prices
 from specbench.analysis.comparison import LABELS
@@ -244,6 +245,12 @@ def served_lines(served: Mapping[str, Served], objective_ms: float) -> list[str]
             f"{load.rows_per_pass:.1f} tokens a pass)"
         )
     return lines
+
+
+def assumed_lines(source: str, assumed: Sequence[Assumption]) -> list[str]:
+    """Where the costs of a plan are from, and what in them nobody measured or gave, a line each."""
+    lines = [f"costs: {source or 'by hand'}{', and assumed:' if assumed else ''}"]
+    return lines + [f"- {each.text} ({each.key})" for each in assumed]
 
 
 def _served_by(method: str, draft_length: int) -> str:
