@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from specbench.ceilings import Ceiling
+
 SCHEMA_VERSION = 2
 CONTROL = "cloud_optimized_baseline"  # the method that all others are held against
 
@@ -274,30 +276,6 @@ class Tuning:
     prompt_ids: tuple[str, ...]
     tpot_ms: dict[str, float]
     chosen: int
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """What memory allows one model on one device.
-
-    `weight_bytes` are read for every token; `None` where that depends on the token (experts), and where
-    ranks share the reading.
-    `reader` says what was tried to read as fast as can be: without a compiler, torch's sum alone.
-    """
-
-    weight_bytes: int | None
-    bytes_per_second: float
-    reader: str | None = None
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """The limit of decoding token by token."""
-        return self.bytes_per_second / self.weight_bytes if self.weight_bytes else None
-
-    def share(self, ms_per_token: float | None) -> float | None:
-        """The part of the limit that a time per token reaches; speculation may pass 1."""
-        limit = self.tokens_per_second
-        return 1000 / ms_per_token / limit if ms_per_token and limit else None
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,10 @@ class MethodSummary:
             samples allow.
         ceiling_tokens_per_second: what memory allows the model that says the text, token by token; `None` in
             runs stored before it was measured, and for a mixture of experts.
-        share_of_ceiling: the part of it that `tpot_ms` reaches; speculation may pass 1.
+        ceiling_range: the lowest and the highest that was measured beside a prompt.
+        share_of_ceiling: the part of it that the time per token reaches, median over requests, each held
+            against what was measured beside its prompt; speculation may pass 1.
+        ceiling_fault: why that share cannot be, where it cannot.
         bugs: texts that should be the control's and are not, by no tie; with one there is no verdict.
     """
 
@@ -129,7 +132,9 @@ class MethodSummary:
     peak_rss_bytes: int | None
     peak_cuda_bytes: int | None
     ceiling_tokens_per_second: float | None = None
+    ceiling_range: tuple[float, float] | None = None
     share_of_ceiling: float | None = None
+    ceiling_fault: str | None = None
     costs: RoundCosts | None = None
     bugs: int = 0
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
+from specbench.analysis.ceilings import ceiling_fault, share_of_ceiling, tokens_range
 from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
 from specbench.analysis.place import place
@@ -168,6 +169,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         categories = versus.by_category(group.name) if fair and not bugs else []
     tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
+    share = share_of_ceiling(ceiling, records) if ceiling else None
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
     summary = MethodSummary(
         method=group.name,
@@ -199,7 +201,9 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         or _known(max, [record.peak_rss_bytes for record in records]),
         peak_cuda_bytes=_known(max, [record.peak_cuda_bytes for record in records]),
         ceiling_tokens_per_second=ceiling.tokens_per_second if ceiling else None,
-        share_of_ceiling=ceiling.share(tpot_ms) if ceiling else None,
+        ceiling_range=tokens_range(ceiling) if ceiling else None,
+        share_of_ceiling=share,
+        ceiling_fault=ceiling_fault(group.name, ceiling, share, records) if ceiling else None,
         costs=round_costs(records),
         bugs=bugs,
     )

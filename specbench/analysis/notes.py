@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
+from specbench.analysis.ceilings import drift_notes
 from specbench.analysis.endpoint import UNDECIDED
 from specbench.analysis.noise import noise_notes
 from specbench.analysis.planning import FORMS
@@ -34,6 +35,8 @@ def comparison_notes(
                 f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
                 "interrupted by a lost cloud, and are left out"
             )
+        notes += drift_notes(run)
+    notes += [row.ceiling_fault for row in rows if row.ceiling_fault]
     repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
     for control in controls:
         notes += noise_notes(control, repeats)

@@ -3,13 +3,68 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from specbench.ceilings import Ceiling, Reading
 
 if TYPE_CHECKING:
     from specbench.factories import CloudModel, EdgeModel
 
 PROMPT_TOKENS = 48
 DECODED_TOKENS = 32
+
+
+class CeilingWatch:
+    """Measures what memory allows each model: before a run, and beside each prompt, for memory's speed drifts.
+
+    Args:
+        factories: of loaded models. Those elsewhere have measured their own memory, once.
+        known: what earlier sittings of the run measured, by role.
+        say: receives a line, for this takes a moment.
+    """
+
+    def __init__(
+        self,
+        factories: Sequence[EdgeModel | CloudModel],
+        known: Mapping[str, Ceiling],
+        say: Callable[[str], None],
+    ) -> None:
+        self._ceilings = dict(known)
+        if any(factory.is_here for factory in factories):
+            say("measuring how fast memory is read")
+        for factory in factories:
+            ceiling = factory.ceiling()
+            if ceiling and factory.role not in known:
+                self._ceilings[factory.role] = ceiling
+        here = [factory for factory in factories if factory.is_here]
+        # Without a size to read there is no ceiling, and nothing to measure it for.
+        self._here = [each for each in here if self._ceilings[each.role].weight_bytes]
+        self._last: tuple[str, int] | None = None
+
+    @property
+    def found(self) -> dict[str, Ceiling]:
+        """What is known so far, by role; the speed of memory is the median of what was read beside prompts."""
+        return {
+            role: replace(
+                ceiling,
+                bytes_per_second=statistics.median(reading.bytes_per_second for reading in ceiling.readings),
+            )
+            if ceiling.readings
+            else ceiling
+            for role, ceiling in self._ceilings.items()
+        }
+
+    def look(self, prompt_id: str, repeat: int) -> None:
+        """Measure, off the clock, unless this prompt has been measured: all methods are asked it in a row."""
+        if self._last == (prompt_id, repeat):
+            return
+        self._last = prompt_id, repeat
+        for factory in self._here:
+            now, before = factory.ceiling(), self._ceilings[factory.role]
+            reading = Reading(prompt_id, repeat, now.bytes_per_second)
+            self._ceilings[factory.role] = replace(before, readings=(*before.readings, reading))
 
 
 def decoding_ms(factory: EdgeModel | CloudModel, vocabulary_size: int) -> float:

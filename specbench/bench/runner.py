@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
 from specbench.bench import conversation, identity
+from specbench.bench.ceiling import CeilingWatch
 from specbench.bench.contract import BrokenContractError, demand_kept
 from specbench.bench.interruption import insisting
 from specbench.bench.observer import Observer, Progress
@@ -59,7 +60,7 @@ class Runner:
         try:
             self._open()
             self._record_engines()
-            self._record_ceilings()
+            self._begin_ceilings()
             self._manifest = self._precision.begin(self._manifest)
             self._writer.write_manifest(self._manifest)
             # The models are here to stay: collecting them again and again would only disturb the clock.
@@ -71,6 +72,8 @@ class Runner:
             except BaseException:
                 self._manifest = self._precision.end(self._manifest, completed=False)
                 raise
+            finally:
+                self._manifest = replace(self._manifest, ceilings=self._ceilings.found)
             self._manifest = self._precision.end(self._manifest, completed=True)
             self._check_identity()
             imprecise = self._manifest.precision_problems and self._profile.precision.parity != "off"
@@ -118,15 +121,11 @@ class Runner:
                 )
         self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
 
-    def _record_ceilings(self) -> None:
-        """Write down what memory allows each model; an earlier sitting may have done so."""
-        known = self._manifest.ceilings
-        factories = [self._prepared.factory(role) for role in self._manifest.engines if role not in known]
+    def _begin_ceilings(self) -> None:
+        factories = [self._prepared.factory(role) for role in self._manifest.engines]
         loaded = [factory for factory in factories if factory.is_loaded]
-        if any(factory.is_here for factory in loaded):
-            self._observer.note("measuring how fast memory is read")
-        found = {factory.role: ceiling for factory in loaded if (ceiling := factory.ceiling())}
-        self._manifest = replace(self._manifest, ceilings={**known, **found})
+        self._ceilings = CeilingWatch(loaded, self._manifest.ceilings, self._observer.note)
+        self._manifest = replace(self._manifest, ceilings=self._ceilings.found)
 
     def _measure(self, monitor: MemoryMonitor) -> None:
         schedule = self._schedule()
@@ -142,6 +141,7 @@ class Runner:
                 insist()
                 if name not in self._decoders:
                     continue
+                self._ceilings.look(prompt.prompt_id, repeat)
                 try:
                     generations = self._ask(name, prompt, repeat, monitor)
                 except Exception as error:

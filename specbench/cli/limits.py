@@ -28,9 +28,11 @@ def limits(
 ) -> None:
     """Measure the read bandwidth, and what the profile's engine makes of it on a short greedy decode."""
     from contextlib import closing
+    from dataclasses import replace
 
     from rich.table import Table
 
+    from specbench.analysis.ceilings import told_fault
     from specbench.bench.ceiling import decoding_ms
     from specbench.bench.preparation import configure_torch
     from specbench.config import LinkSpec, load_profile
@@ -58,8 +60,10 @@ def limits(
     with closing(cloud):
         size = vocabulary.size(cloud.tokenizer)
         for factory in (edge, cloud):
-            ceiling = factory.ceiling()
-            ms = decoding_ms(factory, size)
+            before, ms, after = factory.ceiling(), decoding_ms(factory, size), factory.ceiling()
+            speeds = sorted((before.bytes_per_second, after.bytes_per_second))
+            ceiling = replace(after, bytes_per_second=sum(speeds) / 2)
+            share = ceiling.share(ms)
             rows[factory.role] = {
                 "model": factory.spec.model,
                 "device": factory.audit().device,
@@ -69,7 +73,9 @@ def limits(
                 "reader": ceiling.reader,
                 "ceiling_tokens_per_second": ceiling.tokens_per_second,
                 "tokens_per_second": 1000 / ms,
-                "share": ceiling.share(ms),
+                "bytes_per_second_range": speeds,
+                "share": share,
+                "fault": told_fault(f"the {factory.role}", share, ceiling) if share and share > 1 else None,
             }
         if costs:
             _write_costs(costs, edge, cloud, loaded)
@@ -97,6 +103,9 @@ def limits(
             _or_dash(row["share"], lambda value: f"{value:.0%}"),
         )
     console.out.print(table)
+    for row in rows.values():
+        if row["fault"]:
+            console.out.print(row["fault"], markup=False)
 
 
 def _write_costs(path: Path, edge: EdgeModel, cloud: CloudModel, profile: Profile) -> None:

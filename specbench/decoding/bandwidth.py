@@ -4,57 +4,84 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from specbench.ceilings import Ceiling
 from specbench.decoding import kernels, pages
 from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
+from specbench.decoding.threads import send_team_home
 from specbench.errors import SpecbenchError
 from specbench.models import confinement
 from specbench.models.memory import free_bytes
-from specbench.records import Ceiling
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
 
-READ_BYTES = 1 << 29  # more than any cache holds
+READ_BYTES = 1 << 29  # where the size that a token reads is unknown: more than any cache holds
 ROW = 4096
-REPEATS = 8
+FIRST_READS, READS = 8, 2
 
 
-@cache
-def read_bandwidth(device: str, threads: int) -> float:
-    """Bytes a second that large reads get on `device`: the best of several, by the fastest reader there is.
+class MemoryReader:
+    """Reads memory as fast as can be, in reads of one size, as decoding reads the weights again and again.
 
-    The readers are torch's sum and, on a CPU with a compiler, our own one-row product.
+    The readers are torch's sum and, on a CPU with a compiler, our own one-row product; the first measurement
+    tells which is the faster one. The buffer is freed behind each measurement, so no method's memory grows.
 
     Args:
-        threads: torch's thread count, which the result depends on; measured once per process and count.
+        size: bytes of a read: the model's own, so that a cache that holds a part of the weights holds as much
+            of the buffer.
     """
-    place = torch.device(device)
-    left = free_bytes(device)
-    if place.type == "cpu" and (within_limit := confinement.free_bytes()) is not None:
-        left = min(left, within_limit)
-    # A quarter of what is left: a figure in a table is no reason to run out of memory.
-    size = min(READ_BYTES, left // 4)
-    shape = max(1, size // 4 // ROW), ROW
-    numbers = pages.empty(*shape).fill_(1) if place.type == "cpu" else torch.ones(shape, device=place)
-    readers: list[Callable[[], object]] = [numbers.sum]
-    if has_own_reader(device):
-        product, x = kernels.load().linear, torch.ones(1, ROW)
-        readers.append(lambda: product(x, numbers))
-    with torch.inference_mode():
-        return numbers.nbytes / min(_seconds(reader, place) for reader in readers for _ in range(REPEATS))
+
+    def __init__(self, device: str, size: int) -> None:
+        self._device = torch.device(device)
+        self._size = size
+        self._fastest: int | None = None
+        self.read_bytes: int | None = None
+
+    def bytes_per_second(self) -> float:
+        """The best of a few reads, now."""
+        readers, count = self._readers()
+        chosen = range(len(readers)) if self._fastest is None else [self._fastest]
+        reads = FIRST_READS if self._fastest is None else READS
+        with torch.inference_mode():
+            seconds = {one: min(_seconds(readers[one], self._device) for _ in range(reads)) for one in chosen}
+        self._fastest, self.read_bytes = min(seconds, key=lambda one: seconds[one]), count
+        send_team_home()
+        return count / min(seconds.values())
+
+    def _readers(self) -> tuple[list[Callable[[], object]], int]:
+        """What reads a new buffer, and how large that is."""
+        place = self._device
+        left = free_bytes(str(place))
+        if place.type == "cpu" and (within_limit := confinement.free_bytes()) is not None:
+            left = min(left, within_limit)
+        # A quarter of what is left: a figure in a table is no reason to run out of memory.
+        shape = max(1, min(self._size, left // 4) // 4 // ROW), ROW
+        numbers = pages.empty(*shape).fill_(1) if place.type == "cpu" else torch.ones(shape, device=place)
+        readers: list[Callable[[], object]] = [numbers.sum]
+        if has_own_reader(str(place)):
+            product, x = kernels.load().linear, torch.ones(1, ROW)
+            readers.append(lambda: product(x, numbers))
+        return readers, numbers.nbytes
 
 
-def ceiling(loaded: LoadedModel) -> Ceiling:
-    """What memory allows a loaded model; under a second, never to be called on the clock."""
-    device = str(loaded.device)
-    reader = "torch or own kernel" if has_own_reader(device) else "torch"
-    return Ceiling(weight_bytes(loaded.model), read_bandwidth(device, torch.get_num_threads()), reader)
+class CeilingMeter:
+    """Measures what memory allows a loaded model, as often as it is asked; never to be called on the clock."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._weight_bytes = weight_bytes(loaded.model)
+        self._device = str(loaded.device)
+        self._reader = MemoryReader(self._device, self._weight_bytes or READ_BYTES)
+
+    def ceiling(self) -> Ceiling:
+        """What memory allows now: the time of a few tokens, and under a second the first time."""
+        speed = self._reader.bytes_per_second()
+        reader = "torch or own kernel" if has_own_reader(self._device) else "torch"
+        return Ceiling(self._weight_bytes, speed, reader, self._reader.read_bytes)
 
 
 def has_own_reader(device: str) -> bool:

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specbench.ceilings import Ceiling
 from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.factories.model import ModelFactory, say_on_stderr
-from specbench.records import Ceiling
 
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration

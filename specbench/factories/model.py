@@ -15,12 +15,14 @@ from specbench.errors import ExitCode, SpecbenchError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from specbench.ceilings import Ceiling
+    from specbench.decoding.bandwidth import CeilingMeter
     from specbench.decoding.compiled import CompiledEngine
     from specbench.decoding.engine import Engine
     from specbench.decoding.target import Target
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
-    from specbench.records import Audit, Ceiling
+    from specbench.records import Audit
 
 
 def say_on_stderr(line: str) -> None:
@@ -144,10 +146,14 @@ class ModelFactory:
         return self.engine.kind
 
     def ceiling(self) -> Ceiling | None:
-        """What memory allows this model where it runs; never to be called on the clock."""
-        from specbench.decoding import bandwidth
+        """What memory allows this model now, where it runs; never to be called on the clock."""
+        return self._meter.ceiling()
 
-        return bandwidth.ceiling(self.engine.loaded)
+    @cached_property
+    def _meter(self) -> CeilingMeter:
+        from specbench.decoding.bandwidth import CeilingMeter
+
+        return CeilingMeter(self.engine.loaded)
 
     def _eager(self, loaded: LoadedModel, size: int) -> Engine:
         from specbench.decoding.eager import EagerEngine

@@ -131,7 +131,7 @@ def text_cells(row: MethodSummary) -> tuple[str, ...]:
         number(row.speedup_vs_cloud_baseline, 2, "x"),
         number(row.peak_rss_bytes / 1e9 if row.peak_rss_bytes else None, 2, " GB"),
         number(row.ceiling_tokens_per_second),
-        percent(row.share_of_ceiling),
+        percent(row.share_of_ceiling) + ("\nfault" if row.ceiling_fault else ""),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import resources
 from statistics import median
 
-import torch
 from engine_measure import (
     Pair,
     acceptance_length,
@@ -23,7 +22,7 @@ from specbench.plugins.hf_assisted import HfAssisted
 from specbench.plugins.speculative import SpeculativeDecoding
 
 from specbench.bench.tuning import DRAFT_LENGTHS
-from specbench.decoding.bandwidth import read_bandwidth, weight_bytes
+from specbench.decoding.bandwidth import MemoryReader, weight_bytes
 
 TUNING_PROMPTS = 6
 
@@ -36,12 +35,13 @@ def control(rest):
     eager = CloudOptimizedBaseline().open(theirs.edge, theirs.cloud, theirs.options)
     generate = CloudBaseline().open(theirs.edge, theirs.cloud, theirs.options)
     size = weight_bytes(ours.cloud.engine.loaded.model)
+    reader = MemoryReader("cpu", size)
     times = {"compiled": [], "eager": [], "generate": [], "ceiling": []}
     requests = list(ours.requests("builtin", arguments.prompts, arguments.tokens))
     short = list(theirs.requests("builtin", arguments.prompts, max(3, arguments.tokens // 2)))
     for turn, (request, brief) in enumerate(zip([requests[0], *requests], [short[0], *short], strict=True)):
         measured = {
-            "ceiling": size / read_bandwidth.__wrapped__("cpu", torch.get_num_threads()) * 1000,
+            "ceiling": size / reader.bytes_per_second() * 1000,
             "compiled": answer(decoder, request)[0],
             "generate": answer(generate, brief)[0],
             "eager": answer(eager, brief)[0],

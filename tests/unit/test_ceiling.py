@@ -1,28 +1,26 @@
 """The limit that memory sets: what is counted, and the share of it."""
 
+from statistics import median
+
 import pytest
 import torch
 from builders import generation, manifest
 from comparisons import PROFILE
+from rich.console import Console
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from specbench.analysis.comparison import compare
 from specbench.api import CloudModel, EdgeModel
-from specbench.bench.ceiling import decoding_ms
+from specbench.bench.ceiling import CeilingWatch, decoding_ms
+from specbench.bench.runner import Runner
+from specbench.bench.store import RunStore
+from specbench.ceilings import Ceiling, Reading
 from specbench.config import CloudSpec, EdgeSpec
 from specbench.decoding import bandwidth
 from specbench.errors import SpecbenchError
-from specbench.records import Ceiling, Run
+from specbench.records import Round, Run
 from specbench.render.tables import comparison_table
 from specbench.testing import tiny_llama
-
-
-@pytest.fixture(autouse=True)
-def small_reads(monkeypatch):
-    monkeypatch.setattr(bandwidth, "READ_BYTES", 1 << 24)
-    bandwidth.read_bandwidth.cache_clear()
-    yield
-    bandwidth.read_bandwidth.cache_clear()
 
 
 def no_compiler():
@@ -60,10 +58,21 @@ def test_of_a_mixture_of_experts_nothing_is_claimed():
     assert bandwidth.weight_bytes(MixtralForCausalLM(config)) is None
 
 
-def test_bandwidth_is_measured_once_per_process(monkeypatch):
-    first = bandwidth.read_bandwidth("cpu", torch.get_num_threads())
-    monkeypatch.setattr(bandwidth, "_seconds", lambda *_: pytest.fail("measured twice"))
-    assert bandwidth.read_bandwidth("cpu", torch.get_num_threads()) == first > 0
+def test_reads_are_of_the_models_own_size_so_that_caches_help_both_alike():
+    for rows in (1, 7, 300):
+        reader = bandwidth.MemoryReader("cpu", rows * bandwidth.ROW * 4)
+        assert reader.bytes_per_second() > 0
+        assert reader.read_bytes == rows * bandwidth.ROW * 4
+
+
+def test_memory_is_measured_anew_each_time_and_later_by_the_faster_reader_alone(monkeypatch):
+    times = iter([*[3.0] * bandwidth.FIRST_READS, *[2.0] * bandwidth.FIRST_READS, *[4.0, 5.0] * 2])
+    monkeypatch.setattr(bandwidth, "_seconds", lambda reader, place: next(times))
+    reader = bandwidth.MemoryReader("cpu", 1 << 20)
+    assert [reader.bytes_per_second() for _ in range(3)] == [(1 << 20) / 2, (1 << 20) / 4, (1 << 20) / 4]
+    assert next(times, None) is None
+    held = [value for value in vars(reader).values() if isinstance(value, torch.Tensor)]
+    assert held == [], "no method pays for the buffer with its memory"
 
 
 def test_the_share_is_the_rate_over_the_limit():
@@ -80,6 +89,7 @@ def test_the_ceiling_of_a_loaded_model(tmp_path):
     )
     ceiling = cloud.ceiling()
     assert ceiling.weight_bytes == bandwidth.weight_bytes(cloud.engine.loaded.model)
+    assert 0 <= ceiling.weight_bytes - ceiling.read_bytes < bandwidth.ROW * 4
     assert ceiling.tokens_per_second > 0
     assert decoding_ms(cloud, 48) > 0
 
@@ -91,6 +101,9 @@ def test_limits_prints_each_model_with_its_share(specbench, profile):
         row = done.json["models"][role]
         assert row["ceiling_tokens_per_second"] == pytest.approx(row["bytes_per_second"] / row["weight_bytes"])
         assert row["share"] == pytest.approx(row["tokens_per_second"] / row["ceiling_tokens_per_second"])
+        slower, faster = row["bytes_per_second_range"]
+        assert slower <= row["bytes_per_second"] <= faster
+        assert row["fault"] is None
     assert "ceiling" in specbench("limits", "--profile", profile()).out
 
 
@@ -101,7 +114,7 @@ def test_reading_takes_no_more_than_a_part_of_the_memory_that_is_left(monkeypatc
         bandwidth, "_seconds", lambda reader, place: sizes.append(reader.__self__.nbytes) or 1.0
     )
     monkeypatch.setattr(bandwidth.kernels, "load", no_compiler)
-    assert bandwidth.read_bandwidth("cpu", torch.get_num_threads()) == 1 << 20
+    assert bandwidth.MemoryReader("cpu", 1 << 24).bytes_per_second() == 1 << 20
     assert set(sizes) == {1 << 20}
 
 
@@ -112,21 +125,120 @@ def test_reading_takes_no_more_than_a_part_of_what_the_edge_is_limited_to(monkey
         bandwidth, "_seconds", lambda reader, place: sizes.append(reader.__self__.nbytes) or 1.0
     )
     monkeypatch.setattr(bandwidth.kernels, "load", no_compiler)
-    assert bandwidth.read_bandwidth("cpu", torch.get_num_threads()) == 1 << 20
+    assert bandwidth.MemoryReader("cpu", 1 << 24).bytes_per_second() == 1 << 20
     assert set(sizes) == {1 << 20}
 
 
-def test_a_run_keeps_the_ceiling_of_each_model_and_shows_every_methods_share_of_it(specbench, profile):
+def test_a_run_keeps_the_ceiling_of_each_model_and_shows_every_methods_share_of_it(
+    specbench, profile, tmp_path
+):
     done = specbench("run", "speculative", "edge_baseline", "--profile", profile(), "--json")
     assert done.code == 0
-    for name, row in done.json["methods"].items():
-        per_second = 1000 / row["tpot_ms"]
-        assert row["share_of_ceiling"] == pytest.approx(per_second / row["ceiling_tokens_per_second"]), name
+    for row in done.json["methods"].values():
+        slowest, fastest = row["ceiling_range"]
+        assert 0 < slowest <= row["ceiling_tokens_per_second"] <= fastest
+        assert 0 < row["share_of_ceiling"] < 1
+        assert row["ceiling_fault"] is None
     edge, cloud = (done.json["methods"][name] for name in ("edge_baseline", "speculative"))
-    assert edge["ceiling_tokens_per_second"] > cloud["ceiling_tokens_per_second"]  # it has fewer layers
+    store = RunStore(tmp_path / "runs")
+    ceilings = store.read(store.find(None)).manifest.ceilings
+    assert ceilings["edge"].weight_bytes < ceilings["cloud"].weight_bytes  # it has fewer layers
+    for row, role in ((edge, "edge"), (cloud, "cloud")):
+        assert row["ceiling_tokens_per_second"] == pytest.approx(ceilings[role].tokens_per_second)
     table = specbench("compare").out
     assert f"{cloud['share_of_ceiling']:.1%}" in table
     assert "share of" in table
+
+
+def test_memory_is_read_beside_each_prompt_and_the_readings_are_kept(specbench, profile, tmp_path, monkeypatch):
+    order, look, answer = [], CeilingWatch.look, Runner._answer
+    monkeypatch.setattr(CeilingWatch, "look", lambda *args: (order.append(args[1]), look(*args))[1])
+    monkeypatch.setattr(Runner, "_answer", lambda *args: (order.append("answer"), answer(*args))[1])
+    done = specbench("run", "speculative", "--profile", profile(workload={"repeats": 2}), "--json")
+    assert done.code == 0, done.err
+    store = RunStore(tmp_path / "runs")
+    stored = store.read(store.find(None))
+    asked = list(dict.fromkeys((each.prompt_id, each.repeat) for each in stored.generations))
+    for role, ceiling in stored.manifest.ceilings.items():
+        assert [(each.prompt_id, each.repeat) for each in ceiling.readings] == asked, role
+        speeds = [each.bytes_per_second for each in ceiling.readings]
+        assert ceiling.bytes_per_second == median(speeds)
+        assert len(set(speeds)) > 1, "each is a measurement of its own"
+    assert order[0] != "answer", "before the methods are asked"
+
+
+def read_at(*speeds, weight_bytes=5):
+    return Ceiling(
+        weight_bytes,
+        median(speeds),
+        readings=tuple(Reading(str(index), 0, speed) for index, speed in enumerate(speeds)),
+    )
+
+
+def shown(ceiling, method="m", lossless=True, **fields):
+    """A row of a run of three prompts, 10 ms a token, on memory that was read so."""
+    records = tuple(generation(str(index), method=method, **fields) for index in range(3))
+    made = Run(
+        manifest(
+            profile=PROFILE,
+            ceilings={"cloud": ceiling, "edge": ceiling},
+            methods=(method,),
+            lossless={method: lossless},
+        ),
+        records,
+    )
+    return compare([made])
+
+
+def test_each_request_is_held_against_the_speed_of_memory_beside_its_prompt():
+    (row,) = shown(read_at(1000.0, 2000.0, 4000.0)).methods
+    assert row.share_of_ceiling == pytest.approx(100 / 400)  # of 100 / 200, 100 / 400 and 100 / 800
+    assert row.ceiling_range == (200.0, 800.0)
+    assert row.ceiling_tokens_per_second == 400
+
+
+def test_a_share_above_all_of_it_is_a_fault_of_the_measurement_token_by_token():
+    found = shown(read_at(400.0, 420.0, 430.0), lossless=None)
+    (row,) = found.methods
+    assert row.share_of_ceiling == pytest.approx(100 / 84)
+    assert "fault of measurement: m reached 119% of the memory ceiling" in row.ceiling_fault
+    assert row.ceiling_fault in found.notes
+    console = Console(width=100, record=True)
+    console.print(comparison_table(found))
+    assert "fault" in console.export_text().partition("119.0%")[2].partition("note:")[0]
+    several = tuple(Round(tokens=(1, 2), drafted=1, accepted=1) for _ in range(3))
+    assert shown(read_at(400.0, 420.0, 430.0), rounds=several).methods[0].ceiling_fault is None
+    assert shown(read_at(1000.0, 1000.0)).methods[0].ceiling_fault is None
+
+
+def test_limits_says_that_a_share_above_all_of_it_is_a_fault(specbench, profile, monkeypatch):
+    monkeypatch.setattr(bandwidth, "_seconds", lambda reader, place: 1.0)
+    assert "fault of measurement: the edge reached" in specbench("limits", "--profile", profile()).out
+    row = specbench("limits", "--profile", profile(), "--json").json["models"]["edge"]
+    assert "fault of measurement" in row["fault"]
+
+
+def test_memory_that_drifts_is_told_with_its_range():
+    notes = " ".join(shown(read_at(24e9, 30e9, 34e9)).notes)
+    assert "memory of the cloud in run r1 gave 24.0 to 34.0 GB/s in 3 readings, median 30.0 GB/s" in notes
+    assert "GB/s" not in " ".join(shown(read_at(30e9, 30.1e9, 30.2e9)).notes)
+
+
+def test_memory_of_a_cloud_elsewhere_is_told_to_have_been_measured_once():
+    elsewhere = {**PROFILE, "cloud": {**PROFILE["cloud"], "placement": "process"}}
+    run = Run(manifest(profile=elsewhere, ceilings={"cloud": Ceiling(5, 1e3)}), (generation(method="m"),))
+    assert "memory of the cloud in run r1 was measured once" in " ".join(compare([run]).notes)
+
+
+def test_a_run_that_is_resumed_keeps_the_readings_of_its_earlier_sitting(models):
+    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    factory.load()
+    watch = CeilingWatch([factory], {}, lambda line: None)
+    watch.look("1", 0)
+    watch.look("1", 0)  # of the next method
+    watch = CeilingWatch([factory], watch.found, lambda line: None)
+    watch.look("2", 0)
+    assert [each.prompt_id for each in watch.found["cloud"].readings] == ["1", "2"]
 
 
 def test_runs_stored_before_the_ceiling_was_measured_have_no_share():

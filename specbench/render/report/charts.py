@@ -204,7 +204,8 @@ def ceilings(report: Report) -> Drawing | None:
         return None
     looks = looks_of(report)
     rows = [
-        {"row": index, "label": f"{row.method} · {row.share_of_ceiling:.0%}", "share": row.share_of_ceiling,
+        {"row": index, "share": row.share_of_ceiling,
+         "label": f"{row.method} · {row.share_of_ceiling:.0%}" + (" (fault)" if row.ceiling_fault else ""),
          "color": looks[row.method][0], "zero": 0, "top": index - 0.2, "foot": index + 0.22}
         for index, row in enumerate(known)
     ]  # fmt: skip

@@ -189,6 +189,7 @@ def _ceiling(report: Report) -> Section | None:
             role,
             number(ceiling.weight_bytes / 1e6 if ceiling.weight_bytes else None, 1),
             number(ceiling.bytes_per_second / 1e9, 1),
+            " to ".join(number(each / 1e9, 1) for each in ceiling.range or ()) or "-",
             number(ceiling.tokens_per_second, 1),
         )
         for found in report.manifests
@@ -196,10 +197,11 @@ def _ceiling(report: Report) -> Section | None:
     ]
     if not rows:
         return None
-    columns = ("run", "role", "weights a token reads MB", "read bandwidth GB/s", "ceiling tok/s")
+    columns = ("run", "role", "weights a token reads MB", "read bandwidth GB/s", "range GB/s", "ceiling tok/s")
     lead = (
         "Decoding token by token reads all weights for every token, so that the bandwidth of memory, measured "
-        "before the run, sets a limit. Speculation verifies several tokens in one reading and may pass 100 %."
+        "beside each prompt, sets a limit. Speculation verifies several tokens in one reading and may pass "
+        "100 %; any other method that does shows a fault of the measurement."
     )
     table = Table("What memory allows", columns, tuple(rows), names=2)
     return Section("ceiling", "How near is it to what memory allows?", (lead,), ("ceiling",), (table,))
