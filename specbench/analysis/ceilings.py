@@ -59,10 +59,11 @@ def told_speed(ceiling: Ceiling) -> str:
 def drift_notes(run: Run) -> list[str]:
     """That the speed of memory changed during a run, or that nobody knows whether it did."""
     manifest, notes = run.manifest, []
+    is_elsewhere = manifest.profile["cloud"].get("placement", IN_PROCESS) != IN_PROCESS
     for role, ceiling in manifest.ceilings.items():
         of_role = f"memory of the {role} in run {manifest.run_id}"
         if ceiling.range and ceiling.range[1] > DRIFT * ceiling.range[0]:
             notes.append(f"{of_role} gave {told_speed(ceiling)}; shares are taken prompt by prompt")
-        elif role == "cloud" and manifest.profile["cloud"].get("placement", IN_PROCESS) != IN_PROCESS:
+        elif role == "cloud" and is_elsewhere and not ceiling.readings:
             notes.append(f"{of_role} was measured once, when its server started: its ceiling knows no drift")
     return notes

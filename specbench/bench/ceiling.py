@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from specbench.ceilings import Ceiling, Reading
+from specbench.errors import CloudLostError, is_out_of_memory
 
 if TYPE_CHECKING:
     from specbench.factories import CloudModel, EdgeModel
@@ -20,7 +21,7 @@ class CeilingWatch:
     """Measures what memory allows each model: before a run, and beside each prompt, for memory's speed drifts.
 
     Args:
-        factories: of loaded models. Those elsewhere have measured their own memory, once.
+        factories: of loaded models. A server that others may use has measured its memory once.
         known: what earlier sittings of the run measured, by role.
         say: receives a line, for this takes a moment.
     """
@@ -32,15 +33,15 @@ class CeilingWatch:
         say: Callable[[str], None],
     ) -> None:
         self._ceilings = dict(known)
-        if any(factory.is_here for factory in factories):
+        if any(factory.measures_memory for factory in factories):
             say("measuring how fast memory is read")
         for factory in factories:
             ceiling = factory.ceiling()
             if ceiling and factory.role not in known:
                 self._ceilings[factory.role] = ceiling
-        here = [factory for factory in factories if factory.is_here]
         # Without a size to read there is no ceiling, and nothing to measure it for.
-        self._here = [each for each in here if self._ceilings[each.role].weight_bytes]
+        asked = [factory for factory in factories if factory.measures_memory]
+        self._asked = [each for each in asked if self._ceilings[each.role].weight_bytes]
         self._last: tuple[str, int] | None = None
 
     @property
@@ -61,8 +62,14 @@ class CeilingWatch:
         if self._last == (prompt_id, repeat):
             return
         self._last = prompt_id, repeat
-        for factory in self._here:
-            now, before = factory.ceiling(), self._ceilings[factory.role]
+        for factory in self._asked:
+            try:
+                now = factory.ceiling()
+            except Exception as error:
+                if isinstance(error, CloudLostError) or is_out_of_memory(error):
+                    continue  # no run ends for a figure
+                raise
+            before = self._ceilings[factory.role]
             reading = Reading(prompt_id, repeat, now.bytes_per_second)
             self._ceilings[factory.role] = replace(before, readings=(*before.readings, reading))
 

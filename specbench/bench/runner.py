@@ -141,7 +141,8 @@ class Runner:
                 insist()
                 if name not in self._decoders:
                     continue
-                self._ceilings.look(prompt.prompt_id, repeat)
+                with monitor.paused():  # a read takes a buffer of the model's size
+                    self._ceilings.look(prompt.prompt_id, repeat)
                 try:
                     generations = self._ask(name, prompt, repeat, monitor)
                 except Exception as error:

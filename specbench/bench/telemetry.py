@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -49,6 +50,7 @@ class MemoryMonitor:
         self._machine_bytes = psutil.virtual_memory().total
         self._interval_s = interval_ms / 1000
         self._stop = threading.Event()
+        self._is_paused = False
         self._lock = threading.Lock()
         self._history: deque[int] = deque(maxlen=HISTORY)
         self._peak = 0
@@ -74,6 +76,15 @@ class MemoryMonitor:
                 self._history[-1], self._peak, self._machine_bytes, allocated, reserved, tuple(self._history)
             )
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Look away from memory that is no method's."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
     def begin_interval(self) -> None:
         """Start a new interval for `interval`."""
         import torch
@@ -95,7 +106,8 @@ class MemoryMonitor:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._interval_s):
-            self._sample()
+            if not self._is_paused:
+                self._sample()
 
     def _sample(self) -> None:
         rss = self._process.memory_info().rss

@@ -142,11 +142,21 @@ class CloudModel(ModelFactory):
         return super().engine_kind if self.is_here else self.connection.facts.engine
 
     def ceiling(self) -> Ceiling | None:
-        """What memory allows this model, where that is known; a cloud elsewhere has measured that itself."""
+        """What memory allows this model, where that is known; a cloud elsewhere has measured that."""
         if self.is_here:
             return super().ceiling()
         facts = self.connection.facts
-        return Ceiling(facts.weight_bytes, facts.bytes_per_second, facts.reader)
+        speed = facts.bytes_per_second
+        if self.measures_memory:
+            from specbench.wire.protocol import AskSpeed
+
+            speed = self.connection.insist(AskSpeed).frame.bytes_per_second
+        return Ceiling(facts.weight_bytes, speed, facts.reader)
+
+    @property
+    def measures_memory(self) -> bool:
+        """As of every model; a server that others may use is not asked to read, which would slow them down."""
+        return self.is_here or self.spec.placement == "process"
 
     @property
     def interruptions(self) -> int:

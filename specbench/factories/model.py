@@ -149,6 +149,11 @@ class ModelFactory:
         """What memory allows this model now, where it runs; never to be called on the clock."""
         return self._meter.ceiling()
 
+    @property
+    def measures_memory(self) -> bool:
+        """Whether `ceiling` measures anew each time."""
+        return True
+
     @cached_property
     def _meter(self) -> CeilingMeter:
         from specbench.decoding.bandwidth import CeilingMeter

@@ -117,6 +117,10 @@ class Served:
         """What precision the loaded model has now."""
         return self._cloud.audit()
 
+    def bytes_per_second(self) -> float:
+        """How fast memory is read now, in reads of the model's size."""
+        return ModelFactory.ceiling(self._cloud).bytes_per_second
+
     def switches(self) -> dict[str, str | bool | None]:
         """What the arithmetic of this process is now."""
         return audit.switches.read()

@@ -13,19 +13,18 @@ from msgspec import Meta, Struct
 
 from specbench.decoding.proof import LONGEST_DRAFT, Evidence
 from specbench.records import Audit
+from specbench.wire.facts import BytesPerSecond, Facts, Number, Text
 
-VERSION = 3
+VERSION = 4
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
 
-Number = Annotated[int, Meta(ge=0, lt=2**53)]
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 Tokens = Annotated[tuple[TokenId, ...], Meta(max_length=MOST_TOKENS)]
 Distributions = Annotated[tuple[bytes, ...], Meta(max_length=LONGEST_DRAFT)]
 Budget = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Text = Annotated[str, Meta(max_length=4096)]
 
 
 class ProtocolError(Exception):
@@ -134,6 +133,10 @@ class AskAudit(Frame, frozen=True, tag=9):
     """Look at every tensor again."""
 
 
+class AskSpeed(Frame, frozen=True, tag=12):
+    """Read memory, and say how fast that was."""
+
+
 class Prove(Frame, frozen=True, tag=11):
     """Compute the position behind `tokens` as single steps do, and as a method's passes did; see `Evidence`."""
 
@@ -149,41 +152,6 @@ class Prove(Frame, frozen=True, tag=11):
 
 class Close(Frame, frozen=True, tag=10):
     """The edge is done."""
-
-
-class Facts(Struct, frozen=True):
-    """What the cloud says of itself, so that a pair which does not match is refused before anything is timed.
-
-    Args:
-        files: SHA-256 of the model's files by name.
-        engine: what really runs the passes; `engine_kind` and `batch_invariant` are what the profile asked for.
-        threads: of one rank; `ranks` are the processes that hold the weights together.
-        sessions: how many edges share a pass, and how long one waits for others, as `config.Batch` has it.
-        switches: what the arithmetic of its process is.
-        weight_bytes: read for every token, and how fast, as `records.Ceiling` has it.
-    """
-
-    model: str
-    files: dict[str, str]
-    stored: tuple[str, ...]
-    tokenizer_sha256: str
-    layers: int | None
-    dtype: str
-    engine_kind: str
-    batch_invariant: bool
-    engine: str
-    threads: int
-    vocabulary_size: int
-    versions: dict[str, str]
-    machine: dict[str, str | int | None]
-    switches: dict[str, str | bool | None]
-    audit: Audit
-    weight_bytes: Number | None
-    bytes_per_second: Annotated[float, Meta(gt=0, lt=1e18)]
-    reader: Text | None
-    ranks: int = 1
-    sessions: int = 1
-    wait_ms: float = 0.0
 
 
 class Welcome(Frame, frozen=True, tag=32):
@@ -239,6 +207,12 @@ class Audited(Frame, frozen=True, tag=35):
     switches: dict[str, str | bool | None]
 
 
+class Speed(Frame, frozen=True, tag=40):
+    """The answer to `AskSpeed`."""
+
+    bytes_per_second: BytesPerSecond
+
+
 class Proven(Frame, frozen=True, tag=38):
     """The answer to `Prove`."""
 
@@ -262,8 +236,22 @@ class Refused(Frame, frozen=True, tag=37):
 
 FINISH_REASONS = (None, "stop", "length")
 
-Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Prove | Close
-Down = Welcome | Committed | Done | Opened | Audited | Proven | Working | Refused
+Up = (
+    Hello
+    | Open
+    | Begin
+    | Resume
+    | Verify
+    | Trust
+    | Decode
+    | Generate
+    | Stop
+    | AskAudit
+    | AskSpeed
+    | Prove
+    | Close
+)
+Down = Welcome | Committed | Done | Opened | Audited | Speed | Proven | Working | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)

@@ -61,6 +61,9 @@ class Host(Protocol):
     def audit(self) -> Audit:
         """What precision the loaded model has now."""
 
+    def bytes_per_second(self) -> float:
+        """How fast memory is read now, in reads of the model's size."""
+
     def switches(self) -> dict[str, str | bool | None]:
         """What the arithmetic of this process is now."""
 
@@ -162,6 +165,8 @@ class Service:
                 yield encode(protocol.Opened(frame.number, *self._host.drafting()))
         elif isinstance(frame, protocol.AskAudit):
             yield encode(protocol.Audited(frame.number, self._host.audit(), self._host.switches()))
+        elif isinstance(frame, protocol.AskSpeed):
+            yield encode(protocol.Speed(frame.number, self._host.bytes_per_second()))
         elif isinstance(frame, protocol.Stop):
             yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Close):

@@ -1,6 +1,7 @@
 """The limit that memory sets: what is counted, and the share of it."""
 
 from statistics import median
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from specbench.bench.store import RunStore
 from specbench.ceilings import Ceiling, Reading
 from specbench.config import CloudSpec, EdgeSpec
 from specbench.decoding import bandwidth
-from specbench.errors import SpecbenchError
+from specbench.errors import CloudLostError, SpecbenchError
 from specbench.records import Round, Run
 from specbench.render.tables import comparison_table
 from specbench.testing import tiny_llama
@@ -228,6 +229,18 @@ def test_memory_of_a_cloud_elsewhere_is_told_to_have_been_measured_once():
     elsewhere = {**PROFILE, "cloud": {**PROFILE["cloud"], "placement": "process"}}
     run = Run(manifest(profile=elsewhere, ceilings={"cloud": Ceiling(5, 1e3)}), (generation(method="m"),))
     assert "memory of the cloud in run r1 was measured once" in " ".join(compare([run]).notes)
+
+
+def test_no_run_ends_because_memory_cannot_be_read_once_more(models, monkeypatch):
+    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    watch = CeilingWatch([factory], {}, lambda line: None)
+    for error in (CloudLostError("gone"), MemoryError()):
+        monkeypatch.setattr(bandwidth, "_seconds", Mock(side_effect=error))
+        watch.look(str(error), 0)
+    assert watch.found["cloud"].readings == ()
+    monkeypatch.setattr(bandwidth, "_seconds", Mock(side_effect=ValueError("odd")))
+    with pytest.raises(ValueError, match="odd"):
+        watch.look("1", 0)
 
 
 def test_a_run_that_is_resumed_keeps_the_readings_of_its_earlier_sitting(models):

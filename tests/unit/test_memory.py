@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import time
 from dataclasses import replace
 
 from builders import generation, manifest
@@ -34,6 +35,17 @@ def test_an_interval_sees_what_was_held_and_let_go_within_it():
     assert times[0] >= 0
     assert again.peak_rss_bytes < after.peak_rss_bytes - 200_000_000
     assert again.looks[0].at_ms < after.looks[-1].at_ms
+
+
+def test_a_monitor_that_is_paused_sees_nothing():
+    with MemoryMonitor(1) as monitor:
+        with monitor.paused():
+            held = mmap.mmap(-1, 300_000_000)
+            held[:: mmap.PAGESIZE] = bytes(len(range(0, 300_000_000, mmap.PAGESIZE)))
+            time.sleep(0.05)
+            rss = monitor._process.memory_info().rss
+            held.close()
+        assert monitor.latest().peak_rss_bytes < rss - 200_000_000
 
 
 def test_a_thinned_course_keeps_its_order_and_every_peak():

@@ -15,7 +15,7 @@ NUMBERS = st.integers(-(2**63), 2**64 - 1)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.floats() | st.binary(max_size=20) | st.text(max_size=20)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner))
 NEARLY_FRAMES = st.builds(
-    lambda tag, fields: protocol.encode([tag, *fields]), st.integers(0, 40), st.lists(VALUES, max_size=9)
+    lambda tag, fields: protocol.encode([tag, *fields]), st.integers(0, 41), st.lists(VALUES, max_size=9)
 )
 
 

@@ -57,6 +57,8 @@ def test_a_run_in_two_processes_commits_what_one_process_commits(specbench, prof
     manifest = json.loads((max((tmp_path / "runs").iterdir()) / "manifest.json").read_text())
     assert set(manifest["ceilings"]) == {"edge", "cloud"}  # the server has measured its own memory
     assert manifest["ceilings"]["cloud"]["bytes_per_second"] > 0
+    asked = len({(g["prompt_id"], g["repeat"]) for g in generations(tmp_path)})
+    assert [len(found["readings"]) for found in manifest["ceilings"].values()] == [asked, asked]
     for name, row in specbench("compare", "--json").json["methods"].items():
         assert row["share_of_ceiling"] > 0, name
     assert texts(tmp_path) == expected
