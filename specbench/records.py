@@ -281,6 +281,14 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a run wrote into its `generations.jsonl`: how many lines, and the file's SHA-256."""
+
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
@@ -291,7 +299,8 @@ class Manifest:
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
-    of each method in a process of its own, where `--isolate` asked for it.
+    of each method in a process of its own, where `--isolate` asked for it. `generations` says what was written
+    when the run ended; `None` while it goes on, and in runs stored before it was recorded.
     """
 
     run_id: str
@@ -327,15 +336,21 @@ class Manifest:
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
     isolated_rss_bytes: dict[str, int] = field(default_factory=dict)
+    generations: Written | None = None
     schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class Run:
-    """A stored run: its manifest and the generations that finished."""
+    """A stored run: its manifest and the generations that finished.
+
+    Args:
+        faults: what is missing, double or changed in its file, a sentence each; such a run has no verdict.
+    """
 
     manifest: Manifest
     generations: tuple[Generation, ...]
+    faults: tuple[str, ...] = ()
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:

@@ -48,6 +48,9 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
             continue
         try:
             run = store.read(sweep.runs[index])
+            if run.faults:
+                left_out.append(f"left out, {condition}: {run.faults[0]}")
+                continue
             runs.append(run)
             wrong = [*_wrong(run.manifest), *_elsewhere(runs[0].manifest, run.manifest, sweep.over)]
             notes += [f"{in_words(condition)}: {line}" for line in wrong]

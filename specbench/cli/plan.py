@@ -146,7 +146,14 @@ def _known(trace: Path | None, acceptance: str | None, run: str | None, runs_dir
     if acceptance is not None:
         return Known(Survival(_chances(acceptance)))
     store = RunStore(runs_dir)
-    found = of_records(store.read(store.find(run)).generations)
+    stored = store.read(store.find(run))
+    if stored.faults:
+        raise SpecbenchError(
+            f"nothing is planned from run {run}: {stored.faults[0]}",
+            f"restore the file, or 'specbench run --resume {run}' asks again what is missing",
+            ExitCode.STORE,
+        )
+    found = of_records(stored.generations)
     if found is None:
         raise SpecbenchError(f"run {run} drafted nothing by `speculative`", "--acceptance 0.8,0.7,0.65")
     return found
