@@ -92,7 +92,8 @@ class MethodSummary:
         label: verification rule and whether the text is the cloud's; what makes the row unfair, if anything.
         reference: the row that `speedup_vs_control` refers to, which is the control of the same run.
         speedup_interval: 95 % bootstrap interval of it; `None` below 12 paired prompts.
-        verdict: `faster`, `slower`, `equivalent within 3 %`, `no difference shown`, or `None`.
+        verdict: `faster`, `slower`, `equivalent within 3 %`, `no difference shown`; `None` where there is none,
+            which is always so for a text that is not the cloud's.
         statement: the verdict as a sentence.
         throughput_vs_control: ratio of all tokens over all time, on the paired requests.
         percentiles: of `ttft_ms`, `tpot_ms`, `chunk_ms` (between arrivals) and `total_ms`, those that the
@@ -154,10 +155,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed."""
+    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed.
+
+    `told_runs` are the ids of `runs`, each with the settings in which it differs from the others; `faults` say
+    what is missing, double or changed in a run's file.
+    """
 
     profile: str
     runs: tuple[str, ...]
+    told_runs: tuple[str, ...]
     control: str | None
     setting: str
     methods: tuple[MethodSummary, ...]
@@ -167,3 +173,10 @@ class Comparison:
     notes: tuple[str, ...] = ()
     unfair: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> list[MethodSummary]:
+        """Rows with a statement: texts that are the cloud's first, those of another model last."""
+        rows = [row for row in self.methods if row.statement]
+        return sorted(rows, key=lambda row: (True, False, None).index(row.lossless))

@@ -47,6 +47,35 @@ def test_break_even_lies_on_a_line_between_two_round_trips(points, rtt_ms, beyon
     assert (found.rtt_ms, found.beyond) == (pytest.approx(rtt_ms) if rtt_ms else rtt_ms, beyond)
 
 
+def measured(*points):
+    """Rows of a sweep, with the intervals that their speed-ups have."""
+    found = line(*((rtt_ms, speedup) for rtt_ms, speedup, _ in points))
+    known = {rtt_ms: interval for rtt_ms, _, interval in points}
+    return [replace(row, measured=True, interval=known[row.condition["link.rtt_ms"]]) for row in found]
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ([(0, 2.0, (1.5, 2.5)), (10, 0.5, (0.4, 0.6))], "; by round trip, it pays up to 5.0 ms."),
+        (
+            [(0, 2.0, (1.5, 2.5)), (10, 0.9, (0.7, 1.1))],
+            "; by round trip, it pays up to 0 ms, undecided beyond.",
+        ),
+        ([(0, 2.0, (1.5, 2.5)), (10, 0.9, None)], "; by round trip, it pays up to 0 ms, undecided beyond."),
+        ([(0, 2.0, (1.5, 2.5)), (10, 1.9, (1.2, 2.5))], "; by round trip, it pays up to 10 ms at least."),
+        ([(0, 1.03, (0.7, 1.5)), (10, 0.5, (0.4, 0.6))], ", which cannot be told from it."),
+        ([(0, 1.2, (0.9, 1.5)), (5, 1.4, (1.1, 1.8)), (10, 0.5, (0.4, 0.6))], "draft length 3."),
+    ],
+)
+def test_a_round_trip_up_to_which_a_method_pays_is_named_as_far_as_the_intervals_show_it(points, told):
+    rows = measured(*points)
+    assert verdicts(rows)[0].endswith(told)
+    (found,) = break_evens(rows)
+    assert found.undecided == ("undecided" in told or "by round trip" not in told)
+    assert "would pay" not in grid_markdown(rows, "t")
+
+
 def test_break_even_is_where_the_closed_form_of_a_replay_has_it():
     texts = [drawn(1.0, 61)]
     rows = list(grid(texts, costs(draft__read_ms=0.0), ["speculative"], [3], {"link.rtt_ms": range(0, 60, 2)}))
@@ -105,9 +134,9 @@ def test_a_text_that_is_not_the_clouds_wins_nothing_and_is_called_so():
     rows = line((0, 2.0), (10, 0.5))
     rows += [replace(edge, condition={"link.rtt_ms": rtt_ms}) for rtt_ms in (0, 10)]
     assert [even.method for even in break_evens(rows)] == ["speculative"]
+    assert [told.split(" ")[0] for told in verdicts(rows[-2:] + rows[:-2])] == ["speculative", "edge_baseline:"]
     assert verdicts(rows)[-1] == (
-        "edge_baseline (not the cloud's text) is faster than the cloud alone under 2 of 2 conditions; at best "
-        "9.00 times its speed per token."
+        "edge_baseline: no verdict, its text is not the cloud's, so their speeds are not compared."
     )
 
 
