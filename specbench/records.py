@@ -32,13 +32,16 @@ class Round:
 
     The first round of a generation commits the target's first token (prefill); it drafts nothing.
     `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
-    correction, nor anything behind a stop token. `unverified` counts drafted tokens that a gate let pass,
-    `prefilled` the tokens that the target read for it where it keeps no cache between rounds: the whole text.
+    correction, nor anything behind a stop token. `depth` counts the drafted tokens of the longest path where
+    the draft is a tree; a chain leaves it out, for that is `drafted`. `unverified` counts drafted tokens that a
+    gate let pass, `prefilled` the tokens that the target read for it where it keeps no cache between rounds:
+    the whole text.
     """
 
     tokens: tuple[int, ...]
     drafted: int | None = None
     accepted: int | None = None
+    depth: int | None = None
     draft_ms: float | None = None
     uplink_ms: float | None = None
     verify_ms: float | None = None

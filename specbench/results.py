@@ -12,11 +12,13 @@ class Acceptance:
     """What became of drafted tokens, over all rounds that drafted; positions count from the first token.
 
     Args:
-        conditional: the i-th drafted token is accepted given that those before it were; `None` where no
-            round reached that position.
+        conditional: the i-th drafted token in a row is accepted given that those before it were; `None` where
+            no round reached that position, and where the drafted tokens seem not to stand in a row.
         judged: how many drafted tokens each share is of.
         survival: product of `conditional` up to each position, as far as it is known.
         histogram: how many rounds accepted 0, 1, 2, ... drafted tokens.
+        seems_a_tree: no round accepted more than some number of its drafted tokens, which could hardly be if
+            they stood in a row.
     """
 
     rounds: int
@@ -25,6 +27,7 @@ class Acceptance:
     judged: tuple[int, ...]
     survival: tuple[float, ...]
     histogram: tuple[int, ...]
+    seems_a_tree: bool = False
 
 
 @dataclass(frozen=True)

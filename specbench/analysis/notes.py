@@ -39,6 +39,14 @@ def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair:
             f"nothing is predicted of {', '.join(formless)}: a closed form needs drafts of a known length, a "
             "step of the draft model for each token"
         )
+    for row in rows:
+        if row.acceptance and row.acceptance.seems_a_tree:
+            longest = len(row.acceptance.histogram) - 1
+            notes.append(
+                f"no round of {row.method} accepted more than {longest} of the tokens that it drafted, so they "
+                f"seem not to stand in a row: acceptance by position is not shown behind {longest}; a method "
+                "that drafts a tree says so with Round.depth"
+            )
     if len({row.verification for row in rows if row.verification}) > 1:
         notes.append("acceptance under one verification rule says nothing about another: never compare the two")
     if any(row.agreement for row in rows) and not has_sacrebleu():

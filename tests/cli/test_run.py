@@ -318,6 +318,7 @@ def test_checks_between_rounds_can_be_switched_off(specbench, profile, monkeypat
         ("yield Round(tokens=())", "a round without tokens"),
         ("yield Round(tokens=(5.0,))", "no Python ints"),
         ("yield Round(tokens=(5,), drafted=1, accepted=2)", "accepted 2 of 1 drafted tokens"),
+        ("yield Round(tokens=(5, 6), drafted=4, accepted=1, depth=0)", "its depth is 0"),
         ("yield from ()", "ended before"),
     ],
 )
