@@ -160,8 +160,8 @@ class Prediction:
 class Comparison:
     """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed.
 
-    `told_runs` are the ids of `runs`, each with the settings in which it differs from the others; `faults` say
-    what is missing, double or changed in a run's file.
+    `control` is the first row of the control, if any run has one; `told_runs` are the ids of `runs`, each with
+    the settings in which it differs from the others; `faults` say what is missing, double or changed in a file.
     """
 
     profile: str

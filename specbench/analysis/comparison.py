@@ -91,7 +91,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         profile=first.profile_name,
         runs=tuple(run.manifest.run_id for run in runs),
         told_runs=tuple(told_runs(runs)),
-        control=CONTROL if any(group.method == CONTROL for group in groups) else None,
+        control=next((group.name for group in groups if group.method == CONTROL), None),
         setting=("UNFAIR (settings of the first run): " if unfair else "")
         + " · ".join((place(runs), *settings(runs))),
         methods=tuple(rows),

@@ -8,7 +8,7 @@ from functools import partial
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from specbench.records import Divergence
+from specbench.records import CONTROL, Divergence
 from specbench.render import costs
 from specbench.render.fitting import Fitted
 from specbench.results import CategorySpeedup, Comparison, MethodSummary, Prediction
@@ -111,7 +111,7 @@ def _named(row: MethodSummary, comparison: Comparison) -> Text:
 def starred(row: MethodSummary, comparison: Comparison) -> str:
     """A row's name; the control's with its star, on one line."""
     name, at, run = row.method.partition("@")
-    return f"{name}\u00a0*{at}{run}" if name == comparison.control else row.method
+    return f"{name}\u00a0*{at}{run}" if name == CONTROL and comparison.control else row.method
 
 
 def speed_cells(row: MethodSummary) -> tuple[str, ...]:

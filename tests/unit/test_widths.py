@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from comparisons import pair, run
+from comparisons import PROFILE, pair, run
 from rich.console import Console
 
 from specbench.analysis.comparison import CONTROL, compare
@@ -13,6 +13,7 @@ from specbench.bench.timeleft import SweepProgress
 from specbench.records import Ceiling, Round
 from specbench.render import console, tables
 from specbench.render.live import LiveView
+from specbench.render.report.inks import of_methods
 from specbench.render.schedules import FIGURES, grid_table, map_table
 from specbench.render.sweeping import LiveSweepView
 from specbench.render.tables import comparison_table
@@ -69,6 +70,30 @@ def test_every_column_and_every_figure_is_in_the_tables_of_a_run(comparison, wid
             assert line in text, f"{line!r} is lost"
     assert len(drafting.acceptance.conditional) == 8
     assert "…" not in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_two_runs_have_rows_that_say_what_differs_and_a_line_for_each_run(width):
+    runs = [
+        run(
+            [replace(each, rounds=(*each.rounds[:-1], replace(each.rounds[-1], drafted=length, accepted=0)))
+             if each.method == "m" else each for each in pair(12, 1.4, 0.05)],
+            run_id, profile=PROFILE | {"speculative": {"draft_length": length, "verification": "greedy"}},
+        )
+        for run_id, length in (("r1", 2), ("r2", 4))
+    ]  # fmt: skip
+    found = compare(runs)
+    assert found.control == f"{CONTROL}@r1"
+    lines = [line.rstrip() for line in printed(comparison_table(found), width)]
+    assert max(map(len, lines)) <= width
+    for run_id, length in (("r1", 2), ("r2", 4)):
+        assert f"run: {run_id} (draft_length={length})" in lines
+        assert any(line.startswith(f"@draft_length={length}") for line in lines)
+        assert any(line.startswith(f"@{run_id}") for line in lines)
+    assert "m@draft_length=4 (lossless) is faster than the cloud alone" in " ".join(lines)
+    assert {look for look, _ in of_methods([row.method for row in found.methods], found.control).values()} == {
+        "control", "series0", "series1",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("width", WIDTHS)

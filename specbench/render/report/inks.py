@@ -54,9 +54,11 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triang
 
 def of_methods(methods: Sequence[str], control: str | None) -> dict[str, tuple[str, str]]:
     """A colour's name and a shape for each method; the control, of each run, is grey."""
-    controls = [name for name in methods if control and name.partition("@")[0] == control]
+    base = control.partition("@")[0] if control else None
+    controls = [name for name in methods if name.partition("@")[0] == base]
     looks = {control: ("control", "cross")} if control else {}
-    looks |= {name: ("control", ("cross", *SHAPES)[index % 7]) for index, name in enumerate(controls)}
+    shapes = ("cross", *SHAPES)
+    looks |= {name: ("control", shapes[index % len(shapes)]) for index, name in enumerate(controls)}
     for index, name in enumerate(name for name in methods if name not in controls):
         looks[name] = f"series{index % SERIES}", SHAPES[(index + index // SERIES) % len(SHAPES)]
     return looks
