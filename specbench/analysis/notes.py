@@ -14,7 +14,7 @@ from specbench.analysis.prefills import vllm_notes
 from specbench.records import CONTROL, Manifest, Run
 from specbench.results import MethodSummary
 
-ANOTHER_TEXT = "its text is not the cloud's, so their speeds are not compared"
+ANOTHER_TEXT = "its text is not the cloud's; speeds are compared for the same text only"
 WRONG = "should be the control's, and no tie explains the difference"
 
 

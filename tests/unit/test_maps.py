@@ -138,7 +138,7 @@ def test_a_text_that_is_not_the_clouds_wins_nothing_and_is_called_so():
     assert [even.method for even in break_evens(rows)] == ["speculative"]
     assert [told.split(" ")[0] for told in verdicts(rows[-2:] + rows[:-2])] == ["speculative", "edge_baseline:"]
     assert verdicts(rows)[-1] == (
-        "edge_baseline: no verdict, its text is not the cloud's, so their speeds are not compared."
+        "edge_baseline: no verdict, its text is not the cloud's; speeds are compared for the same text only."
     )
 
 

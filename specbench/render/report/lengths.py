@@ -63,9 +63,9 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def length_tables(rows: Sequence[Row]) -> list[Table]:
-    """A line a draft length, a column a line of the chart; of a wide grid none, whose files hold all."""
+    """A line a draft length, a column a line of the chart; a wide grid has none, and its files hold all."""
     found = []
-    for panel in panels(rows):
+    for panel in panels(rows)[:MOST_PANELS]:
         if len(panel.lines) > MOST_COLUMNS:
             continue
         lengths = sorted({row.draft_length for each in panel.lines.values() for row in each}, key=_order)
