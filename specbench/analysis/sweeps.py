@@ -48,12 +48,12 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
             continue
         try:
             run = store.read(sweep.runs[index])
-            if run.faults:
-                left_out.append(f"left out, {condition}: {run.faults[0]}")
-                continue
             runs.append(run)
             wrong = [*_wrong(run.manifest), *_elsewhere(runs[0].manifest, run.manifest, sweep.over)]
             notes += [f"{in_words(condition)}: {line}" for line in wrong]
+            if run.faults:
+                left_out.append(f"left out, {condition}: {run.faults[0]}")
+                continue
             found += _measured(run, condition)
         except SpecbenchError as error:
             left_out.append(f"left out, {condition}: {error}")

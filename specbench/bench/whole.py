@@ -68,7 +68,7 @@ def _doubles(manifest: Manifest, generations: Sequence[Generation]) -> list[str]
 
 def _expected(manifest: Manifest, generations: Sequence[Generation]) -> Iterator[Answer]:
     """Every answer of a finished run; nothing of others, which may have ended anywhere."""
-    if manifest.status != "finished":
+    if manifest.status != "finished" or manifest.failures:
         return
     seen = {each.prompt_id: each.turns for each in generations}
     for repeat in range(manifest.profile.get("workload", {}).get("repeats", 1)):
