@@ -34,8 +34,10 @@ class Round:
 
     The first round of a generation commits the target's first token (prefill); it drafts nothing.
     `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
-    correction, nor anything behind a stop token. `unverified` counts drafted tokens that a gate let pass,
-    `prefilled` the tokens that the target read for it where it keeps no cache between rounds: the whole text.
+    correction, nor anything behind a stop token. `depth` counts the drafted tokens of the longest path where
+    the draft is a tree; a chain leaves it out, for that is `drafted`. `unverified` counts drafted tokens that a
+    gate let pass, `prefilled` the tokens that the target read for it where it keeps no cache between rounds:
+    the whole text.
 
     Args:
         uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them. Unknown
@@ -50,6 +52,7 @@ class Round:
     tokens: tuple[int, ...]
     drafted: int | None = None
     accepted: int | None = None
+    depth: int | None = None
     draft_ms: float | None = None
     uplink_ms: float | None = None
     verify_ms: float | None = None
@@ -279,6 +282,14 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a run wrote into its `generations.jsonl`: how many lines, and the file's SHA-256."""
+
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that a run depends on, written before its first generation and closed after its last.
 
@@ -289,7 +300,8 @@ class Manifest:
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
-    of each method in a process of its own, where `--isolate` asked for it.
+    of each method in a process of its own, where `--isolate` asked for it. `generations` says what was written
+    when the run ended; `None` while it goes on, and in runs stored before it was recorded.
     """
 
     run_id: str
@@ -325,15 +337,21 @@ class Manifest:
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
     isolated_rss_bytes: dict[str, int] = field(default_factory=dict)
+    generations: Written | None = None
     schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class Run:
-    """A stored run: its manifest and the generations that finished."""
+    """A stored run: its manifest and the generations that finished.
+
+    Args:
+        faults: what is missing, double or changed in its file, a sentence each; such a run has no verdict.
+    """
 
     manifest: Manifest
     generations: tuple[Generation, ...]
+    faults: tuple[str, ...] = ()
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:

@@ -12,11 +12,13 @@ class Acceptance:
     """What became of drafted tokens, over all rounds that drafted; positions count from the first token.
 
     Args:
-        conditional: the i-th drafted token is accepted given that those before it were; `None` where no
-            round reached that position.
+        conditional: the i-th drafted token in a row is accepted given that those before it were; `None` where
+            no round reached that position, and where the drafted tokens seem not to stand in a row.
         judged: how many drafted tokens each share is of.
         survival: product of `conditional` up to each position, as far as it is known.
         histogram: how many rounds accepted 0, 1, 2, ... drafted tokens.
+        seems_a_tree: no round accepted more than some number of its drafted tokens, which could hardly be if
+            they stood in a row.
     """
 
     rounds: int
@@ -25,6 +27,7 @@ class Acceptance:
     judged: tuple[int, ...]
     survival: tuple[float, ...]
     histogram: tuple[int, ...]
+    seems_a_tree: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ class MethodSummary:
         label: verification rule and whether the text is the cloud's; what makes the row unfair, if anything.
         reference: the row that `speedup_vs_control` refers to, which is the control of the same run.
         speedup_interval: 95 % bootstrap interval of it; `None` below 12 paired prompts.
-        verdict: `faster`, `slower`, `equivalent within 3 %`, `no difference shown`, or `None`.
+        verdict: `faster`, `slower`, `equivalent within 3 %`, `no difference shown`; `None` where there is none,
+            which is always so for a text that is not the cloud's.
         statement: the verdict as a sentence.
         throughput_vs_control: ratio of all tokens over all time, on the paired requests.
         percentiles: of `ttft_ms`, `tpot_ms`, `chunk_ms` (between arrivals) and `total_ms`, those that the
@@ -159,10 +163,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed."""
+    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed.
+
+    `control` is the first row of the control, if any run has one; `told_runs` are the ids of `runs`, each with
+    the settings in which it differs from the others; `faults` say what is missing, double or changed in a file.
+    """
 
     profile: str
     runs: tuple[str, ...]
+    told_runs: tuple[str, ...]
     control: str | None
     setting: str
     methods: tuple[MethodSummary, ...]
@@ -172,3 +181,10 @@ class Comparison:
     notes: tuple[str, ...] = ()
     unfair: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> list[MethodSummary]:
+        """Rows with a statement: texts that are the cloud's first, those of another model last."""
+        rows = [row for row in self.methods if row.statement]
+        return sorted(rows, key=lambda row: (True, False, None).index(row.lossless))

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from specbench.records import Generation, Round
 from specbench.results import Acceptance
 
+HARDLY = 1e-6
+"""Where nothing was ever accepted at a position, and the rate before it gave that less than this chance, the
+position is taken for one behind the ends of a tree's branches."""
+
 
 def drafting_rounds(records: Sequence[Generation]) -> list[Round]:
     """Rounds that drafted something."""
@@ -22,14 +26,17 @@ def acceptance(records: Sequence[Generation]) -> Acceptance | None:
     rounds = drafting_rounds(records)
     if not rounds:
         return None
-    counts = [(part.drafted or 0, part.accepted or 0, _judged(part)) for part in rounds]
+    counts = [(_depth(part), part.accepted or 0, _judged(part)) for part in rounds]
     conditional: list[float | None] = []
     met: list[int] = []
-    for position in range(1, max(drafted for drafted, _, _ in counts) + 1):
+    seems_a_tree, before = False, 0.0
+    for position in range(1, max(depth for depth, _, _ in counts) + 1):
         reached = sum(judged >= position for _, _, judged in counts)
         stood = sum(accepted >= position for _, accepted, _ in counts)
-        conditional.append(stood / reached if reached else None)
-        met.append(reached)
+        seems_a_tree |= not stood and (1 - before) ** reached < HARDLY
+        before = (stood + 1) / (reached + 2)  # of few, not taken for certain
+        conditional.append(None if seems_a_tree or not reached else stood / reached)
+        met.append(0 if seems_a_tree else reached)
     survival: list[float] = []
     for share in conditional:
         if share is None:
@@ -38,11 +45,12 @@ def acceptance(records: Sequence[Generation]) -> Acceptance | None:
     histogram = Counter(accepted for _, accepted, _ in counts)
     return Acceptance(
         rounds=len(rounds),
-        drafted_per_round=sum(drafted for drafted, _, _ in counts) / len(rounds),
+        drafted_per_round=sum(part.drafted or 0 for part in rounds) / len(rounds),
         conditional=tuple(conditional),
         judged=tuple(met),
         survival=tuple(survival),
         histogram=tuple(histogram[index] for index in range(max(histogram) + 1)),
+        seems_a_tree=seems_a_tree,
     )
 
 
@@ -52,6 +60,11 @@ def _judged(part: Round) -> int:
     A round without a token of the target's own ended at an accepted stop token; what was drafted behind it was
     neither accepted nor refused.
     """
-    drafted, accepted = part.drafted or 0, part.accepted or 0
+    accepted = part.accepted or 0
     ended_inside = len(part.tokens) == accepted
-    return accepted if ended_inside else min(drafted, accepted + 1)
+    return accepted if ended_inside else min(_depth(part), accepted + 1)
+
+
+def _depth(part: Round) -> int:
+    """How many drafted tokens stand in a row."""
+    return (part.drafted or 0) if part.depth is None else part.depth

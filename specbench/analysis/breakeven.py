@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import takewhile
 from math import log
 
 from specbench.analysis.grid import Row, best
@@ -19,22 +19,26 @@ class BreakEven:
 
     Args:
         condition: the values of the other keys that were varied.
-        rtt_ms: on a line between two round trips of the grid; `None` where it is slower at the shortest.
+        rtt_ms: on a line between two round trips of the grid; `None` where it is slower at the shortest, and
+            where `undecided`.
         beyond: it is still faster at the longest one, which `rtt_ms` then is.
+        undecided: it was measured, and an interval that holds 1, or a missing one, lies in the way.
+        shown_ms: the longest round trip of the grid up to which it was faster at each, beyond doubt where it
+            was measured; `None` where it was not so at the shortest.
     """
 
     method: str
     condition: dict[str, object]
     rtt_ms: float | None
     beyond: bool = False
+    undecided: bool = False
+    shown_ms: float | None = None
 
 
 def break_evens(rows: Sequence[Row]) -> list[BreakEven]:
     """The break-even map: of every method that says the cloud's text, under every other condition.
 
-    Empty where no round trip is varied.
-
-    Speed-ups are interpolated on a logarithmic scale, and taken as they are, whatever their intervals.
+    Empty where no round trip is varied. Speed-ups are interpolated on a logarithmic scale.
     """
     if len({row.condition.get(RTT) for row in rows}) < 2:
         return []
@@ -48,10 +52,16 @@ def break_evens(rows: Sequence[Row]) -> list[BreakEven]:
 
 
 def _crossing(method: str, condition: dict[str, object], rows: Sequence[Row]) -> BreakEven:
-    points = sorted((float(str(row.condition[RTT])), log(row.speedup)) for row in rows)
-    if points[-1][1] > 0:
-        return BreakEven(method, condition, points[-1][0], beyond=True)
-    for (left, high), (right, low) in reversed(list(pairwise(points))):
-        if high > 0 >= low:
-            return BreakEven(method, condition, left + (right - left) * high / (high - low))
-    return BreakEven(method, condition, None)
+    points = sorted(((float(str(row.condition[RTT])), row) for row in rows), key=lambda point: point[0])
+    paying = list(takewhile(lambda point: point[1].pays, points))
+    if not paying:
+        return BreakEven(method, condition, None, undecided=points[0][1].is_open)
+    shown_ms, last = paying[-1]
+    if len(paying) == len(points):
+        return BreakEven(method, condition, shown_ms, beyond=True, shown_ms=shown_ms)
+    next_ms, lost = points[len(paying)]
+    if lost.is_open:
+        return BreakEven(method, condition, None, undecided=True, shown_ms=shown_ms)
+    high, low = log(last.speedup), log(lost.speedup)
+    rtt_ms = shown_ms + (next_ms - shown_ms) * high / (high - low)
+    return BreakEven(method, condition, rtt_ms, shown_ms=shown_ms)

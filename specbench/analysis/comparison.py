@@ -13,6 +13,7 @@ from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.ceilings import ceiling_fault, share_of_ceiling, tokens_range
 from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
+from specbench.analysis.naming import row_names, told_runs
 from specbench.analysis.place import place
 from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
@@ -90,20 +91,18 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
     return Comparison(
         profile=first.profile_name,
         runs=tuple(run.manifest.run_id for run in runs),
-        control=CONTROL if any(group.method == CONTROL for group in groups) else None,
+        told_runs=tuple(told_runs(runs)),
+        control=next((group.name for group in groups if group.method == CONTROL), None),
         setting=("UNFAIR (settings of the first run): " if unfair else "")
         + " · ".join((place(runs), *settings(runs))),
         methods=tuple(rows),
         categories=endpoint.corrected(categories),
         divergences=tuple(named(part, run) for run in runs for part in run.manifest.divergences),
         failures=tuple(named(part, run) for run in runs for part in run.manifest.failures),
-        notes=tuple(
-            notes.comparison_notes(
-                runs, [group.records for group in groups if group.method == CONTROL], rows, unfair
-            )
-        ),
+        notes=tuple(notes.comparison_notes(runs, rows, unfair)),
         unfair=unfair,
-        predictions=tuple(named(part, run) for run in runs for part in predictions(run)),
+        predictions=tuple(named(part, run) for run in runs if not run.faults for part in predictions(run)),
+        faults=tuple(fault for run in runs for fault in run.faults),
     )
 
 
@@ -120,17 +119,16 @@ def _unfair(left: Manifest, right: Manifest) -> list[tuple[str, object, object]]
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
-    """In the order of the manifests; a method that an earlier run has too gets `@run`."""
-    groups: dict[str, Group] = {}
+    """In the order of the manifests; a method that several runs have is named by what differs."""
+    names, groups = row_names(runs), []
     for run in runs:
         for method in run.manifest.methods:
             records = [
                 record for record in run.generations if record.method == method and not record.interrupted
             ]
-            name = f"{method}@{run.manifest.run_id}" if method in groups else method
             if records:
-                groups[name] = Group(name, method, run, records)
-    return list(groups.values())
+                groups.append(Group(names[run.manifest.run_id, method], method, run, records))
+    return groups
 
 
 def _reference(group: Group, method: str, groups: Sequence[Group]) -> Group | None:
@@ -155,18 +153,18 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     truth = f"{notes.texts(bugs)} wrong" if bugs else _unproven(group, control) or LABELS[lossless]
     label = ", ".join(filter(None, (UNFAIR if unfair else "", (rule or "") + gated, truth)))
     versus = endpoint.speedup(control.records, records) if control else None
-    interval = statement = None
+    interval = statement = reason = None
     categories: list = []
     if control and versus and control is not group:
-        fair = not unfair or control.run is group.run
-        interval = versus.interval if fair else None
         where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
-        statement = endpoint.statement(group.name, label, f"the cloud alone{where}", versus, interval)
-        if bugs:
-            statement = f"no verdict on {group.name}: {notes.texts(bugs)} of it {notes.WRONG}"
-        if not fair:
-            statement = f"no verdict on {group.name} ({label}): its run differs from that of the control"
-        categories = versus.by_category(group.name) if fair and not bugs else []
+        reason = _no_verdict(group, control, bugs, unfair)
+        fair = not unfair or control.run is group.run
+        interval = versus.interval if fair and not (group.run.faults or control.run.faults) else None
+        if reason:
+            statement = f"no verdict on {group.name}: {reason}"
+        else:
+            statement = endpoint.statement(group.name, label, f"the cloud alone{where}", versus, interval)
+            categories = versus.by_category(group.name)
     tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     share = share_of_ceiling(ceiling, records) if ceiling else None
@@ -188,7 +186,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         paired_prompts=len(versus.logs) if versus else 0,
         speedup_vs_control=versus.ratio if versus else None,
         speedup_interval=interval,
-        verdict=None if bugs else endpoint.verdict(interval),
+        verdict=None if reason else endpoint.verdict(interval),
         statement=statement,
         throughput_vs_control=versus.throughput if versus else None,
         speedup_vs_cloud_baseline=endpoint.speedup(generate.records, records).ratio if generate else None,
@@ -208,6 +206,19 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         bugs=bugs,
     )
     return summary, categories
+
+
+def _no_verdict(group: Group, control: Group, bugs: int, unfair: bool) -> str | None:
+    """Why nothing is said of a row's speed, though it was measured; the gravest reason."""
+    if faults := (*group.run.faults, *control.run.faults):
+        return faults[0]
+    if bugs:
+        return f"{notes.texts(bugs)} of it {notes.WRONG}"
+    if unfair and control.run is not group.run:
+        return f"{UNFAIR}, its run differs from that of the control"
+    if group.run.manifest.lossless[group.method] is None:
+        return notes.ANOTHER_TEXT
+    return None
 
 
 def _unproven(group: Group, control: Group | None) -> str | None:

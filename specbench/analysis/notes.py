@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
 from specbench.analysis.ceilings import drift_notes
 from specbench.analysis.endpoint import UNDECIDED
+from specbench.analysis.naming import base
 from specbench.analysis.noise import noise_notes
 from specbench.analysis.planning import FORMS
 from specbench.analysis.prefills import vllm_notes
-from specbench.records import Generation, Manifest, Run
+from specbench.records import CONTROL, Manifest, Run
 from specbench.results import MethodSummary
 
+ANOTHER_TEXT = "its text is not the cloud's; speeds are compared for the same text only"
 WRONG = "should be the control's, and no tie explains the difference"
 
 
-def comparison_notes(
-    runs: Sequence[Run],
-    controls: Sequence[Sequence[Generation]],
-    rows: Sequence[MethodSummary],
-    unfair: Sequence[str],
-) -> list[str]:
+def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair: Sequence[str]) -> list[str]:
     """Lines below the table, the gravest first, each once."""
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
-    for run in runs:
-        notes += wrong_notes(run.manifest)
-        notes += _manifest_notes(run.manifest)
-        if run.manifest.profile["cloud"].get("backend") == "vllm":
-            notes += vllm_notes(run)
-        if interrupted := [record for record in run.generations if record.interrupted]:
-            notes.append(
-                f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
-                "interrupted by a lost cloud, and are left out"
-            )
-        notes += drift_notes(run)
     notes += [row.ceiling_fault for row in rows if row.ceiling_fault]
     repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
-    for control in controls:
-        notes += noise_notes(control, repeats)
+    notes += _of_runs({run.manifest.run_id: _run_notes(run, repeats) for run in runs})
     if len(runs) > 1:
         notes.append(
             "runs were measured one after the other: what changed between them is not in the intervals of rows "
@@ -50,17 +35,49 @@ def comparison_notes(
         notes.append(
             f"for {', '.join(undecided)}, more prompts (--limit) or --repeats {repeats + 2} narrow the interval"
         )
-    formless = [row.method for row in rows if row.acceptance and row.method.partition("@")[0] not in FORMS]
+    formless = [row.method for row in rows if row.acceptance and base(row.method) not in FORMS]
     if formless:
         notes.append(
             f"nothing is predicted of {', '.join(formless)}: a closed form needs drafts of a known length, a "
             "step of the draft model for each token"
         )
+    for row in rows:
+        if row.acceptance and row.acceptance.seems_a_tree:
+            longest = len(row.acceptance.histogram) - 1
+            notes.append(
+                f"no round of {row.method} accepted more than {longest} of the tokens that it drafted, so they "
+                f"seem not to stand in a row: acceptance by position is not shown behind {longest}; a method "
+                "that drafts a tree says so with Round.depth"
+            )
     if len({row.verification for row in rows if row.verification}) > 1:
         notes.append("acceptance under one verification rule says nothing about another: never compare the two")
     if any(row.agreement for row in rows) and not has_sacrebleu():
         notes.append(NO_SACREBLEU)
     return list(dict.fromkeys(notes))
+
+
+def _of_runs(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes of several runs, each once; one that is not true of all of them names its run."""
+    told = []
+    for run_id, notes in found.items():
+        for note in notes:
+            shared = run_id in note or all(note in others for others in found.values())
+            told.append(note if shared else f"run {run_id}: {note}")
+    return told
+
+
+def _run_notes(run: Run, repeats: int) -> list[str]:
+    """What is to know of one run, the gravest first."""
+    notes = [*run.faults, *wrong_notes(run.manifest), *_manifest_notes(run.manifest)]
+    if run.manifest.profile["cloud"].get("backend") == "vllm":
+        notes += vllm_notes(run)
+    if interrupted := [record for record in run.generations if record.interrupted]:
+        notes.append(
+            f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
+            "interrupted by a lost cloud, and are left out"
+        )
+    control = [each for each in run.generations if each.method == CONTROL and not each.interrupted]
+    return [*notes, *drift_notes(run), *noise_notes(control, repeats)]
 
 
 def bugs(manifest: Manifest) -> Counter[str]:

@@ -51,6 +51,9 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
             runs.append(run)
             wrong = [*_wrong(run.manifest), *_elsewhere(runs[0].manifest, run.manifest, sweep.over)]
             notes += [f"{in_words(condition)}: {line}" for line in wrong]
+            if run.faults:
+                left_out.append(f"left out, {condition}: {run.faults[0]}")
+                continue
             found += _measured(run, condition)
         except SpecbenchError as error:
             left_out.append(f"left out, {condition}: {error}")

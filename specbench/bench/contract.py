@@ -25,3 +25,7 @@ def demand_kept(part: Round, left: int, stop_ids: frozenset[int]) -> None:
         raise BrokenContractError("it committed tokens behind a stop token")
     if (part.accepted or 0) > (part.drafted or 0):
         raise BrokenContractError(f"it accepted {part.accepted} of {part.drafted} drafted tokens")
+    if part.depth is not None and not (part.accepted or 0) <= part.depth <= (part.drafted or 0):
+        raise BrokenContractError(
+            f"it accepted {part.accepted} of {part.drafted} drafted tokens, and its depth is {part.depth}"
+        )

@@ -39,7 +39,7 @@ class Runner:
     ) -> None:  # fmt: skip
         self._prepared = prepared
         self._profile = prepared.profile
-        self._manifest = replace(manifest, status="running", failures=(), divergences=())
+        self._manifest = replace(manifest, status="running", failures=(), divergences=(), generations=None)
         self._writer = writer
         self._observer = observer
         self._generations = list(done)
@@ -85,8 +85,9 @@ class Runner:
             gc.unfreeze()
             finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._manifest = replace(
-                self._manifest, status=status, finished_at=finished, failures=tuple(self._failures)
-            )
+                self._manifest, status=status, finished_at=finished, failures=tuple(self._failures),
+                generations=self._writer.written(),
+            )  # fmt: skip
             if self._writer.holds_generations or self._failures:
                 self._writer.write_manifest(self._manifest)
             else:

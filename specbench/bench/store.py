@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import takewhile
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import TypeVar
 
 import msgspec
 
+from specbench.bench import whole
 from specbench.bench.lock import RunLock
 from specbench.errors import ExitCode, SpecbenchError, nearest
-from specbench.records import SCHEMA_VERSION, Generation, Manifest, Run
+from specbench.records import SCHEMA_VERSION, Generation, Manifest, Run, Written
 
 MANIFEST = "manifest.json"
-GENERATIONS = "generations.jsonl"
+GENERATIONS = whole.FILE
 Result = TypeVar("Result")
 
 
@@ -81,7 +82,7 @@ class RunStore:
                 to one prompt come from two machines.
 
         Raises:
-            SpecbenchError: a record is damaged, or another process writes the run.
+            SpecbenchError: a record is damaged, double or changed, or another process writes the run.
         """
         folder = self.folder / run_id
         writer = RunWriter(folder, _on_disk(folder, lambda: RunLock(folder)))
@@ -90,9 +91,16 @@ class RunStore:
         unfinished = _unfinished_turns(run.generations)
         if whole_prompts:
             unfinished = max(unfinished, _unfinished_methods(run))
+        kept = run.generations[: len(run.generations) - unfinished]
+        if reason := whole.beyond_repair(run.manifest, kept, writer.written()):
+            raise SpecbenchError(
+                f"run {run_id} cannot be resumed: {reason}",
+                "restore the file, or start a new run",
+                ExitCode.STORE,
+            )
         if unfinished:
             writer.drop_last_lines(unfinished)
-            run = Run(run.manifest, run.generations[:-unfinished])
+            run = replace(run, generations=kept)
         return run, writer
 
     def read(self, run_id: str) -> Run:
@@ -104,12 +112,13 @@ class RunStore:
         folder = self.folder / run_id
         manifest = _decode(_read(folder / MANIFEST), Manifest, str(folder / MANIFEST))
         path = folder / GENERATIONS
-        lines = _read(path).split(b"\n") if path.is_file() else [b""]
+        data = _read(path) if path.is_file() else b""
         # What follows the last newline was being written when the run was killed.
         generations = [
-            _decode(line, Generation, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1)
+            _decode(line, Generation, f"{path}, line {number}")
+            for number, line in enumerate(data.split(b"\n")[:-1], 1)
         ]
-        return Run(manifest, tuple(generations))
+        return Run(manifest, tuple(generations), whole.faults(manifest, generations, whole.written(data)))
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,11 @@ class RunWriter:
                     raise
 
         _on_disk(self.folder, write)
+
+    def written(self) -> Written:
+        """What is on the disk by now."""
+        path = self.folder / GENERATIONS
+        return whole.written(_read(path) if path.is_file() else b"")
 
     @property
     def holds_generations(self) -> bool:

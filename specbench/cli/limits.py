@@ -84,7 +84,7 @@ def limits(
         return
     table = Table(title=f"profile {profile}", title_justify="left", header_style="bold")
     for column in ("role", "model", "engine", "device"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in (
         "weights\nper token",
         "read\nbandwidth",

@@ -27,7 +27,7 @@ def list_models() -> None:
 
     table = Table(header_style="bold")
     for column in ("model", "fetched", "size", "license", "source", "folder"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for model in embedded.EMBEDDED.values():
         folder = embedded.folder_of(model)
         fetched = embedded.provenance(folder) is not None

@@ -16,7 +16,7 @@ from specbench.cli.options import (
     demand_alone,
     demand_maps,
 )
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.analysis.assumed import Assumption
@@ -160,8 +160,17 @@ def _map(
 def _stored(run: str | None, runs_dir: Path) -> Run | None:
     from specbench.bench.store import RunStore
 
+    if run is None:
+        return None
     store = RunStore(runs_dir)
-    return store.read(store.find(run)) if run is not None else None
+    stored = store.read(store.find(run))
+    if stored.faults:
+        raise SpecbenchError(
+            f"nothing is planned from run {run}: {stored.faults[0]}",
+            f"restore the file, or 'specbench run --resume {run}' asks again what is missing",
+            ExitCode.STORE,
+        )
+    return stored
 
 
 def _known(trace: Path | None, acceptance: str | None, run: Run | None) -> Known:

@@ -15,7 +15,7 @@ def plugins(plugin: PluginOption = None) -> None:
 
     table = Table(header_style="bold")
     for column in ("method", "models", "summary", "source", "version"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for name, found in discover(plugin or ()).plugins.items():
         method = found.method
         summary = Text(method.summary) if method else Text(f"broken: {found.error}", style="red")

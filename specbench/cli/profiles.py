@@ -23,7 +23,7 @@ def profiles(context: typer.Context) -> None:
 
         table = Table(header_style="bold")
         for column in ("profile", "edge", "cloud", "prompts", "tokens"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for name in list_profiles():
             profile = load_profile(name)
             limit = profile.workload.limit

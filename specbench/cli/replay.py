@@ -91,7 +91,9 @@ def show_grid(
     """
     from specbench.cli.report import write
     from specbench.render import console
+    from specbench.render.fitting import Fitted
     from specbench.render.report.grids import grid_document, write_grid
+    from specbench.render.report.lengths import length_tables
     from specbench.render.schedules import grid_table, map_table
 
     document = grid_document(rows, **head)
@@ -99,6 +101,10 @@ def show_grid(
         console.print_json(document)
     elif rows:
         console.out.print((map_table if rows[0].condition else grid_table)(rows, title, notes))
+        if rows[0].condition and rows[0].measured:
+            for table in length_tables(rows):
+                console.out.print(f"\n{table.caption}", markup=False)
+                console.out.print(Fitted(table.columns[:1], table.columns[1:], table.rows))
     if html and rows:
         from specbench.render.report.maps import map_page
 

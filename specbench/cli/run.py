@@ -122,6 +122,8 @@ def run(
         if resume:
             stored, writer = store.reopen(resume, whole_prompts=as_run is not None)
             demand_same(stored.manifest, manifest)
+            for fault in stored.faults:
+                view.note(f"{fault}; they are asked again")
             manifest, done = stored.manifest, stored.generations
         if isolate and not manifest.isolated_rss_bytes:
             alone = resident_bytes(loaded, names, plugin or (), view.note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -20,6 +21,9 @@ from specbench.render import console
 REFRESH_PER_SECOND = 0.5  # a drawing takes 2 to 4 ms from the models
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 40
+BAR_WIDTH, NARROWEST_BAR = 24, 6
+GAP = 2  # between columns
+UNKNOWN_LEFT = "-:-- left"
 
 
 class LiveView:
@@ -64,15 +68,15 @@ class LiveView:
             self._live = None
 
     def _render(self) -> RenderableType:
-        table = Table.grid(padding=(0, 2))
-        for part in self._progress.values():
-            table.add_row(
+        rows = [
+            (
                 part.method,
-                ProgressBar(total=part.prompts_total, completed=part.prompts_done, width=24),
-                f"{part.prompts_done}/{part.prompts_total}",
-                *figures(part),
-                self._time_left(part),
+                part.prompts_done / part.prompts_total if part.prompts_total else 1.0,
+                (f"{part.prompts_done}/{part.prompts_total}", *figures(part), self._time_left(part)),
             )
+            for part in self._progress.values()
+        ]
+        table = bars(rows, console.err.width)
         if self._monitor is None:
             return table
         return Group(table, Panel(memory_line(self._monitor.latest()), title="memory", title_align="left"))
@@ -81,10 +85,30 @@ class LiveView:
         """From this method's own pace, and from how often its turn comes."""
         fresh = part.prompts_done - self._initial[part.method].prompts_done
         if not fresh:
-            return "time left unknown"
+            return UNKNOWN_LEFT
         elapsed_s = time.monotonic() - self._started_s
         left_s = elapsed_s / fresh * (part.prompts_total - part.prompts_done)
         return f"{int(left_s) // 60}:{int(left_s) % 60:02d} left"
+
+
+def bars(rows: Sequence[tuple[str, float, Sequence[str]]], width: int) -> RenderableType:
+    """A line a row: its name, a bar for a share, and texts. The bar gives way where there is little room.
+
+    Where even the texts have none beside the name, they stand below it.
+    """
+    names = max(cell_len(name) for name, _, _ in rows)
+    texts = [max(map(cell_len, column)) for column in zip(*(row[2] for row in rows), strict=True)]
+    room = width - names - sum(texts) - GAP * (len(texts) + 1)
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    for name, share, shown in rows:
+        cells: list[RenderableType] = [Text(text, no_wrap=True) for text in shown]
+        if room >= NARROWEST_BAR:
+            cells.insert(0, ProgressBar(total=1.0, completed=share, width=min(BAR_WIDTH, room)))
+        if room + GAP >= 0:
+            table.add_row(Text(name, no_wrap=True), *cells)
+        else:
+            table.add_row(Group(Text(name), Text("  " + "  ".join(text for text in shown if text))))
+    return table
 
 
 class PlainView:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from specbench.analysis.load import Capacity, LoadRow
+from specbench.render.fitting import Fitted
 
 COLUMNS = (
     "TTFT ms\np50, p90", "TPOT ms\np50, p90", "request s\np50, p90", "tok/s", "server\nbusy",
@@ -27,12 +26,7 @@ def load_table(
     rows: Sequence[LoadRow], title: str, objective_ms: float, capacity: Capacity | None
 ) -> RenderableType:
     """One row for each way to serve the same edges, the prediction, and what to know below."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for name in COLUMNS:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row.way, *_cells(row))
+    table = Fitted(("",), COLUMNS, [(row.way, *_cells(row)) for row in rows])
     parts: list[RenderableType] = [Text(title), table]
     if capacity:
         parts.append(Text(_sentence(capacity), style="bold"))

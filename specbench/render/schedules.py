@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from specbench.analysis.assumed import Assumption
@@ -15,18 +14,20 @@ from specbench.analysis.breakeven import BreakEven, break_evens
 from specbench.analysis.clock import Prices
 from specbench.analysis.comparison import LABELS
 from specbench.analysis.grid import Row, best, winner
-from specbench.analysis.notes import WRONG
+from specbench.analysis.notes import ANOTHER_TEXT, WRONG
 from specbench.analysis.planning import LONGEST, Survival, alone_ms, break_even_rtt_ms, fastest, forecasts
 from specbench.analysis.replay import replay
 from specbench.analysis.schedule import Text as Sample
 from specbench.analysis.serving import MOST_CLIENTS, Load
 from specbench.records import CONTROL
+from specbench.render.fitting import Cell, Fitted
 
 Served = tuple[int, Load | None]  # a draft length, and what the most clients see
 MAP_FOOT = (
     "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
     "fastest draft length; in brackets where a measured interval (95 %, corrected by Holm over the draft "
-    "lengths, which were chosen on the same prompts) holds 1 or there is none."
+    "lengths, which were chosen on the same prompts) holds 1 or there is none. Fastest: the highest speed-up "
+    "of those that pay; methods are not tested against each other."
 )
 SHOWN_CHANCES = 8
 FIGURES = (
@@ -42,14 +43,10 @@ FOOT = (
 
 def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Every method at every draft length, under one condition."""
-    table = Table(title_justify="left", header_style="bold")
-    table.add_column("method")
-    for name in FIGURES:
-        table.add_column(name, justify="right")
     fastest = winner(best(rows)[0])
-    for row in rows:
-        table.add_row(
-            f"{row.method} *" if row.method == CONTROL else row.method,
+    cells = [
+        (
+            f"{row.method}\u00a0*" if row.method == CONTROL else row.method,
             _or_dash(row.draft_length, "{}"),
             _or_dash(row.ttft_ms, "{:.1f}"),
             f"{row.tpot_ms:.2f}",
@@ -58,8 +55,10 @@ def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Re
             _or_dash(row.acceptance_length, "{:.2f}"),
             _or_dash(row.acceptance_rate, "{:.0%}"),
             str(row.wasted_tokens) if row.wasted_tokens else "-",
-            style="bold" if row is fastest else None,
         )
+        for row in rows
+    ]
+    table = Fitted(("method",), FIGURES, cells, ["bold" if row is fastest else None for row in rows])
     return Group(
         *(Text(line, style="bold") for line in verdicts(rows)),
         Text(f"\n{title}"),
@@ -71,14 +70,8 @@ def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Re
 
 def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Where each method wins: a condition a line, each method at its best draft length."""
-    table = Table(title_justify="left", header_style="bold")
-    for key in rows[0].condition:
-        table.add_column(key, justify="right")
-    table.add_column("cloud alone\nms a token", justify="right")
     drafting = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
-    for method in drafting:
-        table.add_column(method.replace("_", "\n"), justify="right")
-    table.add_column("fastest")
+    lines = []
     for by_method in best(rows):
         if CONTROL not in by_method:
             continue
@@ -91,7 +84,9 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
         values = [str(value) for value in control.condition.values()]
         name = "undecided" if fastest is None else fastest.method
         name = "the cloud alone" if fastest is control else name
-        table.add_row(*values, f"{control.tpot_ms:.2f}", *cells, name)
+        lines.append((*values, f"{control.tpot_ms:.2f}", *cells, name))
+    columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in drafting), "fastest")
+    table = Fitted(list(rows[0].condition), columns, lines, words=1)
     return Group(
         *(Text(line, style="bold") for line in verdicts(rows)),
         Text(f"\n{title}"),
@@ -111,21 +106,26 @@ def cell_text(row: Row | None) -> str:
 
 
 def told_break_even(even: BreakEven) -> str:
-    """Up to which round trip a method pays."""
+    """Up to which round trip a method pays, as far as that was shown."""
+    if even.undecided:
+        return "undecided" if even.shown_ms is None else f"up to {even.shown_ms:g} ms, undecided beyond"
     if even.rtt_ms is None:
         return "nowhere"
-    return f"up to {even.rtt_ms:g} ms and beyond" if even.beyond else f"up to {even.rtt_ms:.1f} ms"
+    return f"up to {even.rtt_ms:g} ms at least" if even.beyond else f"up to {even.rtt_ms:.1f} ms"
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each method: where it wins, and by which draft length."""
-    conditions, lines = best(rows), []
+    """A sentence for each method: where it wins, and by which draft length; another text stands last."""
+    conditions, lines, apart = best(rows), [], []
     for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
         found = [by_method[method] for by_method in conditions if method in by_method]
         wins = sum(row.pays for row in found)
         top = max(found, key=lambda row: row.rank)
         if top.bugs:
             lines.append(f"{method}: no verdict, its texts {WRONG}.")
+            continue
+        if not top.competes:
+            apart.append(f"{method}: no verdict, {ANOTHER_TEXT}.")
             continue
         times = f"{top.speedup:.2f} times its speed per token"
         times += "" if top.draft_length is None else f", with draft length {top.draft_length}"
@@ -139,10 +139,10 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
             line = f"{name} is {'' if is_known else 'shown to be '}faster than the cloud alone under "
             line += f"{wins or 'none'} of {len(found)} conditions; at best {times}"
         evens = [even for even in break_evens(rows) if even.method == method]
-        if len(evens) == 1 and evens[0].rtt_ms is not None:
-            line += f"; by round trip, it {'would pay' if top.is_open else 'pays'} {told_break_even(evens[0])}"
+        if len(evens) == 1 and evens[0].shown_ms is not None:
+            line += f"; by round trip, it pays {told_break_even(evens[0])}"
         lines.append(f"{line}.")
-    return lines
+    return lines + apart
 
 
 def _or_dash(value: object, text: str) -> str:
@@ -164,17 +164,14 @@ def plan_table(
     """
     by_method = {method: forecasts(survival, prices, method) for method in methods}
     best = {method: fastest(found).draft_length for method, found in by_method.items()}
-    table = Table(title_justify="left", header_style="bold")
-    for name in ("draft\nlength", "tokens\na round", "if all had\nequal chances"):
-        table.add_column(name, justify="right")
+    columns = ["tokens\na round", "if all had\nequal chances"]
     for method in methods:
-        table.add_column(method.replace("_", "\n") + "\nms a token", justify="right")
-        table.add_column("speed-up", justify="right")
-    if texts:
-        table.add_column("speculative\nreplayed", justify="right")
+        columns += [method.replace("_", "\n") + "\nms a token", "speed-up"]
+    columns += ["speculative\nreplayed"] if texts else []
+    lengths = []
     for index in range(min(LONGEST, max(best.values()) + 3)):
         row = [found[index] for found in by_method.values()]
-        cells = [str(index + 1), f"{row[0].tokens_per_round:.2f}", f"{row[0].tokens_if_equal:.2f}"]
+        cells: list[Cell] = [str(index + 1), f"{row[0].tokens_per_round:.2f}", f"{row[0].tokens_if_equal:.2f}"]
         for each in row:
             style = "bold" if each.draft_length == best[each.method] else ""
             cells += [Text(f"{each.ms_per_token:.2f}", style), Text(f"{each.speedup:.2f}x", style)]
@@ -182,14 +179,16 @@ def plan_table(
             timed = replay(texts, prices, "speculative", index + 1)
             following = sum(one.tokens - 1 for one in timed)
             cells.append(f"{sum(one.decode_ms for one in timed) / following:.2f}" if following else "-")
-        table.add_row(*cells)
+        lengths.append(cells)
     chances = ", ".join(f"{share:.2f}" for share in survival.conditional[:SHOWN_CHANCES])
     about = (
         f"\ncloud alone: {alone_ms(prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted at "
         f"1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
         f"{label and ' · trace '}{label}"
     )
-    return Group(*(Text(line, style="bold") for line in lines), Text(about), table)
+    return Group(
+        *(Text(line, style="bold") for line in lines), Text(about), Fitted(("draft\nlength",), columns, lengths)
+    )
 
 
 def plan_document(

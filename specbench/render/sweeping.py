@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from specbench.bench.timeleft import SweepProgress, in_words
 from specbench.render import console
-from specbench.render.live import REFRESH_PER_SECOND
+from specbench.render.live import REFRESH_PER_SECOND, bars
 
 SAY_EVERY_S = 30.0
-BAR_WIDTH = 32
 
 
 class LiveSweepView:
@@ -48,14 +45,13 @@ class LiveSweepView:
         if found is None:
             return Text("")
         share = found.answers / found.answers_total if found.answers_total else 0.0
-        table = Table.grid(padding=(0, 2))
-        left = Text(in_words(found.left_s))
-        table.add_row(
-            "sweep", _bar((found.done + share) / found.total), f"{found.done}/{found.total} conditions", left
-        )
         answers = f"{found.answers}/{found.answers_total} answers" if found.answers_total else "begins"
-        table.add_row("this one", _bar(share), answers, Text(found.condition))
-        return Group(table)
+        conditions = f"{found.done}/{found.total} conditions"
+        rows = [
+            ("sweep", (found.done + share) / found.total, (conditions, in_words(found.left_s))),
+            ("this one", share, (answers, found.condition)),
+        ]
+        return bars(rows, console.err.width)
 
 
 class PlainSweepView:
@@ -87,7 +83,3 @@ class PlainSweepView:
 def make_sweep_view() -> LiveSweepView | PlainSweepView:
     """The view that suits stderr."""
     return LiveSweepView() if console.err.is_terminal else PlainSweepView()
-
-
-def _bar(share: float) -> ProgressBar:
-    return ProgressBar(total=1.0, completed=share, width=BAR_WIDTH)

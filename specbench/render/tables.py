@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from specbench.records import Divergence
+from specbench.records import CONTROL, Divergence
 from specbench.render import costs
+from specbench.render.fitting import Fitted
 from specbench.results import CategorySpeedup, Comparison, MethodSummary, Prediction
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
@@ -23,7 +22,7 @@ DRAFT_COLUMNS = (
     "drafted\na round",
     "accept\nrate",
     "accept\nlength",
-    "accepted at 1, 2, ... if all before were",
+    "accepted at 1, 2, ...\nif all before were",
 )
 LOSSY_COLUMNS = (
     "same\ntext",
@@ -33,22 +32,22 @@ LOSSY_COLUMNS = (
     "control's chrF\nwith references",
 )
 CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "verdict\n(Holm)")
-SHOWN_POSITIONS = 6
+POSITIONS_A_LINE = 6
 SHOWN_TIES = 5
 FOOT = (
     "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
     "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
     "Memory: the process, which all methods of a run share unless a note says otherwise. Ceiling: read "
-    "bandwidth over the bytes of weights that a token reads; share: what 1/TPOT is of it. Draft, link, verify "
+    "bandwidth over the bytes of weights that a token reads; share: 1/TPOT of it, median of prompts. Draft, link, verify "
     "time: shares of the time between first and last token; what overlaps counts in each."
 )
 
 
 def comparison_table(comparison: Comparison) -> RenderableType:
-    """The verdicts, the tables behind them, and what to know below; readable at 100 columns."""
+    """The verdicts, the tables behind them, and what to know below; whole at any width."""
     rows = comparison.methods
-    parts: list[RenderableType] = [Text(row.statement, style="bold") for row in rows if row.statement]
+    parts: list[RenderableType] = [Text(str(row.statement), style="bold") for row in comparison.judged]
     parts += [
         Text(f"\n{comparison.profile} · {comparison.setting}"),
         _table(comparison, rows, SPEED_COLUMNS, speed_cells),
@@ -58,7 +57,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         drafting = [row for row in rows if row.acceptance and row.verification == rule]
         parts += [
             Text(f"drafts, verified by: {rule}"),
-            _table(comparison, drafting, DRAFT_COLUMNS, draft_cells),
+            _table(comparison, drafting, DRAFT_COLUMNS, draft_cells, words=1),
         ]
     for title, columns in costs.TABLES.items():
         if names := costs.known(rows, columns):
@@ -80,7 +79,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         for failure in comparison.failures
     ]
     parts += [Text(f"note: {note}", style="yellow") for note in comparison.notes]
-    parts.append(Text(f"run: {', '.join(comparison.runs)}", style="dim"))
+    parts += [Text(f"run: {run}", style="dim") for run in comparison.told_runs]
     return Group(*parts)
 
 
@@ -99,16 +98,20 @@ def _table(
     rows: Sequence[MethodSummary],
     columns: Sequence[str],
     cells: Callable[[MethodSummary], Sequence[str]],
-) -> Table:
+    words: int = 0,
+) -> Fitted:
     """One row a method; below its name, the verification rule and whether its text is the cloud's."""
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("method", overflow="fold", min_width=24)
-    for name in columns:
-        table.add_column(name, justify="right")
-    for row in rows:
-        marked = row.method.replace("@", "\n@") + (" *" if row.method == comparison.control else "")
-        table.add_row(Text.assemble(marked, "\n  ", (row.label, "dim")), *cells(row))
-    return table
+    return Fitted(("method",), columns, [(_named(row, comparison), *cells(row)) for row in rows], words=words)
+
+
+def _named(row: MethodSummary, comparison: Comparison) -> Text:
+    return Text.assemble(starred(row, comparison).replace("@", "\n@"), "\n  ", (row.label, "dim"))
+
+
+def starred(row: MethodSummary, comparison: Comparison) -> str:
+    """A row's name; the control's with its star, on one line."""
+    name, at, run = row.method.partition("@")
+    return f"{name}\u00a0*{at}{run}" if name == CONTROL and comparison.control else row.method
 
 
 def speed_cells(row: MethodSummary) -> tuple[str, ...]:
@@ -140,13 +143,14 @@ def draft_cells(row: MethodSummary) -> tuple[str, ...]:
     found = row.acceptance
     if found is None:
         return ("-",) * len(DRAFT_COLUMNS)
-    positions = " ".join(number(share, 2) for share in found.conditional[:SHOWN_POSITIONS])
+    shares = [number(share, 2) for share in found.conditional]
+    lines = [" ".join(shares[at : at + POSITIONS_A_LINE]) for at in range(0, len(shares), POSITIONS_A_LINE)]
     return (
         str(found.rounds),
         number(found.drafted_per_round, 2),
         number(row.acceptance_rate, 3),
         number(row.acceptance_length, 2),
-        positions,
+        "\n".join(lines),
     )
 
 
@@ -164,17 +168,13 @@ def agreement_cells(row: MethodSummary) -> tuple[str, ...]:
     )
 
 
-def _categories(comparison: Comparison) -> Table:
-    labels = {row.method: row.label for row in comparison.methods}
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("method", overflow="fold", min_width=24)
-    table.add_column("category", overflow="fold")
-    for name in CATEGORY_COLUMNS:
-        table.add_column(name, justify="right")
-    for row in comparison.categories:
-        name = Text.assemble(row.method.replace("@", "\n@"), "\n  ", (labels[row.method], "dim"))
-        table.add_row(name, row.category, *category_cells(row))
-    return table
+def _categories(comparison: Comparison) -> Fitted:
+    by_name = {row.method: row for row in comparison.methods}
+    rows = [
+        (_named(by_name[row.method], comparison), row.category, *category_cells(row))
+        for row in comparison.categories
+    ]
+    return Fitted(("method", "category"), CATEGORY_COLUMNS, rows, words=1)
 
 
 def category_cells(row: CategorySpeedup) -> tuple[str, ...]:

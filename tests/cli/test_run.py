@@ -318,6 +318,7 @@ def test_checks_between_rounds_can_be_switched_off(specbench, profile, monkeypat
         ("yield Round(tokens=())", "a round without tokens"),
         ("yield Round(tokens=(5.0,))", "no Python ints"),
         ("yield Round(tokens=(5,), drafted=1, accepted=2)", "accepted 2 of 1 drafted tokens"),
+        ("yield Round(tokens=(5, 6), drafted=4, accepted=1, depth=0)", "its depth is 0"),
         ("yield from ()", "ended before"),
     ],
 )
@@ -456,3 +457,26 @@ def test_a_batch_invariant_run_is_bitwise_lossless(specbench, profile, tmp_path)
     assert done.json["divergences"] == []
     assert "compiled engine, batch-invariant" in done.json["setting"]
     assert stored(tmp_path).manifest.engines == {"edge": "compiled", "cloud": "compiled"}
+
+
+def test_a_finished_run_whose_file_was_cut_in_half_is_named_by_every_command(specbench, profile, tmp_path):
+    path = profile()
+    assert specbench("run", "speculative", "--profile", path).code == 0
+    whole = stored(tmp_path)
+    assert whole.manifest.generations.count == len(whole.generations) == 8
+    run_id = whole.manifest.run_id
+    file = tmp_path / "runs" / run_id / "generations.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:4]))
+    told = f"of 8 answers of run {run_id} are missing from generations.jsonl"
+    for command in (["compare", run_id], ["report", run_id, "--format", "md"]):
+        done = specbench(*command)
+        assert told in " ".join(done.out.replace("\\", "").split())
+        assert "no verdict on speculative" in done.out
+    planned = specbench("plan", "--run", run_id)
+    assert (planned.code, told in planned.err) == (5, True)
+    resumed = specbench("run", "--resume", run_id)
+    assert resumed.code == 0
+    assert told in resumed.err
+    assert stored(tmp_path).faults == ()
+    assert sorted(r.tokens for r in stored(tmp_path).generations) == sorted(r.tokens for r in whole.generations)

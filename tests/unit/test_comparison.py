@@ -74,11 +74,11 @@ def test_of_several_runs_what_is_told_of_a_method_names_its_row(speculative):
     broken["divergences"] = (Divergence("speculative", "1", 0, 0, 3, (1, 2), verdict="bug"),)
     runs = [run([speculative, control], name, **broken) for name in ("r1", "r2")]
     found = compare(runs)
-    rows = ["speculative", "speculative@r2"]
+    rows = ["speculative@r1", "speculative@r2"]
     assert [row.method for row in found.methods if row.acceptance] == rows
     assert [part.method for part in found.divergences] == rows
     assert [part.method for part in found.predictions] == rows
-    assert [part.method for part in found.failures] == ["speculative", "m@r1", "speculative@r2", "m@r2"]
+    assert [part.method for part in found.failures] == ["speculative@r1", "m@r1", "speculative@r2", "m@r2"]
     assert [part.method for part in compare(runs[:1]).failures] == ["speculative", "m"]
 
 
@@ -147,7 +147,38 @@ def test_a_run_without_the_edge_is_compared_with_one_that_has_it(speculative):
 def test_runs_that_differ_in_how_they_draft_are_compared(speculative):
     longer = PROFILE | {"speculative": {"draft_length": 8}}
     table = rows(compare([run([speculative]), run([speculative], "r2", profile=longer)]))
-    assert set(table) == {"speculative", "speculative@r2"}
+    assert set(table) == {"speculative@draft_length=4", "speculative@draft_length=8"}
+
+
+def test_rows_of_several_runs_are_named_by_all_that_tells_them_apart_and_else_by_their_run(speculative):
+    def drafting(run_id, **settings):
+        control = autoregressive(CONTROL, "1", (1, 2, 3, 4, 5), 30.0)
+        return run([speculative, control], run_id, profile=PROFILE | {"speculative": settings})
+
+    runs = [
+        drafting("r1", draft_length=2, verification="greedy"),
+        drafting("r2", draft_length=4, verification="greedy"),
+        drafting("r3", draft_length=4, verification="coupled"),
+    ]
+    found = compare(runs)
+    assert [row.method for row in found.methods] == [
+        "speculative@draft_length=2,verification=greedy", f"{CONTROL}@r1",
+        "speculative@draft_length=4,verification=greedy", f"{CONTROL}@r2",
+        "speculative@draft_length=4,verification=coupled", f"{CONTROL}@r3",
+    ]  # fmt: skip
+    assert found.told_runs[0] == "r1 (draft_length=2,verification=greedy)"
+    again = compare([runs[0], run(runs[0].generations, "r4", profile=runs[0].manifest.profile)])
+    assert [row.method for row in again.methods][::2] == ["speculative@r1", "speculative@r4"]
+    assert again.told_runs == ("r1", "r4")
+
+
+def test_notes_of_several_runs_name_their_run_unless_they_hold_for_all(speculative):
+    unchecked = PROFILE | {"precision": {"parity": "off"}}
+    runs = [run([speculative], name, profile=unchecked) for name in ("r1", "r2")]
+    runs[1] = run([speculative], "r2", profile=unchecked, isolated_rss_bytes={"speculative": 9})
+    told = compare(runs, allow_unfair=True).notes
+    assert "precision was not checked (precision.parity: off)" in told
+    assert "run r2: peak RSS of speculative is of a process of its own (--isolate)" in told
 
 
 def test_a_comparison_says_what_was_not_checked(speculative):

@@ -1,5 +1,7 @@
 """Acceptance by position, percentiles, noise of the machine, agreement of lossy texts; worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import generation
@@ -11,6 +13,7 @@ from specbench.analysis.agreement import agreement
 from specbench.analysis.comparison import CONTROL, compare
 from specbench.analysis.latency import percentiles
 from specbench.records import Round
+from specbench.render.tables import draft_cells
 
 
 def test_acceptance_is_counted_position_by_position():
@@ -34,6 +37,33 @@ def test_acceptance_length_is_one_plus_the_sum_of_survivals():
     found = acceptance([record])
     committed = sum(len(part.tokens) for part in record.rounds[1:]) / len(rounds)
     assert 1 + sum(found.survival) == pytest.approx(committed)
+
+
+TREE = [(6, 2, 3)] * 40 + [(6, 1, 2)] * 20 + [(6, 0, 1)] * 20
+
+
+def test_acceptance_of_a_tree_is_counted_along_its_paths():
+    record = drafting(*TREE)
+    record = replace(record, rounds=tuple(replace(part, depth=2) for part in record.rounds))
+    found = acceptance([record])
+    assert found.conditional == pytest.approx((60 / 80, 40 / 60))
+    assert (found.drafted_per_round, found.seems_a_tree) == (6, False)
+
+
+def test_where_drafts_seem_to_be_a_tree_nothing_is_shown_behind_its_depth_and_a_note_says_so():
+    record = drafting(*TREE)
+    found = acceptance([record])
+    assert found.conditional == pytest.approx((60 / 80, 40 / 60, None, None, None, None))
+    assert (found.judged[2:], len(found.survival)) == ((0, 0, 0, 0), 2)
+    assert found.seems_a_tree
+    comparison = compare([run([record])])
+    assert any("seem not to stand in a row" in note for note in comparison.notes)
+    assert draft_cells(comparison.methods[0])[-1] == "0.75 0.67 - - - -"
+
+
+def test_a_chain_of_which_few_drafts_came_far_keeps_its_zero():
+    found = acceptance([drafting(*[(3, 2, 3)] * 5, *[(3, 0, 1)] * 5)])
+    assert (found.conditional, found.seems_a_tree) == ((0.5, 1.0, 0.0), False)
 
 
 def test_a_method_that_drafts_nothing_has_no_acceptance():

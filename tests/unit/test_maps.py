@@ -20,6 +20,8 @@ from specbench.render.precision import audit_columns
 from specbench.render.report.grids import grid_csv, grid_markdown
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.inks import LIGHT
+from specbench.render.report.lengths import length_drawings, length_tables, panels
+from specbench.render.report.maps import map_page
 from specbench.render.schedules import verdicts
 
 
@@ -45,6 +47,35 @@ def line(*points, **condition):
 def test_break_even_lies_on_a_line_between_two_round_trips(points, rtt_ms, beyond):
     (found,) = break_evens(line(*points))
     assert (found.rtt_ms, found.beyond) == (pytest.approx(rtt_ms) if rtt_ms else rtt_ms, beyond)
+
+
+def measured(*points):
+    """Rows of a sweep, with the intervals that their speed-ups have."""
+    found = line(*((rtt_ms, speedup) for rtt_ms, speedup, _ in points))
+    known = {rtt_ms: interval for rtt_ms, _, interval in points}
+    return [replace(row, measured=True, interval=known[row.condition["link.rtt_ms"]]) for row in found]
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ([(0, 2.0, (1.5, 2.5)), (10, 0.5, (0.4, 0.6))], "; by round trip, it pays up to 5.0 ms."),
+        (
+            [(0, 2.0, (1.5, 2.5)), (10, 0.9, (0.7, 1.1))],
+            "; by round trip, it pays up to 0 ms, undecided beyond.",
+        ),
+        ([(0, 2.0, (1.5, 2.5)), (10, 0.9, None)], "; by round trip, it pays up to 0 ms, undecided beyond."),
+        ([(0, 2.0, (1.5, 2.5)), (10, 1.9, (1.2, 2.5))], "; by round trip, it pays up to 10 ms at least."),
+        ([(0, 1.03, (0.7, 1.5)), (10, 0.5, (0.4, 0.6))], ", which cannot be told from it."),
+        ([(0, 1.2, (0.9, 1.5)), (5, 1.4, (1.1, 1.8)), (10, 0.5, (0.4, 0.6))], "draft length 3."),
+    ],
+)
+def test_a_round_trip_up_to_which_a_method_pays_is_named_as_far_as_the_intervals_show_it(points, told):
+    rows = measured(*points)
+    assert verdicts(rows)[0].endswith(told)
+    (found,) = break_evens(rows)
+    assert found.undecided == ("undecided" in told or "by round trip" not in told)
+    assert "would pay" not in grid_markdown(rows, "t")
 
 
 def test_break_even_is_where_the_closed_form_of_a_replay_has_it():
@@ -105,9 +136,9 @@ def test_a_text_that_is_not_the_clouds_wins_nothing_and_is_called_so():
     rows = line((0, 2.0), (10, 0.5))
     rows += [replace(edge, condition={"link.rtt_ms": rtt_ms}) for rtt_ms in (0, 10)]
     assert [even.method for even in break_evens(rows)] == ["speculative"]
+    assert [told.split(" ")[0] for told in verdicts(rows[-2:] + rows[:-2])] == ["speculative", "edge_baseline:"]
     assert verdicts(rows)[-1] == (
-        "edge_baseline (not the cloud's text) is faster than the cloud alone under 2 of 2 conditions; at best "
-        "9.00 times its speed per token."
+        "edge_baseline: no verdict, its text is not the cloud's; speeds are compared for the same text only."
     )
 
 
@@ -118,6 +149,68 @@ def test_a_tile_says_who_wins_and_by_how_much():
     assert "2.00x at 3" in json.dumps(spec)
     assert map_drawings(line((0, 2.0))[:2])[0].name == "winner"
     assert map_drawings([replace(row, condition={}) for row in line((0, 2.0))]) == []
+
+
+def lengthwise(rtts, methods=("speculative",)):
+    """Rows of a sweep over three draft lengths, with a round trip where one was swept too."""
+    rows = []
+    for rtt_ms in rtts:
+        condition = {} if rtt_ms is None else {"link.rtt_ms": rtt_ms}
+        control = Row(CONTROL, None, condition, 1.0, 9.0, 9.0, 1.0, None, None, 0, measured=True)
+        for method in methods:
+            for length, speedup in ((1, 1.2), ("auto", 1.25), (4, 1.5)):
+                speedup -= (rtt_ms or 0) / 100
+                row = replace(control, method=method, draft_length=length, speedup=speedup)
+                rows += [control, replace(row, interval=(speedup - 0.1, speedup + 0.1))]
+    return rows
+
+
+def spec_of(drawing):
+    return json.dumps(drawing.draw(LIGHT, 720).to_dict())
+
+
+def test_a_sweep_over_draft_lengths_has_a_chart_of_speed_over_length_with_intervals():
+    (drawing,) = length_drawings(lengthwise([None], ("speculative", "speculative_pipelined")))
+    assert drawing.name == "draft-length"
+    for told in ("speculative, draft length 1: 1.20x (1.10 to 1.30)", "length auto: 1.25x", "length 4: 1.50x"):
+        assert told in drawing.description
+    spec = spec_of(drawing)
+    assert '"low": 1.1' in spec
+    assert "datum.value == 5 ? 'auto'" in spec
+    assert [panel.key for panel in panels(lengthwise([None]))] == ["method"]
+    assert length_drawings(line((0, 2.0))) == [], "one length is no curve"
+
+
+def test_with_a_round_trip_swept_too_every_one_has_its_line_and_every_method_its_panel():
+    rows = lengthwise([0, 40], ("speculative", "speculative_pipelined"))
+    found = panels(rows)
+    assert [(panel.heading, list(panel.lines)) for panel in found] == [
+        ("speculative", ["0", "40"]),
+        ("speculative_pipelined", ["0", "40"]),
+    ]
+    assert {len(each) for panel in found for each in panel.lines.values()} == {3}
+    (drawing,) = length_drawings(rows)
+    assert "speculative, link.rtt_ms = 40, draft length 4: 1.10x" in drawing.description
+    (table, _) = length_tables(rows)
+    assert table.columns == ("draft length", "link.rtt_ms = 0", "link.rtt_ms = 40")
+    assert table.rows[1] == ("4", "1.50x, 1.40 to 1.60", "(1.10x), 1.00 to 1.20")
+    many = length_drawings(lengthwise(range(20)))[0]
+    assert "6 of 20 lines are drawn" in many.title
+    assert "link.rtt_ms = 19" in many.description
+
+
+def test_the_page_of_a_draft_length_sweep_shows_lengths_and_no_empty_verdict():
+    rows = [replace(row, interval=None) for row in lengthwise([None])]
+    text = map_page(rows, "t")
+    assert "Which draft length?" in text
+    assert "<svg" in text
+    assert "undecided" not in text
+    assert "Where each method wins" not in text
+    both = map_page(lengthwise([0, 40]), "t")
+    assert "link.rtt_ms = 40" in both
+    assert "Where each method wins" in both
+    assert "undecided" not in grid_markdown(rows, "t")
+    assert "| 4 | (1.50x) |" in grid_markdown(rows, "t")
 
 
 def test_csv_and_markdown_hold_no_table_broken_by_a_value():

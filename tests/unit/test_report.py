@@ -77,6 +77,11 @@ def test_the_verdict_comes_first_with_its_interval():
         (["faster", "slower"], [True, True], "Whether speculation pays depends on the method"),
         (["slower", "faster"], [True, False], "Speculation does not pay"),
         (["faster"], [False], "Speculation pays; its text may differ from the cloud's"),
+        (["faster", "no difference shown"], [True, True], "Speculation pays with {method}"),
+        (["slower", None], [True, True], "It cannot be told whether speculation pays"),
+        (["slower", "equivalent within 3 %"], [True, True], "Speculation does not pay"),
+        ([None, "slower"], [None, True], "Speculation does not pay"),
+        ([None], [None], "How fast are these methods?"),
         (["no difference shown"], [True], "It cannot be told whether speculation pays"),
         ([None], [True], "Too few prompts to say whether speculation pays"),
         ([], [], "How fast are these methods?"),
@@ -87,7 +92,8 @@ def test_the_headline_says_what_the_lossless_methods_show(verdicts, lossless, wo
     rows = [
         replace(row, verdict=found, lossless=keeps) for found, keeps in zip(verdicts, lossless, strict=True)
     ]
-    assert headline(rows, unfair=False) == words
+    assert headline(rows, unfair=False) == words.format(method=row.method)
+    assert headline(rows, False, faults=True) == "No verdict: a run is not as it was written"
     assert headline(rows, unfair=True) == "No fair verdict: the runs differ"
 
 

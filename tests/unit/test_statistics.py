@@ -166,7 +166,7 @@ def test_each_run_is_compared_with_its_own_control_and_the_controls_with_each_ot
     assert row(runs, "m@r2").speedup_vs_control == pytest.approx(2.0)
     assert row(runs, "m@r2").reference == f"{CONTROL}@r2"
     assert row(runs, f"{CONTROL}@r2").speedup_vs_control == pytest.approx(2.0)
-    assert row(runs, f"{CONTROL}@r2").reference == CONTROL
+    assert row(runs, f"{CONTROL}@r2").reference == f"{CONTROL}@r1"
     assert "of run r1" in row(runs, f"{CONTROL}@r2").statement
 
 

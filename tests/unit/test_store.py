@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import msgspec
 import pytest
 from builders import generation, manifest
+from comparisons import CONTROL, PROFILE, pair
 
+from specbench.analysis.comparison import compare
+from specbench.analysis.report import report
 from specbench.bench.store import RunStore
 from specbench.errors import SpecbenchError
 
@@ -114,3 +118,89 @@ def test_the_newest_run_is_found_and_an_unknown_one_is_an_error(store):
     assert store.find(None) == "20260102-000000-aaaa"
     with pytest.raises(SpecbenchError, match="there is no run 'x'"):
         store.find("x")
+
+
+TURNS = {str(question): ("?",) for question in range(12)}
+
+
+@pytest.fixture
+def finished(store):
+    """A finished run of two methods and twelve prompts, as a runner leaves it; and its file."""
+    names = ("m", CONTROL)
+    whole = manifest(
+        methods=names, lossless=dict.fromkeys(names, True), prompt_ids=tuple(TURNS), turns=TURNS,
+        profile=PROFILE,
+    )  # fmt: skip
+    writer = store.create(whole)
+    writer.append(
+        [replace(each, arrival_ms=tuple(map(float, each.arrival_ms))) for each in pair(12, 1.5, 0.05)]
+    )
+    writer.write_manifest(replace(whole, status="finished", generations=writer.written()))
+    writer.lock.release()
+    return writer.folder / "generations.jsonl"
+
+
+def cut(lines):
+    return [*lines[:10], lines[10][:20]]
+
+
+def doubled(lines):
+    return lines + lines[:3]
+
+
+def changed(lines):
+    return [lines[0].replace(b'"text":"t"', b'"text":"u"'), *lines[1:]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (cut, "14 of 24 answers of run r1 are missing from generations.jsonl (m on prompt 5, turn 1, and "),
+        (doubled, "3 answers are more than once in generations.jsonl of run r1 (cloud"),
+        (changed, "generations.jsonl of run r1 is not as the run wrote it"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_finished_run_that_lost_or_doubled_lines_says_so_and_has_no_verdict(
+    store, finished, damage, told, counted
+):
+    assert store.read("r1").faults == ()
+    assert compare([store.read("r1")]).methods[0].verdict == "faster"
+    if not counted:  # as runs were stored before their lines were counted
+        data = msgspec.json.decode((finished.parent / "manifest.json").read_bytes())
+        del data["generations"]
+        (finished.parent / "manifest.json").write_bytes(msgspec.json.encode(data))
+    finished.write_bytes(b"".join(damage(finished.read_bytes().splitlines(keepends=True))))
+    read = store.read("r1")
+    if damage is changed and not counted:
+        assert read.faults == ()
+        return
+    assert read.faults[0].startswith(told)
+    found = compare([read])
+    assert [(row.verdict, row.speedup_interval) for row in found.methods] == [(None, None)] * 2
+    assert found.methods[0].statement == f"no verdict on m: {read.faults[0]}"
+    assert read.faults[0] in found.notes
+    assert found.categories == report([read]).comparison.categories == ()
+
+
+def test_what_is_missing_is_asked_again_and_what_is_double_or_changed_is_not_resumed(store, finished):
+    lines = finished.read_bytes().splitlines(keepends=True)
+    finished.write_bytes(b"".join(cut(lines)))
+    run, writer = store.reopen("r1")
+    assert "14 of 24 answers" in run.faults[0]
+    writer.lock.release()
+    for damage in (doubled, changed):
+        data = b"".join(damage(lines))
+        finished.write_bytes(data)
+        with pytest.raises(SpecbenchError, match=r"run r1 cannot be resumed: .*generations\.jsonl"):
+            store.reopen("r1")
+        assert finished.read_bytes() == data
+
+
+def test_some_turns_of_a_prompt_in_the_middle_are_not_resumed(store):
+    writer = store.create(manifest(prompt_ids=("1", "2")))
+    writer.append([generation(name, turn=turn, turns=2) for name in ("1", "2") for turn in (0, 1)])
+    path = writer.folder / "generations.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    with pytest.raises(SpecbenchError, match="some turns of m on prompt 1 are missing"):
+        store.reopen("r1")

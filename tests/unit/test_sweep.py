@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 
+import msgspec
 import pytest
 from builders import LIAR, manifest
 from comparisons import PROFILE, pair, run
@@ -17,7 +18,7 @@ from specbench.bench.store import RunStore
 from specbench.bench.sweeper import Sweeper
 from specbench.config import load_profile
 from specbench.errors import SpecbenchError
-from specbench.records import Divergence, Failure
+from specbench.records import Divergence, Failure, Written
 from specbench.render.schedules import cell_text, verdicts
 
 OVER = ("--over", "speculative.draft_length=1,3", "--over", "decoding.repetition_penalty=1.0")
@@ -167,6 +168,21 @@ def test_a_run_that_answered_nothing_is_left_out_and_its_end_is_not(tmp_path):
     made = swept(stored_sweep(store, replace(broken, generations=())), store)
     assert (made.rows, made.code) == ([], 7)
     assert "it broke" in made.notes[0]
+
+
+def test_a_run_whose_file_lost_lines_is_left_out_of_the_map_by_name(tmp_path):
+    store = RunStore(tmp_path)
+    asked = stored_sweep(
+        store, run(pair(12, 1.4), "r0"), run(pair(12, 1.4), "r1"), over={"link.rtt_ms": [0, 9]}
+    )
+    cut = tmp_path / "r1" / "generations.jsonl"
+    known = store.read("r1").manifest
+    whole = replace(known, generations=Written(24, "sum of what was written"))
+    (tmp_path / "r1" / "manifest.json").write_bytes(msgspec.json.encode(whole))
+    cut.write_bytes(b"".join(cut.read_bytes().splitlines(keepends=True)[:9]))
+    made = swept(asked, store)
+    assert {row.condition["link.rtt_ms"] for row in made.rows} == {0}
+    assert "15 of 24 answers of run r1 are missing" in made.left_out[0]
 
 
 def test_a_method_that_says_what_is_wrong_wins_nothing(specbench, tmp_path):

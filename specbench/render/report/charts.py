@@ -54,6 +54,8 @@ def speedups(report: Report) -> Drawing | None:
     for method in report.comparison.methods:
         if method.speedup_vs_control is None or method.method == method.reference:
             continue
+        if method.lossless is None:
+            continue  # another text: its speed says nothing about the others
         overall = (method.method, method.speedup_vs_control, method.speedup_interval, True)
         parts = [
             (part.category, part.speedup, part.interval, False)

@@ -42,7 +42,7 @@ def acceptance(report: Report) -> Drawing | None:
             x=alt.X(
                 "position:Q",
                 scale=alt.Scale(domain=[0.7, last + 0.3], nice=False),
-                axis=alt.Axis(values=list(range(1, last + 1)), format="d", grid=False),
+                axis=alt.Axis(values=list(range(1, last + 1)), tickCount=last, format="d", grid=False),
                 title=titled("position in the draft (1 is the first drafted token)", width),
             ),
             y=alt.Y(

@@ -81,7 +81,7 @@ def as_markdown(report: Report) -> str:
     """Verdicts and tables, in the order of the page."""
     comparison = report.comparison
     lines = [f"# {plain(comparison.profile)}", ""]
-    lines += [f"**{plain(row.statement)}.**\n" for row in comparison.methods if row.statement]
+    lines += [f"**{plain(str(row.statement))}.**\n" for row in comparison.judged]
     lines += [plain(comparison.setting), ""]
     lines += [f"- failed: {plain(f'{part.method}: {part.error}')}" for part in comparison.failures]
     lines += [f"- {plain(note)}" for note in comparison.notes]

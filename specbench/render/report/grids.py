@@ -1,4 +1,4 @@
-"""The rows of a grid as files: CSV, JSON and Markdown, and its maps as SVG and PNG."""
+"""The rows of a grid as files: CSV, JSON and Markdown, and its charts as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from specbench.records import CONTROL
 from specbench.render.report import pictures
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings
+from specbench.render.report.lengths import length_drawings, length_tables
 from specbench.render.report.tabular import Table
 from specbench.render.schedules import MAP_FOOT, cell_text, told_break_even, verdicts
 
@@ -57,7 +58,11 @@ def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) ->
             (*values, f"{control.tpot_ms:.2f}", *(cell_text(found.get(method)) for method in methods), name)
         )
     columns = (*keys, "cloud alone ms a token", *methods, "fastest")
-    lines += markdown_table(Table("Where each method wins", columns, tuple(cells), names=0))
+    tables = length_tables(rows)
+    if keys or not tables:
+        lines += markdown_table(Table("Where each method wins", columns, tuple(cells), names=0))
+    for table in tables:
+        lines += markdown_table(table)
     if evens := break_evens(rows):
         told = tuple(
             (even.method, ", ".join(f"{key} = {value}" for key, value in even.condition.items()),
@@ -70,13 +75,13 @@ def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) ->
 
 
 def write_grid(rows: Sequence[Row], document: dict, folder: Path) -> list[Path]:
-    """Write `grid.csv`, `grid.json` and every map as `NAME.svg` and `NAME.png`.
+    """Write `grid.csv`, `grid.json` and every chart as `NAME.svg` and `NAME.png`.
 
     Raises:
         SpecbenchError: `[report]` is not installed, or the folder cannot be written.
     """
     pictures.demand_extra()
-    written = pictures.write_files(map_drawings(rows), folder)
+    written = pictures.write_files([*map_drawings(rows), *length_drawings(rows)], folder)
     texts = {
         "grid.csv": grid_csv(rows),
         "grid.json": json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",

@@ -67,7 +67,7 @@ def _looks(rows: Sequence[Row]) -> tuple[list[str], dict[str, str]]:
 def _shade_of(method: str) -> Tile:
     def shade(found: dict[str, Row]) -> tuple[str, float, str]:
         row = found.get(method)
-        if row is None or row.is_open or row.speedup <= 0:
+        if row is None or row.is_open or not row.competes or row.speedup <= 0:
             return "faster", 0.0, cell_text(row)
         depth = min(1.0, abs(log2(row.speedup)) / log2(FULL)) * DEEPEST
         return ("faster" if row.speedup > 1 else "slower"), depth, cell_text(row)

@@ -53,8 +53,12 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triang
 
 
 def of_methods(methods: Sequence[str], control: str | None) -> dict[str, tuple[str, str]]:
-    """A colour's name and a shape for each method; the control is grey."""
+    """A colour's name and a shape for each method; the control, of each run, is grey."""
+    base = control.partition("@")[0] if control else None
+    controls = [name for name in methods if name.partition("@")[0] == base]
     looks = {control: ("control", "cross")} if control else {}
-    for index, name in enumerate(name for name in methods if name != control):
+    shapes = ("cross", *SHAPES)
+    looks |= {name: ("control", shapes[index % len(shapes)]) for index, name in enumerate(controls)}
+    for index, name in enumerate(name for name in methods if name not in controls):
         looks[name] = f"series{index % SERIES}", SHAPES[(index + index // SERIES) % len(SHAPES)]
     return looks

@@ -13,6 +13,8 @@ from specbench.records import CONTROL
 from specbench.render.report import pictures
 from specbench.render.report.heat import FULL, curves, facets
 from specbench.render.report.inks import of_methods
+from specbench.render.report.lengths import length_drawings, length_tables
+from specbench.render.report.marks import Drawing
 from specbench.render.report.page import style
 from specbench.render.report.pictures import printable
 from specbench.render.schedules import cell_text, told_break_even, verdicts
@@ -46,9 +48,11 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
         name = "the cloud alone" if row.method == CONTROL else f"{row.method} {cell_text(row)}"
         return name, f"color-mix(in srgb, var(--{looks[row.method][0]}) 30%, transparent)"
 
-    sections = _break_even(rows) + _section("Where each method wins", rows, fastest)
-    for method in methods:
-        sections += _section(method, rows, lambda found, method=method: _shaded(found.get(method)))
+    sections = _break_even(rows) + _lengths(rows)
+    if rows[0].condition or not sections:
+        sections += _section("Where each method wins", rows, fastest)
+        for method in methods:
+            sections += _section(method, rows, lambda found, method=method: _shaded(found.get(method)))
     lines = "".join(f'<p class="verdict">{_text(line)}</p>' for line in verdicts(rows))
     told = "".join(f"<li>{_text(note)}</li>" for note in notes)
     if told:
@@ -71,12 +75,7 @@ def _break_even(rows: Sequence[Row]) -> str:
     evens, parts = break_evens(rows), ""
     if not evens:
         return ""
-    for drawing in curves(rows):
-        wide, narrow = (pictures.on_page(drawing, width) for width in (pictures.PAGE_PX, pictures.PHONE_PX))
-        parts += (
-            f'<figure><figcaption>{_text(drawing.title)}</figcaption><div class="wide">{wide}</div>'
-            f'<div class="narrow">{narrow}</div></figure>'
-        )
+    parts += "".join(map(_figure, curves(rows)))
     methods, lines = list(dict.fromkeys(even.method for even in evens)), {}
     for even in evens:
         where = ", ".join(f"{key} = {value}" for key, value in even.condition.items())
@@ -93,6 +92,37 @@ def _break_even(rows: Sequence[Row]) -> str:
         "best at each round trip, is as fast as the cloud alone: on a line between two of the grid.</p>"
         f'{parts}<div class="scroll" role="region" tabindex="0" aria-label="Break-even round trips"><table>'
         f'<thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>\n'
+    )
+
+
+def _figure(drawing: Drawing) -> str:
+    wide, narrow = (pictures.on_page(drawing, width) for width in (pictures.PAGE_PX, pictures.PHONE_PX))
+    return (
+        f'<figure><figcaption>{_text(drawing.title)}</figcaption><div class="wide">{wide}</div>'
+        f'<div class="narrow">{narrow}</div></figure>'
+    )
+
+
+def _lengths(rows: Sequence[Row]) -> str:
+    """Speed-up over the draft length: a chart, and a table for each of its panels."""
+    parts = "".join(map(_figure, length_drawings(rows)))
+    for table in length_tables(rows):
+        head = "".join(f'<th scope="col" class="figure">{_text(name)}</th>' for name in table.columns)
+        body = ""
+        for name, *cells in table.rows:
+            figures = "".join(f'<td class="figure">{_text(cell)}</td>' for cell in cells)
+            body += f'<tr><th scope="row" class="figure">{_text(name)}</th>{figures}</tr>'
+        parts += (
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.caption)}"><table>'
+            f"<caption><span>{_text(table.caption)}</span></caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+    if not parts:
+        return ""
+    return (
+        "<section><h2>Which draft length?</h2><p>Speed per token against the cloud alone. Bars are measured "
+        "intervals (95 %, corrected by Holm over the lengths); a hollow point is one that holds 1 or has "
+        f"none.</p>{parts}</section>\n"
     )
 
 
@@ -128,7 +158,7 @@ def _table(
 
 def _shaded(row: Row | None) -> Cell:
     """A speed-up on its colour: the deeper, the farther from 1."""
-    if row is None or row.is_open:
+    if row is None or row.is_open or not row.competes:
         return cell_text(row), "transparent"
     depth = min(1.0, abs(log2(row.speedup)) / log2(FULL)) if row.speedup > 0 else 1.0
     ink = "series0" if row.speedup > 1 else "series1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 
 import yaml
@@ -57,12 +58,12 @@ def page(report: Report) -> str:
     }
     lossy = [pair for pair in report.texts if not pair.must_agree]
     shown = [pair for pair in report.texts if pair.must_agree] + lossy[:MOST_LOSSY_TEXTS]
-    rows = [row for row in report.comparison.methods if row.statement]
+    rows = report.comparison.judged
     return environment.get_template("page.html.j2").render(
         version=__version__,
         style=markupsafe.Markup(style()),
         comparison=report.comparison,
-        headline=headline(rows, bool(report.comparison.unfair)),
+        headline=headline(rows, bool(report.comparison.unfair), bool(report.comparison.faults)),
         rows=[
             {"tone": TONES.get(row.verdict or "", "") if row.lossless else "", "statement": row.statement}
             for row in rows
@@ -85,25 +86,37 @@ def page(report: Report) -> str:
     )
 
 
-def headline(rows: list[MethodSummary], unfair: bool) -> str:
+def headline(rows: list[MethodSummary], unfair: bool, faults: bool = False) -> str:
     """What the methods that draft show, in a few words.
 
     Args:
         rows: those that have a verdict, or the reason why not.
+        faults: what a run wrote is not what its file holds.
     """
     if unfair:
         return "No fair verdict: the runs differ"
+    if faults:
+        return "No verdict: a run is not as it was written"
     if wrong := [row.method for row in rows if row.bugs]:
         return f"No verdict: {', '.join(wrong)} gave a wrong text"
-    drafting = [row for row in rows if row.acceptance]
+    drafting = [row for row in rows if row.acceptance and row.lossless is not None]
     if not drafting:
         return "How fast are these methods?"
     lossless = [row for row in drafting if row.lossless]
-    verdicts = {row.verdict for row in lossless or drafting}
-    if len(verdicts) > 1:
-        return "Whether speculation pays depends on the method"
-    words = HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")
+    words = _pays(lossless or drafting)
     return words if lossless else f"{words}; its text may differ from the cloud's"
+
+
+def _pays(rows: Sequence[MethodSummary]) -> str:
+    """What the verdicts of these methods show together, and no more."""
+    verdicts = {row.verdict for row in rows}
+    if len(verdicts) == 1:
+        return HEADLINES.get(verdicts.pop(), "Too few prompts to say whether speculation pays")
+    if {FASTER, SLOWER} <= verdicts:
+        return "Whether speculation pays depends on the method"
+    if FASTER in verdicts:
+        return f"Speculation pays with {', '.join(row.method for row in rows if row.verdict == FASTER)}"
+    return HEADLINES[UNDECIDED] if UNDECIDED in verdicts or None in verdicts else "Speculation does not pay"
 
 
 def _tiles(rows: list[MethodSummary], report: Report) -> dict:

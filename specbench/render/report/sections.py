@@ -66,7 +66,7 @@ def _fairness(report: Report) -> Section:
 
 def _speed(report: Report) -> Section:
     rows = report.comparison.methods
-    labels = [(_starred(report, row), row.label) for row in rows]
+    labels = [(tables.starred(row, report.comparison), row.label) for row in rows]
     speeds = tuple((*who, *tables.speed_cells(row)) for who, row in zip(labels, rows, strict=True))
     parts = [Table("All prompts", ("method", "text", *_flat(tables.SPEED_COLUMNS)), speeds, names=2)]
     if report.comparison.categories:
@@ -205,10 +205,6 @@ def _ceiling(report: Report) -> Section | None:
     )
     table = Table("What memory allows", columns, tuple(rows), names=2)
     return Section("ceiling", "How near is it to what memory allows?", (lead,), ("ceiling",), (table,))
-
-
-def _starred(report: Report, row: MethodSummary) -> str:
-    return f"{row.method}\u00a0*" if row.method == report.comparison.control else row.method
 
 
 def _flat(columns: Sequence[str]) -> tuple[str, ...]:
