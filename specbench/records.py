@@ -33,7 +33,8 @@ class Round:
     The first round of a generation commits the target's first token (prefill); it drafts nothing.
     `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
     correction, nor anything behind a stop token. `unverified` counts drafted tokens that a gate let pass,
-    `prefilled` the tokens that the target read for it where it keeps no cache between rounds: the whole text.
+    `prefilled` the tokens that the target read for it where that is not what its cache lacks alone: the whole
+    text where it keeps no cache between rounds, prompt and draft where it reads both in one pass.
     """
 
     tokens: tuple[int, ...]
@@ -147,8 +148,13 @@ class Divergence:
         noise: largest difference of any compared score between the control's way of computing that row
             (one token a pass) and the method's (the block it was verified in).
         width: tokens in the pass by which the method decided the position.
-        verdict: `tie` where `margin` is at most twice `noise` or a cut-off was crossed, otherwise `bug`; `None`
-            where the target's passes cannot be repeated, so that neither is proven.
+        plausible: how far rounding alone moves any compared score there; `None` where nothing depended on it.
+        verdict: `tie` where `margin` is at most twice `noise` or a cut-off was crossed, and `noise` is at most
+            `plausible`, otherwise `bug`; `None` where the target's passes cannot be repeated, so that neither
+            is proven.
+
+    Of the control itself it says where its text is not what a pass over the whole text without a cache says:
+    then `tokens` are that pass's id and the control's, and `margin` is their distance in that pass.
     """
 
     method: str
@@ -162,6 +168,21 @@ class Divergence:
     noise: float | None = None
     width: int | None = None
     verdict: str | None = None
+    plausible: float | None = None
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """How the control's texts were held against passes without a cache, off the clock.
+
+    Args:
+        texts: how many were; `positions` are the tokens that were compared.
+        reason: why it could not be done, where it could not.
+    """
+
+    texts: int = 0
+    positions: int = 0
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -291,7 +312,8 @@ class Manifest:
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
-    of each method in a process of its own, where `--isolate` asked for it.
+    of each method in a process of its own, where `--isolate` asked for it. `recomputation` is `None` in runs
+    without a control, and in those stored before it was done.
     """
 
     run_id: str
@@ -319,6 +341,7 @@ class Manifest:
     switch_changes: tuple[SwitchChange, ...] = ()
     failures: tuple[Failure, ...] = ()
     divergences: tuple[Divergence, ...] = ()
+    recomputation: Recomputation | None = None
     repeats_control: dict[str, bool] = field(default_factory=dict)
     stop_ids: tuple[int, ...] = ()
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
