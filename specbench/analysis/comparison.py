@@ -158,14 +158,17 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     categories: list = []
     if control and versus and control is not group:
         fair = not unfair or control.run is group.run
+        is_wrong = notes.bugs(control.run.manifest)[CONTROL] > 0
         interval = versus.interval if fair else None
         where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
         statement = endpoint.statement(group.name, label, f"the cloud alone{where}", versus, interval)
         if bugs:
             statement = f"no verdict on {group.name}: {notes.texts(bugs)} of it {notes.WRONG}"
+        elif is_wrong:
+            statement = f"no verdict on {group.name}: the control is not what the model says without a cache"
         if not fair:
             statement = f"no verdict on {group.name} ({label}): its run differs from that of the control"
-        categories = versus.by_category(group.name) if fair and not bugs else []
+        categories = versus.by_category(group.name) if fair and not (bugs or is_wrong) else []
     tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)

@@ -112,13 +112,20 @@ def _session(engine: Engine, request: Request) -> KVSession:
     return engine.session(room + LONGEST_DRAFT)  # what was refused is read again too
 
 
-def by_single_steps(engine: Engine, request: Request, text: Sequence[int]) -> torch.Tensor:
-    """Logits behind `text`, as the control computes them."""
+def by_steps(engine: Engine, request: Request, text: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Logits before each token of `text`, as the control computes them, shape (vocabulary,)."""
     session = _session(engine, request)
     logits = session.prefill(request.prompt_ids)
-    for token in text:
+    for token in text[:-1]:
+        yield logits[-1]
         logits = session.extend([token])
-    return logits[-1]
+    yield logits[-1]
+
+
+def by_single_steps(engine: Engine, request: Request, text: Sequence[int]) -> torch.Tensor:
+    """Logits behind `text`, as the control computes them."""
+    *_, last = by_steps(engine, request, [*text, 0])  # no token stands there yet
+    return last
 
 
 def _ways(

@@ -12,9 +12,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from specbench.decoding.proof import LONGEST_DRAFT, Evidence
+from specbench.decoding.recomputation import Recomputed
 from specbench.records import Audit
 
-VERSION = 3
+VERSION = 4
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
@@ -147,6 +148,17 @@ class Prove(Frame, frozen=True, tag=11):
     pair: tuple[TokenId, TokenId]
 
 
+class Recompute(Frame, frozen=True, tag=12):
+    """Hold a text of the control against a pass without a cache; see `Recomputed`."""
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+    tokens: Tokens
+
+
 class Close(Frame, frozen=True, tag=10):
     """The edge is done."""
 
@@ -245,6 +257,12 @@ class Proven(Frame, frozen=True, tag=38):
     evidence: Evidence
 
 
+class Held(Frame, frozen=True, tag=40):
+    """The answer to `Recompute`."""
+
+    recomputed: Recomputed
+
+
 class Working(Frame, frozen=True, tag=36):
     """The frame has arrived, and its answer takes a while."""
 
@@ -262,8 +280,22 @@ class Refused(Frame, frozen=True, tag=37):
 
 FINISH_REASONS = (None, "stop", "length")
 
-Up = Hello | Open | Begin | Resume | Verify | Trust | Decode | Generate | Stop | AskAudit | Prove | Close
-Down = Welcome | Committed | Done | Opened | Audited | Proven | Working | Refused
+Up = (
+    Hello
+    | Open
+    | Begin
+    | Resume
+    | Verify
+    | Trust
+    | Decode
+    | Generate
+    | Stop
+    | AskAudit
+    | Prove
+    | Recompute
+    | Close
+)
+Down = Welcome | Committed | Done | Opened | Audited | Proven | Held | Working | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)
