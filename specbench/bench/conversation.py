@@ -59,7 +59,7 @@ def demand_room(prompt: Prompt, prompt_tokens: int, max_new_tokens: int, context
 
 
 def demand_steady(
-    prompt: Prompt, prompt_tokens: int, max_new_tokens: int, switch: Switch | None, model: str
+    prompt: Prompt, prompt_tokens: int, max_new_tokens: int, turns: int, switch: Switch | None, model: str
 ) -> None:
     """Refuse a text that passes the length at which a model changes its rotary frequencies.
 
@@ -67,22 +67,23 @@ def demand_steady(
     model does.
 
     Args:
-        max_new_tokens: by how many tokens the text may grow, earlier replies that are not known yet included.
+        turns: how many replies are not known yet, the last one included; each may be of the whole budget.
 
     Raises:
         SpecbenchError: naming the prompt's length, the budget and that length.
     """
-    longest = prompt_tokens + max_new_tokens - 1  # the last token is never read
+    longest = prompt_tokens + max_new_tokens * turns - 1  # the last token is never read
     if switch is None or not switch.is_crossed(prompt_tokens, longest):
         return
-    room = switch.length + 1 - prompt_tokens
+    room = (switch.length + 1 - prompt_tokens) // turns
     ways = [f"--max-new-tokens {room}"] if room > 0 else []
     if switch.is_steady:
         ways.append(f"prompts that are longer than {switch.length} tokens")
+    each = f" for each of {turns} turns" if turns > 1 else ""
     raise SpecbenchError(
-        f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens} its text "
-        f"may pass {switch.length} tokens, where {model} changes its rotary frequencies ({switch.kind}): the "
-        "cache would hold keys of the shorter text",
+        f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens}{each} its "
+        f"text may pass {switch.length} tokens, where {model} changes its rotary frequencies ({switch.kind}): "
+        "the cache would hold keys of the shorter text",
         f"{' or '.join(ways) or 'shorter prompts'}; leave this one out with --limit or --prompts",
         ExitCode.USAGE,
     )

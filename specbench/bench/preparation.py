@@ -50,7 +50,7 @@ class Prepared:
         """The factory of a role."""
         return self.edge if role == "edge" else self.cloud
 
-    def demand_steady(self, prompt: Prompt, tokens: int, budget: int) -> None:
+    def demand_steady(self, prompt: Prompt, tokens: int, budget: int, turns: int = 1) -> None:
         """Refuse a text on whose way a model changes its rotary frequencies; see `conversation.demand_steady`.
 
         Raises:
@@ -63,7 +63,9 @@ class Prepared:
                 continue  # the server chooses one set of frequencies for all lengths
             factory = self.factory(role)
             switch = switch_of(factory.config)
-            conversation.demand_steady(prompt, tokens, budget, switch, f"the {role} model {factory.spec.model}")
+            conversation.demand_steady(
+                prompt, tokens, budget, turns, switch, f"the {role} model {factory.spec.model}"
+            )
 
     def request(
         self, prompt: Prompt, turn: int, repeat: int, replies: Sequence[str], budget: int | None = None
@@ -124,8 +126,8 @@ def prepare(
         for turn in range(1, len(prompt.turns) + 1):
             # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
             ids = conversation.prompt_ids(cloud.tokenizer, prompt.turns[:turn], [""] * (turn - 1))
-            budget = profile.workload.max_new_tokens * turn
-            prepared.demand_steady(prompt, len(ids), budget)
+            prepared.demand_steady(prompt, len(ids), profile.workload.max_new_tokens, turn)
+        budget = profile.workload.max_new_tokens * len(prompt.turns)
         conversation.demand_room(prompt, len(ids), budget, context_length)  # the last turn is the longest
         longest = max(longest, len(ids) + budget)
     demand_memory(prepared, longest, say)
