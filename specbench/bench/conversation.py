@@ -81,9 +81,9 @@ def demand_steady(
         ways.append(f"prompts that are longer than {switch.length} tokens")
     each = f" for each of {turns} turns" if turns > 1 else ""
     raise SpecbenchError(
-        f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens}{each} its "
-        f"text may pass {switch.length} tokens, where {model} changes its rotary frequencies ({switch.kind}): "
-        "the cache would hold keys of the shorter text",
+        f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens}{each} "
+        f"its text may pass {switch.length} tokens, where {model} changes its rotary frequencies "
+        f"({switch.kind}): the cache would hold keys of the shorter text",
         f"{' or '.join(ways) or 'shorter prompts'}; leave this one out with --limit or --prompts",
         ExitCode.USAGE,
     )
