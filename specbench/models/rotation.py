@@ -44,6 +44,12 @@ def switch_of(config: PretrainedConfig) -> Switch | None:
     return min(_switches(config.get_text_config(decoder=True)), key=lambda one: one.length, default=None)
 
 
+def reads_by_length(config: PretrainedConfig) -> bool:
+    """Whether texts that fit the context have different frequencies, by their length."""
+    switch = switch_of(config)
+    return switch is not None and switch.is_steady  # else they change beyond the context
+
+
 def _switches(text: PretrainedConfig) -> Iterator[Switch]:
     context = getattr(text, "max_position_embeddings", None)
     for scaling in _scalings(text):
