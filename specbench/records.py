@@ -36,8 +36,9 @@ class Round:
     `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
     correction, nor anything behind a stop token. `depth` counts the drafted tokens of the longest path where
     the draft is a tree; a chain leaves it out, for that is `drafted`. `unverified` counts drafted tokens that a
-    gate let pass, `prefilled` the tokens that the target read for it where it keeps no cache between rounds:
-    the whole text.
+    gate let pass, `prefilled` the tokens that the target read for it where that is not what its cache lacks
+    alone: the whole text where it keeps no cache between rounds, prompt and draft where it reads both in one
+    pass.
 
     Args:
         uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them. Unknown
@@ -172,8 +173,13 @@ class Divergence:
         noise: largest difference of any compared score between the control's way of computing that row
             (one token a pass) and the method's (the block it was verified in).
         width: tokens in the pass by which the method decided the position.
-        verdict: `tie` where `margin` is at most twice `noise` or a cut-off was crossed, otherwise `bug`; `None`
-            where the target's passes cannot be repeated, so that neither is proven.
+        plausible: how far rounding alone moves any compared score there; `None` where nothing depended on it.
+        verdict: `tie` where `margin` is at most twice `noise` or a cut-off was crossed, and `noise` is at most
+            `plausible`, otherwise `bug`; `None` where the target's passes cannot be repeated, so that neither
+            is proven.
+
+    Of the control itself it says where its text is not what a pass over the whole text without a cache says:
+    then `tokens` are that pass's id and the control's, and `margin` is their distance in that pass.
     """
 
     method: str
@@ -187,6 +193,21 @@ class Divergence:
     noise: float | None = None
     width: int | None = None
     verdict: str | None = None
+    plausible: float | None = None
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """How the control's texts were held against passes without a cache, off the clock.
+
+    Args:
+        texts: how many were; `positions` are the tokens that were compared.
+        reason: why it could not be done, where it could not.
+    """
+
+    texts: int = 0
+    positions: int = 0
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -301,7 +322,8 @@ class Manifest:
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
     of each method in a process of its own, where `--isolate` asked for it. `generations` says what was written
-    when the run ended; `None` while it goes on, and in runs stored before it was recorded.
+    when the run ended; `None` while it goes on, and in runs stored before it was recorded. `recomputation` is
+    `None` in runs without a control, and in those stored before it was done.
     """
 
     run_id: str
@@ -329,6 +351,7 @@ class Manifest:
     switch_changes: tuple[SwitchChange, ...] = ()
     failures: tuple[Failure, ...] = ()
     divergences: tuple[Divergence, ...] = ()
+    recomputation: Recomputation | None = None
     repeats_control: dict[str, bool] = field(default_factory=dict)
     stop_ids: tuple[int, ...] = ()
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)

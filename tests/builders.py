@@ -95,6 +95,32 @@ def tiny_mistral(folder, window):
     return folder
 
 
+BROKEN_STEPS = """
+import torch
+from transformers import LlamaForCausalLM
+
+class BrokenForCausalLM(LlamaForCausalLM):
+    # A pass over one token sees the last eight alone; wider passes are right.
+    def forward(self, input_ids=None, attention_mask=None, past_key_values=None, cache=None, **arguments):
+        name, held = ("past_key_values", past_key_values) if cache is None else ("cache", cache)
+        if input_ids.shape[1] == 1 and held is not None and held.get_seq_length() > 8:
+            attention_mask = torch.zeros(1, held.get_seq_length() + 1, dtype=torch.long)
+            attention_mask[:, -8:] = 1
+        return super().forward(input_ids, attention_mask=attention_mask, **{name: held}, **arguments)
+"""
+
+
+def broken_steps(folder):
+    """A random Llama with code of its own, whose single steps are wrong."""
+    tiny_llama(folder, seed=2)
+    (folder / "modeling_broken.py").write_text(BROKEN_STEPS)
+    config = json.loads((folder / "config.json").read_text())
+    name = "BrokenForCausalLM"
+    own = {"auto_map": {"AutoModelForCausalLM": f"modeling_broken.{name}"}, "architectures": [name]}
+    (folder / "config.json").write_text(json.dumps({**config, **own}))
+    return folder
+
+
 LIAR = """
 from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
 

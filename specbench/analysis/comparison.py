@@ -214,6 +214,8 @@ def _no_verdict(group: Group, control: Group, bugs: int, unfair: bool) -> str | 
         return faults[0]
     if bugs:
         return f"{notes.texts(bugs)} of it {notes.WRONG}"
+    if notes.bugs(control.run.manifest)[CONTROL]:
+        return "the control is not what the model says without a cache"
     if unfair and control.run is not group.run:
         return f"{UNFAIR}, its run differs from that of the control"
     if group.run.manifest.lossless[group.method] is None:

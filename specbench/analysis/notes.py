@@ -92,8 +92,15 @@ def texts(count: int) -> str:
 
 def wrong_notes(manifest: Manifest) -> list[str]:
     """What no figure of a run may be read without, the gravest first."""
-    run_id = manifest.run_id
-    found = [f"{texts(count)} of {method} in run {run_id} {WRONG}" for method, count in bugs(manifest).items()]
+    run_id, counts = manifest.run_id, bugs(manifest)
+    found = []
+    if wrong := counts.pop(CONTROL, 0):
+        held = manifest.recomputation.texts if manifest.recomputation else wrong
+        found.append(
+            f"{wrong} of {texts(held)} of the control in run {run_id} that were computed again without a cache "
+            "are others: the engine or the model is wrong, and so is every text and figure of this run"
+        )
+    found += [f"{texts(count)} of {method} in run {run_id} {WRONG}" for method, count in counts.items()]
     return found + [f"precision of run {run_id}: {text}" for text in manifest.precision_problems]
 
 
@@ -111,6 +118,11 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append(
             f"nothing is predicted of run {manifest.run_id}: its gate chose which drafts were verified, and "
             "the closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
+        )
+    if manifest.recomputation and manifest.recomputation.reason:
+        notes.append(
+            f"the control of run {manifest.run_id} is unproven, it was not computed again without a cache: "
+            f"{manifest.recomputation.reason}"
         )
     if manifest.audits and not manifest.switches:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")

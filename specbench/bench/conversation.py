@@ -12,6 +12,8 @@ from specbench.records import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from specbench.models.rotation import Switch
+
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies: Sequence[str]) -> list[int]:
     """Token ids of a conversation that waits for its next reply.
@@ -54,3 +56,34 @@ def demand_room(prompt: Prompt, prompt_tokens: int, max_new_tokens: int, context
             "shorten it, lower workload.max_new_tokens, or leave it out with --limit or --prompts",
             ExitCode.USAGE,
         )
+
+
+def demand_steady(
+    prompt: Prompt, prompt_tokens: int, max_new_tokens: int, turns: int, switch: Switch | None, model: str
+) -> None:
+    """Refuse a text that passes the length at which a model changes its rotary frequencies.
+
+    What is in a cache was computed with the earlier ones, so from there on no loop with a cache says what the
+    model does.
+
+    Args:
+        turns: how many replies are not known yet, the last one included; each may be of the whole budget.
+
+    Raises:
+        SpecbenchError: naming the prompt's length, the budget and that length.
+    """
+    longest = prompt_tokens + max_new_tokens * turns - 1  # the last token is never read
+    if switch is None or not switch.is_crossed(prompt_tokens, longest):
+        return
+    room = (switch.length + 1 - prompt_tokens) // turns
+    ways = [f"--max-new-tokens {room}"] if room > 0 else []
+    if switch.is_steady:
+        ways.append(f"prompts that are longer than {switch.length} tokens")
+    each = f" for each of {turns} turns" if turns > 1 else ""
+    raise SpecbenchError(
+        f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens}{each} "
+        f"its text may pass {switch.length} tokens, where {model} changes its rotary frequencies "
+        f"({switch.kind}): the cache would hold keys of the shorter text",
+        f"{' or '.join(ways) or 'shorter prompts'}; leave this one out with --limit or --prompts",
+        ExitCode.USAGE,
+    )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from specbench.api import CloudModel, Options, Request
-from specbench.decoding.proof import Evidence
-from specbench.records import Divergence, Generation, Round
+from specbench.decoding.proof import Evidence, Pass
+from specbench.records import Divergence, Generation
 
 TIE, BUG = "tie", "bug"
 VERDICTS = {True: TIE, False: BUG, None: None}
@@ -20,6 +20,13 @@ def first_divergence(control: Sequence[int], other: Sequence[int]) -> int | None
         if left != right:
             return position
     return None
+
+
+def passes_of(generation: Generation) -> tuple[Pass, ...]:
+    """What each pass of the target read and led to, as `decoding.proof` repeats it."""
+    first, *following = generation.rounds
+    with_prompt = None if first.prefilled is None else first.prefilled - generation.prompt_tokens
+    return ((with_prompt, first.tokens), *((part.drafted, part.tokens) for part in following))
 
 
 @dataclass(frozen=True)
@@ -50,20 +57,21 @@ class Prover:
         )
         if None in found.tokens:
             return found  # equal tokens and equal rules end at one place
-        seen = self._evidence(control, other.rounds, found)
+        seen = self._evidence(control, passes_of(other), found)
         if not seen.is_tie and (control.interrupted or other.interrupted):
             # Whoever lost the cloud had the text read again, in passes that no round tells of.
-            seen = self._evidence(control, [replace(part, drafted=None) for part in other.rounds], found)
+            seen = self._evidence(control, [(None, part.tokens) for part in other.rounds], found)
         return replace(
             found,
             top2_margin=seen.top2_margin,
             margin=seen.margin,
             noise=seen.noise,
             width=seen.width,
+            plausible=seen.plausible,
             verdict=VERDICTS[seen.is_tie],
         )
 
-    def _evidence(self, control: Generation, rounds: Sequence[Round], found: Divergence) -> Evidence:
+    def _evidence(self, control: Generation, passes: Sequence[Pass], found: Divergence) -> Evidence:
         left, right = found.tokens
         assert left is not None
         assert right is not None
@@ -71,7 +79,7 @@ class Prover:
             self.options,
             self.request_of(control),
             control.tokens[: found.position],
-            tuple((part.drafted, part.tokens) for part in rounds),
+            tuple(passes),
             (left, right),
         )
 
@@ -91,8 +99,12 @@ def divergences(
             continue
         if record.prompt_sha256 != reference.prompt_sha256:
             continue  # an earlier turn differed, so this one asks something else
-        passes = tuple((part.drafted, part.tokens) for part in record.rounds)
-        case = (record.prompt_sha256, reference.tokens, passes, reference.interrupted or record.interrupted)
+        case = (
+            record.prompt_sha256,
+            reference.tokens,
+            passes_of(record),
+            reference.interrupted or record.interrupted,
+        )
         if case not in proofs:
             proofs[case] = prover.judge(reference, record)
         if proof := proofs[case]:

@@ -50,6 +50,23 @@ class Prepared:
         """The factory of a role."""
         return self.edge if role == "edge" else self.cloud
 
+    def demand_steady(self, prompt: Prompt, tokens: int, budget: int, turns: int = 1) -> None:
+        """Refuse a text on whose way a model changes its rotary frequencies; see `conversation.demand_steady`.
+
+        Raises:
+            SpecbenchError: one does.
+        """
+        from specbench.models.rotation import switch_of
+
+        for role in self.roles:
+            if role == "cloud" and self.profile.cloud.backend == "vllm":
+                continue  # the server chooses one set of frequencies for all lengths
+            factory = self.factory(role)
+            switch = switch_of(factory.config)
+            conversation.demand_steady(
+                prompt, tokens, budget, turns, switch, f"the {role} model {factory.spec.model}"
+            )
+
     def request(
         self, prompt: Prompt, turn: int, repeat: int, replies: Sequence[str], budget: int | None = None
     ) -> Request:
@@ -65,6 +82,7 @@ class Prepared:
         budget = workload.max_new_tokens if budget is None else budget
         ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
         conversation.demand_room(prompt, len(ids), budget, self.context_length)
+        self.demand_steady(prompt, len(ids), budget)
         seed = random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
         return Request(tuple(ids), budget, self.cloud.stop_ids, seed.getrandbits(63))
 
@@ -105,12 +123,13 @@ def prepare(
     context_length = min((length for length in lengths if length is not None), default=None)
     longest = 0
     for prompt in prompts:
-        # The last turn is the longest: all earlier ones, and a reply of the whole budget to each.
-        blank = [""] * (len(prompt.turns) - 1)
-        tokens = len(conversation.prompt_ids(cloud.tokenizer, prompt.turns, blank))
+        for turn in range(1, len(prompt.turns) + 1):
+            # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
+            ids = conversation.prompt_ids(cloud.tokenizer, prompt.turns[:turn], [""] * (turn - 1))
+            prepared.demand_steady(prompt, len(ids), profile.workload.max_new_tokens, turn)
         budget = profile.workload.max_new_tokens * len(prompt.turns)
-        conversation.demand_room(prompt, tokens, budget, context_length)
-        longest = max(longest, tokens + budget)
+        conversation.demand_room(prompt, len(ids), budget, context_length)  # the last turn is the longest
+        longest = max(longest, len(ids) + budget)
     demand_memory(prepared, longest, say)
     return Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, context_length)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
-from specbench.bench import conversation, identity
+from specbench.bench import conversation, identity, recomputing
 from specbench.bench.ceiling import CeilingWatch
 from specbench.bench.contract import BrokenContractError, demand_kept
 from specbench.bench.interruption import insisting
@@ -39,7 +39,9 @@ class Runner:
     ) -> None:  # fmt: skip
         self._prepared = prepared
         self._profile = prepared.profile
-        self._manifest = replace(manifest, status="running", failures=(), divergences=(), generations=None)
+        self._manifest = replace(
+            manifest, status="running", failures=(), divergences=(), recomputation=None, generations=None
+        )
         self._writer = writer
         self._observer = observer
         self._generations = list(done)
@@ -285,7 +287,8 @@ class Runner:
         options = Options.of(self._profile)
         prover = identity.Prover(self._prepared.cloud, options, self._request_of)
         found = identity.divergences(self._generations, CONTROL, methods, prover)
-        self._manifest = replace(self._manifest, divergences=tuple(found))
+        held, wrong = recomputing.hold(self._generations, CONTROL, prover)
+        self._manifest = replace(self._manifest, divergences=(*wrong, *found), recomputation=held)
 
     def _request_of(self, generation: Generation) -> Request:
         """What a generation answered, its method's own earlier replies before it."""

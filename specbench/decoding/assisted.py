@@ -53,7 +53,8 @@ class AssistedGeneration:
     def rounds(self, request: Request) -> Iterator[Round]:
         """Every block that `generate` commits, cut at the first stop token and at the budget.
 
-        The draft begins before the target has read the prompt, so the first round may commit several tokens.
+        The draft begins before the target has read the prompt, so the first round may commit several tokens;
+        its `prefilled` are prompt and draft.
 
         Raises:
             Whatever `generate` raises.
@@ -68,7 +69,10 @@ class AssistedGeneration:
             with quiet_transformers(), contextlib.closing(blocks):
                 for block in blocks:
                     tokens, finish_reason = cut(block.tokens, left, request.stop_ids)
-                    yield Round(tokens=tokens) if is_first else block.round(tokens)
+                    if is_first:
+                        yield Round(tokens=tokens, prefilled=len(request.prompt_ids) + len(block.drafted))
+                    else:
+                        yield block.round(tokens)
                     if finish_reason:
                         return
                     left, is_first = left - len(tokens), False

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.clock import now_ms
+from specbench.models.rotation import reads_by_length
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +103,8 @@ def together(engine: Engine, blocks: Sequence[Block]) -> list[Passed | Exception
 
 def obstacle(engine: Engine) -> str | None:
     """Why sequences cannot share this engine's passes, in one line; tried with three of different lengths."""
+    if reads_by_length(engine.loaded.model.config):
+        return "its rotary frequencies (longrope) are those of the longest text of a pass"
     try:
         blocks, expected = [], []
         for prompt, width in PROBED:

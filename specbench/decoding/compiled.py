@@ -18,6 +18,7 @@ from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine, KVSession
 from specbench.decoding.step import Step, slot_shapes
 from specbench.errors import SpecbenchError
+from specbench.models.rotation import reads_by_length
 
 if TYPE_CHECKING:
     from specbench.decoding.batch import Block
@@ -62,6 +63,10 @@ class CompiledEngine(Engine):
             raise CannotCompileError("its weights are split over ranks")
         if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:
             raise CannotCompileError("its weights are spread over devices")
+        by_length = reads_by_length(loaded.model.config)
+        if by_length and self._captures:
+            raise CannotCompileError("padding changes the length that its rotary frequencies depend on")
+        self.prefill_chunk = WIDEST if by_length else PREFILL_CHUNK
         self._free: dict[int, list[list[torch.Tensor]]] = {}
         self._attends = not self._captures and getattr(loaded.model, "_supports_attention_backend", False)
         if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
@@ -237,8 +242,9 @@ class CompiledSession(KVSession):
         """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
         self.demand_room(len(token_ids))
         own_ids = self._engine.read(token_ids)
-        for begin in range(0, len(own_ids), PREFILL_CHUNK):
-            chunk = own_ids[begin : begin + PREFILL_CHUNK]
+        size = self._engine.prefill_chunk
+        for begin in range(0, len(own_ids), size):
+            chunk = own_ids[begin : begin + size]
             logits, _ = self._pass(torch.tensor([chunk]), torch.tensor([len(chunk) - 1]))
         return self._engine.spoken(logits)
 

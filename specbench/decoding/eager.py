@@ -39,19 +39,19 @@ class EagerEngine(Engine):
         """A cache slot for one sequence, empty; it grows as needed, so `capacity` does not matter."""
         return EagerSession(self)
 
-    def forward(self, token_ids: Sequence[int], cache: DynamicCache, start: int, last: bool) -> torch.Tensor:
+    def forward(self, token_ids: Sequence[int], cache: DynamicCache, start: int, last: int) -> torch.Tensor:
         """Run tokens that stand at positions `start` onward; their keys and values join the cache.
 
         Args:
-            last: whether only the last token's logits are wanted.
+            last: of how many tokens, the last ones, logits are wanted; 0 are all.
 
         Returns:
-            Logits, shape (1 if last else len(token_ids), vocabulary_size).
+            Logits, shape (last or len(token_ids), vocabulary_size).
         """
         device = self.loaded.device
         arguments: dict = {}
         if self._keeps_logits and last:
-            arguments["logits_to_keep"] = 1
+            arguments["logits_to_keep"] = last
         if self._takes_positions:
             arguments["position_ids"] = torch.arange(start, start + len(token_ids), device=device).unsqueeze(0)
         logits = self.loaded.model(
@@ -60,7 +60,7 @@ class EagerEngine(Engine):
             **{self._cache_argument: cache},
             **arguments,
         ).logits
-        return self.spoken(logits[0, -1:] if last else logits[0])
+        return self.spoken(logits[0, -last:])
 
     @torch.inference_mode()
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
@@ -112,14 +112,14 @@ class EagerSession(KVSession):
         self.cache = growing_cache(engine.loaded.model)
 
     @torch.inference_mode()
-    def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append a prompt; returns the logits after its last token, shape (1, vocabulary_size)."""
-        return self._append(token_ids, last=True)
+    def prefill(self, token_ids: Sequence[int], rows: int = 1) -> torch.Tensor:
+        """Append a prompt; returns the logits after its last `rows` tokens, shape (rows, vocabulary_size)."""
+        return self._append(token_ids, last=rows)
 
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
-        return self._append(token_ids, last=False)
+        return self._append(token_ids, last=0)
 
     @torch.inference_mode()
     def _forget(self, count: int) -> None:
@@ -153,7 +153,7 @@ class EagerSession(KVSession):
         """A pass that others shared has put `count` tokens into the cache."""
         self._length += count
 
-    def _append(self, token_ids: Sequence[int], last: bool) -> torch.Tensor:
+    def _append(self, token_ids: Sequence[int], last: int) -> torch.Tensor:
         logits = self._engine.forward(token_ids, self.cache, self._length, last)
         self._length += len(token_ids)
         return logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -72,6 +73,23 @@ class Engine(ABC):
         Raises:
             ValueError: sequences cannot share passes of this model.
         """
+
+    def recompute(self, token_ids: Sequence[int], count: int) -> torch.Tensor:
+        """Logits behind the last `count` tokens by one pass without a cache, shape (count, vocabulary_size).
+
+        The model prepares its own inputs, as it does for `generate`; whatever engine this is, transformers'
+        own pass is made.
+        """
+        import torch
+
+        model = self.loaded.model
+        own_ids = torch.tensor([list(self.read(token_ids))], device=self.loaded.device)
+        with torch.inference_mode():
+            inputs = model.prepare_inputs_for_generation(own_ids, use_cache=False, is_first_iteration=True)
+            if "logits_to_keep" in inspect.signature(model.forward).parameters:
+                inputs["logits_to_keep"] = count
+            logits = model(**inputs).logits
+        return self.spoken(logits[0, -count:])
 
     def require_rollback(self) -> None:
         """Refuse a model whose cache cannot be shortened again, before anything is timed.

@@ -12,7 +12,7 @@ import itertools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,10 @@ class SplitEngine(EagerEngine):
     def session(self, capacity: int | None = None) -> SplitSession:
         """A cache slot for one sequence, empty, on every rank."""
         return SplitSession(self)
+
+    def recompute(self, token_ids: Sequence[int], count: int) -> torch.Tensor:
+        """As of every engine, by a pass into an empty cache: all ranks follow passes that have one."""
+        return self.session().extend(token_ids)[-count:]
 
     def together(self, name: str, function: Callable[[], object]) -> list[Any]:
         """Have all ranks do a task, this one `function`; returns what each says.

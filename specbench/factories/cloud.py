@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from specbench.decoding.compiled import CompiledEngine
     from specbench.decoding.engine import Engine
     from specbench.decoding.proof import Evidence, Pass
+    from specbench.decoding.recomputation import Recomputed
     from specbench.decoding.request import Commit, Request
     from specbench.decoding.target import Target
     from specbench.factories.edge import EdgeModel
@@ -236,6 +237,14 @@ class CloudModel(ModelFactory):
         from specbench.decoding import proof
 
         return proof.evidence(self.engine, options, request, text, passes, pair)
+
+    def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
+        """Whether a text of the control is what a pass without a cache says; see `decoding.recomputation`."""
+        if not self.is_here:
+            return self._aside(options).recompute(request, text)
+        from specbench.decoding import recomputation
+
+        return recomputation.recomputed(self.engine, options, request, text)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""

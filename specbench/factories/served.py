@@ -9,6 +9,7 @@ from specbench import audit, environment
 from specbench.config import Decoding, Options
 from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proof import Evidence, Pass
+from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
 from specbench.errors import SpecbenchError
@@ -112,6 +113,12 @@ class Served:
         from specbench.decoding import proof
 
         return proof.evidence(self._cloud.engine, options, request, text, passes, pair)
+
+    def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
+        """Whether a text of the control is what a pass without a cache says."""
+        from specbench.decoding import recomputation
+
+        return recomputation.recomputed(self._cloud.engine, options, request, text)
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""

@@ -144,6 +144,14 @@ class VllmCloud(CloudModel):
         ]
         return Evidence(len(prompt) + 1, None, margin=abs(scores[0] - scores[1]))
 
+    def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> NoReturn:
+        """Refuse: the server's passes cannot be repeated, with its cache or without.
+
+        Raises:
+            SpecbenchError: always.
+        """
+        raise SpecbenchError("a vLLM server repeats none of its passes without a cache")
+
     def audit(self) -> Audit:
         """What little is known of the precision: what was declared, and that no tensor was seen."""
         from specbench.models import vocabulary

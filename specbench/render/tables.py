@@ -39,8 +39,8 @@ FOOT = (
     "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
     "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
     "Memory: the process, which all methods of a run share unless a note says otherwise. Ceiling: read "
-    "bandwidth over the bytes of weights that a token reads; share: 1/TPOT of it, median of prompts. Draft, link, verify "
-    "time: shares of the time between first and last token; what overlaps counts in each."
+    "bandwidth over the bytes of weights that a token reads; share: 1/TPOT of it, median of prompts. Draft, "
+    "link, verify time: shares of the time between first and last token; what overlaps counts in each."
 )
 
 
@@ -214,6 +214,14 @@ def _divergences(found: Sequence[Divergence]) -> list[Text]:
 def divergence_line(divergence: Divergence) -> Text:
     """Where and why a text departs from the control's, as a sentence."""
     control, other = (f"id {token}" if token is not None else "its end" for token in divergence.tokens)
+    where = f"prompt {divergence.prompt_id}, turn {divergence.turn + 1}, at token {divergence.position}"
+    if divergence.method == CONTROL:
+        apart = "which cuts it off" if divergence.margin is None else f"{divergence.margin:.2e} higher"
+        return Text(
+            f"bug: the control is not what the model says without a cache, on {where}: it has {other}, and a "
+            f"pass over the whole text says {control}, {apart}; rounding explains {divergence.plausible:.2e}",
+            style="red",
+        )
     proof = ""
     if divergence.verdict is None and divergence.margin is not None:
         proof = f"; the server's log-probabilities of the two are {divergence.margin:.2e} apart"
@@ -222,10 +230,10 @@ def divergence_line(divergence: Divergence) -> Text:
             f"; the control's scores of the two are {divergence.margin:.2e} apart, and its single step differs "
             f"from the pass over {divergence.width} tokens by up to {divergence.noise:.2e}"
         )
+        if divergence.plausible is not None and divergence.noise > divergence.plausible:
+            proof += f", of which rounding explains {divergence.plausible:.2e}"
     return Text(
-        f"{divergence.verdict or 'unproven'}: {divergence.method} departs from the control on prompt "
-        f"{divergence.prompt_id}, "
-        f"turn {divergence.turn + 1}, at token {divergence.position}: control has {control}, it has "
-        f"{other}{proof}",
+        f"{divergence.verdict or 'unproven'}: {divergence.method} departs from the control on {where}: control "
+        f"has {control}, it has {other}{proof}",
         style="red" if divergence.verdict == "bug" else "yellow",
     )

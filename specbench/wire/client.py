@@ -11,6 +11,7 @@ from specbench.config import Options
 from specbench.decoding import verification
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import Proposal
+from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Commit, Pending, Request
 from specbench.decoding.target import NO_DRAFT
 from specbench.errors import ExitCode, SpecbenchError
@@ -163,11 +164,21 @@ class RemoteTarget:
     ) -> Evidence:
         """Have a position computed twice; see `decoding.proof.evidence`."""
         fields = *_asked(request), tuple(text), tuple(passes), pair
+        return self._asked_aside(lambda number: protocol.Prove(number, self._text, *fields)).frame.evidence
+
+    def recompute(self, request: Request, text: Sequence[int]) -> Recomputed:
+        """Have a text held against a pass without a cache; see `decoding.recomputation`."""
+        fields = *_asked(request), tuple(text)
+        return self._asked_aside(
+            lambda number: protocol.Recompute(number, self._text, *fields)
+        ).frame.recomputed
+
+    def _asked_aside(self, build: Callable[[int], Up]) -> Reply:
+        """The reply to what is no step of a text, asked again as often as the connection is lost."""
         while True:
             try:
                 self._ready()
-                reply = self._connection.ask(lambda number: protocol.Prove(number, self._text, *fields))
-                return reply.frame.evidence
+                return self._connection.ask(build)
             except ChannelLostError as error:
                 self._connection.recover(error)
 

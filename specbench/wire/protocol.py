@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from specbench.decoding.proof import LONGEST_DRAFT, Evidence
+from specbench.decoding.recomputation import Recomputed
 from specbench.records import Audit
 from specbench.wire.facts import BytesPerSecond, Facts, Number, Text
 
@@ -150,6 +151,17 @@ class Prove(Frame, frozen=True, tag=11):
     pair: tuple[TokenId, TokenId]
 
 
+class Recompute(Frame, frozen=True, tag=13):
+    """Hold a text of the control against a pass without a cache; see `Recomputed`."""
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+    tokens: Tokens
+
+
 class Close(Frame, frozen=True, tag=10):
     """The edge is done."""
 
@@ -219,6 +231,12 @@ class Proven(Frame, frozen=True, tag=38):
     evidence: Evidence
 
 
+class Held(Frame, frozen=True, tag=41):
+    """The answer to `Recompute`."""
+
+    recomputed: Recomputed
+
+
 class Working(Frame, frozen=True, tag=36):
     """The frame has arrived, and its answer takes a while."""
 
@@ -249,9 +267,10 @@ Up = (
     | AskAudit
     | AskSpeed
     | Prove
+    | Recompute
     | Close
 )
-Down = Welcome | Committed | Done | Opened | Audited | Speed | Proven | Working | Refused
+Down = Welcome | Committed | Done | Opened | Audited | Speed | Proven | Held | Working | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)

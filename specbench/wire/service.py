@@ -14,6 +14,7 @@ from specbench.config import Decoding, Options, Speculative
 from specbench.decoding.batch import Block, Passed, Steps, alone
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import DraftDistribution, Proposal
+from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.target import Target
 from specbench.decoding.verification import RULES
@@ -57,6 +58,9 @@ class Host(Protocol):
         pair: tuple[int, int],
     ) -> Evidence:
         """Whether two tokens were tied; see `decoding.proof.evidence`."""
+
+    def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
+        """Whether a text is what a pass without a cache says; see `decoding.recomputation`."""
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""
@@ -175,6 +179,8 @@ class Service:
             yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Prove):
             yield encode(protocol.Proven(frame.number, self._evidence(frame)))
+        elif isinstance(frame, protocol.Recompute):
+            yield encode(protocol.Held(frame.number, self._recomputed(frame)))
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             cached = len(frame.prompt_ids) - 1
@@ -254,6 +260,13 @@ class Service:
             raise RefusalError("tokens that are drawn have no ties")
         return self._host.evidence(options, request, frame.tokens, frame.passes, frame.pair)
 
+    def _recomputed(self, frame: protocol.Recompute) -> Recomputed:
+        options, request = self._text(frame.text).options, self._request(frame)
+        self._demand_ids(frame.tokens)
+        if not 0 < len(frame.tokens) <= request.max_new_tokens:
+            raise RefusalError("this is no text of that budget")
+        return self._host.recomputed(options, request, frame.tokens)
+
     def _text(self, number: int) -> _Text:
         if number not in self._texts:
             raise RefusalError(f"text {number} was not opened, or was lost to an error")
@@ -263,7 +276,9 @@ class Service:
         if not text.is_open:
             raise RefusalError("the text has not begun, or has ended")
 
-    def _request(self, frame: protocol.Begin | protocol.Resume | protocol.Generate | protocol.Prove) -> Request:
+    def _request(
+        self, frame: protocol.Begin | protocol.Resume | protocol.Generate | protocol.Prove | protocol.Recompute
+    ) -> Request:
         self._demand_ids(frame.prompt_ids)
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")

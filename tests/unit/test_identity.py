@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from builders import LIAR, generation
+from builders import LIAR, broken_steps, generation
 
 from specbench.api import AutoregressiveDecoder, CloudModel, Options, Request
-from specbench.bench.identity import BUG, Prover, divergences
+from specbench.bench.identity import BUG, Prover, divergences, passes_of
 from specbench.bench.store import RunStore
 from specbench.config import CloudSpec, Decoding, Speculative
 from specbench.decoding.proof import by_rounds, by_single_steps, compared
@@ -96,6 +96,67 @@ def test_a_wrong_token_is_a_bug_and_the_run_exits_9_with_its_results(
     assert (found.verdict, found.position) == ("bug", 3)
     assert found.margin > 2 * found.noise
     assert found.top2_margin > 0
+
+
+@pytest.mark.parametrize("placement", ["in_process", "process"])
+def test_a_model_whose_single_steps_are_wrong_has_no_ties_and_its_control_is_a_bug(
+    specbench, profile, tmp_path, placement
+):
+    """Steps differ from passes by whole logits, and no rounding explains that."""
+    broken = {"model": str(broken_steps(tmp_path / "broken")), "trust_remote_code": True}
+    path = profile(cloud={**broken, "placement": placement}, workload={"max_new_tokens": 24})
+    done = specbench("run", "speculative", "--profile", path)
+    assert done.code == 9, done.err
+    store = RunStore(tmp_path / "runs")
+    manifest = store.read(store.find(None)).manifest
+    assert {found.verdict for found in manifest.divergences} == {"bug"}
+    mine = [found for found in manifest.divergences if found.method == "speculative"]
+    assert mine
+    assert all(found.noise > 1 > 1e-3 > found.plausible for found in mine if found.plausible is not None)
+    own = [found for found in manifest.divergences if found.method == "cloud_optimized_baseline"]
+    assert 0 < len(own) <= manifest.recomputation.texts
+    said = " ".join(done.out.split())
+    assert "the control is not what the model says without a cache, on prompt" in said
+    assert "no verdict on speculative" in said
+
+
+def test_every_run_says_how_many_tokens_of_the_control_were_computed_again(specbench, profile, tmp_path):
+    done = specbench("run", "cloud_optimized_baseline", "--profile", profile())
+    assert done.code == 0, done.err
+    store = RunStore(tmp_path / "runs")
+    stored = store.read(store.find(None))
+    assert stored.manifest.recomputation.texts == len(stored.generations) == 4
+    assert stored.manifest.recomputation.positions == sum(len(record.tokens) for record in stored.generations)
+    assert stored.manifest.recomputation.reason is None
+
+
+def test_assisted_generations_first_pass_is_repeated_with_its_draft(twins):
+    """It reads prompt and draft at once, so its first tokens may depart where a prompt alone never does."""
+    from specbench.plugins.hf_assisted import HfAssisted
+
+    from specbench.api import EdgeModel
+    from specbench.config import EdgeSpec
+
+    options = Options(Decoding(), Speculative(draft_length=4))
+    cloud = CloudModel(CloudSpec(model=str(twins), device="cpu"))
+    assisted = HfAssisted().open(EdgeModel(EdgeSpec(model=str(twins))), cloud, options)
+    alone = AutoregressiveDecoder(cloud.target(options))
+    flips = 0
+    for start in range(24):
+        request = Request(tuple((7 * start + 11 * index) % 90 + 4 for index in range(6)), 5, frozenset())
+        control = generation(method="control", tokens=tokens_of(answer(alone, request)), prompt_tokens=6)
+        rounds = tuple(answer(assisted, request))
+        record = generation(rounds=rounds, arrival_ms=tuple(range(len(rounds))), prompt_tokens=6)
+        found = Prover(cloud, options, lambda _, request=request: request).judge(control, record)
+        if found is None or found.position >= len(rounds[0].tokens):
+            continue
+        flips += 1
+        assert rounds[0].prefilled == 6 + 4
+        assert found.width == 10
+        assert found.verdict == "tie"
+        row, _ = by_rounds(cloud.engine, request, control.tokens[: found.position], passes_of(record))
+        assert int(row.argmax()) == found.tokens[1], "the strongest sign: the replay repeats the flip"
+    assert flips
 
 
 def prover():

@@ -139,6 +139,22 @@ def test_no_rule_breaks_what_every_round_promises(
     demand_rounds(speculate(factories, draft, request, Options(decoding, speculative)), request, draft_length)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [GREEDY, Options(SAMPLING[1], Speculative(verification="coupled")),
+     Options(SAMPLING[3], Speculative(verification="rejection"))],
+    ids=["greedy", "coupled", "drawn"],
+)  # fmt: skip
+def test_the_controls_text_is_what_a_pass_without_a_cache_says(factories, options):
+    cloud, request = factories[0], Request(PROMPT, 30, frozenset(), 5)
+    text = alone(factories, request, options)
+    seen = cloud.recomputed(options, request, text)
+    assert (seen.position, seen.positions > 0) == (None, True)
+    drawn = options.speculative.verification == "rejection"
+    other = [*text[:9], text[9] ^ 1, *text[10:]]
+    assert cloud.recomputed(options, request, other).position == (None if drawn else 9)
+
+
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"one_hot", "typical", "rank"}))
 def test_a_target_that_drafts_for_itself_accepts_everything(factories, rule):
     decoding = Decoding() if RULES[rule].needs_greedy else SAMPLING[1]

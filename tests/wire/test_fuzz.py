@@ -33,6 +33,7 @@ def damaged(draw):
                         protocol.Resume(3, 1, (5, 6, 7), 12, (1,), 5, (8, 9), 3, 4),
                         protocol.Verify(4, 1, (5, 6), (b"123456", b"abcdef")),
                         protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,)), (4, (7, 8))), (7, 9)),
+                        protocol.Recompute(4, 1, (5,), 9, (), 3, (6, 7)),
                         protocol.Refused(3, "no", True),
                         protocol.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
                     ]

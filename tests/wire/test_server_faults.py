@@ -72,6 +72,8 @@ SENSELESS = [
     (protocol.Open(4, 2, "{}", '{"draft_length": 999}', True), "draft_length"),
     (protocol.Open(4, 2, "no json", "{}", True), "JSON"),
     (protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9)),), (1, 2)), "do not lead to that position"),
+    (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 9, 9)), "no text of that budget"),
+    (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 96)), "token id 96"),
 ]
 
 
