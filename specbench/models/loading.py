@@ -33,9 +33,18 @@ class LoadedModel:
     quantization: str | None = None
 
 
-def cache_argument(model: PreTrainedModel) -> str:
-    """What the model's forward calls its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
-    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
+def cache_argument(model: PreTrainedModel) -> str | None:
+    """What the model's forward calls its cache: `cache` from transformers 5.24 on, `past_key_values` before.
+
+    Returns:
+        `None` for a model that takes none.
+    """
+    for kind in type(model).__mro__:  # code beside the weights may hand on whatever it is given
+        takes = inspect.signature(kind.forward).parameters if "forward" in vars(kind) else ()
+        for name in ("cache", "past_key_values"):
+            if name in takes:
+                return name
+    return None
 
 
 @contextlib.contextmanager
@@ -216,7 +225,9 @@ def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
     with torch.device("meta"), quiet_transformers():
         cls = _model_class(config)
         build = getattr(cls, "from_config", None) or cls._from_config
-        return build(config, dtype=getattr(torch, dtype))
+        # Whoever read the configuration has refused code beside it that the profile does not allow.
+        own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
+        return build(config, dtype=getattr(torch, dtype), **own_code)
 
 
 def _model_class(config: PretrainedConfig) -> type:
