@@ -50,6 +50,11 @@ class RanksLostError(SpecbenchError):
         super().__init__(message, "start the cloud again", ExitCode.RUN)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, torch on a device, or torch's CPU allocator found no room."""
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):

@@ -118,6 +118,38 @@ def broken_steps(folder):
     name = "BrokenForCausalLM"
     own = {"auto_map": {"AutoModelForCausalLM": f"modeling_broken.{name}"}, "architectures": [name]}
     (folder / "config.json").write_text(json.dumps({**config, **own}))
+
+
+def tiny(folder, model_type, code=None, draft=False, **fields):
+    """A random model of any architecture that transformers knows; a draft is the same one, disturbed.
+
+    Args:
+        code: a class `Own` that lies beside the weights, in terms of the architecture's class `Base`.
+    """
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    torch.manual_seed(4)
+    size = {
+        "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3, "bos_token_id": None,
+        "eos_token_id": 1, "pad_token_id": 0,
+    }  # fmt: skip
+    known = CONFIG_MAPPING[model_type]().to_dict()
+    config = CONFIG_MAPPING[model_type](**{**{k: v for k, v in size.items() if k in known}, **fields})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for weights in model.parameters() if draft else ():
+            weights += 0.05 * weights.std().nan_to_num() * torch.randn_like(weights)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    if code:
+        base = type(model)
+        source = f"import torch\nfrom {base.__module__} import {base.__name__} as Base\n\n\n{code}"
+        (folder / "modeling_own.py").write_text(source)
+        described = json.loads((folder / "config.json").read_text())
+        described["auto_map"] = {"AutoModelForCausalLM": "modeling_own.Own"}
+        (folder / "config.json").write_text(json.dumps(described))
     return folder
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from specbench import audit
 from specbench.api import CloudLostError, Method, Options
 from specbench.config import Profile
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, first_line
 from specbench.records import Audit, Manifest, SwitchChange
 from specbench.registry import blaming
 
@@ -51,7 +51,7 @@ class PrecisionWatch:
         try:
             audits = self._audit_models()
         except RuntimeError as error:  # tensors of several dtypes meet in one operation
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise SpecbenchError(
                 f"the models cannot run a forward pass for the precision audit: {reason}",
                 "leave out the method that changed them",
@@ -104,7 +104,7 @@ class PrecisionWatch:
         except CloudLostError:
             pass  # what it was at the end is not known, and is not stored
         except RuntimeError as error:
-            broken = [f"the models no longer run a forward pass: {str(error).strip().splitlines()[0]}"]
+            broken = [f"the models no longer run a forward pass: {first_line(error)}"]
         manifest = replace(
             manifest,
             switches={**manifest.switches, "end": now},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, first_line
 
 if TYPE_CHECKING:
     from specbench.bench.preparation import Prepared
@@ -26,10 +26,20 @@ def demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], 
         factory = prepared.factory(role)
         if role == "cloud" and prepared.profile.cloud.is_elsewhere:
             continue
-        where = placed(factory.config, factory.spec, context_tokens)
+        config, spec = factory.config, factory.spec
+        quantization = getattr(spec, "quantization", None)
+        try:
+            estimate = memory.estimate(config, spec.dtype, context_tokens, quantization)
+            where = placed(config, spec, estimate)
+        except SpecbenchError:
+            raise
+        except Exception as error:  # a model that cannot be built without its weights may load all the same
+            say(f"{role}: the memory that {spec.model} needs is not known: {first_line(error)}")
+            continue
         total = sum(where.values())
-        held = getattr(factory.spec, "quantization", None) or factory.dtype
-        say(f"{role}: {factory.spec.model} needs about {total / 1e9:.2f} GB in {held} {_in_words(where)}")
+        beside = " beside a cache of unknown size" if estimate.cache is None else ""
+        held = quantization or spec.dtype
+        say(f"{role}: {spec.model} needs about {total / 1e9:.2f} GB{beside} in {held} {_in_words(where)}")
         if role == "edge" and left is not None and total > left:
             raise SpecbenchError(
                 f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "

@@ -15,6 +15,7 @@ from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
 from specbench.decoding.threads import send_team_home
 from specbench.errors import SpecbenchError
 from specbench.models import confinement
+from specbench.models.layers import layer_configs
 from specbench.models.memory import free_bytes
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def weight_bytes(model: nn.Module) -> int | None:
     Returns:
         `None` for a mixture of experts, where the token decides.
     """
-    text = model.config.get_text_config()
-    if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
+    experts = "num_experts", "num_local_experts", "n_routed_experts"
+    if any(getattr(layer, name, None) for layer in layer_configs(model.config) for name in experts):
         return None
     read: dict[int, int] = {}
     for module in model.modules():

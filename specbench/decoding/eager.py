@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
 from specbench.decoding import packed
 from specbench.decoding.engine import Engine, KVSession
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.models import caches
 from specbench.models.loading import cache_argument
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
 
     from specbench.decoding.batch import Block
     from specbench.models.loading import LoadedModel
@@ -30,23 +34,77 @@ class EagerEngine(Engine):
         self, loaded: LoadedModel, vocabulary_size: int, draft_vocabulary: DraftVocabulary | None = None
     ) -> None:
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
+        self._cache_argument = cache_argument(loaded.model)
+        if self._cache_argument is None:
+            raise SpecbenchError(
+                f"{loaded.folder} cannot be decoded token by token: {type(loaded.model).__name__} takes no "
+                "cache of what it has read",
+                "choose a model that transformers decodes with a cache",
+                ExitCode.MODEL,
+            )
+        self.rolls_back = caches.rolls_back(loaded.model)
         takes = inspect.signature(loaded.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in takes
-        self._takes_positions = "position_ids" in takes
-        self._cache_argument = cache_argument(loaded.model)
+        # RoBERTa and its kin count positions from behind their padding id, and do it best themselves.
+        counts = any(hasattr(part, "create_position_ids_from_input_ids") for part in loaded.model.modules())
+        self._takes_positions = "position_ids" in takes and not counts
+        self._keeps_texts_apart = True
+        self._newest: weakref.ref[EagerSession] | None = None
 
     def session(self, capacity: int | None = None) -> EagerSession:
         """A cache slot for one sequence, empty; it grows as needed, so `capacity` does not matter."""
-        return EagerSession(self)
+        session = EagerSession(self)
+        self._newest = weakref.ref(session)
+        return session
 
-    def forward(self, token_ids: Sequence[int], cache: DynamicCache, start: int, last: int) -> torch.Tensor:
+    def require_steps(self) -> None:
+        """As of every engine; learns too whether the model keeps a text's state in itself."""
+        super().require_steps()
+        if caches.is_stateful(self.loaded.model):
+            self._keeps_texts_apart = torch.equal(self._after_prompt(), self._after_prompt(between=True))
+
+    def demand_apart(self, session: EagerSession) -> None:
+        """Refuse to go on with a text whose state another one has overwritten, as in RecurrentGemma.
+
+        Raises:
+            SpecbenchError: the model keeps the state of one text, and another one has begun.
+        """
+        if not self._keeps_texts_apart and self._newest is not None and self._newest() is not session:
+            raise SpecbenchError(
+                f"{type(self.loaded.model).__name__} keeps the state of one text, and another one has begun",
+                "decode one text at a time",
+                ExitCode.RUN,
+            )
+
+    def _after_prompt(self, between: bool = False) -> torch.Tensor:
+        """Logits of a token behind a prompt, with or without another text between them."""
+        session = self.session()
+        session.prefill(self._tokens(3))
+        if between:
+            self.session().prefill(self._tokens(5)[::-1])
+        return session.extend(self._tokens(1))
+
+    @property
+    def lasting_state(self) -> str | None:
+        """What transformers says of the model's class."""
+        kind = type(self.loaded.model).__name__
+        if caches.is_stateful(self.loaded.model):
+            return f"{kind} is stateful, and its state cannot go back to an earlier token"
+        if caches.makes_own_cache(self.loaded.model):
+            return f"{kind} keeps a cache of its own, from which nothing can be taken"
+        return None
+
+    def forward(
+        self, token_ids: Sequence[int], cache: Cache | None, start: int, last: int
+    ) -> tuple[torch.Tensor, Cache]:
         """Run tokens that stand at positions `start` onward; their keys and values join the cache.
 
         Args:
+            cache: `None` before the first pass of a model that makes its own.
             last: of how many tokens, the last ones, logits are wanted; 0 are all.
 
         Returns:
-            Logits, shape (last or len(token_ids), vocabulary_size).
+            Logits, shape (last or len(token_ids), vocabulary_size), and the cache.
         """
         device = self.loaded.device
         arguments: dict = {}
@@ -54,13 +112,13 @@ class EagerEngine(Engine):
             arguments["logits_to_keep"] = last
         if self._takes_positions:
             arguments["position_ids"] = torch.arange(start, start + len(token_ids), device=device).unsqueeze(0)
-        logits = self.loaded.model(
-            input_ids=torch.tensor([self.read(token_ids)], device=device),
-            use_cache=True,
-            **{self._cache_argument: cache},
-            **arguments,
-        ).logits
-        return self.spoken(logits[0, -last:])
+        if cache is not None:
+            arguments[self._cache_argument] = cache
+        output = self.loaded.model(
+            input_ids=torch.tensor([self.read(token_ids)], device=device), use_cache=True, **arguments
+        )
+        logits = self.spoken(output.logits[0, -last:])
+        return logits, output[self._cache_argument] if cache is None else cache
 
     @torch.inference_mode()
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
@@ -90,26 +148,13 @@ class EagerEngine(Engine):
         return list(self.spoken(logits[0]).split([len(part) for part in tokens]))
 
 
-def growing_cache(model: PreTrainedModel, rolls_back: bool = True) -> DynamicCache:
-    """An empty cache for one sequence of a model.
-
-    Args:
-        rolls_back: whether tokens may be taken out of it again.
-    """
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-    if rolls_back and hasattr(cache, "activate_past_recording"):
-        # Sliding-window and convolutional layers drop the past at once unless told to wait for a crop.
-        cache.activate_past_recording()
-    return cache
-
-
 class EagerSession(KVSession):
-    """One sequence in a `DynamicCache`."""
+    """One sequence in a `DynamicCache`, or in what the model makes instead."""
 
     def __init__(self, engine: EagerEngine) -> None:
         super().__init__()
         self._engine = engine
-        self.cache = growing_cache(engine.loaded.model)
+        self.cache: Cache | None = caches.growing_cache(engine.loaded.model)
 
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], rows: int = 1) -> torch.Tensor:
@@ -123,14 +168,28 @@ class EagerSession(KVSession):
 
     @torch.inference_mode()
     def _forget(self, count: int) -> None:
-        # transformers 5 takes the number of tokens to remove, as a negative number; zero lets layers that
-        # recorded their past trim it.
-        self.cache.crop(-count)
+        if self._engine.rolls_back:
+            # transformers 5 takes the number of tokens to remove, as a negative number; zero lets layers that
+            # recorded their past trim it.
+            self.cache.crop(-count)
+        elif count:
+            raise ValueError(f"nothing can be forgotten: {self._engine.lasting_state}")
 
     @property
     def cached_length(self) -> int:
-        """The length that the cache itself reports; equal to `length` unless something is wrong."""
+        """The length that the cache itself reports; equal to `length` unless something is wrong.
+
+        Recurrent layers report none, and what a model makes itself may report anything.
+        """
+        if type(self.cache) is not DynamicCache or not any(map(_has_length, self.cache.layers)):
+            return self._length
         return self.cache.get_seq_length()
+
+    @property
+    def own_window(self) -> int:
+        """Tokens behind which a layer of the model's own making drops some; 0 where there is none."""
+        own = [layer for layer in self.cache.layers if type(layer).__module__ != DynamicCache.__module__]
+        return max((getattr(layer, "sliding_window", None) or 0 for layer in own), default=0)
 
     @property
     def fixed_layer(self) -> str | None:
@@ -143,7 +202,7 @@ class EagerSession(KVSession):
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The cache's tensors with their names, for the precision audit."""
-        for index, layer in enumerate(self.cache.layers):
+        for index, layer in enumerate(getattr(self.cache, "layers", ())):
             for kind in ("keys", "values"):
                 tensor = getattr(layer, kind, None)
                 if tensor is not None:
@@ -154,6 +213,12 @@ class EagerSession(KVSession):
         self._length += count
 
     def _append(self, token_ids: Sequence[int], last: int) -> torch.Tensor:
-        logits = self._engine.forward(token_ids, self.cache, self._length, last)
+        self._engine.demand_apart(self)
+        logits, self.cache = self._engine.forward(token_ids, self.cache, self._length, last)
         self._length += len(token_ids)
         return logits
+
+
+def _has_length(layer: object) -> bool:
+    """Whether a layer keeps tokens; a recurrent one keeps a state of one size."""
+    return isinstance(layer, CacheLayerMixin)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from specbench.decoding.batch import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
+
+
+FIRST_PROBED, PROBED_TOKENS = 5, 6
+ROLLBACK_TOLERANCE = 1e-2  # both passes have equal shapes, so that they hardly differ by rounding
 
 
 class Engine(ABC):
@@ -91,26 +96,84 @@ class Engine(ABC):
             logits = model(**inputs).logits
         return self.spoken(logits[0, -count:])
 
+    @property
+    def lasting_state(self) -> str | None:
+        """Why no token can be taken out of the model's cache, where that is known without a pass."""
+        return None
+
+    def require_steps(self) -> None:
+        """Refuse a model that does not decode token by token; two short passes.
+
+        Raises:
+            SpecbenchError: with the model's own reason, where its forward pass fails.
+        """
+        try:
+            session = self.session()
+            session.prefill(self._tokens(3))
+            session.extend(self._tokens(1))
+            held = session.cached_length
+        except Exception as error:  # models raise whatever they like
+            if isinstance(error, SpecbenchError) or is_out_of_memory(error):
+                raise
+            dtype = str(self.loaded.dtype).removeprefix("torch.")
+            other = ", or try --set edge.dtype=float32 --set cloud.dtype=float32" if dtype != "float32" else ""
+            raise SpecbenchError(
+                f"a forward pass of {self.loaded.folder} in {dtype} fails: {first_line(error)}",
+                f"see where with 'specbench --debug ...'{other}",
+                ExitCode.MODEL,
+            ) from error
+        if held != session.length:
+            raise SpecbenchError(
+                f"{self.loaded.folder} cannot be decoded token by token: its cache holds {held} tokens after "
+                f"{session.length}",
+                "choose a model whose cache holds the tokens that it has read, and nothing else",
+                ExitCode.MODEL,
+            )
+
     def require_rollback(self) -> None:
         """Refuse a model whose cache cannot be shortened again, before anything is timed.
 
         Raises:
-            SpecbenchError: naming the layer type that stands in the way.
+            SpecbenchError: naming what stands in the way.
         """
-        obstacle: str | None = None
-        try:
-            session = self.session()
-            session.extend([0, 0])
-            if not session.can_truncate:
-                obstacle = session.fixed_layer
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            obstacle = str(error).strip().splitlines()[0] or type(error).__name__
-        if obstacle:
+        if self.rollback_obstacle:
             raise SpecbenchError(
-                f"the cache of {self.loaded.folder} cannot be rolled back, which speculation needs: {obstacle}",
-                "use a model with attention layers only, for edge and cloud",
+                f"the cache of {self.loaded.folder} cannot be rolled back, which speculation needs: "
+                f"{self.rollback_obstacle}",
+                "run it alone (specbench run cloud_optimized_baseline), or speculate with models whose layers "
+                "are attention layers",
                 ExitCode.MODEL,
             )
+
+    @cached_property
+    def rollback_obstacle(self) -> str | None:
+        """What keeps the model's cache from being rolled back; tried once, by four short passes."""
+        if self.lasting_state:
+            return self.lasting_state
+        try:
+            session = self.session()
+            session.prefill(self._tokens(PROBED_TOKENS + session.own_window))
+            before = session.length
+            session.extend(self._tokens(2))
+            if not session.can_truncate:
+                return f"it has a {session.fixed_layer}"
+            session.truncate(before)
+            expected = session.extend(self._tokens(3)).double()
+            session.truncate(before)
+            session.extend(list(reversed(self._tokens(4))))
+            session.truncate(before)
+            found = session.extend(self._tokens(3)).double()
+        except Exception as error:
+            if isinstance(error, SpecbenchError) or is_out_of_memory(error):
+                raise
+            return first_line(error)
+        known = expected.isfinite() & found.isfinite()
+        error = (found - expected)[known].abs().max() / expected[known].abs().max() if known.any() else 0.0
+        return f"after a rollback its logits differ by {error:.1%}" if error > ROLLBACK_TOLERANCE else None
+
+    def _tokens(self, count: int) -> list[int]:
+        """Ids that the model knows, for passes that nobody reads; the first ones are often special."""
+        return self.said([(FIRST_PROBED + index) % self.speakable_tokens for index in range(count)])
 
 
 class KVSession(ABC):
@@ -181,6 +244,11 @@ class KVSession(ABC):
     def fixed_layer(self) -> str | None:
         """The first kind of layer that cannot be rolled back, if there is one."""
         return None
+
+    @property
+    def own_window(self) -> int:
+        """Tokens behind which a layer of the model's own making drops some; 0 where there is none."""
+        return 0
 
     @abstractmethod
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:

@@ -20,8 +20,9 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
-from specbench.decoding.eager import EagerEngine, EagerSession, growing_cache
+from specbench.decoding.eager import EagerEngine, EagerSession
 from specbench.errors import RanksLostError
+from specbench.models.caches import growing_cache
 from specbench.models.loading import cache_argument
 
 if TYPE_CHECKING:
@@ -156,11 +157,13 @@ class SplitSession(EagerSession):
 
     def __init__(self, engine: SplitEngine) -> None:
         super().__init__(engine)
-        self.cache.cuts = []
+        if engine.rolls_back:
+            self.cache.cuts = []
 
     def _forget(self, count: int) -> None:
         super()._forget(count)
-        self.cache.cuts.append(count)
+        if self._engine.rolls_back:
+            self.cache.cuts.append(count)
 
 
 @torch.inference_mode()

@@ -403,7 +403,8 @@ class CloudModel(ModelFactory):
             dynamic: with transformers' own schedule, not the profile's draft length.
 
         Raises:
-            SpecbenchError: an engine is not transformers' own, or edge and cloud are apart.
+            SpecbenchError: an engine is not transformers' own, a cache cannot be rolled back, or edge and
+                cloud are apart.
         """
         if self.is_wired:
             raise SpecbenchError(
@@ -419,6 +420,7 @@ class CloudModel(ModelFactory):
                     f"{model.engine.kind}",
                     "add --set engine.kind=eager",
                 )
+            model.engine.require_rollback()
         return AssistedGeneration(
             self.engine.loaded, edge.engine.loaded, edge.draft_vocabulary, options, dynamic
         )

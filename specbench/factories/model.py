@@ -124,7 +124,7 @@ class ModelFactory:
         """The loaded model, ready for forward passes; its `kind` says which engine it really is.
 
         Raises:
-            SpecbenchError: the model cannot be loaded, or cannot be made batch-invariant.
+            SpecbenchError: the model cannot be loaded, cannot be made batch-invariant, or cannot decode.
         """
         from specbench.models import files, vocabulary
         from specbench.models.loading import load_model
@@ -134,7 +134,9 @@ class ModelFactory:
         loaded = self._prepared(load_model(folder, self.spec))
         own = self.draft_vocabulary
         size = own.target_size if own else vocabulary.size(self.tokenizer)
-        return self._compiled(loaded, size) or self._eager(loaded, size)
+        engine = self._compiled(loaded, size) or self._eager(loaded, size)
+        self._demand_steps(engine)
+        return engine
 
     def load(self) -> None:
         """Load the model now."""
@@ -190,6 +192,10 @@ class ModelFactory:
         from specbench.decoding.compiled import CompiledEngine
 
         return CompiledEngine
+
+    def _demand_steps(self, engine: Engine) -> None:
+        """Refuse a model that does not decode token by token."""
+        engine.require_steps()
 
     def _prepared(self, loaded: LoadedModel) -> LoadedModel:
         """What is done to a model between reading and using it."""

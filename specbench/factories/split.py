@@ -80,6 +80,8 @@ class SplitCloudModel(CloudModel):
         met.meet("read its weights")
         if self.processes:
             threading.Thread(target=self._watch, name="specbench ranks", daemon=True).start()
+        if self.rank == 0:
+            engine.require_steps()
         return engine
 
     def follow(self) -> None:
@@ -119,6 +121,9 @@ class SplitCloudModel(CloudModel):
         from specbench.decoding.split import SplitEngine
 
         return SplitEngine(loaded, size, self.ranks) if self.rank == 0 else super()._eager(loaded, size)
+
+    def _demand_steps(self, engine: Engine) -> None:
+        """Nothing yet: the other ranks join in passes once all have met."""
 
     def _watch(self) -> None:
         while not self._closing.wait(WATCH_S):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
-from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
-from specbench.models import files, splitting
+from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
+from specbench.models import files, splitting, storage
 from specbench.models.placement import memory_limits
 
 if TYPE_CHECKING:
@@ -33,9 +33,18 @@ class LoadedModel:
     quantization: str | None = None
 
 
-def cache_argument(model: PreTrainedModel) -> str:
-    """What the model's forward calls its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
-    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
+def cache_argument(model: PreTrainedModel) -> str | None:
+    """What the model's forward calls its cache: `cache` from transformers 5.24 on, `past_key_values` before.
+
+    Returns:
+        `None` for a model that takes none.
+    """
+    for kind in type(model).__mro__:  # code beside the weights may hand on whatever it is given
+        takes = inspect.signature(kind.forward).parameters if "forward" in vars(kind) else ()
+        for name in ("cache", "past_key_values"):
+            if name in takes:
+                return name
+    return None
 
 
 @contextlib.contextmanager
@@ -87,11 +96,10 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-    except (ValueError, OSError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # configurations, and code beside them, raise whatever they like
         raise SpecbenchError(
-            f"model {folder}: {reason}",
-            "it takes a text model that this version of transformers knows",
+            f"model {folder}: {first_line(error)}",
+            storage.missing_package(error) or "it takes a text model that this version of transformers knows",
             ExitCode.MODEL,
         ) from error
     if config.model_type == "qwen2_5_omni":
@@ -122,10 +130,9 @@ def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
-        reason = str(error).strip().splitlines()[0]
         raise SpecbenchError(
-            f"the tokenizer of {folder} cannot be read: {reason}",
-            "copy or fetch the model again",
+            f"the tokenizer of {folder} cannot be read: {first_line(error)}",
+            storage.missing_package(error) or "copy or fetch the model again",
             ExitCode.MODEL,
         ) from error
 
@@ -174,13 +181,12 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
                 output_loading_info=True,
                 **placement,
             )
-    except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
+    except Exception as error:  # models and their quantisers raise whatever they like
         if is_out_of_memory(error):  # the runner and the command line know what to say of it
             raise
-        reason = str(error).strip().splitlines()[0]
         raise SpecbenchError(
-            f"model {folder} cannot be loaded: {reason}",
-            "copy or fetch the model again, or name another one",
+            f"model {folder} cannot be loaded: {first_line(error)}",
+            storage.missing_package(error, folder) or "copy or fetch the model again, or name another one",
             ExitCode.MODEL,
         ) from error
     if report["missing_keys"]:
@@ -216,7 +222,9 @@ def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
     with torch.device("meta"), quiet_transformers():
         cls = _model_class(config)
         build = getattr(cls, "from_config", None) or cls._from_config
-        return build(config, dtype=getattr(torch, dtype))
+        # Whoever read the configuration has refused code beside it that the profile does not allow.
+        own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
+        return build(config, dtype=getattr(torch, dtype), **own_code)
 
 
 def _model_class(config: PretrainedConfig) -> type:

@@ -7,23 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from specbench.models.layers import layer_configs
+
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+PROBED = 2, 4
+"""Tokens of two passes that show what a model keeps of each token, and what it keeps at any length."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of one model: its weights, and a cache for one sequence of the given length."""
+    """Bytes of one model: its weights, and a cache for one sequence of the given length.
+
+    `cache` is `None` where nothing tells what the model keeps of a token.
+    """
 
     weights: int
-    cache: int
+    cache: int | None
 
     @property
     def total(self) -> int:
-        """Weights and cache together."""
-        return self.weights + self.cache
+        """Weights and cache together, as far as they are known."""
+        return self.weights + (self.cache or 0)
 
 
 def estimate(
@@ -36,11 +43,12 @@ def estimate(
     """
     from specbench.models.loading import meta_model
 
-    model = meta_model(config, dtype)
+    # Shapes are the same in every dtype, and torch knows those of a mixture of experts in bfloat16 alone.
+    model = meta_model(config, "bfloat16").eval()
     model.tie_weights()
     weights = sum(_weight_bytes(parameter.shape, dtype, quantization) for parameter in model.parameters())
-    text = config.get_text_config()
-    return MemoryEstimate(weights=weights, cache=_cached_numbers(text) * context_tokens * DTYPE_BYTES[dtype])
+    cached = _cached_numbers(model, context_tokens)
+    return MemoryEstimate(weights, None if cached is None else cached * DTYPE_BYTES[dtype])
 
 
 def _weight_bytes(shape: Sequence[int], dtype: str, quantization: str | None) -> int:
@@ -52,13 +60,59 @@ def _weight_bytes(shape: Sequence[int], dtype: str, quantization: str | None) ->
     return numbers // 2 + numbers // 32 * 4  # a float16 scale and offset per 32 weights
 
 
-def _cached_numbers(text: PretrainedConfig) -> int:
-    """Numbers that one token adds to the cache; none where there is no attention."""
-    heads = getattr(text, "num_attention_heads", None)
-    if heads is None:
-        return 0
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * head_size
+def _cached_numbers(model: PreTrainedModel, tokens: int) -> int | None:
+    """Numbers in a cache of so many tokens, or `None` where neither model nor configuration tells."""
+    for count in (_seen_numbers, _configured_numbers):
+        try:
+            return count(model, tokens)
+        except Exception:  # models and their configurations raise whatever they like
+            continue
+    return None
+
+
+def _seen_numbers(model: PreTrainedModel, tokens: int) -> int:
+    """Numbers in a cache of so many tokens, seen in passes of the model without its weights.
+
+    Raises:
+        Whatever the model raises: where values decide about shapes, there is nothing to see.
+    """
+    total = 0
+    for (few, window), (more, _) in zip(*(_numbers_after(model, count) for count in PROBED), strict=True):
+        per_token = (more - few) / (PROBED[1] - PROBED[0])
+        total += int(few + per_token * (min(tokens, window or tokens) - PROBED[0]))
+    return total
+
+
+def _numbers_after(model: PreTrainedModel, count: int) -> list[tuple[int, int | None]]:
+    """Numbers in each part of a cache after `count` tokens, and the window of that part."""
+    import torch
+
+    from specbench.models import caches
+    from specbench.models.loading import cache_argument, quiet_transformers
+
+    name, cache = cache_argument(model), caches.growing_cache(model, records=False)
+    given = {} if cache is None else {name: cache}
+    token_ids = torch.zeros(1, count, dtype=torch.long, device="meta")
+    with torch.inference_mode(), quiet_transformers():
+        output = model(input_ids=token_ids, use_cache=True, **given)
+    return [
+        (sum(tensor.numel() for tensor in caches.tensors(part)), window)
+        for part, window in caches.parts(output[name] if cache is None else cache)
+    ]
+
+
+def _configured_numbers(model: PreTrainedModel, tokens: int) -> int:
+    """Numbers in a cache of so many tokens by the configuration."""
+    layers = layer_configs(model.config)
+    return sum(2 * _key_heads(layer) * _head_size(layer) for layer in layers) * tokens
+
+
+def _key_heads(layer: PretrainedConfig) -> int:
+    return getattr(layer, "num_key_value_heads", None) or layer.num_attention_heads
+
+
+def _head_size(layer: PretrainedConfig) -> int:
+    return getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads
 
 
 def free_bytes(device: str) -> int:

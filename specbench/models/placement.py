@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models import memory
+from specbench.models.memory import MemoryEstimate
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -17,8 +17,8 @@ DISK = "disk"
 WHOLE_ON_EVERY_RANK = ("replicate", "replicated_with_grad_allreduce", "all_reduce", "sequence_parallel")
 
 
-def placed(config: PretrainedConfig, spec: ModelSpec, context_tokens: int) -> dict[str, int]:
-    """Bytes by device, weights and a cache for `context_tokens`; what is on `disk` takes no memory.
+def placed(config: PretrainedConfig, spec: ModelSpec, needed: MemoryEstimate) -> dict[str, int]:
+    """Bytes by device, weights and cache; what is on `disk` takes no memory.
 
     Raises:
         SpecbenchError: a device that this machine does not have.
@@ -26,16 +26,15 @@ def placed(config: PretrainedConfig, spec: ModelSpec, context_tokens: int) -> di
     from specbench.models import splitting
     from specbench.models.loading import resolve_device
 
-    estimate = memory.estimate(config, spec.dtype, context_tokens, getattr(spec, "quantization", None))
     if isinstance(spec, CloudSpec) and spec.ranks > 1:
         splitting.demand_divisible(config, spec.model, spec.ranks, spec.dtype)
-        share = rank_bytes(config, spec.dtype, spec.ranks) + estimate.cache // spec.ranks
+        share = rank_bytes(config, spec.dtype, spec.ranks) + (needed.cache or 0) // spec.ranks
         if splitting.demand_devices(spec.device, spec.ranks) == "cpu":
             return {"cpu": spec.ranks * share}
         return {f"cuda:{rank}": share for rank in range(spec.ranks)}
     if isinstance(spec, CloudSpec) and spec.device_map is not None:
-        return _mapped(config, spec, estimate.cache)
-    return {resolve_device(spec.device): estimate.total}
+        return _mapped(config, spec, needed.cache or 0)
+    return {resolve_device(spec.device): needed.total}
 
 
 def rank_bytes(config: PretrainedConfig, dtype: str, ranks: int) -> int:

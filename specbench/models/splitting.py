@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.models.layers import layer_configs
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -27,11 +28,11 @@ def demand_divisible(config: PretrainedConfig, name: str, ranks: int, dtype: str
     """
     if ranks == 1:
         return
-    text = config.get_text_config()
-    counts = {field: getattr(text, field, None) for field in HEADS}
-    for field, count in counts.items():
-        if count is not None and count % ranks:
-            divisors = [n for n in range(2, count) if not any(c % n for c in counts.values() if c)]
+    layers = layer_configs(config)
+    counts = {(field, count) for field in HEADS for layer in layers if (count := getattr(layer, field, None))}
+    for field, count in sorted(counts):
+        if count % ranks:
+            divisors = [n for n in range(2, count) if not any(c % n for _, c in counts)]
             ways = f"cloud.parallel.tensor={divisors[0]} divides them; or " if divisors else ""
             raise SpecbenchError(
                 f"{name} cannot be split over {ranks} ranks: {field} is {count}, which {ranks} does not divide",

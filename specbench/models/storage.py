@@ -5,7 +5,9 @@ Reads headers and configurations; no weights.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +17,19 @@ from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import embedded, files
 
 ADAPTER_CONFIG = "adapter_config.json"
+PACKAGES = {
+    "aqlm": ("aqlm",),
+    "auto-round": ("auto-round",),
+    "awq": ("gptqmodel",),
+    "bitsandbytes": ("bitsandbytes",),
+    "compressed-tensors": ("compressed-tensors",),
+    "gptq": ("optimum", "gptqmodel"),
+    "hqq": ("hqq",),
+    "quanto": ("optimum-quanto",),
+    "torchao": ("torchao",),
+    "vptq": ("vptq",),
+}
+"""What transformers needs to read weights of a quantisation format."""
 
 
 def stored_as(folder: Path) -> tuple[str, ...]:
@@ -60,6 +75,31 @@ def quantization(folder: Path) -> str | None:
     method = settings.get("quant_method", "unnamed method")
     bits = settings.get("bits") or next((n for n in (4, 8) if settings.get(f"load_in_{n}bit")), None)
     return f"{method}, {bits} bits" if bits else str(method)
+
+
+def missing_package(error: Exception, folder: Path | None = None) -> str | None:
+    """The command that installs what was missing when something failed; `None` where nothing is.
+
+    Args:
+        folder: of the model, where its weights were being read.
+    """
+    settings = _read(folder / "config.json").get("quantization_config") if folder else None
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    missing = [name for name in PACKAGES.get(str(method), ()) if not _is_installed(name)]
+    if missing:
+        return f"pip install {' '.join(missing)}"
+    if isinstance(error, ImportError):
+        named = re.search(r"pip install [^`'\"\n)]+", str(error))
+        return named[0].strip() if named else "install the package that it names"
+    return None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def adapters(folder: Path) -> tuple[str, ...]:

@@ -230,7 +230,7 @@ def test_the_memory_estimate_knows_where_accelerate_puts_the_weights(tmp_path, l
     folder = tiny_llama(tmp_path / "big", seed=2, hidden_size=128, num_hidden_layers=6, intermediate_size=512)
     spec = CloudSpec(model=str(folder), device_map=device_map, max_memory={"cpu": limit})
     cloud = CloudModel(spec)
-    where = placement.placed(cloud.config, spec, context_tokens=50)
+    where = placement.placed(cloud.config, spec, memory.estimate(cloud.config, "float32", 50))
     model = cloud.engine.loaded.model
     on_disk = sum(p.nbytes for p in model.parameters() if p.device.type == "meta")
     total = sum(p.nbytes for p in model.parameters())

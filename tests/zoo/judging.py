@@ -1,0 +1,123 @@
+"""What becomes of an architecture: it works, or is refused with a sentence."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from specbench.bench.preparation import Prepared, new_manifest, prepare
+from specbench.bench.runner import Runner
+from specbench.bench.store import RunStore
+from specbench.config import load_profile
+from specbench.errors import SpecbenchError
+from specbench.records import CONTROL, Run
+from specbench.registry import discover
+
+SPECULATIVE = "speculative"
+WORKS, REFUSED = "works", "refused"
+BUDGET = 24
+PROMPT = "Once upon a time there was a fox who lived in a small house."
+TIED = 1e-4
+"""Of the largest logit: rounding in float32 decides between tokens that are no further apart."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a user meets.
+
+    Args:
+        kind: the model's class, where it could be loaded.
+        sentence: why something is refused.
+    """
+
+    kind: str | None
+    control: str
+    speculative: str
+    sentence: str = ""
+
+
+class Silent:
+    """Watches a run, and says nothing of it."""
+
+    def note(self, *seen: object) -> None:
+        """Nothing."""
+
+    started = advanced = failed = note
+
+
+def outcome(folder: Path) -> Outcome:
+    """Have a pair decode as `specbench run` does, and hold its texts against a loop without a cache.
+
+    Raises:
+        AssertionError: a text is wrong, or a method failed where it should have been refused.
+    """
+    try:
+        prepared, run = _run(folder, (CONTROL, SPECULATIVE))
+    except SpecbenchError as refusal:
+        sentence = _sentence(refusal, folder)
+    else:
+        return Outcome(_check(prepared, run), WORKS, WORKS)
+    try:
+        prepared, run = _run(folder, (CONTROL,))
+    except SpecbenchError as refusal:
+        return Outcome(None, REFUSED, REFUSED, _sentence(refusal, folder))
+    return Outcome(_check(prepared, run), WORKS, REFUSED, sentence)
+
+
+def _run(folder: Path, methods: Sequence[str]) -> tuple[Prepared, Run]:
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text(json.dumps({"question_id": 1, "category": "c", "turns": [PROMPT]}) + "\n")
+    settings = {
+        "cloud.model": folder / "target", "edge.model": folder / "draft", "edge.vocab_map": "null",
+        "cloud.device": "cpu", "workload.prompts": prompts, "workload.max_new_tokens": BUDGET,
+        "workload.warmup": 0,
+    }  # fmt: skip
+    profile = load_profile("default", [f"{key}={value}" for key, value in settings.items()])
+    known = discover()
+    prepared = prepare(profile, [known.get(name) for name in methods], lambda line: None)
+    store = RunStore(folder / "runs")
+    manifest = new_manifest(prepared, store.new_id(), "zoo", (), {})
+    return prepared, Runner(prepared, manifest, store.create(manifest), Silent()).run()
+
+
+def _sentence(refusal: SpecbenchError, folder: Path) -> str:
+    """The refusal, with the models' paths as roles."""
+    text = refusal.message
+    for path, role in ((folder / "target", "TARGET"), (folder / "draft", "DRAFT")):
+        text = text.replace(str(path), role)
+    assert "\n" not in text
+    return text
+
+
+def _check(prepared: Prepared, run: Run) -> str:
+    """Demand texts as they should be; returns the class of the model."""
+    assert not run.manifest.failures, run.manifest.failures
+    assert not run.manifest.precision_problems, run.manifest.precision_problems
+    texts = {generation.method: list(generation.tokens) for generation in run.generations}
+    control = texts[CONTROL]
+    prompt = list(prepared.request(prepared.prompts[0], 0, 0, ()).prompt_ids)
+    behind = _behind(prepared, prompt, control)
+    for position, token in enumerate(control):
+        assert _is_top(behind[position], token), f"the control is wrong at token {position}"
+    other = texts.get(SPECULATIVE, control)
+    for position, (ours, theirs) in enumerate(zip(control, other, strict=False)):
+        if ours != theirs:
+            assert _is_top(behind[position], theirs), f"{SPECULATIVE} differs at token {position}"
+            break
+    else:
+        assert len(control) == len(other)
+    return type(prepared.cloud.engine.loaded.model).__name__
+
+
+@torch.inference_mode()
+def _behind(prepared: Prepared, prompt: list[int], text: list[int]) -> list[torch.Tensor]:
+    """Logits behind every prefix of a text, each by one pass over all of it, without a cache."""
+    model, size = prepared.cloud.engine.loaded.model, prepared.cloud.engine.vocabulary_size
+    passes = (torch.tensor([prompt + text[:count]]) for count in range(len(text)))
+    return [model(input_ids=ids, use_cache=False).logits[0, -1, :size] for ids in passes]
+
+
+def _is_top(logits: torch.Tensor, token: int) -> bool:
+    return bool(logits.max() - logits[token] <= TIED * logits.abs().max())
