@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from specbench.provenance import MethodSource, OtherModel, Work
+
 SCHEMA_VERSION = 1
 CONTROL = "cloud_optimized_baseline"  # the method that all others are held against
 
@@ -49,6 +51,11 @@ class Round:
     wasted_draft_tokens: int | None = None
     unverified: int | None = None
     prefilled: int | None = None
+
+    def __post_init__(self) -> None:
+        """Take any sequence of ids."""
+        if type(self.tokens) is not tuple:
+            object.__setattr__(self, "tokens", tuple(self.tokens))
 
 
 @dataclass(frozen=True)
@@ -166,11 +173,16 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Failure:
-    """A method that stopped with an error; what it had finished is kept."""
+    """A method that stopped with an error; what it had finished is kept.
+
+    Args:
+        error: one line, with the plugin's own line of code where that is known.
+    """
 
     method: str
     prompt_id: str | None
     error: str
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)
@@ -291,7 +303,10 @@ class Manifest:
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
-    of each method in a process of its own, where `--isolate` asked for it.
+    of each method in a process of its own, where `--isolate` asked for it. `sources` says, by method, which
+    code it was. `own_passes` names the methods that say so of themselves. `unverified` says, by method, why its
+    figures are not verified: `work` holds what was counted, and `other_models` what was found in the process.
+    `unchecked` names checks behind the last prompt that could not be made.
     """
 
     run_id: str
@@ -327,6 +342,12 @@ class Manifest:
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
     isolated_rss_bytes: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, MethodSource] = field(default_factory=dict)
+    own_passes: tuple[str, ...] = ()
+    work: dict[str, Work] = field(default_factory=dict)
+    other_models: tuple[OtherModel, ...] = ()
+    unverified: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unchecked: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 

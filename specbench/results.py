@@ -101,6 +101,7 @@ class MethodSummary:
             runs stored before it was measured, and for a mixture of experts.
         share_of_ceiling: the part of it that `tpot_ms` reaches; speculation may pass 1.
         bugs: texts that should be the control's and are not, by no tie; with one there is no verdict.
+        unverified: why nobody can say that the figures are those of this engine and this link.
     """
 
     method: str
@@ -132,6 +133,7 @@ class MethodSummary:
     share_of_ceiling: float | None = None
     costs: RoundCosts | None = None
     bugs: int = 0
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
