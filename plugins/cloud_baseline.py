@@ -27,6 +27,7 @@ class CloudBaseline(Method):
     summary = "the cloud alone, through model.generate, as a user runs it"
     roles = ("cloud",)
     api_version = 3
+    own_passes = True
 
     def lossless(self, options: Options) -> bool:
         """Its text is the cloud's."""

@@ -35,6 +35,7 @@ class HfAssisted(Method):
     summary = "the edge drafts and the cloud verifies, inside transformers' model.generate"
     roles = ("edge", "cloud")
     api_version = 3
+    own_passes = True
     dynamic = False
 
     def lossless(self, options: Options) -> bool:

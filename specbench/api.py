@@ -137,12 +137,15 @@ class Method(ABC):
         roles: the models that it loads, of `edge` and `cloud`.
         api_version: the `API_VERSION` that it was written for, as a number, for the name would always be
             right; a method that does not say is of version 3.
+        own_passes: its passes are calls of the models themselves, as in `model.generate`, and not the engine's:
+            they run eagerly, whatever `engine.kind` says. Its row says so.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     roles: ClassVar[tuple[str, ...]]
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
+    own_passes: ClassVar[bool] = False
 
     def lossless(self, options: Options) -> bool | None:
         """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from specbench.ceilings import Ceiling
+from specbench.provenance import MethodSource, OtherModel, Work
 
 SCHEMA_VERSION = 2
 CONTROL = "cloud_optimized_baseline"  # the method that all others are held against
@@ -75,6 +76,11 @@ class Round:
         if self.rtt_ms is None and self.uplink_ms is not None and self.downlink_ms is not None:
             return self.uplink_ms + self.downlink_ms
         return self.rtt_ms
+
+    def __post_init__(self) -> None:
+        """Take any sequence of ids."""
+        if type(self.tokens) is not tuple:
+            object.__setattr__(self, "tokens", tuple(self.tokens))
 
 
 @dataclass(frozen=True)
@@ -212,11 +218,16 @@ class Recomputation:
 
 @dataclass(frozen=True)
 class Failure:
-    """A method that stopped with an error; what it had finished is kept."""
+    """A method that stopped with an error; what it had finished is kept.
+
+    Args:
+        error: one line, with the plugin's own line of code where that is known.
+    """
 
     method: str
     prompt_id: str | None
     error: str
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)
@@ -323,7 +334,10 @@ class Manifest:
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
     of each method in a process of its own, where `--isolate` asked for it. `generations` says what was written
     when the run ended; `None` while it goes on, and in runs stored before it was recorded. `recomputation` is
-    `None` in runs without a control, and in those stored before it was done.
+    `None` in runs without a control, and in those stored before it was done. `sources` says, by method, which
+    code it was. `own_passes` names the methods that say so of themselves. `unverified` says, by method, why its
+    figures are not verified: `work` holds what was counted, and `other_models` what was found in the process.
+    `unchecked` names checks behind the last prompt that could not be made.
     """
 
     run_id: str
@@ -361,6 +375,12 @@ class Manifest:
     trace_sha256: str | None = None
     isolated_rss_bytes: dict[str, int] = field(default_factory=dict)
     generations: Written | None = None
+    sources: dict[str, MethodSource] = field(default_factory=dict)
+    own_passes: tuple[str, ...] = ()
+    work: dict[str, Work] = field(default_factory=dict)
+    other_models: tuple[OtherModel, ...] = ()
+    unverified: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unchecked: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 

@@ -17,9 +17,11 @@ from types import ModuleType
 
 import pluggy
 
-from specbench import __version__, hookspecs
+from specbench import __version__, blame, hookspecs
 from specbench.api import API_VERSION, Method
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.provenance import MethodSource
+from specbench.sources import source_of
 
 ENTRY_POINT_GROUP = "specbench"
 OF_A_FILE = "file"  # the version of what --plugin names
@@ -27,14 +29,26 @@ OF_A_FILE = "file"  # the version of what --plugin names
 
 @dataclass(frozen=True)
 class Plugin:
-    """Where a method came from, and why it is unusable if it is."""
+    """Where a method came from, and why it is unusable if it is.
+
+    Args:
+        source: where it lies, in words.
+        origin: the distribution, or the file without its folder.
+    """
 
     name: str
     source: str
     version: str
+    origin: str
     method: Method | None = None
     error: str | None = None
     traceback: str | None = None
+    module: ModuleType | None = None
+
+    @property
+    def code(self) -> MethodSource:
+        """What its source is now."""
+        return source_of(self.origin, self.version, self.module)
 
 
 @dataclass
@@ -89,10 +103,9 @@ def blaming(method: Method) -> Iterator[None]:
     except SpecbenchError:
         raise
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        where = blame.place_of(error, method.__module__)
         raise SpecbenchError(
-            f"method {method.name} is broken: {type(error).__name__}: {error} "
-            f"({Path(where.filename).name}:{where.lineno}, in {where.name})",
+            f"method {method.name} is broken: {type(error).__name__}: {error} ({where})",
             "mend it, or leave it out; 'specbench --debug ...' shows the traceback",
             ExitCode.PLUGIN,
         ) from error
@@ -127,28 +140,28 @@ def _broken(said: str, plugin: Plugin) -> SpecbenchError:
     )
 
 
-def _candidates(files: Sequence[Path]) -> list[tuple[str, str, str, Callable[[], object]]]:
-    """Name, source, version and loader of every plugin, none of them imported yet."""
-    found: list[tuple[str, str, str, Callable[[], object]]] = []
+def _candidates(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], object]]]:
+    """Every plugin and its loader, none of them imported yet."""
+    found: list[tuple[Plugin, Callable[[], object]]] = []
     package = importlib.import_module("specbench.plugins")
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
         path = f"specbench.plugins.{module.name}"
-        found.append((module.name, path, __version__, lambda path=path: importlib.import_module(path)))
+        plugin = Plugin(module.name, path, __version__, "specbench")
+        found.append((plugin, lambda path=path: importlib.import_module(path)))
     for point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
         owner = point.dist.name if point.dist else "an unknown package"
         version = point.dist.version if point.dist else "unknown"
-        found.append((point.name, f"{point.value} of {owner}", version, point.load))
+        found.append((Plugin(point.name, f"{point.value} of {owner}", version, owner), point.load))
     for file in files:
-        found.append((file.stem, str(file), OF_A_FILE, lambda file=file: _import_file(file)))
+        plugin = Plugin(file.stem, str(file), OF_A_FILE, file.name)
+        found.append((plugin, lambda file=file: _import_file(file)))
     return found
 
 
-def _load(
-    manager: pluggy.PluginManager, name: str, source: str, version: str, load: Callable[[], object]
-) -> Plugin:
+def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], object]) -> Plugin:
     try:
         module = load()
-        manager.register(module, name=source)
+        manager.register(module, name=plugin.source)
         implementations = [
             implementation
             for implementation in manager.hook.specbench_method.get_hookimpls()
@@ -160,8 +173,10 @@ def _load(
         _demand_method(method)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Plugin(name, source, version, error=reason, traceback=traceback.format_exc().rstrip())
-    return Plugin(method.name, source, version, method=method)
+        return replace(plugin, error=reason, traceback=traceback.format_exc().rstrip())
+    if not isinstance(module, ModuleType):  # an entry point may name an object in one
+        module = sys.modules.get(method.__module__)
+    return replace(plugin, name=method.name, method=method, module=module)
 
 
 def _demand_method(method: object) -> None:

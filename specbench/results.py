@@ -108,6 +108,7 @@ class MethodSummary:
             against what was measured beside its prompt; speculation may pass 1.
         ceiling_fault: why that share cannot be, where it cannot.
         bugs: texts that should be the control's and are not, by no tie; with one there is no verdict.
+        unverified: why nobody can say that the figures are those of this engine and this link.
     """
 
     method: str
@@ -141,6 +142,7 @@ class MethodSummary:
     ceiling_fault: str | None = None
     costs: RoundCosts | None = None
     bugs: int = 0
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

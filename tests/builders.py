@@ -177,3 +177,27 @@ class Liar(Method):
 def specbench_method() -> Method:
     return Liar()
 """
+
+CRASHING = """
+from specbench.api import AutoregressiveDecoder, Method, hookimpl
+
+class Crashing(Method):
+    name, summary, roles = "crashing", "fails on its second request", ("cloud",)
+    api_version = 3
+
+    def open(self, edge, cloud, options):
+        class Fails(AutoregressiveDecoder):
+            requests = 0
+
+            def generate(self, request):
+                self.requests += 1
+                if self.requests == 3:
+                    raise MemoryError("no room") if {memory} else ValueError("lost my way")
+                yield from super().generate(request)
+
+        return Fails(cloud.target(options))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Crashing()
+"""

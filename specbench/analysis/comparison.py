@@ -17,7 +17,7 @@ from specbench.analysis.naming import row_names, told_runs
 from specbench.analysis.place import place
 from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
-from specbench.bench.manifest import differences
+from specbench.bench.manifest import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
 from specbench.results import Comparison, MethodSummary, Prediction
@@ -31,6 +31,7 @@ MAY_DIFFER = (
 )  # fmt: skip
 SEED = "workload.seed"
 UNFAIR = "UNFAIR"
+UNVERIFIED = "not verified"
 LABELS = {True: "lossless", False: "lossy", None: "not the cloud's text"}
 
 
@@ -109,6 +110,8 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
 def may_differ(key: str, left: Manifest, right: Manifest) -> bool:
     """Whether two runs may differ in a setting and still be compared."""
     # Without sampling, the seed decides the order alone.
+    if key.startswith(SOURCE):
+        return True  # rows say so
     greedy = left.profile["decoding"]["temperature"] == right.profile["decoding"]["temperature"] == 0
     return key in MAY_DIFFER or key.partition(".")[0] in MAY_DIFFER or (greedy and key == SEED)
 
@@ -151,7 +154,20 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     gated = " behind a gate" if rule and manifest.profile["speculative"].get("gate") else ""
     bugs = notes.bugs(manifest)[group.method]
     truth = f"{notes.texts(bugs)} wrong" if bugs else _unproven(group, control) or LABELS[lossless]
-    label = ", ".join(filter(None, (UNFAIR if unfair else "", (rule or "") + gated, truth)))
+    reasons = manifest.unverified.get(group.method, ())
+    label = ", ".join(
+        filter(
+            None,
+            (
+                UNFAIR if unfair else "",
+                UNVERIFIED if reasons else "",
+                (rule or "") + gated,
+                truth,
+                _own_passes(group),
+                _own_source(group, groups),
+            ),
+        )
+    )
     versus = endpoint.speedup(control.records, records) if control else None
     interval = statement = reason = None
     categories: list = []
@@ -204,6 +220,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         ceiling_fault=ceiling_fault(group.name, ceiling, share, records) if ceiling else None,
         costs=round_costs(records),
         bugs=bugs,
+        unverified=tuple(reasons),
     )
     return summary, categories
 
@@ -221,6 +238,22 @@ def _no_verdict(group: Group, control: Group, bugs: int, unfair: bool) -> str | 
     if group.run.manifest.lossless[group.method] is None:
         return notes.ANOTHER_TEXT
     return None
+
+
+def _own_passes(group: Group) -> str | None:
+    """What is said of a method that goes around a compiled engine, as it declares."""
+    manifest = group.run.manifest
+    is_compiled = "compiled" in manifest.engines.values()
+    return "eager passes" if is_compiled and group.method in manifest.own_passes else None
+
+
+def _own_source(group: Group, groups: Sequence[Group]) -> str | None:
+    """The hash of a method's code, where another row of it has other code."""
+    mine = group.run.manifest.sources.get(group.method)
+    others = [each.run.manifest.sources.get(each.method) for each in groups if each.method == group.method]
+    if mine is None or all(other in (None, mine) for other in others):
+        return None
+    return f"source {(mine.sha256 or 'not read')[:8]}"
 
 
 def _unproven(group: Group, control: Group | None) -> str | None:

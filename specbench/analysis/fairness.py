@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from specbench import audit
 from specbench.analysis.comparison import MODEL_GENERATE, may_differ
 from specbench.audit.declared import in_words
-from specbench.bench.manifest import differences
+from specbench.bench.manifest import SOURCE, differences
 from specbench.records import Manifest, Run
 
 EQUAL, ON_PURPOSE, NOT_EQUAL, UNKNOWN = "equal", "differs on purpose", "not equal", "unknown"
@@ -35,7 +35,8 @@ def fairness(runs: Sequence[Run], findings: Sequence[audit.Finding]) -> list[Hel
     first = runs[0].manifest
     found = {
         key: (f"{key} is {left} in run {first.run_id} and {right} in run {run.manifest.run_id}",
-              ON_PURPOSE if may_differ(key, first, run.manifest) else NOT_EQUAL)
+              ON_PURPOSE
+              if may_differ(key, first, run.manifest) and not key.startswith(SOURCE) else NOT_EQUAL)
         for run in runs[1:]
         for key, left, right in differences(first, run.manifest)
     }  # fmt: skip
@@ -101,10 +102,15 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
         yield Held("order", f"{order}; but the runs were measured one after the other", NOT_EQUAL)
     else:
         yield Held("order", order, EQUAL)
-    if any(MODEL_GENERATE in run.manifest.methods for run in runs):
-        yield Held(
-            "decode loop", f"{MODEL_GENERATE} runs transformers' own loop: context, not control", NOT_EQUAL
-        )
+    # Runs that were stored before methods declared it know of one.
+    known = {name for run in runs for name in (*run.manifest.own_passes, MODEL_GENERATE)}
+    own = dict.fromkeys(name for run in runs for name in run.manifest.methods if name in known)
+    if own:
+        loop = "by calls of the model itself (transformers' own loop): context, not control"
+        yield Held("decode loop", f"{', '.join(own)}: {loop}", NOT_EQUAL)
+    unverified = dict.fromkeys(name for run in runs for name in run.manifest.unverified)
+    if unverified:
+        yield Held("work done for the tokens", f"not verified of {', '.join(unverified)}", UNKNOWN)
     sides = [
         in_words(first.profile[role]["dtype"], first.profile[role].get("quantization"))
         for role in ("edge", "cloud")

@@ -12,6 +12,7 @@ from specbench.analysis.naming import base
 from specbench.analysis.noise import noise_notes
 from specbench.analysis.planning import FORMS
 from specbench.analysis.prefills import vllm_notes
+from specbench.bench.manifest import SOURCE, differences
 from specbench.records import CONTROL, Manifest, Run
 from specbench.results import MethodSummary
 
@@ -30,6 +31,12 @@ def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair:
             "runs were measured one after the other: what changed between them is not in the intervals of rows "
             "that are compared across runs"
         )
+    notes += [
+        f"{key} is {left} in run {runs[0].manifest.run_id} and {right} in run {run.manifest.run_id}"
+        for run in runs[1:]
+        for key, left, right in differences(runs[0].manifest, run.manifest)
+        if key.startswith(SOURCE)
+    ]
     undecided = [row.method for row in rows if row.verdict == UNDECIDED]
     if undecided:
         notes.append(
@@ -101,6 +108,11 @@ def wrong_notes(manifest: Manifest) -> list[str]:
             "are others: the engine or the model is wrong, and so is every text and figure of this run"
         )
     found += [f"{texts(count)} of {method} in run {run_id} {WRONG}" for method, count in counts.items()]
+    found += [f"run {run_id}: {text}; --resume {run_id} tries again" for text in manifest.unchecked]
+    found += [
+        f"{method} in run {run_id} is not verified: {'; '.join(reasons)}"
+        for method, reasons in manifest.unverified.items()
+    ]
     return found + [f"precision of run {run_id}: {text}" for text in manifest.precision_problems]
 
 

@@ -11,7 +11,7 @@ from specbench.analysis.comparison import compare, settings
 from specbench.analysis.grid import Row
 from specbench.analysis.notes import wrong_notes
 from specbench.analysis.place import place
-from specbench.bench.manifest import differences, outcome
+from specbench.bench.manifest import SOURCE, differences, outcome
 from specbench.bench.store import RunStore
 from specbench.bench.sweep import Sweep, in_words
 from specbench.errors import ExitCode, SpecbenchError
@@ -94,7 +94,7 @@ def _elsewhere(first: Manifest, run: Manifest, over: Mapping[str, Sequence[objec
     varied = {key.partition(".")[0] for key in over}
     for key, theirs, ours in differences(first, run):
         part, *names = key.split(".")
-        has_moved = not {"machine", "versions"}.isdisjoint((part, *names[:2]))
+        has_moved = key.startswith(SOURCE) or not {"machine", "versions"}.isdisjoint((part, *names[:2]))
         if has_moved or (part == "models" and names[0] not in varied):
             yield f"{key} of run {run.run_id} is {ours}, and of run {first.run_id} {theirs}"
 

@@ -10,13 +10,15 @@ from specbench.records import Manifest
 
 # Memory differs by a few pages between boots of one machine; of where a job waited no figure depends.
 INCIDENTAL = ("machine.memory_bytes", "cluster")
+SOURCE = "source of "
+"""How the name begins that `differences` gives to code that is another."""
 
 
 def outcome(manifest: Manifest) -> ExitCode:
     """What a run ends with whose results are stored: all well, or what they must not be read without."""
     if manifest.precision_problems and manifest.profile["precision"]["parity"] != "off":
         return ExitCode.CHECK_FAILED
-    if manifest.failures:
+    if manifest.failures or manifest.unchecked:
         return ExitCode.RUN
     is_wrong = any(found.verdict == "bug" for found in manifest.divergences)
     return ExitCode.IDENTITY if is_wrong else ExitCode.OK
@@ -50,6 +52,7 @@ def differences(
     for role in sorted(left.engines.keys() & right.engines.keys()):
         if left.engines[role] != right.engines[role]:
             yield f"the {role}'s engine", left.engines[role], right.engines[role]
+    yield from _source_differences(left, right)
     if left.trace_sha256 != right.trace_sha256:
         yield "the link's trace", *(f"{(run.trace_sha256 or 'none')[:8]}" for run in (left, right))
     if left.edge_device != right.edge_device:
@@ -60,6 +63,17 @@ def differences(
         yield "stop_ids", list(left.stop_ids), list(right.stop_ids)
     if left.prompts_sha256 != right.prompts_sha256:
         yield "prompts", *(f"{len(run.prompt_ids)} ({run.prompts_sha256[:8]})" for run in (left, right))
+
+
+def _source_differences(left: Manifest, right: Manifest) -> Iterator[tuple[str, str, str]]:
+    """Methods of both runs whose code is not the same; those that share theirs in one."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for method, ours in left.sources.items():
+        theirs = right.sources.get(method)
+        if theirs and ours != theirs:
+            found.setdefault((ours.in_words, theirs.in_words), []).append(method)
+    for both, methods in found.items():
+        yield f"{SOURCE}{', '.join(methods)}", *both
 
 
 def _flat(value: dict, prefix: str) -> Iterator[tuple[str, object]]:

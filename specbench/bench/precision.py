@@ -103,8 +103,9 @@ class PrecisionWatch:
             audits = self._audit_models() if completed else []
         except CloudLostError:
             pass  # what it was at the end is not known, and is not stored
-        except RuntimeError as error:
-            broken = [f"the models no longer run a forward pass: {first_line(error)}"]
+        except Exception as error:  # transformers and models raise whatever they like
+            reason = first_line(error) if isinstance(error, RuntimeError) else repr(error)
+            broken = [f"the models no longer run a forward pass: {reason}"]
         manifest = replace(
             manifest,
             switches={**manifest.switches, "end": now},

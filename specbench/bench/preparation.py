@@ -17,6 +17,7 @@ from specbench.config import Profile, settings_hash
 from specbench.decoding.threads import spin_briefly
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.factories import cloud_of
+from specbench.provenance import MethodSource
 from specbench.records import Audit, Manifest, Prompt
 from specbench.registry import blaming
 from specbench.wire import emulated
@@ -145,7 +146,11 @@ def configure_torch(profile: Profile) -> None:
 
 
 def new_manifest(
-    prepared: Prepared, run_id: str, profile_name: str, command: Sequence[str], plugins: dict[str, str]
+    prepared: Prepared,
+    run_id: str,
+    profile_name: str,
+    command: Sequence[str],
+    sources: dict[str, MethodSource],
 ) -> Manifest:
     """The manifest of a run that is about to start."""
     import torch
@@ -163,13 +168,15 @@ def new_manifest(
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=tuple(command),
         versions=environment.versions(),
-        plugins=plugins,
+        plugins={name: source.version for name, source in sources.items()},
+        sources=sources,
         machine=environment.machine(),
         threads=torch.get_num_threads(),
         models=model_files(prepared),
         repeats_control={
             method.name: _repeats_control(method, prepared.profile) for method in prepared.methods
         },
+        own_passes=tuple(method.name for method in prepared.methods if method.own_passes),
         trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},

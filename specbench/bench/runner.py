@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import random
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -13,14 +11,17 @@ from specbench.api import CloudLostError, Decoder, Method, Options, Request, Rou
 from specbench.bench import conversation, identity, recomputing
 from specbench.bench.ceiling import CeilingWatch
 from specbench.bench.contract import BrokenContractError, demand_kept
+from specbench.bench.failing import failure_of, reason_of
 from specbench.bench.interruption import insisting
 from specbench.bench.observer import Observer, Progress
+from specbench.bench.order import in_order
 from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
+from specbench.bench.work import WorkWatch
 from specbench.clock import now_ms
-from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
 
 WARMUP_TOKENS = 16
@@ -40,12 +41,20 @@ class Runner:
         self._prepared = prepared
         self._profile = prepared.profile
         self._manifest = replace(
-            manifest, status="running", failures=(), divergences=(), recomputation=None, generations=None
+            manifest,
+            status="running",
+            failures=(),
+            divergences=(),
+            recomputation=None,
+            generations=None,
+            unchecked=(),
         )
         self._writer = writer
         self._observer = observer
         self._generations = list(done)
+        self._methods = {method.name: method for method in prepared.methods}
         self._decoders: dict[str, Decoder] = {}
+        self._answering: Iterator[Round] = iter(())  # for whoever must say where a method stood
         self._failures: list[Failure] = []
         self._precision = PrecisionWatch(self._profile, prepared.audit)
 
@@ -59,6 +68,7 @@ class Runner:
             KeyboardInterrupt: passed on once everything is stored.
         """
         status = "failed"
+        self._work = WorkWatch(self._prepared)
         try:
             self._open()
             self._record_engines()
@@ -84,6 +94,9 @@ class Runner:
             status = "interrupted"
             raise
         finally:
+            self._manifest = self._work.ended(self._manifest)
+            if self._manifest.unchecked and status == "finished":
+                status = "failed"
             gc.unfreeze()
             finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._manifest = replace(
@@ -105,6 +118,7 @@ class Runner:
                 raise
             except Exception as error:
                 self._fail(method.name, None, error)
+            self._work.models.look(method.name)
 
     def _record_engines(self) -> None:
         """Write down which engine each model really has; a model that cannot be compiled runs eagerly.
@@ -131,19 +145,24 @@ class Runner:
         self._manifest = replace(self._manifest, ceilings=self._ceilings.found)
 
     def _measure(self, monitor: MemoryMonitor) -> None:
-        schedule = self._schedule()
+        schedule = in_order(self._prepared, self._generations)
         self._progress = {method.name: self._initial_progress(method) for method in self._prepared.methods}
         if self._profile.workload.warmup:
             self._observer.note("warming up")
         for _ in range(self._profile.workload.warmup):
             for name in list(self._decoders):
                 self._warm_up(name)
+                self._work.models.look(name)
+        if self._is_pointless():
+            return
         self._observer.started(tuple(self._progress.values()), monitor)
         with insisting() as insist:
             for repeat, prompt, name in schedule:
                 insist()
                 if name not in self._decoders:
                     continue
+                if self._is_pointless():
+                    return
                 with monitor.paused():  # a read takes a buffer of the model's size
                     self._ceilings.look(prompt.prompt_id, repeat)
                 try:
@@ -151,24 +170,21 @@ class Runner:
                 except Exception as error:
                     self._fail(name, prompt.prompt_id, error)
                     continue
-                self._writer.append(generations)
+                try:
+                    self._writer.append(generations)
+                except (TypeError, ValueError) as error:  # it holds what JSON cannot
+                    self._fail(name, prompt.prompt_id, error)
+                    continue
                 self._generations.extend(generations)
 
-    def _schedule(self) -> list[tuple[int, Prompt, str]]:
-        """Repeats, prompts and methods in a seeded order; every prompt is asked of all methods in a row."""
-        workload = self._profile.workload
-        done = {(record.method, record.prompt_id, record.repeat) for record in self._generations}
-        units: list[tuple[int, Prompt, str]] = []
-        for repeat in range(workload.repeats):
-            prompts = list(self._prepared.prompts)
-            random.Random(f"{workload.seed}/{repeat}").shuffle(prompts)
-            for prompt in prompts:
-                names = [method.name for method in self._prepared.methods]
-                random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}").shuffle(names)
-                units.extend(
-                    (repeat, prompt, name) for name in names if (name, prompt.prompt_id, repeat) not in done
-                )
-        return units
+    def _is_pointless(self) -> bool:
+        """Whether all methods but the control have failed, and nothing was measured of them; says so."""
+        others = self._methods.keys() - {CONTROL}
+        measured = {record.method for record in self._generations}
+        if not others or not others.isdisjoint({*self._decoders, *measured}):
+            return False
+        self._observer.note("no method is left to measure beside the control, so the run ends here")
+        return True
 
     def _initial_progress(self, method: Method) -> Progress:
         units = len(self._prepared.prompts) * self._profile.workload.repeats
@@ -180,7 +196,10 @@ class Runner:
         budget = min(WARMUP_TOKENS, self._profile.workload.max_new_tokens)
         request = self._prepared.request(prompt, 0, 0, (), budget)
         try:
-            for _ in self._decoders[name].generate(request):
+            self._answering = self._decoders[name].generate(request)
+            for part in self._answering:
+                demand_kept(part, budget, request.stop_ids)
+                budget -= len(part.tokens)
                 self._precision.look(name, prompt.prompt_id)
         except Exception as error:
             self._fail(name, prompt.prompt_id, error)
@@ -193,8 +212,10 @@ class Runner:
             request = self._prepared.request(prompt, turn, repeat, replies)
             monitor.begin_interval()
             interruptions = self._prepared.cloud.interruptions
+            self._work.begin()
             rounds, arrival_ms = self._answer(name, request, prompt.prompt_id)
             memory = monitor.interval()
+            self._work.end(name, rounds)
             tokens = [token for part in rounds for token in part.tokens]
             generations.append(
                 Generation(
@@ -233,12 +254,13 @@ class Runner:
         left = request.max_new_tokens
         paused_ms = 0.0
         started = now_ms()
-        for part in decoder.generate(request):
+        self._answering = decoder.generate(request)
+        for part in self._answering:
             arrived = now_ms()
             arrival_ms.append(arrived - started - paused_ms)
             rounds.append(part)
-            left -= len(part.tokens)
             demand_kept(part, left, request.stop_ids)
+            left -= len(part.tokens)
             if self._profile.engine.check_cache:
                 decoder.check()
             self._precision.look(name, prompt_id)
@@ -279,16 +301,23 @@ class Runner:
         if isinstance(error, CloudLostError) and not self._prepared.cloud.goes_on_alone:
             raise error
         self._decoders.pop(name, None)
-        self._failures.append(Failure(name, prompt_id, describe(error)))
+        self._failures.append(failure_of(self._methods[name], prompt_id, error, self._answering))
         self._observer.failed(self._failures[-1])
 
     def _check_identity(self) -> None:
         methods = [name for name, repeats in self._manifest.repeats_control.items() if repeats]
         options = Options.of(self._profile)
         prover = identity.Prover(self._prepared.cloud, options, self._request_of)
-        found = identity.divergences(self._generations, CONTROL, methods, prover)
-        held, wrong = recomputing.hold(self._generations, CONTROL, prover)
-        self._manifest = replace(self._manifest, divergences=(*wrong, *found), recomputation=held)
+        try:
+            found = identity.divergences(self._generations, CONTROL, methods, prover)
+            held, wrong = recomputing.hold(self._generations, CONTROL, prover)
+        except CloudLostError:
+            raise
+        except Exception as error:  # what was measured is not lost with the proof of it
+            reason = f"texts could not be held against the control's: {reason_of(error)}"
+            self._manifest = replace(self._manifest, unchecked=(reason,))
+        else:
+            self._manifest = replace(self._manifest, divergences=(*wrong, *found), recomputation=held)
 
     def _request_of(self, generation: Generation) -> Request:
         """What a generation answered, its method's own earlier replies before it."""
@@ -298,15 +327,3 @@ class Runner:
         prompt = next(p for p in self._prepared.prompts if p.prompt_id == generation.prompt_id)
         replies = tuple(mine[turn] for turn in range(generation.turn))
         return self._prepared.request(prompt, generation.turn, generation.repeat, replies)
-
-
-def describe(error: Exception) -> str:
-    """One line for a failure; an out-of-memory error names its way out."""
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    if is_out_of_memory(error):
-        return f"out of memory ({text}); try --profile memory_optimized, or a smaller model or budget"
-    if isinstance(error, SpecbenchError):
-        return error.message
-    frame = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-    return f"{text} ({frame.filename.rpartition('/')[2]}:{frame.lineno})" if frame else text

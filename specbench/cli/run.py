@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from specbench.api import Method
     from specbench.bench.preparation import Prepared
     from specbench.bench.store import RunStore
-    from specbench.records import Generation, Prompt, Tuning
+    from specbench.provenance import MethodSource
+    from specbench.records import Generation, Manifest, Prompt, Tuning
 
 
 def run(
@@ -101,8 +102,8 @@ def run(
     if resume:
         resume = store.find(resume)
     chosen = [registry.get(name) for name in names]
-    versions = {name: registry.plugins[name].version for name in names}
-    identity = Path(profile).stem, sys.argv[1:], versions
+    sources = {name: registry.plugins[name].code for name in names}
+    identity = Path(profile).stem, sys.argv[1:], sources
     split = tuning.split(loaded, tune_on) if tune_on else None
     prepared = prepare(loaded, chosen, view.note, [*split.tuning, *split.reported] if split else None)
     with closing(prepared.cloud):
@@ -140,6 +141,7 @@ def run(
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
         finally:
             view.close()
+        _show_tracebacks(finished.manifest)
         _show(store, run_id, as_json)
         if code := outcome(finished.manifest):
             raise typer.Exit(int(code))
@@ -170,7 +172,7 @@ def _tune(
     prompts: Sequence[Prompt],
     on: str,
     store: RunStore,
-    identity: tuple[str, Sequence[str], dict[str, str]],
+    identity: tuple[str, Sequence[str], dict[str, MethodSource]],
 ) -> Tuning:
     """Measure every draft length in a stored run of its own, and choose."""
     from specbench.bench import tuning
@@ -190,14 +192,30 @@ def _tune(
     return tuning.choose(measured, method.name, on)
 
 
+def _show_tracebacks(manifest: Manifest) -> None:
+    """With `--debug`, where the methods failed that did."""
+    from specbench import cli
+    from specbench.render import console
+
+    for failure in manifest.failures if cli.show_tracebacks else ():
+        if failure.traceback:
+            console.note(f"{failure.method}: {failure.traceback}")
+
+
 def _show(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False) -> None:
+    """Print what a run has; a fault of ours in doing so says first that the run is kept."""
     from specbench.cli.compare import show
+    from specbench.render import console
 
     stored = store.read(run_id)
     if interrupted:
-        from specbench.render import console
-
         kept = f"interrupted; {len(stored.generations)} generations are kept"
         console.note(f"{kept}, 'specbench run --resume {run_id}' goes on")
     if any(not generation.interrupted for generation in stored.generations):
-        show([stored], as_json)
+        try:
+            show([stored], as_json)
+        except Exception:
+            console.note(
+                f"run {run_id} is stored; only showing it failed, and 'specbench compare {run_id}' does that"
+            )
+            raise

@@ -144,11 +144,13 @@ class CompiledEngine(Engine):
         self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         """One pass; see `Step.forward`."""
+        self.passes += 1
         return self._program(self._inputs(token_ids, start, rows, slot))
 
     def draft(self, token_ids: torch.Tensor, start: int, slot: list[torch.Tensor], count: int) -> list[int]:
         """A pass over `token_ids` and `count - 1` more, each over the most likely token of the one before."""
         rows = torch.tensor([token_ids.shape[1] - 1])
+        self.passes += count
         return self._program.draft(self._inputs(token_ids, start, rows, slot), count)
 
     def _inputs(

@@ -112,6 +112,7 @@ class EagerEngine(Engine):
             arguments["logits_to_keep"] = last
         if self._takes_positions:
             arguments["position_ids"] = torch.arange(start, start + len(token_ids), device=device).unsqueeze(0)
+        self.passes += 1
         if cache is not None:
             arguments[self._cache_argument] = cache
         output = self.loaded.model(
@@ -134,6 +135,7 @@ class EagerEngine(Engine):
         starts = [(session.length, len(part)) for session, part in zip(sessions, tokens, strict=True)]
         positions = [position for start, count in starts for position in range(start, start + count)]
         device = self.loaded.device
+        self.passes += 1
         with packed.packing(
             self.loaded.model, [session.cache for session in sessions], [len(part) for part in tokens]
         ) as cache:

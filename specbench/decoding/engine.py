@@ -38,6 +38,8 @@ class Engine(ABC):
         self.loaded = loaded
         self.vocabulary_size = vocabulary_size
         self.draft_vocabulary = draft_vocabulary
+        self.passes = 0
+        """How many forward passes this engine has made."""
 
     @property
     def speakable_tokens(self) -> int:

@@ -101,6 +101,7 @@ class PackedEngine(CompiledEngine):
 
     def run_packed(self, parts: Sequence[Part], rows: torch.Tensor) -> list[torch.Tensor]:
         """One pass; see `PackedStep.forward`."""
+        self.passes += 1
         tokens = [token for _, token_ids in parts for token in token_ids]
         spans = [(len(token_ids), session.length, session.capacity) for session, token_ids in parts]
         positions = [place for width, start, _ in spans for place in range(start, start + width)]

@@ -164,6 +164,13 @@ class CloudModel(ModelFactory):
         """How often the cloud was lost so far."""
         return self.connection.interruptions if "connection" in self.__dict__ else 0
 
+    @property
+    def answers(self) -> int | None:
+        """How many answers came out of the link so far; `None` where nothing lies between edge and cloud."""
+        if not self.is_wired:
+            return None
+        return self.connection.answers if "connection" in self.__dict__ else 0
+
     def target(self, options: Options) -> Target | RemoteTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
         return self._remote(options, rolls_back=False) if self.is_wired else super().target(options)

@@ -172,6 +172,11 @@ class VllmCloud(CloudModel):
             attention="unknown",
         )
 
+    @property
+    def answers(self) -> int:
+        """How many answers the server has sent so far."""
+        return sum(server.answers for server in self._servers)
+
     def close(self) -> None:
         """Hang up."""
         for server in self._servers:

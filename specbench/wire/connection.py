@@ -83,6 +83,8 @@ class Connection:
         self._texts = 0
         self._fruitless = 0
         self.epoch = 0
+        self.answers = 0
+        """How many frames the cloud has sent that answer something."""
         self.interruptions = 0
         """How often a text was disturbed by the loss of a channel, its own or an earlier one's."""
 
@@ -322,6 +324,7 @@ class Connection:
             raise ChannelLostError(f"the cloud refuses: {frame.reason}")
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
+        self.answers += 1
         self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))
 
 

@@ -84,6 +84,8 @@ class VllmServer:
         self.url = url
         self.model = ""
         """What the server calls its model; `look` finds it."""
+        self.answers = 0
+        """How many completions, or parts of a streamed one, the server has sent."""
 
     def look(self) -> VllmFacts:
         """Ask the server who it is.
@@ -197,6 +199,7 @@ class VllmServer:
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             said = f": {answer.reason}" if "error" in document else ""
             raise self._strange(f"answers a completion with something else{said}")
+        self.answers += 1
         return choices[0]
 
     def _ids(self, choice: dict) -> list[int]:

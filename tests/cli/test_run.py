@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from builders import tiny_mistral
+from builders import CRASHING, tiny_mistral
 
 from specbench.api import AutoregressiveDecoder
 from specbench.bench.store import RunStore
@@ -189,31 +189,6 @@ def test_a_damaged_record_is_named_at_resume(specbench, profile, tmp_path):
     assert file.read_bytes() == damaged
 
 
-CRASHING = """
-from specbench.api import AutoregressiveDecoder, Method, hookimpl
-
-class Crashing(Method):
-    name, summary, roles = "crashing", "fails on its second request", ("cloud",)
-    api_version = 3
-
-    def open(self, edge, cloud, options):
-        class Fails(AutoregressiveDecoder):
-            requests = 0
-
-            def generate(self, request):
-                self.requests += 1
-                if self.requests == 3:
-                    raise MemoryError("no room") if {memory} else ValueError("lost my way")
-                yield from super().generate(request)
-
-        return Fails(cloud.target(options))
-
-@hookimpl
-def specbench_method() -> Method:
-    return Crashing()
-"""
-
-
 @pytest.mark.parametrize(("memory", "reason"), [(False, "ValueError: lost my way"), (True, "memory_optimized")])
 def test_a_method_that_crashes_ends_alone(specbench, profile, tmp_path, memory, reason):
     plugin = tmp_path / "crashing.py"
@@ -316,7 +291,13 @@ def test_checks_between_rounds_can_be_switched_off(specbench, profile, monkeypat
         ("yield Round(tokens=(1,)); yield Round(tokens=(6,))", "committed 1 tokens behind a stop token"),
         ("yield Round(tokens=(5,))", "ended before a stop token and before its budget"),
         ("yield Round(tokens=())", "a round without tokens"),
-        ("yield Round(tokens=(5.0,))", "no Python ints"),
+        ("yield Round(tokens=(5.0,))", "no Python ints, but of type float"),
+        ("yield Round(tokens=(-5,))", "yielded the token id -5"),
+        ("yield None", "yielded a NoneType, and no Round"),
+        ("yield Round(tokens=(5,), drafted=1.0)", "drafted is 1.0, and no count"),
+        ("yield Round(tokens=(5,), draft_ms='3')", "draft_ms is '3', and no time in milliseconds"),
+        ("yield Round(tokens=(5,), verify_ms=float('nan'))", "verify_ms is nan"),
+        ("yield Round(tokens=(5,), drafted=9, accepted=2)", "accepted 2 drafted tokens and committed 1"),
         ("yield Round(tokens=(5,), drafted=1, accepted=2)", "accepted 2 of 1 drafted tokens"),
         ("yield Round(tokens=(5, 6), drafted=4, accepted=1, depth=0)", "its depth is 0"),
         ("yield from ()", "ended before"),
@@ -330,6 +311,9 @@ def test_a_method_that_breaks_the_contract_is_a_failure(specbench, profile, tmp_
     done = specbench("run", "crashing", "--profile", path, "--plugin", plugin, "--only")
     assert done.code == 7
     assert reason in done.err
+    if rounds.startswith("yield R"):
+        has_ended = "ended before" in reason
+        assert ("(broken.py:16, in generate)" in done.err) is not has_ended, "where it stood is where to look"
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, specbench, tmp_path):

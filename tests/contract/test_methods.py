@@ -1,8 +1,18 @@
 """Every registered method, ours or a stranger's, keeps one contract."""
 
+import numpy as np
 import pytest
 
-from specbench.api import Decoder, Decoding, Method, Options, Round, SpecbenchError, Speculative
+from specbench.api import (
+    AutoregressiveDecoder,
+    Decoder,
+    Decoding,
+    Method,
+    Options,
+    Round,
+    SpecbenchError,
+    Speculative,
+)
 from specbench.config import CloudSpec, EdgeSpec, EngineSpec
 from specbench.factories import CloudModel, EdgeModel
 from specbench.registry import discover
@@ -87,6 +97,40 @@ def test_the_contract_catches_a_method_that_overruns_its_budget():
         check_method(Overrunning())
 
 
+def yielding(**figures):
+    """A method whose rounds have these figures, and tokens as a list."""
+
+    class Yields(Overrunning):
+        name = "yielding"
+
+        def open(self, edge, cloud, options):
+            class Decodes(AutoregressiveDecoder):
+                def generate(self, request):
+                    for part in super().generate(request):
+                        yield Round(**{"tokens": list(part.tokens), **figures})
+
+            return Decodes(cloud.target(options))
+
+    return Yields()
+
+
+def test_the_contract_takes_any_sequence_of_ids():
+    check_method(yielding())
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        ({"tokens": [np.int64(5)]}, "no Python ints, but of type int64"),
+        ({"bytes_up": 3.0}, "bytes_up is 3.0, and no count"),
+        ({"draft_ms": np.float64(3)}, "draft_ms is np.float64.3.0., and no time in milliseconds"),
+    ],
+)
+def test_the_contract_asks_for_figures_that_can_be_stored(figures, reason):
+    with pytest.raises(AssertionError, match=reason):
+        check_method(yielding(**figures))
+
+
 class Lying(Overrunning):
     """Calls itself lossless and answers with the edge."""
 
@@ -96,8 +140,6 @@ class Lying(Overrunning):
         return True
 
     def open(self, edge, cloud, options):
-        from specbench.api import AutoregressiveDecoder
-
         _ = cloud.engine
         return AutoregressiveDecoder(edge.target(options))
 

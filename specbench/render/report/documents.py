@@ -49,6 +49,7 @@ def report_document(report: Report) -> dict:
                 )
             },
             "ceilings": {role: asdict(found) for role, found in manifest.ceilings.items()},
+            "sources": {name: asdict(found) for name, found in manifest.sources.items()},
             "audits": [asdict(found) for found in manifest.audits],
         }
         for manifest in report.manifests

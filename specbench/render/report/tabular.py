@@ -58,6 +58,7 @@ def machine_table(manifests: Sequence[Manifest]) -> Table:
             "threads": str(manifest.threads),
             **manifest.versions,
             **{f"plugin {name}": version for name, version in manifest.plugins.items()},
+            **{f"plugin {name}": source.in_words for name, source in manifest.sources.items()},
         }
         shown.pop("memory_bytes", None)
         for name, value in shown.items():

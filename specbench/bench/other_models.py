@@ -1,0 +1,70 @@
+"""Models in this process that the run did not load: nobody knows what they compute, or in which precision."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from specbench.bench.preparation import Prepared
+from specbench.provenance import OtherModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What torch makes of a model that it exports holds the same weights in other objects.
+MADE_BY_TORCH = ("torch.fx", "torch.export")
+
+
+class ModelWatch:
+    """Finds models that appear while a run goes on, and says beside which method.
+
+    What was in the process before the run is not its business, but for what a plugin holds in its module.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        gc.collect()
+        self._seen: WeakSet[nn.Module] = WeakSet(_roots())
+        self.found: list[OtherModel] = []
+        for method in prepared.methods:
+            held = vars(sys.modules.get(type(method).__module__, sys)).values()
+            self._note(method.name, _models(held))
+
+    def look(self, method: str | None) -> None:
+        """Note every model that is new since the last look; `None` where any method may have loaded it."""
+        gc.collect()
+        self._note(method, (model for model in _roots() if model not in self._seen))
+
+    def _note(self, method: str | None, models: Iterable[nn.Module]) -> None:
+        factories = (self._prepared.edge, self._prepared.cloud)
+        known = [each.engine.loaded.model for each in factories if each.is_here and each.is_loaded]
+        ours = {id(tensor) for model in known for tensor in model.parameters()}
+        for model in models:
+            self._seen.add(model)
+            weights = [tensor for tensor in model.parameters() if id(tensor) not in ours]
+            if weights:
+                dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights})
+                size = sum(tensor.numel() for tensor in weights)
+                self.found.append(OtherModel(method, type(model).__name__, ", ".join(dtypes), size))
+
+
+def _roots() -> Iterator[nn.Module]:
+    """Modules that no other module holds."""
+    modules = list(_models(gc.get_objects()))
+    inner = {id(part) for module in modules for part in module.__dict__.get("_modules", {}).values()}
+    for module in modules:
+        is_whole = {"_parameters", "_modules"} <= module.__dict__.keys()
+        if is_whole and id(module) not in inner and not type(module).__module__.startswith(MADE_BY_TORCH):
+            yield module
+
+
+def _models(objects: Iterable[object]) -> Iterator[nn.Module]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    for each in objects:
+        if issubclass(type(each), torch.nn.Module):  # isinstance would ask proxies what they stand for
+            yield each
