@@ -17,6 +17,11 @@ from specbench.errors import ExitCode, SpecbenchError, nearest
 
 PartT = TypeVar("PartT", bound=BaseModel)
 
+QUOTING = {  # what a value was read as depends on how it is written
+    "string_type": "a text that looks like something else needs quotes, such as '0123'",
+    "bool_type": "write true or false",
+}
+
 
 def list_profiles() -> dict[str, Path]:
     """The shipped profiles by name."""
@@ -161,8 +166,10 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_cod
         message = f"{value!r} is not a size, such as 10GiB"
     elif not isinstance(value, dict):
         message = f"{value!r} is refused: {message[:1].lower()}{message[1:]}"
+        hint = QUOTING.get(first["type"])
     if len(problems) > 1:
-        message += f" (and {len(problems) - 1} more)"
+        others = dict.fromkeys(".".join(map(str, problem["loc"])) for problem in problems[1:])
+        message += f" (also refused: {', '.join(others)})"
     return SpecbenchError(f"{where}: {path + ': ' if path else ''}{message}", hint, exit_code)
 
 
