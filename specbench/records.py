@@ -194,7 +194,8 @@ class Audit:
     Args:
         wrong: tensors that are not in the declared dtype; empty when all is as declared.
         integers: weights held as integers, by a quantisation.
-        widened: tensors that the architecture itself keeps in float32, whatever the model's dtype.
+        widened: tensors that the architecture itself makes in a finer dtype than the declared one.
+        narrowed: tensors that the architecture itself makes in a coarser dtype than the declared one.
         quantization: what the profile or the checkpoint's configuration says of it.
         adapters: adapters on disk, and adapter layers in the loaded model.
         tied: names that share one tensor, such as `lm_head.weight = model.embed_tokens.weight`.
@@ -217,6 +218,7 @@ class Audit:
     wrong: tuple[TensorGroup, ...] = ()
     integers: tuple[TensorGroup, ...] = ()
     widened: tuple[TensorGroup, ...] = ()
+    narrowed: tuple[TensorGroup, ...] = ()
     quantization: str | None = None
     adapters: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
