@@ -293,7 +293,8 @@ class Manifest:
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
-    of each method in a process of its own, where `--isolate` asked for it.
+    of each method in a process of its own, where `--isolate` asked for it. `directory` is the working directory
+    of the command, from which relative paths in it are seen.
     """
 
     run_id: str
@@ -329,6 +330,7 @@ class Manifest:
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
     isolated_rss_bytes: dict[str, int] = field(default_factory=dict)
+    directory: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from specbench.config import paths
 from specbench.config.profile import Profile
 from specbench.config.yaml_text import parse_value, read_mapping
 from specbench.errors import ExitCode, SpecbenchError, nearest
@@ -95,7 +96,7 @@ def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
     if path in chain:
         circle = " -> ".join(step.name for step in (*chain[chain.index(path) :], path))
         raise SpecbenchError(f"profiles extend each other in a circle: {circle}", None, ExitCode.PROFILE)
-    values = read_mapping(path)
+    values = paths.seen_from_here(read_mapping(path), path)
     parent = values.pop("extends", None)
     if parent is None:
         return values
@@ -134,12 +135,27 @@ def _check_key(steps: list[str]) -> None:
         if part is None:
             return  # below a free mapping, such as cloud.max_memory
         if step not in part.model_fields:
-            prefix = ".".join(steps[:depth])
-            names = [f"{prefix}.{name}" if prefix else name for name in part.model_fields]
-            raise SpecbenchError(f"the profile has no key '{'.'.join(steps)}'", nearest(".".join(steps), names))
+            prefix = "".join(f"{above}." for above in steps[:depth])
+            hint = nearest(step, part.model_fields, prefix=prefix)
+            raise SpecbenchError(f"the profile has no key '{'.'.join(steps)}'", _elsewhere(steps[-1]) or hint)
         annotation = part.model_fields[step].annotation
         is_part = isinstance(annotation, type) and issubclass(annotation, BaseModel)
         part = annotation if is_part else None
+
+
+def _elsewhere(name: str) -> str | None:
+    """A hint at the keys of a profile that have this name, in whatever part."""
+    keys = " or ".join(f"'{key}'" for key in _keys(Profile, "") if key.rpartition(".")[2] == name)
+    return f"did you mean {keys}?" if keys else None
+
+
+def _keys(part: type[BaseModel], prefix: str) -> Iterator[str]:
+    """All keys below a part, by their dotted names, those of parts that may be null too."""
+    for name, field in part.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind, f"{prefix}{name}.")
 
 
 def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_code: ExitCode) -> SpecbenchError:
@@ -150,7 +166,9 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_cod
     message, hint = first["msg"].removeprefix("Value error, "), None
     value = first["input"]
     if first["type"] == "extra_forbidden":
-        message, hint = "there is no such key", nearest(str(first["loc"][-1]), _siblings(part, first["loc"]))
+        name = str(first["loc"][-1])
+        hint = nearest(name, _siblings(part, first["loc"]))
+        message, hint = "there is no such key", (_elsewhere(name) if part is Profile else None) or hint
     elif first["type"] == "missing":
         message = "this key is needed and absent"
     elif first["type"] == "literal_error":
