@@ -43,7 +43,7 @@ def _keys(value: object, below: str, tables: tuple[str, ...]) -> Iterator[str]:
             yield from _keys(each, below, tables)
     elif isinstance(value, dict) and below not in (*ELSEWHERE, *tables):
         for key, each in value.items():
-            is_name = below in NAMES
+            is_name = below in NAMES or key.isdecimal()
             if not is_name:
                 yield key
             yield from _keys(each, "" if is_name else key, tables)

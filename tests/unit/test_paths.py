@@ -15,7 +15,7 @@ from specbench.config.yaml_text import as_text
 from specbench.errors import SpecbenchError, SpecbenchWarning
 from specbench.factories import CloudModel, EdgeModel
 
-pytestmark = pytest.mark.filterwarnings("error::specbench.errors.SpecbenchWarning")
+without_a_warning = pytest.mark.filterwarnings("error::specbench.errors.SpecbenchWarning")
 ASKED = {"question_id": 1, "category": "talk", "turns": ["hello there"]}
 
 
@@ -40,6 +40,7 @@ def named(profile):
     return profile.edge.model, profile.cloud.model, profile.workload.prompts
 
 
+@without_a_warning
 @pytest.mark.parametrize(
     ("folder", "file", "seen"),
     [
@@ -53,6 +54,7 @@ def test_a_path_in_a_profile_is_relative_to_the_profile(place, monkeypatch, fold
     assert named(load_profile(file)) == tuple(path.format(place) for path in seen)
 
 
+@without_a_warning
 def test_a_profile_that_is_extended_keeps_paths_of_its_own(place):
     (place / "elsewhere" / "child.yaml").write_text("extends: ../p/my.yaml\nlink: {trace: t.csv}\n")
     (place / "elsewhere" / "t.csv").write_text("")
@@ -61,12 +63,12 @@ def test_a_profile_that_is_extended_keeps_paths_of_its_own(place):
     assert profile.link.trace == "./elsewhere/t.csv"
 
 
+@without_a_warning
 def test_a_path_in_an_option_is_relative_to_the_working_directory(place):
     profile = load_profile("p/my.yaml", ["edge.model=p/m/target"], {"workload.prompts": "p/ask.jsonl"})
     assert named(profile) == ("p/m/target", "./p/m/target", "p/ask.jsonl")
 
 
-@pytest.mark.filterwarnings("default::specbench.errors.SpecbenchWarning")
 def test_a_path_that_only_the_working_directory_knows_is_taken_with_a_warning(place, specbench):
     path = place / "elsewhere" / "old.yaml"
     path.write_text("edge: {model: p/m/draft}\ncloud: {model: embedded:smollm2-135m-instruct}\n")
@@ -77,6 +79,7 @@ def test_a_path_that_only_the_working_directory_knows_is_taken_with_a_warning(pl
     assert "warning: edge.model: p/m/draft is not in the folder of old.yaml" in " ".join(shown.err.split())
 
 
+@without_a_warning
 @pytest.mark.parametrize("model", ["embedded:smollm2-135m-draft", "Qwen/Qwen2.5-0.5B-Instruct", "/no/such"])
 def test_what_is_no_path_here_stays_as_it_is(place, model):
     (place / "p" / "hub.yaml").write_text(f"edge: {{model: {model}}}\ncloud: {{model: b}}\n")
@@ -89,6 +92,7 @@ def test_a_path_that_leads_nowhere_is_named_as_the_profile_means_it(place):
         _ = EdgeModel(load_profile("p/bad.yaml").edge).config
 
 
+@without_a_warning
 def test_a_vocabulary_map_lies_where_its_path_says_or_by_its_name_alone_beside_the_weights(place):
     cloud = CloudModel(load_profile("p/my.yaml").cloud)
     draft = place / "p" / "m" / "mapped"
@@ -113,6 +117,7 @@ def test_a_vocabulary_map_lies_where_its_path_says_or_by_its_name_alone_beside_t
         assert len(edge.draft_vocabulary.target_ids) == 20
 
 
+@without_a_warning
 def test_a_profile_that_is_written_down_means_the_same_in_another_folder(place, monkeypatch):
     loaded = load_profile("p/my.yaml", ["edge.revision=m", "edge.model=./p/m/draft"])
     written = place / "elsewhere" / "written.yaml"
@@ -125,6 +130,7 @@ def test_a_profile_that_is_written_down_means_the_same_in_another_folder(place, 
     assert again.edge.revision == "m"
 
 
+@without_a_warning
 def test_a_run_and_a_sweep_go_on_from_another_folder(place, specbench, monkeypatch):
     """By id alone, with the words that started them; and with words as this folder sees them."""
     monkeypatch.delenv("SPECBENCH_RUNS", raising=False)
