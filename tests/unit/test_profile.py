@@ -164,6 +164,21 @@ def test_a_bad_override_is_a_usage_error(write, override, message):
 
 
 @pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("cloud.quantization", "did you mean 'edge.quantization'?"),
+        ("draft_length", "did you mean 'speculative.draft_length'?"),
+        ("dtype", "did you mean 'edge.dtype' or 'cloud.dtype'?"),
+        ("cloud.dtpe", "did you mean 'cloud.dtype'?"),
+    ],
+)
+def test_a_key_that_is_not_there_offers_the_one_that_has_its_name(write, key, hint):
+    with pytest.raises(SpecbenchError, match="no key") as caught:
+        load_profile(write(PAIR), [f"{key}=int8"])
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
     ("address", "reason"),
     [("ws://cloud:0", "port 0"), ("ws://cloud:65536", "port 65536"), ("wss://a..b:80", "a..b is no name"),
      ("ws://[1::2::3]:80", "1::2::3")],
