@@ -96,7 +96,9 @@ def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
     if path in chain:
         circle = " -> ".join(step.name for step in (*chain[chain.index(path) :], path))
         raise SpecbenchError(f"profiles extend each other in a circle: {circle}", None, ExitCode.PROFILE)
-    values = paths.seen_from_here(read_mapping(path), path)
+    values = read_mapping(path)
+    if path.parent != Path(str(resources.files("specbench.profiles"))).resolve():
+        values = paths.seen_from_here(values, path)  # a shipped profile's folder is nobody's
     parent = values.pop("extends", None)
     if parent is None:
         return values

@@ -34,7 +34,7 @@ def seen_from_here(values: dict, file: Path) -> dict:
     def seen(key: str, value: str) -> str:
         there = file.parent / value
         if there.exists() or not _exists(value):
-            is_meant = there.exists() or value.startswith(("./", "../")) or key == "cloud.offload_folder"
+            is_meant = there.exists() or value.startswith(("./", "../"))
             return _shown(there, value, key) if is_meant else value
         if _is_of_the_model(key, value):
             return value
