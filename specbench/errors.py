@@ -39,6 +39,10 @@ class SpecbenchError(Exception):
         self.exit_code = exit_code
 
 
+class SpecbenchWarning(UserWarning):
+    """What the command line says on stderr and goes on."""
+
+
 class CloudLostError(SpecbenchError):
     """The cloud is gone, and did not come back."""
 
@@ -62,10 +66,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "out of memory" in str(error)
 
 
-def nearest(name: str, valid: Iterable[str], otherwise: str | None = None) -> str | None:
-    """A hint that names the valid name closest to `name`, or lists them all."""
+def nearest(name: str, valid: Iterable[str], otherwise: str | None = None, prefix: str = "") -> str | None:
+    """A hint that names the valid name closest to `name`, or lists them all.
+
+    Args:
+        prefix: what stands before all of these names, and is no part of what is compared.
+    """
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
-        return f"did you mean '{close[0]}'?"
-    return otherwise or (f"valid names: {', '.join(names)}" if names else None)
+        return f"did you mean '{prefix}{close[0]}'?"
+    return otherwise or (f"valid names: {', '.join(prefix + each for each in names)}" if names else None)

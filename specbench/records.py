@@ -251,7 +251,8 @@ class Audit:
     Args:
         wrong: tensors that are not in the declared dtype; empty when all is as declared.
         integers: weights held as integers, by a quantisation.
-        widened: tensors that the architecture itself keeps in float32, whatever the model's dtype.
+        widened: tensors that the architecture itself makes in a finer dtype than the declared one.
+        narrowed: tensors that the architecture itself makes in a coarser dtype than the declared one.
         quantization: what the profile or the checkpoint's configuration says of it.
         adapters: adapters on disk, and adapter layers in the loaded model.
         tied: names that share one tensor, such as `lm_head.weight = model.embed_tokens.weight`.
@@ -274,6 +275,7 @@ class Audit:
     wrong: tuple[TensorGroup, ...] = ()
     integers: tuple[TensorGroup, ...] = ()
     widened: tuple[TensorGroup, ...] = ()
+    narrowed: tuple[TensorGroup, ...] = ()
     quantization: str | None = None
     adapters: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
@@ -337,7 +339,8 @@ class Manifest:
     `None` in runs without a control, and in those stored before it was done. `sources` says, by method, which
     code it was. `own_passes` names the methods that say so of themselves. `unverified` says, by method, why its
     figures are not verified: `work` holds what was counted, and `other_models` what was found in the process.
-    `unchecked` names checks behind the last prompt that could not be made.
+    `unchecked` names checks behind the last prompt that could not be made. `directory` is the working directory
+    of the command, from which relative paths in it are seen.
     """
 
     run_id: str
@@ -381,6 +384,7 @@ class Manifest:
     other_models: tuple[OtherModel, ...] = ()
     unverified: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
+    directory: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 

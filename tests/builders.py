@@ -153,6 +153,26 @@ def tiny(folder, model_type, code=None, draft=False, **fields):
     return folder
 
 
+SMALL = {  # settings that keep a model of another architecture tiny
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 2, "rotary_dim": 8, "n_positions": 128},
+    "lfm2_moe": {
+        "hidden_size": 32, "intermediate_size": 32, "moe_intermediate_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "num_experts": 4, "num_experts_per_tok": 2,
+        "num_dense_layers": 1, "layer_types": ["conv", "full_attention"],
+    },
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+    "recurrent_gemma": {
+        "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 16, "lru_width": 32, "block_types": ["recurrent", "attention"],
+    },
+}  # fmt: skip
+
+
+def tiny_of(folder, model_type):
+    """A tiny random model of another architecture than Llama, in Hugging Face format."""
+    return tiny(folder, model_type, **SMALL[model_type])
+
+
 LIAR = """
 from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
 

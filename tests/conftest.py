@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from builders import Outcome
+from documented import undocumented
 
 from specbench.testing import tiny_llama
 
@@ -55,6 +56,14 @@ def prompts_file(folder: Path) -> Path:
     return path
 
 
+def described(arguments, outcome):
+    """What a command left, whose JSON is documented to the last key."""
+    words = tuple(map(str, arguments))
+    if "--json" in words and outcome.out.startswith("{"):
+        assert undocumented(words, outcome.json) == []
+    return outcome
+
+
 @pytest.fixture
 def specbench(monkeypatch, capfd, tmp_path):
     """Run a command in this process; runs go to a temporary folder."""
@@ -70,7 +79,7 @@ def specbench(monkeypatch, capfd, tmp_path):
         except SystemExit as exit_:
             code = int(exit_.code or 0)
         captured = capfd.readouterr()
-        return Outcome(code, captured.out, captured.err)
+        return described(arguments, Outcome(code, captured.out, captured.err))
 
     return call
 
@@ -87,6 +96,6 @@ def specbench_process(tmp_path):
             env={**os.environ, "SPECBENCH_RUNS": str(tmp_path / "runs"), **environment},
             timeout=300,
         )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        return described(arguments, Outcome(done.returncode, done.stdout, done.stderr))
 
     return call

@@ -62,13 +62,13 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         raise SpecbenchError(
             f"runs {first.run_id} and {other.run_id} are not comparable: {field} is {left} and {right}{more}",
             "run both methods in one run, so that they are interleaved under the same settings; or "
-            "--allow-unfair shows them, labelled",
+            "'specbench compare --allow-unfair' shows them, labelled",
             ExitCode.UNFAIR,
         )
     if not any(not record.interrupted for run in runs for record in run.generations):
         raise SpecbenchError(
             f"run {first.run_id} holds no finished prompt",
-            f"go on with --resume {first.run_id}",
+            f"'specbench run --resume {first.run_id}' goes on with it",
             ExitCode.STORE,
         )
     groups = groups_of(runs)

@@ -191,7 +191,7 @@ def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
         if not equals or not key or not values.strip() or key in over:
             raise SpecbenchError(
                 f"--over {text} is not of the form key=values, each key once",
-                "for example --over draft_length=1..8 --over link.rtt_ms=0,20,100",
+                "for example --over link.rtt_ms=0,20,100",
             )
         over[key] = _values(values)
     if math.prod(len(values) for values in over.values()) > MOST_CONDITIONS:

@@ -50,7 +50,7 @@ def demand_known(methods: Sequence[str], over: Mapping[str, Sequence[object]]) -
     """
     for method in methods:
         if unknown := _unknown(method, over):
-            raise SpecbenchError(f"{unknown} is not known to {method}", f"add --method {knowing(over)[0]}")
+            raise SpecbenchError(f"{unknown} is not known to {method}", f"replay {knowing(over)[0]} instead")
 
 
 def _unknown(method: str, over: Mapping[str, Sequence[object]]) -> str | None:

@@ -37,7 +37,7 @@ def replayed_over(over: Mapping[str, list[object]]) -> dict[str, list[object]]:
         elif name == key and _is_of_the_trace(key):
             raise SpecbenchError(
                 f"a replay cannot vary {key}: it is as the trace was made",
-                "make a trace of each, or measure it: 'specbench sweep' without --replay",
+                "make a trace of each, or measure it: 'specbench sweep METHOD --over KEY=VALUES'",
             )
         if name in found:
             raise SpecbenchError(f"--over varies {name} twice", "leave out one of them")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from specbench.records import Audit, TensorGroup
 
-SUMMED = ("parameters", "buffers", "cache", "wrong", "integers", "widened", "offloaded")
+SUMMED = ("parameters", "buffers", "cache", "wrong", "integers", "widened", "narrowed", "offloaded")
 
 
 def merged(audits: Sequence[Audit]) -> Audit:

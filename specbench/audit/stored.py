@@ -121,7 +121,7 @@ def _role_differences(left: Audit, right: Audit) -> Iterator[tuple[str, object, 
     if left.declared != right.declared:
         yield "declared dtype", left.declared, right.declared
     for kind in ("parameters", "buffers", "cache"):
-        ours, theirs = getattr(left, kind), getattr(right, kind)
+        ours, theirs = (_with_a_precision(audit, kind) for audit in (left, right))
         if ours and theirs and not _same(ours, theirs):
             odd = next((group for group in theirs if group.dtype not in dtypes_of(ours)), theirs[0])
             yield odd.first, _described(ours), _described(theirs)
@@ -131,6 +131,16 @@ def _role_differences(left: Audit, right: Audit) -> Iterator[tuple[str, object, 
             field == "stored" and left.model != right.model and _kinds(ours) == _kinds(theirs)
         ):
             yield field, _plain(ours), _plain(theirs)
+
+
+def _with_a_precision(audit: Audit, kind: str) -> list[TensorGroup]:
+    """Numbers that are computed with: positions, counters and masks, which are integers, are none."""
+    weights = dtypes_of(audit.integers)
+    return [
+        group
+        for group in getattr(audit, kind)
+        if "float" in group.dtype or "complex" in group.dtype or group.dtype in weights
+    ]
 
 
 def _kinds(stored: Sequence[str]) -> list[str]:

@@ -45,11 +45,12 @@ def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]
             )
         if audit.quantization:
             said.append(f"{audit.role}: weights are quantised ({audit.quantization})")
-        if audit.widened:
-            first = audit.widened[0]
-            said.append(
-                f"{audit.role}: the architecture keeps {first.tensors} tensors in float32 ({first.first})"
-            )
+        for how in ("widened", "narrowed"):
+            said += [
+                f"{audit.role}: {how} by the architecture: {group.first} is {group.dtype} "
+                f"({group.tensors} {'tensor' if group.tensors == 1 else 'tensors'})"
+                for group in getattr(audit, how)
+            ]
         said += [f"{audit.role}: {adapter}" for adapter in audit.adapters]
         if audit.offloaded:
             first = audit.offloaded[0]

@@ -53,7 +53,7 @@ def demand_room(prompt: Prompt, prompt_tokens: int, max_new_tokens: int, context
         raise SpecbenchError(
             f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens} "
             f"does not fit the context of {context_length}",
-            "shorten it, lower workload.max_new_tokens, or leave it out with --limit or --prompts",
+            "shorten it, lower workload.max_new_tokens, or leave it out (workload.prompts, workload.limit)",
             ExitCode.USAGE,
         )
 

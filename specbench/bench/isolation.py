@@ -10,6 +10,7 @@ from pathlib import Path
 
 from specbench.bench.store import RunStore
 from specbench.config import Profile
+from specbench.config.paths import anchored
 from specbench.config.yaml_text import as_text
 
 
@@ -24,7 +25,8 @@ def resident_bytes(
         say: receives a line for each child.
     """
     once = profile.workload.model_copy(update={"repeats": 1})
-    text = as_text(profile.model_copy(update={"workload": once}).model_dump(mode="json"))
+    alone = profile.model_copy(update={"workload": once})
+    text = as_text(anchored(alone.model_dump(mode="json")))
     found: dict[str, int] = {}
     for name in methods:
         say(f"{name}, in a process of its own")

@@ -35,7 +35,7 @@ class RunLock:
             self.release()
             raise SpecbenchError(
                 f"run {folder.name} is being written by another process",
-                "wait for it, or end it; then --resume goes on from what it stored",
+                f"wait for it, or end it; then 'specbench run --resume {folder.name}' goes on",
                 ExitCode.STORE,
             ) from None
         except OSError:

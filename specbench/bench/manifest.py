@@ -35,8 +35,9 @@ def differences(
     skip = {*ignoring, *INCIDENTAL}
     if all(run.profile.get("cloud", {}).get("placement", "").startswith("ws") for run in (left, right)):
         # A server has an address of its own for each job; its files, versions and machine are compared.
-        skip |= {"cloud.placement", "cloud.token_file"}
+        skip.add("cloud.placement")
     shared = left.models.keys() & right.models.keys()  # a run that loads no edge says nothing about it
+    skip |= set(_places_of_the_same(left, right))
     parts = [
         ("", left.profile, right.profile),
         ("versions", left.versions, right.versions),
@@ -74,6 +75,21 @@ def _source_differences(left: Manifest, right: Manifest) -> Iterator[tuple[str, 
             found.setdefault((ours.in_words, theirs.in_words), []).append(method)
     for both, methods in found.items():
         yield f"{SOURCE}{', '.join(methods)}", *both
+
+
+def _places_of_the_same(left: Manifest, right: Manifest) -> Iterator[str]:
+    """Keys that say where something lies whose content both runs know: another place is no difference."""
+    yield from ("cloud.offload_folder", "cloud.token_file")  # nothing that is measured depends on them
+    if left.prompts_sha256 and right.prompts_sha256:
+        yield "workload.prompts"
+    if left.trace_sha256 and right.trace_sha256:
+        yield "link.trace"
+    for role in left.models.keys() & right.models.keys():
+        ours, theirs = left.models[role], right.models[role]
+        if ours.get("files") and ours.get("files") == theirs.get("files"):
+            yield f"{role}.model"
+        if ours.get("vocab_map_sha256") and theirs.get("vocab_map_sha256"):
+            yield f"{role}.vocab_map"
 
 
 def _flat(value: dict, prefix: str) -> Iterator[tuple[str, object]]:

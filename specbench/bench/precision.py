@@ -66,7 +66,7 @@ class PrecisionWatch:
             )
             raise SpecbenchError(
                 f"precision is not what the profile declares: {wrong[0].message}",
-                f"{mend}; or run it labelled: --set precision.parity=off (see check-dtype --load)",
+                f"{mend}; or run it labelled: --set precision.parity=off (see 'specbench check-dtype --load')",
                 ExitCode.CHECK_FAILED,
             )
         earlier = manifest.switches.get("start", self._start)  # of the sitting that is resumed

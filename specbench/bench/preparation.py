@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 from specbench import audit, environment
 from specbench.api import CloudModel, EdgeModel, Method, Options, Request
@@ -181,6 +182,7 @@ def new_manifest(
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
         turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
+        directory=str(Path.cwd()),
     )
 
 

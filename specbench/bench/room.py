@@ -56,7 +56,7 @@ def demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], 
         if total > free:
             raise SpecbenchError(
                 f"the models need about {total / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are free",
-                "cloud.device_map with cloud.max_memory spreads and offloads the target, as --profile "
+                "cloud.device_map with cloud.max_memory spreads and offloads the target, as the profile "
                 "memory_optimized does; or choose smaller models",
                 ExitCode.MODEL,
             )

@@ -20,6 +20,7 @@ from specbench.records import SCHEMA_VERSION, Generation, Manifest, Run, Written
 
 MANIFEST = "manifest.json"
 GENERATIONS = whole.FILE
+SWEEPS = "sweeps"  # a folder beside the runs
 Result = TypeVar("Result")
 
 
@@ -50,6 +51,12 @@ class RunStore:
             raise SpecbenchError(
                 f"there are no runs in {self.folder}",
                 "make one with 'specbench run speculative', or name the folder with --runs-dir",
+                ExitCode.STORE,
+            )
+        if (self.folder / SWEEPS / f"{run_id}.json").is_file():
+            raise SpecbenchError(
+                f"{run_id} is a sweep, and a run is asked for",
+                f"'specbench report {run_id}' shows it, and its runs are listed in {self.folder / SWEEPS}",
                 ExitCode.STORE,
             )
         if run_id not in ids:
@@ -226,7 +233,7 @@ def _on_disk(folder: Path, write: Callable[[], Result]) -> Result:
         raise SpecbenchError(
             f"the run folder {folder} cannot be written: {error.strerror}",
             "free some space or choose another folder with --runs-dir; what was finished is kept, and "
-            f"--resume {folder.name} goes on from there",
+            f"'specbench run --resume {folder.name}' goes on from there",
             ExitCode.STORE,
         ) from error
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from specbench.bench.store import RunStore
+from specbench.bench.store import SWEEPS, RunStore
 from specbench.config import load_profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError, nearest
 
 SWEEP_VERSION = 1
-FOLDER = "sweeps"
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Sweep:
         profile_sha256: of the resolved profile before a key is varied; a sweep goes on with the same alone.
         runs: run ids by number of the condition, finished or begun; `finished` those that are.
         seconds: what a finished condition took, where it ran here and in one sitting.
+        directory: the working directory of the command, from which its relative paths are seen.
     """
 
     sweep_id: str
@@ -38,6 +38,7 @@ class Sweep:
     runs: dict[int, str] = field(default_factory=dict)
     finished: tuple[int, ...] = ()
     seconds: dict[int, float] = field(default_factory=dict)
+    directory: str | None = None
     schema_version: int = SWEEP_VERSION
 
     @property
@@ -66,7 +67,14 @@ def new_sweep(
         )
     base = load_profile(profile, overrides)
     sweep = Sweep(
-        store.new_id(), methods, profile, overrides, over, settings_hash(base.model_dump(mode="json")), plugins
+        sweep_id=store.new_id(),
+        methods=methods,
+        profile=profile,
+        overrides=overrides,
+        over=over,
+        profile_sha256=settings_hash(base.model_dump(mode="json")),
+        plugins=plugins,
+        directory=str(Path.cwd()),
     )
     for condition in sweep.conditions:
         load_profile(profile, overrides, condition)
@@ -141,7 +149,7 @@ def demand_same_profile(sweep: Sweep) -> None:
 
 
 def _path(store: RunStore, sweep_id: str) -> Path:
-    return store.folder / FOLDER / f"{sweep_id}.json"
+    return store.folder / SWEEPS / f"{sweep_id}.json"
 
 
 def in_words(condition: dict[str, object]) -> str:

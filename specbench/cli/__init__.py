@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -29,10 +30,10 @@ from specbench.cli import (
     trace,
 )
 from specbench.cli.options import show_help
-from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
+from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, is_out_of_memory
 
 INTERNAL_ERROR = 70
-LESS_MEMORY = "try --profile memory_optimized, or a smaller model or budget"
+LESS_MEMORY = "try a smaller model or budget, or the profile memory_optimized, which offloads the target"
 show_tracebacks = False
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ def root(
 
 def main() -> None:
     """Run the command line; every error becomes one sentence and an exit code."""
+    _say_warnings()
     try:
         status = app(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else int(ExitCode.OK))
@@ -118,6 +120,21 @@ def main() -> None:
             )
         )
         sys.exit(INTERNAL_ERROR)
+
+
+def _say_warnings() -> None:
+    """Our own warnings become a line on stderr; those of others stay as they are."""
+    as_before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, SpecbenchWarning):
+            as_before(message, category, *place)
+            return
+        from specbench.render import console
+
+        console.note(f"warning: {message}")
+
+    warnings.showwarning = show
 
 
 def _usage_error(error: Exception) -> SpecbenchError:

@@ -19,10 +19,18 @@ app = typer.Typer(
 def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
     """Join two network namespaces by the profile's link: delay, jitter, rates and loss."""
     from specbench.config import load_profile
+    from specbench.errors import SpecbenchError
     from specbench.render import console
     from specbench.wire import emulated
 
-    state = emulated.up(load_profile(profile, overrides or ()).link, console.note)
+    link = load_profile(profile, overrides or ()).link
+    emulated.demand_root()
+    if link.kind != "emulated":
+        raise SpecbenchError(
+            f"the profile's link.kind is {link.kind}, and a run with it would not use an emulated link",
+            "add --set link.kind=emulated --set cloud.placement=process, here and to the run",
+        )
+    state = emulated.up(link, console.note)
     console.out.print(f"up, by {state.how}: {emulated.EDGE} and {emulated.CLOUD}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +107,15 @@ def demand_maps(html: Path | None, charts: Path | None) -> None:
         from specbench.render.report import pictures
 
         pictures.demand_extra()
+
+
+def return_to(directory: str | None) -> None:
+    """Go where a command was started, so that its relative paths lead where they did; if it is still there."""
+    if directory and Path(directory).is_dir() and Path(directory) != Path.cwd():
+        from specbench.render import console
+
+        console.note(f"going on in {directory}, where it was started")
+        os.chdir(directory)
 
 
 def demand_alone(option: str, others: Mapping[str, object]) -> None:

@@ -44,9 +44,8 @@ def show(
     """Print a profile with everything it extends merged in."""
     import sys
 
-    import yaml
-
     from specbench.config import load_profile
+    from specbench.config.yaml_text import as_page
 
     profile = load_profile(name, overrides or ())
-    sys.stdout.write(yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False))
+    sys.stdout.write(as_page(profile.model_dump(mode="json")))

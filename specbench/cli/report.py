@@ -29,12 +29,15 @@ PAGE = Path("report.html")
 
 
 class Format(str, Enum):
-    """In which form a report is written."""
+    """Output format of a report; the value is the suffix of such a file."""
 
     HTML = "html"
     MARKDOWN = "md"
     CSV = "csv"
     JSON = "json"
+
+
+SUFFIXES = {Format.HTML: ("html", "htm"), Format.MARKDOWN: ("md", "markdown")}
 
 
 def report(
@@ -48,7 +51,10 @@ def report(
             help="What to write; if absent, report.html, or stdout for other formats.",
         ),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="In which form.")] = Format.HTML,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="Output format (default: that of the name of --out, or html)."),
+    ] = None,
     charts: ChartsOption = None,
     allow_unfair: AllowUnfairOption = False,
     runs_dir: RunsDirOption = RUNS_DIR,
@@ -58,6 +64,7 @@ def report(
     from specbench.bench.store import RunStore
     from specbench.render import console
 
+    form = _format(form, out)
     store = RunStore(runs_dir)
     if runs and len(runs) == 1 and sweeps.exists(store, runs[0]):
         text, files = _of_sweep(sweeps.read(store, runs[0]), store, form)
@@ -71,6 +78,24 @@ def report(
     if charts:
         for written in files(charts):
             console.note(f"wrote {written}")
+
+
+def _format(asked: Format | None, out: Path | None) -> Format:
+    """The format that is asked for, or that the file's name says.
+
+    Raises:
+        SpecbenchError: they contradict each other.
+    """
+    suffix = out.suffix.lower().removeprefix(".") if out else ""
+    named = next((each for each in Format if suffix in SUFFIXES.get(each, (each.value,))), None)
+    if asked and named and asked is not named:
+        from specbench.errors import SpecbenchError
+
+        raise SpecbenchError(
+            f"--format {asked.value} would be written into {out}, whose name says {named.value}",
+            f"leave out --format, or name a file such as {out.with_suffix('.' + asked.value)}" if out else None,
+        )
+    return asked or named or Format.HTML
 
 
 def write_page(runs: Sequence[Run], path: Path, allow_unfair: bool) -> None:

@@ -19,6 +19,7 @@ from specbench.cli.options import (
     RunsDirOption,
     SetOption,
     demand_methods,
+    return_to,
 )
 from specbench.errors import ExitCode
 
@@ -152,9 +153,12 @@ def _go_on(resume: str, runs_dir: Path) -> None:
     from specbench.bench.store import RunStore
     from specbench.cli import app
 
-    store = RunStore(runs_dir)
-    started = store.read(store.find(resume)).manifest.command
-    words = [word for command in (started, sys.argv[1:]) for word in command[command.index("run") + 1 :]]
+    store = RunStore(runs_dir.absolute())
+    manifest = store.read(store.find(resume)).manifest
+    both = (manifest.command, sys.argv[1:])
+    words = [word for command in both for word in command[command.index("run") + 1 :]]
+    words += ["--runs-dir", str(store.folder)]
+    return_to(manifest.directory)
     command = typer.main.get_command(app).commands["run"]
     with command.make_context("specbench run", words) as context:
         command.invoke(context)

@@ -18,6 +18,7 @@ from specbench.cli.options import (
     SetOption,
     demand_alone,
     demand_maps,
+    return_to,
 )
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -85,10 +86,12 @@ def sweep(
     from specbench.render import console
     from specbench.render.sweeping import make_sweep_view
 
-    store = RunStore(runs_dir)
+    store = RunStore(runs_dir.absolute())
+    html, charts = (path and path.absolute() for path in (html, charts))
     if resume:
         demand_over(store, resume)
         asked = sweeps.read(store, resume)
+        return_to(asked.directory)
         sweeps.demand_same_profile(asked)
     else:
         varied = parse_over(over or ())

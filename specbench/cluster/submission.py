@@ -16,6 +16,7 @@ import msgspec
 from specbench.bench.store import RunStore
 from specbench.cluster.pair import demand_for_two_nodes
 from specbench.config import ClusterSpec, Profile
+from specbench.config.paths import anchored
 from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError, nearest
 
@@ -135,7 +136,7 @@ def prepare(store: RunStore, submission: Submission, profiles: list[Profile]) ->
         for index, profile in enumerate(profiles):
             (folder / str(index)).mkdir()
             path = folder / str(index) / f"{submission.profile_name}.yaml"
-            path.write_text(as_text(profile.model_dump(mode="json")), encoding="utf-8")
+            path.write_text(as_text(anchored(profile.model_dump(mode="json"))), encoding="utf-8")
             script = _script(store, submission, index, path)
             (folder / str(index) / "job.sh").write_text(script, encoding="utf-8")
     except OSError as error:

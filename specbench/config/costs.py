@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from specbench.config.loading import validated
 from specbench.config.part import Part
-from specbench.config.yaml_text import read_mapping
+from specbench.config.yaml_text import as_page, read_mapping
 from specbench.errors import ExitCode, SpecbenchError
 
 COSTS_VERSION = 1
@@ -130,11 +130,8 @@ def write_costs(path: Path, costs: Costs) -> None:
     Raises:
         SpecbenchError: the file cannot be written.
     """
-    import yaml
-
-    text = yaml.safe_dump(costs.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=112)
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(as_page(costs.model_dump(mode="json")), encoding="utf-8")
     except OSError as error:
         raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from specbench.config import paths
 from specbench.config.profile import Profile
 from specbench.config.yaml_text import parse_value, read_mapping
 from specbench.errors import ExitCode, SpecbenchError, nearest
 
 PartT = TypeVar("PartT", bound=BaseModel)
+
+QUOTING = {  # what a value was read as depends on how it is written
+    "string_type": "a text that looks like something else needs quotes, such as '0123'",
+    "bool_type": "write true or false",
+}
 
 
 def list_profiles() -> dict[str, Path]:
@@ -91,6 +97,8 @@ def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
         circle = " -> ".join(step.name for step in (*chain[chain.index(path) :], path))
         raise SpecbenchError(f"profiles extend each other in a circle: {circle}", None, ExitCode.PROFILE)
     values = read_mapping(path)
+    if path.parent != Path(str(resources.files("specbench.profiles"))).resolve():
+        values = paths.seen_from_here(values, path)  # a shipped profile's folder is nobody's
     parent = values.pop("extends", None)
     if parent is None:
         return values
@@ -129,12 +137,27 @@ def _check_key(steps: list[str]) -> None:
         if part is None:
             return  # below a free mapping, such as cloud.max_memory
         if step not in part.model_fields:
-            prefix = ".".join(steps[:depth])
-            names = [f"{prefix}.{name}" if prefix else name for name in part.model_fields]
-            raise SpecbenchError(f"the profile has no key '{'.'.join(steps)}'", nearest(".".join(steps), names))
+            prefix = "".join(f"{above}." for above in steps[:depth])
+            hint = nearest(step, part.model_fields, prefix=prefix)
+            raise SpecbenchError(f"the profile has no key '{'.'.join(steps)}'", _elsewhere(steps[-1]) or hint)
         annotation = part.model_fields[step].annotation
         is_part = isinstance(annotation, type) and issubclass(annotation, BaseModel)
         part = annotation if is_part else None
+
+
+def _elsewhere(name: str) -> str | None:
+    """A hint at the keys of a profile that have this name, in whatever part."""
+    keys = " or ".join(f"'{key}'" for key in _keys(Profile, "") if key.rpartition(".")[2] == name)
+    return f"did you mean {keys}?" if keys else None
+
+
+def _keys(part: type[BaseModel], prefix: str) -> Iterator[str]:
+    """All keys below a part, by their dotted names, those of parts that may be null too."""
+    for name, field in part.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind, f"{prefix}{name}.")
 
 
 def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_code: ExitCode) -> SpecbenchError:
@@ -145,7 +168,9 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_cod
     message, hint = first["msg"].removeprefix("Value error, "), None
     value = first["input"]
     if first["type"] == "extra_forbidden":
-        message, hint = "there is no such key", nearest(str(first["loc"][-1]), _siblings(part, first["loc"]))
+        name = str(first["loc"][-1])
+        hint = nearest(name, _siblings(part, first["loc"]))
+        message, hint = "there is no such key", (_elsewhere(name) if part is Profile else None) or hint
     elif first["type"] == "missing":
         message = "this key is needed and absent"
     elif first["type"] == "literal_error":
@@ -161,8 +186,10 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_cod
         message = f"{value!r} is not a size, such as 10GiB"
     elif not isinstance(value, dict):
         message = f"{value!r} is refused: {message[:1].lower()}{message[1:]}"
+        hint = QUOTING.get(first["type"])
     if len(problems) > 1:
-        message += f" (and {len(problems) - 1} more)"
+        others = dict.fromkeys(".".join(map(str, problem["loc"])) for problem in problems[1:])
+        message += f" (also refused: {', '.join(others)})"
     return SpecbenchError(f"{where}: {path + ': ' if path else ''}{message}", hint, exit_code)
 
 

@@ -38,11 +38,11 @@ class ModelSpec(Part):
 class EdgeSpec(ModelSpec):
     """The draft model, on the edge device.
 
-    `vocab_map` is the file, in the model's folder or elsewhere, that says which of the target's tokens a draft
-    with a vocabulary of its own can say; such a draft uses the target's tokenizer. `quantization` holds the
-    matrices in eight bits (a scale per row) or four (a scale and an offset per 32 weights) and computes in
-    float32, on the CPU. `cpus` are the processors, by number, and `memory_limit` the memory that the edge's
-    process may use.
+    `vocab_map` is the path of the file that says which of the target's tokens a draft with a vocabulary of its
+    own can say, or its name alone in the model's folder; such a draft uses the target's tokenizer.
+    `quantization` holds the matrices in eight bits (a scale per row) or four (a scale and an offset per 32
+    weights) and computes in float32, on the CPU. `cpus` are the processors, by number, and `memory_limit` the
+    memory that the edge's process may use.
     """
 
     device: Device = "cpu"

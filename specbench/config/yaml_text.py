@@ -1,9 +1,11 @@
-"""YAML as profiles need it: one mapping, no duplicate keys, no aliases, every error with its place."""
+"""YAML 1.2 as profiles need it: one mapping, no duplicate keys, no aliases, every error with its place."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -11,9 +13,28 @@ from specbench.errors import ExitCode, SpecbenchError
 
 MAX_BYTES = 256 * 1024
 
+# Plain words that are no text, by tag, and the characters that they begin with: the core schema of YAML 1.2.
+# PyYAML reads YAML 1.1, to which `off` is false, 1e-3 a text, 010 eight and 1:30 ninety.
+CORE_SCHEMA = {
+    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "tag:yaml.org,2002:int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "tag:yaml.org,2002:float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+
+
+def _read_the_core_schema(kind: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> None:
+    for tag, (pattern, first) in CORE_SCHEMA.items():
+        kind.add_implicit_resolver(tag, re.compile(rf"(?:{pattern})\Z"), first)
+
 
 class _ProfileLoader(yaml.SafeLoader):
     """SafeLoader that refuses aliases (they multiply) and duplicate keys (the last would win in silence)."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -38,6 +59,19 @@ class _ProfileLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+
+
+class _ProfileDumper(yaml.SafeDumper):
+    """SafeDumper that quotes a text which YAML 1.1 or 1.2 would read as something else."""
+
+
+_read_the_core_schema(_ProfileLoader)
+_read_the_core_schema(_ProfileDumper)
+_ProfileLoader.add_constructor("tag:yaml.org,2002:int", _ProfileLoader.construct_integer)
+
 
 def parse_value(text: str) -> object:
     """The value of a `--set key=value`, read as YAML."""
@@ -50,9 +84,14 @@ def parse_value(text: str) -> object:
 
 
 def as_text(value: object) -> str:
-    """A value as it is read back here; JSON would not be, whose 1e-05 is a text to YAML 1.1."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
+    """A value on one line, as it is read back here."""
+    text = yaml.dump(value, Dumper=_ProfileDumper, default_flow_style=True, sort_keys=False, width=math.inf)
     return text.removesuffix("...\n").rstrip()  # the end of a document that is one scalar
+
+
+def as_page(value: dict) -> str:
+    """A mapping with a key a line, as it is read back here."""
+    return yaml.dump(value, Dumper=_ProfileDumper, sort_keys=False, allow_unicode=True, width=112)
 
 
 def read_mapping(path: Path, what: str = "profile", exit_code: ExitCode = ExitCode.PROFILE) -> dict:

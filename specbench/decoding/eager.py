@@ -203,12 +203,14 @@ class EagerSession(KVSession):
         return None if self.cached_length == self._length else "the model keeps its state elsewhere"
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The cache's tensors with their names, for the precision audit."""
+        """The cache's tensors with their names, for the precision audit: keys, values, recurrent states."""
         for index, layer in enumerate(getattr(self.cache, "layers", ())):
-            for kind in ("keys", "values"):
-                tensor = getattr(layer, kind, None)
-                if tensor is not None:
-                    yield f"cache.layers.{index}.{kind}", tensor
+            for kind, held in vars(layer).items():
+                parts = held.items() if isinstance(held, dict) else [(None, held)]
+                for part, tensor in parts:
+                    if isinstance(tensor, torch.Tensor) and not kind.startswith("_"):
+                        suffix = "" if part is None else f".{part}"
+                        yield f"cache.layers.{index}.{kind}{suffix}", tensor
 
     def grown(self, count: int) -> None:
         """A pass that others shared has put `count` tokens into the cache."""

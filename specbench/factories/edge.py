@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import EdgeSpec, Options, settings_hash
+from specbench.errors import SpecbenchWarning
 from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
@@ -35,7 +38,21 @@ class EdgeModel(ModelFactory):
         if self.spec.vocab_map is None:
             return None
         size = self.config.get_text_config().vocab_size
-        return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
+        return DraftVocabulary.read(self._vocab_map(), size)
+
+    def _vocab_map(self) -> Path:
+        """The map's file: a name alone is looked for in the model's folder first, a path there last of all."""
+        named = Path(str(self.spec.vocab_map)).expanduser()
+        beside = self.folder / named
+        is_path = os.sep in str(self.spec.vocab_map)
+        if is_path and not named.exists() and beside.exists():
+            warnings.warn(
+                f"edge.vocab_map: {named} was found in the model's folder; write the path of the file",
+                SpecbenchWarning,
+                stacklevel=2,
+            )
+            return beside
+        return named if is_path or (named.exists() and not beside.exists()) else beside
 
     @cached_property
     def fingerprint(self) -> str:

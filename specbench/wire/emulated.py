@@ -122,7 +122,9 @@ def demand(spec: LinkSpec | None = None) -> State:
     demand_root()
     state = current()
     if state is None:
-        raise SpecbenchError("no emulated link is up", "specbench link up --profile NAME", ExitCode.RUN)
+        raise SpecbenchError(
+            "no emulated link is up", "'specbench link up --profile NAME' makes one", ExitCode.RUN
+        )
     if state.pid is not None and not _is_ours(state.pid):
         raise SpecbenchError(
             "the process that forwards the emulated link's packets is gone",
@@ -132,7 +134,7 @@ def demand(spec: LinkSpec | None = None) -> State:
     if spec is not None and spec.model_dump(exclude={"kind"}) != state.spec.model_dump(exclude={"kind"}):
         raise SpecbenchError(
             "the emulated link that is up is not the profile's",
-            "specbench link down, then specbench link up with the same --profile and --set",
+            "'specbench link down', then 'specbench link up' with the same profile and settings",
             ExitCode.RUN,
         )
     return state
@@ -147,7 +149,7 @@ def demand_root() -> None:
     if os.geteuid() != 0:
         raise SpecbenchError(
             "an emulated link takes root: it makes network namespaces",
-            "run it with sudo, or use link.kind=modelled, which takes nothing",
+            "run it with sudo; a run with link.kind=modelled needs no root",
             ExitCode.USAGE,
         )
 

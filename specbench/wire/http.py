@@ -148,7 +148,7 @@ class JsonHttp:
         if self._was_there:
             return CloudLostError(
                 f"the server at {self.url} is lost: {reason}",
-                "what was finished is kept; --resume RUN goes on once it is back",
+                "what a run finished is kept; 'specbench run --resume RUN' goes on once it is back",
                 ExitCode.RUN,
             )
         return SpecbenchError(

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+from specbench.config.paths import anchored
 from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -51,7 +52,7 @@ class CloudProcess:
         self.token_file = folder / "token"
         self.token = secrets.token_urlsafe(32)
         self.token_file.write_text(self.token, encoding="utf-8")
-        (folder / "cloud.yaml").write_text(as_text(profile), encoding="utf-8")
+        (folder / "cloud.yaml").write_text(as_text(anchored(profile)), encoding="utf-8")
         environment = dict(os.environ)
         if threads is not None:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}

@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from specbench.config.paths import anchored
 from specbench.config.yaml_text import as_text
 
 END_S = 5.0
@@ -31,7 +32,7 @@ class RankProcesses:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())  # activations stay on this machine
         self._folder = Path(tempfile.mkdtemp(prefix="specbench-ranks-"))  # readable for this user only
         self.meeting_point = str(self._folder / "store")
-        (self._folder / "cloud.yaml").write_text(as_text(profile), encoding="utf-8")
+        (self._folder / "cloud.yaml").write_text(as_text(anchored(profile)), encoding="utf-8")
         words = ["serve", "--profile", str(self._folder / "cloud.yaml"), "--stop-with-stdin"]
         self._processes: list[subprocess.Popen] = []
         self._end = weakref.finalize(self, _end, self._processes, self._folder)

@@ -285,6 +285,17 @@ def test_arithmetic_that_is_loosened_only_while_a_method_answers_is_seen_too(
     assert offered(specbench, judged.json["runs"][0]["findings"][0]).code == 0
 
 
+def test_positions_and_masks_that_a_model_keeps_for_itself_are_no_change_of_precision(
+    specbench, profile, liar, tmp_path
+):
+    """`generate` of a Qwen2.5-Omni leaves `rope_deltas` on the model, which are positions."""
+    kept = "model.rope_deltas, model.seen = torch.zeros(1, 1).long(), torch.ones(2, 2).bool()"
+    done = specbench("run", "liar", "--profile", profile(), "--plugin", liar(half_way=kept))
+    assert done.code == 0, done.err
+    assert stored(tmp_path).precision_problems == ()
+    assert "int64" in [group.dtype for group in stored(tmp_path).audits_at_end[0].buffers], "it is shown"
+
+
 def test_a_tensor_that_is_cast_half_way_fails_the_run_at_its_end(specbench, profile, liar, tmp_path):
     cast = "cloud.engine.loaded.model.register_buffer('late', torch.ones(2, dtype=torch.bfloat16))"
     done = specbench("run", "liar", "--profile", profile(), "--plugin", liar(half_way=cast))

@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 import torch
+from builders import tiny_of
 from safetensors.torch import load_file, save_file
 from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.models.llama.modeling_llama import LlamaModel
 
 from specbench import audit as auditing
 from specbench.audit import audit_findings, audit_model, parity_findings, remarks
@@ -62,6 +64,60 @@ def test_a_buffer_of_another_dtype_is_named(engine):
 def test_a_tensor_that_is_neither_parameter_nor_buffer_is_named(engine):
     engine.loaded.model.model.norm.hidden = torch.ones(3, dtype=torch.float16)
     assert "model.norm.hidden is float16" in look(engine).problem
+
+
+ODD_ARCHITECTURES = {  # what each makes in another dtype than the one that it is asked for
+    "gptj": ("bfloat16", "widened", "transformer.rotary_emb.embed_positions", "float32"),
+    "lfm2_moe": ("float16", "widened", "model.layers.1.feed_forward.expert_bias", "float32"),
+    "mamba": ("bfloat16", "widened", "cache.layers.0.recurrent_states.0", "float32"),
+    "mamba-float64": ("float64", "narrowed", "logits", "float32"),
+    "recurrent_gemma": ("float32", "narrowed", "model.normalizer", "bfloat16"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ARCHITECTURES)
+def test_what_an_architecture_itself_makes_in_another_dtype_is_said_and_no_lie(tmp_path, name):
+    dtype, how, tensor, other = ODD_ARCHITECTURES[name]
+    folder = tiny_of(tmp_path / name, name.partition("-")[0])
+    audit = look(engine_of(folder, dtype=dtype))
+    assert audit.problem is None
+    assert audit_findings([audit], "edge_cloud") == []
+    (group,) = getattr(audit, how)
+    assert (group.first, group.dtype) == (tensor, other)
+    assert f"cloud: {how} by the architecture: {tensor} is {other}" in " ".join(
+        remarks([audit], "edge_cloud", False)
+    )
+
+
+def test_a_tensor_that_the_architecture_makes_as_declared_is_a_lie_beside_one_that_it_does_not(tmp_path):
+    engine = engine_of(tiny_of(tmp_path / "gptj", "gptj"), dtype="bfloat16")
+    engine.loaded.model.transformer.ln_f.float().register_forward_pre_hook(lambda _, args: (args[0].float(),))
+    engine.loaded.model.transformer.ln_f.register_forward_hook(lambda _, args, out: out.bfloat16())
+    audit = look(engine)
+    assert audit.problem == (
+        "cloud: transformer.ln_f.weight is float32, declared is bfloat16 (2 tensors differ)"
+    )
+    assert audit.widened[0].first == "transformer.rotary_emb.embed_positions"
+
+
+def test_logits_that_are_widened_by_hand_are_named_where_the_architecture_does_not(engine):
+    engine.loaded.model.lm_head.register_forward_hook(lambda _, args, out: out.double())
+    assert look(engine).problem == "cloud: logits is float64, declared is float32 (1 tensors differ)"
+
+
+def test_integers_that_an_architecture_keeps_for_itself_are_no_weights(models, monkeypatch):
+    """A table of positions, as a buffer of the class: it is there in whatever dtype the model is made."""
+    honest = LlamaModel.__init__
+
+    def with_table(self, config):
+        honest(self, config)
+        self.register_buffer("table", torch.zeros(2, 4, dtype=torch.int32), persistent=False)
+
+    monkeypatch.setattr(LlamaModel, "__init__", with_table)
+    engine = engine_of(models / "target")
+    assert look(engine).problem is None
+    engine.loaded.model.model.norm.register_buffer("table", torch.zeros(2, 4, dtype=torch.int32))
+    assert "model.norm.table is int32" in look(engine).problem
 
 
 def test_a_position_table_is_float32_by_design_and_nothing_else(engine, models):

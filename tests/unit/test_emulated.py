@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -141,6 +142,11 @@ def test_a_run_demands_the_link_of_its_profile(link):
 
 def test_up_check_and_down_on_the_command_line(possible, specbench):
     settings = [f"--set=link.{key}={value}" for key, value in (("rtt_ms", 24), ("uplink_mbps", 5))]
+    refused = specbench("link", "up", *settings)
+    assert (refused.code, "link.kind is modelled" in refused.err) == (2, True)
+    assert nothing_is_left()
+    offered = shlex.split(refused.err.partition("hint: ")[2])
+    settings += [word.strip(",") for word in offered if word == "--set" or "=" in word]
     assert specbench("link", "check").err.startswith("error: no emulated link is up")
     try:
         assert specbench("link", "up", *settings).code == 0
@@ -164,7 +170,7 @@ def test_whoever_is_not_root_is_refused_with_a_way_out(command):
     done = subprocess.run([*nobody, *program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("error: an emulated link takes root")
-    assert "hint: run it with sudo, or use link.kind=modelled" in done.stderr
+    assert "hint: run it with sudo; a run with link.kind=modelled needs no root" in done.stderr
 
 
 def packets(direction, count, at_ms=0.0, size=1500):

@@ -245,6 +245,14 @@ def test_a_stored_sweep_is_rendered_again_whatever_became_of_its_profile(specben
     ]
     assert specbench("report", "s1", "--format", "csv").out.startswith("link.rtt_ms,method,")
     assert "1.39x" in specbench("report", "s1", "--format", "md").out
+    named = tmp_path / "page.md"
+    assert specbench("report", "s1", "--out", named).code == 0
+    assert named.read_text() == specbench("report", "s1", "--format", "md").out
+    refused = specbench("report", "s1", "--out", named, "--format", "html")
+    assert (refused.code, "whose name says md" in refused.err) == (2, True)
+    compared = specbench("compare", "s1")
+    assert (compared.code, "s1 is a sweep" in compared.err) == (5, True)
+    assert "'specbench report s1' shows it" in compared.err
 
 
 def test_a_sweep_without_a_run_says_how_to_go_on(specbench, swept):

@@ -1,12 +1,27 @@
 """Profiles: what is merged, what is refused, and how the refusal reads."""
 
+import typing
+from pathlib import Path
+
 import pytest
 
-from specbench.config import list_profiles, load_profile
-from specbench.config.yaml_text import as_text, parse_value
+from specbench.analysis.grid import parse_over
+from specbench.config import Profile, list_profiles, load_profile
+from specbench.config.part import Part
+from specbench.config.yaml_text import as_page, as_text, parse_value, read_mapping
 from specbench.errors import ExitCode, SpecbenchError
 
 PAIR = "edge: {model: ./a}\ncloud: {model: ./b}\n"
+
+
+def choices(part):
+    """Every key of a profile that takes one of several words, with each word."""
+    for name, field in part.model_fields.items():
+        for kind in (field.annotation, *typing.get_args(field.annotation)):
+            if typing.get_origin(kind) is typing.Literal:
+                yield from ((name, choice) for choice in typing.get_args(kind))
+            elif isinstance(kind, type) and issubclass(kind, Part):
+                yield from choices(kind)
 
 
 @pytest.fixture
@@ -149,6 +164,21 @@ def test_a_bad_override_is_a_usage_error(write, override, message):
 
 
 @pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("cloud.quantization", "did you mean 'edge.quantization'?"),
+        ("draft_length", "did you mean 'speculative.draft_length'?"),
+        ("dtype", "did you mean 'edge.dtype' or 'cloud.dtype'?"),
+        ("cloud.dtpe", "did you mean 'cloud.dtype'?"),
+    ],
+)
+def test_a_key_that_is_not_there_offers_the_one_that_has_its_name(write, key, hint):
+    with pytest.raises(SpecbenchError, match="no key") as caught:
+        load_profile(write(PAIR), [f"{key}=int8"])
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
     ("address", "reason"),
     [("ws://cloud:0", "port 0"), ("ws://cloud:65536", "port 65536"), ("wss://a..b:80", "a..b is no name"),
      ("ws://[1::2::3]:80", "1::2::3")],
@@ -161,7 +191,56 @@ def test_an_address_that_cannot_be_is_refused(write, address, reason):
 
 
 @pytest.mark.parametrize(
-    "value", [0.00001, 1e300, "1e-05", "null", "a: b", "...", None, True, [1, "2"], {"0": "x\ny"}]
+    "value",
+    [
+        *(0.00001, 1e300, "1e-05", "1e-3", "0o17", "010", "null", "off", "a: b", "...", "1:30", None, True),
+        *([1, "2"], {"0": "x\ny", "off": "1e5"}),
+    ],
 )
 def test_what_is_written_down_is_read_back_as_it_was(value):
-    assert parse_value(as_text(value)) == value
+    for text in (as_text(value), as_page({"value": value}).removeprefix("value:")):
+        assert parse_value(text) == value
+        assert type(parse_value(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("1E3", 1000.0), (".5", 0.5), ("5.", 5.0), ("-1", -1), ("010", 10), ("0o17", 15),
+     ("0x1F", 31), ("1:30", "1:30"), ("1_000", "1_000"), ("0b11", "0b11"), ("=", "="),
+     ("2026-01-02", "2026-01-02"),
+     ("off", "off"), ("on", "on"), ("no", "no"), ("Yes", "Yes"), ("True", True), ("~", None), ("", None)],
+)  # fmt: skip
+def test_values_are_read_as_yaml_1_2_in_files_and_in_options(write, text, value):
+    found = [parse_value(text), parse_over([f"k=[{text}]"])["k"][0][0] if text else None]
+    found.append(read_mapping(Path(write(f"k: {text}\n")))["k"])
+    assert found == [value] * 3
+    assert {type(each) for each in found} == {type(value)}
+
+
+@pytest.mark.parametrize(("key", "choice"), list(choices(Profile)))
+def test_every_choice_of_every_key_can_be_typed_without_quotes(write, key, choice):
+    assert parse_value(choice) == choice
+    assert read_mapping(Path(write(f"{key}: {choice}\n"))) == {key: choice}
+    assert parse_over([f"{key}={choice}"]) == {key: [choice]}
+
+
+def test_parity_off_is_a_setting_and_is_read_back_from_what_is_shown(write, specbench):
+    assert load_profile(write(PAIR), ["precision.parity=off"]).precision.parity == "off"
+    path = write(PAIR + "precision: {parity: off}\ndecoding: {temperature: 1e-3}\n")
+    shown = specbench("profiles", "show", path)
+    assert load_profile(write(shown.out, "shown.yaml")) == load_profile(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [("precision.allow_tf32=off", "write true or false"), ("edge.revision=12e7", "needs quotes")],
+)
+def test_a_value_that_is_read_as_another_kind_says_how_to_write_it(write, override, hint):
+    with pytest.raises(SpecbenchError, match="is refused") as caught:
+        load_profile(write(PAIR), [override])
+    assert hint in caught.value.hint
+
+
+def test_every_key_that_is_refused_is_named(write):
+    with pytest.raises(SpecbenchError, match=r"is not one of .* \(also refused: link\.rtt, link\.delay\)$"):
+        load_profile(write("edge: {model: a}\ncloud: {model: b, dtype: x}\nlink: {rtt: 1, delay: 2}\n"))

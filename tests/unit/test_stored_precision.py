@@ -79,6 +79,17 @@ def test_runs_that_differ_are_told_apart_role_by_role():
     assert between_findings(run(), run("r2")) == []
 
 
+@pytest.mark.parametrize(
+    ("dtype", "is_weight", "verdicts"), [("int64", False, []), ("int8", True, ["differs"])]
+)
+def test_integers_are_precision_where_they_are_weights_alone(dtype, is_weight, verdicts):
+    tables, more = TensorGroup("float32", 2, 8, "inv_freq"), TensorGroup(dtype, 1, 8, "more")
+    earlier = audit(buffers=(tables,))
+    later = audit(buffers=(tables, more), integers=(more,) if is_weight else ())
+    found = run_findings(run(audits=(earlier,), audits_at_end=(later,)))
+    assert [finding.verdict for finding in found] == verdicts
+
+
 def test_another_model_with_other_counts_of_the_same_kinds_is_no_difference_in_precision():
     larger = audit(
         model="n", parameters=(TensorGroup("float32", 30, 120, "other.weight"),), stored=("F32 x30",)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 
-import yaml
-
 from specbench import __version__
 from specbench.analysis import fairness
 from specbench.analysis.endpoint import EQUIVALENT, FASTER, SLOWER, UNDECIDED
 from specbench.analysis.report import Report
+from specbench.config.yaml_text import as_page
 from specbench.render.report import inks, pictures
 from specbench.render.report.charts import drawings
 from specbench.render.report.sections import sections
@@ -79,7 +78,7 @@ def page(report: Report) -> str:
             {
                 "run_id": found.run_id,
                 "command": command_of(found),
-                "profile": yaml.safe_dump(found.profile, sort_keys=False, allow_unicode=True),
+                "profile": as_page(found.profile),
             }
             for found in report.manifests
         ],

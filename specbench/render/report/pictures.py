@@ -38,7 +38,7 @@ def demand_extra() -> None:
     except ImportError as error:
         raise SpecbenchError(
             f"pages and charts need {error.name}, which is not installed",
-            "pip install 'specbench[report]'; --format md, csv and json need nothing more",
+            "pip install 'specbench[report]'; 'specbench report --format md' needs nothing more",
         ) from error
 
 

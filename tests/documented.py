@@ -1,0 +1,49 @@
+"""Whether all keys of what `--json` prints stand in the section of docs/ that describes it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1] / "docs"
+RUN, GRID = "### `run` and `compare`", "### `sweep`, `replay`, `plan --over`"
+# By command, the page and the title of the section; "" is the whole page.
+SECTIONS = {
+    "run": ("files.md", RUN), "compare": ("files.md", RUN), "report": ("files.md", RUN),
+    "sweep": ("files.md", GRID), "replay": ("files.md", GRID), "plan": ("files.md", "### `plan`"),
+    "trace": ("files.md", "### `trace`"), "limits": ("files.md", "### `limits`"),
+    "load": ("files.md", "### `load`"),
+    "check-dtype": ("files.md", "### `check-dtype`"), "distill": ("files.md", "### `distill`"),
+    "link": ("link.md", ""), "submit": ("cluster.md", ""),
+}  # fmt: skip
+# Keys below which there are names that nobody chose, and what those hold is described.
+NAMES = ("methods", "percentiles", "models", "clients", "heldout", "edge_device")
+# Keys below which another page, or another program, says what there is.
+ELSEWHERE = (
+    *("profile", "condition", "changes", "audits", "audits_at_end", "switches", "switch_changes", "switch"),
+    *("forecasts", "histogram", "tasks", "asked", "report"),
+)
+
+
+def undocumented(arguments: tuple[str, ...], document: object) -> list[str]:
+    """The keys of a command's JSON that its section does not name."""
+    command = arguments[0]
+    if command == "submit" and "collect" in arguments:
+        return []  # prints what `run` or `sweep` does
+    page, title = SECTIONS["sweep" if "--over" in arguments else command]
+    text = (DOCS / page).read_text(encoding="utf-8")
+    section = text.partition(f"{title}\n")[2].partition("\n###")[0] if title else text
+    known = set(re.findall(r'["`](\w+)["`]', section))
+    tables = ("costs",) if title != RUN else ()  # of a plan or a replay: the cost table, as it was read
+    return sorted({key for key in _keys(document, "", tables) if key not in known})
+
+
+def _keys(value: object, below: str, tables: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _keys(each, below, tables)
+    elif isinstance(value, dict) and below not in (*ELSEWHERE, *tables):
+        for key, each in value.items():
+            is_name = below in NAMES or key.isdecimal()
+            if not is_name:
+                yield key
+            yield from _keys(each, "" if is_name else key, tables)
