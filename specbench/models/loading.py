@@ -130,19 +130,6 @@ def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Token ids that end a text: those of the generation config, and the tokenizer's end of sequence."""
-    from transformers import GenerationConfig
-
-    found: set[int] = set()
-    if (folder / "generation_config.json").is_file():
-        ids = GenerationConfig.from_pretrained(folder).eos_token_id
-        found.update([ids] if isinstance(ids, int) else ids or [])
-    if tokenizer.eos_token_id is not None:
-        found.add(tokenizer.eos_token_id)
-    return frozenset(found)
-
-
 def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     """Read the weights of a checked folder into memory, in the profile's dtype.
 
@@ -172,6 +159,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
                 use_safetensors=True,
                 trust_remote_code=spec.trust_remote_code,
                 output_loading_info=True,
+                generation_config=GenerationConfig(),  # else it is read from the folder
                 **placement,
             )
     except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
