@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError, is_out_of_memory
-from specbench.models import files, splitting
+from specbench.models import architecture, cutting, files, splitting
 from specbench.models.placement import memory_limits
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     """The configuration of the text model, cut to `spec.layers`.
 
     Raises:
-        SpecbenchError: unknown architecture, or more layers asked for than there are.
+        SpecbenchError: unknown architecture, no decoder of text, or layers that it cannot be cut to.
     """
     from transformers import AutoConfig
 
@@ -94,18 +94,10 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
             "it takes a text model that this version of transformers knows",
             ExitCode.MODEL,
         ) from error
-    if config.model_type == "qwen2_5_omni":
-        config = config.thinker_config
+    config = architecture.text_model(config)
+    architecture.demand_decoder(config, folder)
     if spec.layers is not None:
-        text = config.get_text_config()
-        if spec.layers > text.num_hidden_layers:
-            raise SpecbenchError(
-                f"model {folder} has {text.num_hidden_layers} layers, fewer than layers: {spec.layers}",
-                exit_code=ExitCode.MODEL,
-            )
-        text.num_hidden_layers = spec.layers
-        if getattr(text, "layer_types", None):
-            text.layer_types = text.layer_types[: spec.layers]
+        cutting.cut(config, spec.layers, folder)
     return config
 
 
@@ -152,7 +144,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         placement = splitting.split_arguments(spec.ranks)
     try:
         with quiet_transformers():
-            model, report = _model_class(config).from_pretrained(
+            model, report = architecture.model_class(config).from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -183,6 +175,8 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     model.eval().requires_grad_(False)
     # Hub defaults for sampling and penalties would apply to model.generate and to nothing else.
     model.generation_config = GenerationConfig()
+    if not is_split:  # ranks compute together, and this would be each one's own pass
+        architecture.demand_causal(model, folder)
     return LoadedModel(model=model, folder=folder, device=_input_device(model), dtype=dtype)
 
 
@@ -198,20 +192,19 @@ def _input_device(model: PreTrainedModel) -> torch.device:
 
 
 def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
-    """The model's shape without its weights, for counting."""
+    """The model's shape without its weights, for counting.
+
+    Raises:
+        SpecbenchError: a part of it (such as a vision tower) needs a package that is not installed.
+    """
     import torch
 
-    with torch.device("meta"), quiet_transformers():
-        cls = _model_class(config)
-        build = getattr(cls, "from_config", None) or cls._from_config
-        return build(config, dtype=getattr(torch, dtype))
-
-
-def _model_class(config: PretrainedConfig) -> type:
-    from transformers import AutoModelForCausalLM
-
-    if config.model_type == "qwen2_5_omni_thinker":
-        from transformers import Qwen2_5OmniThinkerForConditionalGeneration
-
-        return Qwen2_5OmniThinkerForConditionalGeneration
-    return AutoModelForCausalLM
+    try:
+        with torch.device("meta"), quiet_transformers():
+            return architecture.model_class(config).from_config(config, dtype=getattr(torch, dtype))
+    except ImportError as error:
+        raise SpecbenchError(
+            f"the {config.model_type} model cannot be built: {str(error).strip().splitlines()[0]}",
+            "install that package",
+            ExitCode.MODEL,
+        ) from error
