@@ -11,7 +11,7 @@ from pathlib import Path
 
 from specbench.config import EdgeSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models import embedded, shipped
+from specbench.models import embedded, gguf_files, shipped
 
 DESCRIPTION_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
 TOKENIZER_FILES = (
@@ -38,6 +38,8 @@ def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists() or name.startswith(("/", "./", "../", "~")):
+        if folder.exists():
+            gguf_files.demand_none(folder, name)
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise SpecbenchError(
             f"model folder {name} {what}",
@@ -72,6 +74,14 @@ def check(folder: Path, spec: ModelSpec) -> None:
     Raises:
         SpecbenchError: no config, no tokenizer, or remote code that the profile does not allow.
     """
+    if not (folder / "config.json").is_file():
+        gguf_files.demand_none(folder, spec.model)
+        if "gguf" in spec.model.lower():
+            raise SpecbenchError(
+                f"model {spec.model} has no config.json; by its name it holds GGUF files",
+                "name the original model, from which they were made: specbench reads safetensors",
+                ExitCode.MODEL,
+            )
     config = read_json(folder / "config.json")
     borrows_tokenizer = isinstance(spec, EdgeSpec) and spec.vocab_map is not None
     if not borrows_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -103,6 +113,7 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
+        gguf_files.demand_none(folder, str(folder))
         pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES]
         if pickled:
             raise SpecbenchError(
