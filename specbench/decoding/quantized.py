@@ -1,6 +1,6 @@
 """A model whose matrices are held in eight or four bits and multiplied in float32.
 
-What is quantised: every linear layer (transposed ones too) and every embedding (scaled ones too), tied ones once.
+What is quantised: every linear layer (transposed ones too), every embedding (scaled ones too), tied ones once.
 Norms, biases, convolutions, position tables that are no plain embedding, activations, cache and logits stay in
 float32. The weights are converted in registers, so that a pass costs what its bytes cost.
 """
