@@ -27,6 +27,16 @@ def context_length(config: PretrainedConfig) -> int | None:
     return max(length, min(_stretched(settings, length) for settings in _scalings(text)))
 
 
+def varying_positions(config: PretrainedConfig) -> str | None:
+    """Why one pass does not hold for every length of the text; `None` where positions are the same for all."""
+    text = config.get_text_config()
+    if getattr(text, "alibi", False):
+        return "its attention adds ALiBi, which it makes anew for each length of the text"
+    if any(settings.get("rope_type") == "dynamic" for settings in _scalings(text)):
+        return "its rotary positions change with the length of the text (dynamic NTK)"
+    return None
+
+
 def _scalings(text: PretrainedConfig) -> Iterator[dict]:
     """The settings of rotary positions: one for all layers, or one for each kind of layer."""
     settings = getattr(text, "rope_parameters", None) or {}
