@@ -121,6 +121,8 @@ def prepare(
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
         edge.demand_same_tokens(cloud)
+        edge.demand_quantizable()
+    _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
     longest = 0

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import torch
 import transformers
 
 from specbench.decoding import kernels, together
+from specbench.decoding.hushed import hushed
 from specbench.errors import SpecbenchError
 from specbench.models.embedded import cache_folder
 from specbench.models.loading import quiet_transformers
@@ -51,6 +53,11 @@ ROW_BY_ROW = {
 KEPT = 100  # programs and choices of kernels; a program takes about 4 MB
 SCRATCH_PREFIX, SCRATCH_LIFETIME_S = ".compiling-", 3600
 OUR_CODE = ("artefacts.py", "compiled.py", "packed_compiled.py", "quantized.py", "step.py", "together.py")
+
+
+# How torch's exporter and its compiled code name sizes, guards and generated variables.
+SHORTHAND = re.compile(r"\bEq\(|\b[su]\d+\b|\btmp\d+\b|run_func_")
+NOT_FOR_ALL_LENGTHS = "torch cannot make one program of its pass that holds for every number of tokens"
 
 
 class CannotCompileError(Exception):
@@ -110,7 +117,7 @@ def reasons() -> Iterator[None]:
     """Whatever torch, the disk or the model's own code raises is a reason not to compile.
 
     Raises:
-        CannotCompileError: the first line of what they said.
+        CannotCompileError: the first line of what they said, or what torch's own shorthand means.
     """
     try:
         yield
@@ -118,7 +125,8 @@ def reasons() -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines()
-        raise CannotCompileError(lines[0] if lines else type(error).__name__) from error
+        said = lines[0] if lines else type(error).__name__
+        raise CannotCompileError(NOT_FOR_ALL_LENGTHS if SHORTHAND.search(said) else said) from error
 
 
 def program(
@@ -148,7 +156,8 @@ def program(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
         made = Path(scratch) / path.name
-        _compile(step, arguments, dynamic_shapes, invariant, made)
+        with hushed():
+            _compile(step, arguments, dynamic_shapes, invariant, made)
         found = Program(made, step)
         for part in (made.with_suffix(".constants"), made):  # the package last: with it all is complete
             if part.is_file():

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from specbench.models.context import context_length
+
 if TYPE_CHECKING:
     from specbench.decoding.step import Step
 
@@ -30,8 +32,7 @@ class CapturedStep:
     def __init__(self, step: Step) -> None:
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
         self._compiled = torch.compile(step, mode="reduce-overhead", fullgraph=True, dynamic=False)
-        text = step.model.config.get_text_config()
-        self.positions = getattr(text, "max_position_embeddings", None) or sys.maxsize
+        self.positions = context_length(step.model.config) or sys.maxsize
 
     @staticmethod
     def room(capacity: int, widest: int) -> int:

@@ -16,8 +16,10 @@ from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import WIDTHS, CapturedStep
 from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine, KVSession
+from specbench.decoding.hushed import hushed
 from specbench.decoding.step import Step, slot_shapes
 from specbench.errors import SpecbenchError
+from specbench.models.context import varying_positions
 from specbench.models.rotation import reads_by_length
 
 if TYPE_CHECKING:
@@ -71,12 +73,15 @@ class CompiledEngine(Engine):
         self._attends = not self._captures and getattr(loaded.model, "_supports_attention_backend", False)
         if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
             raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
+        if obstacle := varying_positions(loaded.model.config):
+            raise CannotCompileError(obstacle)
         with artefacts.reasons():
             eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
             self._shapes = slot_shapes(eager)
             make = self._captured if self._captures else self._ahead_of_time
             self._program = make(batch_invariant, say)
-            self._demand_same_logits(eager, batch_invariant)
+            with hushed():
+                self._demand_same_logits(eager, batch_invariant)
             if self._captures:
                 self._see_every_width()
 

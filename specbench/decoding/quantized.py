@@ -1,25 +1,34 @@
 """A model whose matrices are held in eight or four bits and multiplied in float32.
 
-What is quantised: every linear layer and every embedding, tied ones once. Norms, biases, activations, cache
-and logits stay in float32. The weights are converted in registers, so that a pass costs what its bytes cost.
+What is quantised: every linear layer (transposed ones too), every embedding (scaled ones too), tied ones once.
+Norms, biases, convolutions, position tables that are no plain embedding, activations, cache and logits stay in
+float32. The weights are converted in registers, so that a pass costs what its bytes cost.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from specbench.decoding import kernels
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.models.loading import meta_model
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from specbench.models.loading import LoadedModel
 
 PACK = {"int8": kernels.quantize_int8, "int4": kernels.quantize_int4}
 UNPACK = {"int8": kernels.dequantize_int8, "int4": kernels.dequantize_int4}
+# Modules whose own weights stay in float32: they are small, or one row of them is read.
+KEPT = (nn.Embedding, nn.modules.conv._ConvNd)
 TENSOR_NAMES = ("weight", "scales", "offsets")  # int8 has no offsets
 
 
@@ -59,12 +68,32 @@ class QuantizedLinear(QuantizedMatrix):
 
 
 class QuantizedEmbedding(QuantizedMatrix):
-    """In place of `nn.Embedding`: token ids [...] -> float32 [..., k]."""
+    """In place of `nn.Embedding`: token ids [...] -> float32 [..., k].
+
+    Args:
+        embed_scale: what the rows are multiplied by, if anything.
+    """
+
+    def __init__(self, kind: str, tensors: tuple[torch.Tensor, ...], embed_scale: float | None = None) -> None:
+        super().__init__(kind, tensors)
+        self.embed_scale = embed_scale
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """The rows of these tokens, in float32."""
         rows = (tensor[token_ids.reshape(-1)] for tensor in self.tensors)
-        return UNPACK[self.kind](*rows).view(*token_ids.shape, -1)
+        found = UNPACK[self.kind](*rows).view(*token_ids.shape, -1)
+        return found if self.embed_scale is None else found * self.embed_scale
+
+
+def demand_quantizable(config: PretrainedConfig, folder: Path, kind: str) -> None:
+    """Refuse a model that `quantize` would refuse, before its weights are read.
+
+    Raises:
+        SpecbenchError: naming the tensor that stands in the way.
+    """
+    reason = _obstacle(meta_model(config, "float32"), kind)
+    if reason:
+        raise _cannot(folder, reason)
 
 
 def quantize(loaded: LoadedModel, kind: str) -> LoadedModel:
@@ -75,29 +104,84 @@ def quantize(loaded: LoadedModel, kind: str) -> LoadedModel:
     """
     kernels.load()
     model, done = loaded.model, {}
+    reason = _obstacle(model, kind)
+    if reason:
+        raise _cannot(loaded.folder, reason)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) not in (nn.Linear, nn.Embedding):
+            if not _is_matrix(child):
                 continue
             weight = child.weight
             if id(weight) not in done:
-                if kind == "int4" and weight.shape[1] % kernels.GROUP:
-                    raise _cannot(loaded, f"rows of {weight.shape[1]} weights are not whole groups of 32")
-                done[id(weight)] = weight, PACK[kind](weight.detach())  # holding it keeps its id its own
+                done[id(weight)] = weight, PACK[kind](_rows(child))  # holding it keeps its id its own
             tensors = done[id(weight)][1]
             quantised = (
-                QuantizedLinear(kind, tensors, child.bias)
-                if isinstance(child, nn.Linear)
-                else QuantizedEmbedding(kind, tensors)
+                QuantizedEmbedding(kind, tensors, _scale(child, loaded.folder))
+                if isinstance(child, nn.Embedding)
+                else QuantizedLinear(kind, tensors, child.bias)
             )
             setattr(parent, name, quantised.eval())
-    left = next((name for name, tensor in model.named_parameters() if tensor.dim() > 1), None)
-    if left:
-        raise _cannot(loaded, f"{left} is neither a plain linear layer nor a plain embedding")
     return dataclasses.replace(loaded, quantization=kind)
 
 
-def _cannot(loaded: LoadedModel, reason: str) -> SpecbenchError:
+def _obstacle(model: nn.Module, kind: str) -> str | None:
+    """Why a model cannot be quantised; `None` when it can."""
+    strange: list[str] = []
+    for path, module in model.named_modules():
+        if _is_matrix(module):
+            width = module.weight.shape[0 if isinstance(module, Conv1D) else 1]
+            if kind == "int4" and width % kernels.GROUP:
+                return f"rows of {width} weights are not whole groups of {kernels.GROUP}"
+        elif not isinstance(module, KEPT):
+            own = module.named_parameters(recurse=False)
+            strange += [f"{path}.{name}" for name, tensor in own if tensor.dim() > 1]
+    experts = next((name for name in strange if ".experts." in name), None)
+    if experts:
+        return f"its experts are no layers of their own ({experts})"
+    return f"{strange[0]} is neither a linear layer nor an embedding" if strange else None
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    """Whether a module looks rows up in a matrix, or multiplies by it, and does nothing else but scale them."""
+    if isinstance(module, nn.Embedding):
+        return type(module).forward is nn.Embedding.forward or hasattr(module, "embed_scale")
+    return isinstance(module, Conv1D) or (isinstance(module, nn.Linear) and _is_linear(type(module)))
+
+
+@functools.cache
+def _is_linear(kind: type[nn.Linear]) -> bool:
+    """Whether a class of linear layers computes what `nn.Linear` does: told by its code, or by a small one."""
+    if kind.forward is nn.Linear.forward:
+        return True
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            sample, x = kind(5, 3), torch.arange(10.0).view(2, 5)
+            return torch.allclose(sample(x), nn.functional.linear(x, sample.weight, sample.bias))
+    except Exception:  # it is made otherwise, or returns something else
+        return False
+
+
+def _rows(module: nn.Module) -> torch.Tensor:
+    """The matrix with a row for each output, or each token."""
+    weight = module.weight.detach()
+    return weight.T.contiguous() if isinstance(module, Conv1D) else weight
+
+
+def _scale(embedding: nn.Embedding, folder: Path) -> float | None:
+    """What an embedding multiplies its rows by.
+
+    Raises:
+        SpecbenchError: it does something else with them.
+    """
+    if not hasattr(embedding, "embed_scale"):
+        return None
+    scale, ids = float(embedding.embed_scale), torch.arange(min(2, embedding.num_embeddings))
+    if not torch.allclose(embedding(ids), embedding.weight[ids] * scale):
+        raise _cannot(folder, f"a {type(embedding).__name__} does more than scale its rows")
+    return scale
+
+
+def _cannot(folder: Path, reason: str) -> SpecbenchError:
     return SpecbenchError(
-        f"model {loaded.folder} cannot be quantised: {reason}", "drop edge.quantization", ExitCode.MODEL
+        f"model {folder} cannot be quantised: {reason}", "drop edge.quantization", ExitCode.MODEL
     )

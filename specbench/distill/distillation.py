@@ -20,7 +20,9 @@ from specbench.distill.training import Trainer
 from specbench.distill.writing import Writer
 from specbench.errors import SpecbenchError
 from specbench.models import files, vocabulary
-from specbench.models.loading import load_config, load_model, load_tokenizer, stop_ids
+from specbench.models.context import context_length
+from specbench.models.loading import load_config, load_model, load_tokenizer
+from specbench.models.stopping import stop_ids
 from specbench.records import Prompt
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ def _write_text(
     say(f"loading the target {settings.target}")
     target = load_model(folder, CloudSpec(model=settings.target)).model
     stops = stop_ids(folder, tokenizer)
-    context = getattr(target.config.get_text_config(), "max_position_embeddings", None) or 2**31
+    context = context_length(target.config) or 2**31
     context = min(settings.context_tokens, context)
     writer = Writer(target, size, stops, settings.top_k, settings.sequences_at_once)
     answers = settings.work / "heldout.pt"

@@ -14,6 +14,7 @@ from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
     from specbench.decoding.drafter import Drafter
+    from specbench.decoding.engine import Engine
     from specbench.factories.cloud import CloudModel
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
@@ -63,6 +64,23 @@ class EdgeModel(ModelFactory):
         folder = files.locate(spec, self._say, weights=True)
         known = [own.target_ids, own.unknown_id] if own else None
         return settings_hash(files.fingerprint(folder), spec.layers, spec.dtype, spec.quantization, known)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """As of every model; one that cannot be quantised is refused before it is read."""
+        self.demand_quantizable()
+        return super().engine
+
+    def demand_quantizable(self) -> None:
+        """Refuse a model that cannot be quantised as the profile says; reads no weights.
+
+        Raises:
+            SpecbenchError: naming the tensor that stands in the way.
+        """
+        if self.spec.quantization is not None:
+            from specbench.decoding.quantized import demand_quantizable
+
+            demand_quantizable(self.config, self.folder, self.spec.quantization)
 
     def _prepared(self, loaded: LoadedModel) -> LoadedModel:
         if self.spec.quantization is None:

@@ -105,7 +105,7 @@ class ModelFactory:
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Token ids that end a text."""
-        from specbench.models.loading import stop_ids
+        from specbench.models.stopping import stop_ids
 
         return stop_ids(self.folder, self.tokenizer)
 
@@ -117,7 +117,9 @@ class ModelFactory:
     @property
     def context_length(self) -> int | None:
         """Tokens that the model was made for, or `None` when its configuration does not say."""
-        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        from specbench.models.context import context_length
+
+        return context_length(self.config)
 
     @cached_property
     def engine(self) -> Engine:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from specbench.config import EdgeSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models import embedded, shipped
+from specbench.models import embedded, gguf_files, shipped
 
 DESCRIPTION_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
 TOKENIZER_FILES = (
@@ -38,6 +38,8 @@ def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists() or name.startswith(("/", "./", "../", "~")):
+        if folder.exists():
+            gguf_files.demand_none(folder, name)
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise SpecbenchError(
             f"model folder {name} {what}",
@@ -71,7 +73,15 @@ def check(folder: Path, spec: ModelSpec) -> None:
     Raises:
         SpecbenchError: no config, no tokenizer, or remote code that the profile does not allow.
     """
-    config = _read_json(folder / "config.json")
+    if not (folder / "config.json").is_file():
+        gguf_files.demand_none(folder, spec.model)
+        if "gguf" in spec.model.lower():
+            raise SpecbenchError(
+                f"model {spec.model} has no config.json; by its name it holds GGUF files",
+                "name the original model, from which they were made: specbench reads safetensors",
+                ExitCode.MODEL,
+            )
+    config = read_json(folder / "config.json")
     borrows_tokenizer = isinstance(spec, EdgeSpec) and spec.vocab_map is not None
     if not borrows_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise SpecbenchError(
@@ -80,7 +90,7 @@ def check(folder: Path, spec: ModelSpec) -> None:
             ExitCode.MODEL,
         )
     tokenizer_config = folder / "tokenizer_config.json"
-    described = [config] + ([_read_json(tokenizer_config)] if tokenizer_config.is_file() else [])
+    described = [config] + ([read_json(tokenizer_config)] if tokenizer_config.is_file() else [])
     if any("auto_map" in part for part in described) and not spec.trust_remote_code:
         raise SpecbenchError(
             f"model {folder} wants to run Python code of its own (auto_map)",
@@ -97,11 +107,12 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
         files = [folder / name for name in names] + sorted(folder.glob(f"{ADAPTER_PREFIX}*.safetensors"))
     else:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
+        gguf_files.demand_none(folder, str(folder))
         pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES]
         if pickled:
             raise SpecbenchError(
@@ -169,7 +180,12 @@ def _sha256(path: Path) -> str:
     return embedded.sha256_of(path)
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """The object in a JSON file of a model.
+
+    Raises:
+        SpecbenchError: there is no such file, or it holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -179,7 +195,9 @@ def _read_json(path: Path) -> dict:
             ExitCode.MODEL,
         ) from error
     except (OSError, ValueError) as error:
-        raise SpecbenchError(f"{path} cannot be read: {error}", exit_code=ExitCode.MODEL) from error
+        raise SpecbenchError(
+            f"{path} cannot be read: {error}", "copy or fetch the model again", ExitCode.MODEL
+        ) from error
     if not isinstance(value, dict):
-        raise SpecbenchError(f"{path} is not a JSON object", exit_code=ExitCode.MODEL)
+        raise SpecbenchError(f"{path} is not a JSON object", "copy or fetch the model again", ExitCode.MODEL)
     return value

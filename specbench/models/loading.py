@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
-from specbench.models import files, splitting, storage
+from specbench.models import architecture, cutting, files, splitting, storage
 from specbench.models.placement import memory_limits
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     """The configuration of the text model, cut to `spec.layers`.
 
     Raises:
-        SpecbenchError: unknown architecture, or more layers asked for than there are.
+        SpecbenchError: unknown architecture, no decoder of text, or layers that it cannot be cut to.
     """
     from transformers import AutoConfig
 
@@ -102,18 +102,10 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
             storage.missing_package(error) or "it takes a text model that this version of transformers knows",
             ExitCode.MODEL,
         ) from error
-    if config.model_type == "qwen2_5_omni":
-        config = config.thinker_config
+    config = architecture.text_model(config)
+    architecture.demand_decoder(config, folder)
     if spec.layers is not None:
-        text = config.get_text_config()
-        if spec.layers > text.num_hidden_layers:
-            raise SpecbenchError(
-                f"model {folder} has {text.num_hidden_layers} layers, fewer than layers: {spec.layers}",
-                exit_code=ExitCode.MODEL,
-            )
-        text.num_hidden_layers = spec.layers
-        if getattr(text, "layer_types", None):
-            text.layer_types = text.layer_types[: spec.layers]
+        cutting.cut(config, spec.layers, folder)
     return config
 
 
@@ -135,19 +127,6 @@ def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
             storage.missing_package(error) or "copy or fetch the model again",
             ExitCode.MODEL,
         ) from error
-
-
-def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Token ids that end a text: those of the generation config, and the tokenizer's end of sequence."""
-    from transformers import GenerationConfig
-
-    found: set[int] = set()
-    if (folder / "generation_config.json").is_file():
-        ids = GenerationConfig.from_pretrained(folder).eos_token_id
-        found.update([ids] if isinstance(ids, int) else ids or [])
-    if tokenizer.eos_token_id is not None:
-        found.add(tokenizer.eos_token_id)
-    return frozenset(found)
 
 
 def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
@@ -172,13 +151,14 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         placement = splitting.split_arguments(spec.ranks)
     try:
         with quiet_transformers():
-            model, report = _model_class(config).from_pretrained(
+            model, report = architecture.model_class(config).from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=spec.trust_remote_code,
                 output_loading_info=True,
+                generation_config=GenerationConfig(),  # else it is read from the folder
                 **placement,
             )
     except Exception as error:  # models and their quantisers raise whatever they like
@@ -201,6 +181,8 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     model.eval().requires_grad_(False)
     # Hub defaults for sampling and penalties would apply to model.generate and to nothing else.
     model.generation_config = GenerationConfig()
+    if not is_split:  # ranks compute together, and this would be each one's own pass
+        architecture.demand_causal(model, folder)
     return LoadedModel(model=model, folder=folder, device=_input_device(model), dtype=dtype)
 
 
@@ -216,22 +198,22 @@ def _input_device(model: PreTrainedModel) -> torch.device:
 
 
 def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
-    """The model's shape without its weights, for counting."""
+    """The model's shape without its weights, for counting.
+
+    Raises:
+        SpecbenchError: a part of it (such as a vision tower) needs a package that is not installed.
+    """
     import torch
 
-    with torch.device("meta"), quiet_transformers():
-        cls = _model_class(config)
-        build = getattr(cls, "from_config", None) or cls._from_config
-        # Whoever read the configuration has refused code beside it that the profile does not allow.
-        own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
-        return build(config, dtype=getattr(torch, dtype), **own_code)
-
-
-def _model_class(config: PretrainedConfig) -> type:
-    from transformers import AutoModelForCausalLM
-
-    if config.model_type == "qwen2_5_omni_thinker":
-        from transformers import Qwen2_5OmniThinkerForConditionalGeneration
-
-        return Qwen2_5OmniThinkerForConditionalGeneration
-    return AutoModelForCausalLM
+    # Whoever read the configuration has refused code beside it that the profile does not allow.
+    own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
+    try:
+        with torch.device("meta"), quiet_transformers():
+            cls = architecture.model_class(config)
+            return cls.from_config(config, dtype=getattr(torch, dtype), **own_code)
+    except ImportError as error:
+        raise SpecbenchError(
+            f"the {config.model_type} model cannot be built: {first_line(error)}",
+            storage.missing_package(error) or "install that package",
+            ExitCode.MODEL,
+        ) from error

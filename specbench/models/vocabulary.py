@@ -36,7 +36,8 @@ def demand_equal(edge: PreTrainedTokenizerBase, cloud: PreTrainedTokenizerBase) 
     raise SpecbenchError(
         f"edge and cloud have different vocabularies ({len(ours)} and {len(theirs)} tokens): {differing!r} is "
         f"{ours.get(differing, 'absent')} on the edge and {theirs.get(differing, 'absent')} in the cloud",
-        "choose a draft that shares the target's tokenizer",
+        "choose a draft that shares the target's tokenizer; for one with a vocabulary of its own, "
+        "edge.vocab_map names the file that maps it (specbench distill writes one)",
         ExitCode.MODEL,
     )
 

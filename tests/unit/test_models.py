@@ -166,8 +166,11 @@ def test_a_cuda_device_that_is_not_there_is_refused(folder):
 
 def test_vocabularies_that_differ_are_refused_and_the_first_difference_named():
     cloud, edge = tiny_tokenizer(), tiny_tokenizer(vocabulary_size=95)
-    with pytest.raises(SpecbenchError, match=r"\(95 and 96 tokens\): '~95' is absent on the edge and 95"):
+    with pytest.raises(
+        SpecbenchError, match=r"\(95 and 96 tokens\): '~95' is absent on the edge and 95"
+    ) as caught:
         vocabulary.demand_equal(edge, cloud)
+    assert "edge.vocab_map" in caught.value.hint
 
 
 def test_embeddings_padded_to_different_sizes_are_fine_and_padding_is_never_drafted(tmp_path):

@@ -6,17 +6,17 @@ import pytest
 import torch
 from specbench.plugins.speculative import SpeculativeDecoding
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
 from specbench.audit import audit_findings, declared_precision, parity_findings
 from specbench.config import CloudSpec, Decoding, EdgeSpec, Precision, Profile, Speculative
 from specbench.decoding import kernels
-from specbench.decoding.quantized import UNPACK, QuantizedEmbedding, QuantizedLinear, quantize
-from specbench.errors import SpecbenchError
+from specbench.decoding.quantized import UNPACK, QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import memory
-from specbench.models.loading import LoadedModel
-from specbench.testing import answer, tiny_llama, tokens_of
+from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
 KINDS = ("int8", "int4")
 
@@ -30,6 +30,32 @@ def folder(tmp_path_factory):
     return tiny_llama(
         tmp_path_factory.mktemp("quantised") / "target", seed=7, hidden_size=32, intermediate_size=64
     )
+
+
+SMALL = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": 1,
+    "pad_token_id": None, "initializer_range": 0.3,
+}  # fmt: skip
+GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 96, "initializer_range": 0.3}
+OTHER_LAYERS = {
+    "gpt2": GPT,
+    "gemma": SMALL,
+    "gemma3_text": {**SMALL, "sliding_window": 8},
+    "opt": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.3},
+    "falcon": {name: value for name, value in SMALL.items() if name != "head_dim"},
+    "biogpt": SMALL,
+    "lfm2": {**SMALL, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+}
+EXPERTS = {**SMALL, "num_local_experts": 2}
+
+
+def written(folder, kind):
+    torch.manual_seed(3)
+    config = CONFIG_MAPPING[kind](**OTHER_LAYERS.get(kind, EXPERTS))
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def edge(folder, kind):
@@ -136,11 +162,47 @@ def test_other_numbers_and_other_devices_are_refused():
             EdgeModel(EdgeSpec(model="m", quantization="int8"), **field)
 
 
-def test_a_layer_of_another_kind_is_named_not_left_in_float32():
-    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=32, vocab_size=64)).eval()
-    loaded = LoadedModel(model, "gpt2", torch.device("cpu"), torch.float32)
-    with pytest.raises(SpecbenchError, match=r"h\.0\.attn\.c_attn\.weight is neither"):
-        quantize(loaded, "int8")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", OTHER_LAYERS)
+def test_transposed_scaled_and_own_layers_compute_what_their_dequantised_weights_do(
+    tmp_path, architecture, kind
+):
+    folder = written(tmp_path, architecture)
+    quantised = edge(folder, kind).engine
+    plain = EdgeModel(EdgeSpec(model=str(folder)), say=quiet).engine
+    before = logits(plain)
+    for name, held in quantised.loaded.model.named_modules():
+        if isinstance(held, QuantizedMatrix):
+            module, rows = plain.loaded.model.get_submodule(name), UNPACK[kind](*held.tensors)
+            rows = rows.T.contiguous() if isinstance(module, Conv1D) else rows
+            module.weight = nn.Parameter(rows, requires_grad=False)
+    torch.testing.assert_close(logits(quantised), logits(plain), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, logits(plain), rtol=1e-4, atol=1e-4)
+
+
+def test_a_tied_head_is_not_scaled_with_its_embedding(tmp_path):
+    model = edge(written(tmp_path, "gemma"), "int8").engine.loaded.model
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model.model.embed_tokens.embed_scale == pytest.approx(32**0.5)
+
+
+def test_tables_of_positions_and_convolutions_stay_float32(tmp_path):
+    for architecture, left in (("opt", "embed_positions.weight"), ("lfm2", "conv.conv.weight")):
+        model = edge(written(tmp_path / architecture, architecture), "int8").engine.loaded.model
+        names = [name for name, tensor in model.named_parameters() if tensor.dim() > 1]
+        assert names
+        assert all(name.endswith(left) for name in names)
+
+
+def test_a_model_that_cannot_be_quantised_is_refused_before_any_is_read(specbench, profile, tmp_path):
+    folder = written(tmp_path / "experts", "mixtral")
+    held = {"model": str(folder), "quantization": "int8"}
+    where = profile(edge=held, precision={"parity": "per_role"})
+    done = specbench("run", "speculative", "--profile", where)
+    assert done.code == ExitCode.MODEL
+    said = " ".join(done.err.split())
+    assert "cannot be quantised: its experts are no layers of their own (model.layers.0.mlp.experts" in said
+    assert "loading" not in said
 
 
 def test_rows_that_are_not_whole_groups_are_refused_in_four_bits(tmp_path):
