@@ -201,6 +201,7 @@ class Audit:
         offloaded: tensors that are read from disk or memory each time they are used.
         attention: the implementation, such as `sdpa`; `None` in runs stored before it was recorded.
         ranks: processes that hold the weights together; bytes are those of all.
+        logits_problem: why no token can be read from its logits: NaN or infinite ones.
     """
 
     role: str
@@ -223,6 +224,7 @@ class Audit:
     offloaded: tuple[TensorGroup, ...] = ()
     attention: str | None = None
     ranks: int = 1
+    logits_problem: str | None = None
 
 
 @dataclass(frozen=True)

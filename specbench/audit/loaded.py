@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from specbench.audit.declared import in_words
+from specbench.audit.finite import logits_problem
 from specbench.models import storage
 from specbench.records import Audit, TensorGroup
 
@@ -61,6 +62,7 @@ def audit_model(role: str, name: str, engine: Engine, quantization: str | None =
         cache=_groups(cache),
         stored=storage.stored_as(loaded.folder),
         problem=_problem(role, declared, unexpected),
+        logits_problem=logits_problem(role, logits, parameters, declared),
         wrong=unexpected,
         integers=_groups(integers) + packed,
         widened=_groups(widened),

@@ -141,10 +141,16 @@ def readings(
 
 def _passes(engine: Engine, request: Request, tokens: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits at every position of a text: the first position of a pass, and shape (rows, vocabulary)."""
+    from specbench.decoding.finite import demand_finite
+
     session = engine.session(len(request.prompt_ids) + len(tokens))
-    yield 0, session.prefill(request.prompt_ids)
+    logits = session.prefill(request.prompt_ids)
+    demand_finite(logits, engine.role)
+    yield 0, logits
     for start in range(0, len(tokens) - 1, WIDTH):
-        yield start + 1, session.extend(tokens[start : min(start + WIDTH, len(tokens) - 1)])
+        logits = session.extend(tokens[start : min(start + WIDTH, len(tokens) - 1)])
+        demand_finite(logits, engine.role)
+        yield start + 1, logits
 
 
 def _chances(draft: torch.Tensor, target: torch.Tensor, options: Options) -> list[float]:

@@ -107,8 +107,7 @@ class EagerSession(KVSession):
     """One sequence in a `DynamicCache`."""
 
     def __init__(self, engine: EagerEngine) -> None:
-        super().__init__()
-        self._engine = engine
+        super().__init__(engine)
         self.cache = growing_cache(engine.loaded.model)
 
     @torch.inference_mode()

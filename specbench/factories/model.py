@@ -132,7 +132,9 @@ class ModelFactory:
         loaded = self._prepared(load_model(folder, self.spec))
         own = self.draft_vocabulary
         size = own.target_size if own else vocabulary.size(self.tokenizer)
-        return self._compiled(loaded, size) or self._eager(loaded, size)
+        engine = self._compiled(loaded, size) or self._eager(loaded, size)
+        engine.role = self.role
+        return engine
 
     def load(self) -> None:
         """Load the model now."""
