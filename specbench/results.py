@@ -154,7 +154,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed."""
+    """Runs put side by side.
+
+    Args:
+        unfair: the fields in which they differ, where that was allowed.
+        warnings: what must be read before any speed; every form of output shows it first.
+    """
 
     profile: str
     runs: tuple[str, ...]
@@ -167,3 +172,4 @@ class Comparison:
     notes: tuple[str, ...] = ()
     unfair: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    warnings: tuple[str, ...] = ()

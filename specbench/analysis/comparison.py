@@ -12,6 +12,7 @@ from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
+from specbench.analysis.loops import loop_warnings
 from specbench.analysis.place import place
 from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
@@ -103,6 +104,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         ),
         unfair=unfair,
         predictions=tuple(named(part, run) for run in runs for part in predictions(run)),
+        warnings=tuple(loop_warnings((group.name, group.records) for group in groups)),
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from specbench.analysis import endpoint
-from specbench.analysis.comparison import compare, settings
+from specbench.analysis.comparison import compare, groups_of, settings
 from specbench.analysis.grid import Row
+from specbench.analysis.loops import loop_warnings
 from specbench.analysis.notes import wrong_notes
 from specbench.analysis.place import place
 from specbench.bench.manifest import differences, outcome
@@ -49,7 +50,11 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
         try:
             run = store.read(sweep.runs[index])
             runs.append(run)
-            wrong = [*_wrong(run.manifest), *_elsewhere(runs[0].manifest, run.manifest, sweep.over)]
+            wrong = [
+                *_loops(run),
+                *_wrong(run.manifest),
+                *_elsewhere(runs[0].manifest, run.manifest, sweep.over),
+            ]
             notes += [f"{in_words(condition)}: {line}" for line in wrong]
             found += _measured(run, condition)
         except SpecbenchError as error:
@@ -84,6 +89,11 @@ def _wrong(manifest: Manifest) -> Iterator[str]:
     yield from wrong_notes(manifest)
     for failure in manifest.failures:
         yield f"{failure.method} failed in run {manifest.run_id}: {failure.error}"
+
+
+def _loops(run: Run) -> Iterator[str]:
+    groups = groups_of([run])
+    return loop_warnings((group.name, group.records) for group in groups)
 
 
 def _elsewhere(first: Manifest, run: Manifest, over: Mapping[str, Sequence[object]]) -> Iterator[str]:

@@ -48,7 +48,8 @@ FOOT = (
 def comparison_table(comparison: Comparison) -> RenderableType:
     """The verdicts, the tables behind them, and what to know below; readable at 100 columns."""
     rows = comparison.methods
-    parts: list[RenderableType] = [Text(row.statement, style="bold") for row in rows if row.statement]
+    parts: list[RenderableType] = [Text(f"warning: {line}", style="red") for line in comparison.warnings]
+    parts += [Text(row.statement, style="bold") for row in rows if row.statement]
     parts += [
         Text(f"\n{comparison.profile} · {comparison.setting}"),
         _table(comparison, rows, SPEED_COLUMNS, speed_cells),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 
 import yaml
@@ -62,7 +63,7 @@ def page(report: Report) -> str:
         version=__version__,
         style=markupsafe.Markup(style()),
         comparison=report.comparison,
-        headline=headline(rows, bool(report.comparison.unfair)),
+        headline=headline(rows, bool(report.comparison.unfair), report.comparison.warnings),
         rows=[
             {"tone": TONES.get(row.verdict or "", "") if row.lossless else "", "statement": row.statement}
             for row in rows
@@ -85,16 +86,19 @@ def page(report: Report) -> str:
     )
 
 
-def headline(rows: list[MethodSummary], unfair: bool) -> str:
+def headline(rows: list[MethodSummary], unfair: bool, warnings: Sequence[str] = ()) -> str:
     """What the methods that draft show, in a few words.
 
     Args:
         rows: those that have a verdict, or the reason why not.
+        warnings: what must be read before any speed.
     """
     if unfair:
         return "No fair verdict: the runs differ"
     if wrong := [row.method for row in rows if row.bugs]:
         return f"No verdict: {', '.join(wrong)} gave a wrong text"
+    if warnings:
+        return "Measured on texts that repeat themselves"
     drafting = [row for row in rows if row.acceptance]
     if not drafting:
         return "How fast are these methods?"
