@@ -174,6 +174,22 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A later turn of a prompt that a method's own reply made impossible; no method is judged on it.
+
+    It and the turns behind it are left out of all figures, those of methods that could be asked included.
+
+    Args:
+        turn: from 0; never the first one, which is checked before a run starts.
+    """
+
+    prompt_id: str
+    turn: int
+    repeat: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class TensorGroup:
     """Tensors of one kind that share a dtype: how many, how large, and the first one's name."""
 
@@ -293,7 +309,8 @@ class Manifest:
     they were recorded. So are `ceilings`, by role, which are measurements and differ from run to run: no
     comparison is refused for them. `edge_device` says what was applied of `edge.cpus`
     and `edge.memory_limit`, and `trace_sha256` which trace the link played. `isolated_rss_bytes` is the peak
-    of each method in a process of its own, where `--isolate` asked for it.
+    of each method in a process of its own, where `--isolate` asked for it. `refusals` are turns that could not
+    be asked, and `remarks` what was said at the start about what is asked.
     """
 
     run_id: str
@@ -329,6 +346,8 @@ class Manifest:
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
     isolated_rss_bytes: dict[str, int] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    remarks: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -338,6 +357,17 @@ class Run:
 
     manifest: Manifest
     generations: tuple[Generation, ...]
+
+    def of(self, method: str) -> list[Generation]:
+        """The records that figures of a method are made of: none interrupted, and no turn that was refused."""
+        refused = {(part.prompt_id, part.repeat): part.turn for part in self.manifest.refusals}
+        return [
+            record
+            for record in self.generations
+            if record.method == method
+            and not record.interrupted
+            and record.turn < refused.get((record.prompt_id, record.repeat), record.turns)
+        ]
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:

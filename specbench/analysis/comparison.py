@@ -125,9 +125,7 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     groups: dict[str, Group] = {}
     for run in runs:
         for method in run.manifest.methods:
-            records = [
-                record for record in run.generations if record.method == method and not record.interrupted
-            ]
+            records = run.of(method)
             name = f"{method}@{run.manifest.run_id}" if method in groups else method
             if records:
                 groups[name] = Group(name, method, run, records)

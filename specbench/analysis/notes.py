@@ -26,6 +26,8 @@ def comparison_notes(
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     for run in runs:
         notes += wrong_notes(run.manifest)
+        notes += _refusal_notes(run.manifest)
+        notes += run.manifest.remarks
         notes += _manifest_notes(run.manifest)
         if run.manifest.profile["cloud"].get("backend") == "vllm":
             notes += vllm_notes(run)
@@ -58,6 +60,13 @@ def comparison_notes(
     if any(row.agreement for row in rows) and not has_sacrebleu():
         notes.append(NO_SACREBLEU)
     return list(dict.fromkeys(notes))
+
+
+def _refusal_notes(manifest: Manifest) -> list[str]:
+    return [
+        f"turn {part.turn + 1} of prompt {part.prompt_id} is left out for every method: {part.reason}"
+        for part in manifest.refusals
+    ]
 
 
 def bugs(manifest: Manifest) -> Counter[str]:

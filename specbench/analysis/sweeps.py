@@ -114,10 +114,7 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, endp
     """
     others = {key: value for key, value in condition.items() if key != DRAFT_LENGTH}
     length = condition.get(DRAFT_LENGTH, run.manifest.profile["speculative"]["draft_length"])
-    records = {
-        method: [each for each in run.generations if each.method == method and not each.interrupted]
-        for method in run.manifest.methods
-    }
+    records = {method: run.of(method) for method in run.manifest.methods}
     found = []
     for summary in compare([run]).methods:
         mine = records[summary.method]

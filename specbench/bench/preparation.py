@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -59,11 +60,12 @@ class Prepared:
             budget: tokens; those of the workload when absent.
 
         Raises:
-            SpecbenchError: it does not fit the context.
+            SpecbenchError: it does not fit the context, or the chat template refuses it.
         """
         workload = self.profile.workload
         budget = workload.max_new_tokens if budget is None else budget
-        ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
+        with _naming(prompt):
+            ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
         conversation.demand_room(prompt, len(ids), budget, self.context_length)
         seed = random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
         return Request(tuple(ids), budget, self.cloud.stop_ids, seed.getrandbits(63))
@@ -105,14 +107,24 @@ def prepare(
     context_length = min((length for length in lengths if length is not None), default=None)
     longest = 0
     for prompt in prompts:
-        # The last turn is the longest: all earlier ones, and a reply of the whole budget to each.
-        blank = [""] * (len(prompt.turns) - 1)
-        tokens = len(conversation.prompt_ids(cloud.tokenizer, prompt.turns, blank))
-        budget = profile.workload.max_new_tokens * len(prompt.turns)
+        budget = profile.workload.max_new_tokens
+        with _naming(prompt):  # the last turn is the longest
+            tokens = conversation.most_tokens(cloud.tokenizer, prompt.turns, budget)
         conversation.demand_room(prompt, tokens, budget, context_length)
         longest = max(longest, tokens + budget)
     demand_memory(prepared, longest, say)
     return Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, context_length)
+
+
+@contextmanager
+def _naming(prompt: Prompt) -> Iterator[None]:
+    """Say which prompt a chat template does not take."""
+    try:
+        yield
+    except SpecbenchError as error:
+        raise SpecbenchError(
+            f"prompt {prompt.prompt_id}: {error.message}", error.hint, error.exit_code
+        ) from error
 
 
 def configure_torch(profile: Profile) -> None:

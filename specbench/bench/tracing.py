@@ -11,6 +11,7 @@ from specbench.bench import conversation
 from specbench.bench.preparation import Prepared, model_files, prompts_sha256
 from specbench.bench.traces import Top, Trace, TracedText
 from specbench.environment import versions
+from specbench.errors import SpecbenchError
 from specbench.records import Prompt
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -
         say(f"prompt {prompt.prompt_id} ({prompt.category})")
         replies: list[str] = []
         for turn in range(len(prompt.turns)):
-            request = prepared.request(prompt, turn, repeat, replies)
+            try:
+                request = prepared.request(prompt, turn, repeat, replies)
+            except SpecbenchError as error:
+                if turn == 0:
+                    raise
+                say(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
+                break
             tokens = tuple(token for part in target.generate(request) for token in part.tokens)
             columns = readings(prepared.edge.engine, options, request, tokens, judge, drawn=not exact)
             texts.append(_text(prompt, turn, repeat, request, tokens, columns))
