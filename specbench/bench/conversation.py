@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def template_remark(tokenizer: PreTrainedTokenizerBase, model: str) -> str | None:
+    """That a model has no chat template, where it has none, and what that does to prompts."""
+    if tokenizer.chat_template is not None:
+        return None
+    return f"{model} has no chat template: turns and replies are plain texts, joined by blank lines"
+
+
 STAND_IN = "x"
 """For a reply that is not known yet: templates may refuse an empty one, or leave out what stands around it."""
 

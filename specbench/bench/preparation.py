@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from specbench import audit, environment
@@ -13,7 +13,7 @@ from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
 from specbench.bench.room import demand_memory
-from specbench.bench.workload import load_prompts
+from specbench.bench.workload import limit_remark, load_prompts, read_prompts
 from specbench.config import Profile, settings_hash
 from specbench.decoding.threads import spin_briefly
 from specbench.errors import ExitCode, SpecbenchError
@@ -34,6 +34,8 @@ class Prepared:
     edge: EdgeModel
     cloud: CloudModel
     context_length: int | None
+    remarks: tuple[str, ...] = ()
+    """What must be known of what is asked: which prompts are left out, and how they are put."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -91,7 +93,11 @@ def prepare(
         with blaming(method):
             method.validate(options)
     precision.demand_declared(profile, methods)
-    prompts = load_prompts(profile.workload) if prompts is None else prompts
+    remarks: list[str | None] = []
+    if prompts is None:
+        prompts = load_prompts(profile.workload)
+        there = len(read_prompts(profile.workload.prompts))
+        remarks.append(limit_remark(profile.workload, len(prompts), there))
     if profile.link.trace is not None:
         read_trace(profile.link.trace)
     if profile.link.kind == "emulated":
@@ -105,6 +111,10 @@ def prepare(
         edge.demand_same_tokens(cloud)
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
+    remarks.append(conversation.template_remark(cloud.tokenizer, cloud.spec.model))
+    known = tuple(remark for remark in remarks if remark)
+    for remark in known:
+        say(remark)
     longest = 0
     for prompt in prompts:
         budget = profile.workload.max_new_tokens
@@ -113,7 +123,7 @@ def prepare(
         conversation.demand_room(prompt, tokens, budget, context_length)
         longest = max(longest, tokens + budget)
     demand_memory(prepared, longest, say)
-    return Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, context_length)
+    return replace(prepared, context_length=context_length, remarks=known)
 
 
 @contextmanager
@@ -167,6 +177,7 @@ def new_manifest(
         stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
         turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
+        remarks=prepared.remarks,
     )
 
 

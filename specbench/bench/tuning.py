@@ -10,7 +10,7 @@ from typing import Literal
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.bench.preparation import Prepared
-from specbench.bench.workload import read_prompts, stratified
+from specbench.bench.workload import limit_remark, read_prompts, stratified
 from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.records import Generation, Manifest, Prompt, Run, Tuning
@@ -49,6 +49,7 @@ class Split:
 
     tuning: list[Prompt]
     reported: list[Prompt]
+    remark: str | None = None
 
 
 def split(profile: Profile, on: str) -> Split:
@@ -88,7 +89,8 @@ def split(profile: Profile, on: str) -> Split:
                     f"prompt {prompt.prompt_id} of {on} is also asked in the report ({asked[_text(turn)]})",
                     "a draft length that is tuned on a prompt must not be reported on it; take others",
                 )
-    return Split(stratified(chosen, workload.limit), reported)
+    remark = limit_remark(workload, len(reported), len(rest))
+    return Split(stratified(chosen, workload.limit), reported, remark)
 
 
 def candidates(prepared: Prepared, method: Method, prompts: Sequence[Prompt]) -> Prepared:

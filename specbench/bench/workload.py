@@ -8,10 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from specbench.config import Workload
+from specbench.config.profile import BUILTIN
 from specbench.errors import SpecbenchError
 from specbench.records import Prompt
-
-BUILTIN = "builtin"
 
 
 def load_prompts(workload: Workload) -> list[Prompt]:
@@ -21,6 +20,12 @@ def load_prompts(workload: Workload) -> list[Prompt]:
         SpecbenchError: the file cannot be read, has no prompts, or a line is malformed.
     """
     return stratified(read_prompts(workload.prompts), workload.limit)
+
+
+def limit_remark(workload: Workload, asked: int, there: int) -> str | None:
+    """That only some of the prompts are asked, where that is so."""
+    source = "built-in prompts" if workload.prompts == BUILTIN else f"prompts in {workload.prompts}"
+    return f"{asked} of {there} {source} are asked (workload.limit)" if asked < there else None
 
 
 def read_prompts(source: str) -> list[Prompt]:
