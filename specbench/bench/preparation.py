@@ -164,7 +164,7 @@ def new_manifest(
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
         prompts_sha256=prompts_sha256(prepared.prompts),
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=tuple(command),
+        command=tuple(environment.encodable(word) for word in command),
         versions=environment.versions(),
         plugins=plugins,
         machine=environment.machine(),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.bench.preparation import Prepared
 from specbench.bench.workload import limit_remark, read_prompts, stratified
 from specbench.config import Profile
+from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.records import Generation, Manifest, Prompt, Run, Tuning
 
@@ -74,7 +74,7 @@ def split(profile: Profile, on: str) -> Split:
             raise SpecbenchError(
                 f"all prompts are of the category {on}, so none is left to report", "tune on a file"
             )
-    elif Path(on).expanduser().is_file():
+    elif expanded(on).is_file():
         chosen, rest = read_prompts(on), prompts
     else:
         raise SpecbenchError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import EdgeSpec, Options, settings_hash
+from specbench.environment import expanded
 from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class EdgeModel(ModelFactory):
         if self.spec.vocab_map is None:
             return None
         size = self.config.get_text_config().vocab_size
-        return DraftVocabulary.read(self.folder / Path(self.spec.vocab_map).expanduser(), size)
+        return DraftVocabulary.read(self.folder / expanded(self.spec.vocab_map), size)
 
     @cached_property
     def fingerprint(self) -> str:
