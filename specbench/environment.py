@@ -1,4 +1,4 @@
-"""The machine and the versions that numbers depend on, on the edge and in the cloud."""
+"""The machine and the versions that numbers depend on, on the edge and in the cloud; paths, encodings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+
+from specbench.errors import SpecbenchError
 
 LIBRARIES = ("specbench", "torch", "transformers", "tokenizers", "accelerate", "safetensors")
 
@@ -31,6 +33,34 @@ def machine() -> dict[str, str | int | None]:
         "cuda": cuda,
         "cuda_devices": torch.cuda.device_count(),
     }
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with its `~` replaced by the home directory.
+
+    Raises:
+        SpecbenchError: there is no such home directory.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise SpecbenchError(
+            f"{path} names a home directory that is unknown", "write the whole path"
+        ) from error
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text is made of characters; halves of one, such as a lone \\ud83d, cannot be stored or sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encodable(text: str) -> str:
+    """The text, with what is not a character escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _cpu_name() -> str:

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     UNFAIR = 8
     IDENTITY = 9
     INTERRUPTED = 130
+    CLOSED_PIPE = 141
 
 
 class SpecbenchError(Exception):

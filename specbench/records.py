@@ -231,6 +231,22 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A later turn of a prompt that a method's own reply made impossible; no method is judged on it.
+
+    It and the turns behind it are left out of all figures, those of methods that could be asked included.
+
+    Args:
+        turn: from 0; never the first one, which is checked before a run starts.
+    """
+
+    prompt_id: str
+    turn: int
+    repeat: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class TensorGroup:
     """Tensors of one kind that share a dtype: how many, how large, and the first one's name."""
 
@@ -259,6 +275,7 @@ class Audit:
         offloaded: tensors that are read from disk or memory each time they are used.
         attention: the implementation, such as `sdpa`; `None` in runs stored before it was recorded.
         ranks: processes that hold the weights together; bytes are those of all.
+        logits_problem: why no token can be read from its logits: NaN or infinite ones.
     """
 
     role: str
@@ -282,6 +299,7 @@ class Audit:
     offloaded: tuple[TensorGroup, ...] = ()
     attention: str | None = None
     ranks: int = 1
+    logits_problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -340,7 +358,8 @@ class Manifest:
     code it was. `own_passes` names the methods that say so of themselves. `unverified` says, by method, why its
     figures are not verified: `work` holds what was counted, and `other_models` what was found in the process.
     `unchecked` names checks behind the last prompt that could not be made. `directory` is the working directory
-    of the command, from which relative paths in it are seen.
+    of the command, from which relative paths in it are seen. `refusals` are turns
+    that could not be asked, and `remarks` what was said at the start about what is asked.
     """
 
     run_id: str
@@ -385,6 +404,8 @@ class Manifest:
     unverified: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
     directory: str | None = None
+    refusals: tuple[Refusal, ...] = ()
+    remarks: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -399,6 +420,17 @@ class Run:
     manifest: Manifest
     generations: tuple[Generation, ...]
     faults: tuple[str, ...] = ()
+
+    def of(self, method: str) -> list[Generation]:
+        """The records that figures of a method are made of: none interrupted, and no turn that was refused."""
+        refused = {(part.prompt_id, part.repeat): part.turn for part in self.manifest.refusals}
+        return [
+            record
+            for record in self.generations
+            if record.method == method
+            and not record.interrupted
+            and record.turn < refused.get((record.prompt_id, record.repeat), record.turns)
+        ]
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:

@@ -165,10 +165,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs put side by side; `unfair` names the fields in which they differ, where that was allowed.
+    """Runs put side by side.
 
-    `control` is the first row of the control, if any run has one; `told_runs` are the ids of `runs`, each with
-    the settings in which it differs from the others; `faults` say what is missing, double or changed in a file.
+    Args:
+        control: the first row of the control, if any run has one.
+        told_runs: the ids of `runs`, each with the settings in which it differs from the others.
+        unfair: the fields in which they differ, where that was allowed.
+        faults: what is missing, double or changed in a run's file.
+        warnings: what must be read before any speed; every form of output shows it first.
+        mostly_repeats: whether most of the control's texts are a phrase over and over.
     """
 
     profile: str
@@ -183,6 +188,8 @@ class Comparison:
     notes: tuple[str, ...] = ()
     unfair: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    warnings: tuple[str, ...] = ()
+    mostly_repeats: bool = False
     faults: tuple[str, ...] = ()
 
     @property

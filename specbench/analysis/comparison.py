@@ -13,6 +13,7 @@ from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.ceilings import ceiling_fault, share_of_ceiling, tokens_range
 from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
+from specbench.analysis.loops import loop_warnings, mostly_loops
 from specbench.analysis.naming import row_names, told_runs
 from specbench.analysis.place import place
 from specbench.analysis.prediction import predictions
@@ -104,6 +105,8 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         unfair=unfair,
         predictions=tuple(named(part, run) for run in runs if not run.faults for part in predictions(run)),
         faults=tuple(fault for run in runs for fault in run.faults),
+        warnings=tuple(loop_warnings((group.name, group.records) for group in groups)),
+        mostly_repeats=any(mostly_loops(group.records) for group in groups if group.method == CONTROL),
     )
 
 
@@ -126,9 +129,7 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
     names, groups = row_names(runs), []
     for run in runs:
         for method in run.manifest.methods:
-            records = [
-                record for record in run.generations if record.method == method and not record.interrupted
-            ]
+            records = run.of(method)
             if records:
                 groups.append(Group(names[run.manifest.run_id, method], method, run, records))
     return groups

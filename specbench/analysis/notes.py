@@ -75,7 +75,8 @@ def _of_runs(found: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _run_notes(run: Run, repeats: int) -> list[str]:
     """What is to know of one run, the gravest first."""
-    notes = [*run.faults, *wrong_notes(run.manifest), *_manifest_notes(run.manifest)]
+    notes = [*run.faults, *wrong_notes(run.manifest), *_refusal_notes(run.manifest), *run.manifest.remarks]
+    notes += _manifest_notes(run.manifest)
     if run.manifest.profile["cloud"].get("backend") == "vllm":
         notes += vllm_notes(run)
     if interrupted := [record for record in run.generations if record.interrupted]:
@@ -83,8 +84,14 @@ def _run_notes(run: Run, repeats: int) -> list[str]:
             f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
             "interrupted by a lost cloud, and are left out"
         )
-    control = [each for each in run.generations if each.method == CONTROL and not each.interrupted]
-    return [*notes, *drift_notes(run), *noise_notes(control, repeats)]
+    return [*notes, *drift_notes(run), *noise_notes(run.of(CONTROL), repeats)]
+
+
+def _refusal_notes(manifest: Manifest) -> list[str]:
+    return [
+        f"turn {part.turn + 1} of prompt {part.prompt_id} is left out for every method: {part.reason}"
+        for part in manifest.refusals
+    ]
 
 
 def bugs(manifest: Manifest) -> Counter[str]:

@@ -20,7 +20,7 @@ def predictions(run: Run) -> tuple[Prediction, ...]:
     """Every method of a closed form."""
     found = []
     for method in run.manifest.methods:
-        records = [each for each in run.generations if each.method == method and not each.interrupted]
+        records = run.of(method)
         if method in FORMS and (prediction := _predicted(run.manifest, method, records)):
             found.append(prediction)
     return tuple(found)

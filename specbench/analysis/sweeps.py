@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from specbench.analysis import endpoint
-from specbench.analysis.comparison import compare, settings
+from specbench.analysis.comparison import compare, groups_of, settings
 from specbench.analysis.grid import Row
+from specbench.analysis.loops import loop_warnings
 from specbench.analysis.notes import wrong_notes
 from specbench.analysis.place import place
 from specbench.bench.manifest import SOURCE, differences, outcome
@@ -49,7 +50,11 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
         try:
             run = store.read(sweep.runs[index])
             runs.append(run)
-            wrong = [*_wrong(run.manifest), *_elsewhere(runs[0].manifest, run.manifest, sweep.over)]
+            wrong = [
+                *_loops(run),
+                *_wrong(run.manifest),
+                *_elsewhere(runs[0].manifest, run.manifest, sweep.over),
+            ]
             notes += [f"{in_words(condition)}: {line}" for line in wrong]
             if run.faults:
                 left_out.append(f"left out, {condition}: {run.faults[0]}")
@@ -89,6 +94,11 @@ def _wrong(manifest: Manifest) -> Iterator[str]:
         yield f"{failure.method} failed in run {manifest.run_id}: {failure.error}"
 
 
+def _loops(run: Run) -> Iterator[str]:
+    groups = groups_of([run])
+    return loop_warnings((group.name, group.records) for group in groups)
+
+
 def _elsewhere(first: Manifest, run: Manifest, over: Mapping[str, Sequence[object]]) -> Iterator[str]:
     """In what a run's machine, versions or models differ from the first one's, if not by what is varied."""
     varied = {key.partition(".")[0] for key in over}
@@ -107,10 +117,7 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, endp
     """
     others = {key: value for key, value in condition.items() if key != DRAFT_LENGTH}
     length = condition.get(DRAFT_LENGTH, run.manifest.profile["speculative"]["draft_length"])
-    records = {
-        method: [each for each in run.generations if each.method == method and not each.interrupted]
-        for method in run.manifest.methods
-    }
+    records = {method: run.of(method) for method in run.manifest.methods}
     found = []
     for summary in compare([run]).methods:
         mine = records[summary.method]

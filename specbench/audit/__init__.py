@@ -9,6 +9,7 @@ from specbench.audit.declared import (
     unseen_findings,
 )
 from specbench.audit.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
+from specbench.audit.finite import finite_findings
 from specbench.audit.loaded import audit_model
 from specbench.audit.stored import between_findings, change_findings, differences, run_findings
 from specbench.audit.verdicts import audit_findings, remarks
@@ -25,6 +26,7 @@ __all__ = [
     "declared_precision",
     "declared_remarks",
     "differences",
+    "finite_findings",
     "method_findings",
     "parity_findings",
     "remarks",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from specbench.audit.architecture import made_by_architecture
 from specbench.audit.declared import in_words
+from specbench.audit.finite import logits_problem
 from specbench.audit.tensors import (
     buffers_of,
     counted,
@@ -70,6 +71,7 @@ def audit_model(role: str, name: str, engine: Engine, quantization: str | None =
         cache=groups_of(cache),
         stored=storage.stored_as(loaded.folder),
         problem=_problem(role, declared, unexpected),
+        logits_problem=logits_problem(role, logits, parameters, declared),
         wrong=unexpected,
         integers=groups_of(integers) + packed,
         widened=groups_of(pair for pair in by_design if _is_finer(pair[1], loaded.dtype)),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from specbench.audit import switches
 from specbench.audit.declared import arithmetic_of
 from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
+from specbench.audit.finite import finite_findings
 from specbench.audit.verdicts import audit_findings, dtypes_of
 from specbench.records import Audit, Manifest, TensorGroup
 
@@ -24,7 +25,7 @@ def run_findings(manifest: Manifest) -> list[Finding]:
             found.append(_not_recorded(manifest, f"{audit.role}: audit", f"no full audit of the {audit.role}"))
     if manifest.audits and not manifest.audits_at_end:
         found.append(_not_recorded(manifest, "audits at the end", "no audit of its tensors at its end"))
-    found += audit_findings(manifest.audits, parity)
+    found += audit_findings(manifest.audits, parity) + finite_findings(manifest.audits, parity)
     found += [finding for finding in change_findings(manifest) if finding not in found]
     for moment in ("start", "end"):
         values = manifest.switches.get(moment)

@@ -126,7 +126,8 @@ def _look(report: dict, profile: Profile, say: Say, keep_going: bool) -> list[Fi
                     raise
                 found.append(unknown)
     moments["end"] = audit.switches.read()
-    found += audit.audit_findings(audits, profile.precision.parity)
+    parity = profile.precision.parity
+    found += audit.audit_findings(audits, parity) + audit.finite_findings(audits, parity)
     found += audit.switches.findings(moments["start"], profile.precision.allow_tf32)
     precision = profile.precision
     said = audit.remarks(audits, precision.parity, precision.allow_tf32)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.bench import conversation, precision
 from specbench.bench import manifest as manifests
 from specbench.bench.room import demand_memory
-from specbench.bench.workload import load_prompts
+from specbench.bench.workload import limit_remark, load_prompts, read_prompts
 from specbench.config import Profile, settings_hash
 from specbench.decoding.threads import spin_briefly
 from specbench.errors import ExitCode, SpecbenchError
@@ -35,6 +36,8 @@ class Prepared:
     edge: EdgeModel
     cloud: CloudModel
     context_length: int | None
+    remarks: tuple[str, ...] = ()
+    """What must be known of what is asked: which prompts are left out, and how they are put."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -78,11 +81,12 @@ class Prepared:
             budget: tokens; those of the workload when absent.
 
         Raises:
-            SpecbenchError: it does not fit the context.
+            SpecbenchError: it does not fit the context, or the chat template refuses it.
         """
         workload = self.profile.workload
         budget = workload.max_new_tokens if budget is None else budget
-        ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
+        with _naming(prompt):
+            ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
         conversation.demand_room(prompt, len(ids), budget, self.context_length)
         self.demand_steady(prompt, len(ids), budget)
         seed = random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
@@ -109,7 +113,11 @@ def prepare(
         with blaming(method):
             method.validate(options)
     precision.demand_declared(profile, methods)
-    prompts = load_prompts(profile.workload) if prompts is None else prompts
+    remarks: list[str | None] = []
+    if prompts is None:
+        prompts = load_prompts(profile.workload)
+        there = len(read_prompts(profile.workload.prompts))
+        remarks.append(limit_remark(profile.workload, len(prompts), there))
     if profile.link.trace is not None:
         read_trace(profile.link.trace)
     if profile.link.kind == "emulated":
@@ -125,17 +133,35 @@ def prepare(
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
+    remarks.append(conversation.template_remark(cloud.tokenizer, cloud.spec.model))
+    known = tuple(remark for remark in remarks if remark)
+    for remark in known:
+        say(remark)
     longest = 0
     for prompt in prompts:
-        for turn in range(1, len(prompt.turns) + 1):
-            # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
-            ids = conversation.prompt_ids(cloud.tokenizer, prompt.turns[:turn], [""] * (turn - 1))
-            prepared.demand_steady(prompt, len(ids), profile.workload.max_new_tokens, turn)
-        budget = profile.workload.max_new_tokens * len(prompt.turns)
-        conversation.demand_room(prompt, len(ids), budget, context_length)  # the last turn is the longest
-        longest = max(longest, len(ids) + budget)
+        budget = profile.workload.max_new_tokens
+        with _naming(prompt):
+            for turn in range(1, len(prompt.turns) + 1):
+                # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
+                shortest = conversation.least_tokens(cloud.tokenizer, prompt.turns[:turn])
+                prepared.demand_steady(prompt, shortest, budget, turn)
+            # The last turn is the longest.
+            tokens = conversation.most_tokens(cloud.tokenizer, prompt.turns, budget)
+        conversation.demand_room(prompt, tokens, budget, context_length)
+        longest = max(longest, tokens + budget)
     demand_memory(prepared, longest, say)
-    return Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, context_length)
+    return replace(prepared, context_length=context_length, remarks=known)
+
+
+@contextmanager
+def _naming(prompt: Prompt) -> Iterator[None]:
+    """Say which prompt a chat template does not take."""
+    try:
+        yield
+    except SpecbenchError as error:
+        raise SpecbenchError(
+            f"prompt {prompt.prompt_id}: {error.message}", error.hint, error.exit_code
+        ) from error
 
 
 def configure_torch(profile: Profile) -> None:
@@ -169,7 +195,7 @@ def new_manifest(
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
         prompts_sha256=prompts_sha256(prepared.prompts),
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=tuple(command),
+        command=tuple(environment.encodable(word) for word in command),
         versions=environment.versions(),
         plugins={name: source.version for name, source in sources.items()},
         sources=sources,
@@ -185,6 +211,7 @@ def new_manifest(
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
         turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
         directory=str(Path.cwd()),
+        remarks=prepared.remarks,
     )
 
 

@@ -19,6 +19,7 @@ from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
 from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
+from specbench.bench.turns import Turns
 from specbench.bench.work import WorkWatch
 from specbench.clock import now_ms
 from specbench.errors import ExitCode, SpecbenchError
@@ -56,6 +57,7 @@ class Runner:
         self._decoders: dict[str, Decoder] = {}
         self._answering: Iterator[Round] = iter(())  # for whoever must say where a method stood
         self._failures: list[Failure] = []
+        self._turns = Turns(prepared, manifest.refusals, observer.note)
         self._precision = PrecisionWatch(self._profile, prepared.audit)
 
     def run(self) -> Run:
@@ -100,9 +102,13 @@ class Runner:
             gc.unfreeze()
             finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._manifest = replace(
-                self._manifest, status=status, finished_at=finished, failures=tuple(self._failures),
+                self._manifest,
+                status=status,
+                finished_at=finished,
+                failures=tuple(self._failures),
+                refusals=self._turns.refusals,
                 generations=self._writer.written(),
-            )  # fmt: skip
+            )
             if self._writer.holds_generations or self._failures:
                 self._writer.write_manifest(self._manifest)
             else:
@@ -209,7 +215,9 @@ class Runner:
         generations: list[Generation] = []
         for turn in range(len(prompt.turns)):
             replies = tuple(generation.text for generation in generations)
-            request = self._prepared.request(prompt, turn, repeat, replies)
+            request = self._turns.request(prompt, turn, repeat, replies)
+            if request is None:
+                break
             monitor.begin_interval()
             interruptions = self._prepared.cloud.interruptions
             self._work.begin()

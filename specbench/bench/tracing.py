@@ -11,6 +11,7 @@ from specbench.bench import conversation
 from specbench.bench.preparation import Prepared, model_files, prompts_sha256
 from specbench.bench.traces import Top, Trace, TracedText
 from specbench.environment import versions
+from specbench.errors import SpecbenchError
 from specbench.records import Prompt
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -
         say(f"prompt {prompt.prompt_id} ({prompt.category})")
         replies: list[str] = []
         for turn in range(len(prompt.turns)):
-            request = prepared.request(prompt, turn, repeat, replies)
+            try:
+                request = prepared.request(prompt, turn, repeat, replies)
+            except SpecbenchError as error:
+                if turn == 0:
+                    raise
+                say(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
+                break
             tokens = tuple(token for part in target.generate(request) for token in part.tokens)
             columns = readings(prepared.edge.engine, options, request, tokens, judge, drawn=not exact)
             texts.append(_text(prompt, turn, repeat, request, tokens, columns))
@@ -141,10 +148,16 @@ def readings(
 
 def _passes(engine: Engine, request: Request, tokens: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits at every position of a text: the first position of a pass, and shape (rows, vocabulary)."""
+    from specbench.decoding.finite import demand_finite
+
     session = engine.session(len(request.prompt_ids) + len(tokens))
-    yield 0, session.prefill(request.prompt_ids)
+    logits = session.prefill(request.prompt_ids)
+    demand_finite(logits, engine.role)
+    yield 0, logits
     for start in range(0, len(tokens) - 1, WIDTH):
-        yield start + 1, session.extend(tokens[start : min(start + WIDTH, len(tokens) - 1)])
+        logits = session.extend(tokens[start : min(start + WIDTH, len(tokens) - 1)])
+        demand_finite(logits, engine.role)
+        yield start + 1, logits
 
 
 def _chances(draft: torch.Tensor, target: torch.Tensor, options: Options) -> list[float]:

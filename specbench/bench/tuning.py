@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.bench.preparation import Prepared
-from specbench.bench.workload import read_prompts, stratified
+from specbench.bench.workload import limit_remark, read_prompts, stratified
 from specbench.config import Profile
+from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.records import Generation, Manifest, Prompt, Run, Tuning
 
@@ -49,6 +49,7 @@ class Split:
 
     tuning: list[Prompt]
     reported: list[Prompt]
+    remark: str | None = None
 
 
 def split(profile: Profile, on: str) -> Split:
@@ -73,7 +74,7 @@ def split(profile: Profile, on: str) -> Split:
             raise SpecbenchError(
                 f"all prompts are of the category {on}, so none is left to report", "tune on a file"
             )
-    elif Path(on).expanduser().is_file():
+    elif expanded(on).is_file():
         chosen, rest = read_prompts(on), prompts
     else:
         raise SpecbenchError(
@@ -88,7 +89,8 @@ def split(profile: Profile, on: str) -> Split:
                     f"prompt {prompt.prompt_id} of {on} is also asked in the report ({asked[_text(turn)]})",
                     "a draft length that is tuned on a prompt must not be reported on it; take others",
                 )
-    return Split(stratified(chosen, workload.limit), reported)
+    remark = limit_remark(workload, len(reported), len(rest))
+    return Split(stratified(chosen, workload.limit), reported, remark)
 
 
 def candidates(prepared: Prepared, method: Method, prompts: Sequence[Prompt]) -> Prepared:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from importlib import resources
 from itertools import zip_longest
-from pathlib import Path
 
 from specbench.config import Workload
+from specbench.config.profile import BUILTIN
+from specbench.environment import expanded, is_encodable
 from specbench.errors import SpecbenchError
 from specbench.records import Prompt
 
-BUILTIN = "builtin"
+HALVES = "holds half of a character (a lone surrogate, \\ud800 to \\udfff)"
+HALVES_HINT = "write the whole character, or both halves of its pair, such as \\ud83d\\ude00"
 
 
 def load_prompts(workload: Workload) -> list[Prompt]:
@@ -21,6 +23,12 @@ def load_prompts(workload: Workload) -> list[Prompt]:
         SpecbenchError: the file cannot be read, has no prompts, or a line is malformed.
     """
     return stratified(read_prompts(workload.prompts), workload.limit)
+
+
+def limit_remark(workload: Workload, asked: int, there: int) -> str | None:
+    """That only some of the prompts are asked, where that is so."""
+    source = "built-in prompts" if workload.prompts == BUILTIN else f"prompts in {workload.prompts}"
+    return f"{asked} of {there} {source} are asked (workload.limit)" if asked < there else None
 
 
 def read_prompts(source: str) -> list[Prompt]:
@@ -33,7 +41,7 @@ def read_prompts(source: str) -> list[Prompt]:
         return parse_prompts(_builtin(), "the built-in prompts")
     name = f"prompts file {source}"
     try:
-        return parse_prompts(Path(source).expanduser().read_bytes(), name)
+        return parse_prompts(expanded(source).read_bytes(), name)
     except OSError as error:
         raise SpecbenchError(f"{name} cannot be read: {error.strerror}") from error
 
@@ -88,6 +96,9 @@ def _parse_line(line: str, place: str) -> Prompt:
     for key in ("question_id", "category", "turns"):
         if key not in value:
             raise SpecbenchError(f"{place}: {key} is missing", hint)
+    for key in ("question_id", "category", "turns", "reference"):
+        if not is_encodable(json.dumps(value.get(key), ensure_ascii=False)):
+            raise SpecbenchError(f"{place}: {key} {HALVES}", HALVES_HINT)
     turns = value["turns"]
     if not isinstance(value["question_id"], (int, str)) or isinstance(value["question_id"], bool):
         raise SpecbenchError(f"{place}: question_id is neither a number nor text", hint)

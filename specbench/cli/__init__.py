@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -88,8 +88,11 @@ def root(
 def main() -> None:
     """Run the command line; every error becomes one sentence and an exit code."""
     _say_warnings()
+    _write_anything()
     try:
         status = app(standalone_mode=False)
+        if sys.stdout:
+            sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else int(ExitCode.OK))
     except SpecbenchError as error:
         if show_tracebacks:
@@ -99,8 +102,11 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(int(ExitCode.INTERRUPTED))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(int(ExitCode.OK))
+        _end_unread()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # typer turns it into a status of its own, 1
+            _end_unread()
+        raise
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own: a misspelt option, a missing argument
             if not error.format_message():  # a group without a command, whose help it has printed
@@ -135,6 +141,19 @@ def _say_warnings() -> None:
         console.note(f"warning: {message}")
 
     warnings.showwarning = show
+
+
+def _write_anything() -> None:
+    """Escape what the terminal's encoding lacks: no table is worth a run that it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _end_unread() -> NoReturn:
+    """Nobody reads stdout any more: end as programs do that a closed pipe ends, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(int(ExitCode.CLOSED_PIPE))
 
 
 def _usage_error(error: Exception) -> SpecbenchError:

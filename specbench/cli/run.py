@@ -117,6 +117,9 @@ def run(
             view.note(f"draft length {tuned.chosen} was the fastest on {tune_on}")
             loaded = tuning.with_draft_length(loaded, tuned.chosen)
             prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
+            if split.remark:
+                view.note(split.remark)
+                prepared = replace(prepared, remarks=(*prepared.remarks, split.remark))
         run_id = resume or as_run or store.new_id()
         manifest = new_manifest(prepared, run_id, *identity)
         manifest = replace(manifest, tuning=tuned, edge_device=edge_device)

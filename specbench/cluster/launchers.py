@@ -224,7 +224,7 @@ def _ask(words: Sequence[str], forgotten: str) -> str:
         SchedulerError: it is not there, refuses, or does not answer.
     """
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+        done = subprocess.run(words, capture_output=True, errors="replace", timeout=ANSWER_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SchedulerError(f"{words[0]} does not answer: {error}", None, ExitCode.RUN) from error
     if done.returncode and forgotten not in done.stderr:

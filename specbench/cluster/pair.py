@@ -101,7 +101,7 @@ def address_of(node: str) -> str:
         SpecbenchError: it does not say.
     """
     words = ["scontrol", "--oneliner", "show", "node", node]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, errors="replace", check=False)
     found = re.search(r"\bNodeAddr=(\S+)", done.stdout)
     if not found:
         raise SpecbenchError(

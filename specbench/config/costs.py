@@ -14,8 +14,9 @@ from specbench.errors import ExitCode, SpecbenchError
 
 COSTS_VERSION = 1
 
-Milliseconds = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+# What is divided by a cost, or is a sum of many, must stay a number.
+Milliseconds = Annotated[float, Field(ge=0, le=1e12)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e12)]
 Count = Annotated[int, Field(ge=1)]
 ByCount = dict[Count, Milliseconds]
 
@@ -73,9 +74,9 @@ class Bytes(Part):
     distribution where the rule sends that.
     """
 
-    per_message: Annotated[int, Field(ge=0)] = 20
-    up_per_token: Annotated[float, Field(ge=0)] = 3.0
-    down_per_token: Annotated[float, Field(ge=0)] = 3.0
+    per_message: Annotated[int, Field(ge=0, le=10**12)] = 20
+    up_per_token: Annotated[float, Field(ge=0, le=1e12)] = 3.0
+    down_per_token: Annotated[float, Field(ge=0, le=1e12)] = 3.0
 
 
 class Costs(Part):

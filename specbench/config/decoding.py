@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from specbench.config.profile import Profile
 
 LONGEST_DRAFT = 64
+LEAST_TEMPERATURE = 1e-6  # logits divided by less overflow in float32, which `model.generate` computes in
 
 
 class Decoding(Part):
@@ -21,7 +22,14 @@ class Decoding(Part):
     temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+
+    @field_validator("temperature")
+    @classmethod
+    def _does_not_overflow(cls, value: float) -> float:
+        if 0 < value < LEAST_TEMPERATURE:
+            raise ValueError(f"Input should be 0 (greedy), or at least {LEAST_TEMPERATURE}: less overflows")
+        return value
 
     @model_validator(mode="after")
     def _greedy_ignores_nothing(self) -> Decoding:

@@ -12,7 +12,7 @@ from typing import TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from specbench.config import paths
-from specbench.config.profile import Profile
+from specbench.config.profile import BUILTIN, Profile
 from specbench.config.yaml_text import parse_value, read_mapping
 from specbench.errors import ExitCode, SpecbenchError, nearest
 
@@ -40,19 +40,26 @@ def load_profile(
         overrides: `a.b=value`, the value in YAML, as `--set` takes them.
         settings: further values by dotted key, taken as they are.
 
+    Whoever names a prompt file and no limit, in one profile file or beside it, means all of that file.
+
     Raises:
         SpecbenchError: with the path, the value, the reason and the nearest valid name.
     """
     values = _merged(name, base=None, chain=())
+    given: list[tuple[str, object]] = []
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise SpecbenchError(
                 f"--set {override} is not of the form key=value", "for example --set cloud.dtype=float16"
             )
-        _apply(values, key.strip(), parse_value(text))
-    for key, value in (settings or {}).items():
+        given.append((key.strip(), parse_value(text)))
+    named: dict = {}
+    for key, value in [*given, *(settings or {}).items()]:
         _apply(values, key, value)
+        _apply(named, key, value)
+    if _names_prompts_alone(named):
+        _apply(values, "workload.limit", None)
     return validated(Profile, values, f"profile {name}")
 
 
@@ -97,6 +104,8 @@ def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
         circle = " -> ".join(step.name for step in (*chain[chain.index(path) :], path))
         raise SpecbenchError(f"profiles extend each other in a circle: {circle}", None, ExitCode.PROFILE)
     values = read_mapping(path)
+    if _names_prompts_alone(values):
+        _apply(values, "workload.limit", None)
     if path.parent != Path(str(resources.files("specbench.profiles"))).resolve():
         values = paths.seen_from_here(values, path)  # a shipped profile's folder is nobody's
     parent = values.pop("extends", None)
@@ -107,6 +116,14 @@ def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
             f"{path}: extends is {parent!r}; it takes one profile's name or path", None, ExitCode.PROFILE
         )
     return _overlay(_merged(parent, path.parent, (*chain, path)), values)
+
+
+def _names_prompts_alone(values: dict) -> bool:
+    """Whether these settings name a file of prompts, and no limit: it is not meant by another's limit."""
+    workload = values.get("workload")
+    if not isinstance(workload, dict) or "limit" in workload:
+        return False
+    return workload.get("prompts", BUILTIN) != BUILTIN
 
 
 def _overlay(below: dict, above: dict) -> dict:

@@ -13,6 +13,8 @@ from specbench.config.link import LinkSpec
 from specbench.config.models import CloudSpec, EdgeSpec
 from specbench.config.part import Name, Part
 
+BUILTIN = "builtin"
+
 
 class EngineSpec(Part):
     """What runs the forward passes, for the control and for speculation alike.
@@ -37,10 +39,11 @@ class Workload(Part):
     """Which prompts, how many, how long, how often.
 
     `prompts` is `builtin` or the path of a JSONL file in Spec-Bench's format. `limit` takes that many,
-    stratified over the categories; `warmup` generations per method are run and thrown away.
+    stratified over the categories; where a file is named without a limit, all of it is asked. `warmup`
+    generations per method are run and thrown away.
     """
 
-    prompts: Name = "builtin"
+    prompts: Name = BUILTIN
     limit: Annotated[int, Field(ge=1)] | None = 12
     max_new_tokens: Annotated[int, Field(ge=1)] = 96
     warmup: Annotated[int, Field(ge=0)] = 1

@@ -106,6 +106,8 @@ class Program:
     def draft(self, inputs: list[torch.Tensor], count: int) -> list[int]:
         """`count` most likely ids, each behind the one before, without a step of Python between them.
 
+        It ends before a token whose logit is not finite, so that fewer come.
+
         Args:
             inputs: those of the first pass, which asks for the last row alone.
         """

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from specbench.clock import now_ms
 from specbench.config import Options
+from specbench.decoding.finite import demanding_finite
 from specbench.decoding.generate import QueueStreamer, stream
 from specbench.decoding.request import Request
 from specbench.decoding.verification import cut
@@ -66,7 +67,8 @@ class AssistedGeneration:
         decoding, left, is_first = self._options.decoding, request.max_new_tokens, True
         blocks = stream(self._target, request, decoding, streamer, assistant_model=self._assistant)
         try:
-            with quiet_transformers(), contextlib.closing(blocks):
+            drafting = demanding_finite(self._assistant, "edge")
+            with quiet_transformers(), drafting, contextlib.closing(blocks):
                 for block in blocks:
                     tokens, finish_reason = cut(block.tokens, left, request.stop_ids)
                     if is_first:

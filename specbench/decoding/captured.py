@@ -64,14 +64,19 @@ class CapturedStep:
         return [torch.cat(logits), torch.cat(choices, dim=1)]
 
     def draft(self, inputs: list[torch.Tensor], count: int) -> list[int]:
-        """`count` most likely ids, each behind the one before; `inputs` ask for the last row alone."""
+        """`count` most likely ids, each behind the one before; `inputs` ask for the last row alone.
+
+        It ends before a token whose logit is not finite, so that fewer come.
+        """
         token_ids, start, rows, *slot = inputs
         drafted: list[torch.Tensor] = []
         while len(drafted) < count:
-            _, choices = self([token_ids, start, rows, *slot])
+            logits, choices = self([token_ids, start, rows, *slot])
             start, token_ids = start + token_ids.shape[1], choices
-            drafted.append(choices)
-        return torch.cat(drafted, dim=1)[0].tolist()  # the device is waited for once a draft
+            finite = logits.gather(1, choices).isfinite()
+            drafted.append(torch.where(finite, choices, -1))
+        ids = torch.cat(drafted, dim=1)[0].tolist()  # the device is waited for once a draft
+        return ids[: ids.index(-1)] if -1 in ids else ids
 
     def _pass(
         self, token_ids: torch.Tensor, start: int, padded: int, slot: list[torch.Tensor]

@@ -16,6 +16,7 @@ from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import WIDTHS, CapturedStep
 from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine, KVSession
+from specbench.decoding.finite import NotFiniteError
 from specbench.decoding.hushed import hushed
 from specbench.decoding.step import Step, slot_shapes
 from specbench.errors import SpecbenchError
@@ -153,7 +154,10 @@ class CompiledEngine(Engine):
         return self._program(self._inputs(token_ids, start, rows, slot))
 
     def draft(self, token_ids: torch.Tensor, start: int, slot: list[torch.Tensor], count: int) -> list[int]:
-        """A pass over `token_ids` and `count - 1` more, each over the most likely token of the one before."""
+        """A pass over `token_ids` and `count - 1` more, each over the most likely token of the one before.
+
+        Fewer come where logits are not finite: those before them.
+        """
         rows = torch.tensor([token_ids.shape[1] - 1])
         self.passes += count
         return self._program.draft(self._inputs(token_ids, start, rows, slot), count)
@@ -204,6 +208,8 @@ class CompiledEngine(Engine):
         session.truncate(0)
         narrow = torch.cat([session.prefill(prompt), *(session.extend([token]) for token in rest)])
         finite = expected.isfinite()
+        if not expected.amax(-1).isfinite().all():
+            raise CannotCompileError("its own logits are not finite")
         scale = expected[finite].abs().max()
         for found in (wide, narrow):
             error = (found.double() - expected)[finite].abs().max() / scale
@@ -239,8 +245,7 @@ class CompiledSession(KVSession):
     """
 
     def __init__(self, engine: CompiledEngine, capacity: int, room: int) -> None:
-        super().__init__()
-        self._engine = engine
+        super().__init__(engine)
         self._room = room
         self._slot = engine.slot(capacity, self)
 
@@ -274,6 +279,8 @@ class CompiledSession(KVSession):
         self.demand_room(taken)
         tokens = torch.tensor([self._engine.read(unread)])
         drafted = self._engine.draft(tokens, self._length, self._slot, count)
+        if len(drafted) < count:
+            raise NotFiniteError(self._engine.role)
         self._length += taken
         return self._engine.said(drafted)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from specbench.config import Options
 from specbench.decoding import verification
 from specbench.decoding.engine import Engine
+from specbench.decoding.finite import demand_finite
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.randomness import Purpose, Stream
 from specbench.decoding.request import Request
@@ -140,7 +141,9 @@ class Drafter:
 
     def _penalized(self) -> torch.Tensor:
         """Logits of the next token, shape (1, vocabulary)."""
-        return self._scorer.penalized(self._session.extend(self._unread)[-1:], self._text)
+        logits = self._session.extend(self._unread)[-1:]
+        demand_finite(logits, self._engine.role)
+        return self._scorer.penalized(logits, self._text)
 
     def _choice(self, penalized: torch.Tensor) -> int:
         return self._scorer.choose(penalized, len(self._text), self._stream)[0]

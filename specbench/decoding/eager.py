@@ -154,8 +154,7 @@ class EagerSession(KVSession):
     """One sequence in a `DynamicCache`, or in what the model makes instead."""
 
     def __init__(self, engine: EagerEngine) -> None:
-        super().__init__()
-        self._engine = engine
+        super().__init__(engine)
         self.cache: Cache | None = caches.growing_cache(engine.loaded.model)
 
     @torch.inference_mode()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from specbench.decoding.finite import demand_finite
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Engine(ABC):
     """
 
     kind: ClassVar[str]
+    role = ""
+    """Whose model it is, `edge` or `cloud`, for messages."""
 
     def __init__(
         self, loaded: LoadedModel, vocabulary_size: int, draft_vocabulary: DraftVocabulary | None = None
@@ -181,7 +184,8 @@ class Engine(ABC):
 class KVSession(ABC):
     """One sequence in a cache: append tokens, read their logits, cut back to an absolute length."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._length = 0
 
     @property
@@ -210,10 +214,15 @@ class KVSession(ABC):
 
         Returns:
             `count` tokens; all but the last are in the cache.
+
+        Raises:
+            NotFiniteError: no token can be read from the logits.
         """
         drafted: list[int] = []
         while len(drafted) < count:
-            unread = self.extend(unread)[-1:].argmax(-1).tolist()
+            logits = self.extend(unread)[-1:]
+            demand_finite(logits, self._engine.role)
+            unread = logits.argmax(-1).tolist()
             drafted += unread
         return drafted
 

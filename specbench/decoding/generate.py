@@ -14,6 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from specbench.clock import now_ms
 from specbench.config import Decoding
+from specbench.decoding.finite import demanding_finite
 from specbench.decoding.request import Commit, Request
 from specbench.decoding.threads import send_team_home
 
@@ -128,7 +129,8 @@ def stream(
         try:
             torch.set_num_threads(threads)  # new threads start from the machine's default
             prompt = torch.tensor([request.prompt_ids], device=loaded.device)
-            with _drawing if streamer.draws else nullcontext():
+            drawing = _drawing if streamer.draws else nullcontext()
+            with drawing, demanding_finite(loaded.model, "cloud"):
                 torch.manual_seed(request.seed)
                 loaded.model.generate(
                     prompt,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from specbench.config import Options
 from specbench.decoding import verification
+from specbench.decoding.finite import demand_finite
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.randomness import Purpose, Stream
 from specbench.decoding.sampling import Scorer, probabilities, soft_probabilities
@@ -21,9 +22,11 @@ class Judge:
 
     Args:
         seed: of the generation.
+        role: whose logits are judged, for messages.
     """
 
-    def __init__(self, options: Options, seed: int) -> None:
+    def __init__(self, options: Options, seed: int, role: str = "") -> None:
+        self._role = role
         self._decoding, self._speculative = options.decoding, options.speculative
         self._scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
         self._coins = Stream(seed, Purpose.COIN)
@@ -45,8 +48,12 @@ class Judge:
         Args:
             logits: the target's, shape (drafted + 1, vocabulary), row i behind the first i drafted tokens.
             context: all ids before row 0's token.
+
+        Raises:
+            NotFiniteError: no token can be read from the logits.
         """
         drafted = proposal.tokens
+        demand_finite(logits, self._role)
         penalized = self._scorer.penalized(logits, context, drafted)
         rule = self._speculative.verification
         if not drafted or rule in ("greedy", "coupled"):

@@ -65,7 +65,7 @@ class Target:
             self._pending = None
         self._request = request
         self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
-        self._judge = Judge(self._options, request.seed)
+        self._judge = Judge(self._options, request.seed, self._engine.role)
         self._committed = list(request.prompt_ids)
         self._trusted = 0
 

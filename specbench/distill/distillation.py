@@ -18,6 +18,7 @@ from specbench.distill.student import Student, build
 from specbench.distill.text import TextMaker, make_shards, read_summary, shard_paths
 from specbench.distill.training import Trainer
 from specbench.distill.writing import Writer
+from specbench.environment import expanded
 from specbench.errors import SpecbenchError
 from specbench.models import files, vocabulary
 from specbench.models.context import context_length
@@ -87,7 +88,7 @@ def _jobs(settings: Settings) -> Iterator[jobs.Job]:
         return seeds.jobs(settings.seed)
     name = f"prompts file {settings.prompts}"
     try:
-        data = Path(settings.prompts).expanduser().read_bytes()
+        data = expanded(settings.prompts).read_bytes()
     except OSError as error:
         raise SpecbenchError(
             f"{name} cannot be read: {error.strerror}", "--prompts takes a JSONL file, or 'seeds'"

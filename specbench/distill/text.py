@@ -99,7 +99,12 @@ class TextMaker:
         """Requests for the dialogues that still fit the context; the others are over."""
         requests = []
         for each in dialogues:
-            prompt = prompt_ids(each)
+            try:
+                prompt = prompt_ids(each)
+            except SpecbenchError:  # of a chat template that refuses what the target said
+                if not each.replies:
+                    raise
+                prompt = []
             budget, temperature = wanted(each.turn)
             if not prompt or len(prompt) + budget > self.context_tokens:
                 each.is_over = True
@@ -118,7 +123,7 @@ class TextMaker:
         for said, replied in zip(each.turns, each.replies, strict=True):
             messages += [{"role": "user", "content": said}, {"role": "assistant", "content": replied}]
         messages.append({"role": "user", "content": each.turn.text + MARKER})
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        text = conversation.templated(self.tokenizer, messages, tokenize=False)
         return self.tokenizer(text.partition(MARKER)[0], add_special_tokens=False)["input_ids"]
 
 

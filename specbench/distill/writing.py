@@ -108,6 +108,9 @@ class Writer:
         """Choose the next token of every row from logits [rows, vocabulary], and note it."""
         import torch
 
+        from specbench.decoding.finite import demand_finite
+
+        demand_finite(logits, "target")
         log_probs = torch.log_softmax(logits[:, : self.vocabulary_size].float(), -1)
         top = log_probs.topk(min(self.top_k, self.vocabulary_size), -1)
         tokens = self._choose(

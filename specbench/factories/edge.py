@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import EdgeSpec, Options, settings_hash
+from specbench.environment import expanded
 from specbench.errors import SpecbenchWarning
 from specbench.factories.model import ModelFactory
 
@@ -43,7 +44,7 @@ class EdgeModel(ModelFactory):
 
     def _vocab_map(self) -> Path:
         """The map's file: a name alone is looked for in the model's folder first, a path there last of all."""
-        named = Path(str(self.spec.vocab_map)).expanduser()
+        named = expanded(str(self.spec.vocab_map))
         beside = self.folder / named
         is_path = os.sep in str(self.spec.vocab_map)
         if is_path and not named.exists() and beside.exists():

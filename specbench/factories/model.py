@@ -137,6 +137,7 @@ class ModelFactory:
         own = self.draft_vocabulary
         size = own.target_size if own else vocabulary.size(self.tokenizer)
         engine = self._compiled(loaded, size) or self._eager(loaded, size)
+        engine.role = self.role
         self._demand_steps(engine)
         return engine
 

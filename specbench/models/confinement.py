@@ -171,7 +171,10 @@ def _memory_cgroup() -> tuple[int, Path]:
     Raises:
         OSError: there is none.
     """
-    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    groups = [
+        line.split(":", 2)
+        for line in Path("/proc/self/cgroup").read_text("utf-8", "surrogateescape").splitlines()
+    ]
     for version, name in ((1, "memory"), (2, "")):
         path = next((group[2] for group in groups if name in group[1].split(",")), None)
         mount = _mounted(version, name)
@@ -183,7 +186,7 @@ def _memory_cgroup() -> tuple[int, Path]:
 
 def _mounted(version: int, controller: str) -> tuple[str, Path] | None:
     """Which group is mounted as the controller's hierarchy, and where."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         place, _, kind = line.partition(" - ")
         name, _, options = kind.split(" ", 2)
         if name == ("cgroup" if version == 1 else "cgroup2") and (

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.models import shipped
 
@@ -66,12 +67,23 @@ EMBEDDED = {
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `SPECBENCH_CACHE`, or the platform's cache folder."""
+    """Where converted models are kept: `SPECBENCH_CACHE`, or the platform's cache folder.
+
+    Raises:
+        SpecbenchError: neither is known.
+    """
     if chosen := os.environ.get("SPECBENCH_CACHE"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     from platformdirs import user_cache_path
 
-    return user_cache_path("specbench")
+    try:
+        return user_cache_path("specbench")
+    except RuntimeError as error:
+        raise SpecbenchError(
+            "there is no cache folder, for this user has no home directory",
+            "set SPECBENCH_CACHE to a folder that can be written",
+            ExitCode.MODEL,
+        ) from error
 
 
 def lookup(name: str) -> EmbeddedModel:
@@ -202,7 +214,7 @@ def _convert_elsewhere(gguf_path: Path, target: Path, model: EmbeddedModel) -> N
     """Convert in a process of its own, so that its memory is not counted in the run that follows."""
     script = "import sys; from specbench.models.embedded import convert; convert(*sys.argv[1:])"
     command = [sys.executable, "-c", script, str(gguf_path), str(target), model.name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise SpecbenchError(

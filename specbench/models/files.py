@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from specbench.config import EdgeSpec, ModelSpec
+from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import embedded, gguf_files, shipped
 
@@ -34,7 +35,7 @@ def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
     if name.startswith(embedded.PREFIX):
         name = name.removeprefix(embedded.PREFIX)
         return shipped.folder_of(name) or embedded.ensure(embedded.lookup(name), say)
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return folder
     if folder.exists() or name.startswith(("/", "./", "../", "~")):

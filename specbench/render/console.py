@@ -27,12 +27,13 @@ err = _console(stderr=True)
 
 
 def print_json(value: object) -> None:
-    """JSON alone on stdout.
+    """JSON alone on stdout; where that is not UTF-8, escaped to ASCII.
 
     Raises:
         ValueError: a figure is infinite or none, which JSON cannot say.
     """
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not is_utf8, allow_nan=False) + "\n")
 
 
 def print_error(error: SpecbenchError) -> None:

@@ -47,7 +47,8 @@ FOOT = (
 def comparison_table(comparison: Comparison) -> RenderableType:
     """The verdicts, the tables behind them, and what to know below; whole at any width."""
     rows = comparison.methods
-    parts: list[RenderableType] = [Text(str(row.statement), style="bold") for row in comparison.judged]
+    parts: list[RenderableType] = [Text(f"warning: {line}", style="red") for line in comparison.warnings]
+    parts += [Text(str(row.statement), style="bold") for row in comparison.judged]
     parts += [
         Text(f"\n{comparison.profile} · {comparison.setting}"),
         _table(comparison, rows, SPEED_COLUMNS, speed_cells),

@@ -186,7 +186,7 @@ def _netem(spec: LinkSpec) -> str | None:
 def _tun(spec: LinkSpec) -> int:
     """Join them by two TUN devices and a process that forwards between them; returns its id."""
     command = [sys.executable, "-m", emulator.__name__, *DEVICES.values(), spec.model_dump_json()]
-    with LOG.open("w") as log:
+    with LOG.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
@@ -194,7 +194,7 @@ def _tun(spec: LinkSpec) -> int:
     line = process.stdout.readline().decode().strip()
     process.stdout.close()
     if line != emulator.READY:
-        reason = (LOG.read_text().strip().splitlines() or ["it said nothing"])[-1]
+        reason = (LOG.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
         raise SpecbenchError(f"the emulated link cannot be made: {reason}", "is there a /dev/net/tun?")
     try:
         for namespace, device in DEVICES.items():
@@ -244,6 +244,6 @@ def _ip(*arguments: str) -> str:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(command, capture_output=True, errors="replace", check=False)
     except FileNotFoundError as error:
         raise SpecbenchError(f"there is no program '{command[0]}'", "install iproute2", ExitCode.RUN) from error

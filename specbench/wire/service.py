@@ -134,6 +134,8 @@ class Service:
             self.is_over, self.refusal = True, error.message
             yield encode(Refused(number, error.message, True))
         except SpecbenchError as error:
+            if (text := self._texts.get(getattr(frame, "text", -1))) is not None:
+                text.end()  # nobody waits for its next step
             way_out = f"; {error.hint}" if error.hint else ""
             yield encode(Refused(number, error.message + way_out, False))
         except Exception as error:

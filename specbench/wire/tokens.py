@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from specbench.environment import expanded
 from specbench.errors import SpecbenchError
 
 
@@ -14,7 +15,7 @@ def read_token(path: Path) -> str:
         SpecbenchError: it cannot be read, or holds no single line of ASCII.
     """
     try:
-        token = path.expanduser().read_text(encoding="ascii").strip()
+        token = expanded(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not plain ASCII"
         raise SpecbenchError(f"the token file {path} cannot be read: {reason}") from error

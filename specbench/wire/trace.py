@@ -9,8 +9,8 @@ import math
 import statistics
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
+from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError
 
 BUILTIN = "builtin"
@@ -112,7 +112,7 @@ def _figures(row: list[str], where: str) -> list[float]:
 def _read(source: str) -> bytes:
     if source == BUILTIN:
         return resources.files("specbench.wire").joinpath("trace.csv").read_bytes()
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise _refused(f"trace {source} is larger than {MAX_BYTES // 1024**2} MiB")

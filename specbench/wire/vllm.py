@@ -6,11 +6,13 @@ The API is OpenAI's with vLLM's extensions (`return_token_ids`, `prompt_logprobs
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from specbench.clock import now_ms
+from specbench.decoding.finite import NotFiniteError
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.wire.http import SILENCE_S, Answer, JsonHttp
 
@@ -190,6 +192,8 @@ class VllmServer:
                 (top,) = [int(key) for key in place if key != str(token)] or [token]
             except (KeyError, TypeError, ValueError) as error:
                 raise self._strange("sends prompt_logprobs of another form than vLLM's") from error
+            if not math.isfinite(log_probability):
+                raise NotFiniteError("cloud", str(log_probability))
             found.append((top, log_probability))
         return found
 

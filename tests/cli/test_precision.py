@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from specbench.audit import switches
 from specbench.bench.store import RunStore
@@ -406,3 +407,30 @@ def test_an_int4_draft_beside_a_whole_target_would_be_said_to_be_fair(specbench,
     assert (done.code, done.json["verdict"]) == (0, "ok")
     notes = done.json["profiles"][0]["notes"]
     assert "edge is bfloat16 and cloud is float32: fair, since precision.parity is per_role" in notes
+
+
+@pytest.fixture
+def damaged(models, tmp_path):
+    """The tiny target, with one weight that is no number."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(models / "target", folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.mlp.down_proj.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return {"model": str(folder), "device": "cpu"}
+
+
+def test_check_dtype_finds_a_model_that_computes_no_numbers(specbench, profile, damaged):
+    done = specbench("check-dtype", "--profile", profile(cloud=damaged), "--load", "--json")
+    assert (done.code, done.json["verdict"]) == (1, "differs")
+    (finding,) = done.json["profiles"][0]["findings"]
+    assert finding["message"].startswith("cloud: logits are not finite (nan)")
+    assert "model.layers.0.mlp.down_proj.weight" in finding["message"]
+
+
+def test_a_run_on_such_a_model_ends_with_the_role_and_without_a_verdict(specbench, profile, damaged):
+    done = specbench("run", "speculative", "edge_baseline", "--profile", profile(cloud=damaged), "--json")
+    assert done.code == 7
+    assert "failed: speculative: the cloud model's logits are not finite (nan)" in done.err
+    assert list(done.json["methods"]) == ["edge_baseline"], "what is sound is measured"
+    assert done.json["methods"]["edge_baseline"]["verdict"] is None

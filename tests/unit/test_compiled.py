@@ -1,5 +1,7 @@
 """The compiled engine: the same text from fewer milliseconds, on whatever can be compiled."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from builders import mapped_draft, tiny_mistral
@@ -16,12 +18,16 @@ from transformers import (
     Qwen2Config,
 )
 
+from specbench.api import Decoding, Options, Request, Speculative
 from specbench.config import CloudSpec, EngineSpec
 from specbench.decoding import artefacts, captured, kernels, pages
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import CapturedStep
 from specbench.decoding.compiled import CompiledEngine, CompiledSession, _is_invariant
+from specbench.decoding.finite import NotFiniteError
+from specbench.decoding.proposal import Proposal
 from specbench.decoding.step import Step
+from specbench.decoding.target import Target
 from specbench.decoding.together import join_products
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
@@ -103,6 +109,35 @@ def test_drafting_in_the_engine_gives_the_tokens_of_single_steps(invariant):
     assert inside.draft_greedy([30, 31], 6) == drafted
     assert inside.length == outside.length == 27
     assert inside.draft_greedy([40], 0) == []
+
+
+@contextmanager
+def damaged_head(engine, value=float("nan")):
+    """One weight behind the cache is no number, so that one logit of every row is none."""
+    weight = engine.loaded.model.lm_head.weight
+    with torch.no_grad():
+        kept = weight[7, 3].clone()
+        weight[7, 3] = value
+        yield
+        weight[7, 3] = kept
+
+
+def test_a_draft_in_the_engine_ends_where_a_logit_is_not_a_number(invariant):
+    session = invariant.session()
+    session.prefill(tokens(20))
+    with (
+        damaged_head(invariant),
+        pytest.raises(NotFiniteError, match="the cloud model's logits are not finite"),
+    ):
+        session.draft_greedy([30, 31], 6)
+
+
+def test_a_compiled_verification_refuses_logits_that_are_no_numbers(invariant):
+    target = Target(invariant, Options(Decoding(), Speculative()))
+    target.begin(Request(tuple(tokens(20)), 12, frozenset()))
+    target.verify(Proposal((5, 6)))
+    with damaged_head(invariant), pytest.raises(NotFiniteError, match="the cloud model's"):
+        target.verify(Proposal((5, 6)))
 
 
 def test_a_draft_with_a_vocabulary_of_its_own_drafts_the_targets_ids(tmp_path, models):
@@ -377,3 +412,5 @@ def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
         drafted = passes.draft(inputs, 4)
     session.truncate(8)
     assert drafted == session.draft_greedy(block[:1], 4)
+    with torch.no_grad(), damaged_head(eager):
+        assert passes.draft(inputs, 4) == []

@@ -118,7 +118,7 @@ def _compiler() -> str:
 
 
 def _version(compiler: str) -> str:
-    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    return subprocess.run([compiler, "--version"], capture_output=True, errors="replace", check=False).stdout
 
 
 def _is_gcc(compiler: str) -> bool:
@@ -160,7 +160,7 @@ def _demand_all(commands: Iterable[list[str]]) -> None:
     Raises:
         SpecbenchError: the first that failed, and what it said.
     """
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, errors="replace") for command in commands]
     said = [process.communicate()[1] for process in running]
     for process, text in zip(running, said, strict=True):
         if process.returncode:

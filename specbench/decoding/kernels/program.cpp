@@ -6,6 +6,7 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/custom_class.h>
 
+#include <cmath>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -28,16 +29,20 @@ struct Program : torch::CustomClassHolder {
 
   std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) { return loader.boxed_run(std::move(inputs)); }
 
-  // `inputs` are the first pass's; each later pass reads what the one before found most likely.
+  // `inputs` are the first pass's; each later pass reads what the one before found most likely. The highest logit
+  // shows that a row is not finite, for argmax finds NaN first; then the loop ends.
   std::vector<int64_t> draft(std::vector<at::Tensor> inputs, int64_t count) {
     std::vector<int64_t> drafted;
     while (static_cast<int64_t>(drafted.size()) < count) {
       const int64_t next = inputs[1].item<int64_t>() + inputs[0].size(1);
       auto given = inputs;
-      inputs[0] = loader.boxed_run(std::move(given))[1];
+      auto found = loader.boxed_run(std::move(given));
+      inputs[0] = found[1];
       inputs[1] = at::scalar_tensor(next, at::kLong);
       if (drafted.empty()) inputs[2] = at::zeros({1}, at::kLong);
-      drafted.push_back(inputs[0].item<int64_t>());
+      const int64_t token = inputs[0].item<int64_t>();
+      if (!std::isfinite(found[0].select(0, 0).select(0, token).item<double>())) break;
+      drafted.push_back(token);
     }
     return drafted;
   }

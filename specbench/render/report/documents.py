@@ -82,6 +82,7 @@ def as_markdown(report: Report) -> str:
     """Verdicts and tables, in the order of the page."""
     comparison = report.comparison
     lines = [f"# {plain(comparison.profile)}", ""]
+    lines += [f"**Warning: {plain(line)}.**\n" for line in comparison.warnings]
     lines += [f"**{plain(str(row.statement))}.**\n" for row in comparison.judged]
     lines += [plain(comparison.setting), ""]
     lines += [f"- failed: {plain(f'{part.method}: {part.error}')}" for part in comparison.failures]

@@ -62,7 +62,12 @@ def page(report: Report) -> str:
         version=__version__,
         style=markupsafe.Markup(style()),
         comparison=report.comparison,
-        headline=headline(rows, bool(report.comparison.unfair), bool(report.comparison.faults)),
+        headline=headline(
+            rows,
+            bool(report.comparison.unfair),
+            bool(report.comparison.faults),
+            report.comparison.mostly_repeats,
+        ),
         rows=[
             {"tone": TONES.get(row.verdict or "", "") if row.lossless else "", "statement": row.statement}
             for row in rows
@@ -85,12 +90,13 @@ def page(report: Report) -> str:
     )
 
 
-def headline(rows: list[MethodSummary], unfair: bool, faults: bool = False) -> str:
+def headline(rows: list[MethodSummary], unfair: bool, faults: bool = False, repeats: bool = False) -> str:
     """What the methods that draft show, in a few words.
 
     Args:
         rows: those that have a verdict, or the reason why not.
         faults: what a run wrote is not what its file holds.
+        repeats: most texts are a phrase over and over.
     """
     if unfair:
         return "No fair verdict: the runs differ"
@@ -98,6 +104,8 @@ def headline(rows: list[MethodSummary], unfair: bool, faults: bool = False) -> s
         return "No verdict: a run is not as it was written"
     if wrong := [row.method for row in rows if row.bugs]:
         return f"No verdict: {', '.join(wrong)} gave a wrong text"
+    if repeats:
+        return "Measured on texts that repeat themselves"
     drafting = [row for row in rows if row.acceptance and row.lossless is not None]
     if not drafting:
         return "How fast are these methods?"

@@ -1,0 +1,48 @@
+"""Texts of one token, or of one short phrase, over and over: no speed on them says anything of real texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from specbench.records import Generation
+
+LEAST_TOKENS = 16  # fewer may be a name, a sum or a list
+LONGEST_PHRASE = 8
+TIMES = 3
+
+
+def is_loop(tokens: Sequence[int]) -> bool:
+    """Whether all but the first quarter of a text is a phrase of at most eight tokens, three times or more."""
+    tail = tokens[len(tokens) // 4 :]
+    longest = min(LONGEST_PHRASE, len(tail) // TIMES)
+    return len(tokens) >= LEAST_TOKENS and any(
+        tail[period:] == tail[:-period] for period in range(1, longest + 1)
+    )
+
+
+def loop_warnings(groups: Iterable[tuple[str, Sequence[Generation]]]) -> Iterator[str]:
+    """What must be read before any speed of these rows: how many of their texts are loops.
+
+    Args:
+        groups: a row's name and its records.
+    """
+    for name, records in groups:
+        loops = [tokens for tokens in map(_said, records) if is_loop(tokens)]
+        if loops:
+            single = sum(len(set(tokens[len(tokens) // 4 :])) == 1 for tokens in loops)
+            what = f"{single} of them one token" if 0 < single < len(loops) else "a phrase of a few tokens"
+            what = "one token" if single == len(loops) else what
+            yield (
+                f"{len(loops)} of {len(records)} texts of {name} repeat themselves ({what}, over and over): "
+                "drafts are accepted far more often there, so speed and acceptance say little about real texts"
+            )
+
+
+def mostly_loops(records: Sequence[Generation]) -> bool:
+    """Whether most of these texts are loops."""
+    return 2 * sum(map(is_loop, map(_said, records))) > len(records)
+
+
+def _said(record: Generation) -> tuple[int, ...]:
+    """A text without the stop token that ends it."""
+    return record.tokens[:-1] if record.finish_reason == "stop" else record.tokens
