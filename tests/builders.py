@@ -118,6 +118,7 @@ def broken_steps(folder):
     name = "BrokenForCausalLM"
     own = {"auto_map": {"AutoModelForCausalLM": f"modeling_broken.{name}"}, "architectures": [name]}
     (folder / "config.json").write_text(json.dumps({**config, **own}))
+    return folder
 
 
 def tiny(folder, model_type, code=None, draft=False, **fields):

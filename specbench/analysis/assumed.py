@@ -83,7 +83,7 @@ def by_numbers(
     if found and step_ms is None and 1 not in found.target.verify_ms:
         raise SpecbenchError(
             f"{found.description} has no control, so that a step of the target alone is unknown",
-            "--step-ms T, or plan from a run without --only",
+            "--step-ms T, or plan from a run that has the control",
         )
     if found and step_ms is cost_ratio is width_cost is None:
         return found, assumptions(found)

@@ -128,7 +128,7 @@ def demand_steady(
     if switch is None or not switch.is_crossed(prompt_tokens, longest):
         return
     room = (switch.length + 1 - prompt_tokens) // turns
-    ways = [f"--max-new-tokens {room}"] if room > 0 else []
+    ways = [f"--set workload.max_new_tokens={room}"] if room > 0 else []
     if switch.is_steady:
         ways.append(f"prompts that are longer than {switch.length} tokens")
     each = f" for each of {turns} turns" if turns > 1 else ""
@@ -136,6 +136,6 @@ def demand_steady(
         f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens}{each} "
         f"its text may pass {switch.length} tokens, where {model} changes its rotary frequencies "
         f"({switch.kind}): the cache would hold keys of the shorter text",
-        f"{' or '.join(ways) or 'shorter prompts'}; leave this one out with --limit or --prompts",
+        f"{' or '.join(ways) or 'shorter prompts'}; leave this one out (workload.prompts, workload.limit)",
         ExitCode.USAGE,
     )

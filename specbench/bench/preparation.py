@@ -141,12 +141,13 @@ def prepare(
     for prompt in prompts:
         budget = profile.workload.max_new_tokens
         with _naming(prompt):
-            for turn in range(1, len(prompt.turns) + 1):
-                # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
-                shortest = conversation.least_tokens(cloud.tokenizer, prompt.turns[:turn])
-                prepared.demand_steady(prompt, shortest, budget, turn)
+            turns = range(1, len(prompt.turns) + 1)
+            shortest = [conversation.least_tokens(cloud.tokenizer, prompt.turns[:turn]) for turn in turns]
             # The last turn is the longest.
             tokens = conversation.most_tokens(cloud.tokenizer, prompt.turns, budget)
+        for turn in turns:
+            # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
+            prepared.demand_steady(prompt, shortest[turn - 1], budget, turn)
         conversation.demand_room(prompt, tokens, budget, context_length)
         longest = max(longest, tokens + budget)
     demand_memory(prepared, longest, say)

@@ -178,7 +178,10 @@ class Engine(ABC):
 
     def _tokens(self, count: int) -> list[int]:
         """Ids that the model knows, for passes that nobody reads; the first ones are often special."""
-        return self.said([(FIRST_PROBED + index) % self.speakable_tokens for index in range(count)])
+        known = self.speakable_tokens
+        if self.draft_vocabulary is None:  # a tokenizer may have more ids than a model
+            known = min(known, self.loaded.model.config.get_text_config().vocab_size)
+        return self.said([(FIRST_PROBED + index) % known for index in range(count)])
 
 
 class KVSession(ABC):

@@ -156,4 +156,4 @@ def test_a_model_whose_parts_need_a_package_names_it(tmp_path):
         pytest.skip("timm is installed")
     with pytest.raises(SpecbenchError, match=r"the llava model cannot be built: .*requires") as caught:
         meta_model(CloudModel(CloudSpec(model=str(folder), device="cpu")).config, "float32")
-    assert caught.value.hint == "install that package"
+    assert caught.value.hint.startswith("pip install")

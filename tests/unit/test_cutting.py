@@ -32,7 +32,8 @@ CUT = {
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "lru_width": 32, "num_key_value_heads": 1},
     "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]], "num_heads": 4},
     "smollm3": {"no_rope_layers": [1, 1, 1, 0], "layer_types": ["full_attention"] * 4},
-    "gemma4_text": {**SHARED, "hidden_size_per_layer_input": 0},
+    # With shared layers and no inputs for each layer, transformers 5.24 has no forward pass.
+    "gemma4_text": {**SHARED, "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0},
 }  # fmt: skip
 
 
