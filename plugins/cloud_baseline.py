@@ -16,8 +16,7 @@ class GenerateDecoder(Decoder):
 
     def generate(self, request: Request) -> Iterator[Round]:
         """One round a token."""
-        for commit in self._generate(request):
-            yield commit.round()
+        yield from self._generate(request)
 
 
 class CloudBaseline(Method):
@@ -26,7 +25,7 @@ class CloudBaseline(Method):
     name = "cloud_baseline"
     summary = "the cloud alone, through model.generate, as a user runs it"
     roles = ("cloud",)
-    api_version = 3
+    api_version = 4
     own_passes = True
 
     def lossless(self, options: Options) -> bool:

@@ -11,7 +11,7 @@ class CloudOptimizedBaseline(Method):
     name = "cloud_optimized_baseline"
     summary = "the cloud alone, token by token, through the loop of speculative: the control"
     roles = ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def lossless(self, options: Options) -> bool:
         """It is what others are compared with."""

@@ -11,7 +11,7 @@ class EdgeBaseline(Method):
     name = "edge_baseline"
     summary = "the edge alone, token by token"
     roles = ("edge",)
-    api_version = 3
+    api_version = 4
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the edge model."""

@@ -34,7 +34,7 @@ class HfAssisted(Method):
     name = "hf_assisted"
     summary = "the edge drafts and the cloud verifies, inside transformers' model.generate"
     roles = ("edge", "cloud")
-    api_version = 3
+    api_version = 4
     own_passes = True
     dynamic = False
 

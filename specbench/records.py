@@ -31,17 +31,19 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Round:
-    """What one step of a method committed, and what it cost.
+    """What one round committed, and what it cost: the target makes it, and the loop adds what drafting took.
 
     The first round of a generation commits the target's first token (prefill); it drafts nothing.
-    `accepted` counts drafted tokens that were verified and committed: neither the bonus token nor a
-    correction, nor anything behind a stop token. `depth` counts the drafted tokens of the longest path where
-    the draft is a tree; a chain leaves it out, for that is `drafted`. `unverified` counts drafted tokens that a
-    gate let pass, `prefilled` the tokens that the target read for it where that is not what its cache lacks
-    alone: the whole text where it keeps no cache between rounds, prompt and draft where it reads both in one
-    pass.
 
     Args:
+        tokens: committed ids, at least one.
+        finish_reason: `stop`, `length`, or `None` while the sequence goes on.
+        drafted: tokens that were sent to verification, in `draft_ms`.
+        accepted: drafted tokens that were verified and committed: neither the bonus token nor a correction, nor
+            anything behind a stop token.
+        depth: drafted tokens of the longest path where the draft is a tree; a chain leaves it out, for that is
+            `drafted`.
+        verify_ms: time the target computed, measured where it runs; in a shared pass with all of `pass_ms`.
         uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them. Unknown
             over any other link, for two clocks are never compared.
         rtt_ms: the round trip beyond the target's own work, measured: from sending to the answer, less what the
@@ -49,9 +51,17 @@ class Round:
             server does not tell its own work: there it is the round trip of a question that computes nothing,
             measured before the run.
         streamed: the round came as a part of a stream; nobody asked for it, or waited for its way here.
+        wait_ms: how long the edge waited for this with nothing else to do.
+        bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
+        wasted_draft_tokens: tokens drafted ahead of the verdict that it made void.
+        unverified: drafted tokens that a gate let pass.
+        prefilled: tokens that the target read for it where that is not what its cache lacks alone: the whole
+            sequence where it keeps no cache between rounds, prompt and draft where it reads both in one pass.
+        shared: sequences that shared the target's pass; `pass_ms` is what the pass took for all of them.
     """
 
     tokens: tuple[int, ...]
+    finish_reason: str | None = None
     drafted: int | None = None
     accepted: int | None = None
     depth: int | None = None
@@ -67,6 +77,8 @@ class Round:
     prefilled: int | None = None
     rtt_ms: float | None = None
     streamed: bool = False
+    shared: int | None = None
+    pass_ms: float | None = None
 
     @property
     def link_ms(self) -> float | None:

@@ -3,13 +3,26 @@
 import json
 from dataclasses import dataclass
 
-from specbench.api import CloudModel, EdgeModel, Options
+from specbench.api import CloudModel, EdgeModel, Options, SpeculativeDecoder, SpeculativeLoop
 from specbench.config import Decoding, EdgeSpec, Speculative
 from specbench.models import vocabulary
 from specbench.records import Generation, Manifest, Round
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 PLAIN = Options(Decoding(), Speculative())
+
+
+def speculated(edge, target, options, request, at_round=lambda tokens: None):
+    """The ids that the loop of every method commits; `at_round` hears before each verification how many."""
+    drafter = edge.drafter(options)
+    loop = SpeculativeLoop(drafter, target, options.speculative.draft_length)
+    tokens = []
+    for part in SpeculativeDecoder(drafter, target, loop).generate(request):
+        target.check()
+        tokens += part.tokens
+        if part.finish_reason is None:
+            at_round(len(tokens))
+    return tokens
 
 
 @dataclass
@@ -179,7 +192,7 @@ from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
 
 class Liar(Method):
     name, summary, roles = "liar", "changes the fourth token", ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def lossless(self, options):
         return True
@@ -204,7 +217,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Crashing(Method):
     name, summary, roles = "crashing", "fails on its second request", ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def open(self, edge, cloud, options):
         class Fails(AutoregressiveDecoder):

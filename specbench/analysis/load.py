@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from specbench.analysis.latency import known_percentiles
-from specbench.bench.load import Answer
-from specbench.decoding.request import Commit
+from specbench.bench.load import COLOCATED, Answer
+from specbench.records import Round
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,15 @@ class Capacity:
     measured: float
 
 
-def share_ms(commit: Commit) -> float:
-    """What a step took of the server's time: a verification, and its draft if that was made there."""
-    return _verify_ms(commit) + (commit.draft_ms or 0.0)
+def _verify_ms(part: Round) -> float:
+    """What a verification took of the server's time: its share of the pass, and what was done for it alone."""
+    pass_ms = part.pass_ms or 0.0
+    return pass_ms / (part.shared or 1) + (part.verify_ms or 0.0) - pass_ms
 
 
-def _verify_ms(commit: Commit) -> float:
-    """Its part of the pass, and what was done for this text alone."""
-    return commit.pass_ms / commit.shared + commit.verify_ms - commit.pass_ms
+def _server_ms(parts: Iterable[Round], way: str) -> float:
+    """What rounds took of the server's time, their drafts included where they were made there."""
+    return sum(_verify_ms(part) + ((part.draft_ms or 0.0) if way == COLOCATED else 0.0) for part in parts)
 
 
 def tpot_median(answers: Sequence[Answer]) -> float | None:
@@ -98,11 +99,11 @@ def load_row(
     seconds = max(one.ended_ms for one in answers) / 1000
     tokens = sum(len(record.tokens) for record in generations)
     following = tokens - sum(len(record.rounds[0].tokens) for record in generations)
-    decoding = [commit for one in answers for commit in one.commits[1:]]
-    decode_ms = sum(map(share_ms, decoding))
-    target_ms = decode_ms + sum(share_ms(one.commits[0]) for one in answers)
-    drafted = sum(commit.drafted or 0 for commit in decoding)
-    accepted = sum(commit.accepted for commit in decoding)
+    decoding = [part for record in generations for part in record.rounds[1:]]
+    decode_ms = _server_ms(decoding, way)
+    target_ms = decode_ms + _server_ms((record.rounds[0] for record in generations), way)
+    drafted = sum(part.drafted or 0 for part in decoding)
+    accepted = sum(part.accepted or 0 for part in decoding)
     per_token_ms = decode_ms / following if following else 0.0
     by_edge: dict[int, list[Answer]] = {}
     for one in answers:
@@ -123,7 +124,7 @@ def load_row(
         target_s_per_1000=target_ms / tokens,
         decode_ms=per_token_ms,
         accepted_per_target_s=1000 * accepted / target_ms if drafted else None,
-        texts_per_pass=len(decoding) / sum(1 / commit.shared for commit in decoding) if decoding else 1.0,
+        texts_per_pass=len(decoding) / sum(1 / (part.shared or 1) for part in decoding) if decoding else 1.0,
         within=sum(value is None or value <= objective_ms for value in medians),
         capacity=objective_ms / per_token_ms if per_token_ms else 0.0,
         ties=ties,
@@ -137,12 +138,12 @@ def capacity(at_edge: LoadRow, colocated: LoadRow, answers: Sequence[Answer]) ->
     Args:
         answers: of co-located drafting; `None` is returned where nothing was drafted there.
     """
-    steps = [commit for one in answers for commit in one.commits[1:] if commit.drafted]
-    drafted = sum(commit.drafted or 0 for commit in steps)
+    steps = [part for one in answers for part in one.generation.rounds[1:] if part.drafted]
+    drafted = sum(part.drafted or 0 for part in steps)
     if not drafted or not at_edge.capacity or not colocated.capacity:
         return None
     length = drafted / len(steps)
-    draft_ms = sum(commit.draft_ms or 0.0 for commit in steps) / drafted
+    draft_ms = sum(part.draft_ms or 0.0 for part in steps) / drafted
     verify_ms = sum(map(_verify_ms, steps)) / len(steps)
     return Capacity(
         draft_length=length,

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 from specbench.analysis.clock import Prices
 from specbench.bench.traces import Trace
 from specbench.decoding.lengths import DraftLengths
-from specbench.decoding.request import Commit
 from specbench.errors import SpecbenchError
+from specbench.records import Round
 
 Length = int | Literal["auto"]
 
@@ -130,9 +130,9 @@ def adaptive_rounds(text: Text, prices: Prices, step_ms: float, trips: bool) -> 
     return found
 
 
-def commit_of(prices: Prices, step: Step) -> Commit:
+def commit_of(prices: Prices, step: Step) -> Round:
     """What the controller is told of a round; it asks for no token."""
-    return Commit((), step.accepted, None, prices.pass_ms(step.width))
+    return Round((), accepted=step.accepted, verify_ms=prices.pass_ms(step.width))
 
 
 def step_at(text: Text, position: int, unread: int, draft_length: int, trusted: int = 0) -> Step:

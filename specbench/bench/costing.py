@@ -14,8 +14,8 @@ from specbench.config import Profile
 from specbench.config.costs import Costs, DraftCosts, LinkCosts, TargetCosts
 
 if TYPE_CHECKING:
-    from specbench.decoding.drafter import Drafter
-    from specbench.decoding.target import Target
+    from specbench.decoding.drafter import ModelDrafter
+    from specbench.decoding.target import LocalTarget
     from specbench.wire.client import RemoteTarget
 
 PROMPTS = (16, 64, 256)  # tokens; attention's part grows with them, so widths are measured behind all alike
@@ -49,7 +49,7 @@ def measure_costs(edge: EdgeModel, cloud: CloudModel, options: Options, descript
 
 
 def _text(
-    drafter: Drafter, target: Target | RemoteTarget, request: Request
+    drafter: ModelDrafter, target: LocalTarget | RemoteTarget, request: Request
 ) -> Iterator[tuple[str, int, int, float]]:
     """Prefill, then rounds of all lengths: the part, its tokens, how many of them were unread, and its time.
 

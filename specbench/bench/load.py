@@ -9,18 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from specbench.api import (
+    AutoregressiveDecoder,
     CloudModel,
-    Commit,
-    DraftLengths,
+    Decoder,
+    Drafter,
     EdgeModel,
     ExitCode,
     Options,
     Proposal,
     Request,
+    Round,
     SpecbenchError,
+    SpeculativeDecoder,
+    SpeculativeLoop,
 )
 from specbench.bench import conversation
 from specbench.bench.identity import TIE, Prover
@@ -33,19 +36,6 @@ EDGE, ALONE, COLOCATED = "speculative", CONTROL, "speculative_colocated"
 WAYS = (EDGE, ALONE, COLOCATED)
 """The drafts are made at the edges, nowhere, or by the server."""
 LONGEST_SILENCE_S = Patience.idle - 60  # edges connect a while before the first one asks
-
-
-class Drafts(Protocol):
-    """What an edge drafts with; as of `decoding.drafter.Drafter`."""
-
-    def begin(self, request: Request) -> None:
-        """Prefill the prompt."""
-
-    def propose(self, draft_length: int) -> Proposal:
-        """The next tokens behind all that is committed."""
-
-    def commit(self, tokens: Sequence[int], accepted: int) -> object:
-        """Take over what the target committed."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +56,11 @@ class Answer:
     Args:
         edge: which one, from 0.
         ended_ms: since the load began.
-        commits: what the target said of each step.
     """
 
     edge: int
     ended_ms: float
     generation: Generation
-    commits: tuple[Commit, ...]
 
 
 def schedule(
@@ -112,7 +100,7 @@ class InTurn:
         thread: runs all of them.
     """
 
-    def __init__(self, drafts: Drafts, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, drafts: Drafter, thread: ThreadPoolExecutor) -> None:
         self._drafts, self._thread = drafts, thread
 
     def begin(self, request: Request) -> None:
@@ -123,24 +111,29 @@ class InTurn:
         """As of what drafts."""
         return self._thread.submit(self._drafts.propose, draft_length).result()
 
-    def commit(self, tokens: Sequence[int], accepted: int) -> None:
+    def commit(self, tokens: Sequence[int], accepted: int) -> int:
         """As of what drafts."""
-        self._thread.submit(self._drafts.commit, tokens, accepted).result()
+        return self._thread.submit(self._drafts.commit, tokens, accepted).result()
+
+    def check(self) -> None:
+        """As of what drafts."""
+        self._thread.submit(self._drafts.check).result()
 
 
 class Edge:
     """One edge: a connection, and in it one text at a time."""
 
     def __init__(
-        self, cloud: CloudModel, way: str, options: Options, draft: EdgeModel, drafts: Callable[[], Drafts]
+        self, cloud: CloudModel, way: str, options: Options, draft: EdgeModel, drafts: Callable[[], Drafter]
     ) -> None:
         self._cloud = cloud
-        self._drafts = drafts() if way == EDGE else None
-        self._draft_length = options.speculative.draft_length
-        if way == COLOCATED:
-            self._target = cloud.colocated(draft, options)
+        if way == EDGE:
+            drafter, target = drafts(), cloud.verifier(options)
+            loop = SpeculativeLoop(drafter, target, options.speculative.draft_length)
+            self._decoder: Decoder = SpeculativeDecoder(drafter, target, loop)
         else:
-            self._target = cloud.verifier(options) if way == EDGE else cloud.target(options)
+            target = cloud.colocated(draft, options) if way == COLOCATED else cloud.target(options)
+            self._decoder = AutoregressiveDecoder(target)
 
     @property
     def was_interrupted(self) -> bool:
@@ -151,26 +144,9 @@ class Edge:
         """Hang up."""
         self._cloud.connection.close()
 
-    def answer(self, request: Request) -> Iterator[Commit]:
-        """The target's steps, as `drafted` and `draft_ms` say with what before them."""
-        if self._drafts is None:
-            commit = self._target.begin(request)
-            yield commit
-            if commit.finish_reason is None:
-                yield from self._target.decode()
-            return
-        self._drafts.begin(request)
-        commit = self._target.begin(request)
-        yield commit
-        lengths = DraftLengths(self._draft_length)
-        while commit.finish_reason is None:
-            self._drafts.commit(commit.tokens, commit.accepted)
-            started = now_ms()
-            proposal = self._drafts.propose(lengths.next(self._target.remaining - 1))
-            draft_ms = now_ms() - started
-            commit = self._target.verify(proposal)
-            lengths.observe(commit, len(proposal), draft_ms, len(proposal), self._target.rtt_ms)
-            yield replace(commit, drafted=len(proposal))
+    def answer(self, request: Request) -> Iterator[Round]:
+        """The rounds of one request."""
+        return self._decoder.generate(request)
 
 
 def drive(edges: Sequence[Edge], asked: Sequence[Asked], way: str) -> list[Answer]:
@@ -193,12 +169,12 @@ def drive(edges: Sequence[Edge], asked: Sequence[Asked], way: str) -> list[Answe
                 if one.due_ms is not None:
                     time.sleep(max(0.0, began_ms + one.due_ms - now_ms()) / 1000)
                 due_ms = now_ms() if one.due_ms is None else began_ms + one.due_ms
-                arrivals, commits = [], []
-                for commit in edges[number].answer(one.request):
+                arrivals, rounds = [], []
+                for part in edges[number].answer(one.request):
                     arrivals.append(now_ms() - due_ms)
-                    commits.append(commit)
-                generation = _generation(one, way, arrivals, commits)
-                answers.append(Answer(number, now_ms() - began_ms, generation, tuple(commits)))
+                    rounds.append(part)
+                generation = _generation(one, way, arrivals, rounds)
+                answers.append(Answer(number, now_ms() - began_ms, generation))
         except BaseException as error:
             errors.append(error)
             together.abort()
@@ -213,8 +189,7 @@ def drive(edges: Sequence[Edge], asked: Sequence[Asked], way: str) -> list[Answe
     return answers
 
 
-def _generation(asked: Asked, way: str, arrivals: Sequence[float], commits: Sequence[Commit]) -> Generation:
-    rounds = tuple(one.round(one.drafted, one.draft_ms, one.verify_ms) for one in commits)
+def _generation(asked: Asked, way: str, arrivals: Sequence[float], rounds: Sequence[Round]) -> Generation:
     return Generation(
         method=way,
         prompt_id=asked.prompt_id,
@@ -225,8 +200,8 @@ def _generation(asked: Asked, way: str, arrivals: Sequence[float], commits: Sequ
         prompt_tokens=len(asked.request.prompt_ids),
         prompt_sha256=conversation.ids_sha256(asked.request.prompt_ids),
         text="",
-        finish_reason=commits[-1].finish_reason or "",
-        rounds=rounds,
+        finish_reason=rounds[-1].finish_reason or "",
+        rounds=tuple(rounds),
         arrival_ms=tuple(arrivals),
     )
 
@@ -283,7 +258,7 @@ def measure(
     prepared: Prepared,
     edges: int,
     asked: Sequence[Asked],
-    drafts: Callable[[], Drafts],
+    drafts: Callable[[], Drafter],
     say: Callable[[str], None],
 ) -> dict[str, list[Answer]]:
     """Serve the same requests by each of `WAYS`, to a cloud that has been reached; what each edge saw.
@@ -300,7 +275,7 @@ def measure(
 
 
 def measure_one(
-    prepared: Prepared, edges: int, asked: Sequence[Asked], drafts: Callable[[], Drafts], way: str
+    prepared: Prepared, edges: int, asked: Sequence[Asked], drafts: Callable[[], Drafter], way: str
 ) -> list[Answer]:
     """As `measure`, by one way."""
     options, opened = Options.of(prepared.profile), []
@@ -322,7 +297,7 @@ def measure_one(
             edge.close()
 
 
-def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], drafts: Callable[[], Drafts]) -> float:
+def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], drafts: Callable[[], Drafter]) -> float:
     """What an edge gets of a server that decodes alone while nobody else asks, of the first text that tells.
 
     Raises:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from specbench.api import EdgeModel, Options, Proposal, Request, SpecbenchError
+from specbench.api import Drafter, EdgeModel, Options, Proposal, Request, SpecbenchError
 from specbench.bench import conversation
-from specbench.bench.load import Drafts, InTurn
+from specbench.bench.load import InTurn
 from specbench.bench.preparation import Prepared, model_files
 from specbench.bench.traces import Trace, TracedText, read_trace
 from specbench.clock import now_ms
@@ -75,9 +75,13 @@ class RecordedDrafts:
         places = range(self._position, self._position + draft_length)
         return Proposal(tuple(self._token(place) for place in places))
 
-    def commit(self, tokens: Sequence[int], accepted: int) -> None:
+    def commit(self, tokens: Sequence[int], accepted: int) -> int:
         """Go on behind what the target committed."""
         self._position += len(tokens)
+        return 0
+
+    def check(self) -> None:
+        """Nothing: no cache is kept."""
 
     def _token(self, place: int) -> int:
         if place >= len(self._text.tokens):
@@ -86,7 +90,7 @@ class RecordedDrafts:
         return right if self._text.agrees[place] == "1" else (right + 1) % self._vocabulary_size
 
 
-def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], Callable[[], Drafts], str]:
+def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], Callable[[], Drafter], str]:
     """The prompts that are asked, what makes an edge's drafts, and what to call that.
 
     Args:

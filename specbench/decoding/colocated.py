@@ -8,28 +8,29 @@ from dataclasses import replace
 from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding.batch import Steps
-from specbench.decoding.drafter import Drafter
+from specbench.decoding.drafter import ModelDrafter
 from specbench.decoding.engine import Engine
-from specbench.decoding.lengths import DraftLengths
-from specbench.decoding.request import Commit, Request
-from specbench.decoding.target import Target
+from specbench.decoding.loop import SpeculativeLoop
+from specbench.decoding.request import Request
+from specbench.decoding.target import LocalTarget
+from specbench.records import Round
 
 
-class ColocatedTarget(Target):
+class ColocatedTarget(LocalTarget):
     """Commits what `speculative` commits, with nothing between draft and target; streamed as `decode` is."""
 
-    def __init__(self, engine: Engine, options: Options, drafter: Drafter) -> None:
+    def __init__(self, engine: Engine, options: Options, drafter: ModelDrafter) -> None:
         super().__init__(engine, options)
         self._drafter = drafter
 
-    def begin(self, request: Request) -> Commit:
+    def begin(self, request: Request) -> Round:
         """Prefill the prompt on both sides and commit the target's first token."""
         started = now_ms()
         self._drafter.begin(request)
         draft_ms = now_ms() - started
         commit = super().begin(request)
         self._drafter.commit(commit.tokens, 0)
-        return replace(commit, drafted=0, draft_ms=draft_ms)
+        return replace(commit, draft_ms=draft_ms)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
         """Take up a text that another one began and committed `tokens` of."""
@@ -43,19 +44,10 @@ class ColocatedTarget(Target):
         """As of every target, with what the draft has drawn."""
         return *self._judge.draws, self._drafter.drawn
 
-    def decoding(self) -> Steps[Commit]:
+    def decoding(self) -> Steps[Round]:
         """Draft and verify, round by round, to the end of the text; in steps."""
-        lengths = DraftLengths(self._options.speculative.draft_length)
-        while True:
-            started = now_ms()
-            proposal = self._drafter.propose(lengths.next(self.remaining - 1))
-            draft_ms = now_ms() - started
-            commit = yield from self._verified(proposal)
-            self._drafter.commit(commit.tokens, commit.accepted)
-            lengths.observe(commit, len(proposal), draft_ms, len(proposal), None)
-            yield replace(commit, drafted=len(proposal), draft_ms=draft_ms)
-            if commit.finish_reason:
-                return
+        loop = SpeculativeLoop(self._drafter, self, self._options.speculative.draft_length)
+        return loop.rounds(self._request)
 
     def release(self) -> None:
         """Free the caches on both sides."""

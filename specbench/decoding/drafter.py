@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Drafter:
+class ModelDrafter:
     """Proposes tokens behind all that is committed, and may draft on while they are being verified.
 
     The text holds the committed tokens and behind them what is drafted and not judged; between calls the cache
@@ -111,7 +111,7 @@ class Drafter:
         """Tokens that are drafted and not judged: those proposed, and those ahead of them."""
         return len(self._text) - self._committed
 
-    def go_on(self) -> Iterator[int]:
+    def decode_alone(self) -> Iterator[int]:
         """Decode without a target, behind all that is committed; the text is not the cloud's any more."""
         del self._text[self._committed :]
         self._session.truncate(min(self._session.length, self._committed - 1))

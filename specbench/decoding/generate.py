@@ -15,8 +15,9 @@ from transformers.generation.streamers import BaseStreamer
 from specbench.clock import now_ms
 from specbench.config import Decoding
 from specbench.decoding.finite import demanding_finite
-from specbench.decoding.request import Commit, Request
+from specbench.decoding.request import Request
 from specbench.decoding.threads import send_team_home
+from specbench.records import Round
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
@@ -87,14 +88,14 @@ def stream_generate(loaded: LoadedModel, request: Request, decoding: Decoding) -
         yield from tokens
 
 
-def generate_commits(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[Commit]:
+def generate_commits(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[Round]:
     """`stream_generate`, one commit a token."""
     left = request.max_new_tokens
     started = now_ms()
     for token in stream_generate(loaded, request, decoding):
         left -= 1
         finish_reason = "stop" if token in request.stop_ids else None if left else "length"
-        yield Commit((token,), 0, finish_reason, now_ms() - started)
+        yield Round((token,), finish_reason, verify_ms=now_ms() - started)
         started = now_ms()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from specbench.decoding.request import Commit
+from specbench.records import Round
 
 LONGEST = 32
 START = 6  # before anything was measured
@@ -47,7 +47,7 @@ class DraftLengths:
             return min(START, limit)
         return min(self._best(), limit)
 
-    def observe(self, commit: Commit, drafted: int, draft_ms: float, steps: int, rtt_ms: float | None) -> None:
+    def observe(self, commit: Round, drafted: int, draft_ms: float, steps: int, rtt_ms: float | None) -> None:
         """What became of a round.
 
         Args:
@@ -55,7 +55,8 @@ class DraftLengths:
             draft_ms: what drafting took, for `steps` tokens.
             rtt_ms: the round trip without the target's computing; `None` without a link.
         """
-        accepted = commit.accepted
+        accepted = commit.accepted or 0
+        verify_ms = commit.verify_ms or 0.0
         for position in range(min(drafted, accepted + 1, LONGEST)):
             self._judged[position] += 1
             self._stood[position] += position < accepted
@@ -66,8 +67,8 @@ class DraftLengths:
         self._rounds += 1
         self._x += drafted
         self._xx += drafted**2
-        self._y += commit.verify_ms
-        self._xy += drafted * commit.verify_ms
+        self._y += verify_ms
+        self._xy += drafted * verify_ms
 
     @property
     def acceptance(self) -> list[float]:

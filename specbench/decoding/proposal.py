@@ -111,3 +111,6 @@ class Proposal:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+NO_DRAFT = Proposal()

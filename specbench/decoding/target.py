@@ -14,15 +14,14 @@ from specbench.decoding import verification
 from specbench.decoding.batch import Block, Passed, Steps, alone
 from specbench.decoding.engine import Engine
 from specbench.decoding.judge import Judge
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Commit, Pending, Request
+from specbench.decoding.proposal import NO_DRAFT, Proposal
+from specbench.decoding.request import Pending, Request
 from specbench.decoding.threads import model_thread, send_team_home
 from specbench.decoding.verification import Verdict
+from specbench.records import Round
 
-NO_DRAFT = Proposal()
 
-
-class Target:
+class LocalTarget:
     """Commits tokens of one text at a time, by one loop for the control and for every draft.
 
     Between calls the cache holds all committed tokens but the last, and but those that it trusted unseen; the
@@ -40,13 +39,13 @@ class Target:
         self._options = options
         self._pending: PassUnderWay | None = None
 
-    def begin(self, request: Request) -> Commit:
+    def begin(self, request: Request) -> Round:
         """Prefill the prompt and commit the target's first token."""
         started = now_ms()
         self._start(request)
         logits = self._session.prefill(request.prompt_ids)
         verdict = self._judge.verdict(NO_DRAFT, logits, self._committed)
-        return self._commit([verdict.next_token], 0, started)
+        return self._commit([verdict.next_token], started)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
         """Take up a text that another target began and committed `tokens` of, at least one.
@@ -84,16 +83,16 @@ class Target:
         """Tokens that the cache itself reports."""
         return self._session.cached_length
 
-    def verify(self, proposal: Proposal = NO_DRAFT) -> Commit:
+    def verify(self, proposal: Proposal | None = None) -> Round:
         """Check drafted tokens in one pass; commit those accepted and one token of the target's own.
 
         Without a draft this is one step of plain autoregressive decoding.
         """
         return next(alone(self.verifying(proposal)))
 
-    def verifying(self, proposal: Proposal) -> Steps[Commit]:
+    def verifying(self, proposal: Proposal | None) -> Steps[Round]:
         """`verify` in steps: a block to be read, and then the commit."""
-        yield (yield from self._verified(proposal))
+        yield (yield from self.verified(proposal))
 
     def submit(self, proposal: Proposal) -> Pending:
         """Begin a verification and return at once; its result is what `verify` returns.
@@ -105,25 +104,25 @@ class Target:
         self._pending = PassUnderWay(self, proposal, self._worker.submit(self._timed_pass, proposal))
         return self._pending
 
-    def trust(self, tokens: Sequence[int]) -> Commit:
+    def trust(self, tokens: Sequence[int]) -> Round:
         """Commit drafted tokens without a look at them, as a gate asks for; the next pass reads them."""
         self._demand_idle()
-        commit = self._commit(tokens, 0, now_ms())
+        commit = self._commit(tokens, now_ms())
         self._trusted += len(commit.tokens)
-        return commit
+        return replace(commit, verify_ms=None, unverified=len(commit.tokens))
 
     def release(self) -> None:
         """Free the cache; the text has ended, or is given up."""
         self._session = None
 
-    def decode(self) -> Iterator[Commit]:
+    def decode(self) -> Iterator[Round]:
         """Go on alone, token by token, to the end of the text."""
         return alone(self.decoding())
 
-    def decoding(self) -> Steps[Commit]:
+    def decoding(self) -> Steps[Round]:
         """`decode` in steps: before every commit a block to be read."""
         while True:
-            commit = yield from self._verified(NO_DRAFT)
+            commit = yield from self.verified(None)
             yield commit
             if commit.finish_reason:
                 return
@@ -138,7 +137,7 @@ class Target:
                 f"the target's cache holds {self._session.cached_length} tokens and should hold {expected}"
             )
 
-    def finish(self, pending: PassUnderWay) -> Commit:
+    def finish(self, pending: PassUnderWay) -> Round:
         """Commit what a submitted pass accepted."""
         waited_from = now_ms()
         if not pending.is_done:
@@ -157,16 +156,17 @@ class Target:
         if self._pending:
             raise RuntimeError("a verification of this text is under way")
 
-    def _verified(self, proposal: Proposal) -> Generator[Block, Passed, Commit]:
-        """One step: what is to be read, and then what is committed."""
+    def verified(self, proposal: Proposal | None) -> Generator[Block, Passed, Round]:
+        """`verify` for the loop: yields the block to be read, is sent its pass, returns the commit."""
         self._demand_idle()
         started = now_ms()
-        block = self._block(proposal)
+        draft = proposal or NO_DRAFT
+        block = self._block(draft)
         before_ms = now_ms() - started
         passed = yield block
         # The time between is that of the pass and, where texts share passes, of waiting for the others.
         started = now_ms() - before_ms - passed.pass_ms
-        commit = self._take(proposal, self._judged(proposal, passed), started)
+        commit = self._take(proposal, self._judged(draft, passed), started)
         return replace(commit, shared=passed.shared, pass_ms=passed.pass_ms)
 
     def _block(self, proposal: Proposal) -> Block:
@@ -186,24 +186,28 @@ class Target:
         send_team_home()
         return verdict, verify_ms
 
-    def _take(self, proposal: Proposal, verdict: Verdict, started: float) -> Commit:
+    def _take(self, proposal: Proposal | None, verdict: Verdict, started: float) -> Round:
         self._trusted = 0
+        if proposal is None:
+            return self._commit([verdict.next_token], started)
         accepted = proposal.tokens[: verdict.accepted]
-        return self._commit([*accepted, verdict.next_token], verdict.accepted, started)
+        commit = self._commit([*accepted, verdict.next_token], started)
+        # What a budget or a stop token cuts off was accepted, and is not committed.
+        return replace(commit, drafted=len(proposal), accepted=min(len(accepted), len(commit.tokens)))
 
-    def _commit(self, tokens: Sequence[int], accepted: int, started: float) -> Commit:
+    def _commit(self, tokens: Sequence[int], started: float) -> Round:
         kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
         if finish_reason:
             # What was verified behind the end is no part of the text: nor of the cache.
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
-        return Commit(kept, min(accepted, len(kept)), finish_reason, now_ms() - started)
+        return Round(kept, finish_reason, verify_ms=now_ms() - started)
 
 
 class PassUnderWay:
     """A verification in the target's worker thread."""
 
-    def __init__(self, target: Target, proposal: Proposal, future: Future) -> None:
+    def __init__(self, target: LocalTarget, proposal: Proposal, future: Future) -> None:
         self._target = target
         self.proposal = proposal
         self.future = future
@@ -213,6 +217,6 @@ class PassUnderWay:
         """Whether `result` would return at once."""
         return self.future.done()
 
-    def result(self) -> Commit:
+    def result(self) -> Round:
         """Wait for the pass, and commit what it accepted."""
         return self._target.finish(self)

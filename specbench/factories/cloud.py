@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from specbench.decoding.engine import Engine
     from specbench.decoding.proof import Evidence, Pass
     from specbench.decoding.recomputation import Recomputed
-    from specbench.decoding.request import Commit, Request
-    from specbench.decoding.target import Target
+    from specbench.decoding.request import Request
+    from specbench.decoding.target import LocalTarget
     from specbench.factories.edge import EdgeModel
-    from specbench.records import Audit
+    from specbench.records import Audit, Round
     from specbench.wire.channel import Channel
     from specbench.wire.client import RemoteTarget
     from specbench.wire.connection import Connection
@@ -171,11 +171,11 @@ class CloudModel(ModelFactory):
             return None
         return self.connection.answers if "connection" in self.__dict__ else 0
 
-    def target(self, options: Options) -> Target | RemoteTarget:
+    def target(self, options: Options) -> LocalTarget | RemoteTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
         return self._remote(options, rolls_back=False) if self.is_wired else super().target(options)
 
-    def verifier(self, options: Options) -> Target | RemoteTarget:
+    def verifier(self, options: Options) -> LocalTarget | RemoteTarget:
         """This model as one that verifies drafts, which takes a cache that can be rolled back.
 
         Raises:
@@ -217,11 +217,11 @@ class CloudModel(ModelFactory):
         self.engine.require_rollback()
         return ColocatedTarget(self.engine, options, draft.drafter(options))
 
-    def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Round]:
         """The tokens of `model.generate`, one by one, streamed."""
         return self.generator(decoding)(request)
 
-    def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Commit]]:
+    def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Round]]:
         """`generate` for these settings; the cloud hears of them now, not on the clock."""
         if self.is_wired:
             return self._aside(Options(decoding, Speculative())).generate

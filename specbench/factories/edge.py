@@ -14,7 +14,7 @@ from specbench.errors import SpecbenchWarning
 from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
-    from specbench.decoding.drafter import Drafter
+    from specbench.decoding.drafter import ModelDrafter
     from specbench.decoding.engine import Engine
     from specbench.factories.cloud import CloudModel
     from specbench.models.loading import LoadedModel
@@ -104,13 +104,13 @@ class EdgeModel(ModelFactory):
         else:
             vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
 
-    def drafter(self, options: Options) -> Drafter:
+    def drafter(self, options: Options) -> ModelDrafter:
         """This model as one that proposes tokens.
 
         Raises:
             SpecbenchError: its cache cannot be rolled back.
         """
-        from specbench.decoding.drafter import Drafter
+        from specbench.decoding.drafter import ModelDrafter
 
         self.engine.require_rollback()
-        return Drafter(self.engine, options)
+        return ModelDrafter(self.engine, options)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from specbench.decoding.bandwidth import CeilingMeter
     from specbench.decoding.compiled import CompiledEngine
     from specbench.decoding.engine import Engine
-    from specbench.decoding.target import Target
+    from specbench.decoding.target import LocalTarget
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.records import Audit
@@ -204,11 +204,11 @@ class ModelFactory:
         """What is done to a model between reading and using it."""
         return loaded
 
-    def target(self, options: Options) -> Target:
+    def target(self, options: Options) -> LocalTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
-        from specbench.decoding.target import Target
+        from specbench.decoding.target import LocalTarget
 
-        return Target(self.engine, options)
+        return LocalTarget(self.engine, options)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""

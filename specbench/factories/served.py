@@ -10,12 +10,12 @@ from specbench.config import Decoding, Options
 from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.recomputation import Recomputed
-from specbench.decoding.request import Commit, Request
-from specbench.decoding.target import Target
+from specbench.decoding.request import Request
+from specbench.decoding.target import LocalTarget
 from specbench.errors import SpecbenchError
 from specbench.factories.cloud import CloudModel
 from specbench.factories.model import ModelFactory
-from specbench.records import Audit
+from specbench.records import Audit, Round
 from specbench.wire.protocol import Facts
 
 
@@ -63,7 +63,7 @@ class Served:
         """Tokens that the model was made for."""
         return self._cloud.context_length
 
-    def target(self, options: Options, rolls_back: bool, draft: str | None = None) -> Target:
+    def target(self, options: Options, rolls_back: bool, draft: str | None = None) -> LocalTarget:
         """The model as one that decides a text; with the fingerprint of a draft, one that speculates by itself.
 
         Raises:
@@ -95,7 +95,7 @@ class Served:
 
         return together(self._cloud.engine, blocks)
 
-    def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Round]:
         """`model.generate`, streamed."""
         from specbench.decoding.generate import generate_commits
 

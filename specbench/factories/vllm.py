@@ -14,9 +14,9 @@ from specbench.wire.vllm import VllmFacts, VllmServer
 
 if TYPE_CHECKING:
     from specbench.decoding.proof import Evidence, Pass
-    from specbench.decoding.request import Commit, Request
+    from specbench.decoding.request import Request
     from specbench.factories.edge import EdgeModel
-    from specbench.records import Audit
+    from specbench.records import Audit, Round
     from specbench.wire.vllm_target import VllmTarget
 
 PROBE = "The edge drafts, the cloud verifies: 12 + 30 = 42; naïve 東京.\n"
@@ -109,11 +109,11 @@ class VllmCloud(CloudModel):
         """Refuse: assisted generation needs both models in one loop."""
         self.demand_here()
 
-    def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Commit]]:
+    def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Round]]:
         """A streamed completion: what `model.generate` is to transformers."""
         target = self._target(verifies=False)
 
-        def generate(request: Request) -> Iterator[Commit]:
+        def generate(request: Request) -> Iterator[Round]:
             commit = target.begin(request)
             yield commit
             if commit.finish_reason is None:

@@ -1,20 +1,20 @@
-"""The target as an edge sees it when it runs elsewhere: `decoding.target.Target`, in frames."""
+"""The target as an edge sees it when it runs elsewhere: `decoding.target.LocalTarget`, in frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding import verification
+from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proof import Evidence, Pass
-from specbench.decoding.proposal import Proposal
+from specbench.decoding.proposal import NO_DRAFT, Proposal
 from specbench.decoding.recomputation import Recomputed
-from specbench.decoding.request import Commit, Pending, Request
-from specbench.decoding.target import NO_DRAFT
+from specbench.decoding.request import Pending, Request
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.records import Round
 from specbench.wire import protocol
 from specbench.wire.channel import ChannelLostError
 from specbench.wire.connection import Connection, Reply, Sent
@@ -33,7 +33,7 @@ class RemoteTarget:
     """
 
     streams = True
-    """As of `decoding.target.Target`: the cloud sends what comes next without being asked."""
+    """As of `decoding.target.LocalTarget`: the cloud sends what comes next without being asked."""
 
     def __init__(
         self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
@@ -54,7 +54,7 @@ class RemoteTarget:
         """What the cloud said of the draft that it runs."""
         self._insist()  # what the cloud cannot do is refused before anything is timed
 
-    def begin(self, request: Request) -> Commit:
+    def begin(self, request: Request) -> Round:
         """Prefill the prompt and commit the target's first token."""
         if self._pending:  # of a text that was given up
             self._pending.result()
@@ -87,25 +87,30 @@ class RemoteTarget:
         """Tokens of the budget that are not spent."""
         return self._request.max_new_tokens - (len(self._committed) - len(self._request.prompt_ids))
 
-    def verify(self, proposal: Proposal = NO_DRAFT) -> Commit:
+    def verify(self, proposal: Proposal | None = None) -> Round:
         """Check drafted tokens in one pass; commit those accepted and one token of the target's own."""
         return self.submit(proposal).result()
 
-    def submit(self, proposal: Proposal = NO_DRAFT) -> Pending:
+    def submit(self, proposal: Proposal | None = None) -> Pending:
         """Send a draft on its way and return at once.
 
         Raises:
             RuntimeError: a verification is under way for this text.
         """
         self._demand_idle()
+        proposal = proposal or NO_DRAFT
         packed = tuple(distribution.packed() for distribution in proposal.distributions)
         tokens = tuple(proposal.tokens)
         return self._ask(lambda number: protocol.Verify(number, self._text, tokens, packed))
 
-    def trust(self, tokens: Sequence[int]) -> Commit:
+    def verified(self, proposal: Proposal) -> Generator[Block, Passed, Round]:
+        """`verify` for the loop; its passes are the cloud's business."""
+        return self.verify(proposal)
+        yield
+
+    def trust(self, tokens: Sequence[int]) -> Round:
         """Commit drafted tokens without a look at them; the cloud is told, and nobody waits for it."""
         self._demand_idle()
-        started = now_ms()
         kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
         self._trusted += len(kept)
@@ -118,9 +123,9 @@ class RemoteTarget:
                 bytes_up = sent.bytes_up
             except ChannelLostError:
                 pass  # the next frame finds out too, and hands the tokens over
-        return Commit(kept, 0, finish_reason, now_ms() - started, bytes_up=bytes_up)
+        return Round(kept, finish_reason, unverified=len(kept), bytes_up=bytes_up)
 
-    def decode(self) -> Iterator[Commit]:
+    def decode(self) -> Iterator[Round]:
         """Go on alone, token by token, to the end of the text: one request, streamed."""
         self._demand_idle()
         sent = self._take_ahead() if self._ahead else None
@@ -135,7 +140,7 @@ class RemoteTarget:
         assert sent is not None
         return sent
 
-    def generate(self, request: Request) -> Iterator[Commit]:
+    def generate(self, request: Request) -> Iterator[Round]:
         """Answer a prompt by the cloud's `model.generate`, streamed; has nothing to do with the text begun."""
         self._demand_idle()
         self._start(request)
@@ -147,7 +152,7 @@ class RemoteTarget:
             length = len(request.prompt_ids)
             return protocol.Generate(number, self._text, *_asked(request))
 
-        def take(reply: Reply, sent: Sent | None) -> Commit | None:
+        def take(reply: Reply, sent: Sent | None) -> Round | None:
             nonlocal known, length
             commit = self._commit(reply, sent, length)
             length += len(commit.tokens)
@@ -188,7 +193,7 @@ class RemoteTarget:
         if self._cached != expected:
             raise AssertionError(f"the target's cache holds {self._cached} tokens and should hold {expected}")
 
-    def take(self, reply: Reply, sent: Sent | None) -> Commit:
+    def take(self, reply: Reply, sent: Sent | None) -> Round:
         """Add to the text what a reply says; `sent` is the frame that asked, for the first reply to it.
 
         Raises:
@@ -203,7 +208,7 @@ class RemoteTarget:
         self._has_begun = commit.finish_reason is None
         return commit
 
-    def exchange(self, build: Callable[[int], Up], sent: Sent | None) -> Commit:
+    def exchange(self, build: Callable[[int], Up], sent: Sent | None) -> Round:
         """Commit what the reply to a frame says, asked again as often as the connection is lost.
 
         Args:
@@ -237,9 +242,9 @@ class RemoteTarget:
     def _stream(
         self,
         build: Callable[[int], Up],
-        take: Callable[[Reply, Sent | None], Commit | None],
+        take: Callable[[Reply, Sent | None], Round | None],
         sent: Sent | None = None,
-    ) -> Iterator[Commit]:
+    ) -> Iterator[Round]:
         """One request and its replies, to the end of the text.
 
         Args:
@@ -281,7 +286,7 @@ class RemoteTarget:
         except ChannelLostError:
             pass  # it has stopped too, then
 
-    def _commit(self, reply: Reply, sent: Sent | None, length: int) -> Commit:
+    def _commit(self, reply: Reply, sent: Sent | None, length: int) -> Round:
         """What a reply says, which is to stand behind `length` tokens of prompt and text."""
         frame = reply.frame
         if not isinstance(frame, Committed):
@@ -294,20 +299,20 @@ class RemoteTarget:
             rtt_ms = self.rtt_ms = max(reply.elapsed_ms - frame.busy_us / 1000, 0.0)
         elif uplink_ms is not None and downlink_ms is not None:
             self.rtt_ms = uplink_ms + downlink_ms
-        return Commit(
+        return Round(
             frame.tokens,
-            frame.accepted,
             protocol.FINISH_REASONS[frame.finish],
-            frame.verify_us / 1000,
+            drafted=frame.drafted,
+            accepted=None if frame.drafted is None else frame.accepted,
+            verify_ms=frame.verify_us / 1000,
             uplink_ms=uplink_ms,
             downlink_ms=downlink_ms,
             wait_ms=reply.waited_ms,
             bytes_up=sent.bytes_up if sent else 0,
             bytes_down=reply.bytes_down,
-            drafted=frame.drafted,
-            draft_ms=None if frame.drafted is None else frame.draft_us / 1000,
+            draft_ms=frame.draft_us / 1000 if frame.draft_us else None,
             shared=frame.shared,
-            pass_ms=frame.pass_us / 1000,
+            pass_ms=frame.pass_us / 1000 if frame.pass_us else None,
             rtt_ms=rtt_ms,
             streamed=sent is None,
         )
@@ -378,7 +383,7 @@ class RemotePending:
         """Whether `result` need not wait for the cloud's answer."""
         return self._sent is None or self._connection.has_reply(self._sent)
 
-    def result(self) -> Commit:
+    def result(self) -> Round:
         """Wait for the reply, and commit what the cloud accepted. To be called once."""
         self._target.finished()
         sent, self._sent = self._sent, None

@@ -15,11 +15,11 @@ from specbench.decoding.batch import Block, Passed, Steps, alone
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.recomputation import Recomputed
-from specbench.decoding.request import Commit, Request
-from specbench.decoding.target import Target
+from specbench.decoding.request import Request
+from specbench.decoding.target import LocalTarget
 from specbench.decoding.verification import RULES
 from specbench.errors import RanksLostError, SpecbenchError
-from specbench.records import Audit
+from specbench.records import Audit, Round
 from specbench.wire import protocol
 from specbench.wire.protocol import Committed, Done, Facts, ProtocolError, Refused, encode
 
@@ -33,7 +33,7 @@ class Host(Protocol):
     facts: Facts
     context_length: int | None
 
-    def target(self, options: Options, rolls_back: bool, draft: str | None) -> Target:
+    def target(self, options: Options, rolls_back: bool, draft: str | None) -> LocalTarget:
         """The model as one that decides a text, of which drafts can be taken back if need be.
 
         Args:
@@ -46,7 +46,7 @@ class Host(Protocol):
     def pass_together(self, blocks: Sequence[Block]) -> list[Passed | Exception]:
         """Read blocks of several texts in one pass; for each what it got, or what went wrong with it."""
 
-    def generate(self, request: Request, decoding: Decoding) -> Iterator[Commit]:
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Round]:
         """`model.generate`, streamed."""
 
     def evidence(
@@ -79,7 +79,7 @@ class RefusalError(Exception):
 class _Text:
     """A place where one text at a time is decoded."""
 
-    def __init__(self, target: Target, options: Options) -> None:
+    def __init__(self, target: LocalTarget, options: Options) -> None:
         self.target = target
         self.options = options
         self.is_open = False
@@ -203,7 +203,7 @@ class Service:
                 self._resume(text, frame, request)
                 yield encode(Done(frame.number))
                 return
-            steps: Iterator[Block | Commit] = iter([text.target.begin(request)])
+            steps: Iterator[Block | Round] = iter([text.target.begin(request)])
             text.is_open = True
         else:
             self._demand_open(text)
@@ -326,19 +326,19 @@ class Service:
 
 
 def _committed(
-    frame: protocol.Up, commit: Commit, arrived_ms: float, cached: int, draws: tuple[int, int, int] = (0, 0, 0)
+    frame: protocol.Up, commit: Round, arrived_ms: float, cached: int, draws: tuple[int, int, int] = (0, 0, 0)
 ) -> Committed:
     return Committed(
         frame.number,
         commit.tokens,
-        commit.accepted,
+        commit.accepted or 0,
         protocol.FINISH_REASONS.index(commit.finish_reason),
-        round(commit.verify_ms * 1000),
+        round((commit.verify_ms or 0.0) * 1000),
         round((now_ms() - arrived_ms) * 1000),
         cached,
         *draws,
         commit.drafted,
         round((commit.draft_ms or 0.0) * 1000),
-        commit.shared,
-        round(commit.pass_ms * 1000),
+        commit.shared or 1,
+        round((commit.pass_ms or 0.0) * 1000),
     )

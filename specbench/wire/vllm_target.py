@@ -1,20 +1,21 @@
-"""The target as an edge sees it when a vLLM server runs it: `decoding.target.Target`, in completions."""
+"""The target as an edge sees it when a vLLM server runs it: `decoding.target.LocalTarget`, in completions."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 
 from specbench.clock import now_ms
 from specbench.decoding import verification
+from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Commit, Pending, Request
-from specbench.decoding.target import NO_DRAFT
+from specbench.decoding.request import Pending, Request
 from specbench.decoding.threads import send_team_home
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.records import Round
 from specbench.wire.vllm import Completion, VllmServer
 
 
@@ -22,7 +23,7 @@ class VllmTarget:
     """Commits tokens of one text at a time, greedily.
 
     The server keeps nothing between rounds that a verification could go on from: it reads the whole text anew,
-    and `Commit.prefilled` says how much that was. Alone it streams, from its own cache.
+    and `Round.prefilled` says how much that was. Alone it streams, from its own cache.
 
     Args:
         rtt_ms: round trip of a question that computes nothing. Of a round only its whole duration is seen from
@@ -43,7 +44,7 @@ class VllmTarget:
         self._pending: VllmPending | None = None
         self._server.complete(probe, secrets.token_hex(8), verifies=verifies)
 
-    def begin(self, request: Request) -> Commit:
+    def begin(self, request: Request) -> Round:
         """Have the prompt read, and commit the target's first token."""
         if self._pending:  # of a text that was given up
             self._pending.result()
@@ -58,11 +59,11 @@ class VllmTarget:
         """Tokens of the budget that are not spent."""
         return self._request.max_new_tokens - (len(self._committed) - len(self._request.prompt_ids))
 
-    def verify(self, proposal: Proposal = NO_DRAFT) -> Commit:
+    def verify(self, proposal: Proposal | None = None) -> Round:
         """Have drafted tokens checked; commit those accepted and one token of the target's own."""
         return self.submit(proposal).result()
 
-    def submit(self, proposal: Proposal = NO_DRAFT) -> Pending:
+    def submit(self, proposal: Proposal | None = None) -> Pending:
         """Send a draft on its way and return at once.
 
         Raises:
@@ -71,11 +72,16 @@ class VllmTarget:
         if self._pending:
             raise RuntimeError("a verification of this text is under way")
         self._stop()
-        self._pending = VllmPending(self, tuple(proposal.tokens))
-        self._pending.future = self._worker.submit(self._judged, self._pending.drafted)
+        self._pending = VllmPending(self, None if proposal is None else tuple(proposal.tokens))
+        self._pending.future = self._worker.submit(self._judged, self._pending.drafted or ())
         return self._pending
 
-    def decode(self) -> Iterator[Commit]:
+    def verified(self, proposal: Proposal) -> Generator[Block, Passed, Round]:
+        """`verify` for the loop; its passes are the server's business."""
+        return self.verify(proposal)
+        yield
+
+    def decode(self) -> Iterator[Round]:
         """Go on alone, token by token, to the end of the text: one request, streamed."""
         while True:
             commit = self._read_on()
@@ -86,7 +92,7 @@ class VllmTarget:
     def check(self) -> None:
         """Nothing: between requests the server holds no text of ours."""
 
-    def finish(self, pending: VllmPending) -> Commit:
+    def finish(self, pending: VllmPending) -> Round:
         """Commit what a request accepted."""
         waited_from = now_ms()
         if not pending.is_done:
@@ -96,9 +102,12 @@ class VllmTarget:
         finally:
             self._pending = None
         waited_ms = now_ms() - waited_from
-        commit = self._commit(tokens, accepted, found, elapsed_ms, asks=True)
+        commit = self._commit(tokens, found, elapsed_ms, asks=True)
         read = len(self._committed) - len(commit.tokens) + len(pending.drafted) if pending.drafted else None
-        return replace(commit, wait_ms=waited_ms, prefilled=read)
+        commit = replace(commit, wait_ms=waited_ms, prefilled=read)
+        if pending.drafted is None:
+            return commit
+        return replace(commit, drafted=len(pending.drafted), accepted=min(accepted, len(commit.tokens)))
 
     def _judged(self, drafted: tuple[int, ...]) -> tuple[int, tuple[int, ...], Completion, float]:
         """How many drafted tokens stand, what is committed, and what it took; in the worker's thread."""
@@ -111,17 +120,14 @@ class VllmTarget:
         verdict = verification.matching(drafted, choices)
         return verdict.accepted, (*drafted[: verdict.accepted], verdict.next_token), found, elapsed_ms
 
-    def _commit(
-        self, tokens: Sequence[int], accepted: int, found: Completion, elapsed_ms: float, asks: bool
-    ) -> Commit:
+    def _commit(self, tokens: Sequence[int], found: Completion, elapsed_ms: float, asks: bool) -> Round:
         """Add to the text what an answer says; `asks` where it was waited for from the question on."""
         kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
-        return Commit(
+        return Round(
             kept,
-            min(accepted, len(kept)),
             finish_reason,
-            max(elapsed_ms - self.rtt_ms, 0.0) if asks else elapsed_ms,
+            verify_ms=max(elapsed_ms - self.rtt_ms, 0.0) if asks else elapsed_ms,
             wait_ms=elapsed_ms,
             bytes_up=found.bytes_up,
             bytes_down=found.bytes_down,
@@ -129,7 +135,7 @@ class VllmTarget:
             streamed=not asks,
         )
 
-    def _read_on(self) -> Commit:
+    def _read_on(self) -> Round:
         """Commit what the stream brings next; it is asked for where there is none."""
         asks = self._stream is None
         if self._stream is None:
@@ -145,7 +151,7 @@ class VllmTarget:
                 ExitCode.RUN,
             )
         self._arrived_ms = now_ms()
-        commit = self._commit(found.tokens, 0, found, self._arrived_ms - before_ms, asks)
+        commit = self._commit(found.tokens, found, self._arrived_ms - before_ms, asks)
         self._has_ended = commit.finish_reason is not None
         return commit
 
@@ -168,7 +174,7 @@ class VllmPending:
 
     future: Future
 
-    def __init__(self, target: VllmTarget, drafted: tuple[int, ...]) -> None:
+    def __init__(self, target: VllmTarget, drafted: tuple[int, ...] | None) -> None:
         self._target = target
         self.drafted = drafted
 
@@ -177,6 +183,6 @@ class VllmPending:
         """Whether `result` would return at once."""
         return self.future.done()
 
-    def result(self) -> Commit:
+    def result(self) -> Round:
         """Wait for the answer, and commit what the server accepted. To be called once."""
         return self._target.finish(self)

@@ -94,7 +94,7 @@ from specbench.api import Decoder, Method, hookimpl
 
 class Crash(Method):
     name, summary, roles = "crash", "fails in a library", ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def open(self, edge, cloud, options):
         target = cloud.target(options)
@@ -102,7 +102,7 @@ class Crash(Method):
         class Fails(Decoder):
             def generate(self, request):
                 json.loads("{nope")
-                yield target.begin(request).round()
+                yield target.begin(request)
 
         return Fails()
 

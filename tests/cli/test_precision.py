@@ -20,7 +20,7 @@ from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
 
 class Liar(Method):
     name, summary, roles = "liar", "changes the arithmetic", ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def precision_changes(self, options):
         return {declared}

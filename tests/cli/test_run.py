@@ -372,7 +372,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Deaf(Method):
     name, summary, roles = "deaf", "swallows Ctrl-C", ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def open(self, edge, cloud, options):
         class Swallows(AutoregressiveDecoder):

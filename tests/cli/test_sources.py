@@ -13,7 +13,7 @@ from specbench.api import AutoregressiveDecoder, Method, hookimpl
 
 class Mine(Method):
     name, summary, roles = "mine", "mine", ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def lossless(self, options):
         return True

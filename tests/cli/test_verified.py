@@ -11,7 +11,7 @@ from specbench.api import Decoder, Method, Round, hookimpl
 
 class Raw(Method):
     name, summary, roles = "raw", "calls the model itself, and nobody else", ("cloud",)
-    api_version = 3
+    api_version = 4
     own_passes = {declared}
 
     def lossless(self, options):

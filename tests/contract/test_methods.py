@@ -69,7 +69,7 @@ class Overrunning(Method):
     """Goes on behind the budget."""
 
     name, summary, roles = "overrunning", "breaks its budget", ("cloud",)
-    api_version = 3
+    api_version = 4
 
     def open(self, edge, cloud, options):
         target = cloud.target(options)
@@ -88,7 +88,7 @@ def test_the_contract_asks_for_the_version_that_a_method_was_written_for():
     class Undated(Overrunning):
         api_version = None
 
-    with pytest.raises(AssertionError, match="api_version None; this is 3"):
+    with pytest.raises(AssertionError, match="api_version None; this is 4"):
         check_method(Undated())
 
 

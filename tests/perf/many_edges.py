@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from specbench.api import SpeculativeDecoder, SpeculativeLoop, Target
 from specbench.config import CloudSpec, Decoding, EdgeSpec, Options, Speculative
 from specbench.decoding.request import Request
 from specbench.factories import CloudModel, EdgeModel
@@ -75,18 +76,11 @@ class Flaky(Channel):
         }[fault]
 
 
-def speculated(edge: EdgeModel, target: object, options: Options, request: Request) -> list[int]:
-    """The committed ids of one text."""
+def speculated(edge: EdgeModel, target: Target, options: Options, request: Request) -> list[int]:
+    """The committed ids of one sequence."""
     drafter = edge.drafter(options)
-    drafter.begin(request)
-    commit = target.begin(request)
-    tokens: list[int] = []
-    while True:
-        tokens += commit.tokens
-        if commit.finish_reason:
-            return tokens
-        drafter.commit(commit.tokens, commit.accepted)
-        commit = target.verify(drafter.propose(min(4, target.remaining - 1)))
+    decoder = SpeculativeDecoder(drafter, target, SpeculativeLoop(drafter, target, 4))
+    return [token for part in decoder.generate(request) for token in part.tokens]
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from specbench.decoding.compiled import CompiledEngine, CompiledSession, _is_inv
 from specbench.decoding.finite import NotFiniteError
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.step import Step
-from specbench.decoding.target import Target
+from specbench.decoding.target import LocalTarget
 from specbench.decoding.together import join_products
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
@@ -133,7 +133,7 @@ def test_a_draft_in_the_engine_ends_where_a_logit_is_not_a_number(invariant):
 
 
 def test_a_compiled_verification_refuses_logits_that_are_no_numbers(invariant):
-    target = Target(invariant, Options(Decoding(), Speculative()))
+    target = LocalTarget(invariant, Options(Decoding(), Speculative()))
     target.begin(Request(tuple(tokens(20)), 12, frozenset()))
     target.verify(Proposal((5, 6)))
     with damaged_head(invariant), pytest.raises(NotFiniteError, match="the cloud model's"):

@@ -121,9 +121,9 @@ def test_every_figure_of_a_round_is_named(member):
 
 
 def test_the_method_that_is_explained_keeps_the_contract(tmp_path):
-    file = tmp_path / "two_at_a_time.py"
+    file = tmp_path / "from_the_prompt.py"
     file.write_text(text_of("writing-a-method.md").partition("```python\n")[2].partition("```")[0])
-    check_method(discover([file]).get("two_at_a_time"))
+    check_method(discover([file]).get("from_the_prompt"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from specbench.decoding.lengths import LONGEST, START, DraftLengths
-from specbench.decoding.request import Commit
+from specbench.records import Round
 
 COSTS = {"draft": 2.0, "plain": 24.0, "token": 1.2}
 
@@ -22,7 +22,7 @@ def replay(lengths, agreement, rtt_ms, costs=COSTS, noise=0.0, rng=None):
         shaken = [1 + noise * rng.random() if noise else 1.0 for _ in range(2)]
         draft_ms = costs["draft"] * count * shaken[0]
         verify_ms = (costs["plain"] + costs["token"] * count) * shaken[1]
-        commit = Commit((1,) * (accepted + 1), accepted, None, verify_ms)
+        commit = Round((1,) * (accepted + 1), accepted=accepted, verify_ms=verify_ms)
         lengths.observe(commit, count, draft_ms, count, rtt_ms)
         spent += draft_ms + verify_ms + (rtt_ms or 0.0)
         drafted.append(count)
@@ -101,7 +101,7 @@ def test_a_position_that_always_fails_is_not_drafted_past():
     lengths = DraftLengths("auto")
     for _ in range(200):
         drafted = lengths.next(50)
-        lengths.observe(Commit((1, 1, 1), 2, None, 30.0), drafted, 20.0 * drafted, drafted, 50.0)
+        lengths.observe(Round((1, 1, 1), accepted=2, verify_ms=30.0), drafted, 20.0 * drafted, drafted, 50.0)
     assert lengths.next(50) == 2
 
 

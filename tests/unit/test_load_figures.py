@@ -14,7 +14,7 @@ from specbench.bench.preparation import prepare
 from specbench.bench.recorded import Pace, RecordedDrafts
 from specbench.bench.traces import Trace, TracedText
 from specbench.config import Options, load_profile
-from specbench.decoding.request import Commit, Request
+from specbench.decoding.request import Request
 from specbench.errors import CloudLostError, SpecbenchError
 from specbench.records import Round
 from specbench.registry import discover
@@ -22,12 +22,13 @@ from specbench.registry import discover
 
 def commit(tokens=1, accepted=0, verify_ms=20.0, own_ms=0.0, **fields):
     """A step whose pass took all of its time but `own_ms`."""
-    return Commit(tuple(range(tokens)), accepted, None, verify_ms, pass_ms=verify_ms - own_ms, **fields)
+    return Round(
+        tuple(range(tokens)), accepted=accepted, verify_ms=verify_ms, pass_ms=verify_ms - own_ms, **fields
+    )
 
 
 def answer(edge, commits, arrival_ms, ended_ms=1000.0):
-    rounds = tuple(Round(tokens=one.tokens) for one in commits)
-    return Answer(edge, ended_ms, generation(rounds=rounds, arrival_ms=arrival_ms), tuple(commits))
+    return Answer(edge, ended_ms, generation(rounds=tuple(commits), arrival_ms=arrival_ms))
 
 
 def test_a_shared_pass_is_counted_once_among_those_that_shared_it():
@@ -50,7 +51,7 @@ def test_only_the_pass_is_divided_among_those_that_shared_it():
 
 
 def test_the_servers_reading_of_a_prompt_by_its_own_draft_is_its_time_too():
-    steps = [commit(drafted=0, draft_ms=30.0), commit(drafted=3, draft_ms=6.0)]
+    steps = [commit(draft_ms=30.0), commit(drafted=3, draft_ms=6.0)]
     row = load_row(COLOCATED, [answer(0, steps, (60.0, 100.0))], 30.0, None)
     assert row.target_s_per_1000 == pytest.approx((20 + 30 + 20 + 6) / 2)
     assert row.decode_ms == pytest.approx(26)

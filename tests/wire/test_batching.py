@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
+from builders import speculated
 from conftest import Watched, wait_until
 
 from specbench.config import Batch, CloudSpec, Decoding, EngineSpec, Options, Speculative
@@ -65,18 +66,6 @@ def request(number, budget=24):
     return Request(tuple(range(10 + number, 40 + 2 * number)), budget, frozenset(), seed=number)
 
 
-def speculated(edge, target, options, asked, draft_length=4):
-    drafter = edge.drafter(options)
-    drafter.begin(asked)
-    commit = target.begin(asked)
-    tokens = list(commit.tokens)
-    while commit.finish_reason is None:
-        drafter.commit(commit.tokens, commit.accepted)
-        commit = target.verify(drafter.propose(min(draft_length, target.remaining - 1)))
-        tokens += commit.tokens
-    return tokens
-
-
 def decoded(edge, target, options, asked):
     commits = [target.begin(asked)]
     commits += target.decode()
@@ -116,7 +105,7 @@ def test_colocated_drafting_shares_its_verifications(host, edge, start, connect)
     server = start(host=host, batch=Batch(sessions=2, wait_ms=LONG))
     targets = [RemoteTarget(connect(server), GREEDY, True, edge.fingerprint) for _ in range(2)]
     first = targets[0].begin(request(0))
-    assert first.drafted == 0
+    assert first.drafted is None
     assert first.draft_ms > 0
     assert side_by_side([(decoded, edge, targets[n], GREEDY, request(n)) for n in range(2)]) == wanted
     assert max(map(len, host.passes)) == 2

@@ -7,6 +7,7 @@ from collections import deque
 
 import msgspec
 import pytest
+from builders import speculated
 from conftest import wait_until
 
 from specbench.api import CloudLostError
@@ -116,24 +117,12 @@ def connected(url, cloud, faults=None, patience_s=10.0):
     )
 
 
-def speculated(edge, target, options, at_round=lambda index: None):
-    drafter = edge.drafter(options)
-    drafter.begin(REQUEST)
-    commit = target.begin(REQUEST)
-    drafter.commit(commit.tokens, commit.accepted)
-    tokens = [*commit.tokens]
-    while commit.finish_reason is None:
-        at_round(len(tokens))
-        commit = target.verify(drafter.propose(min(4, target.remaining - 1)))
-        drafter.commit(commit.tokens, commit.accepted)
-        target.check()
-        tokens += commit.tokens
-    return tokens
-
-
 @pytest.fixture(scope="module")
 def expected(cloud, edge):
-    return {id(options): speculated(edge, cloud.verifier(options), options) for options in (GREEDY, SAMPLED)}
+    return {
+        id(options): speculated(edge, cloud.verifier(options), options, REQUEST)
+        for options in (GREEDY, SAMPLED)
+    }
 
 
 @pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
@@ -146,7 +135,7 @@ def test_the_text_goes_on_as_if_nothing_had_happened(start, cloud, edge, expecte
     running = start()
     faults = {(way, VERIFY): fault}
     connection = connected(running.url, cloud, faults)
-    text = speculated(edge, RemoteTarget(connection, options, True), options)
+    text = speculated(edge, RemoteTarget(connection, options, True), options, REQUEST)
     assert not faults, "the fault did not come about"
     assert connection.interruptions == 1
     assert text == expected[id(options)]
@@ -215,7 +204,7 @@ def test_a_server_that_is_restarted_is_found_again(start, cloud, edge, expected)
             running.stop()
             servers.append(start(port=running.port))
 
-    text = speculated(edge, RemoteTarget(connection, GREEDY, True), GREEDY, restart)
+    text = speculated(edge, RemoteTarget(connection, GREEDY, True), GREEDY, REQUEST, restart)
     assert len(servers) == 2
     assert connection.interruptions == 1
     assert text == expected[id(GREEDY)]
@@ -322,7 +311,7 @@ def test_a_greeting_that_is_damaged_when_the_edge_comes_again_is_said_again(
             connection.channel.close()
             faults[way, 1] = fault
 
-    assert speculated(edge, target, GREEDY, lose) == expected[id(GREEDY)]
+    assert speculated(edge, target, GREEDY, REQUEST, lose) == expected[id(GREEDY)]
     assert not faults, "the fault did not come about"
 
 

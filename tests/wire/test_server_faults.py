@@ -15,9 +15,10 @@ from websockets.sync.client import connect
 from websockets.uri import parse_uri
 
 from specbench.config import Decoding, Options, Speculative
-from specbench.decoding.request import Commit, Request
+from specbench.decoding.request import Request
 from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
+from specbench.records import Round
 from specbench.wire import connection as wire
 from specbench.wire import protocol
 from specbench.wire.channel import ChannelLostError
@@ -170,7 +171,7 @@ def test_an_edge_that_misses_no_ping_and_never_reads_is_freed_within_a_bounded_t
         began.append(running.host.held)
         try:
             while True:
-                yield Commit((5,) * 100_000, 0, None, 0.0)  # fills what lies between in no time
+                yield Round((5,) * 100_000, verify_ms=0.0)  # fills what lies between in no time
         finally:
             closed.append(True)
 
@@ -265,7 +266,7 @@ def test_a_stream_whose_edge_vanished_is_closed_in_the_models_thread(start):
     def generate(request, decoding):
         try:
             while True:
-                yield Commit((5,), 0, None, 0.0)
+                yield Round((5,), verify_ms=0.0)
         finally:
             closed.append(threading.current_thread().name)
 

@@ -1,0 +1,215 @@
+"""The loop of speculative decoding: draft, verify, commit, roll back. Every method that drafts runs it.
+
+A `Drafter` proposes and a `Target` verifies; the loop knows neither a model nor a wire. It is written in steps
+(`decoding.batch.Steps`): a server that reads several sequences in one pass takes the loop's blocks, and beside
+the edge `alone` reads each block in a pass of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from specbench.clock import now_ms
+from specbench.decoding.ahead import AheadWindow
+from specbench.decoding.lengths import DraftLengths
+from specbench.decoding.proposal import Proposal
+from specbench.decoding.request import Pending, Request
+from specbench.records import Round
+
+if TYPE_CHECKING:
+    from specbench.decoding.batch import Block, Passed, Steps
+
+
+class Drafter(Protocol):
+    """Proposes tokens that follow the committed ones: a draft model, a table, whatever a method brings."""
+
+    def begin(self, request: Request) -> None:
+        """Forget the sequence before, and read the prompt of this one."""
+
+    def propose(self, draft_length: int) -> Proposal:
+        """At most `draft_length` tokens behind all that is committed; without any the round is a plain step."""
+
+    def commit(self, tokens: Sequence[int], accepted: int) -> int:
+        """Take over what the target committed, and roll back what it refused.
+
+        Args:
+            tokens: the committed ids, of which the first `accepted` are those last proposed.
+
+        Returns:
+            Tokens drafted ahead of the proposal that are now wasted.
+        """
+
+    def check(self) -> None:
+        """Assert what must hold between rounds, such as the length of a cache."""
+
+
+class AheadDrafter(Drafter, Protocol):
+    """A drafter that drafts on while its proposal is being verified."""
+
+    @property
+    def uncommitted(self) -> int:
+        """Tokens that are drafted and not judged: those proposed, and those ahead of them."""
+
+    def draft_ahead(self) -> int:
+        """Draft and return one more token, as if all that was drafted so far were to be committed."""
+
+
+@runtime_checkable
+class FallbackDrafter(Drafter, Protocol):
+    """A drafter that can finish a sequence whose cloud was lost for good (`cloud.on_cloud_loss: edge_only`)."""
+
+    def decode_alone(self) -> Iterator[int]:
+        """Tokens behind all that is committed, without end; the text is not the cloud's any more."""
+
+
+class Target(Protocol):
+    """Verifies proposals and commits tokens, one sequence at a time; in this process or elsewhere."""
+
+    @property
+    def rtt_ms(self) -> float | None:
+        """The last round trip without the target's own work, in milliseconds; `None` in one process."""
+
+    @property
+    def remaining(self) -> int:
+        """Tokens of the budget that are left."""
+
+    def begin(self, request: Request) -> Round:
+        """Read the prompt, and commit the target's first token."""
+
+    def verified(self, proposal: Proposal) -> Generator[Block, Passed, Round]:
+        """Check drafted tokens in one pass; commit those accepted and one token of the target's own.
+
+        A target in this process yields the block to be read and is sent its pass; one elsewhere yields nothing.
+        """
+
+    def submit(self, proposal: Proposal) -> Pending:
+        """Begin a verification and return at once."""
+
+    def trust(self, tokens: Sequence[int]) -> Round:
+        """Commit drafted tokens unverified, as a gate asks for."""
+
+    def check(self) -> None:
+        """Assert the length of the cache."""
+
+
+class StreamingTarget(Protocol):
+    """A target that goes on by itself.
+
+    Attributes:
+        streams: whether `decode` computes on while nobody reads it.
+    """
+
+    streams: bool
+
+    def begin(self, request: Request) -> Round:
+        """Read the prompt, and commit the target's first token."""
+
+    def decode(self) -> Iterator[Round]:
+        """Go on to the end of the sequence."""
+
+    def check(self) -> None:
+        """Assert the length of the cache."""
+
+
+class SpeculativeLoop:
+    """One verification in flight, and no drafting meanwhile.
+
+    Args:
+        draft_length: tokens a round, or `auto`.
+    """
+
+    def __init__(self, drafter: Drafter, target: Target, draft_length: int | Literal["auto"]) -> None:
+        self._drafter = drafter
+        self._target = target
+        self._draft_length = draft_length
+
+    def rounds(self, request: Request) -> Steps[Round]:
+        """Rounds after the first token, to the end of the sequence, each with what was drafted for it.
+
+        Args:
+            request: the sequence that drafter and target have begun, and that has not ended.
+        """
+        self._begin(request)
+        while True:
+            commit = yield from self._round()
+            yield commit
+            if commit.finish_reason:
+                return
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        self._lengths = DraftLengths(self._draft_length)
+
+    def _next_length(self) -> int:
+        # The target adds a token of its own, so a longer draft than this could not be committed.
+        return self._lengths.next(self._target.remaining - 1)
+
+    def _round(self) -> Generator[Block, Passed, Round]:
+        started = now_ms()
+        proposal = self._drafter.propose(self._next_length())
+        draft_ms = now_ms() - started
+        if proposal.is_certain and self._request.stop_ids.isdisjoint(proposal.tokens):
+            return self._trusted(proposal, draft_ms)
+        commit = yield from self._target.verified(proposal)
+        self._drafter.commit(commit.tokens, commit.accepted or 0)
+        self._lengths.observe(commit, len(proposal), draft_ms, len(proposal), self._target.rtt_ms)
+        return replace(commit, draft_ms=draft_ms)
+
+    def _trusted(self, proposal: Proposal, draft_ms: float) -> Round:
+        """A round that the profile's gate lets pass unverified."""
+        commit = self._target.trust(proposal.tokens)
+        self._drafter.commit(commit.tokens, len(commit.tokens))
+        return replace(commit, draft_ms=draft_ms)
+
+
+class AheadLoop(SpeculativeLoop):
+    """One verification in flight, and the drafter drafts on meanwhile.
+
+    After a proposal the drafter guesses the token that the target will add, and drafts the next proposal after
+    that. If all is accepted and the guess is right, that much of the next proposal is there; else it is
+    dropped. At a fixed draft length every proposal is the one that `SpeculativeLoop` makes, only earlier. It
+    needs a rule that commits the drafter's own choice or refuses it (`greedy`, `coupled`).
+
+    Nothing is in flight when a round is yielded, so what the runner does meanwhile hides nothing.
+    """
+
+    _drafter: AheadDrafter
+
+    def __init__(self, drafter: AheadDrafter, target: Target, draft_length: int | Literal["auto"]) -> None:
+        super().__init__(drafter, target, draft_length)
+
+    def _begin(self, request: Request) -> None:
+        super()._begin(request)
+        self._window = AheadWindow()
+
+    def _round(self) -> Generator[Block, Passed, Round]:
+        drafter, target = self._drafter, self._target
+        started, carried = now_ms(), drafter.uncommitted
+        proposal = drafter.propose(self._next_length())
+        sent_ms = now_ms()
+        pending = target.submit(proposal)
+        self._draft_ahead(proposal, pending, sent_ms)
+        draft_ms, steps = now_ms() - started, drafter.uncommitted - carried
+        ahead = drafter.uncommitted - len(proposal)
+        commit = pending.result()
+        wasted = drafter.commit(commit.tokens, commit.accepted or 0)
+        self._lengths.observe(commit, len(proposal), draft_ms, steps, target.rtt_ms)
+        round_trip_ms = (commit.verify_ms or 0.0) + (target.rtt_ms or 0.0)
+        self._window.observe(round_trip_ms, draft_ms / steps if steps else None, not wasted if ahead else None)
+        return replace(commit, draft_ms=draft_ms, wasted_draft_tokens=wasted)
+        yield  # a generator, though it waits for its passes by itself
+
+    def _draft_ahead(self, proposal: Proposal, pending: Pending, sent_ms: float) -> None:
+        """Draft until the next proposal is there, the verdict is, or going on does not pay."""
+        drafter, stop_ids = self._drafter, self._request.stop_ids
+        # The target adds a token of its own here, and one behind the next proposal.
+        room = self._target.remaining - len(proposal) - 2
+        if room <= 0 or not stop_ids.isdisjoint(proposal.tokens):
+            return
+        wanted = len(proposal) + 1 + self._lengths.next(room)
+        while drafter.uncommitted < wanted and not pending.is_done and self._window.pays(now_ms() - sent_ms):
+            token = drafter.draft_ahead()
+            if token in stop_ids and drafter.uncommitted == len(proposal) + 1:
+                return  # the guess is that the sequence ends here

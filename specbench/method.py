@@ -1,0 +1,136 @@
+"""What a method is: `Method` opens a decoder, and `SpeculativeMethod` is a drafter plus the shared loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from specbench.config import Options
+from specbench.decoding.decoder import Decoder, SpeculativeDecoder
+from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop, Target
+from specbench.decoding.verification import RULES
+from specbench.errors import SpecbenchError
+from specbench.factories import CloudModel, EdgeModel
+
+API_VERSION = 4
+"""Raised when a plugin that worked before may no longer work."""
+
+
+class Method(ABC):
+    """A way to decode. Stateless: what it needs it receives in `open`.
+
+    Attributes:
+        name: what `specbench run` calls it.
+        summary: one line for `specbench plugins`.
+        roles: the models that it loads, of `edge` and `cloud`.
+        api_version: the `API_VERSION` that it was written for, as a number, for the name would always be
+            right; a method that does not say is of version 3.
+        own_passes: its passes are calls of the models themselves, as in `model.generate`, and not the engine's:
+            they run eagerly, whatever `engine.kind` says. Its row says so.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]]
+    api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
+    own_passes: ClassVar[bool] = False
+
+    def lossless(self, options: Options) -> bool | None:
+        """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""
+        return None
+
+    def repeats_control(self, options: Options) -> bool:
+        """Whether the text is the control's token for token, and a difference a tie or a bug."""
+        return bool(self.lossless(options)) and options.decoding.temperature == 0
+
+    def validate(self, options: Options) -> None:
+        """Refuse options that this method cannot honour; called before anything is loaded.
+
+        Raises:
+            SpecbenchError: naming the option.
+        """
+        return
+
+    def precision_changes(self, options: Options) -> dict[str, str]:
+        """Roles whose precision these options change, and what they become: `{"edge": "bfloat16"}`.
+
+        A method that computes in something else than the profile's `dtype` says so here, so that
+        `specbench check-dtype` shows it and a run refuses it before anything is loaded.
+        """
+        return {}
+
+    @abstractmethod
+    def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
+        """Load what the method uses, and nothing else."""
+
+
+class SpeculativeMethod(Method):
+    """A drafter plus the loop that all such methods share; `drafter` is all that one has to bring.
+
+    Attributes:
+        rules: the verification rules that its drafts can be judged by.
+        rules_reason: why the others cannot, as the end of a sentence.
+        takes_gate: whether `speculative.gate` can ask it how sure a draft is.
+        drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
+    """
+
+    roles = ("edge", "cloud")
+    rules: ClassVar[frozenset[str]] = frozenset(RULES)
+    rules_reason: ClassVar[str] = ""
+    takes_gate: ClassVar[bool] = False
+    drafts_ahead: ClassVar[bool] = False
+
+    def lossless(self, options: Options) -> bool:
+        """As the verification rule is; a gate never is."""
+        return RULES[options.speculative.verification].lossless and options.speculative.gate is None
+
+    def repeats_control(self, options: Options) -> bool:
+        """With a lossless rule at temperature 0, and with shared noise at any."""
+        rule = RULES[options.speculative.verification]
+        return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
+
+    def validate(self, options: Options) -> None:
+        """Refuse a rule that this drafter cannot be judged by, and a gate that it cannot answer."""
+        verification, temperature = options.speculative.verification, options.decoding.temperature
+        if verification not in self.rules:
+            other = "greedy" if temperature == 0 else self._sampling_rule
+            raise SpecbenchError(
+                f"speculative.verification: {verification} is not known to {self.name}{self.rules_reason}",
+                f"add --set speculative.verification={other}",
+            )
+        if RULES[verification].needs_greedy and temperature > 0:
+            raise SpecbenchError(
+                f"speculative.verification: {verification} needs decoding.temperature: 0, not {temperature}",
+                f"add --set decoding.temperature=0, or --set speculative.verification={self._sampling_rule}",
+            )
+        if options.speculative.gate and not self.takes_gate:
+            raise SpecbenchError(
+                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+            )
+
+    @property
+    def _sampling_rule(self) -> str:
+        """A lossless rule for temperatures above 0, for hints."""
+        return next(name for name in ("rejection", "one_hot", "coupled") if name in self.rules)
+
+    def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
+        """What proposes tokens; the edge's model, unless a method brings its own."""
+        return edge.drafter(options)
+
+    def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
+        """Load what the drafter uses, and the cloud model as its verifier."""
+        drafter, target = self.drafter(edge, options), cloud.verifier(options)
+        return self.decoder(drafter, target, options, cloud.goes_on_alone)
+
+    def decoder(
+        self, drafter: Drafter, target: Target, options: Options, edge_only: bool = False
+    ) -> SpeculativeDecoder:
+        """The loop between a drafter and a target, whichever they are.
+
+        Args:
+            edge_only: when the cloud is lost for good the drafter finishes the sequence, where it can.
+        """
+        loop_type = AheadLoop if self.drafts_ahead else SpeculativeLoop
+        loop = loop_type(drafter, target, options.speculative.draft_length)
+        fallback = drafter if edge_only and isinstance(drafter, FallbackDrafter) else None
+        return SpeculativeDecoder(drafter, target, loop, fallback)
