@@ -17,6 +17,10 @@ class CloudOptimizedBaseline(Method):
         """It is what others are compared with."""
         return True
 
+    def depends_on_time(self, options: Options) -> bool:
+        """It decodes a token a pass, whatever that takes."""
+        return False
+
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the cloud model."""
         return AutoregressiveDecoder(cloud.target(options))

@@ -59,6 +59,10 @@ class Method(ABC):
         """
         return {}
 
+    def depends_on_time(self, options: Options) -> bool:
+        """Whether what it does depends on how long things take; a replay then runs it at each price."""
+        return True
+
     @abstractmethod
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the method uses, and nothing else."""
@@ -107,6 +111,10 @@ class SpeculativeMethod(Method):
             raise SpecbenchError(
                 f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
             )
+
+    def depends_on_time(self, options: Options) -> bool:
+        """With `auto` lengths, and where drafting goes on until a verdict is there."""
+        return self.drafts_ahead or options.speculative.draft_length == "auto"
 
     @property
     def _sampling_rule(self) -> str:

@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from specbench.analysis.clock import Prices, at
-from specbench.analysis.replay import Timed
-from specbench.analysis.schedule import Step
+from specbench.analysis.replay import Step, Timed
 from specbench.decoding.ahead import AheadWindow
 
 if TYPE_CHECKING:

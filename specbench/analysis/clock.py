@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 from specbench.config.costs import Costs
+
+
+class Charge(NamedTuple):
+    """Something that takes time, by its kind and up to two counts; see `Prices.of`."""
+
+    kind: str
+    first: int = 0
+    second: int = 0
+
 
 WIDEST = 66  # the longest draft that a profile allows, with the token before it and one to spare
 
@@ -49,19 +59,38 @@ class Prices:
         """What the link takes of one round."""
         return self.rtt_ms + self.overhead_ms + self.sending_ms(drafted) + self.answer_ms(committed)
 
-    def ttft_ms(self, prompt_tokens: int, draft_speed: float | None) -> float | None:
-        """From the request to the first token; `None` where the table says nothing of prompts.
+    def of(self, charge: Charge) -> float | None:
+        """What one thing takes; `None` where the table says nothing of it, which it need not of prompts."""
+        kind, first, second = charge
+        if kind == "draft":
+            return self.draft_ms(first, second)
+        if kind == "draft there":
+            return self.draft_ms(first, second) * self.colocated_step_ms / self.step_ms
+        if kind == "pass":
+            return self.pass_ms(first)
+        if kind == "trip":
+            return self.trip_ms(first, second)
+        if kind == "round":
+            return self.round_ms
+        if kind == "answer":
+            return self.answer_ms(first)
+        draft, target = self.costs.draft, self.costs.target
+        table = target.prefill_ms if kind == "target prefill" else draft.prefill_ms
+        speed = draft.speed if kind == "draft prefill" else target.speed
+        return None if table is None else at(table, first) / speed
 
-        Args:
-            draft_speed: of the hardware on which a draft model reads the prompt; `None` where none does.
-        """
-        target, draft = self.costs.target, self.costs.draft
-        if target.prefill_ms is None or (draft_speed and draft.prefill_ms is None):
-            return None
-        reading = at(target.prefill_ms, prompt_tokens) / target.speed
-        if draft_speed and draft.prefill_ms is not None:
-            reading += at(draft.prefill_ms, prompt_tokens) / draft_speed
-        return reading + self.trip_ms(prompt_tokens, 1)
+    def sum_of(self, charges: Iterable[Charge]) -> float | None:
+        """What all of them take one after the other, an answer streamed meanwhile; `None` if one is unknown."""
+        busy, streaming = 0.0, 0.0
+        for charge in charges:
+            ms = self.of(charge)
+            if ms is None:
+                return None
+            if charge.kind == "answer":
+                streaming += ms
+            else:
+                busy += ms
+        return max(busy, streaming)
 
 
 def at(by_count: Mapping[int, float], count: int) -> float:

@@ -12,12 +12,13 @@ from itertools import product
 
 from specbench.analysis import serving
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import Timed, replay
+from specbench.analysis.replay import Timed, known_method, replay
 from specbench.analysis.schedule import Length, Text
 from specbench.analysis.variants import KEYS, demand_known
 from specbench.config.costs import Costs
 from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
+from specbench.method import Method
 from specbench.records import CONTROL
 
 DRAFT_LENGTH, CLIENTS = "draft_length", "clients"
@@ -87,7 +88,7 @@ class Row:
 def grid(
     texts: Sequence[Text] | Callable[[Mapping[str, object]], Sequence[Text]],
     costs: Costs,
-    methods: Sequence[str],
+    methods: Sequence[str | Method],
     lengths: Sequence[Length],
     over: Mapping[str, Sequence[object]],
 ) -> Iterator[Row]:
@@ -109,13 +110,13 @@ def grid(
         known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
         control = _timed(known, prices, CONTROL, 0, clients)
         yield _row(CONTROL, None, condition, control, control)
-        for method, length in product(methods, lengths):
+        for method, length in product(map(known_method, methods), lengths):
             timed = _timed(known, prices, method, length, clients)
-            yield _row(method, length, condition, timed, control)
+            yield _row(method.name, length, condition, timed, control)
 
 
 def _timed(
-    texts: Sequence[Text], prices: Prices, method: str, length: Length, clients: object
+    texts: Sequence[Text], prices: Prices, method: str | Method, length: Length, clients: object
 ) -> Sequence[Timed]:
     """Texts by one schedule; or, with `clients`, as asked by so many edges of one target.
 
@@ -130,7 +131,12 @@ def _timed(
         raise SpecbenchError(
             "with several clients, draft length auto cannot be replayed", "take fixed draft lengths"
         )
-    return serving.simulate(serving.scripts(texts, length), prices, clients, method).timed
+    name = known_method(method).name
+    if name not in serving.SIMULATED:
+        raise SpecbenchError(
+            f"several clients of {name} cannot be simulated", f"one of {', '.join(serving.SIMULATED)}"
+        )
+    return serving.simulate(serving.scripts(texts, length), prices, clients, name).timed
 
 
 def _row(

@@ -14,7 +14,8 @@ from math import ceil
 from operator import mul
 
 from specbench.analysis.clock import Prices
-from specbench.analysis.schedule import Text, rounds
+from specbench.analysis.replay import rounds
+from specbench.analysis.schedule import Text
 from specbench.results import Acceptance
 
 LONGEST = 32

@@ -1,25 +1,34 @@
-"""Schedules on a virtual clock, over the agreement of a draft with the target's own text: pure, no model.
-
-What a round accepts is decided by the trace alone; what it costs, by a table. One function a method.
-"""
+"""Methods replayed over a trace: their own decoders on a virtual clock, without a model and without waiting."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specbench.analysis.clock import Prices
-from specbench.analysis.schedule import Length, Step, Text, adaptive_rounds, commit_of, rounds, step_at
-from specbench.decoding.ahead import AheadWindow
-from specbench.decoding.lengths import DraftLengths
-from specbench.records import CONTROL
+from specbench.analysis.clock import Charge, Prices
+from specbench.analysis.schedule import Length, Text
+from specbench.analysis.virtual import Meter, VirtualCloud, VirtualEdge
+from specbench.clock import virtual_time
+from specbench.config import Decoding, Options, Speculative
+from specbench.config.costs import Costs
+from specbench.decoding.request import Request
+from specbench.errors import SpecbenchError
+from specbench.records import CONTROL, Round
+from specbench.registry import Registry, discover
+
+if TYPE_CHECKING:
+    from specbench.method import Method
+
+SCHEDULES = ("speculative", "speculative_pipelined", "speculative_colocated")
+"""What a replay shows unless it is told: the methods that draft with the edge's model."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """One text by one schedule.
+    """One sequence by one method.
 
     Args:
         ttft_ms: to the first token; `None` where the cost table says nothing of prompts.
@@ -37,128 +46,131 @@ class Timed:
     wasted: int = 0
 
 
+class Played(NamedTuple):
+    """One round of a replay: what was committed, what was charged for it, and when it arrived."""
+
+    part: Round
+    charges: tuple[Charge, ...]
+    arrival_ms: float
+
+
+def play(text: Text, prices: Prices, method: Method, draft_length: Length) -> list[Played]:
+    """Run a method's decoder over one sequence.
+
+    Raises:
+        SpecbenchError: it asks for what a replay has not: a model, or the prompt of a trace without one.
+    """
+    options = Options(Decoding(), Speculative(draft_length=draft_length))
+    request = Request(text.prompt_ids or (0,) * text.prompt_tokens, text.budget, text.stop_ids)
+    with virtual_time() as clock:
+        meter = Meter(prices, clock)
+        edge: Any = VirtualEdge(text, meter)
+        cloud: Any = VirtualCloud(text, meter)
+        decoder = method.open(edge, cloud, options)
+        if cloud.verifies and not edge.drafts and not text.prompt_ids:
+            raise SpecbenchError(
+                f"this trace holds no prompts, and the drafter of {method.name} reads them",
+                "make it again with 'specbench trace'",
+            )
+        return [Played(part, meter.taken(), clock.now_ms) for part in decoder.generate(request)]
+
+
+ANY = Prices(Costs.model_validate({"draft": {"step_ms": 1.0}, "target": {"verify_ms": {1: 1.0}}}))
+"""Prices for rounds that do not depend on them."""
+
+
+@lru_cache(maxsize=4096)
+def timeless(text: Text, method: Method, draft_length: Length) -> tuple[Played, ...]:
+    """The rounds of a method whose decisions do not depend on time."""
+    return tuple(play(text, ANY, method, draft_length))
+
+
 @lru_cache(maxsize=65_536)
-def _counted(text: Text, draft_length: int) -> tuple[tuple[Step, int], ...]:
-    """The kinds of round and how often each occurs: all that a fixed draft length's time depends on."""
-    return tuple(Counter(rounds(text, draft_length)).items())
+def _counted(text: Text, method: Method, draft_length: Length) -> tuple[tuple[tuple[Charge, ...], int], ...]:
+    """What such rounds behind the first are charged for, and how often each kind of round occurs."""
+    return tuple(Counter(one.charges for one in timeless(text, method, draft_length)[1:]).items())
 
 
-def autoregressive(text: Text, prices: Prices) -> Timed:
-    """The cloud alone: one request, and every token is sent as soon as it is there."""
-    following = len(text.runs) - 1
-    step_ms = max(prices.verify_ms[1], prices.answer_ms(1))
-    return Timed(prices.ttft_ms(text.prompt_tokens, draft_speed=None), following * step_ms, len(text.runs))
-
-
-def synchronous(text: Text, prices: Prices, draft_length: Length) -> Timed:
-    """`speculative`: draft, send, verify, answer, one after the other."""
-
-    def round_ms(step: Step) -> float:
-        drafting = prices.draft_ms(step.drafted, step.unread) + prices.round_ms
-        if not step.verified:
-            return drafting  # what a gate lets pass is sent, and not waited for
-        return drafting + prices.pass_ms(step.width) + prices.trip_ms(step.drafted, step.committed)
-
-    speed = prices.costs.draft.speed
-    if draft_length == "auto":
-        steps = adaptive_rounds(text, prices, prices.step_ms, trips=True)
-        return _priced(text, prices, Counter(steps).items(), round_ms, speed)
-    return _priced(text, prices, _counted(text, draft_length), round_ms, speed)
-
-
-def colocated(text: Text, prices: Prices, draft_length: Length) -> Timed:
-    """`speculative_colocated`: both models in the cloud; what is committed is streamed to the edge."""
-
-    def round_ms(step: Step) -> float:
-        slower = prices.colocated_step_ms / prices.step_ms
-        drafting = prices.draft_ms(step.drafted, step.unread) * slower
-        busy = drafting + prices.pass_ms(step.width) + prices.round_ms
-        return max(busy, prices.answer_ms(step.committed))
-
-    speed = prices.costs.target.speed  # the draft is read beside the target too
-    if draft_length == "auto":
-        steps = adaptive_rounds(text, prices, prices.colocated_step_ms, trips=False)
-        return _priced(text, prices, Counter(steps).items(), round_ms, speed)
-    return _priced(text, prices, _counted(text, draft_length), round_ms, speed)
-
-
-def _priced(
-    text: Text,
-    prices: Prices,
-    counted: Iterable[tuple[Step, int]],
-    round_ms: Callable[[Step], float],
-    draft_speed: float,
-) -> Timed:
-    counted = list(counted)
-    judged = [(step, count) for step, count in counted if step.verified]
+def timed(text: Text, prices: Prices, method: Method, draft_length: Length) -> Timed:
+    """One sequence by one method at these prices."""
+    options = Options(Decoding(), Speculative(draft_length=draft_length))
+    if method.depends_on_time(options):
+        played: Sequence[Played] = play(text, prices, method, draft_length)
+        decode_ms = played[-1].arrival_ms - played[0].arrival_ms
+    else:
+        played = timeless(text, method, draft_length)
+        counted = _counted(text, method, draft_length)
+        decode_ms = sum(count * (prices.sum_of(charges) or 0.0) for charges, count in counted)
+    parts = [one.part for one in played[1:] if one.part.drafted is not None]
     return Timed(
-        ttft_ms=prices.ttft_ms(text.prompt_tokens, draft_speed),
-        decode_ms=sum(count * round_ms(step) for step, count in counted),
+        ttft_ms=prices.sum_of(played[0].charges),
+        decode_ms=decode_ms,
         tokens=len(text.runs),
-        rounds=sum(count for _, count in judged),
-        drafted=sum(count * step.drafted for step, count in judged),
-        accepted=sum(count * step.accepted for step, count in judged),
+        rounds=len(parts),
+        drafted=sum(part.drafted or 0 for part in parts),
+        accepted=sum(part.accepted or 0 for part in parts),
+        wasted=sum(part.wasted_draft_tokens or 0 for part in parts),
     )
 
 
-def pipelined(text: Text, prices: Prices, draft_length: Length) -> Timed:
-    """`speculative_pipelined`: the edge drafts on while a verification is under way, as if all were accepted.
+def replay(texts: Sequence[Text], prices: Prices, method: str | Method, draft_length: Length) -> list[Timed]:
+    """All sequences by one method; `draft_length` means nothing to the control."""
+    found = known_method(method)
+    return [timed(text, prices, found, 1 if found.name == CONTROL else draft_length) for text in texts]
 
-    What it drafted ahead stands where all of the round was accepted and the target's own token is the first of
-    it; else it is thrown away. A step that has begun is finished before the answer is looked at. Whether to
-    begin one is decided by the real method's own rule.
+
+def known_method(method: str | Method) -> Method:
+    """A method, by itself or by the name of one of ours or of an installed one.
+
+    Raises:
+        SpecbenchError: there is none of that name.
     """
-    lengths, window = DraftLengths(draft_length), AheadWindow()
-    length, position, unread, pending = len(text.runs), 1, 1, 0
-    now, taken, wasted = 0.0, [], 0
-    while position < length:
-        left = text.budget - position
-        step = step_at(text, position, unread, lengths.next(left - 1))
-        drafted, carried = step.drafted, pending
-        drafting = prices.draft_ms(max(drafted - carried, 0), unread)
-        pending = max(drafted, carried)
-        reading = unread if pending == 0 else 1
-        trip_ms = prices.trip_ms(drafted, step.committed)
-        waiting, elapsed = prices.pass_ms(step.width) + trip_ms, 0.0
-        right = text.runs[position]  # tokens that the draft gets right from here on
-        ends_at = length - position if length < text.budget else left + 1  # where the stop token is
-        room = left - drafted - 2
-        if room > 0 and not right >= ends_at <= drafted:
-            wanted = drafted + 1 + lengths.next(room)
-            while pending < wanted and elapsed < waiting and window.pays(elapsed):
-                elapsed += prices.draft_ms(1, reading)
-                pending, reading = pending + 1, 1
-                if pending == drafted + 1 == ends_at <= right:
-                    break  # the guess is that the text ends here
-        ahead, steps = pending - drafted, pending - carried
-        now += drafting + max(waiting, elapsed) + prices.round_ms
-        stands = step.accepted == drafted and ahead > 0 and step.guessed
-        lengths.observe(commit_of(prices, step), drafted, drafting + elapsed, steps, trip_ms or None)
-        window.observe(waiting, (drafting + elapsed) / steps if steps else None, stands if ahead else None)
-        if stands:
-            pending, unread = ahead - 1, 1
-        else:
-            # The guess was drafted by reading the last token of the proposal; else that is still to be read.
-            unread = 2 if drafted and step.accepted == drafted and not ahead else 1
-            wasted, pending = wasted + ahead, 0
-        taken.append(step)
-        position += step.committed
-    ttft_ms = prices.ttft_ms(text.prompt_tokens, prices.costs.draft.speed)
-    drafted_in_all, accepted = sum(step.drafted for step in taken), sum(step.accepted for step in taken)
-    return Timed(ttft_ms, now, length, len(taken), drafted_in_all, accepted, wasted)
+    return _registry().get(method) if isinstance(method, str) else method
 
 
-SCHEDULES: dict[str, Callable[[Text, Prices, Length], Timed]] = {
-    "speculative": synchronous,
-    "speculative_pipelined": pipelined,
-    "speculative_colocated": colocated,
-}
-"""What drafts, by the name of its method."""
+@lru_cache(maxsize=1)
+def _registry() -> Registry:
+    return discover()
 
 
-def replay(texts: Sequence[Text], prices: Prices, method: str, draft_length: Length) -> list[Timed]:
-    """All texts by one schedule; `draft_length` means nothing to the control."""
-    if method == CONTROL:
-        return [autoregressive(text, prices) for text in texts]
-    schedule = SCHEDULES[method]
-    return [schedule(text, prices, draft_length) for text in texts]
+class Step(NamedTuple):
+    """One round of `speculative`, as many edges on one target are simulated with.
+
+    Args:
+        unread: tokens that the draft's first pass read.
+        guessed: whether the draft, had it gone on, would have said the target's own token behind its proposal.
+        trusted: tokens that a gate let pass since the last verification, which this one reads too.
+        verified: and not let pass by a gate.
+    """
+
+    drafted: int
+    unread: int
+    accepted: int
+    committed: int
+    guessed: bool = False
+    trusted: int = 0
+    verified: bool = True
+
+    @property
+    def width(self) -> int:
+        """Tokens of the verification's pass."""
+        return self.trusted + self.drafted + 1
+
+    @property
+    def unread_behind(self) -> int:
+        """The last drafted token was never read; where it stands, it and the bonus token are both new."""
+        return 2 if self.drafted and self.accepted == self.drafted else 1
+
+
+def rounds(text: Text, draft_length: int) -> list[Step]:
+    """The rounds of `speculative` with a fixed draft length, of the control with 0; no cost decides them."""
+    position, trusted, found = 1, 0, []
+    method = known_method("speculative" if draft_length else CONTROL)
+    for part, charges, _ in timeless(text, method, draft_length or 1)[1:]:
+        unread = next((one.second for one in charges if one.kind == "draft"), 1)
+        committed, verified = len(part.tokens), part.unverified is None
+        drafted = (part.drafted if verified else part.unverified) or 0
+        guessed = verified and text.runs[position] > drafted
+        found.append(Step(drafted, unread, part.accepted or 0, committed, guessed, trusted, verified))
+        position, trusted = position + committed, 0 if verified else trusted + committed
+    return found

@@ -11,14 +11,21 @@ import numpy as np
 
 from specbench.analysis.clients import Script, Target, alone, colocated, pipelined, synchronous
 from specbench.analysis.clock import Prices
-from specbench.analysis.replay import Timed
-from specbench.analysis.schedule import Step, Text, rounds
+from specbench.analysis.replay import Step, Timed, rounds
+from specbench.analysis.schedule import Text
 from specbench.records import CONTROL
 
 MOST_CLIENTS = 512
 FEWEST_TEXTS = 16  # that are timed, however few clients there are
 DRAWN_TEXTS, DRAWN_TOKENS, DRAWN_PROMPT = 64, 128, 64
 PERCENTILE = 95
+SIMULATED = {
+    CONTROL: alone,
+    "speculative": synchronous,
+    "speculative_pipelined": pipelined,
+    "speculative_colocated": colocated,
+}
+"""What an edge does, by the name of its method."""
 
 
 def scripts(texts: Sequence[Text], draft_length: int) -> list[Script]:
@@ -84,12 +91,7 @@ def simulate(work: Sequence[Script], prices: Prices, clients: int, method: str) 
 
     env = simpy.Environment()
     target = Target(env, prices)
-    rounds_of = {
-        CONTROL: alone,
-        "speculative": synchronous,
-        "speculative_pipelined": pipelined,
-        "speculative_colocated": colocated,
-    }[method]
+    rounds_of = SIMULATED[method]
     each = 1 + max(1, ceil(FEWEST_TEXTS / clients))
     timed: dict[tuple[int, int], Timed] = {}
     over = env.event()

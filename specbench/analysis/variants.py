@@ -7,13 +7,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from specbench.analysis.replay import SCHEDULES
+from specbench.analysis.replay import SCHEDULES, known_method
 from specbench.analysis.rules import chances
 from specbench.analysis.schedule import Text, runs_of
 from specbench.bench.traces import Trace, TracedText
 from specbench.config import Decoding, Speculative
 from specbench.config.loading import validated
+from specbench.decoding.verification import RULES
 from specbench.errors import SpecbenchError
+from specbench.method import Method, SpeculativeMethod
 
 Profiled = tuple[Decoding, Speculative]
 AGREEMENT = "agreement"
@@ -39,26 +41,30 @@ KEYS = (AGREEMENT, *SETTINGS, *GATES)
 
 def knowing(over: Mapping[str, Sequence[object]]) -> list[str]:
     """The methods that know all of a grid's rules and gates; a trace's own rule is one of them (`RULE`)."""
-    return [method for method in SCHEDULES if _unknown(method, over) is None]
+    return [method for method in SCHEDULES if _unknown(known_method(method), over) is None]
 
 
-def demand_known(methods: Sequence[str], over: Mapping[str, Sequence[object]]) -> None:
+def demand_known(methods: Sequence[str | Method], over: Mapping[str, Sequence[object]]) -> None:
     """Refuse what the real methods refuse.
 
     Raises:
         SpecbenchError: one of them has no gate, or not that rule.
     """
-    for method in methods:
+    for method in map(known_method, methods):
         if unknown := _unknown(method, over):
-            raise SpecbenchError(f"{unknown} is not known to {method}", f"replay {knowing(over)[0]} instead")
+            raise SpecbenchError(
+                f"{unknown} is not known to {method.name}", f"replay {knowing(over)[0]} instead"
+            )
 
 
-def _unknown(method: str, over: Mapping[str, Sequence[object]]) -> str | None:
+def _unknown(method: Method, over: Mapping[str, Sequence[object]]) -> str | None:
+    if not isinstance(method, SpeculativeMethod):
+        return None
     for key in GATES:
-        if method != "speculative" and any(value is not None for value in over.get(key, ())):
+        if not method.takes_gate and any(value is not None for value in over.get(key, ())):
             return key
     for rule in over.get(RULE, ()):
-        if method == "speculative_pipelined" and rule not in ("greedy", "coupled"):
+        if isinstance(rule, str) and rule in RULES and rule not in method.rules:
             return f"verification {rule}"
     return None
 
@@ -191,5 +197,5 @@ def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
             place = coin.random()  # where the position stands between the surest agreement and the last to come
             place = place * known if run else known + place * (1 - known)
             agrees += "01"[place < share]
-        changed.append(Text.of(agrees, text.budget, text.prompt_tokens))
+        changed.append(replace(text, runs=runs_of(agrees), sure=()))
     return changed

@@ -36,6 +36,7 @@ class TracedText:
         draft_top: by position, the likeliest tokens of the draft's distribution at temperature 1: at most 20,
             and those that make up 99.9 %; `target_top` likewise. By them other rules are replayed.
         target_rank: by position, how many tokens the target finds likelier than the draft's choice.
+        prompt_ids: the prompt's token ids, for drafters that read them.
     """
 
     prompt_id: str
@@ -54,6 +55,7 @@ class TracedText:
     draft_top: tuple[Top, ...] | None = None
     target_top: tuple[Top, ...] | None = None
     target_rank: tuple[int, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that do not fit together."""

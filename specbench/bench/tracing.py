@@ -86,6 +86,7 @@ def _text(
         prompt_sha256=conversation.ids_sha256(request.prompt_ids),
         max_new_tokens=request.max_new_tokens,
         tokens=tokens,
+        prompt_ids=request.prompt_ids,
         **columns,
     )
 

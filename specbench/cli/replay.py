@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import HtmlOption, JsonOption, MapsOption, demand_maps
-from specbench.errors import nearest
+from specbench.cli.options import HtmlOption, JsonOption, MapsOption, PluginOption, demand_maps
 
 if TYPE_CHECKING:
     from specbench.analysis.grid import Row
@@ -32,8 +31,12 @@ def replay(
         ),
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help="Replay this one; all of them if absent. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--method", help="Method to replay, repeatable; those that draft with the edge's model if absent."
+        ),
     ] = None,
+    plugin: PluginOption = None,
     html: HtmlOption = None,
     charts: MapsOption = None,
     as_json: JsonOption = False,
@@ -43,23 +46,21 @@ def replay(
 
     from specbench.analysis.assumed import assumptions
     from specbench.analysis.grid import grid, lengths_of, parse_over
-    from specbench.analysis.replay import SCHEDULES
     from specbench.analysis.schedule import texts_of
     from specbench.analysis.variants import RULE, demand_known, knowing, told, variants
     from specbench.analysis.varied import replayed_over
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
-    from specbench.errors import SpecbenchError
+    from specbench.registry import discover
 
     demand_maps(html, charts)
-    for name in methods or ():
-        if name not in SCHEDULES:
-            raise SpecbenchError(f"'{name}' cannot be replayed", nearest(name, SCHEDULES))
+    registry = discover(plugin or ())
+    chosen = [registry.get(name) for name in methods or ()]
     varied = replayed_over(parse_over(over or ()))
     lengths = lengths_of(varied)
     table, read = read_costs(costs), read_trace(trace)
     ruled = {RULE: [read.verification], **varied}
-    replayed = methods or knowing(ruled)
+    replayed = chosen or knowing(ruled)
     demand_known(replayed, ruled)
     changed = variants(texts_of(read), read.texts, varied, read.profile)
     rows = list(grid(changed, table, replayed, lengths, varied))

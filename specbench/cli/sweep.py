@@ -74,7 +74,7 @@ def sweep(
     if replayed is not None and costs is not None:
         from specbench.cli.replay import replay
 
-        replay(replayed, costs, over, methods, html, charts, as_json)
+        replay(replayed, costs, over, methods, html=html, charts=charts, as_json=as_json)
         return
 
     from specbench.analysis.grid import parse_over

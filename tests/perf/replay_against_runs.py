@@ -26,8 +26,8 @@ from tempfile import TemporaryDirectory
 
 from specbench.analysis.clock import Prices
 from specbench.analysis.planning import alone_ms, forecast, measured_survival
-from specbench.analysis.replay import CONTROL, replay
-from specbench.analysis.schedule import Text, rounds
+from specbench.analysis.replay import CONTROL, replay, rounds
+from specbench.analysis.schedule import Text
 from specbench.bench.store import RunStore
 from specbench.bench.traces import read_trace
 from specbench.config.costs import read_costs

@@ -10,7 +10,7 @@ from specbench.analysis import planning, serving
 from specbench.analysis.clock import Prices
 from specbench.analysis.planned import Known, of_records, served_by
 from specbench.analysis.planning import Survival, break_even_rtt_ms, forecast, measured_survival, verdicts
-from specbench.analysis.replay import CONTROL, Timed, autoregressive, replay, synchronous
+from specbench.analysis.replay import CONTROL, Timed, replay
 from specbench.analysis.schedule import Text
 from specbench.config.costs import Costs
 from specbench.render.schedules import served_lines
@@ -96,11 +96,11 @@ def test_one_client_of_the_simulation_is_the_replay():
     texts, table = drawn(0.7, tokens=60, count=5), prices()
     for length in (1, 4):
         load = serving.simulate(serving.scripts(texts, length), table, clients=1, method="speculative")
-        expected = [synchronous(text, table, length).decode_ms / 59 for text in texts]
+        expected = [one.decode_ms / 59 for one in replay(texts, table, "speculative", length)]
         assert load.tpot_ms[:5] == pytest.approx([*expected[1:], expected[0]])
     alone = serving.simulate(serving.scripts(texts, 0), table, clients=1, method=CONTROL)
     assert load.tpot_ms[-1] == pytest.approx(expected[16 % 5])
-    assert alone.tpot_ms == pytest.approx([autoregressive(texts[0], table).decode_ms / 59] * 16)
+    assert alone.tpot_ms == pytest.approx([replay(texts[:1], table, CONTROL, 1)[0].decode_ms / 59] * 16)
     assert alone.busy == pytest.approx(1.0)
 
 
@@ -294,7 +294,8 @@ def test_faster_edge_hardware_does_not_move_the_draft_in_the_cloud(beside):
     assert replay(texts, fast, name, 3) == replay(texts, slow, name, 3)
     ratio = replayed_ms(texts, slow, name, 3) / replayed_ms(texts, both, name, 3)
     assert ratio > 7
-    assert fast.ttft_ms(10, 1.0) - both.ttft_ms(10, 8.0) == pytest.approx(55.0 * 7 / 8)
+    first = [replay(texts[:1], one, name, 3)[0].ttft_ms for one in (fast, both)]
+    assert first[0] - first[1] == pytest.approx(55.0 * 7 / 8)
 
 
 def test_an_infinite_break_even_is_null_in_json(specbench):

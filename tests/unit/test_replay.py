@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,16 +14,8 @@ from rich.console import Console
 
 from specbench.analysis.clock import Prices, at
 from specbench.analysis.grid import Row, best, grid, lengths_of, parse_over
-from specbench.analysis.replay import (
-    CONTROL,
-    SCHEDULES,
-    autoregressive,
-    colocated,
-    pipelined,
-    replay,
-    synchronous,
-)
-from specbench.analysis.schedule import Text, rounds
+from specbench.analysis.replay import CONTROL, SCHEDULES, replay, rounds
+from specbench.analysis.schedule import Text
 from specbench.analysis.variants import variants, with_agreement
 from specbench.analysis.varied import replayed_over
 from specbench.bench.traces import Trace, TracedText, write_trace
@@ -49,6 +42,22 @@ def prices(**values):
 def drawn(alpha, tokens, seed=0):
     coin = random.Random(seed)
     return Text.of("".join("01"[coin.random() < alpha] for _ in range(tokens)), tokens, 10)
+
+
+def autoregressive(text, table):
+    return replay([text], table, CONTROL, 1)[0]
+
+
+def synchronous(text, table, length):
+    return replay([text], table, "speculative", length)[0]
+
+
+def pipelined(text, table, length):
+    return replay([text], table, "speculative_pipelined", length)[0]
+
+
+def colocated(text, table, length):
+    return replay([text], table, "speculative_colocated", length)[0]
 
 
 def test_times_between_two_counts_lie_on_a_line_and_beyond_them_its_slope_goes_on():
@@ -279,7 +288,9 @@ def test_the_table_says_so_when_nothing_beats_the_cloud_alone(files, specbench):
             ["--over", "speculative.gate.measure=entropy,margin", "--over", "speculative.gate.threshold=1"],
             "one gate",
         ),
-        (["--method", "cloud"], "cannot be replayed"),
+        (["--method", "cloud"], "no method 'cloud'"),
+        (["--method", "edge_baseline"], "a replay has no edge model"),
+        (["--method", "prompt_lookup"], "this trace holds no prompts"),
     ],
 )
 def test_a_wrong_condition_gets_one_clear_error(files, specbench, options, message):
@@ -329,12 +340,16 @@ def test_thousands_of_conditions_cost_no_more_rounds_than_one(monkeypatch):
     texts, counted = [drawn(0.7, 60)], []
     from specbench.analysis import replay as module
 
-    real = module.rounds
-    monkeypatch.setattr(module, "rounds", lambda text, length: counted.append(length) or real(text, length))
+    def counting(text, prices, method, length):
+        counted.append((method.name, length))
+        return play(text, prices, method, length)
+
+    play = module.play
+    monkeypatch.setattr(module, "play", counting)
     over = {"link.rtt_ms": [float(rtt) for rtt in range(500)]}
     rows = list(grid(texts, costs(), ["speculative"], [1, 2], over))
     assert len(rows) == 500 * 3
-    assert counted == [1, 2]
+    assert counted == [(CONTROL, 1), ("speculative", 1), ("speculative", 2)]
     assert len(best(rows)) == 500
 
 
@@ -533,3 +548,21 @@ def test_replays_and_plans_need_no_torch(files):
             [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_a_method_of_ones_own_is_replayed_without_a_line_about_replay(files, specbench, tmp_path):
+    """The one from docs/writing-a-method.md; the traced prompts hold the texts, so it is always right."""
+    page = (Path(__file__).parents[2] / "docs" / "writing-a-method.md").read_text()
+    (tmp_path / "from_the_prompt.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    known = trace()
+    texts = [replace(text, prompt_ids=(50, *text.tokens)) for text in known.texts]
+    write_trace(files[0], replace(known, texts=tuple(texts)))
+    own = ("--plugin", tmp_path / "from_the_prompt.py", "--method", "from_the_prompt")
+    done = specbench("replay", *files, *own, "--over", "draft_length=4", "--over", "link.rtt_ms=0,20", "--json")
+    assert done.code == 0, done.err
+    rows = [row for row in done.json["rows"] if row["method"] == "from_the_prompt"]
+    assert [row["acceptance_rate"] for row in rows] == [1, 1]
+    # Eight rounds for 39 tokens, seven of which draft four; a draft by lookup takes no time of the cost table.
+    assert [row["ms_per_token"] for row in rows] == [
+        pytest.approx((7 * 24 + 23 + 8 * rtt_ms) / 39) for rtt_ms in (0, 20)
+    ]

@@ -4,10 +4,12 @@ import json
 
 import pytest
 from builders import mapped_draft
+from specbench.plugins.prompt_lookup import PromptLookup
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
-from specbench.analysis.schedule import Text, rounds, texts_of
+from specbench.analysis.replay import ANY, play, rounds
+from specbench.analysis.schedule import Text, texts_of
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
 from specbench.bench.preparation import prepare
 from specbench.bench.traces import read_trace, write_trace
@@ -86,6 +88,26 @@ def test_a_pipelined_draft_is_accepted_for_what_the_trace_says(pair):
             steps = rounds(Text.of(bits, request.max_new_tokens), draft_length)
             replayed = [(step.drafted, step.accepted, step.committed) for step in steps]
             assert replayed == [(part.drafted, part.accepted, len(part.tokens)) for part in real[1:]]
+
+
+def test_a_drafter_without_a_model_is_replayed_as_it_runs(pair):
+    cloud, drafts = pair
+    options, method = DECODINGS["greedy"], PromptLookup()
+    accepted = 0
+    for request in requests_of(cloud, options, PROMPTS[0], 12):
+        for draft_length in (1, 3, 8):
+            real = answer(
+                method.open(drafts["first layer"], cloud, with_length(options, draft_length)), request
+            )
+            text = Text(len(request.prompt_ids), request.max_new_tokens, (0,) * len(tokens_of(real)),
+                        tokens=tuple(tokens_of(real)), prompt_ids=request.prompt_ids)  # fmt: skip
+            replayed = [one.part for one in play(text, ANY, method, draft_length)]
+            counts = [
+                [(part.tokens, part.drafted, part.accepted) for part in parts] for parts in (real, replayed)
+            ]
+            assert counts[0] == counts[1]
+            accepted += sum(part.accepted or 0 for part in real)
+    assert accepted
 
 
 def test_a_stop_token_inside_a_block_ends_the_replay_there():
