@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from specbench.config import Options
 from specbench.decoding.decoder import Decoder, SpeculativeDecoder
-from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop, Target
+from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop
 from specbench.decoding.verification import RULES
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
@@ -128,17 +128,7 @@ class SpeculativeMethod(Method):
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
         drafter, target = self.drafter(edge, options), cloud.verifier(options)
-        return self.decoder(drafter, target, options, cloud.goes_on_alone)
-
-    def decoder(
-        self, drafter: Drafter, target: Target, options: Options, edge_only: bool = False
-    ) -> SpeculativeDecoder:
-        """The loop between a drafter and a target, whichever they are.
-
-        Args:
-            edge_only: when the cloud is lost for good the drafter finishes the sequence, where it can.
-        """
         loop_type = AheadLoop if self.drafts_ahead else SpeculativeLoop
         loop = loop_type(drafter, target, options.speculative.draft_length)
-        fallback = drafter if edge_only and isinstance(drafter, FallbackDrafter) else None
+        fallback = drafter if cloud.goes_on_alone and isinstance(drafter, FallbackDrafter) else None
         return SpeculativeDecoder(drafter, target, loop, fallback)

@@ -19,7 +19,7 @@ MEANINGS = {
     "link.uplink_mbps": "no limit to the rate of the uplink",
     "link.downlink_mbps": "no limit to the rate of the downlink",
     "round_ms": "a round takes no time besides drafting, link and verification",
-    "colocated_step_ms": "a draft step beside the target takes what it takes on the edge",
+    "colocated_step_ms": "a draft step in the cloud takes as long as on the edge",
 }
 SIZES = {
     "bytes.per_message": "bytes of a message",

@@ -14,7 +14,7 @@ from specbench.config import LinkSpec
 from specbench.config.costs import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
 from specbench.records import CONTROL, Generation, Manifest, Round, Run
 
-ENOUGH = 10  # rounds of a width that tell what it takes
+ENOUGH = 10  # rounds of one width, the fewest that its time is taken from
 
 
 def timed_rounds(records: Sequence[Generation]) -> list[Round]:
