@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.hf_assisted import HfAssisted
 from specbench.plugins.hf_assisted_dynamic import HfAssistedDynamic
-from specbench.plugins.prompt_lookup import Lookup, PromptLookup
+from specbench.plugins.prompt_lookup import NgramDrafter, PromptLookup
 from transformers import GenerationConfig
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
@@ -136,16 +136,16 @@ def test_prompt_lookup_proposes_what_transformers_does(ids, length):
         num_output_tokens=length, max_matching_ngram_size=3, max_length=1000
     )
     candidates, _ = theirs.get_candidates(torch.tensor([ids]))
-    lookup = Lookup()
-    lookup.extend(ids)
-    assert list(lookup.continuation(length)) == candidates[0, len(ids) :].tolist()
+    drafter = NgramDrafter()
+    drafter.begin(Request(tuple(ids), length, frozenset()))
+    assert list(drafter.propose(length).tokens) == candidates[0, len(ids) :].tolist()
 
 
 def test_the_longest_ngram_decides_and_of_its_places_the_first():
-    lookup = Lookup()
-    lookup.extend([1, 2, 3, 7, 7, 2, 3, 8, 1, 2, 3, 9, 1, 2])
-    lookup.extend([3])
-    assert lookup.continuation(2) == (7, 7)
+    drafter = NgramDrafter()
+    drafter.begin(Request((1, 2, 3, 7, 7, 2, 3, 8, 1, 2, 3, 9, 1, 2), 2, frozenset()))
+    drafter.commit([3], accepted=0)
+    assert drafter.propose(2).tokens == (7, 7)
 
 
 def test_a_round_in_which_nothing_is_found_is_a_plain_step(pairs):
@@ -231,7 +231,7 @@ def test_assisted_generation_refuses_an_engine_that_is_not_transformers_own(pair
     ("method", "options", "hint"),
     [
         ("prompt_lookup", options_of("rejection", temperature=1.0), "verification=one_hot"),
-        ("prompt_lookup", options_of("block"), "verification=one_hot"),
+        ("prompt_lookup", options_of("block"), "verification=greedy"),
         ("prompt_lookup", options_of("greedy", temperature=0.5), "verification=one_hot"),
         ("hf_assisted", options_of("greedy", temperature=0.5), "verification=rejection"),
         ("hf_assisted", options_of("coupled", temperature=0.5), "verification=rejection"),
