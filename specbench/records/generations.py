@@ -105,8 +105,8 @@ class Generation:
         prompt_sha256: hash of the prompt's token ids; generations are compared only where it is equal.
         arrival_ms: when each round arrived, since the request was handed to the method.
         finish_reason: `stop` (a stop token ends the text) or `length` (the budget is spent).
-        peak_rss_bytes: highest resident size of the process seen during this generation. Methods that
-            are interleaved share the process.
+        peak_rss_bytes: highest resident size of the process during this generation, by the kernel's own count
+            where it can be asked, else of the looks in `memory`. Interleaved methods share the process.
         memory: how it went meanwhile, the highest look of each stretch; empty in older runs.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
         verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
