@@ -80,7 +80,7 @@ def length_tables(rows: Sequence[Row]) -> list[Table]:
         cells = [(str(length), *(_cell(each, length) for each in panel.lines.values())) for length in lengths]
         names = [name if panel.key == "method" else f"{panel.key} = {name}" for name in panel.lines]
         caption = "Speed-up by draft length" + (f": {panel.heading}" if panel.heading else "")
-        found.append(Table(caption, ("draft length", *names), tuple(cells)))
+        found.append(Table(caption, ("draft length", *names), tuple(cells), names=0))
     return found
 
 
