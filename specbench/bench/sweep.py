@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from specbench.atomic import write_json
 from specbench.bench.store import SWEEPS, RunStore
 from specbench.config import load_profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError, nearest
@@ -89,13 +90,11 @@ def write(store: RunStore, sweep: Sweep) -> None:
         SpecbenchError: the folder cannot be written.
     """
     path = _path(store, sweep.sweep_id)
-    partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(sweep), indent=2) + b"\n")
-        partial.replace(path)
     except OSError as error:
         raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+    write_json(path, sweep)
 
 
 def remove(store: RunStore, sweep_id: str) -> None:

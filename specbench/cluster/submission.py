@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from specbench.atomic import write_json
 from specbench.bench.store import RunStore
 from specbench.cluster.pair import demand_for_two_nodes
 from specbench.config import ClusterSpec, Profile
@@ -209,13 +210,7 @@ def write(store: RunStore, submission: Submission) -> None:
     Raises:
         SpecbenchError: the folder cannot be written.
     """
-    path = folder_of(store, submission.submission_id) / RECORD
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(submission), indent=2) + b"\n")
-        partial.replace(path)
-    except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", None, ExitCode.STORE) from error
+    write_json(folder_of(store, submission.submission_id) / RECORD, submission)
 
 
 def read(store: RunStore, submission_id: str | None) -> Submission:

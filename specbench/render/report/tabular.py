@@ -13,12 +13,16 @@ from specbench.render.tables import number, percent
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. `columns` name units; the first `names` of them are words, the others figures."""
+    """Cells as text. `columns` name units; the first `names` of them are words, the others figures.
+
+    `colors` are those of each row's cells but the first, as CSS, where they say something.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     names: int = 1
+    colors: tuple[tuple[str, ...], ...] = ()
 
 
 def identity_table(report: Report) -> Table:
@@ -33,15 +37,8 @@ def identity_table(report: Report) -> Table:
         rows.append(
             (row.method, told[row.lossless], percent(equal), *counts, *(number(value) for value in chrf))
         )
-    columns = (
-        "method",
-        "text",
-        "equal to control",
-        "ties",
-        "bugs",
-        "chrF with control",
-        "chrF with references",
-    )
+    shown = ("equal to control", "ties", "bugs", "chrF with control", "chrF with references")
+    columns = ("method", "text", *shown)
     return Table("Texts beside the control's", columns, tuple(rows), names=2)
 
 
