@@ -12,7 +12,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from specbench.decoding import packed
-from specbench.decoding.engine import Engine, KVSession
+from specbench.decoding.engine import Engine
+from specbench.decoding.session import KVSession
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import caches
 from specbench.models.loading import cache_argument
@@ -20,7 +21,7 @@ from specbench.models.loading import cache_argument
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
-    from specbench.decoding.batch import Block
+    from specbench.decoding.session import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -154,7 +155,8 @@ class EagerSession(KVSession):
     """One sequence in a `DynamicCache`, or in what the model makes instead."""
 
     def __init__(self, engine: EagerEngine) -> None:
-        super().__init__(engine)
+        super().__init__(engine.role)
+        self._engine = engine
         self.cache: Cache | None = caches.growing_cache(engine.loaded.model)
 
     @torch.inference_mode()

@@ -19,13 +19,13 @@ from transformers.cache_utils import DynamicLayer
 from specbench.decoding import artefacts
 from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
-from specbench.decoding.engine import KVSession
+from specbench.decoding.session import KVSession
 from specbench.decoding.step import Step, demanded_scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from specbench.decoding.batch import Block
+    from specbench.decoding.session import Block
     from specbench.models.loading import LoadedModel
 
 ATTENTION = "specbench_attend_packed"

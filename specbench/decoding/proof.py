@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from specbench.config import Options
-    from specbench.decoding.engine import Engine, KVSession
+    from specbench.decoding.engine import Engine
+    from specbench.decoding.session import KVSession
 
 
 Pass = tuple[int | None, tuple[int, ...]]
