@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from specbench.clock import now_ms
-from specbench.decoding.artefacts import mark_used
-from specbench.models.embedded import cache_folder
+from specbench.decoding.program_cache import mark_used, program_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +32,7 @@ def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int
     groups: dict[tuple[int, ...], list[torch.Tensor]] = {}
     for weight in weights:
         groups.setdefault(tuple(weight.shape), []).append(weight)
-    path = cache_folder() / "compiled" / f"{key}.kernels.json"
+    path = program_folder() / f"{key}.kernels.json"
     if path.is_file() and (known := _read(path, groups)):
         mark_used(path)
         return known

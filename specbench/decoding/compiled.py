@@ -12,14 +12,13 @@ import torch
 from torch.export import Dim
 
 from specbench.decoding import artefacts, choice, kernels, pages
-from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import WIDTHS, CapturedStep
 from specbench.decoding.eager import EagerEngine
 from specbench.decoding.engine import Engine
 from specbench.decoding.finite import NotFiniteError
 from specbench.decoding.hushed import hushed
 from specbench.decoding.session import KVSession
-from specbench.decoding.step import Step, slot_shapes
+from specbench.decoding.step import CannotCompileError, Step, slot_shapes
 from specbench.errors import SpecbenchError
 from specbench.models.context import varying_positions
 from specbench.models.rotation import reads_by_length

@@ -17,10 +17,9 @@ from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
 from specbench.decoding import artefacts
-from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
 from specbench.decoding.session import KVSession
-from specbench.decoding.step import Step, demanded_scale
+from specbench.decoding.step import CannotCompileError, Step, demanded_scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
