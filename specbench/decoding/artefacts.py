@@ -21,7 +21,7 @@ from specbench.decoding.hushed import hushed
 from specbench.decoding.program_cache import SCRATCH_PREFIX, mark_used, program_folder, tidy
 from specbench.decoding.step import CannotCompileError, Step
 from specbench.errors import SpecbenchError
-from specbench.models.loading import quiet_transformers
+from specbench.models.library import quiet_transformers
 
 CONFIG = {
     # Weights stay where the model keeps them, one copy for all widths; freezing would pack one per width.

@@ -16,7 +16,7 @@ from specbench.decoding.engine import Engine
 from specbench.decoding.session import KVSession
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import caches
-from specbench.models.loading import cache_argument
+from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
 
-from specbench.models.loading import cache_argument
+from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,7 +6,9 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, first_line
+from specbench.models import storage
+from specbench.models.library import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -103,3 +105,25 @@ def _other_kind(config: PretrainedConfig) -> str | None:
     if not has_own_code and not any(type(config) in mapping for mapping in known):
         return "no model that writes text"
     return None
+
+
+def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
+    """The model's shape without its weights, for counting.
+
+    Raises:
+        SpecbenchError: a part of it (such as a vision tower) needs a package that is not installed.
+    """
+    import torch
+
+    # Whoever read the configuration has refused code beside it that the profile does not allow.
+    own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
+    try:
+        with torch.device("meta"), quiet_transformers():
+            cls = model_class(config)
+            return cls.from_config(config, dtype=getattr(torch, dtype), **own_code)
+    except ImportError as error:
+        raise SpecbenchError(
+            f"the {config.model_type} model cannot be built: {first_line(error)}",
+            storage.missing_package(error) or "install that package",
+            ExitCode.MODEL,
+        ) from error

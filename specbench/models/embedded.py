@@ -25,6 +25,7 @@ from pathlib import Path
 from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.models import shipped
+from specbench.models.library import quiet_transformers
 
 PREFIX = "embedded:"
 PROVENANCE_FILE = "specbench_provenance.json"
@@ -240,8 +241,6 @@ def convert(gguf_path: str, target: str, name: str) -> None:
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-    from specbench.models.loading import quiet_transformers
 
     model, path, folder = lookup(name), Path(gguf_path), Path(target)
     stored = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +9,8 @@ from typing import TYPE_CHECKING
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
 from specbench.models import architecture, cutting, files, splitting, storage
-from specbench.models.placement import memory_limits
+from specbench.models.devices import memory_limits, resolve_device
+from specbench.models.library import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -31,57 +29,6 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     quantization: str | None = None
-
-
-def cache_argument(model: PreTrainedModel) -> str | None:
-    """What the model's forward calls its cache: `cache` from transformers 5.24 on, `past_key_values` before.
-
-    Returns:
-        `None` for a model that takes none.
-    """
-    for kind in type(model).__mro__:  # code beside the weights may hand on whatever it is given
-        takes = inspect.signature(kind.forward).parameters if "forward" in vars(kind) else ()
-        for name in ("cache", "past_key_values"):
-            if name in takes:
-                return name
-    return None
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' warnings and progress bars off the terminal while loading."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def resolve_device(name: str) -> str:
-    """`auto` is the first CUDA device where there is one, else the CPU.
-
-    Raises:
-        SpecbenchError: a CUDA device that this machine does not have.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        index = int(name.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            raise SpecbenchError(
-                f"device {name} is not on this machine ({torch.cuda.device_count()} CUDA devices)",
-                "use device: auto or device: cpu",
-                ExitCode.MODEL,
-            )
-    return name
 
 
 def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
@@ -195,25 +142,3 @@ def _input_device(model: PreTrainedModel) -> torch.device:
         return device
     devices = [place for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
     return torch.device(devices[0] if devices else "cpu")
-
-
-def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
-    """The model's shape without its weights, for counting.
-
-    Raises:
-        SpecbenchError: a part of it (such as a vision tower) needs a package that is not installed.
-    """
-    import torch
-
-    # Whoever read the configuration has refused code beside it that the profile does not allow.
-    own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
-    try:
-        with torch.device("meta"), quiet_transformers():
-            cls = architecture.model_class(config)
-            return cls.from_config(config, dtype=getattr(torch, dtype), **own_code)
-    except ImportError as error:
-        raise SpecbenchError(
-            f"the {config.model_type} model cannot be built: {first_line(error)}",
-            storage.missing_package(error) or "install that package",
-            ExitCode.MODEL,
-        ) from error

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.models.architecture import meta_model
 from specbench.models.layers import layer_configs
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ def demand_divisible(config: PretrainedConfig, name: str, ranks: int, dtype: str
                 f"{ways}leave out cloud.parallel, or choose another model",
                 ExitCode.MODEL,
             )
-    from specbench.models.loading import meta_model
-
     if not any("attn" in rule or "attention" in rule for rule in meta_model(config, dtype).tp_plan):
         kind = config.model_type
         raise SpecbenchError(
