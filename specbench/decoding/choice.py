@@ -61,7 +61,7 @@ def _advantages(weights: list[torch.Tensor]) -> list[float]:
     Rounds go over all widths and both products in turn, and the best of all rounds counts: whatever else the
     machine does only ever adds time, and does not stay away from one width for long.
     """
-    products = torch.ops.specbench.linear, torch.nn.functional.linear
+    products: tuple[Callable, Callable] = torch.ops.specbench.linear, torch.nn.functional.linear
     inputs = [torch.ones(width, weights[0].shape[1]) for width in WIDTHS]
     best = [[math.inf, math.inf] for _ in WIDTHS]
     for _ in range(ROUNDS):

@@ -213,10 +213,6 @@ class EagerSession(KVSession):
                         suffix = "" if part is None else f".{part}"
                         yield f"cache.layers.{index}.{kind}{suffix}", tensor
 
-    def grown(self, count: int) -> None:
-        """A pass that others shared has put `count` tokens into the cache."""
-        self._length += count
-
     def _append(self, token_ids: Sequence[int], last: int) -> torch.Tensor:
         self._engine.demand_apart(self)
         logits, self.cache = self._engine.forward(token_ids, self.cache, self._length, last)

@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
 
@@ -91,7 +91,7 @@ class Engine(ABC):
         """
         import torch
 
-        model = self.loaded.model
+        model: Any = self.loaded.model
         own_ids = torch.tensor([list(self.read(token_ids))], device=self.loaded.device)
         with torch.inference_mode():
             inputs = model.prepare_inputs_for_generation(own_ids, use_cache=False, is_first_iteration=True)
@@ -172,8 +172,8 @@ class Engine(ABC):
                 raise
             return first_line(error)
         known = expected.isfinite() & found.isfinite()
-        error = (found - expected)[known].abs().max() / expected[known].abs().max() if known.any() else 0.0
-        return f"after a rollback its logits differ by {error:.1%}" if error > ROLLBACK_TOLERANCE else None
+        worst = (found - expected)[known].abs().max() / expected[known].abs().max() if known.any() else 0.0
+        return f"after a rollback its logits differ by {worst:.1%}" if worst > ROLLBACK_TOLERANCE else None
 
     def _tokens(self, count: int) -> list[int]:
         """Ids that the model knows, for passes that nobody reads; the first ones are often special."""

@@ -132,10 +132,6 @@ class PackedSession(CompiledSession):
 
     draft_greedy = KVSession.draft_greedy
 
-    def grown(self, count: int) -> None:
-        """A pass that others shared has put `count` tokens into the cache."""
-        self._length += count
-
     def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
         tokens = token_ids[0].tolist()
         result = self._engine.run_packed([(self, tokens)], rows)

@@ -75,6 +75,10 @@ class KVSession(ABC):
     def _forget(self, count: int) -> None:
         """Take the last `count` tokens out of the cache."""
 
+    def grown(self, count: int) -> None:
+        """A pass that others shared has put `count` tokens into the cache."""
+        self._length += count
+
     @property
     @abstractmethod
     def cached_length(self) -> int:

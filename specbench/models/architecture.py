@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specbench.errors import ExitCode, SpecbenchError, first_line
 from specbench.models import storage
@@ -31,7 +31,7 @@ def text_model(config: PretrainedConfig) -> PretrainedConfig:
     return getattr(config, "thinker_config", None) or config
 
 
-def model_class(config: PretrainedConfig) -> type:
+def model_class(config: PretrainedConfig) -> Any:
     """What reads the weights of a configuration: a causal class, else a multimodal one, for its text path."""
     from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
 
@@ -64,7 +64,7 @@ def demand_causal(model: PreTrainedModel, folder: Path) -> None:
     """
     import torch
 
-    device = model.get_input_embeddings().weight.device
+    device: Any = model.get_input_embeddings().weight.device
     if device.type == "meta":  # weights on disk have no device of their own
         return
     arguments = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,7 +17,8 @@ def cache_argument(model: PreTrainedModel) -> str | None:
     Returns:
         `None` for a model that takes none.
     """
-    for kind in type(model).__mro__:  # code beside the weights may hand on whatever it is given
+    kinds: tuple[Any, ...] = type(model).__mro__
+    for kind in kinds:  # code beside the weights may hand on whatever it is given
         takes = inspect.signature(kind.forward).parameters if "forward" in vars(kind) else ()
         for name in ("cache", "past_key_values"):
             if name in takes:

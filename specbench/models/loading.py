@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
@@ -93,9 +93,9 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     if isinstance(spec, CloudSpec) and device_map:
         placement["max_memory"] = memory_limits(spec.max_memory)
         placement["offload_folder"] = spec.offload_folder
-    is_split = isinstance(spec, CloudSpec) and spec.ranks > 1
-    if is_split:
-        placement = splitting.split_arguments(spec.ranks)
+    ranks = spec.ranks if isinstance(spec, CloudSpec) else 1
+    if ranks > 1:
+        placement = splitting.split_arguments(ranks)
     try:
         with quiet_transformers():
             model, report = architecture.model_class(config).from_pretrained(
@@ -123,12 +123,12 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
             "it would be filled with random numbers; fetch the model again",
             ExitCode.MODEL,
         )
-    if not device_map and not is_split:
+    if not device_map and ranks == 1:
         model.to(resolve_device(spec.device))
     model.eval().requires_grad_(False)
     # Hub defaults for sampling and penalties would apply to model.generate and to nothing else.
     model.generation_config = GenerationConfig()
-    if not is_split:  # ranks compute together, and this would be each one's own pass
+    if ranks == 1:  # ranks compute together, and this would be each one's own pass
         architecture.demand_causal(model, folder)
     return LoadedModel(model=model, folder=folder, device=_input_device(model), dtype=dtype)
 
@@ -137,8 +137,8 @@ def _input_device(model: PreTrainedModel) -> torch.device:
     """Where token ids go in; weights offloaded to disk have no device of their own."""
     import torch
 
-    device = model.get_input_embeddings().weight.device
+    device: Any = model.get_input_embeddings().weight.device
     if device.type != "meta":
         return device
-    devices = [place for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
+    devices = [place for place in cast(dict, model.hf_device_map).values() if place not in ("cpu", "disk")]
     return torch.device(devices[0] if devices else "cpu")

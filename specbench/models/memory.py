@@ -89,7 +89,7 @@ def _numbers_after(model: PreTrainedModel, count: int) -> list[tuple[int, int | 
     import torch
 
     name, cache = cache_argument(model), caches.growing_cache(model, records=False)
-    given = {} if cache is None else {name: cache}
+    given = {} if cache is None or name is None else {name: cache}
     token_ids = torch.zeros(1, count, dtype=torch.long, device="meta")
     with torch.inference_mode(), quiet_transformers():
         output = model(input_ids=token_ids, use_cache=True, **given)
