@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING
 from specbench.api import CloudModel, EdgeModel, Request
 from specbench.config import CloudSpec, EdgeSpec
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models.loading import meta_model
+from specbench.models.architecture import meta_model
 from specbench.testing import answer, tiny_tokenizer, tokens_of
 
 TEXT = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from specbench.config import CloudSpec
-from specbench.decoding import artefacts, choice, kernels
+from specbench.decoding import artefacts, choice, kernels, program_cache
 from specbench.decoding.step import Step
 from specbench.factories import CloudModel
 
@@ -103,26 +103,26 @@ def test_another_processor_has_programs_and_choices_of_its_own(loaded, monkeypat
 
 
 def test_what_another_process_tidies_away_meanwhile_is_no_error(tmp_path):
-    for name in ("a.pt2", "b.kernels.json", f"{artefacts.SCRATCH_PREFIX}dead"):
+    for name in ("a.pt2", "b.kernels.json", f"{program_cache.SCRATCH_PREFIX}dead"):
         (tmp_path / name).symlink_to(tmp_path / "gone")  # listed, and not there
-    artefacts._tidy(tmp_path)
+    program_cache.tidy(tmp_path)
 
 
 def test_only_what_was_used_last_is_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(artefacts, "KEPT", 3)
+    monkeypatch.setattr(program_cache, "KEPT", 3)
     names = ["a.pt2", "b.kernels.json", "c.pt2", "d.pt2", "e.kernels.json"]
     for age, name in enumerate(names):
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     (tmp_path / "a.constants").write_text("")
     (tmp_path / "d.constants").write_text("")
-    artefacts.mark_used(tmp_path / "d.pt2")
-    left = tmp_path / f"{artefacts.SCRATCH_PREFIX}dead"
+    program_cache.mark_used(tmp_path / "d.pt2")
+    left = tmp_path / f"{program_cache.SCRATCH_PREFIX}dead"
     left.mkdir()
     os.utime(left, (0, 0))
-    running = tmp_path / f"{artefacts.SCRATCH_PREFIX}alive"
+    running = tmp_path / f"{program_cache.SCRATCH_PREFIX}alive"
     running.mkdir()
-    artefacts._tidy(tmp_path)
+    program_cache.tidy(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "d.pt2", "d.constants", "a.pt2", "a.constants", "b.kernels.json", running.name,
     }  # fmt: skip

@@ -13,7 +13,7 @@ from specbench import audit as auditing
 from specbench.audit import audit_findings, audit_model, parity_findings, remarks
 from specbench.config import CloudSpec, EdgeSpec, Precision, Profile
 from specbench.factories import CloudModel
-from specbench.models.loading import cache_argument
+from specbench.models.library import cache_argument
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 

@@ -10,11 +10,11 @@ from builders import tiny_mistral
 
 from specbench.config import CloudSpec, Decoding, EngineSpec
 from specbench.decoding import batch
-from specbench.decoding.artefacts import CannotCompileError
-from specbench.decoding.batch import Block, Passed
 from specbench.decoding.generate import generate_commits
 from specbench.decoding.packed_compiled import PackedEngine
 from specbench.decoding.request import Request
+from specbench.decoding.session import Block, Passed
+from specbench.decoding.step import CannotCompileError
 from specbench.factories import CloudModel
 from specbench.testing import tiny_llama
 

@@ -8,8 +8,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from specbench.api import CloudModel
 from specbench.config import CloudSpec, EngineSpec
-from specbench.decoding.artefacts import CannotCompileError, reasons
+from specbench.decoding.artefacts import reasons
 from specbench.decoding.hushed import hushed
+from specbench.decoding.step import CannotCompileError
 from specbench.testing import tiny_tokenizer
 
 SMALL = {

@@ -21,12 +21,11 @@ from transformers import (
 from specbench.api import Decoding, Options, Request, Speculative
 from specbench.config import CloudSpec, EngineSpec
 from specbench.decoding import artefacts, captured, kernels, pages
-from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import CapturedStep
 from specbench.decoding.compiled import CompiledEngine, CompiledSession, _is_invariant
 from specbench.decoding.finite import NotFiniteError
 from specbench.decoding.proposal import Proposal
-from specbench.decoding.step import Step
+from specbench.decoding.step import CannotCompileError, Step
 from specbench.decoding.target import LocalTarget
 from specbench.decoding.together import join_products
 from specbench.errors import SpecbenchError

@@ -11,9 +11,9 @@ from builders import speculated
 from conftest import Watched, wait_until
 
 from specbench.config import Batch, CloudSpec, Decoding, EngineSpec, Options, Speculative
-from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Request
+from specbench.decoding.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel
 from specbench.models import vocabulary

@@ -15,7 +15,7 @@ from zoo.architectures import NAMES
 from zoo.building import build
 from zoo.judging import REFUSED, WORKS, outcome
 
-from specbench.models.loading import quiet_transformers
+from specbench.models.library import quiet_transformers
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures.md"
 WRITES = bool(os.environ.get("SPECBENCH_WRITE_ARCHITECTURES"))
