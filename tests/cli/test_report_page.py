@@ -15,9 +15,6 @@ from specbench.render.report.page import page as page_of
 
 CHROMIUM = shutil.which("chromium")
 PHONE = {"viewport": {"width": 390, "height": 844}}
-browser_only = pytest.mark.skipif(
-    CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"
-)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +121,8 @@ def test_an_unknown_run_or_format_is_refused(reporting):
 
 @pytest.fixture(scope="module")
 def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -162,7 +161,6 @@ def color(tab, selector, name):
     return tab.evaluate(f"getComputedStyle(document.querySelector('{selector}'))['{name}']")
 
 
-@browser_only
 @pytest.mark.parametrize("options", [{}, PHONE, {"color_scheme": "dark"}, {"java_script_enabled": False}],
                          ids=["desktop", "phone", "dark", "no script"])  # fmt: skip
 def test_every_chart_is_drawn_without_an_error_or_a_request(visit, options):
@@ -195,7 +193,6 @@ def map_of_markup(tmp_path_factory):
     return path
 
 
-@browser_only
 @pytest.mark.parametrize("options", [{}, PHONE, {"color_scheme": "dark"}, {"java_script_enabled": False}],
                          ids=["desktop", "phone", "dark", "no script"])  # fmt: skip
 def test_the_page_of_a_sweep_is_drawn_without_an_error_or_a_request(browser, map_of_markup, options):
@@ -213,7 +210,6 @@ def test_the_page_of_a_sweep_is_drawn_without_an_error_or_a_request(browser, map
     context.close()
 
 
-@browser_only
 @pytest.mark.parametrize("width", [320, 390, 700, 768, 1280])
 def test_nothing_overflows_and_words_in_charts_stay_readable(visit, width):
     tab, _ = visit(viewport={"width": width, "height": 800})
@@ -225,7 +221,6 @@ def test_nothing_overflows_and_words_in_charts_stay_readable(visit, width):
     assert min(shrunk) * 12 >= 9  # pixels of a label
 
 
-@browser_only
 def test_dark_is_dark_and_charts_follow(visit):
     light, dark = (visit(color_scheme=scheme)[0] for scheme in ("light", "dark"))
     assert color(light, "html", "backgroundColor") == "rgb(255, 255, 255)"
@@ -233,7 +228,6 @@ def test_dark_is_dark_and_charts_follow(visit):
     assert color(dark, "figure svg text", "fill") != color(light, "figure svg text", "fill")
 
 
-@browser_only
 def test_tables_can_be_read_without_scripts(visit):
     tab, _ = visit(java_script_enabled=False, **PHONE)
     tables = tab.locator("table").all()
@@ -241,7 +235,6 @@ def test_tables_can_be_read_without_scripts(visit):
     assert all(table.is_visible() and table.locator("tbody tr").count() for table in tables)
 
 
-@browser_only
 def test_paper_is_white_and_holds_everything(visit):
     tab, _ = visit(color_scheme="dark", viewport={"width": 690, "height": 980})  # A4 within its margins
     tab.emulate_media(media="print")

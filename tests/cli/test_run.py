@@ -433,6 +433,7 @@ def test_a_run_does_not_go_on_with_another_engine(specbench, profile, tmp_path):
     assert "cannot be resumed: the cloud's engine was compiled, and is eager" in again.err
 
 
+@pytest.mark.slow
 def test_a_batch_invariant_run_is_bitwise_lossless(specbench, profile, tmp_path):
     path = profile(engine={"kind": "compiled", "batch_invariant": True})
     done = specbench("run", "speculative", "--profile", path, "--json")

@@ -99,6 +99,7 @@ def test_a_method_whose_tokens_come_past_the_link_is_not_verified_whatever_it_de
     assert done.json["methods"]["cloud_optimized_baseline"]["unverified"] == []
 
 
+@pytest.mark.slow
 def test_passes_around_a_compiled_engine_are_counted(specbench, profile, raw, manifest):
     path = profile(engine={"kind": "compiled"}, workload={"limit": 1, "max_new_tokens": 4})
     done = specbench("run", "raw", "cloud_baseline", "--profile", path, "--plugin", raw(), "--json")
@@ -150,7 +151,7 @@ EVERY = [
     [
         ([*EVERY, "hf_assisted", "hf_assisted_dynamic"], {}),
         (EVERY, {"link": {"rtt_ms": 2}}),
-        (EVERY, {"engine": {"kind": "compiled"}}),
+        pytest.param(EVERY, {"engine": {"kind": "compiled"}}, marks=pytest.mark.slow),
         (["speculative"], {"speculative": {"gate": {"measure": "entropy", "threshold": 9.0}}}),
     ],
     ids=["here", "link", "compiled", "gate"],

@@ -32,6 +32,7 @@ def test_the_wheel_holds_every_file_of_the_tree_and_no_other(wheel):
     assert packed == expected
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_runs_its_commands(wheel, tmp_path):
     """A clean environment with the wheel alone; its dependencies are borrowed from this one."""
     venv.create(tmp_path / "venv", with_pip=True)

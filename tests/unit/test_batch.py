@@ -18,6 +18,8 @@ from specbench.decoding.request import Request
 from specbench.factories import CloudModel
 from specbench.testing import tiny_llama
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
+
 COMPILED = EngineSpec(kind="compiled")
 INVARIANT = EngineSpec(kind="compiled", batch_invariant=True)
 SEVERAL = {"sessions": 4}
@@ -42,7 +44,16 @@ def invariant(folder):
     return engine_of(folder, INVARIANT)
 
 
-@pytest.fixture(scope="module", params=["eager", "eager float64", "compiled", "compiled float64", "invariant"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "eager",
+        "invariant",
+        pytest.param("eager float64", marks=pytest.mark.slow),
+        pytest.param("compiled", marks=pytest.mark.slow),
+        pytest.param("compiled float64", marks=pytest.mark.slow),
+    ],
+)
 def engine(request, folder, invariant):
     if request.param == "invariant":
         return invariant

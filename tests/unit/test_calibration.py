@@ -46,6 +46,7 @@ def test_a_method_compared_with_itself_at_48_prompts_differs_in_3_to_8_percent(r
     assert 0.03 <= excluding_one(values, CATEGORIES) <= 0.08
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("categories", [[0] * 48, [*range(48)], [0] * 40 + [*range(1, 9)]])
 def test_so_it_does_whatever_the_categories_are(categories):
     values = log_ratios(np.random.default_rng(4), categories)
@@ -58,6 +59,7 @@ def test_twelve_prompts_are_enough_for_an_honest_interval():
     assert 0.03 <= excluding_one(values, categories) <= 0.08
 
 
+@pytest.mark.slow
 def test_a_planted_difference_of_10_percent_is_found_in_9_of_10():
     rng = np.random.default_rng(6)
     values = log_ratios(rng, CATEGORIES, repeats=3, sets=2000)
@@ -67,6 +69,7 @@ def test_a_planted_difference_of_10_percent_is_found_in_9_of_10():
     assert np.mean(low > 0) >= 0.9
 
 
+@pytest.mark.slow
 def test_plain_bca_would_find_differences_that_are_not_there():
     """Why the interval is what it is: scipy's BCa on the same data excludes 1 far too often."""
     from scipy import stats

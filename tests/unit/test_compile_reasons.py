@@ -23,6 +23,7 @@ REASONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REASONS)
 def test_a_model_that_cannot_be_compiled_says_why_in_words_and_prints_no_frames(tmp_path, capfd, kind):
     fields, reason = REASONS[kind]

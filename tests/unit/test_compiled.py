@@ -33,6 +33,8 @@ from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
 from specbench.testing import tiny_llama, tiny_tokenizer
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
+
 COMPILED = EngineSpec(kind="compiled")
 INVARIANT = EngineSpec(kind="compiled", batch_invariant=True)
 SMALL = {"vocab_size": 96, "eos_token_id": 1, "bos_token_id": None, "max_position_embeddings": 256}
@@ -69,6 +71,7 @@ def tokens(count, seed=0):
     return torch.randint(4, 96, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_compiles_and_gives_its_own_logits(tmp_path, name):
     folder = random_model(tmp_path, ARCHITECTURES[name])
@@ -140,6 +143,7 @@ def test_a_compiled_verification_refuses_logits_that_are_no_numbers(invariant):
         target.verify(Proposal((5, 6)))
 
 
+@pytest.mark.slow
 def test_a_draft_with_a_vocabulary_of_its_own_drafts_the_targets_ids(tmp_path, models):
     target = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     edge = mapped_draft(tmp_path, target, size=30)
@@ -171,6 +175,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(invariant):
     assert all(torch.equal(tensor, old) for (_, tensor), old in zip(session.tensors(), before, strict=True))
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing(tmp_path, invariant):
     lines = []
     again = cloud(tiny_llama(tmp_path, seed=4), INVARIANT, lines).engine
@@ -203,6 +208,7 @@ def uncompilable(request, tmp_path):
     return random_model(tmp_path, MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uncompilable", ["sliding window", "recurrent state"], indirect=True)
 def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
     lines = []
@@ -212,6 +218,7 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
         _ = cloud(uncompilable, INVARIANT).engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "extra"),
     [
@@ -228,6 +235,7 @@ def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(
         _ = cloud(folder, INVARIANT).engine
 
 
+@pytest.mark.slow
 def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
     ops = kernels.load()
 
@@ -254,6 +262,7 @@ def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
             assert ours.is_contiguous()
 
 
+@pytest.mark.slow
 def test_products_of_torchs_own_are_not_called_invariant(tmp_path):
     with pytest.raises(
         SpecbenchError, match="its addmm is no kernel of ours, and its rows may depend on their number"
@@ -270,6 +279,7 @@ def test_an_engine_whose_widest_pass_has_other_rows_is_seen_through(invariant):
     assert not _is_invariant(Widening(invariant, 80, 80), tokens(12))
 
 
+@pytest.mark.slow
 def test_an_operator_that_is_not_known_to_compute_row_by_row_is_not_called_invariant(tmp_path):
     folder = random_model(tmp_path, MixtralConfig(**WIDE, num_key_value_heads=2, num_local_experts=2))
     with pytest.raises(SpecbenchError, match="is no kernel of ours, and its rows may depend on their number"):
@@ -287,6 +297,7 @@ def test_a_product_with_one_vector_is_not_called_invariant_either(product):
         artefacts._demand_invariant(exported.graph)
 
 
+@pytest.mark.slow
 def test_a_damaged_program_is_compiled_anew_and_kept(monkeypatch, tmp_path, invariant):
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
     path = tmp_path / "compiled" / "k.pt2"

@@ -176,6 +176,7 @@ distil(Settings(**values), print, [Prompt(a, b, tuple(c)) for a, b, c in heldout
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
     """SIGKILL while text is made, SIGKILL between two checkpoints, and then to the end."""
     settings = replace(finished[0], out=tmp_path / "draft")
@@ -199,6 +200,7 @@ def test_a_finished_run_is_exported_again_and_not_trained_again(finished):
     assert weights_of(settings.out) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_step_that_was_taken(target, prompts, tmp_path):
     out = tmp_path / "draft"
     arguments = [

@@ -108,16 +108,19 @@ def rejection_counts(tables):
     return sampled(tables, "rejection")
 
 
+@pytest.mark.slow
 def test_rejection_writes_the_targets_distribution(tables, rejection_counts):
     assert rejection_counts.sum() == SAMPLES
     assert p_value(rejection_counts, joint(tables[1])) > SIGNIFICANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["block", "one_hot"])
 def test_its_special_cases_write_the_targets_distribution(tables, rule):
     assert p_value(sampled(tables, rule), joint(tables[1])) > SIGNIFICANCE
 
 
+@pytest.mark.slow
 def test_the_test_has_the_power_to_see_an_error_of_two_percent(tables, rejection_counts):
     expected = joint(tables[1])
     order = np.argsort(expected)
@@ -128,12 +131,14 @@ def test_the_test_has_the_power_to_see_an_error_of_two_percent(tables, rejection
     assert p_value(rejection_counts, planted) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_test_sees_coins_that_share_the_proposals_stream(tables):
     counts = sampled(tables, "rejection", coins_purpose=Purpose.PROPOSAL, samples=40_000)
     # Both streams count from the same start, so that coins repeat numbers that proposals were drawn with.
     assert p_value(counts, joint(tables[1])) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["rejection", "block", "one_hot", "coupled", None])
 def test_the_whole_loop_writes_the_targets_distribution(pair, tables, rule):
     edge, cloud = pair
@@ -199,6 +204,7 @@ def test_a_coarse_draft_distribution_is_sampled_as_it_is_sent():
     assert shares == pytest.approx(dense.numpy(), abs=2e-5)
 
 
+@pytest.mark.slow
 def test_block_verification_accepts_at_least_as_much_as_rejection(tables):
     draft, target = tables
     stream = Stream(3, Purpose.COIN)

@@ -55,6 +55,7 @@ def test_the_cloud_model_answers_a_question(pair):
     assert tokens[-1] in cloud.stop_ids
 
 
+@pytest.mark.slow
 @pytest.mark.real_pair
 @pytest.mark.parametrize(
     "overrides", [[], ["speculative.verification=coupled", "decoding.temperature=0.8", "decoding.top_p=0.95"]]
@@ -89,6 +90,7 @@ def pull(cache, **environment):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.real_pair
 def test_a_broken_download_and_a_killed_conversion_are_started_again(tmp_path):
     (tmp_path / "downloads").mkdir()

@@ -1,5 +1,6 @@
 """The emulated link: real packets between two namespaces; what is left after a crash; who is refused."""
 
+import fcntl
 import json
 import os
 import shlex
@@ -37,13 +38,17 @@ def missing():
 
 
 @pytest.fixture(scope="module")
-def possible():
-    if reason := missing():
-        pytest.skip(reason)
+def namespaces(tmp_path_factory):
+    """Room for the one link that a machine can have; another worker of pytest waits."""
+    with (tmp_path_factory.getbasetemp().parent / "link.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if reason := missing():
+            pytest.skip(reason)
+        yield
 
 
 @pytest.fixture
-def link(possible):
+def link(namespaces):
     yield emulated.up(SPEC, lambda line: None)
     emulated.down()
 
@@ -127,7 +132,7 @@ def test_a_lost_or_damaged_state_does_not_keep_down_from_cleaning(link, state):
     assert link.pid is None or is_gone(link.pid), "it ends when its devices go"
 
 
-def test_an_up_that_fails_half_way_leaves_nothing_behind(possible, monkeypatch):
+def test_an_up_that_fails_half_way_leaves_nothing_behind(namespaces, monkeypatch):
     monkeypatch.setitem(emulated.ADDRESSES, emulated.CLOUD, "not an address")
     with pytest.raises(SpecbenchError, match=r"'ip .*' failed"):
         emulated.up(SPEC, lambda line: None)
@@ -140,7 +145,7 @@ def test_a_run_demands_the_link_of_its_profile(link):
         emulated.demand(LinkSpec(kind="emulated", rtt_ms=31))
 
 
-def test_up_check_and_down_on_the_command_line(possible, specbench):
+def test_up_check_and_down_on_the_command_line(namespaces, specbench):
     settings = [f"--set=link.{key}={value}" for key, value in (("rtt_ms", 24), ("uplink_mbps", 5))]
     refused = specbench("link", "up", *settings)
     assert (refused.code, "link.kind is modelled" in refused.err) == (2, True)
@@ -202,7 +207,7 @@ def test_a_state_is_read_back_as_the_link_that_was_asked_for(link):
     assert emulated.current().spec == SPEC
 
 
-def test_a_run_over_the_link_sends_its_packets_through_it(possible, specbench, profile, tmp_path):
+def test_a_run_over_the_link_sends_its_packets_through_it(namespaces, specbench, profile, tmp_path):
     link = {"kind": "emulated", "rtt_ms": 12}
     path = profile(link=link, cloud={"placement": "process"}, workload={"limit": 1})
     refused = specbench("run", "speculative", "--profile", path)

@@ -17,6 +17,8 @@ from specbench.decoding import kernels
 from specbench.decoding.kernels import build
 from specbench.errors import SpecbenchError
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
+
 EPSILON = torch.finfo(torch.float32).eps
 SIZES = st.integers(1, 200)
 
@@ -224,6 +226,7 @@ int main() {
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuned_for", ["znver2", "znver3", "haswell"])
 def test_rows_are_the_same_in_company_whatever_processor_gcc_tunes_for(tmp_path, tuned_for):
     known = build.processor().split()

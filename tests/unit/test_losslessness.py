@@ -30,7 +30,14 @@ SAMPLING = (
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture(scope="module", params=["eager", "compiled", "two ranks"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "eager",
+        pytest.param("compiled", marks=pytest.mark.slow),
+        pytest.param("two ranks", marks=pytest.mark.slow),
+    ],
+)
 def factories(request, tmp_path_factory):
     is_split = request.param == "two ranks"
     engine = EngineSpec(kind="eager" if is_split else request.param)

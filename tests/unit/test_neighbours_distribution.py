@@ -17,6 +17,8 @@ from specbench.config import CloudSpec, Decoding, EdgeSpec, Speculative
 from specbench.decoding.sampling import probabilities
 from specbench.testing import answer, tiny_llama, tokens_of
 
+pytestmark = pytest.mark.slow
+
 WORDS, LENGTH, SAMPLES = 4, 3, 1500
 PROMPT = (1, 2, 1)
 SAMPLING = Decoding(temperature=0.6, top_p=0.9)

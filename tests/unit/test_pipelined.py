@@ -61,7 +61,7 @@ class FarCloud(CloudModel):
         return Far(super().verifier(options), self.pending, self.rtt_ms)
 
 
-@pytest.fixture(scope="module", params=["eager", "compiled"])
+@pytest.fixture(scope="module", params=["eager", pytest.param("compiled", marks=pytest.mark.slow)])
 def factories(request, tmp_path_factory):
     engine = EngineSpec(kind=request.param)
     folder = tmp_path_factory.mktemp("pairs")

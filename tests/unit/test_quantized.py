@@ -18,6 +18,8 @@ from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import memory
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
+pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
+
 KINDS = ("int8", "int4")
 
 

@@ -71,6 +71,7 @@ def test_all_methods_agree_on_the_far_side_of_the_switch(specbench, profile, tmp
     assert "tie:" not in done.out
 
 
+@pytest.mark.slow
 def test_a_compiled_engine_reads_a_long_prompt_in_one_pass_where_its_length_decides_how(phi3):
     """In chunks of 256 tokens the first one would have the frequencies of a shorter text."""
     request = Request(tuple(index % 90 + 4 for index in range(400)), 12, frozenset())

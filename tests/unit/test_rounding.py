@@ -52,6 +52,7 @@ def test_every_honest_difference_is_within_what_rounding_explains(tmp_path, name
         assert plausible < 1e-2 * scale or dtype in ("bfloat16", "float16"), "and it is no licence"
 
 
+@pytest.mark.slow
 def test_so_are_those_of_compiled_passes(tmp_path):
     folder = tiny_llama(tmp_path, seed=3)
     engine = EngineSpec(kind="compiled")
@@ -62,6 +63,7 @@ def test_so_are_those_of_compiled_passes(tmp_path):
         assert noise <= plausible
 
 
+@pytest.mark.slow
 @pytest.mark.real_pair
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_so_are_those_of_a_trained_model(dtype):

@@ -27,7 +27,7 @@ DECODINGS = {
 }
 
 
-@pytest.fixture(scope="module", params=["eager", "compiled"])
+@pytest.fixture(scope="module", params=["eager", pytest.param("compiled", marks=pytest.mark.slow)])
 def pair(request, tmp_path_factory):
     """A target, and the drafts that read its texts."""
     engine, folder = EngineSpec(kind=request.param), tmp_path_factory.mktemp("pairs")

@@ -32,7 +32,7 @@ ENGINES = {
 LONG = 5000.0  # a wait that no test sits out
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=["eager", pytest.param("invariant", marks=pytest.mark.slow)])
 def host(request, models):
     # In float64 the eager engine's near-ties are none.
     dtype = "float64" if request.param == "eager" else "float32"

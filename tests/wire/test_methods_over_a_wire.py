@@ -51,7 +51,9 @@ def cloud_of(models, link=None, **fields):
     return CloudModel(CloudSpec(model=str(models / "target"), device="cpu", **fields), quiet, link=link)
 
 
-@pytest.fixture(scope="module", params=["nothing between", "a link", "two ranks"])
+@pytest.fixture(
+    scope="module", params=["nothing between", "a link", pytest.param("two ranks", marks=pytest.mark.slow)]
+)
 def cloud(models, edge, request):
     if request.param == "two ranks":
         cloud = cloud_of(models, placement="process", parallel={"tensor": 2})

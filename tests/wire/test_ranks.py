@@ -77,7 +77,9 @@ def tokens_of(commits):
     return [token for commit in commits for token in commit.tokens]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 2e-5), pytest.param("float64", 1e-12, marks=pytest.mark.slow)]
+)
 def test_two_ranks_agree_with_one_process(models, dtype, tolerance):
     alone = whole(models / "target", dtype=dtype)
     with split(models / "target", dtype=dtype) as cloud:
@@ -93,6 +95,7 @@ def test_two_ranks_agree_with_one_process(models, dtype, tolerance):
     assert audit.cache == before.cache
 
 
+@pytest.mark.slow
 def test_a_sliding_window_is_rolled_back_on_every_rank(tmp_path):
     folder = tiny_mistral(tmp_path / "m", window=8)
     alone = whole(folder, dtype="float64")
@@ -101,6 +104,7 @@ def test_a_sliding_window_is_rolled_back_on_every_rank(tmp_path):
             assert float((ours - theirs).abs().max()) < 1e-12
 
 
+@pytest.mark.slow
 def test_widths_that_do_not_divide_are_split_unevenly(tmp_path):
     folder = tiny_llama(tmp_path / "m", seed=3, intermediate_size=67, vocab_size=97, num_attention_heads=4,
                         num_key_value_heads=4)  # fmt: skip
@@ -179,6 +183,7 @@ def test_ranks_that_still_load_are_ended_and_not_told(models, monkeypatch):
         assert not is_running(cloud.processes.pids[0])
 
 
+@pytest.mark.slow
 def test_what_was_started_ends_when_rank_0_is_killed(models):
     script = f"""
 import os, signal
@@ -225,6 +230,7 @@ def rank_1(process):
     return psutil.Process(process.pid).children()[0].pid
 
 
+@pytest.mark.slow
 def test_torchrun_may_start_the_ranks(models):
     alone = tokens_of(whole(models / "target").generate(REQUEST, Decoding()))
     with serving(models, *TORCHRUN) as (_, address):
@@ -241,6 +247,7 @@ def test_an_edge_that_means_another_number_of_ranks_is_told_so(models):
         there(models, address).load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["in a text", "between texts"])
 def test_a_rank_that_is_killed_ends_the_sessions_with_a_reason_and_the_server_with_an_exit_code(models, moment):
     reason = "rank 1 of 2 was killed by signal 9"
@@ -261,6 +268,7 @@ def test_a_rank_that_is_killed_ends_the_sessions_with_a_reason_and_the_server_wi
         assert any(reason in line for line in said), said
 
 
+@pytest.mark.slow
 def test_edges_are_told_when_torchrun_ends_the_ranks_since_one_was_killed(models):
     import psutil
 
@@ -314,6 +322,7 @@ def specbench_method() -> Method:
 """
 
 
+@pytest.mark.slow
 def test_a_run_whose_target_loses_a_rank_starts_it_again_and_says_the_same(specbench, profile, tmp_path):
     plugin = tmp_path / "killer.py"
     plugin.write_text(KILLER.format(fired=str(tmp_path / "fired")))
