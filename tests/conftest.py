@@ -31,10 +31,8 @@ def pytest_itemcollected(item):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _leave_older_objects_alone():
-    """A run looks for garbage and for models at every answer; in a process of its own it has few to look at."""
+def _leave_no_garbage_to_the_next_file():
     gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +103,9 @@ def specbench(monkeypatch, capfd, tmp_path):
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["specbench", *map(str, arguments)])
         capfd.readouterr()
+        # A run looks for garbage and for models at every answer, as if the process were its own: among the
+        # million objects of a test's process that took half of its time. It thaws them at its end.
+        gc.freeze()
         code = 0
         try:
             main()

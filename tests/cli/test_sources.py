@@ -4,27 +4,12 @@ import shutil
 import sys
 
 import pytest
+from builders import PLUGIN
 
 from specbench.bench.store import RunStore
 from specbench.registry import discover
 
-MINE = """
-from specbench.api import AutoregressiveDecoder, Method, hookimpl
-
-class Mine(Method):
-    name, summary, roles = "mine", "mine", ("cloud",)
-    api_version = 4
-
-    def lossless(self, options):
-        return True
-
-    def open(self, edge, cloud, options):
-        return AutoregressiveDecoder(cloud.target(options))
-
-@hookimpl
-def specbench_method() -> Method:
-    return Mine()
-"""
+MINE = PLUGIN.format(name="mine")
 
 
 @pytest.fixture

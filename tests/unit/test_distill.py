@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,17 +19,7 @@ from specbench.records import Prompt
 from specbench.testing import STOP_ID, VOCABULARY_SIZE, tiny_llama
 
 HELDOUT = [Prompt("1", "talk", ("hello?", "and then?")), Prompt("2", "sums", ("1 + 2 =",))]
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small are only slowed down by a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +173,7 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
     asked = [[each.prompt_id, each.category, each.turns] for each in HELDOUT]
     for stage in ("text", "training"):
         script = [sys.executable, "-c", KILLED, json.dumps([values, asked, stage])]
-        done = subprocess.run(script, capture_output=True, text=True, timeout=300, env=ONE_THREAD)
+        done = subprocess.run(script, capture_output=True, text=True, timeout=300)
         assert done.returncode == -signal.SIGKILL, done.stderr
     lines = []
     report = run(settings, lines)
@@ -209,7 +198,7 @@ def test_ctrl_c_keeps_the_step_that_was_taken(target, prompts, tmp_path):
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-c", "from specbench.cli import main; main()", *map(str, arguments)],
-        stderr=subprocess.PIPE, text=True, env=ONE_THREAD,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     shown = []
     for line in process.stderr:  # until the training has begun

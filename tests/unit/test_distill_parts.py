@@ -27,15 +27,6 @@ PROMPTS = [Prompt("1", "talk", ("hello?", "and then?")), Prompt("2", "sums", ("1
 SHARED_INSTRUCTIONS = ("Answer the question using the passages below.\n\nPassage 1:",)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small are only slowed down by a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
     return tiny_llama(tmp_path_factory.mktemp("distill") / "target", seed=2, num_hidden_layers=3)

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import chi2
 from specbench.plugins.hf_assisted import HfAssisted
 from specbench.plugins.hf_assisted_dynamic import HfAssistedDynamic
@@ -38,14 +37,6 @@ def pair(tmp_path_factory):
         tiny_llama(folder / name, seed=seed, **fields)
     cloud = CloudModel(CloudSpec(model=str(folder / "target"), device="cpu", dtype="float64"))
     return EdgeModel(EdgeSpec(model=str(folder / "draft"), dtype="float64")), cloud
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # models as small as these are only slowed by more
-    yield
-    torch.set_num_threads(threads)
 
 
 def options_of(rule):

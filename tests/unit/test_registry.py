@@ -4,25 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from builders import PLUGIN as GOOD
 
 from specbench import hookspecs
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.registry import discover
 
 OURS = {"edge_baseline", "cloud_baseline", "cloud_optimized_baseline", "speculative"}
-GOOD = """
-from specbench.api import AutoregressiveDecoder, Method, hookimpl
-
-class Mine(Method):
-    name, summary, roles = "{name}", "mine", ("cloud",)
-    api_version = 4
-    def open(self, edge, cloud, options):
-        return AutoregressiveDecoder(cloud.target(options))
-
-@hookimpl
-def specbench_method() -> Method:
-    return Mine()
-"""
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 import transformers
 from zoo import page
 from zoo.architectures import NAMES
@@ -21,15 +20,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures.md"
 WRITES = bool(os.environ.get("SPECBENCH_WRITE_ARCHITECTURES"))
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny products are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
