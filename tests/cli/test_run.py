@@ -8,22 +8,17 @@ import sys
 import time
 
 import pytest
-from builders import CRASHING, tiny_mistral
+from builders import CRASHING
+from stores import stored
 
 from specbench.api import AutoregressiveDecoder
 from specbench.bench.store import RunStore
-from specbench.errors import SpecbenchError
 
 ALL = ["edge_baseline", "cloud_baseline", "cloud_optimized_baseline", "speculative"]
 FIGURES = {
     "tokens", "ttft_ms", "tpot_ms", "tokens_per_second", "acceptance_rate", "acceptance_length",
     "speedup_vs_control", "speedup_vs_cloud_baseline", "exact_match", "peak_rss_bytes", "lossless",
 }  # fmt: skip
-
-
-def stored(tmp_path, run_id=None):
-    store = RunStore(tmp_path / "runs")
-    return store.read(store.find(run_id))
 
 
 def test_four_methods_run_interleaved_and_the_table_names_them(specbench, profile, tmp_path):
@@ -118,125 +113,6 @@ def test_sampling_runs_for_the_baselines_and_repeats_with_the_seed(specbench, pr
     assert texts[0] == texts[1]
 
 
-def test_a_resumed_run_does_only_what_is_missing_and_keeps_the_rest(specbench, profile, tmp_path):
-    """A kill cuts the second method's block of two turns in the middle of its second line."""
-    path = profile()
-    specbench("run", "speculative", "--profile", path)
-    whole = stored(tmp_path)
-    file = tmp_path / "runs" / whole.manifest.run_id / "generations.jsonl"
-    lines = file.read_bytes().splitlines(keepends=True)
-    second_turn = [index for index, record in enumerate(whole.generations) if record.turn == 1][-1]
-    file.write_bytes(b"".join(lines[:second_turn]) + lines[second_turn][:20])
-    kept = b"".join(lines[: second_turn - 1])
-    done = specbench("run", "speculative", "--profile", path, "--resume", whole.manifest.run_id)
-    assert done.code == 0, done.err
-    assert file.read_bytes().startswith(kept)
-    again = stored(tmp_path)
-    assert [(r.method, *r.key) for r in again.generations] == [(r.method, *r.key) for r in whole.generations]
-    assert [r.tokens for r in again.generations] == [r.tokens for r in whole.generations]
-    assert again.manifest.status == "finished"
-
-
-def test_a_run_is_resumed_by_its_id_alone_with_the_words_that_started_it(specbench, profile, tmp_path):
-    plugin = tmp_path / "crashing.py"
-    plugin.write_text(CRASHING.format(memory=False).replace("== 3", "== 99"))
-    words = ("--profile", profile(), "--limit", 1, "--plugin", plugin, "--only")
-    assert specbench("run", "crashing", *words).code == 0
-    whole = stored(tmp_path)
-    file = tmp_path / "runs" / whole.manifest.run_id / "generations.jsonl"
-    file.write_bytes(b"")
-    done = specbench("run", "--resume", whole.manifest.run_id, "--json")
-    assert done.code == 0, done.err
-    assert list(done.json["methods"]) == ["crashing"]
-    assert [r.tokens for r in stored(tmp_path).generations] == [r.tokens for r in whole.generations]
-    other = specbench("run", "--resume", whole.manifest.run_id, "--set", "speculative.draft_length=2")
-    assert other.code == 5
-    assert "speculative.draft_length was 4, and is 2" in other.err
-
-
-def test_a_run_that_is_resumed_by_its_id_ends_with_the_status_that_it_had(specbench, profile, tmp_path):
-    plugin = tmp_path / "crashing.py"
-    plugin.write_text(CRASHING.format(memory=False))
-    assert specbench("run", "crashing", "--profile", profile(), "--plugin", plugin).code == 7
-    assert specbench("run", "--resume", stored(tmp_path).manifest.run_id).code == 7
-
-
-def test_a_run_with_other_settings_is_not_resumed(specbench, profile, tmp_path):
-    path = profile()
-    specbench("run", "speculative", "--profile", path)
-    run_id = stored(tmp_path).manifest.run_id
-    before = (tmp_path / "runs" / run_id / "generations.jsonl").read_bytes()
-    done = specbench(
-        "run", "speculative", "--profile", path, "--resume", run_id, "--set", "speculative.draft_length=2"
-    )
-    assert done.code == 5
-    assert "speculative.draft_length was 4, and is 2" in done.err
-    done = specbench("run", "cloud_baseline", "--profile", path, "--resume", run_id)
-    assert "methods was" in done.err
-    assert (tmp_path / "runs" / run_id / "generations.jsonl").read_bytes() == before
-
-
-def test_a_damaged_record_is_named_at_resume(specbench, profile, tmp_path):
-    path = profile()
-    specbench("run", "speculative", "--profile", path)
-    run_id = stored(tmp_path).manifest.run_id
-    file = tmp_path / "runs" / run_id / "generations.jsonl"
-    damaged = file.read_bytes().replace(b'"method"', b'"methed"', 1)
-    file.write_bytes(damaged)
-    done = specbench("run", "speculative", "--profile", path, "--resume", run_id)
-    assert done.code == 5
-    assert "line 1 is damaged" in done.err
-    assert file.read_bytes() == damaged
-
-
-@pytest.mark.parametrize(("memory", "reason"), [(False, "ValueError: lost my way"), (True, "memory_optimized")])
-def test_a_method_that_crashes_ends_alone(specbench, profile, tmp_path, memory, reason):
-    plugin = tmp_path / "crashing.py"
-    plugin.write_text(CRASHING.format(memory=memory))
-    path = profile(workload={"prompts": str(tmp_path / "single.jsonl")})
-    rows = [{"question_id": n, "category": "c", "turns": ["hi"]} for n in range(3)]
-    (tmp_path / "single.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    done = specbench("run", "crashing", "speculative", "--profile", path, "--plugin", plugin)
-    assert done.code == 7
-    assert reason in done.err
-    run = stored(tmp_path)
-    finished = {name: sum(r.method == name for r in run.generations) for name in run.manifest.methods}
-    assert finished == {"crashing": 1, "speculative": 3, "cloud_optimized_baseline": 3}
-    assert run.manifest.status == "failed"
-    assert [failure.method for failure in run.manifest.failures] == ["crashing"]
-
-
-@pytest.mark.parametrize("question", ["validate", "lossless", "repeats_control", "precision_changes"])
-def test_a_methods_own_mistake_in_what_it_says_of_itself_is_named_as_its_own(
-    specbench, profile, tmp_path, question
-):
-    plugin = tmp_path / "mistaken.py"
-    text = CRASHING.format(memory=False)
-    plugin.write_text(
-        text.replace("    def open", f"    def {question}(self, options): return 1 / 0\n    def open")
-    )
-    command = ["run", "crashing", "--profile", profile(), "--plugin", plugin]
-    done = specbench(*command)
-    assert done.code == 6, done.err
-    assert (
-        f"method crashing is broken: ZeroDivisionError: division by zero (mistaken.py:8, in {question})"
-        in done.err
-    )
-    assert "Traceback" not in done.err
-    with pytest.raises(SpecbenchError) as caught:
-        specbench("--debug", *command)
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-
-
-def test_a_broken_plugin_file_shows_its_traceback_where_its_method_is_asked_for(specbench, profile, tmp_path):
-    plugin = tmp_path / "broken.py"
-    plugin.write_text("import nothing_of_this_name")
-    done = specbench("run", "mine", "--profile", profile(), "--plugin", plugin)
-    assert done.code == 6, done.err
-    assert "there is no method 'mine', and" in done.err
-    assert "Traceback" in done.err
-
-
 HUNGRY_BYTES = 400 << 20
 
 
@@ -281,39 +157,6 @@ def test_checks_between_rounds_can_be_switched_off(specbench, profile, monkeypat
     assert (checked.code, "the cache is wrong" in checked.err) == (7, True)
     unchecked = ["--set", "engine.check_cache=false"]
     assert specbench("run", "cloud_optimized_baseline", "--profile", path, *unchecked).code == 0
-
-
-@pytest.mark.parametrize(
-    ("rounds", "reason"),
-    [
-        ("yield Round(tokens=(5,) * 99)", "committed 87 tokens behind a stop token or beyond its budget"),
-        ("yield Round(tokens=(5, 1, 6))", "committed tokens behind a stop token"),
-        ("yield Round(tokens=(1,)); yield Round(tokens=(6,))", "committed 1 tokens behind a stop token"),
-        ("yield Round(tokens=(5,))", "ended before a stop token and before its budget"),
-        ("yield Round(tokens=())", "a round without tokens"),
-        ("yield Round(tokens=(5.0,))", "no Python ints, but of type float"),
-        ("yield Round(tokens=(-5,))", "yielded the token id -5"),
-        ("yield None", "yielded a NoneType, and no Round"),
-        ("yield Round(tokens=(5,), drafted=1.0)", "drafted is 1.0, and no count"),
-        ("yield Round(tokens=(5,), draft_ms='3')", "draft_ms is '3', and no time in milliseconds"),
-        ("yield Round(tokens=(5,), verify_ms=float('nan'))", "verify_ms is nan"),
-        ("yield Round(tokens=(5,), drafted=9, accepted=2)", "accepted 2 drafted tokens and committed 1"),
-        ("yield Round(tokens=(5,), drafted=1, accepted=2)", "accepted 2 of 1 drafted tokens"),
-        ("yield Round(tokens=(5, 6), drafted=4, accepted=1, depth=0)", "its depth is 0"),
-        ("yield from ()", "ended before"),
-    ],
-)
-def test_a_method_that_breaks_the_contract_is_a_failure(specbench, profile, tmp_path, rounds, reason):
-    plugin = tmp_path / "broken.py"
-    text = CRASHING.format(memory=False).replace("import Auto", "import Round, Auto")
-    plugin.write_text(text.replace("yield from super().generate(request)", rounds))
-    path = profile(workload={"warmup": 0, "limit": 1}, engine={"check_cache": False})
-    done = specbench("run", "crashing", "--profile", path, "--plugin", plugin, "--only")
-    assert done.code == 7
-    assert reason in done.err
-    if rounds.startswith("yield R"):
-        has_ended = "ended before" in reason
-        assert ("(broken.py:16, in generate)" in done.err) is not has_ended, "where it stood is where to look"
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, specbench, tmp_path):
@@ -420,19 +263,6 @@ def test_without_a_compiler_the_models_run_eagerly_and_the_manifest_says_so(
     assert "cannot be batch-invariant: there is no C++ compiler" in refused.err
 
 
-def test_a_run_does_not_go_on_with_another_engine(specbench, profile, tmp_path):
-    path = profile(engine={"kind": "compiled"}, cloud={"model": str(tiny_mistral(tmp_path / "m", window=5))})
-    first = specbench("run", "cloud_optimized_baseline", "--profile", path, "--limit", "1", "--json")
-    assert first.code == 0, first.err
-    stored = next((tmp_path / "runs").glob("*/manifest.json"))
-    stored.write_text(stored.read_text().replace('"cloud": "eager"', '"cloud": "compiled"'))
-    again = specbench(
-        "run", "cloud_optimized_baseline", "--profile", path, "--limit", "1", "--resume", stored.parent.name
-    )
-    assert again.code == 5
-    assert "cannot be resumed: the cloud's engine was compiled, and is eager" in again.err
-
-
 @pytest.mark.slow
 def test_a_batch_invariant_run_is_bitwise_lossless(specbench, profile, tmp_path):
     path = profile(engine={"kind": "compiled", "batch_invariant": True})
@@ -442,26 +272,3 @@ def test_a_batch_invariant_run_is_bitwise_lossless(specbench, profile, tmp_path)
     assert done.json["divergences"] == []
     assert "compiled engine, batch-invariant" in done.json["setting"]
     assert stored(tmp_path).manifest.engines == {"edge": "compiled", "cloud": "compiled"}
-
-
-def test_a_finished_run_whose_file_was_cut_in_half_is_named_by_every_command(specbench, profile, tmp_path):
-    path = profile()
-    assert specbench("run", "speculative", "--profile", path).code == 0
-    whole = stored(tmp_path)
-    assert whole.manifest.generations.count == len(whole.generations) == 8
-    run_id = whole.manifest.run_id
-    file = tmp_path / "runs" / run_id / "generations.jsonl"
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join(lines[:4]))
-    told = f"of 8 answers of run {run_id} are missing from generations.jsonl"
-    for command in (["compare", run_id], ["report", run_id, "--format", "md"]):
-        done = specbench(*command)
-        assert told in " ".join(done.out.replace("\\", "").split())
-        assert "no verdict on speculative" in done.out
-    planned = specbench("plan", "--run", run_id)
-    assert (planned.code, told in planned.err) == (5, True)
-    resumed = specbench("run", "--resume", run_id)
-    assert resumed.code == 0
-    assert told in resumed.err
-    assert stored(tmp_path).faults == ()
-    assert sorted(r.tokens for r in stored(tmp_path).generations) == sorted(r.tokens for r in whole.generations)
