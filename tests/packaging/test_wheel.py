@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 SITE_PACKAGES = Path(pytest.__file__).parents[1]
 INSTALLED_AS = {"specbench": "specbench", "plugins": "specbench/plugins", "profiles": "specbench/profiles"}
 

@@ -4,11 +4,11 @@ import json
 import re
 import typing
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import typer.main
 from pydantic import BaseModel
+from repository import REPOSITORY
 
 import specbench.api
 from specbench.analysis.breakeven import BreakEven
@@ -29,7 +29,6 @@ from specbench.results import (
 )
 from specbench.testing import check_method
 
-REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 

@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 from specbench.plugins.speculative import SpeculativeDecoding
 
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
@@ -21,7 +22,6 @@ from specbench.testing import answer, tokens_of
 
 MODEL = embedded.lookup("smollm2-135m-instruct")
 SITE_PACKAGES = Path(pytest.__file__).parents[1]
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

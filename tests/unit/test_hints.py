@@ -2,16 +2,15 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 import typer.main
+from repository import REPOSITORY
 
 from specbench.cli import app
 from specbench.config.loading import _keys
 from specbench.config.profile import Profile
 
-ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 OTHERS = re.compile(r"(pip install|uv pip|vllm serve|torchrun|env -u|openssl)[^;,']*")
 # Modules below the command line that work for one command alone, so that its options need no name before them.
@@ -61,8 +60,8 @@ def texts(node, names):
 
 def hints():
     """The hints of all errors, each with its module."""
-    for path in sorted([*(ROOT / "specbench").rglob("*.py"), *(ROOT / "plugins").glob("*.py")]):
-        module = path.relative_to(ROOT).with_suffix("").as_posix().removeprefix("specbench/")
+    for path in sorted([*(REPOSITORY / "specbench").rglob("*.py"), *(REPOSITORY / "plugins").glob("*.py")]):
+        module = path.relative_to(REPOSITORY).with_suffix("").as_posix().removeprefix("specbench/")
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names: dict[str, list[str]] = {}
         for node in ast.walk(tree):

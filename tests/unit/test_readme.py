@@ -1,10 +1,10 @@
 """The README names what there is: nothing public is left out of it."""
 
 import re
-from pathlib import Path
 
 import pytest
 import typer.main
+from repository import REPOSITORY
 
 from specbench.cli import INTERNAL_ERROR, app
 from specbench.config import list_profiles
@@ -12,7 +12,6 @@ from specbench.errors import ExitCode
 from specbench.registry import discover
 from specbench.testing import check_method
 
-REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8")
 
