@@ -109,6 +109,7 @@ def test_a_killed_process_is_started_again_and_the_answer_is_the_same(specbench,
     assert manifest["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_with_the_cloud_gone_for_good_the_run_ends_with_what_it_has_and_can_go_on(
     specbench, profile, killer, server, short_patience, tmp_path
 ):
@@ -130,7 +131,9 @@ def test_with_the_cloud_gone_for_good_the_run_ends_with_what_it_has_and_can_go_o
     assert texts(generations, "killer") == texts(generations, "cloud_optimized_baseline")
 
 
-@pytest.mark.parametrize("placed", ["at an address", "in a process of ours"])
+@pytest.mark.parametrize(
+    "placed", ["at an address", pytest.param("in a process of ours", marks=pytest.mark.slow)]
+)
 def test_edge_only_finishes_on_the_draft_and_is_labelled_lossy(
     specbench, profile, models, killer, server, short_patience, tmp_path, placed
 ):
@@ -156,6 +159,7 @@ def test_edge_only_finishes_on_the_draft_and_is_labelled_lossy(
     assert all(g["interrupted"] for g in alone)
 
 
+@pytest.mark.slow
 def test_wait_waits_until_the_cloud_is_back(specbench, profile, server, short_patience, tmp_path, killer):
     process, address = server()
     path = profile(cloud={"placement": address, "on_cloud_loss": "wait"})
@@ -177,6 +181,7 @@ def test_wait_waits_until_the_cloud_is_back(specbench, profile, server, short_pa
     assert texts(generations, "killer") == texts(generations, "cloud_optimized_baseline")
 
 
+@pytest.mark.slow
 def test_a_full_disk_on_the_edge_ends_the_run_and_the_clouds_process_with_it(profile, tmp_path):
     script = f"""
 import resource, sys

@@ -51,6 +51,7 @@ def damaged(draw):
 MESSAGES = st.binary(max_size=60) | NEARLY_FRAMES | damaged()
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(MESSAGES)
 def test_the_decoders_raise_nothing_but_protocol_errors(message):

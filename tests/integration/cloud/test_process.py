@@ -103,6 +103,7 @@ def test_a_process_that_does_not_start_again_is_a_lost_cloud(lonely):
     assert (cloud.interruptions - 1, said.count("starting the cloud's process")) == before
 
 
+@pytest.mark.slow
 def test_who_is_to_wait_waits_for_a_process_that_does_not_start_again(lonely, tmp_path):
     lose, said = lonely
     _, target, first = lose(on_cloud_loss="wait")
@@ -116,6 +117,7 @@ def test_who_is_to_wait_waits_for_a_process_that_does_not_start_again(lonely, tm
         assert target.begin(REQUEST).tokens == first
 
 
+@pytest.mark.slow
 def test_no_orphan_is_left_when_the_edge_is_killed(models):
     script = f"""
 from specbench.config import CloudSpec
@@ -131,6 +133,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     wait_until(lambda: not is_running(pid))
 
 
+@pytest.mark.slow
 def test_an_edge_beside_others_starts_no_process_of_its_own(models):
     spec = CloudSpec(model=str(models / "target"), device="cpu", placement="process")
     with closing(CloudModel(spec, lambda line: None)) as cloud:

@@ -161,6 +161,7 @@ def test_a_rank_frees_a_cache_when_rank_0_does(models, monkeypatch):
         assert orders[-1].slots == (slot,)
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_ends_the_pass_in_bounded_time(models, monkeypatch):
     monkeypatch.setattr(ranks, "PASS_S", 3.0)
     with split(models / "target") as cloud:
@@ -174,6 +175,7 @@ def test_a_rank_that_hangs_ends_the_pass_in_bounded_time(models, monkeypatch):
     assert not is_running(cloud.processes.pids[0])
 
 
+@pytest.mark.slow
 def test_ranks_that_still_load_are_ended_and_not_told(models, monkeypatch):
     with split(models / "target") as cloud:
         orders = []
@@ -242,6 +244,7 @@ def test_torchrun_may_start_the_ranks(models):
         cloud.close()
 
 
+@pytest.mark.slow
 def test_an_edge_that_means_another_number_of_ranks_is_told_so(models):
     with serving(models) as (_, address), pytest.raises(SpecbenchError, match=r"tensor is 1 here and 2 there"):
         there(models, address).load()
@@ -344,6 +347,7 @@ def test_a_run_whose_target_loses_a_rank_starts_it_again_and_says_the_same(specb
     assert manifest["engines"]["cloud"] == "eager"  # a split model is not compiled, and the record says so
 
 
+@pytest.mark.slow
 def test_check_dtype_tells_the_ranks_without_and_with_loading(specbench, profile):
     path = profile(cloud={"placement": "process", "parallel": {"tensor": 2}})
     declared = specbench("check-dtype", "--profile", path)

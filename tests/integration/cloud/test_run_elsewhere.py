@@ -93,6 +93,7 @@ def test_a_run_against_an_address_and_its_token(specbench, profile, serve, tmp_p
         assert reason in refused.err
 
 
+@pytest.mark.slow
 def test_a_run_over_tls_with_a_certificate_that_is_known(specbench, profile, serve, tmp_path, monkeypatch):
     cert, key = certificate(tmp_path, 2)
     (tmp_path / "token").write_text("geheim-123\n")
@@ -115,9 +116,9 @@ def test_a_run_over_tls_with_a_certificate_that_is_known(specbench, profile, ser
     ("key", "value", "named"),
     [
         ("cloud", {"dtype": "float16"}, "cloud.dtype"),
-        ("cloud", {"layers": 1}, "cloud.layers"),
-        ("engine", {"kind": "compiled"}, "engine.kind"),
-        ("cloud", {"batch": {"sessions": 3}}, "cloud.batch.sessions"),
+        pytest.param("cloud", {"layers": 1}, "cloud.layers", marks=pytest.mark.slow),
+        pytest.param("engine", {"kind": "compiled"}, "engine.kind", marks=pytest.mark.slow),
+        pytest.param("cloud", {"batch": {"sessions": 3}}, "cloud.batch.sessions", marks=pytest.mark.slow),
     ],
 )
 def test_a_cloud_that_is_not_the_profiles_is_refused_before_anything_is_timed(
@@ -129,6 +130,7 @@ def test_a_cloud_that_is_not_the_profiles_is_refused_before_anything_is_timed(
     assert named in refused.err
 
 
+@pytest.mark.slow
 def test_how_a_server_shares_its_passes_is_the_profiles_and_on_record(specbench, profile, serve, tmp_path):
     batch = {"sessions": 2, "wait_ms": 7}
     _, address = serve("--port", 0, cloud={"batch": batch})
@@ -176,6 +178,7 @@ def test_a_departure_from_the_control_is_proven_by_the_cloud(specbench, profile,
     assert "bug: liar departs from the control on prompt 1, turn 1, at token 3" in " ".join(done.out.split())
 
 
+@pytest.mark.slow
 def test_limits_and_costs_are_measured_where_the_cloud_is_placed(specbench, profile, tmp_path, monkeypatch):
     monkeypatch.setattr(costing, "REPEATS", 2)
     path = tmp_path / "costs.yaml"
