@@ -1,36 +1,74 @@
 """The compiled engine: the same text from fewer milliseconds, on whatever can be compiled."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
-from builders import mapped_draft
-from compiling import (
-    ARCHITECTURES,
-    COMPILED,
-    INVARIANT,
-    WIDE,
-    cloud,
-    damaged_head,
-    random_model,
-    tokens,
-)
+from builders import mapped_draft, tiny_mistral
 from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
+    GptOssConfig,
+    MambaConfig,
     MixtralConfig,
+    Qwen2Config,
 )
 
 from specbench.api import Decoding, Options, Request, Speculative
-from specbench.config import CloudSpec
-from specbench.decoding import artefacts, kernels, pages
+from specbench.config import CloudSpec, EngineSpec
+from specbench.decoding import artefacts, captured, kernels, pages
 from specbench.decoding.artefacts import CannotCompileError
-from specbench.decoding.compiled import CompiledSession, _is_invariant
+from specbench.decoding.captured import CapturedStep
+from specbench.decoding.compiled import CompiledEngine, CompiledSession, _is_invariant
 from specbench.decoding.finite import NotFiniteError
 from specbench.decoding.proposal import Proposal
+from specbench.decoding.step import Step
 from specbench.decoding.target import LocalTarget
 from specbench.decoding.together import join_products
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
-from specbench.testing import tiny_llama
+from specbench.testing import tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
+
+COMPILED = EngineSpec(kind="compiled")
+INVARIANT = EngineSpec(kind="compiled", batch_invariant=True)
+SMALL = {"vocab_size": 96, "eos_token_id": 1, "bos_token_id": None, "max_position_embeddings": 256}
+WIDE = {
+    **SMALL, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "initializer_range": 0.3,
+}  # fmt: skip
+SINKS = {"num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1}
+FULL = {"layer_types": ["full_attention"] * 2}
+ARCHITECTURES = {
+    "qwen2": Qwen2Config(**WIDE, num_key_value_heads=2),
+    "gemma": GemmaConfig(**WIDE, num_key_value_heads=1, head_dim=16),
+    "gpt_neox": GPTNeoXConfig(**WIDE),
+    "gpt2": GPT2Config(**SMALL, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3),
+    "gptj": GPTJConfig(
+        **SMALL, n_embd=32, n_layer=2, n_head=4, n_positions=256, rotary_dim=4, initializer_range=0.3
+    ),
+}
+
+
+def cloud(folder, engine=COMPILED, lines=None, **fields):
+    say = (lambda line: None) if lines is None else lines.append
+    return CloudModel(CloudSpec(model=str(folder), device="cpu"), say=say, engine=engine, **fields)
+
+
+def random_model(folder, config):
+    torch.manual_seed(5)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tokens(count, seed=0):
+    return torch.randint(4, 96, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 @pytest.mark.slow
@@ -74,6 +112,17 @@ def test_drafting_in_the_engine_gives_the_tokens_of_single_steps(invariant):
     assert inside.draft_greedy([30, 31], 6) == drafted
     assert inside.length == outside.length == 27
     assert inside.draft_greedy([40], 0) == []
+
+
+@contextmanager
+def damaged_head(engine, value=float("nan")):
+    """One weight behind the cache is no number, so that one logit of every row is none."""
+    weight = engine.loaded.model.lm_head.weight
+    with torch.no_grad():
+        kept = weight[7, 3].clone()
+        weight[7, 3] = value
+        yield
+        weight[7, 3] = kept
 
 
 def test_a_draft_in_the_engine_ends_where_a_logit_is_not_a_number(invariant):
@@ -152,6 +201,40 @@ def test_the_model_itself_stays_as_it_was(invariant):
     assert model(torch.tensor([[5, 6, 7]])).logits.shape == (1, 3, 96)
 
 
+@pytest.fixture
+def uncompilable(request, tmp_path):
+    if request.param == "sliding window":
+        return tiny_mistral(tmp_path, window=5)
+    return random_model(tmp_path, MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("uncompilable", ["sliding window", "recurrent state"], indirect=True)
+def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
+    lines = []
+    assert cloud(uncompilable, COMPILED, lines).engine.kind == "eager"
+    assert any("runs eagerly, for it cannot be compiled: " in line for line in lines)
+    with pytest.raises(SpecbenchError, match="cannot be batch-invariant"):
+        _ = cloud(uncompilable, INVARIANT).engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "extra"),
+    [
+        (Gemma2Config(**WIDE, **FULL, num_key_value_heads=1, head_dim=16), "softcap"),
+        (GptOssConfig(**WIDE, **FULL, **SINKS), "s_aux"),
+    ],
+)  # fmt: skip
+def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(tmp_path, config, extra):
+    lines, folder = [], random_model(tmp_path, config)
+    assert cloud(folder, COMPILED, lines).engine.kind == "eager"
+    (line,) = (line for line in lines if "runs eagerly" in line)
+    assert f"its attention uses {extra}" in line
+    with pytest.raises(SpecbenchError, match=extra):
+        _ = cloud(folder, INVARIANT).engine
+
+
 @pytest.mark.slow
 def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
     ops = kernels.load()
@@ -224,3 +307,121 @@ def test_a_damaged_program_is_compiled_anew_and_kept(monkeypatch, tmp_path, inva
     artefacts.program(step, invariant._example(), invariant._varying(), "k", False, lines.append)
     assert [line for line in lines if "cannot be loaded, and is made anew" in line]
     assert artefacts.Program(path, step)
+
+
+def raises_outside_export(width):
+    """A hook that lets nobody read so many tokens, but does not show while a pass is exported."""
+
+    def hook(module, args, named):
+        if not torch.compiler.is_compiling() and named["input_ids"].shape[1] == width:
+            raise RuntimeError("this many are not served\n(and much more)")
+
+    return hook
+
+
+@pytest.mark.parametrize("width", [1, 5], ids=["looking at the cache", "comparing logits"])
+def test_an_error_of_the_models_own_code_is_a_reason_not_to_compile(models, width):
+    loaded = cloud(models / "target", engine=None).engine.loaded
+    loaded.model.register_forward_pre_hook(raises_outside_export(width), with_kwargs=True)
+    with pytest.raises(CannotCompileError, match=r"^this many are not served$"):
+        CompiledEngine(loaded, 96, say=lambda line: None)
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason_not_to_compile(monkeypatch, models, tmp_path):
+    kernels.load()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "file"))
+    lines = []
+    assert cloud(models / "target", COMPILED, lines).engine.kind == "eager"
+    assert any("Not a directory" in line for line in lines)
+    with pytest.raises(SpecbenchError, match=r"cannot be batch-invariant: .*Not a directory"):
+        _ = cloud(models / "target", INVARIANT).engine
+
+
+class CapturingEngine(CompiledEngine):
+    """The engine of a GPU on the CPU, where torch leaves the capturing out."""
+
+    _captures = True
+
+
+def test_a_model_that_breaks_the_graph_is_a_reason_not_to_capture(models):
+    loaded = cloud(models / "target", engine=None).engine.loaded
+    loaded.model.model.register_forward_pre_hook(lambda *_: torch._dynamo.graph_break())
+    with pytest.raises(CannotCompileError):
+        CapturingEngine(loaded, 96, say=lambda line: None)
+
+
+@pytest.fixture
+def traced_only(monkeypatch):
+    """Torch traces what it is to compile, and runs that: the compiler itself would take a minute."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, mode, **named: compile_(step, backend="eager", **named))
+
+
+def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models):
+    eager = cloud(models / "target", engine=None).engine
+    engine = CapturingEngine(eager.loaded, 96, say=lambda line: None)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for budget in (1, 200, 512):
+            ours, theirs = engine.session(budget), eager.session()
+            for session in (ours, theirs):
+                session.prefill(tokens(min(budget, 150)))
+            for width in (1, 2, 3, 5, 9, 33, 65):
+                expected = theirs.extend(tokens(width, seed=width))
+                torch.testing.assert_close(
+                    ours.extend(tokens(width, seed=width)), expected, rtol=1e-3, atol=1e-3
+                )
+                for session in (ours, theirs):
+                    session.truncate(session.length - width)
+            assert ours.draft_greedy([5, 6], 4) == theirs.draft_greedy([5, 6], 4)
+            del ours, session  # what it held is for the next
+
+
+def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, tmp_path):
+    eager = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), engine=None).engine
+    ours, theirs = CapturingEngine(eager.loaded, 96, say=lambda line: None).session(), eager.session()
+    prompt, block = tokens(237), tokens(19, seed=1)  # 256 places; nineteen would be padded to 32
+    torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.extend(block), theirs.extend(block), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("width", "room", "expected"),
+    [
+        (5, 512, [(5, 8)]),
+        (5, 8, [(5, 8)]),
+        (5, 7, [(4, 4), (1, 1)]),
+        (300, 512, [(256, 256), (44, 64)]),
+        (300, 300, [(256, 256), (32, 32), (8, 8), (4, 4)]),
+    ],
+)
+def test_passes_are_padded_to_widths_that_exist_where_the_padding_fits(width, room, expected):
+    assert list(captured._passes(width, room, 256)) == expected
+
+
+def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
+    eager = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).engine
+    step = Step(eager.loaded.model, False, True, True, 96, {}).eval()
+    passes, room = CapturedStep(step), CapturedStep.room(40, 16)
+    assert room == 512
+    slot = [torch.zeros(1, 2, room, 8) for _ in range(4)]
+    prompt, block = tokens(8), tokens(3, seed=1)
+
+    def run(ids, start, rows):
+        return passes([torch.tensor([ids]), torch.tensor(start), torch.tensor(rows), *slot])
+
+    with torch.no_grad():
+        run(prompt, 0, [7])
+        logits, choices = run(block, 8, [0, 1, 2])  # as four tokens, of which the last is padding
+    session = eager.session()
+    session.prefill(prompt)
+    expected = session.extend(block)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    assert choices.tolist() == [expected.argmax(-1).tolist()]
+    with torch.no_grad():
+        inputs = [torch.tensor([block[:1]]), torch.tensor(8), torch.tensor([0]), *slot]
+        drafted = passes.draft(inputs, 4)
+    session.truncate(8)
+    assert drafted == session.draft_greedy(block[:1], 4)
+    with torch.no_grad(), damaged_head(eager):
+        assert passes.draft(inputs, 4) == []
