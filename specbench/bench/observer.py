@@ -37,3 +37,25 @@ class Observer(Protocol):
 
     def failed(self, failure: Failure) -> None:
         """A method stopped with an error."""
+
+    def close(self) -> None:
+        """Timing is over; it may begin once more, for a draft length is tuned before."""
+
+
+class Unobserved:
+    """Nobody watches."""
+
+    def note(self, line: str) -> None:
+        """Say nothing."""
+
+    def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
+        """Show nothing."""
+
+    def advanced(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def failed(self, failure: Failure) -> None:
+        """Say nothing: the failure is in the manifest."""
+
+    def close(self) -> None:
+        """Nothing to take down."""

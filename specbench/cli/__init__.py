@@ -14,6 +14,7 @@ from specbench.cli import (
     check_dtype,
     compare,
     distill,
+    job,
     limits,
     link,
     load,
@@ -30,10 +31,8 @@ from specbench.cli import (
     trace,
 )
 from specbench.cli.options import show_help
-from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, is_out_of_memory
+from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, described
 
-INTERNAL_ERROR = 70
-LESS_MEMORY = "try a smaller model or budget, or the profile memory_optimized, which offloads the target"
 show_tracebacks = False
 
 app = typer.Typer(
@@ -56,6 +55,7 @@ app.command("plan")(plan.plan)
 app.command("serve")(serve.serve)
 app.command("load")(load.load)
 app.command("plugins")(plugins.plugins)
+app.command("job", hidden=True)(job.job)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")
 app.add_typer(link.app, name="link")
@@ -94,11 +94,6 @@ def main() -> None:
         if sys.stdout:
             sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else int(ExitCode.OK))
-    except SpecbenchError as error:
-        if show_tracebacks:
-            raise
-        _print_error(error)
-        sys.exit(int(error.exit_code))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(int(ExitCode.INTERRUPTED))
     except BrokenPipeError:
@@ -115,17 +110,9 @@ def main() -> None:
             sys.exit(int(ExitCode.USAGE))
         if show_tracebacks:
             raise
-        first = (str(error).strip().splitlines() or [""])[0]
-        if is_out_of_memory(error):
-            _print_error(SpecbenchError(f"out of memory ({type(error).__name__}: {first})", LESS_MEMORY))
-            sys.exit(int(ExitCode.MODEL))
-        _print_error(
-            SpecbenchError(
-                f"internal error: {type(error).__name__}: {first}",
-                "this is a fault of specbench; 'specbench --debug ...' shows where",
-            )
-        )
-        sys.exit(INTERNAL_ERROR)
+        told = described(error)
+        _print_error(told)
+        sys.exit(int(told.exit_code))
 
 
 def _say_warnings() -> None:
