@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from specbench.analysis.loops import loop_warnings
 from specbench.analysis.notes import wrong_notes
 from specbench.analysis.place import place
 from specbench.bench import sweep as sweeps
-from specbench.bench.job import Ended, loaded_profile
+from specbench.bench.child import Ended
+from specbench.bench.job import loaded_profile
 from specbench.bench.manifest import SOURCE, differences, outcome
 from specbench.bench.observer import Unobserved
 from specbench.bench.store import RunStore
@@ -30,6 +32,8 @@ from specbench.records import CONTROL, Generation, Manifest, Prompt, Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
 
 DRAFT_LENGTH = "speculative.draft_length"
 
@@ -118,12 +122,12 @@ def measure(asked: Sweep, store: RunStore, observer: SweepObserver) -> Swept:
     Raises:
         KeyboardInterrupt: passed on, with what was begun on record.
     """
-    observer.note(f"sweep {asked.sweep_id}: {len(asked.conditions)} conditions")
+    logger.info(f"sweep {asked.sweep_id}: {len(asked.conditions)} conditions")
     sweeper = Sweeper(asked, store, observer)
     try:
         failed = sweeper.run()
     except KeyboardInterrupt:
-        observer.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
+        logger.info(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
         raise
     return replace(swept(sweeper.sweep, store), failed=failed)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from specbench.bench import job as jobs
+from specbench.bench.child import JOB, run_to_end
 from specbench.bench.job import Job
 from specbench.config import Profile
 from specbench.config.loading import with_changes
 
+logger = logging.getLogger(__name__)
 
-def resident_bytes(
-    job: Job, profile: Profile, methods: Iterable[str], say: Callable[[str], None]
-) -> dict[str, int]:
+
+def resident_bytes(job: Job, profile: Profile, methods: Iterable[str]) -> dict[str, int]:
     """The highest resident memory of each method, run alone in a child; a method that fails there has none.
 
     Methods that are interleaved share a process, in which each holds the models of all.
@@ -28,16 +29,16 @@ def resident_bytes(
     alone = replace(job, run_id="alone", profile=once, only=True, isolate=False, tune_on=None)
     found: dict[str, int] = {}
     for name in methods:
-        say(f"{name}, in a process of its own")
+        logger.info(f"{name}, in a process of its own")
         with tempfile.TemporaryDirectory(prefix="specbench-") as scratch:
-            file = Path(scratch) / jobs.JOB
+            file = Path(scratch) / JOB
             mine = replace(alone, runs_dir=scratch, methods=(name,))
-            ended = jobs.run_to_end(mine, file)
+            ended = run_to_end(mine, file)
             run = mine.store.read(mine.run_id) if mine.run_id in mine.store.ids() else None
         peaks = [record.peak_rss_bytes for record in run.generations if record.peak_rss_bytes] if run else []
         if peaks and not ended.code:
             found[name] = max(peaks)
         else:
             reason = f"; {ended.error}" if ended.error else ""
-            say(f"{name} did not finish there, and its own memory is unknown{reason}")
+            logger.info(f"{name} did not finish there, and its own memory is unknown{reason}")
     return found

@@ -26,9 +26,6 @@ class Progress:
 class Observer(Protocol):
     """Who watches a run. Calls are made off the clock and must return at once."""
 
-    def note(self, line: str) -> None:
-        """A step that takes a while begins."""
-
     def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
         """Timing begins."""
 
@@ -45,13 +42,10 @@ class Observer(Protocol):
 class Unobserved:
     """Nobody watches."""
 
-    def note(self, line: str) -> None:
-        """Say nothing."""
-
     def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
         """Show nothing."""
 
-    def advanced(self, progress: Progress) -> None:
+    def advanced(self, progress: object) -> None:
         """Show nothing."""
 
     def failed(self, failure: Failure) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -9,11 +10,13 @@ from pathlib import Path
 
 from specbench.bench import job as jobs
 from specbench.bench import tuning
+from specbench.bench.child import Ended, keep_end
 from specbench.bench.isolation import resident_bytes
-from specbench.bench.job import Ended, Job
+from specbench.bench.job import Job
 from specbench.bench.manifest import outcome
+from specbench.bench.new_manifest import demand_same, new_manifest
 from specbench.bench.observer import Observer, Unobserved
-from specbench.bench.preparation import Prepared, demand_same, new_manifest, prepare
+from specbench.bench.preparation import Prepared, prepare
 from specbench.bench.runner import Runner
 from specbench.bench.store import RunStore
 from specbench.bench.workload import with_prompts
@@ -22,6 +25,8 @@ from specbench.config.loading import validated
 from specbench.models.confinement import confine
 from specbench.records import CONTROL, Generation, Manifest, Prompt, Run, Tuning
 from specbench.registry import Registry, discover
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -89,11 +94,11 @@ def execute(job: Job, observer: Observer) -> Run:
     chosen = [registry.get(name) for name in _names(job, registry)]
     for name, found in registry.plugins.items():
         if found.error:
-            observer.note(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
+            logger.info(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
     store = job.store
     goes_on = job.run_id in store.ids()
     split = tuning.split(profile, job.tune_on) if job.tune_on else None
-    prepared = prepare(profile, chosen, observer.note, [*split.tuning, *split.reported] if split else None)
+    prepared = prepare(profile, chosen, [*split.tuning, *split.reported] if split else None)
     with closing(prepared.cloud):
         tuned = None
         if split:
@@ -101,9 +106,9 @@ def execute(job: Job, observer: Observer) -> Run:
                 tuned = tuning.of_resumed(store.read(job.run_id).manifest, split.on)
             else:
                 tuned = _tune(job, prepared, registry, split, observer)
-            observer.note(f"draft length {tuned.chosen} was the fastest on {tuned.on}")
+            logger.info(f"draft length {tuned.chosen} was the fastest on {tuned.on}")
             if split.remark:
-                observer.note(split.remark)
+                logger.info(split.remark)
             prepared = tuning.as_chosen(prepared, split, tuned)
         manifest = replace(
             _manifest(job, prepared, registry, job.run_id), tuning=tuned, edge_device=edge_device
@@ -113,10 +118,10 @@ def execute(job: Job, observer: Observer) -> Run:
             run, writer = store.reopen(job.run_id, job.whole_prompts)
             demand_same(run.manifest, manifest)
             for fault in run.faults:
-                observer.note(f"{fault}; they are asked again")
+                logger.info(f"{fault}; they are asked again")
             manifest, done = run.manifest, run.generations
         if job.isolate and not manifest.isolated_rss_bytes:
-            alone = resident_bytes(job, prepared.profile, manifest.methods, observer.note)
+            alone = resident_bytes(job, prepared.profile, manifest.methods)
             manifest = replace(manifest, isolated_rss_bytes=alone)
         if not goes_on:
             writer = store.create(manifest)
@@ -136,7 +141,7 @@ def execute_file(file: Path, observer: Observer) -> int:
         SpecbenchError: as of `execute`.
         KeyboardInterrupt: passed on once the run is stored.
     """
-    return jobs.keep_end(file, lambda job: Ended("done", outcome(execute(job, observer).manifest))).code
+    return keep_end(file, lambda job: Ended("done", outcome(execute(job, observer).manifest))).code
 
 
 def _names(job: Job, registry: Registry) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import subprocess
@@ -15,8 +16,9 @@ from typing import Protocol
 
 import msgspec
 
-from specbench.bench import job as jobs
-from specbench.bench.job import Ended, Job
+from specbench.bench import child
+from specbench.bench.child import Ended
+from specbench.bench.job import Job
 from specbench.bench.store import GENERATIONS, MANIFEST, RunStore
 from specbench.bench.sweep import Sweep, in_words, write
 from specbench.bench.timeleft import SweepProgress
@@ -26,12 +28,11 @@ from specbench.records import Manifest
 LOOK_EVERY_S = 1.0
 CLOSING_S = 30.0  # for a run to end by itself when Ctrl-C reached it too
 
+logger = logging.getLogger(__name__)
+
 
 class SweepObserver(Protocol):
     """Who watches a sweep."""
-
-    def note(self, line: str) -> None:
-        """A line that a run wrote to stderr."""
 
     def advanced(self, progress: SweepProgress) -> None:
         """How far it is: when a condition begins, and every second."""
@@ -65,7 +66,7 @@ class Sweeper:
                 failed[index] = ended
             if ended.code:
                 condition = in_words(conditions[index])
-                self.observer.note(f"the condition {condition} ended with exit status {ended.code}")
+                logger.info(f"the condition {condition} ended with exit status {ended.code}")
         return failed
 
     def _run_one(self, index: int, done: int) -> Ended:
@@ -98,7 +99,7 @@ class Sweeper:
         started = time.monotonic()
         with (
             tempfile.TemporaryDirectory(prefix="specbench-") as folder,
-            jobs.start(job, file := Path(folder) / jobs.JOB, subprocess.PIPE) as process,
+            child.start(job, file := Path(folder) / child.JOB, subprocess.PIPE) as process,
         ):
             assert process.stderr is not None
             reader = threading.Thread(target=self._pass_on, args=(process.stderr,), daemon=True)
@@ -119,11 +120,11 @@ class Sweeper:
                 raise
             finally:
                 reader.join()  # until the run has ended and all it said is passed on
-            return jobs.end_of(file, process.returncode)
+            return child.end_of(file, process.returncode)
 
     def _pass_on(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self.observer.note(line.rstrip("\n"))
+            logger.info(line.rstrip("\n"))
 
     def _keep(self, **fields: object) -> None:
         self.sweep = replace(self.sweep, **fields)

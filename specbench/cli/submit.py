@@ -166,7 +166,7 @@ def collect(
     asked = follower.submission
     demand_alone("a run" if asked.command == "run" else "", {"--html": html})
     try:
-        seen = follower.wait(console.note, minutes)
+        seen = follower.wait(minutes)
     except KeyboardInterrupt:
         console.note(f"the jobs go on; 'specbench submit collect {asked.submission_id}' waits for them")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
@@ -180,7 +180,7 @@ def collect(
 @app.command("pair", hidden=True)
 def pair(file: Path) -> None:
     """Inside a job of two nodes: serve on one, run on the other what FILE asks for."""
-    from specbench.bench.job import keep_end
+    from specbench.bench.child import keep_end
     from specbench.cluster.pair import serve_and_run
 
     raise typer.Exit(keep_end(file, lambda job: serve_and_run(job, file.parent.resolve())).code)

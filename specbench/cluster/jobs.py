@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from specbench.bench import sweep as sweeps
-from specbench.bench.job import Ended, Job, beside, read_ended
+from specbench.bench.child import Ended, beside, read_ended
+from specbench.bench.job import Job
 from specbench.bench.store import RunStore
 from specbench.bench.sweep import Sweep
 from specbench.cluster import submission as submissions
@@ -22,6 +24,8 @@ from specbench.config import Profile
 from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Run
+
+logger = logging.getLogger(__name__)
 
 FRUITLESS = 3  # jobs of a point in a row that may add nothing to its run
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
@@ -116,7 +120,7 @@ class Follower:
         if alive:
             self.launcher.cancel(alive)
 
-    def wait(self, say: Callable[[str], None], minutes: float | None = None) -> list[Seen]:
+    def wait(self, minutes: float | None = None) -> list[Seen]:
         """Wait until nothing runs or waits any more, and submit what was killed again.
 
         Args:
@@ -136,9 +140,9 @@ class Follower:
                     f"submission {self.submission.submission_id} is being collected already",
                     "'specbench submit status' may look meanwhile",
                 ) from None
-            return self._wait(say, minutes)
+            return self._wait(minutes)
 
-    def _wait(self, say: Callable[[str], None], minutes: float | None) -> list[Seen]:
+    def _wait(self, minutes: float | None) -> list[Seen]:
         began = answered = time.monotonic()
         told, pause_s = "", PAUSE_S
         while True:
@@ -148,7 +152,7 @@ class Follower:
                 seen = self.look()
                 lost = [index for index, each in enumerate(seen) if each.state == "lost"]
                 if lost:
-                    say(f"lost, and submitted again: {', '.join(map(str, lost))}")
+                    logger.info(f"lost, and submitted again: {', '.join(map(str, lost))}")
                     self._start(lost)
                 answered = time.monotonic()
             except SchedulerError:
@@ -162,7 +166,7 @@ class Follower:
             now = in_words(seen)
             if now != told:
                 self.record(seen)
-                say(now)
+                logger.info(now)
                 told, pause_s = now, PAUSE_S
             if minutes is not None and time.monotonic() - began > 60 * minutes:
                 raise SpecbenchError(

@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from specbench.bench import job as jobs
-from specbench.bench.job import Ended, Job
+from specbench.bench.child import Ended, run_to_end
+from specbench.bench.job import Job
 from specbench.config import Profile
 from specbench.config.loading import validated, with_changes
 from specbench.errors import ExitCode, SpecbenchError
@@ -88,7 +88,7 @@ def serve_and_run(job: Job, folder: Path) -> Ended:
         url = f"ws://{address_of(node)}:{cloud.url.rpartition(':')[2]}"
         place = {"cloud.placement": url, "cloud.token_file": str(cloud.token_file)}
         edge = with_changes(loaded, settings=place).model_dump(mode="json")
-        ended = jobs.run_to_end(replace(job, profile=edge), folder / EDGE, stderr=None)
+        ended = run_to_end(replace(job, profile=edge), folder / EDGE, stderr=None)
         if ended.code == ExitCode.RUN and not cloud.is_alive:  # another job may fare better
             return Ended("interrupted", KILLED, "the server was lost")
         return ended

@@ -12,7 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from specbench.bench import job as jobs
+from specbench.bench import child
+from specbench.bench.job import Job
 from specbench.bench.store import RunStore
 from specbench.cluster.pair import demand_for_two_nodes
 from specbench.config import ClusterSpec, Profile
@@ -113,10 +114,10 @@ def folder_of(store: RunStore, submission_id: str) -> Path:
 
 def job_of(store: RunStore, submission_id: str, index: int) -> Path:
     """The file of a point's job."""
-    return folder_of(store, submission_id) / str(index) / jobs.JOB
+    return folder_of(store, submission_id) / str(index) / child.JOB
 
 
-def prepare(store: RunStore, submission: Submission, asked: Sequence[jobs.Job]) -> None:
+def prepare(store: RunStore, submission: Submission, asked: Sequence[Job]) -> None:
     """Write the record, and for every point its job and the script that makes it.
 
     Raises:
@@ -129,7 +130,7 @@ def prepare(store: RunStore, submission: Submission, asked: Sequence[jobs.Job]) 
         for index, (job, point) in enumerate(zip(asked, submission.points, strict=True)):
             file = job_of(store, submission.submission_id, index)
             file.parent.mkdir()
-            jobs.write(file, replace(job, run_id=point.run_id, whole_prompts=True))
+            child.write(file, replace(job, run_id=point.run_id, whole_prompts=True))
             script = _script(file, needs_two_nodes=submission.spec.cloud is not None)
             file.with_name("job.sh").write_text(script, encoding="utf-8")
     except OSError as error:
@@ -139,7 +140,7 @@ def prepare(store: RunStore, submission: Submission, asked: Sequence[jobs.Job]) 
 
 def _script(file: Path, needs_two_nodes: bool) -> str:
     """A job is a command that may be run again: it goes on with the run that it finds."""
-    words = jobs.command_of(file)
+    words = child.command_of(file)
     if needs_two_nodes:
         words = [sys.executable, "-m", "specbench", "submit", "pair", str(file)]
     pending, running, log = (shlex.quote(str(file.with_name(name))) for name in (PENDING, RUNNING, "log"))

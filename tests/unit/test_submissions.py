@@ -12,7 +12,8 @@ from builders import generation, manifest
 from comparisons import pair, run
 
 from specbench.bench import manifest as manifests
-from specbench.bench.job import Ended, beside, new_job, read_job, write
+from specbench.bench.child import Ended, beside, read_job, write
+from specbench.bench.job import new_job
 from specbench.bench.store import RunStore
 from specbench.cluster import submission as submissions
 from specbench.cluster.jobs import FRUITLESS, Follower, judge
@@ -56,11 +57,11 @@ def test_a_state_follows_from_how_a_job_ended_and_from_the_scheduler(ended, know
 def test_a_submission_is_collected_by_one_at_a_time(tmp_path):
     follower = Follower(submission(Point("s1-0", {}), cancelled=True), RunStore(tmp_path))
     submissions.prepare(follower.store, follower.submission, [job()])
-    assert [each.state for each in follower.wait(print)] == ["cancelled"]
+    assert [each.state for each in follower.wait()] == ["cancelled"]
     with (tmp_path / "submissions" / "s1" / "collecting").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SpecbenchError, match="is being collected already"):
-            follower.wait(print)
+            follower.wait()
 
 
 def test_a_cancelling_is_heard_by_who_collects_and_never_undone(tmp_path):
@@ -70,7 +71,7 @@ def test_a_cancelling_is_heard_by_who_collects_and_never_undone(tmp_path):
     assert [each.state for each in collecting.look()] == ["lost"]
     cancelling.cancel()
     collecting._keep(asked.with_point(0, Point("s1-0", {"a": 1})))
-    assert [each.state for each in collecting.wait(print)] == ["cancelled"]
+    assert [each.state for each in collecting.wait()] == ["cancelled"]
     assert submissions.read(store, "s1") == submission(Point("s1-0", {"a": 1}), cancelled=True)
 
 
@@ -115,7 +116,7 @@ def test_a_point_whose_worker_never_came_to_it_has_not_failed_and_that_job_does_
     assert [each.state for each in follower.look()] == ["failed"]
     (tmp_path / "submissions" / "s1" / "0" / "pending").touch()
     assert [each.state for each in follower.look()] == ["lost"]
-    (seen,) = follower.wait(print)
+    (seen,) = follower.wait()
     assert (seen.state, seen.note) == ("failed", "there is no method 'speculatve'")  # it began, and said why
     assert len(follower.submission.points[0].jobs) == FRUITLESS
 
