@@ -40,6 +40,13 @@ class SpecbenchError(Exception):
         self.exit_code = exit_code
 
 
+class ModelError(SpecbenchError):
+    """A model that cannot be had, or cannot be run here."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint, ExitCode.MODEL)
+
+
 class SpecbenchWarning(UserWarning):
     """What the command line says on stderr and goes on."""
 

@@ -46,11 +46,13 @@ class Listening:
 
             def exchange(self, question):
                 outer.asked.append((self.path, question))
+                outer.peers.add(self.client_address)
                 authorized = self.headers.get("Authorization") == f"Bearer {KEY}"
                 status, kind, body = outer.answer(self.command, self.path, question, authorized)
                 outer.send(self, status, kind, body)
 
         self.asked = []
+        self.peers = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"

@@ -15,23 +15,7 @@ from specbench.audit.stored import between_findings, change_findings, difference
 from specbench.audit.verdicts import audit_findings, remarks
 
 __all__ = [
-    "DIFFERS",
-    "OK",
-    "UNKNOWN",
-    "Finding",
-    "audit_findings",
-    "audit_model",
-    "between_findings",
-    "change_findings",
-    "declared_precision",
-    "declared_remarks",
-    "differences",
-    "finite_findings",
-    "method_findings",
-    "parity_findings",
-    "remarks",
-    "run_findings",
-    "switches",
-    "unseen_findings",
-    "verdict",
-]
+    "DIFFERS", "OK", "UNKNOWN", "Finding", "audit_findings", "audit_model", "between_findings",
+    "change_findings", "declared_precision", "declared_remarks", "differences", "finite_findings",
+    "method_findings", "parity_findings", "remarks", "run_findings", "switches", "unseen_findings", "verdict",
+]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from specbench.audit.architecture import made_by_architecture
 from specbench.audit.declared import in_words
 from specbench.audit.finite import logits_problem
 from specbench.audit.tensors import (
@@ -15,6 +14,7 @@ from specbench.audit.tensors import (
     dtype_of,
     groups_of,
     is_floating_point,
+    made_by_architecture,
     parameters_of,
 )
 from specbench.models import storage

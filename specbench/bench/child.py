@@ -8,15 +8,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-import msgspec
-
+from specbench.atomic import read_record, write_json
 from specbench.bench.job import JOB_VERSION, Job
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError, described
 
 JOB = "job.json"
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Ended:
 
 def start(job: Job, file: Path, stderr: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
     """Write the job into a file, and start the process that makes it."""
-    write(file, job)
+    write_json(file, job)
     return subprocess.Popen(
         command_of(file), stdout=subprocess.DEVNULL, stderr=stderr, text=True, errors="replace"
     )
@@ -75,15 +73,15 @@ def keep_end(file: Path, make: Callable[[Job], Ended]) -> Ended:
     try:
         ended = make(job)
     except KeyboardInterrupt:
-        write(beside(file), Ended("interrupted", ExitCode.INTERRUPTED))
+        write_json(beside(file), Ended("interrupted", ExitCode.INTERRUPTED))
         raise
     except Exception as error:
         told = described(error)
         goes_on = isinstance(error, CloudLostError) and job.run_id in job.store.ids()
         state = "interrupted" if goes_on or told.exit_code > 128 else "failed"
-        write(beside(file), Ended(state, told.exit_code, told.message, told.hint))
+        write_json(beside(file), Ended(state, told.exit_code, told.message, told.hint))
         raise
-    write(beside(file), ended)
+    write_json(beside(file), ended)
     return ended
 
 
@@ -97,20 +95,6 @@ def command_of(file: Path) -> list[str]:
     return [sys.executable, "-m", "specbench", "job", str(file)]
 
 
-def write(path: Path, record: Job | Ended) -> None:
-    """Write a job, or how it ended, in one step.
-
-    Raises:
-        SpecbenchError: the folder cannot be written.
-    """
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        partial.replace(path)
-    except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", None, ExitCode.STORE) from error
-
-
 def read_job(file: Path) -> Job:
     """The job of a file.
 
@@ -118,7 +102,7 @@ def read_job(file: Path) -> Job:
         SpecbenchError: there is none, it is damaged, or another version wrote it.
     """
     try:
-        return _decode(file, Job)
+        return read_record(file, Job, JOB_VERSION)
     except OSError as error:
         raise SpecbenchError(f"job {file} cannot be read: {error.strerror}", None, ExitCode.STORE) from error
 
@@ -131,21 +115,6 @@ def read_ended(file: Path) -> Ended | None:
     """
     try:
         os.listdir(file.parent)  # opening a folder has NFS look at it anew; it remembers what was not there
-        return _decode(beside(file), Ended)
+        return read_record(beside(file), Ended, JOB_VERSION)
     except OSError:
         return None
-
-
-def _decode(path: Path, kind: type[Record]) -> Record:
-    data = path.read_bytes()
-    try:
-        version = msgspec.json.decode(data, type=dict).get("schema_version")
-        if version != JOB_VERSION:
-            raise SpecbenchError(
-                f"{path} has schema version {version}; this specbench reads {JOB_VERSION}",
-                "submit again",
-                ExitCode.STORE,
-            )
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
-        raise SpecbenchError(f"{path} is damaged: {error}", None, ExitCode.STORE) from error

@@ -12,7 +12,7 @@ from specbench.records import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from specbench.models.rotation import Switch
+    from specbench.models.context import Switch
 
 
 def template_remark(tokenizer: PreTrainedTokenizerBase, model: str) -> str | None:

@@ -60,7 +60,7 @@ class Prepared:
         Raises:
             SpecbenchError: one does.
         """
-        from specbench.models.rotation import switch_of
+        from specbench.models.context import switch_of
 
         for role in self.roles:
             if role == "cloud" and self.profile.cloud.backend == "vllm":

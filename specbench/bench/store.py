@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from specbench.atomic import json_bytes, write_bytes
 from specbench.bench import whole
 from specbench.bench.lock import RunLock
 from specbench.errors import ExitCode, SpecbenchError, nearest
@@ -141,14 +142,7 @@ class RunWriter:
         Raises:
             SpecbenchError: the disk is full or the folder cannot be written.
         """
-        text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-        partial = self.folder / f"{MANIFEST}.partial"
-
-        def write() -> None:
-            partial.write_bytes(text + b"\n")
-            partial.replace(self.folder / MANIFEST)
-
-        _on_disk(self.folder, write)
+        _on_disk(self.folder, lambda: write_bytes(self.folder / MANIFEST, json_bytes(manifest)))
 
     def append(self, generations: Sequence[Generation]) -> None:
         """Add generations and wait until they are on the disk.

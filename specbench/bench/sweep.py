@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-import msgspec
-
+from specbench.atomic import read_record, write_json
 from specbench.bench.job import Job, absolute, new_job
 from specbench.bench.store import SWEEPS, RunStore
 from specbench.config import Profile
@@ -118,13 +117,11 @@ def write(store: RunStore, sweep: Sweep) -> None:
         SpecbenchError: the folder cannot be written.
     """
     path = _path(store, sweep.sweep_id)
-    partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(sweep), indent=2) + b"\n")
-        partial.replace(path)
     except OSError as error:
         raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+    write_json(path, sweep)
 
 
 def remove(store: RunStore, sweep_id: str) -> None:
@@ -149,17 +146,7 @@ def read(store: RunStore, sweep_id: str) -> Sweep:
         raise SpecbenchError(
             f"there is no sweep '{sweep_id}' in {store.folder}", nearest(sweep_id, ids), ExitCode.STORE
         )
-    try:
-        sweep = msgspec.json.decode(path.read_bytes(), type=Sweep)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SpecbenchError(f"{path} is damaged: {error}", None, ExitCode.STORE) from error
-    if sweep.schema_version != SWEEP_VERSION:
-        raise SpecbenchError(
-            f"{path} has schema version {sweep.schema_version}; this specbench reads {SWEEP_VERSION}",
-            None,
-            ExitCode.STORE,
-        )
-    return sweep
+    return read_record(path, Sweep, SWEEP_VERSION)
 
 
 def _path(store: RunStore, sweep_id: str) -> Path:

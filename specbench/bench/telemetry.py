@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from specbench.clock import now_ms
 from specbench.records import MemoryLook
 
 HISTORY = 120
 MOST_LOOKS = 16  # kept of one interval
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class MemorySample:
 
 @dataclass(frozen=True)
 class Interval:
-    """What memory did since `begin_interval`: the highest figures, and its course, thinned."""
+    """What memory did since `begin_interval`: the highest figures, and its course, thinned.
+
+    `peak_rss_bytes` is the kernel's (`VmHWM`) where Linux lets a process reset it, else of the highest look.
+    """
 
     peak_rss_bytes: int
     peak_cuda_bytes: int | None
@@ -56,6 +61,7 @@ class MemoryMonitor:
         self._peak = 0
         self._began_ms = now_ms()
         self._looks: list[MemoryLook] = []
+        self._is_exact = False
         self._cuda: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._watch, name="memory monitor", daemon=True)
 
@@ -93,6 +99,7 @@ class MemoryMonitor:
             torch.cuda.reset_peak_memory_stats()
         with self._lock:
             self._began_ms, self._looks = now_ms(), []
+        self._is_exact = _forget_peak()
         self._sample()
 
     def interval(self) -> Interval:
@@ -101,8 +108,11 @@ class MemoryMonitor:
 
         self._sample()
         cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
+        exact = _peak_bytes() if self._is_exact else 0
         with self._lock:
-            return Interval(max(look.rss_bytes for look in self._looks), cuda, thinned(self._looks))
+            peak = max(exact, *(look.rss_bytes for look in self._looks))
+            self._peak = max(self._peak, peak)
+            return Interval(peak, cuda, thinned(self._looks))
 
     def _watch(self) -> None:
         while not self._stop.wait(self._interval_s):
@@ -126,6 +136,21 @@ def thinned(looks: Sequence[MemoryLook]) -> tuple[MemoryLook, ...]:
     edges = [round(index * len(looks) / MOST_LOOKS) for index in range(MOST_LOOKS + 1)]
     stretches = [looks[start:end] for start, end in pairwise(edges)]
     return tuple(max(part, key=lambda look: (look.rss_bytes, look.cuda_bytes or 0)) for part in stretches)
+
+
+def _forget_peak() -> bool:
+    """Have the kernel's peak of this process begin anew; says whether it could."""
+    try:
+        CLEAR_REFS.write_text("5")  # `man 5 proc_pid_clear_refs`: the peak alone
+    except OSError:
+        return False
+    return True
+
+
+def _peak_bytes() -> int:
+    """The kernel's peak of resident memory since `_forget_peak`."""
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _cuda_bytes() -> tuple[int, int] | None:

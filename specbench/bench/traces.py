@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from specbench.atomic import write_json
 from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -116,12 +117,7 @@ def write_trace(path: Path, trace: Trace) -> None:
     Raises:
         SpecbenchError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(msgspec.json.encode(trace) + b"\n")
-        partial.replace(path)
-    except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+    write_json(path, trace, indent=0)
 
 
 def read_trace(path: Path) -> Trace:

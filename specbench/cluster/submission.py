@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
+from specbench.atomic import read_record, write_json
 from specbench.bench import child
 from specbench.bench.job import Job
 from specbench.bench.store import RunStore
@@ -130,7 +129,7 @@ def prepare(store: RunStore, submission: Submission, asked: Sequence[Job]) -> No
         for index, (job, point) in enumerate(zip(asked, submission.points, strict=True)):
             file = job_of(store, submission.submission_id, index)
             file.parent.mkdir()
-            child.write(file, replace(job, run_id=point.run_id, whole_prompts=True))
+            write_json(file, replace(job, run_id=point.run_id, whole_prompts=True))
             script = _script(file, needs_two_nodes=submission.spec.cloud is not None)
             file.with_name("job.sh").write_text(script, encoding="utf-8")
     except OSError as error:
@@ -180,13 +179,7 @@ def write(store: RunStore, submission: Submission) -> None:
     Raises:
         SpecbenchError: the folder cannot be written.
     """
-    path = folder_of(store, submission.submission_id) / RECORD
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(submission), indent=2) + b"\n")
-        partial.replace(path)
-    except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", None, ExitCode.STORE) from error
+    write_json(folder_of(store, submission.submission_id) / RECORD, submission)
 
 
 def read(store: RunStore, submission_id: str | None) -> Submission:
@@ -208,15 +201,4 @@ def read(store: RunStore, submission_id: str | None) -> Submission:
             nearest(submission_id, ids[-20:]),
             ExitCode.STORE,
         )
-    path = folder_of(store, submission_id or ids[-1]) / RECORD
-    try:
-        version = msgspec.json.decode(path.read_bytes(), type=dict).get("schema_version")
-        if version != SUBMISSION_VERSION:
-            raise SpecbenchError(
-                f"{path} has schema version {version}; this specbench reads {SUBMISSION_VERSION}",
-                "use the specbench that submitted it, or submit again",
-                ExitCode.STORE,
-            )
-        return msgspec.json.decode(path.read_bytes(), type=Submission)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SpecbenchError(f"{path} is damaged: {error}", None, ExitCode.STORE) from error
+    return read_record(folder_of(store, submission_id or ids[-1]) / RECORD, Submission, SUBMISSION_VERSION)

@@ -8,22 +8,7 @@ from specbench.config.models import Batch, CloudSpec, EdgeSpec, ModelSpec
 from specbench.config.profile import EngineSpec, Precision, Profile, Workload
 
 __all__ = [
-    "Batch",
-    "CloudSpec",
-    "ClusterSpec",
-    "Decoding",
-    "EdgeSpec",
-    "EngineSpec",
-    "Gate",
-    "LinkSpec",
-    "ModelSpec",
-    "NodeSpec",
-    "Options",
-    "Precision",
-    "Profile",
-    "Speculative",
-    "Workload",
-    "list_profiles",
-    "load_profile",
+    "Batch", "CloudSpec", "ClusterSpec", "Decoding", "EdgeSpec", "EngineSpec", "Gate", "LinkSpec", "ModelSpec",
+    "NodeSpec", "Options", "Precision", "Profile", "Speculative", "Workload", "list_profiles", "load_profile",
     "settings_hash",
-]
+]  # fmt: skip

@@ -14,8 +14,7 @@ Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Quantization = Literal["int8", "int4"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|auto|cuda(:\d+)?)$")]
 Placement = Annotated[
-    str,
-    StringConstraints(pattern=r"^(in_process|process|(ws|http)s?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$"),
+    str, StringConstraints(pattern=r"^(in_process|process|(ws|http)s?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$")
 ]
 
 

@@ -164,14 +164,13 @@ def in_target_ids(
     view = copy.copy(draft)
     if vocabulary is None and _vocabulary_size(draft) == target_size:
         return view
-    kind = type(draft)
 
-    @functools.wraps(kind.forward)  # generate asks for its signature
-    def forward(self: PreTrainedModel, input_ids: torch.Tensor, **arguments: object) -> object:
+    @functools.wraps(draft.forward)  # generate asks for its signature
+    def forward(input_ids: torch.Tensor, **arguments: object) -> object:
         if vocabulary:
             own_ids = vocabulary.to_draft(input_ids[0].tolist())
             input_ids = torch.tensor([own_ids], device=input_ids.device)
-        output = kind.forward(self, input_ids=input_ids, **arguments)
+        output = draft.forward(input_ids=input_ids, **arguments)
         said = vocabulary.scatter(output.logits[0])[None] if vocabulary else output.logits
         logits = said.new_full((*said.shape[:-1], target_size), -math.inf)
         kept = min(target_size, said.shape[-1])
@@ -179,7 +178,7 @@ def in_target_ids(
         output.logits = logits
         return output
 
-    view.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    view.forward = forward
     view.config = copy.deepcopy(draft.config)
     view.config.get_text_config().vocab_size = target_size
     return view

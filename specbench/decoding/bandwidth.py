@@ -15,7 +15,7 @@ from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
 from specbench.decoding.threads import send_team_home
 from specbench.errors import SpecbenchError
 from specbench.models import confinement
-from specbench.models.layers import layer_configs
+from specbench.models.architecture import layer_configs
 from specbench.models.memory import free_bytes
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.clock import now_ms
-from specbench.models.rotation import reads_by_length
+from specbench.models.context import reads_by_length
 
 if TYPE_CHECKING:
     import torch

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from typing import TYPE_CHECKING
 
 import torch
 
+from specbench.atomic import write_json
 from specbench.clock import now_ms
 from specbench.decoding.artefacts import mark_used
 from specbench.models.embedded import cache_folder
@@ -39,9 +39,7 @@ def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int
         return known
     chosen = {shape: widest(_advantages(group[:AT_MOST])) for shape, group in groups.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps({str(list(shape)): rows for shape, rows in chosen.items()}), encoding="utf-8")
-    partial.replace(path)
+    write_json(path, {str(list(shape)): rows for shape, rows in chosen.items()}, indent=0)
     return chosen
 
 

@@ -20,8 +20,7 @@ from specbench.decoding.finite import NotFiniteError
 from specbench.decoding.hushed import hushed
 from specbench.decoding.step import Step, slot_shapes
 from specbench.errors import SpecbenchError
-from specbench.models.context import varying_positions
-from specbench.models.rotation import reads_by_length
+from specbench.models.context import reads_by_length, varying_positions
 
 if TYPE_CHECKING:
     from specbench.decoding.batch import Block

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench import __version__
+from specbench.atomic import write_bytes, write_json
 from specbench.distill.heldout import ALL
 from specbench.distill.schedule import Progress
 from specbench.distill.settings import SEEDS, Settings
@@ -42,7 +41,7 @@ def export(
         "unknown_id": student.unknown_id,
         "target_ids": student.target_ids.tolist(),
     }
-    _replace(settings.out / VOCAB_MAP, json.dumps(vocab_map))
+    write_json(settings.out / VOCAB_MAP, vocab_map, indent=0)
 
 
 def write_card(
@@ -72,7 +71,7 @@ def write_card(
         "heldout": best["tasks"],
         "command": command(settings),
     }
-    _replace(settings.out / "README.md", _card(report, settings, progress))
+    write_bytes(settings.out / "README.md", _card(report, settings, progress).encode())
     return report
 
 
@@ -151,9 +150,3 @@ def _licence(target: str) -> str:
         model = embedded.EMBEDDED[name]
         return f"{model.license}, that of the target, whose weights it began with ({model.source})."
     return "that of the target, whose weights it began with."
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_suffix(".tmp")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

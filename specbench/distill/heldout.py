@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specbench.atomic import replacing
 from specbench.bench.workload import parse_prompts
 from specbench.distill.jobs import Job, Turn
 from specbench.distill.student import Student
@@ -48,9 +48,8 @@ def write_answers(path: Path, maker: TextMaker, prompts: Sequence[Prompt], answe
         for each in dialogues
         for request, written, _ in each.sequences
     ]
-    partial = path.with_suffix(".tmp")
-    torch.save(rows, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        torch.save(rows, partial)
 
 
 def read_answers(path: Path) -> list[dict]:

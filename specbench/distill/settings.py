@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from specbench.atomic import json_bytes, write_bytes
 from specbench.errors import ExitCode, SpecbenchError
 
 SEEDS = "seeds"
@@ -96,9 +96,7 @@ class Settings:
                     )
         try:
             self.work.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".tmp")
-            partial.write_text(json.dumps(self._kept(), indent=1), encoding="utf-8")
-            os.replace(partial, path)
+            write_bytes(path, json_bytes(self._kept()))
         except OSError as error:
             raise SpecbenchError(
                 f"--out {self.out} cannot be written: {error.strerror}",

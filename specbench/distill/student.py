@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError, SpecbenchError
 from specbench.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def _demand_plain_logits(model: PreTrainedModel) -> None:
 
 
 def _unfit(target: PreTrainedModel) -> SpecbenchError:
-    return SpecbenchError(
+    return ModelError(
         f"a draft cannot be cut from {type(target).__name__}: its layers, embeddings or logits are not Llama's",
         "distil from a target of a Llama-like architecture",
-        ExitCode.MODEL,
     )

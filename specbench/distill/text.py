@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specbench.atomic import replacing
 from specbench.bench import conversation
 from specbench.distill.jobs import Job, Turn
 from specbench.distill.settings import Settings
@@ -194,8 +194,7 @@ def _write_shard(path: Path, dialogues: list[Dialogue], seconds: float) -> int:
     if not top_ids:
         return 0
     summary = {"written": len(top_ids), "seconds": seconds, "tasks": tasks}
-    partial = path.with_suffix(".tmp")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(
             file,
             tokens=np.array(tokens, np.int32),
@@ -205,7 +204,4 @@ def _write_shard(path: Path, dialogues: list[Dialogue], seconds: float) -> int:
             top_log_probs=np.maximum(np.stack(top_log_probs), -60).astype(np.float16),
             summary=np.frombuffer(json.dumps(summary).encode(), np.uint8),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
     return len(top_ids)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from specbench.atomic import replacing
 from specbench.distill import heldout
 from specbench.distill.corpus import Corpus
 from specbench.distill.machine import fast_dtype, interruption
@@ -196,7 +196,6 @@ class Trainer:
     def _save(self) -> None:
         import torch
 
-        partial = self.state_path.with_suffix(".tmp")
         state = {
             "model": {name: each.detach() for name, each in self.model.named_parameters()},
             "average": self.average,
@@ -204,8 +203,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "progress": vars(self.progress),
         }
-        torch.save(state, partial)
-        os.replace(partial, self.state_path)
+        with replacing(self.state_path) as partial:
+            torch.save(state, partial)
 
     def _restore(self) -> None:
         import torch

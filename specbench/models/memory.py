@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbench.models.layers import layer_configs
+from specbench.models.architecture import layer_configs
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 from specbench.models.memory import MemoryEstimate
 
 if TYPE_CHECKING:
@@ -86,10 +86,9 @@ def memory_limits(limits: dict[str, str] | None) -> dict | None:
     for name, size in limits.items():
         device: int | str = int(name) if name.isdigit() else name
         if device not in available:
-            raise SpecbenchError(
+            raise ModelError(
                 f"cloud.max_memory names device '{name}', which this machine does not have",
                 f"devices here: {', '.join(str(key) for key in available)}",
-                ExitCode.MODEL,
             )
         available[device] = size.replace(" ", "")
     return available

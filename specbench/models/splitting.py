@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
-from specbench.models.layers import layer_configs
+from specbench.errors import ModelError
+from specbench.models.architecture import layer_configs
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -34,19 +34,17 @@ def demand_divisible(config: PretrainedConfig, name: str, ranks: int, dtype: str
         if count % ranks:
             divisors = [n for n in range(2, count) if not any(c % n for _, c in counts)]
             ways = f"cloud.parallel.tensor={divisors[0]} divides them; or " if divisors else ""
-            raise SpecbenchError(
+            raise ModelError(
                 f"{name} cannot be split over {ranks} ranks: {field} is {count}, which {ranks} does not divide",
                 f"{ways}leave out cloud.parallel, or choose another model",
-                ExitCode.MODEL,
             )
     from specbench.models.loading import meta_model
 
     if not any("attn" in rule or "attention" in rule for rule in meta_model(config, dtype).tp_plan):
         kind = config.model_type
-        raise SpecbenchError(
+        raise ModelError(
             f"{name} cannot be split over ranks: transformers has no plan for the attention of {kind}",
             "cloud.device_map spreads its layers over devices instead",
-            ExitCode.MODEL,
         )
 
 
@@ -61,10 +59,9 @@ def split_arguments(ranks: int) -> dict:
 
         return {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=ranks)}
     except (ImportError, TypeError) as error:
-        raise SpecbenchError(
+        raise ModelError(
             "cloud.parallel needs a transformers with DistributedConfig(tp_size=...), such as 5.23",
             "pip install --upgrade transformers",
-            ExitCode.MODEL,
         ) from error
 
 
@@ -79,12 +76,11 @@ def demand_devices(device: str, ranks: int) -> str:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # under torchrun, ranks of this host
     if device == "cpu" or not torch.cuda.is_available():
         if device == "cuda":
-            raise SpecbenchError("cloud.device is cuda, and there is none", "use cpu or auto", ExitCode.MODEL)
+            raise ModelError("cloud.device is cuda, and there is none", "use cpu or auto")
         return "cpu"
     if torch.cuda.device_count() < here:
-        raise SpecbenchError(
+        raise ModelError(
             f"{here} ranks need as many CUDA devices, and {torch.cuda.device_count()} are here",
             f"cloud.parallel.tensor={torch.cuda.device_count()}, or cloud.device=cpu",
-            ExitCode.MODEL,
         )
     return "cuda"

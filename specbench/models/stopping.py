@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 from specbench.models import files
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def end_ids(path: Path) -> frozenset[int]:
     ids = settings["eos_token_id"]
     listed = ids if isinstance(ids, list) else [ids]
     if not all(type(token) is int for token in listed):
-        raise SpecbenchError(
+        raise ModelError(
             f"{path} has the eos_token_id {ids!r}, and token ids are whole numbers",
             "write the ids as numbers, such as 2 or [2, 7]",
-            ExitCode.MODEL,
         )
     return frozenset(token for token in listed if token >= 0)

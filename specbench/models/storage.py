@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError, SpecbenchError
 from specbench.models import embedded, files
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -132,9 +132,7 @@ def _gguf_types(path: Path) -> list[str]:
     try:
         return [tensor.tensor_type.name for tensor in GGUFReader(path).tensors]
     except (ValueError, OSError, IndexError) as error:
-        raise SpecbenchError(
-            f"{path} is no GGUF file that can be read: {error}", exit_code=ExitCode.MODEL
-        ) from error
+        raise ModelError(f"{path} is no GGUF file that can be read: {error}") from error
 
 
 def _read(path: Path) -> dict:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError, SpecbenchError
 
 if TYPE_CHECKING:
     import torch
@@ -33,12 +33,11 @@ def demand_equal(edge: PreTrainedTokenizerBase, cloud: PreTrainedTokenizerBase) 
     if ours == theirs:
         return
     differing = min(ours.items() ^ theirs.items(), key=lambda item: (item[1], item[0]))[0]
-    raise SpecbenchError(
+    raise ModelError(
         f"edge and cloud have different vocabularies ({len(ours)} and {len(theirs)} tokens): {differing!r} is "
         f"{ours.get(differing, 'absent')} on the edge and {theirs.get(differing, 'absent')} in the cloud",
         "choose a draft that shares the target's tokenizer; for one with a vocabulary of its own, "
         "edge.vocab_map names the file that maps it (specbench distill writes one)",
-        ExitCode.MODEL,
     )
 
 
@@ -86,10 +85,9 @@ class DraftVocabulary:
             if not all(type(number) is int for number in numbers):
                 raise TypeError("its ids are not all whole numbers")
         except OSError as error:
-            raise SpecbenchError(
+            raise ModelError(
                 f"vocabulary map {path} cannot be read: {error.strerror}",
                 "a draft that knows all of the target's tokens has none: --set edge.vocab_map=null",
-                ExitCode.MODEL,
             ) from error
         except KeyError as error:
             raise _bad_map(path, f"has no {error.args[0]}") from error
@@ -112,10 +110,9 @@ class DraftVocabulary:
             SpecbenchError: its tokenizer is another.
         """
         if fingerprint(cloud) != self.tokenizer_sha256:
-            raise SpecbenchError(
+            raise ModelError(
                 "the draft's vocabulary map was made for another tokenizer than the cloud's",
                 "choose the target that the draft was made for",
-                ExitCode.MODEL,
             )
 
     def to_draft(self, token_ids: Sequence[int]) -> list[int]:
@@ -146,4 +143,4 @@ class DraftVocabulary:
 
 
 def _bad_map(path: Path, reason: str) -> SpecbenchError:
-    return SpecbenchError(f"vocabulary map {path} {reason}", "make the draft again", ExitCode.MODEL)
+    return ModelError(f"vocabulary map {path} {reason}", "make the draft again")

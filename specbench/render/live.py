@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
+from rich.progress import Progress, Task, TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from specbench.bench.observer import Progress
+from specbench.bench.observer import Progress as Snapshot
 from specbench.bench.telemetry import MemoryMonitor, MemorySample
 from specbench.records import Failure
 from specbench.render import console
@@ -26,36 +25,70 @@ GAP = 2  # between columns
 UNKNOWN_LEFT = "-:-- left"
 
 
+class Bars(Progress):
+    """A line a task: its name, a bar, and texts about it; redrawn every two seconds by rich's own thread.
+
+    The bar gives way where there is little room; where even the texts have none beside the name, they go below.
+
+    Args:
+        texts: what to say of a task, from its fields.
+        below: what stands under all lines.
+    """
+
+    def __init__(
+        self, texts: Callable[[Task], Sequence[str]], below: Callable[[], RenderableType] | None = None
+    ) -> None:
+        self._texts, self._below = texts, below
+        super().__init__(console=console.err, refresh_per_second=REFRESH_PER_SECOND, transient=True)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The lines, and what stands under them."""
+        if self.tasks:
+            yield self.make_tasks_table(self.tasks)
+        if self._below:
+            yield self._below()
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """All lines, as wide as the terminal."""
+        rows = [(task, self._texts(task)) for task in tasks]
+        names = max(cell_len(task.description) for task, _ in rows)
+        texts = [max(map(cell_len, column)) for column in zip(*(shown for _, shown in rows), strict=True)]
+        room = self.console.width - names - sum(texts) - GAP * (len(texts) + 1)
+        table = Table.grid(padding=(0, GAP, 0, 0))
+        for task, shown in rows:
+            cells: list[RenderableType] = [Text(text, no_wrap=True) for text in shown]
+            if room >= NARROWEST_BAR:
+                bar = ProgressBar(task.total or 1, task.completed, min(BAR_WIDTH, room))
+                cells.insert(0, bar)
+            if room + GAP >= 0:
+                table.add_row(Text(task.description, no_wrap=True), *cells)
+            else:
+                told = Text("  " + "  ".join(text for text in shown if text))
+                table.add_row(Group(Text(task.description), told))
+        return table
+
+
 class LiveView:
-    """A bar per method and a memory panel, redrawn every two seconds by rich's own thread."""
+    """A bar per method and a memory panel."""
 
     def __init__(self) -> None:
-        self._progress: dict[str, Progress] = {}
-        self._monitor: MemoryMonitor | None = None
-        self._live: Live | None = None
-        self._started_s = 0.0
+        self.bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
 
-    def note(self, line: str) -> None:
-        """Print a line above the bars."""
-        console.note(line)
-
-    def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
+    def started(self, progress: Sequence[Snapshot], monitor: MemoryMonitor) -> None:
         """Show the bars."""
-        self._progress = {part.method: part for part in progress}
-        self._initial = dict(self._progress)
-        self._monitor = monitor
-        self._started_s = time.monotonic()
-        self._live = Live(
-            get_renderable=self._render,
-            console=console.err,
-            refresh_per_second=REFRESH_PER_SECOND,
-            transient=True,
-        )
-        self._live.start()
+        self.bars = Bars(_told, lambda: _memory_panel(monitor.latest()))
+        for part in progress:
+            fields = {"now": part, "before": part.prompts_done}
+            self._tasks[part.method] = self.bars.add_task(
+                part.method, total=part.prompts_total, completed=part.prompts_done, **fields
+            )
+        self.bars.start()
 
-    def advanced(self, progress: Progress) -> None:
+    def advanced(self, progress: Snapshot) -> None:
         """Keep the newest snapshot; drawing happens elsewhere."""
-        self._progress[progress.method] = progress
+        if self.bars:
+            self.bars.update(self._tasks[progress.method], completed=progress.prompts_done, now=progress)
 
     def failed(self, failure: Failure) -> None:
         """Say it at once."""
@@ -63,52 +96,26 @@ class LiveView:
 
     def close(self) -> None:
         """Take the bars down."""
-        if self._live:
-            self._live.stop()
-            self._live = None
-
-    def _render(self) -> RenderableType:
-        rows = [
-            (
-                part.method,
-                part.prompts_done / part.prompts_total if part.prompts_total else 1.0,
-                (f"{part.prompts_done}/{part.prompts_total}", *figures(part), self._time_left(part)),
-            )
-            for part in self._progress.values()
-        ]
-        table = bars(rows, console.err.width)
-        if self._monitor is None:
-            return table
-        return Group(table, Panel(memory_line(self._monitor.latest()), title="memory", title_align="left"))
-
-    def _time_left(self, part: Progress) -> str:
-        """From this method's own pace, and from how often its turn comes."""
-        fresh = part.prompts_done - self._initial[part.method].prompts_done
-        if not fresh:
-            return UNKNOWN_LEFT
-        elapsed_s = time.monotonic() - self._started_s
-        left_s = elapsed_s / fresh * (part.prompts_total - part.prompts_done)
-        return f"{int(left_s) // 60}:{int(left_s) % 60:02d} left"
+        if self.bars:
+            self.bars.stop()
 
 
-def bars(rows: Sequence[tuple[str, float, Sequence[str]]], width: int) -> RenderableType:
-    """A line a row: its name, a bar for a share, and texts. The bar gives way where there is little room.
+def _told(task: Task) -> Sequence[str]:
+    part: Snapshot = task.fields["now"]
+    return f"{part.prompts_done}/{part.prompts_total}", *figures(part), _time_left(task)
 
-    Where even the texts have none beside the name, they stand below it.
-    """
-    names = max(cell_len(name) for name, _, _ in rows)
-    texts = [max(map(cell_len, column)) for column in zip(*(row[2] for row in rows), strict=True)]
-    room = width - names - sum(texts) - GAP * (len(texts) + 1)
-    table = Table.grid(padding=(0, GAP, 0, 0))
-    for name, share, shown in rows:
-        cells: list[RenderableType] = [Text(text, no_wrap=True) for text in shown]
-        if room >= NARROWEST_BAR:
-            cells.insert(0, ProgressBar(total=1.0, completed=share, width=min(BAR_WIDTH, room)))
-        if room + GAP >= 0:
-            table.add_row(Text(name, no_wrap=True), *cells)
-        else:
-            table.add_row(Group(Text(name), Text("  " + "  ".join(text for text in shown if text))))
-    return table
+
+def _time_left(task: Task) -> str:
+    """From this method's own pace, and from how often its turn comes: rich looks no more than 30 s back."""
+    fresh = task.completed - task.fields["before"]
+    if not fresh:
+        return UNKNOWN_LEFT
+    left_s = int((task.elapsed or 0.0) / fresh * (task.remaining or 0))
+    return f"{left_s // 60}:{left_s % 60:02d} left"
+
+
+def _memory_panel(sample: MemorySample) -> Panel:
+    return Panel(memory_line(sample), title="memory", title_align="left")
 
 
 class PlainView:
@@ -117,11 +124,7 @@ class PlainView:
     def __init__(self) -> None:
         self._done: dict[str, int] = {}
 
-    def note(self, line: str) -> None:
-        """Print it."""
-        console.note(line)
-
-    def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
+    def started(self, progress: Sequence[Snapshot], monitor: MemoryMonitor) -> None:
         """Say what is coming."""
         self._done = {part.method: part.prompts_done for part in progress}
         self._monitor = monitor
@@ -130,7 +133,7 @@ class PlainView:
         )
         console.note(f"measuring: {todo}")
 
-    def advanced(self, progress: Progress) -> None:
+    def advanced(self, progress: Snapshot) -> None:
         """Print a line when a prompt is finished, not at every round."""
         if progress.prompts_done == self._done[progress.method]:
             return
@@ -152,7 +155,7 @@ def make_view() -> LiveView | PlainView:
     return LiveView() if console.err.is_terminal else PlainView()
 
 
-def figures(part: Progress) -> tuple[str, str]:
+def figures(part: Snapshot) -> tuple[str, str]:
     """Tokens per second and acceptance so far."""
     speed = f"{part.tokens / part.busy_ms * 1000:.1f} tok/s" if part.busy_ms else "- tok/s"
     acceptance = f"accepted {part.accepted / part.drafted:.2f}" if part.drafted else ""

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import time
 
-from rich.console import RenderableType
-from rich.live import Live
-from rich.text import Text
-
 from specbench.bench.timeleft import SweepProgress, in_words
 from specbench.render import console
-from specbench.render.live import REFRESH_PER_SECOND, bars
+from specbench.render.live import Bars
 
 SAY_EVERY_S = 30.0
 
@@ -19,39 +15,25 @@ class LiveSweepView:
     """A bar for the grid and one for its condition; what the runs write scrolls by above them."""
 
     def __init__(self) -> None:
-        self._progress: SweepProgress | None = None
-        self._live = Live(
-            get_renderable=self._render,
-            console=console.err,
-            refresh_per_second=REFRESH_PER_SECOND,
-            transient=True,
+        self.bars = Bars(lambda task: task.fields["texts"])
+        self._grid, self._condition = (
+            self.bars.add_task(name, total=1.0, texts=("", "")) for name in ("sweep", "this one")
         )
-        self._live.start()
-
-    def note(self, line: str) -> None:
-        """Print it above the bars."""
-        console.note(line)
+        self.bars.start()
 
     def advanced(self, progress: SweepProgress) -> None:
         """Keep the newest snapshot; drawing happens elsewhere."""
-        self._progress = progress
+        total = progress.answers_total
+        share = progress.answers / total if total else 0.0
+        answers = f"{progress.answers}/{total} answers" if total else "begins"
+        conditions = f"{progress.done}/{progress.total} conditions"
+        grid = (progress.done + share) / progress.total
+        self.bars.update(self._grid, completed=grid, texts=(conditions, in_words(progress.left_s)))
+        self.bars.update(self._condition, completed=share, texts=(answers, progress.condition))
 
     def close(self) -> None:
         """Take the bars down."""
-        self._live.stop()
-
-    def _render(self) -> RenderableType:
-        found = self._progress
-        if found is None:
-            return Text("")
-        share = found.answers / found.answers_total if found.answers_total else 0.0
-        answers = f"{found.answers}/{found.answers_total} answers" if found.answers_total else "begins"
-        conditions = f"{found.done}/{found.total} conditions"
-        rows = [
-            ("sweep", (found.done + share) / found.total, (conditions, in_words(found.left_s))),
-            ("this one", share, (answers, found.condition)),
-        ]
-        return bars(rows, console.err.width)
+        self.bars.stop()
 
 
 class PlainSweepView:
@@ -60,10 +42,6 @@ class PlainSweepView:
     def __init__(self) -> None:
         self._condition: str | None = None
         self._said_s = 0.0
-
-    def note(self, line: str) -> None:
-        """Print it."""
-        console.note(line)
 
     def advanced(self, progress: SweepProgress) -> None:
         """Say where the sweep is, if that is new or was long ago."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from http import HTTPStatus
+from http.client import IncompleteRead
+
+import urllib3
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 
 SILENCE_S = 120.0  # a whole prefill may take long, but not for ever
 DONE = b"[DONE]"
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Answer:
         document = self.document if isinstance(self.document, dict) else {}
         error = document.get("error", document.get("detail", document.get("message")))
         said = error.get("message") if isinstance(error, dict) else error
-        return f"{self.status} {http.client.responses.get(self.status, '')}".strip() + (
+        return f"{self.status} {PHRASES.get(self.status, '')}".strip() + (
             f": {str(said).strip().splitlines()[0]}" if said else ""
         )
 
@@ -47,10 +51,10 @@ class JsonHttp:
     def __init__(self, url: str, token: str | None = None, silence_s: float = SILENCE_S) -> None:
         self.url = url
         self._silence_s = silence_s
-        self._headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._connection: http.client.HTTPConnection | None = None
+            headers["Authorization"] = f"Bearer {token}"
+        self._pools = urllib3.PoolManager(headers=headers, timeout=silence_s, retries=False)
         self._was_there = False
 
     def ask(self, path: str, question: dict | None = None) -> Answer:
@@ -60,13 +64,11 @@ class JsonHttp:
             SpecbenchError: nobody is there.
             CloudLostError: somebody was.
         """
-        body = b"" if question is None else json.dumps(question).encode()
+        method, body = ("GET", b"") if question is None else ("POST", json.dumps(question).encode())
         try:
-            response = self._response(path, question is not None, body)
-            read = response.read()
-        except (OSError, http.client.HTTPException) as error:
+            return _whole(self._response(method, path, body or None), body)
+        except HTTPError as error:
             raise self._lost(error) from error
-        return Answer(response.status, _parsed(read), len(body), len(read))
 
     def stream(self, path: str, question: dict) -> Iterator[Answer]:
         """The events of a stream as they come; one answer with another status where it is refused.
@@ -77,75 +79,63 @@ class JsonHttp:
             SpecbenchError, CloudLostError: as of `ask`; the stream broke off before its end.
         """
         body = json.dumps(question).encode()
-        is_over = False
+        response = None
         try:
-            response = self._response(path, True, body)
+            response = self._response("POST", path, body)
             if response.status != 200:
-                read = response.read()
-                is_over = True
-                yield Answer(response.status, _parsed(read), len(body), len(read))
+                yield _whole(response, body)
                 return
             bytes_up, bytes_down = len(body), 0
-            while line := response.readline():
+            for line in _lines(response):
                 bytes_down += len(line)
                 if not line.startswith(b"data:"):
                     continue
                 event = line[len(b"data:") :].strip()
                 if event == DONE:
-                    response.read()
-                    is_over = True
+                    response.drain_conn()  # read to its end, a connection serves the next question
                     return
                 yield Answer(200, _parsed(event), bytes_up, bytes_down)
                 bytes_up = bytes_down = 0
-            raise http.client.IncompleteRead(b"")
-        except (OSError, http.client.HTTPException) as error:
+            raise ProtocolError from IncompleteRead(b"")
+        except HTTPError as error:
             raise self._lost(error) from error
         finally:
-            if not is_over:
-                self.close()
+            if response is not None:
+                response.close()
 
     def close(self) -> None:
         """Hang up."""
-        if self._connection:
-            self._connection.close()
-            self._connection = None
+        self._pools.clear()
 
-    def _response(self, path: str, posts: bool, body: bytes) -> http.client.HTTPResponse:
+    def _response(self, method: str, path: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
         """Send a question. One that met a connection that idled too long is sent again, on a new one."""
-        was_open = self._connection is not None
-        try:
-            return self._sent(path, posts, body)
-        except (ConnectionError, http.client.BadStatusLine):
-            if not was_open:
-                raise
-            self.close()
-            return self._sent(path, posts, body)
+        pool = self._pools.connection_from_url(self.url)
+        opened, is_again = pool.num_connections, False
+        while True:
+            try:
+                response = pool.urlopen(method, path, body, redirect=False, preload_content=False)
+            except ProtocolError:
+                if is_again or pool.num_connections > opened:
+                    raise
+                is_again = True
+            else:
+                self._was_there = True
+                return response
 
-    def _sent(self, path: str, posts: bool, body: bytes) -> http.client.HTTPResponse:
-        if self._connection is None:
-            address = urlsplit(self.url)
-            secure = address.scheme == "https"
-            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            self._connection = kind(address.hostname or "", address.port, timeout=self._silence_s)
-            self._connection.connect()
-            self._was_there = True
-        self._connection.request("POST" if posts else "GET", path, body or None, self._headers)
-        return self._connection.getresponse()
-
-    def _lost(self, error: Exception) -> SpecbenchError:
-        self.close()
-        if isinstance(error, ssl.SSLCertVerificationError):
+    def _lost(self, error: HTTPError) -> SpecbenchError:
+        cause = _root(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             return SpecbenchError(
-                f"the certificate of {self.url} is not accepted: {error.verify_message}",
+                f"the certificate of {self.url} is not accepted: {cause.verify_message}",
                 "renew it, or let SSL_CERT_FILE name the authority that signed it",
                 ExitCode.RUN,
             )
-        reason = str(error) or type(error).__name__
-        if isinstance(error, TimeoutError):
+        reason = str(cause) or type(cause).__name__
+        if isinstance(cause, TimeoutError):
             reason = f"it said nothing for {self._silence_s:g} s"
-        elif isinstance(error, http.client.IncompleteRead):
+        elif isinstance(cause, IncompleteRead):
             reason = "its answer broke off"
-        if self._was_there:
+        if self._was_there or isinstance(error, (ProtocolError, ReadTimeoutError)):
             return CloudLostError(
                 f"the server at {self.url} is lost: {reason}",
                 "what a run finished is kept; 'specbench run --resume RUN' goes on once it is back",
@@ -156,6 +146,28 @@ class JsonHttp:
             "start one there: vllm serve MODEL --port N (docs/vllm.md)",
             ExitCode.RUN,
         )
+
+
+def _whole(response: urllib3.BaseHTTPResponse, body: bytes) -> Answer:
+    read = response.read(decode_content=False)
+    return Answer(response.status, _parsed(read), len(body), len(read))
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """The lines of a body, each as soon as it is here."""
+    rest = b""
+    while part := response.read1(decode_content=False):
+        *lines, rest = (rest + part).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
+
+
+def _root(error: BaseException) -> BaseException:
+    """What urllib3 wrapped."""
+    while not isinstance(error, IncompleteRead) and (inner := error.__cause__ or error.__context__):
+        error = inner
+    return error
 
 
 def _parsed(body: bytes) -> object:

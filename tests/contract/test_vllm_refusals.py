@@ -194,6 +194,17 @@ def test_a_connection_that_idled_too_long_is_opened_again(server):
         there.close()
 
 
+def test_questions_and_whole_streams_share_one_connection(server):
+    with server() as vllm:
+        there = VllmServer(vllm.url, KEY)
+        there.look()
+        for _ in range(2):
+            assert list(there.stream(PROMPT, 24, "salt", STOPS))
+        there.complete(PROMPT, "salt")
+        there.close()
+        assert len(vllm.peers) == 1
+
+
 def test_what_the_server_may_not_tell_is_left_unknown(server, cloud):
     def gateway(path, *recorded):
         return None if path.startswith("/v1/") else (404, "text/html", b"<html>")

@@ -42,7 +42,7 @@ def main():
         view = LiveView()
         view.started([Progress(name, 1, 12, 99, 99.0, 9, 3) for name in "abcd"], monitor)
         sample_ms = milliseconds(monitor._sample, 500)
-        redraw_ms = milliseconds(lambda: console.err.print(view._render()), 100)
+        redraw_ms = milliseconds(lambda: console.err.print(view.bars.get_renderable()), 100)
         snapshot_ms = milliseconds(lambda: view.advanced(Progress("a", 1, 12, 99, 99.0, 9, 3)), 5000)
         view.close()
     redraws = redraw_ms * REFRESH_PER_SECOND / 1000

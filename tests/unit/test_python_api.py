@@ -13,6 +13,7 @@ from builders import CRASHING
 
 import specbench as package
 from specbench import Prompt, SpecbenchError, compare, load_profile, run, sweep
+from specbench.atomic import write_json
 from specbench.bench import child
 from specbench.bench.job import new_job
 from specbench.bench.observer import Unobserved
@@ -201,7 +202,7 @@ def test_a_job_in_a_file_is_a_run_and_its_end_stands_beside_it(tiny, tmp_path):
 
 def test_a_job_that_cannot_begin_says_what_failed_and_what_to_do(specbench, tiny, tmp_path):
     file = tmp_path / "job.json"
-    child.write(file, new_job(RunStore(tmp_path / "runs"), tiny, "tiny", ["speculatve"]))
+    write_json(file, new_job(RunStore(tmp_path / "runs"), tiny, "tiny", ["speculatve"]))
     assert child.read_ended(file) is None
     done = specbench("job", file)
     assert done.code == 2

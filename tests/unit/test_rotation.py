@@ -7,7 +7,7 @@ import pytest
 from specbench.api import AutoregressiveDecoder, CloudModel, Options, Request
 from specbench.config import CloudSpec, Decoding, EngineSpec, Speculative
 from specbench.decoding import batch
-from specbench.models.rotation import switch_of
+from specbench.models.context import switch_of
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
 SWITCH = 40

@@ -11,8 +11,9 @@ import pytest
 from builders import generation, manifest
 from comparisons import pair, run
 
+from specbench.atomic import write_json
 from specbench.bench import manifest as manifests
-from specbench.bench.child import Ended, beside, read_job, write
+from specbench.bench.child import Ended, beside, read_job
 from specbench.bench.job import new_job
 from specbench.bench.store import RunStore
 from specbench.cluster import submission as submissions
@@ -101,7 +102,7 @@ def test_collecting_ends_as_the_run_did(specbench, tmp_path):
     store.create(made.manifest).append(
         [replace(one, arrival_ms=tuple(map(float, one.arrival_ms))) for one in made.generations]
     )
-    write(beside(submissions.job_of(store, "s1", 0)), Ended("done", 9))
+    write_json(beside(submissions.job_of(store, "s1", 0)), Ended("done", 9))
     done = specbench("submit", "collect")
     assert done.code == 9, done.err
     assert "no verdict on m" in done.out

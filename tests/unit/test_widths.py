@@ -9,6 +9,7 @@ from rich.console import Console
 
 from specbench.analysis.comparison import CONTROL, compare
 from specbench.bench.observer import Progress
+from specbench.bench.telemetry import MemoryMonitor
 from specbench.bench.timeleft import SweepProgress
 from specbench.records import Ceiling, Round
 from specbench.render import console, tables
@@ -122,12 +123,14 @@ def test_a_live_row_keeps_its_lines_whatever_is_known_of_the_time_left(width, do
     monkeypatch.setattr(console, "err", Console(file=io.StringIO(), width=width))
     names = ("cloud_optimized_baseline", "speculative_pipelined")
     view = LiveView()
-    view._initial = {name: Progress(name, 0, 120) for name in names}
-    view._progress = {
-        name: Progress(name, done, 120, tokens=3000, busy_ms=9000.0, drafted=900, accepted=450)
-        for name in names
-    }
-    lines = printed(view._render(), width)
+    with MemoryMonitor(10_000) as monitor:
+        view.started([Progress(name, 0, 120) for name in names], monitor)
+        for name in names:
+            view.advanced(Progress(name, done, 120, tokens=3000, busy_ms=9000.0, drafted=900, accepted=450))
+        table, panel = view.bars.get_renderables()
+        view.close()
+    lines = printed(table, width)
+    assert "of the machine" in "".join(printed(panel, 200))
     each = 1 if width >= 80 else 2
     assert len(lines) == len(names) * each
     for index, name in enumerate(names):
@@ -142,7 +145,7 @@ def test_a_sweep_in_progress_shows_its_condition_whole(width, monkeypatch):
     condition = "speculative.draft_length=4, link.rtt_ms=100"
     view = LiveSweepView()
     view.advanced(SweepProgress(total=12, done=3, condition=condition, answers=4, answers_total=24))
-    text = "\n".join(printed(view._render(), width))
+    text = "\n".join(printed(view.bars.get_renderable(), width))
     view.close()
     for part in ("sweep", "3/12 conditions", "time left unknown", "this one", "4/24 answers", condition):
         assert part in text

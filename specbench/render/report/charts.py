@@ -12,11 +12,14 @@ from specbench.render.report.inks import Ink
 from specbench.render.report.marks import (
     WIDE_PX,
     Drawing,
+    at_one,
+    bars,
     data,
     finished,
+    intervals,
     looks_of,
     row_axis,
-    row_labels,
+    tint,
     tinted,
     titled,
     told_by,
@@ -89,30 +92,20 @@ def speedups(report: Report) -> Drawing | None:
         )
         fills = [{**row, "fill": row["tint"] if row["known"] else ink["paper"]} for row in tinted(rows, ink)]
         band = alt.Chart(data([{"from": 1 / MARGIN, "to": MARGIN}])).mark_rect(color=ink["band"])
+        base = alt.Chart(data(fills)).encode(y=row_axis("row", rows))
         marks = [
             band.encode(x=alt.X("from:Q", title=title), x2="to:Q"),
-            alt.Chart(data([{"ratio": 1}])).mark_rule(color=ink["muted"], strokeDash=[3, 3]).encode(x=x),
-            alt.Chart(data(fills))
-            .mark_rule(strokeWidth=3)
-            .encode(
-                x=alt.X("low:Q", title=title),
-                x2="high:Q",
-                y=row_axis("row", rows),
-                color=alt.Color("tint:N", scale=None),
-            ),
-            alt.Chart(data(fills))
-            .mark_point(strokeWidth=2.5, opacity=1)
-            .encode(
+            at_one(ink["muted"], "x", x),
+            intervals(base, "x", alt.X("low:Q", title=title), strokeWidth=3).encode(color=tint(alt.Color)),
+            base.mark_point(strokeWidth=2.5, opacity=1).encode(
                 x=x,
-                y=row_axis("row", rows),
-                stroke=alt.Stroke("tint:N", scale=None),
-                fill=alt.Fill("fill:N", scale=None),
+                stroke=tint(alt.Stroke),
+                fill=tint(alt.Fill, "fill"),
                 size=alt.condition("datum.whole", alt.value(130), alt.value(60)),
                 description="label:N",
             ),
-            row_labels(rows, ink),
         ]
-        return finished(marks, ink, width, len(rows))
+        return finished(marks, ink, width, rows)
 
     return Drawing("speedup", "Speed per token against the control", told_by(rows), draw)
 
@@ -148,55 +141,43 @@ def latencies(report: Report, figure: str, name: str) -> Drawing | None:
         marks = [
             alt.Chart(data(tinted(dots, ink)))
             .mark_circle(size=38, opacity=0.5)
-            .encode(x=x, y=row_axis("at", rows), color=alt.Color("tint:N", scale=None), description="told:N"),
+            .encode(x=x, y=row_axis("at", rows), color=tint(alt.Color), description="told:N"),
             alt.Chart(data(bars))
             .mark_rule(strokeWidth=3, color=ink["ink"])
             .encode(x=x, y=row_axis("from", rows), y2="to:Q", description="label:N"),
-            row_labels(rows, ink),
         ]
-        return finished(marks, ink, width, len(rows))
+        return finished(marks, ink, width, rows)
 
     return Drawing(figure.removesuffix("_ms"), name, told_by(rows), draw)
 
 
 def rounds(report: Report) -> Drawing | None:
     """Stacked milliseconds of a mean round, a row a method."""
-    rows, bars = [], []
+    rows, spans = [], []
     for found in report.round_times:
         label = f"{found.method} · {found.total_ms:.1f} ms a round, {found.tokens:.2f} tokens"
         known = {name: getattr(found, part) for part, name in PARTS.items() if getattr(found, part) is not None}
         at = 0.0
         for name, value in (known or {"not split": found.total_ms}).items():
-            told = f"{found.method}, {name}: {value:.1f} ms"
-            bars.append({"from": at, "to": at + value, "part": name, "top": len(rows) - 0.2,
-                         "foot": len(rows) + 0.22, "told": told})  # fmt: skip
+            spans.append({"row": len(rows), "from": at, "to": at + value, "part": name,
+                          "label": f"{found.method}, {name}: {value:.1f} ms"})  # fmt: skip
             at += value
         rows.append({"row": len(rows), "label": label})
     if not rows:
         return None
-    parts = [name for name in (*PARTS.values(), "not split") if any(bar["part"] == name for bar in bars)]
+    parts = [name for name in (*PARTS.values(), "not split") if any(span["part"] == name for span in spans)]
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
         scale = alt.Scale(domain=parts, range=[ink[part.replace("not split", "unsplit")] for part in parts])
         legend = alt.Legend(orient="top", direction="horizontal", symbolType="square", labelLimit=0, columns=5)
-        marks = [
-            alt.Chart(data(bars))
-            .mark_rect(stroke=ink["paper"], strokeWidth=1.5)
-            .encode(
-                x=alt.X("from:Q", title=titled("mean round behind the first token (ms)", width)),
-                x2="to:Q",
-                y=row_axis("top", rows),
-                y2="foot:Q",
-                color=alt.Color("part:N", title=None, scale=scale, legend=legend),
-                description="told:N",
-            ),
-            row_labels(rows, ink),
-        ]
-        return finished(marks, ink, width, len(rows))
+        x = alt.X("from:Q", title=titled("mean round behind the first token (ms)", width))
+        color = alt.Color("part:N", title=None, scale=scale, legend=legend)
+        marks = [bars(spans, rows, x, color, stroke=ink["paper"], strokeWidth=1.5)]
+        return finished(marks, ink, width, rows)
 
-    return Drawing("rounds", "Where the time of a round goes", "; ".join(bar["told"] for bar in bars), draw)
+    return Drawing("rounds", "Where the time of a round goes", told_by(spans), draw)
 
 
 def ceilings(report: Report) -> Drawing | None:
@@ -206,9 +187,9 @@ def ceilings(report: Report) -> Drawing | None:
         return None
     looks = looks_of(report)
     rows = [
-        {"row": index, "share": row.share_of_ceiling,
+        {"row": index, "from": 0, "to": row.share_of_ceiling,
          "label": f"{row.method} · {row.share_of_ceiling:.0%}" + (" (fault)" if row.ceiling_fault else ""),
-         "color": looks[row.method][0], "zero": 0, "top": index - 0.2, "foot": index + 0.22}
+         "color": looks[row.method][0]}
         for index, row in enumerate(known)
     ]  # fmt: skip
 
@@ -216,20 +197,8 @@ def ceilings(report: Report) -> Drawing | None:
         import altair as alt
 
         title = titled("share of the tokens per second that memory allows token by token (%)", width)
-        x = alt.X("share:Q", axis=alt.Axis(format=".0%"), title=title)
-        bars = alt.Chart(data(tinted(rows, ink))).mark_rect()
-        marks = [
-            bars.encode(
-                x=x,
-                x2="zero:Q",
-                y=row_axis("top", rows),
-                y2="foot:Q",
-                color=alt.Color("tint:N", scale=None),
-                description="label:N",
-            ),
-            alt.Chart(data([{"share": 1}])).mark_rule(color=ink["ink"], strokeDash=[3, 3]).encode(x=x),
-            row_labels(rows, ink),
-        ]
-        return finished(marks, ink, width, len(rows))
+        x = alt.X("from:Q", axis=alt.Axis(format=".0%"), title=title)
+        marks = [bars(tinted(rows, ink), rows, x, tint(alt.Color)), at_one(ink["ink"], "x", x)]
+        return finished(marks, ink, width, rows)
 
     return Drawing("ceiling", "Share of the memory ceiling", told_by(rows), draw)

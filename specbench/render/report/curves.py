@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from specbench.analysis.report import Report
 from specbench.render.report.inks import Ink
-from specbench.render.report.marks import Drawing, by_method, data, finished, legend_of, titled, told_by
+from specbench.render.report.marks import Drawing, by_name, data, finished, legend_of, looks_of, titled, told_by
 
 if TYPE_CHECKING:
     import altair as alt
@@ -37,7 +37,7 @@ def acceptance(report: Report) -> Drawing | None:
         import altair as alt
 
         last = max(point["position"] for point in points)
-        color, shape = by_method(report, methods, ink, width)
+        color, shape = by_name("method", methods, looks_of(report), ink, width)
         base = alt.Chart(data(points)).encode(
             x=alt.X(
                 "position:Q",
@@ -89,7 +89,7 @@ def memory(report: Report, run: str, field: str) -> Drawing | None:
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
-        color, shape = by_method(report, methods, ink, width)
+        color, shape = by_name("method", methods, looks_of(report), ink, width)
         x = alt.X("busy_s:Q", title=titled("time spent answering so far, all methods of the run (s)", width))
         y = alt.Y("gb:Q", scale=alt.Scale(zero=True), title=f"{name} (GB)")
         base = alt.Chart(data(peaks)).encode(x=x, y=y)

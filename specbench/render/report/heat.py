@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import ceil, log2
+from math import log2
 from typing import TYPE_CHECKING
 
 from specbench.analysis.breakeven import RTT, break_evens
 from specbench.analysis.grid import Row, best, winner
 from specbench.records import CONTROL
 from specbench.render.report.inks import Ink, of_methods
-from specbench.render.report.marks import Drawing, data, legend_of, looked, titled
+from specbench.render.report.marks import (
+    WIDE_PX,
+    Drawing,
+    at_one,
+    by_name,
+    data,
+    intervals,
+    legend_of,
+    side_by_side,
+    titled,
+)
 from specbench.render.schedules import cell_text, told_break_even
 
 if TYPE_CHECKING:
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
 FULL = 2.0  # speed-ups from here on, and slow-downs down to its inverse, have the full colour
 TILE_PX, CURVE_PX = 46, 200
 TILE_LETTER_PX = 6.2
+SPEEDUP = "speed-up"
 DEEPEST = 0.6  # opacity of the full colour under a text
 ALONE, UNDECIDED = "the cloud alone", "undecided"
 # From by-method rows of one condition: whose colour, how deep it is, and what is written on it.
@@ -37,7 +48,7 @@ def map_drawings(rows: Sequence[Row]) -> list[Drawing]:
             return UNDECIDED, 0.0, "?"
         return (ALONE, DEEPEST, "") if row.method == CONTROL else (row.method, DEEPEST, cell_text(row))
 
-    colors = {ALONE: looks[CONTROL], **{method: looks[method] for method in methods}}
+    colors = {ALONE: looks[CONTROL][0], **{method: looks[method][0] for method in methods}}
     drawings = [_tiles("winner", "Where each method wins", rows, fastest, colors, legend=True)]
     shades = {"faster": "series0", "slower": "series1"}
     for method in methods:
@@ -58,10 +69,10 @@ def facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, di
         yield name, keys[:2], found
 
 
-def _looks(rows: Sequence[Row]) -> tuple[list[str], dict[str, str]]:
-    """The methods that draft, and the colour's name of each and of the control."""
+def _looks(rows: Sequence[Row]) -> tuple[list[str], dict[str, tuple[str, str]]]:
+    """The methods that draft, and the look of each and of the control."""
     methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
-    return methods, {name: look for name, (look, _) in of_methods([CONTROL, *methods], CONTROL).items()}
+    return methods, of_methods([CONTROL, *methods], CONTROL)
 
 
 def _shade_of(method: str) -> Tile:
@@ -79,16 +90,16 @@ def _tiles(
     name: str, title: str, rows: Sequence[Row], tile: Tile, colors: dict[str, str], legend: bool
 ) -> Drawing:
     """A tile a condition: the first key goes down, the second across; a panel for each value of the others."""
-    panels = [(heading, keys, _places(keys, found, tile)) for heading, keys, found in facets(rows)]
-    told = "; ".join(f"{place['where']}: {place['label']}" for _, _, places in panels for place in places)
+    parts = [(heading, keys, _places(keys, found, tile)) for heading, keys, found in facets(rows)]
+    told = "; ".join(f"{place['where']}: {place['label']}" for _, _, places in parts for place in places)
 
-    def draw(ink: Ink, width: int) -> alt.VConcatChart:
+    def draw(ink: Ink, width: int) -> alt.ConcatChart:
         import altair as alt
 
         scale = alt.Scale(domain=list(colors), range=[ink[color] for color in colors.values()])
         shown = legend_of(width, opacity=DEEPEST) if legend else None
-        charts = []
-        for heading, keys, places in panels:
+        charts = {}
+        for heading, keys, places in parts:
             across = list(dict.fromkeys(place["across"] for place in places))
             fits = width / max(1, len(across)) / TILE_LETTER_PX
             base = alt.Chart(data([{**place, "text": _fitting(place["text"], fits)} for place in places]))
@@ -104,10 +115,8 @@ def _tiles(
             text = base.mark_text(color=ink["ink"], fontSize=11, lineBreak="\n", baseline="middle").encode(
                 x=x, y=y, text="text:N"
             )
-            size = {"width": width - 110, "height": TILE_PX * len(down)}
-            panel = alt.layer(square, text).properties(**size)
-            charts.append(panel.properties(title=heading) if heading else panel)
-        return looked(alt.vconcat(*charts, spacing=24), ink, width)
+            charts[heading] = alt.layer(square, text).properties(height=TILE_PX * len(down))
+        return side_by_side(charts, ink, width, aside=110)
 
     return Drawing(name, title, told, draw)
 
@@ -149,31 +158,20 @@ def curves(rows: Sequence[Row]) -> list[Drawing]:
     def draw(ink: Ink, width: int) -> alt.ConcatChart:
         import altair as alt
 
-        columns = 1 if len(points) == 1 or width < 560 else 2
-        color = alt.Color(
-            "method:N",
-            title=None,
-            scale=alt.Scale(domain=list(methods), range=[ink[looks[method]] for method in methods]),
-            legend=legend_of(width),
-        )
+        columns = 1 if len(points) == 1 or width < WIDE_PX else 2
+        color, _ = by_name("method", methods, looks, ink, width)
         highest = 1.05 * max(point["high"] for found in points.values() for point in found)
-        charts = []
+        y = alt.Y("speedup:Q", title=SPEEDUP, scale=alt.Scale(domain=[0, max(1.1, highest)]))
+        charts = {}
         for heading, found in points.items():
-            base = alt.Chart(data(found)).encode(
-                x=alt.X("rtt_ms:Q", title="round trip (ms)", axis=alt.Axis(grid=False)),
-                y=alt.Y("speedup:Q", title="speed-up", scale=alt.Scale(domain=[0, max(1.1, highest)])),
-                color=color,
-            )
-            one = alt.Chart(data([{"one": 1}])).mark_rule(color=ink["muted"], strokeDash=[3, 3])
-            marks = [
-                one.encode(y=alt.Y("one:Q")),
-                base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"),
-                base.mark_line(strokeWidth=2.5),
-                base.mark_point(filled=True, size=50, opacity=1).encode(description="label:N"),
-            ]
-            size = {"width": ceil(width / columns) - 70, "height": CURVE_PX}
-            panel = alt.layer(*marks).properties(**size)
-            charts.append(panel.properties(title=heading) if heading else panel)
-        return looked(alt.concat(*charts, columns=columns, spacing=24), ink, width)
+            x = alt.X("rtt_ms:Q", title="round trip (ms)", axis=alt.Axis(grid=False))
+            base = alt.Chart(data(found)).encode(x=x, color=color)
+            charts[heading] = alt.layer(
+                at_one(ink["muted"], "y", y),
+                intervals(base, "y", alt.Y("low:Q", title=SPEEDUP), strokeWidth=1.5, opacity=0.6),
+                base.mark_line(strokeWidth=2.5).encode(y=y),
+                base.mark_point(filled=True, size=50, opacity=1).encode(y=y, description="label:N"),
+            ).properties(height=CURVE_PX)
+        return side_by_side(charts, ink, width, columns)
 
     return [Drawing("break-even", "Speed-up over the round trip; where it pays, it is above 1", told, draw)]

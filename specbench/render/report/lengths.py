@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import TYPE_CHECKING
 
 from specbench.analysis.breakeven import RTT
 from specbench.analysis.grid import Row
 from specbench.records import CONTROL
 from specbench.render.report.inks import SERIES, Ink, of_methods
-from specbench.render.report.marks import Drawing, data, legend_of, looked, titled
+from specbench.render.report.marks import (
+    WIDE_PX,
+    Drawing,
+    at_one,
+    by_name,
+    data,
+    intervals,
+    side_by_side,
+    titled,
+)
 from specbench.render.report.tabular import Table
 from specbench.render.schedules import cell_text
 
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_LINES, MOST_PANELS, MOST_COLUMNS = SERIES, 12, 12
 SPEEDUP = "speed-up (x)"
-PANEL_PX, WIDE_PX = 220, 560
+PANEL_PX = 220
 APART, SPREAD = 0.14, 0.5  # between two lines, and over all of them, of the space between two lengths
 FEW_LENGTHS = 10  # are all named, however narrow the chart
 
@@ -72,7 +80,7 @@ def length_tables(rows: Sequence[Row]) -> list[Table]:
         cells = [(str(length), *(_cell(each, length) for each in panel.lines.values())) for length in lengths]
         names = [name if panel.key == "method" else f"{panel.key} = {name}" for name in panel.lines]
         caption = "Speed-up by draft length" + (f": {panel.heading}" if panel.heading else "")
-        found.append(Table(caption, ("draft length", *names), tuple(cells)))
+        found.append(Table(caption, ("draft length", *names), tuple(cells), names=0))
     return found
 
 
@@ -97,26 +105,18 @@ def length_drawings(rows: Sequence[Row]) -> list[Drawing]:
 
         columns = 1 if len(points) == 1 or width < WIDE_PX else 2
         title = None if key == "method" else "round trip (ms)" if key == RTT else key
-        legend = legend_of(width)
-        legend.titleColor = ink["ink"]
-        color = alt.Color(
-            "line:N", title=title, legend=legend,
-            scale=alt.Scale(domain=names, range=[ink[looks[name][0]] for name in names]),
-        )  # fmt: skip
-        shape = alt.Shape(
-            "line:N", title=title, legend=legend,
-            scale=alt.Scale(domain=names, range=[looks[name][1] for name in names]),
-        )  # fmt: skip
+        color, shape = by_name("line", names, looks, ink, width, title)
         every = [point for each in points for point in each]
         low, high = min(0.95, *(p["low"] for p in every)), max(1.05, *(p["high"] for p in every))
         room = 0.05 * (high - low)
         scale = alt.Scale(domain=[low - room, high + room], nice=False, zero=False)
-        charts = []
-        for panel, found in zip(drawn, points, strict=True):
-            size = {"width": ceil(width / columns) - 70, "height": PANEL_PX}
-            chart = alt.layer(*_marks(found, ink, width, scale, color, shape)).properties(**size)
-            charts.append(chart.properties(title=panel.heading) if panel.heading else chart)
-        return looked(alt.concat(*charts, columns=columns, spacing=24), ink, width)
+        charts = {
+            panel.heading: alt.layer(*_marks(found, ink, width, scale, color, shape)).properties(
+                height=PANEL_PX
+            )
+            for panel, found in zip(drawn, points, strict=True)
+        }
+        return side_by_side(charts, ink, width, columns)
 
     return [Drawing("draft-length", title, told, draw)]
 
@@ -139,12 +139,10 @@ def _marks(
     base = alt.Chart(data(found)).encode(x=x, color=color)
     numbered = base.transform_filter("datum.length != 'auto'")
     fill = alt.condition("datum.open", alt.value(ink["paper"]), color)
-    one = alt.Chart(data([{"one": 1}])).mark_rule(color=ink["muted"], strokeDash=[3, 3])
+    known, low = base.transform_filter("datum.known"), alt.Y("low:Q", title=SPEEDUP, scale=scale)
     return [
-        one.encode(y=alt.Y("one:Q", title=SPEEDUP, scale=scale)),
-        base.transform_filter("datum.known")
-        .mark_rule(strokeWidth=2, opacity=0.7)
-        .encode(y=alt.Y("low:Q", title=SPEEDUP, scale=scale), y2="high:Q"),
+        at_one(ink["muted"], "y", y),
+        intervals(known, "y", low, strokeWidth=2, opacity=0.7),
         numbered.mark_line(strokeWidth=2.5).encode(y=y),
         base.mark_point(size=70, opacity=1, strokeWidth=2).encode(
             y=y, shape=shape, fill=fill, description="label:N"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.analysis.report import Report
@@ -13,7 +14,8 @@ from specbench.render.report.inks import Ink, of_methods
 if TYPE_CHECKING:
     import altair as alt
 
-    Shape = TypeVar("Shape", alt.LayerChart, alt.VConcatChart, alt.ConcatChart)
+    Channel = TypeVar("Channel")
+    Shape = TypeVar("Shape", alt.LayerChart, alt.ConcatChart)
 
 ROW_PX = 42
 PLOT_PX = 280
@@ -32,7 +34,7 @@ class Drawing:
     name: str
     title: str
     description: str
-    draw: Callable[[Ink, int], alt.LayerChart | alt.VConcatChart | alt.ConcatChart]
+    draw: Callable[[Ink, int], alt.LayerChart | alt.ConcatChart]
 
 
 def told_by(rows: Sequence[Mapping]) -> str:
@@ -68,9 +70,41 @@ def row_labels(rows: Sequence[Mapping], ink: Ink) -> alt.LayerChart:
     return alt.layer(halo, chart.mark_text(color=ink["ink"], **look))
 
 
+def bars(
+    found: Sequence[Mapping], rows: Sequence[Mapping], x: alt.X, color: object, **look: object
+) -> alt.Chart:
+    """A bar for each of `found`, in the row that its `row` counts, from its `from` to its `to`."""
+    import altair as alt
+
+    known = [{**bar, "top": bar["row"] - 0.2, "foot": bar["row"] + 0.22} for bar in found]
+    return (
+        alt.Chart(data(known))
+        .mark_rect(**look)
+        .encode(x=x, x2="to:Q", y=row_axis("top", rows), y2="foot:Q", color=color, description="label:N")
+    )
+
+
+def intervals(base: alt.Chart, along: str, axis: alt.X | alt.Y, **look: object) -> alt.Chart:
+    """A line from the field `low` to `high` of each row, along `x` or `y`."""
+    return base.mark_rule(**look).encode(**{along: axis, f"{along}2": "high:Q"})
+
+
+def at_one(ink: str, along: str, axis: alt.X | alt.Y) -> alt.Chart:
+    """The dashed line where a ratio, in the field of this axis, is 1."""
+    import altair as alt
+
+    field = str(axis.shorthand).partition(":")[0]
+    return alt.Chart(data([{field: 1}])).mark_rule(color=ink, strokeDash=[3, 3]).encode(**{along: axis})
+
+
 def looks_of(report: Report) -> dict[str, tuple[str, str]]:
     """A colour's name and a shape for each method, the same in all charts."""
     return of_methods([row.method for row in report.comparison.methods], report.comparison.control)
+
+
+def tint(channel: Callable[..., Channel], field: str = "tint") -> Channel:
+    """A channel whose field is a colour."""
+    return channel(f"{field}:N", scale=None)
 
 
 def tinted(rows: Sequence[Mapping], ink: Ink) -> list[dict]:
@@ -78,17 +112,21 @@ def tinted(rows: Sequence[Mapping], ink: Ink) -> list[dict]:
     return [{**row, "tint": ink[row["color"]]} for row in rows]
 
 
-def by_method(report: Report, methods: Sequence[str], ink: Ink, width: int) -> tuple[alt.Color, alt.Shape]:
-    """A colour and a shape for each of these methods, and their legend."""
+def by_name(
+    field: str, names: Sequence[str], looks: Mapping[str, tuple[str, str]], ink: Ink, width: int,
+    title: str | None = None,
+) -> tuple[alt.Color, alt.Shape]:  # fmt: skip
+    """A colour and a shape for each of these names, and their legend."""
     import altair as alt
 
-    looks = looks_of(report)
-    color = alt.Scale(domain=list(methods), range=[ink[looks[name][0]] for name in methods])
-    shape = alt.Scale(domain=list(methods), range=[looks[name][1] for name in methods])
     legend = legend_of(width)
+    if title:
+        legend.titleColor = ink["ink"]
+    color = alt.Scale(domain=list(names), range=[ink[looks[name][0]] for name in names])
+    shape = alt.Scale(domain=list(names), range=[looks[name][1] for name in names])
     return (
-        alt.Color("method:N", title=None, scale=color, legend=legend),
-        alt.Shape("method:N", title=None, scale=shape, legend=legend),
+        alt.Color(f"{field}:N", title=title, scale=color, legend=legend),
+        alt.Shape(f"{field}:N", title=title, scale=shape, legend=legend),
     )
 
 
@@ -107,17 +145,35 @@ def titled(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width // TITLE_LETTER_PX)
 
 
-def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: int = 0) -> alt.LayerChart:
+def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: Sequence[Mapping] = ()) -> alt.LayerChart:
     """Marks above each other, in the size and look that all charts share.
 
     Args:
-        rows: of charts that have a row for each thing.
+        rows: of charts that have a row for each thing; their labels stand above all marks.
     """
     import altair as alt
 
-    height = ROW_PX * rows + ROW_PX // 4 if rows else PLOT_PX
+    height = ROW_PX * len(rows) + ROW_PX // 4 if rows else PLOT_PX
     autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
-    return looked(alt.layer(*marks).properties(width=width, height=height, autosize=autosize), ink, width)
+    layers = [*marks, row_labels(rows, ink)] if rows else marks
+    return looked(alt.layer(*layers).properties(width=width, height=height, autosize=autosize), ink, width)
+
+
+def side_by_side(
+    charts: Mapping[str, alt.LayerChart], ink: Ink, width: int, columns: int = 1, aside: int = 70
+) -> alt.ConcatChart:
+    """Charts under and beside each other, each below its heading, in the look that all share.
+
+    Args:
+        aside: pixels of a panel that its axis takes.
+    """
+    import altair as alt
+
+    drawn = []
+    for heading, chart in charts.items():
+        sized = chart.properties(width=ceil(width / columns) - aside)
+        drawn.append(sized.properties(title=heading) if heading else sized)
+    return looked(alt.concat(*drawn, columns=columns, spacing=24), ink, width)
 
 
 def looked(chart: Shape, ink: Ink, width: int) -> Shape:

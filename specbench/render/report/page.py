@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 
-from specbench import __version__
-from specbench.analysis import fairness
 from specbench.analysis.endpoint import EQUIVALENT, FASTER, SLOWER, UNDECIDED
 from specbench.analysis.report import Report
 from specbench.config.yaml_text import as_page
-from specbench.render.report import inks, pictures
 from specbench.render.report.charts import drawings
 from specbench.render.report.sections import sections
 from specbench.render.report.tabular import command_of, identity_table, machine_table
+from specbench.render.report.templates import render, shown_charts
 from specbench.render.tables import divergence_line, interval_text, number, percent
 from specbench.results import MethodSummary
 
@@ -25,8 +22,6 @@ HEADLINES: dict[str | None, str] = {
     EQUIVALENT: "Speculation makes no difference",
     UNDECIDED: "It cannot be told whether speculation pays",
 }
-MARKS = {fairness.EQUAL: " equal", fairness.NOT_EQUAL: " unequal", fairness.ON_PURPOSE: " purpose",
-         fairness.UNKNOWN: " unknown"}  # fmt: skip
 
 
 def page(report: Report) -> str:
@@ -35,32 +30,12 @@ def page(report: Report) -> str:
     Raises:
         SpecbenchError: `[report]` is not installed.
     """
-    pictures.demand_extra()
-    import jinja2
-    import markupsafe
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: pictures.printable(value) if type(value) is str else value,
-        trim_blocks=True,
-    )
-    environment.globals["marks"] = MARKS
-    charts = {
-        drawing.name: {
-            "title": drawing.title,
-            "wide": markupsafe.Markup(pictures.on_page(drawing, pictures.PAGE_PX)),
-            "narrow": markupsafe.Markup(pictures.on_page(drawing, pictures.PHONE_PX)),
-        }
-        for drawing in drawings(report)
-    }
+    charts = shown_charts(drawings(report))
     lossy = [pair for pair in report.texts if not pair.must_agree]
     shown = [pair for pair in report.texts if pair.must_agree] + lossy[:MOST_LOSSY_TEXTS]
     rows = report.comparison.judged
-    return environment.get_template("page.html.j2").render(
-        version=__version__,
-        style=markupsafe.Markup(style()),
+    return render(
+        "page.html.j2",
         comparison=report.comparison,
         headline=headline(
             rows,
@@ -80,11 +55,7 @@ def page(report: Report) -> str:
         left_out=len(lossy[MOST_LOSSY_TEXTS:]),
         machine=machine_table(report.manifests),
         runs=[
-            {
-                "run_id": found.run_id,
-                "command": command_of(found),
-                "profile": as_page(found.profile),
-            }
+            {"run_id": found.run_id, "command": command_of(found), "profile": as_page(found.profile)}
             for found in report.manifests
         ],
     )
@@ -156,16 +127,3 @@ def _tiles(rows: list[MethodSummary], report: Report) -> dict:
     ]
     tiles = [{"name": name, "value": value, "beside": beside} for name, value, beside in figures]
     return {"of": first.method, "figures": tiles}
-
-
-def _source(name: str) -> str:
-    return (resources.files("specbench.render.report") / name).read_text(encoding="utf-8")
-
-
-def style() -> str:
-    """The style sheet, with the colours of charts as variables; paper is always light."""
-    light, dark = (
-        "".join(f"--{name}:{color};" for name, color in found.items()) for found in (inks.LIGHT, inks.DARK)
-    )
-    scheme = f"@media screen and (prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}\n"
-    return f":root{{color-scheme:light;{light}}}\n{scheme}{_source('page.css')}"

@@ -13,12 +13,16 @@ from specbench.render.tables import number, percent
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. `columns` name units; the first `names` of them are words, the others figures."""
+    """Cells as text. `columns` name units; the first `names` of them are words, the others figures.
+
+    `colors` are those of each row's cells but the first, as CSS, where they say something.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     names: int = 1
+    colors: tuple[tuple[str, ...], ...] = ()
 
 
 def identity_table(report: Report) -> Table:

@@ -1,0 +1,176 @@
+"""A prompt, and what a method answered to it, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question: its turns are asked one after the other, each with the conversation so far.
+
+    `references` holds the accepted answers of each turn, none where a turn has no known answer.
+    """
+
+    prompt_id: str
+    category: str
+    turns: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round committed, and what it cost: the target makes it, and the loop adds what drafting took.
+
+    The first round of a generation commits the target's first token (prefill); it drafts nothing.
+
+    Args:
+        tokens: committed ids, at least one.
+        finish_reason: `stop`, `length`, or `None` while the sequence goes on.
+        drafted: tokens that were sent to verification, in `draft_ms`.
+        accepted: drafted tokens that were verified and committed: neither the bonus token nor a correction, nor
+            anything behind a stop token.
+        depth: drafted tokens of the longest path where the draft is a tree; a chain leaves it out, for that is
+            `drafted`.
+        verify_ms: time the target computed, measured where it runs; in a shared pass with all of `pass_ms`.
+        uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them. Unknown
+            over any other link, for two clocks are never compared.
+        rtt_ms: the round trip beyond the target's own work, measured: from sending to the answer, less what the
+            target spent on it by its own clock. Unknown where the answer lay here before anybody looked. A vLLM
+            server does not tell its own work: there it is the round trip of a question that computes nothing,
+            measured before the run.
+        streamed: the round came as a part of a stream; nobody asked for it, or waited for its way here.
+        wait_ms: how long the edge waited for this with nothing else to do.
+        bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
+        wasted_draft_tokens: tokens drafted ahead of the verdict that it made void.
+        unverified: drafted tokens that a gate let pass.
+        prefilled: tokens that the target read for it where that is not what its cache lacks alone: the whole
+            sequence where it keeps no cache between rounds, prompt and draft where it reads both in one pass.
+        shared: sequences that shared the target's pass; `pass_ms` is what the pass took for all of them.
+    """
+
+    tokens: tuple[int, ...]
+    finish_reason: str | None = None
+    drafted: int | None = None
+    accepted: int | None = None
+    depth: int | None = None
+    draft_ms: float | None = None
+    uplink_ms: float | None = None
+    verify_ms: float | None = None
+    downlink_ms: float | None = None
+    wait_ms: float | None = None
+    bytes_up: int | None = None
+    bytes_down: int | None = None
+    wasted_draft_tokens: int | None = None
+    unverified: int | None = None
+    prefilled: int | None = None
+    rtt_ms: float | None = None
+    streamed: bool = False
+    shared: int | None = None
+    pass_ms: float | None = None
+
+    @property
+    def link_ms(self) -> float | None:
+        """Both ways of a round that was asked for: measured, or else as the link's model has them."""
+        if self.streamed:
+            return None
+        if self.rtt_ms is None and self.uplink_ms is not None and self.downlink_ms is not None:
+            return self.uplink_ms + self.downlink_ms
+        return self.rtt_ms
+
+    def __post_init__(self) -> None:
+        """Take any sequence of ids."""
+        if type(self.tokens) is not tuple:
+            object.__setattr__(self, "tokens", tuple(self.tokens))
+
+
+@dataclass(frozen=True)
+class MemoryLook:
+    """Memory of the process at one moment, since the request; `cuda_bytes` is what CUDA tensors took then."""
+
+    at_ms: float
+    rss_bytes: int
+    cuda_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One request answered by one method: one turn of one prompt.
+
+    Args:
+        turn: which turn this answers, from 0, of the prompt's `turns`.
+        prompt_sha256: hash of the prompt's token ids; generations are compared only where it is equal.
+        arrival_ms: when each round arrived, since the request was handed to the method.
+        finish_reason: `stop` (a stop token ends the text) or `length` (the budget is spent).
+        peak_rss_bytes: highest resident size of the process during this generation, by the kernel's own count
+            where it can be asked, else of the looks in `memory`. Interleaved methods share the process.
+        memory: how it went meanwhile, the highest look of each stretch; empty in older runs.
+        lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
+        verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
+        interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
+            out of all statistics.
+    """
+
+    method: str
+    prompt_id: str
+    category: str
+    turn: int
+    turns: int
+    repeat: int
+    prompt_tokens: int
+    prompt_sha256: str
+    text: str
+    finish_reason: str
+    rounds: tuple[Round, ...]
+    arrival_ms: tuple[float, ...]
+    peak_rss_bytes: int | None = None
+    peak_cuda_bytes: int | None = None
+    memory: tuple[MemoryLook, ...] = ()
+    lossless: bool | None = None
+    verification: str | None = None
+    interrupted: bool = False
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Pairs this generation with that of another method: prompt, turn, repeat."""
+        return self.prompt_id, self.turn, self.repeat
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All committed token ids, the stop token included."""
+        return tuple(token for part in self.rounds for token in part.tokens)
+
+    @property
+    def ttft_ms(self) -> float:
+        """Time to first token: from the request to the first committed chunk."""
+        return self.arrival_ms[0]
+
+    @property
+    def total_ms(self) -> float:
+        """From the request to the last committed token."""
+        return self.arrival_ms[-1]
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """Time per output token after the first chunk; `None` when nothing follows it."""
+        following = len(self.tokens) - len(self.rounds[0].tokens)
+        return (self.arrival_ms[-1] - self.arrival_ms[0]) / following if following else None
+
+    @property
+    def drafted(self) -> int | None:
+        """Tokens that were drafted and sent to verification."""
+        return _sum_known(part.drafted for part in self.rounds)
+
+    @property
+    def accepted(self) -> int | None:
+        """Drafted tokens that were verified and committed."""
+        return _sum_known(part.accepted for part in self.rounds)
+
+
+def _sum_known(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
