@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -77,9 +77,11 @@ def keep_end(file: Path, make: Callable[[Job], Ended]) -> Ended:
         raise
     except Exception as error:
         told = described(error)
-        goes_on = isinstance(error, CloudLostError) and job.run_id in job.store.ids()
-        state = "interrupted" if goes_on or told.exit_code > 128 else "failed"
-        write_json(beside(file), Ended(state, told.exit_code, told.message, told.hint))
+        ended = Ended("failed", told.exit_code, told.message, told.hint)
+        lost = isinstance(error, CloudLostError) and job.run_id in job.store.ids()
+        if lost or told.exit_code > 128:
+            ended = replace(ended, state="interrupted")
+        write_json(beside(file), ended)
         raise
     write_json(beside(file), ended)
     return ended

@@ -81,6 +81,7 @@ def demand_same(stored: Manifest, current: Manifest) -> None:
     Raises:
         SpecbenchError: naming the first setting that differs, and both values.
     """
+    difference: tuple[str, object, object] | None
     if sorted(stored.methods) != sorted(current.methods):
         difference = ("methods", ", ".join(stored.methods), ", ".join(current.methods))
     else:

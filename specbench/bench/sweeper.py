@@ -81,13 +81,14 @@ class Sweeper:
             ended = self._wait(job, Watch(self.store, job.run_id), progress)
         finally:
             if job.run_id in self.store.ids():
-                self._keep(runs={**self.sweep.runs, index: job.run_id})
+                self._keep(replace(self.sweep, runs={**self.sweep.runs, index: job.run_id}))
         if ended.code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
         if ended.state == "done":
             # Of a resumed run, the other part was not timed.
             seconds = {} if goes_on else {index: time.monotonic() - started}
-            self._keep(finished=(*self.sweep.finished, index), seconds={**self.sweep.seconds, **seconds})
+            done_too, seconds = (*self.sweep.finished, index), {**self.sweep.seconds, **seconds}
+            self._keep(replace(self.sweep, finished=done_too, seconds=seconds))
         return ended
 
     def _wait(self, job: Job, watch: Watch, progress: SweepProgress) -> Ended:
@@ -126,9 +127,9 @@ class Sweeper:
         for line in lines:
             logger.info(line.rstrip("\n"))
 
-    def _keep(self, **fields: object) -> None:
-        self.sweep = replace(self.sweep, **fields)
-        write(self.store, self.sweep)
+    def _keep(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        write(self.store, sweep)
 
 
 class Watch:

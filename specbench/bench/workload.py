@@ -57,8 +57,8 @@ def with_prompts(profile: Profile, prompts: Sequence[str | Prompt] | str | Path 
 
 
 def _as_line(prompt: Prompt) -> dict[str, object]:
-    line = {"question_id": prompt.prompt_id, "category": prompt.category, "turns": prompt.turns}
-    return {**line, "reference": prompt.references} if prompt.references else line
+    line: dict[str, object] = {"question_id": prompt.prompt_id, "category": prompt.category}
+    return {**line, "turns": prompt.turns, "reference": prompt.references}
 
 
 def limit_remark(workload: Workload, asked: int, there: int) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -102,22 +102,40 @@ def asked(
     overrides: Sequence[str],
     settings: dict[str, object],
     *,
+    plugins: Sequence[Path],
     only: bool,
+    isolate: bool,
+    tune_on: str | None,
     resume: str | None = None,
-    **options: Any,
 ) -> Job:
     """What the options of this command ask for; with --resume alone they come on top of what the run was."""
-    from specbench.bench import job as jobs
+    from specbench.bench.job import new_job, resumed_job
     from specbench.config import load_profile
 
-    command = sys.argv[1:]
-    if resume and not methods:
-        demand_alone("--resume without METHODS", {"--profile": profile != "default"})
-        changes = {"overrides": overrides, "settings": settings}
-        return jobs.resumed_job(store, resume, **changes, **options, command=command)
-    loaded = load_profile(profile, overrides, settings)
-    name = Path(profile).stem
-    return jobs.new_job(store, loaded, name, methods, only=only, resume=resume, **options, command=command)
+    if not resume or methods:
+        return new_job(
+            store,
+            load_profile(profile, overrides, settings),
+            Path(profile).stem,
+            methods,
+            plugins=plugins,
+            only=only,
+            isolate=isolate,
+            tune_on=tune_on,
+            resume=resume,
+            command=sys.argv[1:],
+        )
+    demand_alone("--resume without METHODS", {"--profile": profile != "default"})
+    return resumed_job(
+        store,
+        resume,
+        overrides=overrides,
+        settings=settings,
+        plugins=plugins,
+        isolate=isolate,
+        tune_on=tune_on,
+        command=sys.argv[1:],
+    )
 
 
 def workload_settings(options: Mapping[str, object]) -> dict[str, object]:
