@@ -1,6 +1,11 @@
 """specbench: does speculative decoding between an edge device and the cloud pay, all else being equal?
 
-`from specbench import CloudModel, EdgeModel, load_profile` needs no torch until a model is loaded.
+    from specbench import compare, run
+
+    measured = run("default", ["speculative"], prompts=["What is a draft model?"])
+    print(compare([measured]).to_frame())
+
+Nothing of it needs torch until it is called.
 """
 
 from __future__ import annotations
@@ -11,13 +16,22 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "CloudModel": "specbench.factories",
+    "Comparison": "specbench.results",
     "EdgeModel": "specbench.factories",
     "Profile": "specbench.config",
+    "Prompt": "specbench.records",
+    "Run": "specbench.records",
     "SpecbenchError": "specbench.errors",
+    "compare": "specbench.analysis.comparison",
     "load_profile": "specbench.config",
+    "run": "specbench.bench.running",
+    "sweep": "specbench.analysis.sweeps",
 }
 
-__all__ = ["CloudModel", "EdgeModel", "Profile", "SpecbenchError", "__version__", "load_profile"]
+__all__ = [
+    "CloudModel", "Comparison", "EdgeModel", "Profile", "Prompt", "Run", "SpecbenchError", "__version__",
+    "compare", "load_profile", "run", "sweep",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

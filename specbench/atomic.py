@@ -6,8 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from specbench.errors import ExitCode, SpecbenchError
+
+Record = TypeVar("Record")
 
 
 @contextmanager
@@ -47,6 +50,29 @@ def write_json(path: Path, value: object, indent: int = 2) -> None:
         write_bytes(path, json_bytes(value, indent))
     except OSError as error:
         raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+
+
+def read_record(path: Path, kind: type[Record], version: int) -> Record:
+    """A record that `write_json` wrote.
+
+    Raises:
+        SpecbenchError: it is damaged, or of another schema version.
+        OSError: it cannot be read.
+    """
+    import msgspec
+
+    data = path.read_bytes()
+    try:
+        found = msgspec.json.decode(data, type=dict).get("schema_version")
+        if found != version:
+            raise SpecbenchError(
+                f"{path} has schema version {found}; this specbench reads {version}",
+                "use the specbench that wrote it, or start anew",
+                ExitCode.STORE,
+            )
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SpecbenchError(f"{path} is damaged: {error}", None, ExitCode.STORE) from error
 
 
 def json_bytes(value: object, indent: int = 2) -> bytes:

@@ -62,6 +62,24 @@ class RanksLostError(SpecbenchError):
         super().__init__(message, "start the cloud again", ExitCode.RUN)
 
 
+LESS_MEMORY = "try a smaller model or budget, or the profile memory_optimized, which offloads the target"
+INTERNAL_ERROR = 70
+
+
+def described(error: Exception) -> SpecbenchError:
+    """Any error as a user sees it: what failed, the way out, and an exit code."""
+    if isinstance(error, SpecbenchError):
+        return error
+    name, line = type(error).__name__, next(iter(str(error).strip().splitlines()), "")
+    if is_out_of_memory(error):
+        return SpecbenchError(f"out of memory ({name}: {line})", LESS_MEMORY, ExitCode.MODEL)
+    return SpecbenchError(
+        f"internal error: {name}: {line}",
+        "this is a fault of specbench; 'specbench --debug ...' shows where",
+        INTERNAL_ERROR,
+    )
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

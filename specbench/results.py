@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
+from specbench.frames import frame
 from specbench.records import Divergence, Failure
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -197,3 +202,11 @@ class Comparison:
         """Rows with a statement: texts that are the cloud's first, those of another model last."""
         rows = [row for row in self.methods if row.statement]
         return sorted(rows, key=lambda row: (True, False, None).index(row.lossless))
+
+    def to_frame(self) -> DataFrame:
+        """A row for each method, as a pandas DataFrame; unknown figures are missing.
+
+        Raises:
+            SpecbenchError: pandas is not installed.
+        """
+        return frame([asdict(row) for row in self.methods])

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import yaml
@@ -67,6 +68,13 @@ class Place:
                     found.append(process)
         return found
 
+    def run_of(self, process):
+        """The run that a process of this store makes; `None` for all others."""
+        words = process.cmdline()
+        if words[1:4] != ["-m", "specbench", "job"] or not words[4].startswith(str(self.runs)):
+            return None
+        return json.loads(Path(words[4]).read_text())["run_id"]
+
     def half_way(self, wanted=lambda process: True):
         """Wait until a run has answered two to five of its ten requests; its id, its process and its lines."""
         found = []
@@ -74,11 +82,11 @@ class Place:
         def look():
             for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error):
-                    words = process.cmdline()
-                    if "--as" in words and str(self.runs) in words and words[3] == "run" and wanted(process):
-                        lines = self.lines(words[words.index("--as") + 1])
+                    run_id = self.run_of(process)
+                    if run_id and wanted(process):
+                        lines = self.lines(run_id)
                         if 2 <= len(lines) <= 6:
-                            found.append((words[words.index("--as") + 1], process, lines))
+                            found.append((run_id, process, lines))
                             return True
             return False
 

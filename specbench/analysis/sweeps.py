@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from specbench.analysis import endpoint
 from specbench.analysis.comparison import compare, groups_of, settings
@@ -12,11 +15,25 @@ from specbench.analysis.grid import Row
 from specbench.analysis.loops import loop_warnings
 from specbench.analysis.notes import wrong_notes
 from specbench.analysis.place import place
+from specbench.bench import sweep as sweeps
+from specbench.bench.child import Ended
+from specbench.bench.job import loaded_profile
 from specbench.bench.manifest import SOURCE, differences, outcome
+from specbench.bench.observer import Unobserved
 from specbench.bench.store import RunStore
 from specbench.bench.sweep import Sweep, in_words
+from specbench.bench.sweeper import Sweeper, SweepObserver
+from specbench.bench.workload import with_prompts
+from specbench.cluster.jobs import demand_over
+from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import CONTROL, Generation, Manifest, Run
+from specbench.frames import frame
+from specbench.records import CONTROL, Generation, Manifest, Prompt, Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
 
 DRAFT_LENGTH = "speculative.draft_length"
 
@@ -31,13 +48,88 @@ class Swept:
         notes: what is wrong with runs that are shown.
         left_out: the other conditions, and why.
         code: the gravest of what the runs ended with.
+        failed: how conditions ended that did not come to their end, by their number; of this sitting alone.
     """
 
+    sweep: Sweep
     rows: list[Row]
     title: str
     notes: list[str]
     left_out: list[str]
     code: ExitCode
+    failed: dict[int, Ended] = field(default_factory=dict)
+
+    def to_frame(self) -> DataFrame:
+        """A row for each method under each condition, as a pandas DataFrame.
+
+        Raises:
+            SpecbenchError: pandas is not installed.
+        """
+        return frame([_flat(row) for row in self.rows])
+
+
+def sweep(
+    profile: Profile | str | Path = "default",
+    methods: Sequence[str] = (),
+    over: Mapping[str, Sequence[object]] | None = None,
+    *,
+    prompts: Sequence[str | Prompt] | str | Path | None = None,
+    observer: SweepObserver | None = None,
+    runs_dir: str | Path = "runs",
+    plugins: Sequence[str | Path] = (),
+    resume: str | None = None,
+) -> Swept:
+    """Run methods under every combination of values, each in a process of its own, with the control.
+
+    Args:
+        profile: a loaded profile, the name of a shipped one, or a YAML file.
+        methods: names, as `specbench plugins` lists them.
+        over: values by key of the profile, such as `{"link.rtt_ms": [0, 20, 100]}`.
+        prompts: texts, prompts of several turns, or a file; those of the profile's workload when absent.
+        observer: is told how far the sweep is.
+        runs_dir: the folder that holds runs.
+        plugins: Python files with methods of your own.
+        resume: the id of a sweep to go on with, which has its own profile, methods and values.
+
+    Raises:
+        SpecbenchError: the first thing that is wrong before anything runs. A condition that fails does not
+            raise: it is in `Swept.failed`.
+        KeyboardInterrupt: Ctrl-C; what was finished is stored, and `resume` goes on.
+    """
+    store = RunStore(Path(runs_dir).absolute())
+    if resume:
+        asked = to_resume(store, resume)
+    else:
+        loaded, name = loaded_profile(profile)
+        loaded = with_prompts(loaded, prompts, store.folder)
+        asked = sweeps.new_sweep(store, methods, loaded, name, over or {}, plugins=plugins)
+    return measure(asked, store, observer or Unobserved())
+
+
+def to_resume(store: RunStore, sweep_id: str) -> Sweep:
+    """A sweep on record, to go on with here.
+
+    Raises:
+        SpecbenchError: there is none of that id, or it goes on in jobs.
+    """
+    demand_over(store, sweep_id)
+    return sweeps.read(store, sweep_id)
+
+
+def measure(asked: Sweep, store: RunStore, observer: SweepObserver) -> Swept:
+    """Run what is left of a sweep, and read what all of its runs say.
+
+    Raises:
+        KeyboardInterrupt: passed on, with what was begun on record.
+    """
+    logger.info(f"sweep {asked.sweep_id}: {len(asked.conditions)} conditions")
+    sweeper = Sweeper(asked, store, observer)
+    try:
+        failed = sweeper.run()
+    except KeyboardInterrupt:
+        logger.info(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
+        raise
+    return replace(swept(sweeper.sweep, store), failed=failed)
 
 
 def swept(sweep: Sweep, store: RunStore) -> Swept:
@@ -63,6 +155,7 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
         except SpecbenchError as error:
             left_out.append(f"left out, {condition}: {error}")
     return Swept(
+        sweep,
         rows=_corrected(found),
         title=_title(sweep, runs),
         notes=notes,
@@ -82,6 +175,11 @@ def _title(sweep: Sweep, runs: Sequence[Run]) -> str:
     parts = [f"sweep {sweep.sweep_id}", f"profile {sweep.profile}", f"measured, {len(sweep.finished)} runs"]
     parts += [" / ".join(_ends(list(words))) for words in known if words]
     return " · ".join([*parts, *sweep.overrides])
+
+
+def _flat(row: Row) -> dict[str, object]:
+    values = asdict(row)
+    return {"method": values.pop("method"), **values.pop("condition"), **values}
 
 
 def _ends(words: list[str]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from specbench.errors import CloudLostError, is_out_of_memory
 
 if TYPE_CHECKING:
     from specbench.factories import CloudModel, EdgeModel
+
+logger = logging.getLogger(__name__)
 
 PROMPT_TOKENS = 48
 DECODED_TOKENS = 32
@@ -23,18 +26,16 @@ class CeilingWatch:
     Args:
         factories: of loaded models. A server that others may use has measured its memory once.
         known: what earlier sittings of the run measured, by role.
-        say: receives a line, for this takes a moment.
     """
 
     def __init__(
         self,
         factories: Sequence[EdgeModel | CloudModel],
         known: Mapping[str, Ceiling],
-        say: Callable[[str], None],
     ) -> None:
         self._ceilings = dict(known)
         if any(factory.measures_memory for factory in factories):
-            say("measuring how fast memory is read")
+            logger.info("measuring how fast memory is read")
         for factory in factories:
             ceiling = factory.ceiling()
             if ceiling and factory.role not in known:

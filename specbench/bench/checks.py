@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 
@@ -15,7 +16,7 @@ from specbench.errors import SpecbenchError
 from specbench.factories import cloud_of
 from specbench.records import Manifest
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 def profile_report(
@@ -23,14 +24,14 @@ def profile_report(
     profile: Profile,
     methods: Iterable[Method],
     command: Sequence[str],
-    load: Say | None = None,
+    load: bool = False,
     keep_going: bool = False,
 ) -> dict:
     """What a profile declares for every method and role, judged; and what is there, where it is loaded.
 
     Args:
         command: the words that asked, which a finding's mend is added to.
-        load: loads both models, and receives a line for each slow step; nothing is loaded when absent.
+        load: load both models and look at their tensors.
         keep_going: a model that cannot be loaded is unknown, and no error.
 
     Raises:
@@ -38,7 +39,7 @@ def profile_report(
     """
     report, found = _declared(name, profile, methods)
     if load:
-        found += _look(report, profile, load, keep_going)
+        found += _look(report, profile, keep_going)
     return _judged(report, found, command, profile.precision.parity)
 
 
@@ -108,14 +109,14 @@ def _place(spec: ModelSpec) -> str:
     return f"device map {device_map}" if device_map else spec.device
 
 
-def _look(report: dict, profile: Profile, say: Say, keep_going: bool) -> list[Finding]:
+def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     """Load both models and add what they and the arithmetic really are."""
     moments = {"found": audit.switches.read()}
     configure_torch(profile)
     moments["start"] = audit.switches.read()
     audits, found = [], []
-    edge = EdgeModel(profile.edge, say, profile.engine)
-    cloud = cloud_of(profile, say)
+    edge = EdgeModel(profile.edge, logger.info, profile.engine)
+    cloud = cloud_of(profile, logger.info)
     with closing(cloud):
         for factory in (edge, cloud):
             try:

@@ -26,9 +26,6 @@ class Progress:
 class Observer(Protocol):
     """Who watches a run. Calls are made off the clock and must return at once."""
 
-    def note(self, line: str) -> None:
-        """A step that takes a while begins."""
-
     def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
         """Timing begins."""
 
@@ -37,3 +34,22 @@ class Observer(Protocol):
 
     def failed(self, failure: Failure) -> None:
         """A method stopped with an error."""
+
+    def close(self) -> None:
+        """Timing is over; it may begin once more, for a draft length is tuned before."""
+
+
+class Unobserved:
+    """Nobody watches."""
+
+    def started(self, progress: Sequence[Progress], monitor: MemoryMonitor) -> None:
+        """Show nothing."""
+
+    def advanced(self, progress: object) -> None:
+        """Show nothing."""
+
+    def failed(self, failure: Failure) -> None:
+        """Say nothing: the failure is in the manifest."""
+
+    def close(self) -> None:
+        """Nothing to take down."""

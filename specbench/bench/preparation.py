@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from pathlib import Path
 
-from specbench import audit, environment
+from specbench import audit
 from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.bench import conversation, precision
-from specbench.bench import manifest as manifests
 from specbench.bench.room import demand_memory
 from specbench.bench.workload import limit_remark, load_prompts, read_prompts
 from specbench.config import Profile, settings_hash
 from specbench.decoding.threads import spin_briefly
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError
 from specbench.factories import cloud_of
-from specbench.provenance import MethodSource
-from specbench.records import Audit, Manifest, Prompt
+from specbench.records import Audit, Prompt
 from specbench.registry import blaming
 from specbench.wire import emulated
-from specbench.wire.trace import read_trace, trace_sha256
+from specbench.wire.trace import read_trace
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,11 @@ class Prepared:
 def prepare(
     profile: Profile,
     methods: Sequence[Method],
-    say: Callable[[str], None],
     prompts: Sequence[Prompt] | None = None,
 ) -> Prepared:
     """Check settings, prompts, vocabularies, context and memory.
 
     Args:
-        say: receives a line for each slow step.
         prompts: those of the profile's workload when absent.
 
     Raises:
@@ -123,8 +120,8 @@ def prepare(
     if profile.link.kind == "emulated":
         emulated.demand(profile.link)
     configure_torch(profile)
-    edge = EdgeModel(profile.edge, say, profile.engine)
-    cloud = cloud_of(profile, say)
+    edge = EdgeModel(profile.edge, logger.info, profile.engine)
+    cloud = cloud_of(profile, logger.info)
     cloud.draft = edge
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
@@ -136,7 +133,7 @@ def prepare(
     remarks.append(conversation.template_remark(cloud.tokenizer, cloud.spec.model))
     known = tuple(remark for remark in remarks if remark)
     for remark in known:
-        say(remark)
+        logger.info(remark)
     longest = 0
     for prompt in prompts:
         budget = profile.workload.max_new_tokens
@@ -150,7 +147,7 @@ def prepare(
             prepared.demand_steady(prompt, shortest[turn - 1], budget, turn)
         conversation.demand_room(prompt, tokens, budget, context_length)
         longest = max(longest, tokens + budget)
-    demand_memory(prepared, longest, say)
+    demand_memory(prepared, longest)
     return replace(prepared, context_length=context_length, remarks=known)
 
 
@@ -175,47 +172,6 @@ def configure_torch(profile: Profile) -> None:
     audit.switches.configure(profile.precision.allow_tf32)
 
 
-def new_manifest(
-    prepared: Prepared,
-    run_id: str,
-    profile_name: str,
-    command: Sequence[str],
-    sources: dict[str, MethodSource],
-) -> Manifest:
-    """The manifest of a run that is about to start."""
-    import torch
-
-    profile = prepared.profile.model_dump(mode="json")
-    names = [method.name for method in prepared.methods]
-    return Manifest(
-        run_id=run_id,
-        profile_name=profile_name,
-        profile=profile,
-        methods=tuple(names),
-        lossless={method.name: _lossless(method, prepared.profile) for method in prepared.methods},
-        prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
-        prompts_sha256=prompts_sha256(prepared.prompts),
-        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=tuple(environment.encodable(word) for word in command),
-        versions=environment.versions(),
-        plugins={name: source.version for name, source in sources.items()},
-        sources=sources,
-        machine=environment.machine(),
-        threads=torch.get_num_threads(),
-        models=model_files(prepared),
-        repeats_control={
-            method.name: _repeats_control(method, prepared.profile) for method in prepared.methods
-        },
-        own_passes=tuple(method.name for method in prepared.methods if method.own_passes),
-        trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
-        stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
-        references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
-        turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
-        directory=str(Path.cwd()),
-        remarks=prepared.remarks,
-    )
-
-
 def prompts_sha256(prompts: Sequence[Prompt]) -> str:
     """Hash of what is asked; two runs ask the same only where it is equal."""
     return settings_hash([[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prompts])
@@ -236,38 +192,3 @@ def model_files(prepared: Prepared) -> dict[str, dict]:
         if own := factory.draft_vocabulary:
             models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)
     return models
-
-
-def _lossless(method: Method, profile: Profile) -> bool | None:
-    """Whether the text is the cloud's for certain; not where the draft may have to go on without it."""
-    with blaming(method):
-        lossless = method.lossless(Options.of(profile))
-    return False if lossless and _may_go_on_alone(method, profile) else lossless
-
-
-def _repeats_control(method: Method, profile: Profile) -> bool:
-    with blaming(method):
-        return method.repeats_control(Options.of(profile)) and not _may_go_on_alone(method, profile)
-
-
-def _may_go_on_alone(method: Method, profile: Profile) -> bool:
-    return profile.cloud.on_cloud_loss == "edge_only" and set(method.roles) == {"edge", "cloud"}
-
-
-def demand_same(stored: Manifest, current: Manifest) -> None:
-    """Refuse to go on with a run whose settings were others.
-
-    Raises:
-        SpecbenchError: naming the first setting that differs, and both values.
-    """
-    if sorted(stored.methods) != sorted(current.methods):
-        difference = ("methods", ", ".join(stored.methods), ", ".join(current.methods))
-    else:
-        difference = next(manifests.differences(stored, current, ["memory"]), None)
-    if difference:
-        field, before, now = difference
-        raise SpecbenchError(
-            f"run {stored.run_id} cannot be resumed: {field} was {before}, and is {now}",
-            "repeat the command of its manifest, or start a new run",
-            ExitCode.STORE,
-        )

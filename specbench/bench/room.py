@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from typing import TYPE_CHECKING
 
 from specbench.errors import ExitCode, SpecbenchError, first_line
@@ -10,8 +10,10 @@ from specbench.errors import ExitCode, SpecbenchError, first_line
 if TYPE_CHECKING:
     from specbench.bench.preparation import Prepared
 
+logger = logging.getLogger(__name__)
 
-def demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], None]) -> None:
+
+def demand_memory(prepared: Prepared, context_tokens: int) -> None:
     """Compare what the models will take with what is free, before reading them.
 
     Raises:
@@ -34,12 +36,13 @@ def demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], 
         except SpecbenchError:
             raise
         except Exception as error:  # a model that cannot be built without its weights may load all the same
-            say(f"{role}: the memory that {spec.model} needs is not known: {first_line(error)}")
+            logger.info(f"{role}: the memory that {spec.model} needs is not known: {first_line(error)}")
             continue
         total = sum(where.values())
         beside = " beside a cache of unknown size" if estimate.cache is None else ""
         held = quantization or spec.dtype
-        say(f"{role}: {spec.model} needs about {total / 1e9:.2f} GB{beside} in {held} {_in_words(where)}")
+        size = f"{total / 1e9:.2f} GB{beside} in {held} {_in_words(where)}"
+        logger.info(f"{role}: {spec.model} needs about {size}")
         if role == "edge" and left is not None and total > left:
             raise SpecbenchError(
                 f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "
@@ -47,12 +50,12 @@ def demand_memory(prepared: Prepared, context_tokens: int, say: Callable[[str], 
                 "raise the limit, or choose a smaller draft",
                 ExitCode.MODEL,
             )
-        for device, size in where.items():
-            needed[device] = needed.get(device, 0) + size
+        for device, held_bytes in where.items():
+            needed[device] = needed.get(device, 0) + held_bytes
     needed.pop(DISK, None)
     for device, total in needed.items():
         free = memory.free_bytes(device)
-        say(f"{device}: about {total / 1e9:.2f} GB needed, {free / 1e9:.1f} GB free")
+        logger.info(f"{device}: about {total / 1e9:.2f} GB needed, {free / 1e9:.1f} GB free")
         if total > free:
             raise SpecbenchError(
                 f"the models need about {total / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are free",

@@ -1,29 +1,33 @@
-"""Runs methods over prompts, interleaved, and owns the clock."""
+"""Runs methods over prompts, interleaved."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 
 from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
-from specbench.bench import conversation, identity, recomputing
+from specbench.bench import conversation
+from specbench.bench.answering import Answering
 from specbench.bench.ceiling import CeilingWatch
-from specbench.bench.contract import BrokenContractError, demand_kept
-from specbench.bench.failing import failure_of, reason_of
+from specbench.bench.failing import failure_of
 from specbench.bench.interruption import insisting
 from specbench.bench.observer import Observer, Progress
 from specbench.bench.order import in_order
 from specbench.bench.precision import PrecisionWatch
 from specbench.bench.preparation import Prepared
+from specbench.bench.proof import hold
 from specbench.bench.store import RunWriter
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.bench.turns import Turns
 from specbench.bench.work import WorkWatch
-from specbench.clock import now_ms
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
+
+logger = logging.getLogger(__name__)
 
 WARMUP_TOKENS = 16
 
@@ -55,9 +59,9 @@ class Runner:
         self._generations = list(done)
         self._methods = {method.name: method for method in prepared.methods}
         self._decoders: dict[str, Decoder] = {}
-        self._answering: Iterator[Round] = iter(())  # for whoever must say where a method stood
+        self._answering: Answering | None = None  # for whoever must say where a method stood
         self._failures: list[Failure] = []
-        self._turns = Turns(prepared, manifest.refusals, observer.note)
+        self._turns = Turns(prepared, manifest.refusals)
         self._precision = PrecisionWatch(self._profile, prepared.audit)
 
     def run(self) -> Run:
@@ -89,7 +93,7 @@ class Runner:
             finally:
                 self._manifest = replace(self._manifest, ceilings=self._ceilings.found)
             self._manifest = self._precision.end(self._manifest, completed=True)
-            self._check_identity()
+            self._manifest = hold(self._manifest, self._prepared, self._generations)
             imprecise = self._manifest.precision_problems and self._profile.precision.parity != "off"
             status = "failed" if self._failures or imprecise else "finished"
         except (KeyboardInterrupt, CloudLostError):
@@ -147,14 +151,14 @@ class Runner:
     def _begin_ceilings(self) -> None:
         factories = [self._prepared.factory(role) for role in self._manifest.engines]
         loaded = [factory for factory in factories if factory.is_loaded]
-        self._ceilings = CeilingWatch(loaded, self._manifest.ceilings, self._observer.note)
+        self._ceilings = CeilingWatch(loaded, self._manifest.ceilings)
         self._manifest = replace(self._manifest, ceilings=self._ceilings.found)
 
     def _measure(self, monitor: MemoryMonitor) -> None:
         schedule = in_order(self._prepared, self._generations)
         self._progress = {method.name: self._initial_progress(method) for method in self._prepared.methods}
         if self._profile.workload.warmup:
-            self._observer.note("warming up")
+            logger.info("warming up")
         for _ in range(self._profile.workload.warmup):
             for name in list(self._decoders):
                 self._warm_up(name)
@@ -189,7 +193,7 @@ class Runner:
         measured = {record.method for record in self._generations}
         if not others or not others.isdisjoint({*self._decoders, *measured}):
             return False
-        self._observer.note("no method is left to measure beside the control, so the run ends here")
+        logger.info("no method is left to measure beside the control, so the run ends here")
         return True
 
     def _initial_progress(self, method: Method) -> Progress:
@@ -202,13 +206,24 @@ class Runner:
         budget = min(WARMUP_TOKENS, self._profile.workload.max_new_tokens)
         request = self._prepared.request(prompt, 0, 0, (), budget)
         try:
-            self._answering = self._decoders[name].generate(request)
-            for part in self._answering:
-                demand_kept(part, budget, request.stop_ids)
-                budget -= len(part.tokens)
-                self._precision.look(name, prompt.prompt_id)
+            self._answer(name, prompt, request, lambda part, step_ms: None)
         except Exception as error:
             self._fail(name, prompt.prompt_id, error)
+
+    def _answer(
+        self, name: str, prompt: Prompt, request: Request, count: Callable[[Round, float], None]
+    ) -> Answering:
+        def between(part: Round, step_ms: float) -> None:
+            self._precision.look(name, prompt.prompt_id)
+            count(part, step_ms)
+
+        check = self._profile.engine.check_cache
+        self._answering = Answering(self._decoders[name], request, between, check)
+        try:
+            self._answering.run()
+        finally:
+            self._precision.look(name, prompt.prompt_id)
+        return self._answering
 
     def _ask(self, name: str, prompt: Prompt, repeat: int, monitor: MemoryMonitor) -> list[Generation]:
         """All turns of one prompt, each with this method's own replies before it."""
@@ -221,7 +236,8 @@ class Runner:
             monitor.begin_interval()
             interruptions = self._prepared.cloud.interruptions
             self._work.begin()
-            rounds, arrival_ms = self._answer(name, request, prompt.prompt_id)
+            answer = self._answer(name, prompt, request, partial(self._count, name))
+            rounds = answer.rounds
             memory = monitor.interval()
             self._work.end(name, rounds)
             tokens = [token for part in rounds for token in part.tokens]
@@ -238,7 +254,7 @@ class Runner:
                     text=self._prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True),
                     finish_reason="stop" if tokens[-1] in request.stop_ids else "length",
                     rounds=tuple(rounds),
-                    arrival_ms=tuple(arrival_ms),
+                    arrival_ms=tuple(answer.arrival_ms),
                     peak_rss_bytes=memory.peak_rss_bytes,
                     peak_cuda_bytes=memory.peak_cuda_bytes,
                     memory=memory.looks,
@@ -254,37 +270,8 @@ class Runner:
         drafts = any(part.drafted is not None for part in rounds)
         return self._profile.speculative.verification if drafts else None
 
-    def _answer(self, name: str, request: Request, prompt_id: str) -> tuple[list[Round], list[float]]:
-        """One request on the clock; what we do between rounds is taken off it, unless the method runs on."""
-        decoder = self._decoders[name]
-        rounds: list[Round] = []
-        arrival_ms: list[float] = []
-        left = request.max_new_tokens
-        paused_ms = 0.0
-        started = now_ms()
-        self._answering = decoder.generate(request)
-        for part in self._answering:
-            arrived = now_ms()
-            arrival_ms.append(arrived - started - paused_ms)
-            rounds.append(part)
-            demand_kept(part, left, request.stop_ids)
-            left -= len(part.tokens)
-            if self._profile.engine.check_cache:
-                decoder.check()
-            self._precision.look(name, prompt_id)
-            self._count(name, part, arrival_ms)
-            if not decoder.runs_on:
-                paused_ms += now_ms() - arrived
-            if part.tokens[-1] in request.stop_ids:
-                left = 0
-        self._precision.look(name, prompt_id)
-        if left:
-            raise BrokenContractError("it ended before a stop token and before its budget")
-        return rounds, arrival_ms
-
-    def _count(self, name: str, part: Round, arrival_ms: list[float]) -> None:
+    def _count(self, name: str, part: Round, step_ms: float) -> None:
         known = self._progress[name]
-        step_ms = arrival_ms[-1] - (arrival_ms[-2] if len(arrival_ms) > 1 else 0.0)
         self._advance(
             name,
             replace(
@@ -309,29 +296,6 @@ class Runner:
         if isinstance(error, CloudLostError) and not self._prepared.cloud.goes_on_alone:
             raise error
         self._decoders.pop(name, None)
-        self._failures.append(failure_of(self._methods[name], prompt_id, error, self._answering))
+        stood = self._answering and self._answering.iterator
+        self._failures.append(failure_of(self._methods[name], prompt_id, error, stood))
         self._observer.failed(self._failures[-1])
-
-    def _check_identity(self) -> None:
-        methods = [name for name, repeats in self._manifest.repeats_control.items() if repeats]
-        options = Options.of(self._profile)
-        prover = identity.Prover(self._prepared.cloud, options, self._request_of)
-        try:
-            found = identity.divergences(self._generations, CONTROL, methods, prover)
-            held, wrong = recomputing.hold(self._generations, CONTROL, prover)
-        except CloudLostError:
-            raise
-        except Exception as error:  # what was measured is not lost with the proof of it
-            reason = f"texts could not be held against the control's: {reason_of(error)}"
-            self._manifest = replace(self._manifest, unchecked=(reason,))
-        else:
-            self._manifest = replace(self._manifest, divergences=(*wrong, *found), recomputation=held)
-
-    def _request_of(self, generation: Generation) -> Request:
-        """What a generation answered, its method's own earlier replies before it."""
-        mine = {record.turn: record.text for record in self._generations
-                if (record.method, record.prompt_id, record.repeat)
-                == (generation.method, generation.prompt_id, generation.repeat)}  # fmt: skip
-        prompt = next(p for p in self._prepared.prompts if p.prompt_id == generation.prompt_id)
-        replies = tuple(mine[turn] for turn in range(generation.turn))
-        return self._prepared.request(prompt, generation.turn, generation.repeat, replies)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-import msgspec
-
-from specbench.atomic import write_json
+from specbench.atomic import read_record, write_json
+from specbench.bench.job import Job, absolute, new_job
 from specbench.bench.store import SWEEPS, RunStore
-from specbench.config import load_profile, settings_hash
+from specbench.config import Profile
+from specbench.config.loading import validated, with_changes
+from specbench.config.paths import anchored, anchored_values
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.registry import discover
 
-SWEEP_VERSION = 1
+SWEEP_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,14 @@ class Sweep:
     """What is asked, and how far it came; a file beside the runs.
 
     Args:
+        profile: what tables call it.
+        overrides: what was set beside it, for the reader.
         over: values by key of the profile.
-        plugins: files of methods of one's own.
-        profile_sha256: of the resolved profile before a key is varied; a sweep goes on with the same alone.
+        settings: the resolved profile before a key is varied, its paths absolute; a sweep goes on with it.
+        plugins: files of methods of one's own, absolute.
         runs: run ids by number of the condition, finished or begun; `finished` those that are.
         seconds: what a finished condition took, where it ran here and in one sitting.
-        directory: the working directory of the command, from which its relative paths are seen.
+        command: the command line that began it, for the reader.
     """
 
     sweep_id: str
@@ -34,12 +39,12 @@ class Sweep:
     profile: str
     overrides: tuple[str, ...]
     over: dict[str, list]
-    profile_sha256: str
+    settings: dict
     plugins: tuple[str, ...] = ()
     runs: dict[int, str] = field(default_factory=dict)
     finished: tuple[int, ...] = ()
     seconds: dict[int, float] = field(default_factory=dict)
-    directory: str | None = None
+    command: tuple[str, ...] = ()
     schema_version: int = SWEEP_VERSION
 
     @property
@@ -47,38 +52,60 @@ class Sweep:
         """Every combination of values, the last key varying fastest."""
         return [dict(zip(self.over, values, strict=True)) for values in product(*self.over.values())]
 
+    def job(self, store: RunStore, index: int) -> Job:
+        """The run of a condition, as a job that has no id yet.
+
+        Raises:
+            SpecbenchError: the condition is no valid profile.
+        """
+        base = validated(Profile, self.settings, f"the profile of sweep {self.sweep_id}")
+        profile = with_changes(base, settings=self.conditions[index])
+        return new_job(store, profile, self.profile, self.methods, plugins=self.plugins, command=self.command)
+
 
 def new_sweep(
     store: RunStore,
-    methods: tuple[str, ...],
-    profile: str,
-    overrides: tuple[str, ...],
-    over: dict[str, list],
-    plugins: tuple[str, ...] = (),
+    methods: Sequence[str],
+    profile: Profile,
+    name: str,
+    over: Mapping[str, Sequence[object]],
+    *,
+    overrides: tuple[str, ...] = (),
+    plugins: Sequence[str | Path] = (),
+    command: tuple[str, ...] = (),
 ) -> Sweep:
     """A sweep on record, every condition of which is a valid profile.
+
+    Args:
+        name: what tables call the profile.
+        over: values by key of the profile.
 
     Raises:
         SpecbenchError: the first condition that is not, or a key on which nothing depends that is measured.
     """
+    if not methods or not over:
+        raise SpecbenchError(
+            "a sweep needs methods, and a key to vary",
+            "for example 'specbench sweep speculative --over speculative.draft_length=1..8'",
+        )
     if any(key.partition(".")[0] == "cluster" for key in over):
         raise SpecbenchError(
             "cluster: says where jobs run, the same for all of them, and is nothing to vary",
             "submit once for each value, with --set",
         )
-    base = load_profile(profile, overrides)
+    registry = discover([Path(path) for path in plugins])
     sweep = Sweep(
         sweep_id=store.new_id(),
-        methods=methods,
-        profile=profile,
+        methods=tuple(registry.get(method).name for method in methods),
+        profile=name,
         overrides=overrides,
-        over=over,
-        profile_sha256=settings_hash(base.model_dump(mode="json")),
-        plugins=plugins,
-        directory=str(Path.cwd()),
+        over={key: anchored_values(key, values) for key, values in over.items()},
+        settings=anchored(profile.model_dump(mode="json")),
+        plugins=absolute(plugins),
+        command=command,
     )
-    for condition in sweep.conditions:
-        load_profile(profile, overrides, condition)
+    for index in range(len(sweep.conditions)):
+        sweep.job(store, index)
     write(store, sweep)
     return sweep
 
@@ -111,7 +138,7 @@ def read(store: RunStore, sweep_id: str) -> Sweep:
     """A sweep on record.
 
     Raises:
-        SpecbenchError: there is none of that id, its file is damaged, or the profile is another by now.
+        SpecbenchError: there is none of that id, or its file is damaged.
     """
     path = _path(store, sweep_id)
     if not path.is_file():
@@ -119,32 +146,7 @@ def read(store: RunStore, sweep_id: str) -> Sweep:
         raise SpecbenchError(
             f"there is no sweep '{sweep_id}' in {store.folder}", nearest(sweep_id, ids), ExitCode.STORE
         )
-    try:
-        sweep = msgspec.json.decode(path.read_bytes(), type=Sweep)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SpecbenchError(f"{path} is damaged: {error}", None, ExitCode.STORE) from error
-    if sweep.schema_version != SWEEP_VERSION:
-        raise SpecbenchError(
-            f"{path} has schema version {sweep.schema_version}; this specbench reads {SWEEP_VERSION}",
-            None,
-            ExitCode.STORE,
-        )
-    return sweep
-
-
-def demand_same_profile(sweep: Sweep) -> None:
-    """Refuse to go on when the profile has changed since the sweep began.
-
-    Raises:
-        SpecbenchError: it has.
-    """
-    now = load_profile(sweep.profile, sweep.overrides)
-    if settings_hash(now.model_dump(mode="json")) != sweep.profile_sha256:
-        raise SpecbenchError(
-            f"sweep {sweep.sweep_id} cannot be resumed: profile {sweep.profile} has changed since",
-            "restore the profile, or start a new sweep",
-            ExitCode.STORE,
-        )
+    return read_record(path, Sweep, SWEEP_VERSION)
 
 
 def _path(store: RunStore, sweep_id: str) -> Path:

@@ -11,6 +11,7 @@ from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.bench.preparation import Prepared
 from specbench.bench.workload import limit_remark, read_prompts, stratified
 from specbench.config import Profile
+from specbench.config.loading import with_changes
 from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.records import Generation, Manifest, Prompt, Run, Tuning
@@ -45,8 +46,13 @@ class AtDraftLength(Method):
 
 @dataclass(frozen=True)
 class Split:
-    """Prompts to tune on, and prompts to report; none is in both."""
+    """Prompts to tune on, and prompts to report; none is in both.
 
+    Args:
+        on: the category, or the file's absolute path.
+    """
+
+    on: str
     tuning: list[Prompt]
     reported: list[Prompt]
     remark: str | None = None
@@ -75,6 +81,7 @@ def split(profile: Profile, on: str) -> Split:
                 f"all prompts are of the category {on}, so none is left to report", "tune on a file"
             )
     elif expanded(on).is_file():
+        on = str(expanded(on).absolute())
         chosen, rest = read_prompts(on), prompts
     else:
         raise SpecbenchError(
@@ -90,7 +97,7 @@ def split(profile: Profile, on: str) -> Split:
                     "a draft length that is tuned on a prompt must not be reported on it; take others",
                 )
     remark = limit_remark(workload, len(reported), len(rest))
-    return Split(stratified(chosen, workload.limit), reported, remark)
+    return Split(on, stratified(chosen, workload.limit), reported, remark)
 
 
 def candidates(prepared: Prepared, method: Method, prompts: Sequence[Prompt]) -> Prepared:
@@ -153,10 +160,11 @@ def of_resumed(manifest: Manifest, on: str) -> Tuning:
     return manifest.tuning
 
 
-def with_draft_length(profile: Profile, draft_length: int) -> Profile:
-    """The profile with another draft length."""
-    speculative = profile.speculative.model_copy(update={"draft_length": draft_length})
-    return profile.model_copy(update={"speculative": speculative})
+def as_chosen(prepared: Prepared, split: Split, tuned: Tuning) -> Prepared:
+    """The run that is reported: under the chosen draft length, on the prompts that are left."""
+    profile = with_changes(prepared.profile, settings={"speculative.draft_length": tuned.chosen})
+    remarks = (*prepared.remarks, *filter(None, [split.remark]))
+    return replace(prepared, profile=profile, prompts=tuple(split.reported), remarks=remarks)
 
 
 def _request(record: Generation) -> tuple:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 
 from specbench.api import Request
 from specbench.bench.preparation import Prepared
 from specbench.errors import SpecbenchError
 from specbench.records import Prompt, Refusal
+
+logger = logging.getLogger(__name__)
 
 
 class Turns:
@@ -15,11 +18,10 @@ class Turns:
 
     Args:
         refusals: of earlier sittings.
-        note: receives a line for each new one.
     """
 
-    def __init__(self, prepared: Prepared, refusals: Iterable[Refusal], note: Callable[[str], None]) -> None:
-        self._prepared, self._note = prepared, note
+    def __init__(self, prepared: Prepared, refusals: Iterable[Refusal]) -> None:
+        self._prepared = prepared
         self._refusals = {(part.prompt_id, part.repeat): part for part in refusals}
 
     @property
@@ -42,5 +44,5 @@ class Turns:
             if turn == 0:
                 raise
             self._refusals[prompt.prompt_id, repeat] = Refusal(prompt.prompt_id, turn, repeat, error.message)
-            self._note(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
+            logger.info(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
             return None

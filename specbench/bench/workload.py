@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from importlib import resources
 from itertools import zip_longest
+from pathlib import Path
 
-from specbench.config import Workload
+from specbench.config import Profile, Workload
+from specbench.config.loading import with_changes
 from specbench.config.profile import BUILTIN
 from specbench.environment import expanded, is_encodable
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Prompt
 
+KEPT = "prompts"  # a folder beside the runs
 HALVES = "holds half of a character (a lone surrogate, \\ud800 to \\udfff)"
 HALVES_HINT = "write the whole character, or both halves of its pair, such as \\ud83d\\ude00"
 
@@ -23,6 +28,37 @@ def load_prompts(workload: Workload) -> list[Prompt]:
         SpecbenchError: the file cannot be read, has no prompts, or a line is malformed.
     """
     return stratified(read_prompts(workload.prompts), workload.limit)
+
+
+def with_prompts(profile: Profile, prompts: Sequence[str | Prompt] | str | Path | None, runs: Path) -> Profile:
+    """The profile with other prompts, all of them; texts are kept in a file beside the runs, to go on with.
+
+    Raises:
+        SpecbenchError: a prompt is empty or no text, or the folder cannot be written.
+    """
+    if prompts is None:
+        return profile
+    if not isinstance(prompts, (str, Path)):
+        rows = [
+            each if isinstance(each, Prompt) else Prompt(str(number), "prompt", (each,))
+            for number, each in enumerate(prompts, start=1)
+        ]
+        data = "".join(json.dumps(_as_line(row)) + "\n" for row in rows).encode()
+        parse_prompts(data, "prompts")
+        prompts = runs.absolute() / KEPT / f"{hashlib.sha256(data).hexdigest()[:16]}.jsonl"
+        try:
+            prompts.parent.mkdir(parents=True, exist_ok=True)
+            prompts.write_bytes(data)
+        except OSError as error:
+            raise SpecbenchError(
+                f"{prompts} cannot be written: {error.strerror}", None, ExitCode.STORE
+            ) from error
+    return with_changes(profile, settings={"workload.prompts": str(prompts), "workload.limit": None})
+
+
+def _as_line(prompt: Prompt) -> dict[str, object]:
+    line: dict[str, object] = {"question_id": prompt.prompt_id, "category": prompt.category}
+    return {**line, "turns": prompt.turns, "reference": prompt.references}
 
 
 def limit_remark(workload: Workload, asked: int, there: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -14,6 +15,7 @@ from specbench.cli import (
     check_dtype,
     compare,
     distill,
+    job,
     limits,
     link,
     load,
@@ -30,10 +32,8 @@ from specbench.cli import (
     trace,
 )
 from specbench.cli.options import show_help
-from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, is_out_of_memory
+from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, described
 
-INTERNAL_ERROR = 70
-LESS_MEMORY = "try a smaller model or budget, or the profile memory_optimized, which offloads the target"
 show_tracebacks = False
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ app.command("plan")(plan.plan)
 app.command("serve")(serve.serve)
 app.command("load")(load.load)
 app.command("plugins")(plugins.plugins)
+app.command("job", hidden=True)(job.job)
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(models.app, name="models")
 app.add_typer(link.app, name="link")
@@ -87,6 +88,7 @@ def root(
 
 def main() -> None:
     """Run the command line; every error becomes one sentence and an exit code."""
+    _show_log()
     _say_warnings()
     _write_anything()
     try:
@@ -94,11 +96,6 @@ def main() -> None:
         if sys.stdout:
             sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else int(ExitCode.OK))
-    except SpecbenchError as error:
-        if show_tracebacks:
-            raise
-        _print_error(error)
-        sys.exit(int(error.exit_code))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(int(ExitCode.INTERRUPTED))
     except BrokenPipeError:
@@ -115,17 +112,26 @@ def main() -> None:
             sys.exit(int(ExitCode.USAGE))
         if show_tracebacks:
             raise
-        first = (str(error).strip().splitlines() or [""])[0]
-        if is_out_of_memory(error):
-            _print_error(SpecbenchError(f"out of memory ({type(error).__name__}: {first})", LESS_MEMORY))
-            sys.exit(int(ExitCode.MODEL))
-        _print_error(
-            SpecbenchError(
-                f"internal error: {type(error).__name__}: {first}",
-                "this is a fault of specbench; 'specbench --debug ...' shows where",
-            )
-        )
-        sys.exit(INTERNAL_ERROR)
+        told = described(error)
+        _print_error(told)
+        sys.exit(int(told.exit_code))
+
+
+class _Stderr(logging.Handler):
+    """Prints what is logged on stderr, above a live view while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from specbench.render import console
+
+        console.note(record.getMessage())
+
+
+def _show_log() -> None:
+    """Show what specbench logs of its progress."""
+    logger = logging.getLogger("specbench")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
+        logger.addHandler(_Stderr())
 
 
 def _say_warnings() -> None:

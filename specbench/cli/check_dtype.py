@@ -68,7 +68,6 @@ def _profile_reports(
     from specbench.bench.checks import profile_report
     from specbench.config import list_profiles, load_profile
     from specbench.registry import discover
-    from specbench.render import console
 
     methods = discover(plugins).methods.values()
     one = profile or ("default" if load else None)
@@ -78,7 +77,7 @@ def _profile_reports(
         command += [word for override in overrides for word in ("--set", override)]
         command += [word for path in plugins for word in ("--plugin", str(path))]
         loaded = load_profile(name, overrides)
-        reports.append(profile_report(name, loaded, methods, command, console.note if load else None, every))
+        reports.append(profile_report(name, loaded, methods, command, load, every))
     return reports
 
 

@@ -74,7 +74,7 @@ def load(
     from specbench.render.load import load_table
 
     registry = discover(())
-    prepared = prepare(loaded, [registry.get(way) for way in WAYS], console.note)
+    prepared = prepare(loaded, [registry.get(way) for way in WAYS])
     prepared.cloud.most_edges = edges + OWN_CONNECTIONS
     with closing(prepared.cloud):
         prompts, drafts, label = drafts_of(prepared, trace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from specbench.records import Run
 
@@ -54,19 +53,6 @@ def show_help(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def demand_methods(methods: Sequence[str] | None) -> Sequence[str]:
-    """The methods that a command cannot do without.
-
-    Raises:
-        SpecbenchError: there are none.
-    """
-    if not methods:
-        raise SpecbenchError(
-            "missing argument 'METHOD'", "such as speculative; 'specbench plugins' lists them all"
-        )
-    return methods
-
-
 def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
     """The runs called `names`, each once, or the newest one.
 
@@ -107,15 +93,6 @@ def demand_maps(html: Path | None, charts: Path | None) -> None:
         from specbench.render.report import pictures
 
         pictures.demand_extra()
-
-
-def return_to(directory: str | None) -> None:
-    """Go where a command was started, so that its relative paths lead where they did; if it is still there."""
-    if directory and Path(directory).is_dir() and Path(directory) != Path.cwd():
-        from specbench.render import console
-
-        console.note(f"going on in {directory}, where it was started")
-        os.chdir(directory)
 
 
 def demand_alone(option: str, others: Mapping[str, object]) -> None:

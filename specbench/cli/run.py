@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,17 +16,14 @@ from specbench.cli.options import (
     ProfileOption,
     RunsDirOption,
     SetOption,
-    demand_methods,
-    return_to,
+    demand_alone,
 )
 from specbench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from specbench.api import Method
-    from specbench.bench.preparation import Prepared
+    from specbench.bench.job import Job
     from specbench.bench.store import RunStore
-    from specbench.provenance import MethodSource
-    from specbench.records import Generation, Manifest, Prompt, Tuning
+    from specbench.records import Manifest
 
 
 def run(
@@ -61,142 +56,92 @@ def run(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, as it was started.")
     ] = None,
-    as_run: Annotated[str | None, typer.Option("--as", metavar="RUN", hidden=True)] = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
-    if resume and not methods:
-        _go_on(resume, runs_dir)
-        return
-    from specbench.config import load_profile
-    from specbench.models.confinement import confine
-
-    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats}
-    loaded = load_profile(profile, overrides or (), workload_settings(settings))
-    edge_device = confine(loaded.edge)  # before anything can import torch: a plugin may
-
-    from specbench.registry import discover
-
-    registry = discover(plugin or ())
-    names = dict.fromkeys(registry.get(name).name for name in demand_methods(methods))
-
     from specbench.api import CloudLostError
-    from specbench.bench import tuning
-    from specbench.bench.isolation import resident_bytes
     from specbench.bench.manifest import outcome
-    from specbench.bench.preparation import demand_same, new_manifest, prepare
-    from specbench.bench.runner import Runner
+    from specbench.bench.running import execute
     from specbench.bench.store import RunStore
-    from specbench.records import CONTROL
     from specbench.render.live import make_view
 
-    if not only:
-        names.setdefault(CONTROL)
-    store, view = RunStore(runs_dir), make_view()
-    for name, found in registry.plugins.items():
-        if found.error:
-            view.note(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
-    if as_run:  # a job, which may be run again: it goes on with what it had
-        resume = as_run if as_run in store.ids() else None
-    if resume:
-        resume = store.find(resume)
-    chosen = [registry.get(name) for name in names]
-    sources = {name: registry.plugins[name].code for name in names}
-    identity = Path(profile).stem, sys.argv[1:], sources
-    split = tuning.split(loaded, tune_on) if tune_on else None
-    prepared = prepare(loaded, chosen, view.note, [*split.tuning, *split.reported] if split else None)
-    with closing(prepared.cloud):
-        tuned = None
-        if split and tune_on:
-            if resume:
-                tuned = tuning.of_resumed(store.read(resume).manifest, tune_on)
-            else:
-                tuned = _tune(prepared, chosen[0], split.tuning, tune_on, store, identity)
-            view.note(f"draft length {tuned.chosen} was the fastest on {tune_on}")
-            loaded = tuning.with_draft_length(loaded, tuned.chosen)
-            prepared = replace(prepared, profile=loaded, prompts=tuple(split.reported))
-            if split.remark:
-                view.note(split.remark)
-                prepared = replace(prepared, remarks=(*prepared.remarks, split.remark))
-        run_id = resume or as_run or store.new_id()
-        manifest = new_manifest(prepared, run_id, *identity)
-        manifest = replace(manifest, tuning=tuned, edge_device=edge_device)
-        done: Sequence[Generation] = ()
-        if resume:
-            stored, writer = store.reopen(resume, whole_prompts=as_run is not None)
-            demand_same(stored.manifest, manifest)
-            for fault in stored.faults:
-                view.note(f"{fault}; they are asked again")
-            manifest, done = stored.manifest, stored.generations
-        if isolate and not manifest.isolated_rss_bytes:
-            alone = resident_bytes(loaded, names, plugin or (), view.note)
-            manifest = replace(manifest, isolated_rss_bytes=alone)
-        runner = Runner(prepared, manifest, writer if resume else store.create(manifest), view, done)
-        try:
-            finished = runner.run()
-        except (KeyboardInterrupt, CloudLostError) as error:
-            view.close()
-            if run_id in store.ids():
-                _show(store, run_id, as_json, interrupted=True)
-            if isinstance(error, CloudLostError):
-                raise
-            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-        finally:
-            view.close()
-        _show_tracebacks(finished.manifest)
-        _show(store, run_id, as_json)
-        if code := outcome(finished.manifest):
-            raise typer.Exit(int(code))
+    store = RunStore(runs_dir)
+    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats}
+    job = asked(
+        store,
+        methods,
+        profile,
+        overrides or (),
+        workload_settings(settings),
+        plugins=plugin or (),
+        only=only,
+        isolate=isolate,
+        tune_on=tune_on,
+        resume=resume,
+    )
+    try:
+        finished = execute(job, make_view()).manifest
+    except (KeyboardInterrupt, CloudLostError) as error:
+        if job.run_id in store.ids():
+            _show(store, job.run_id, as_json, interrupted=True)
+        if isinstance(error, CloudLostError):
+            raise
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    _show_tracebacks(finished)
+    _show(store, job.run_id, as_json)
+    if code := outcome(finished):
+        raise typer.Exit(int(code))
 
 
-def _go_on(resume: str, runs_dir: Path) -> None:
-    """Run the words that started a run once more, with those of this command behind them."""
-    from specbench.bench.store import RunStore
-    from specbench.cli import app
+def asked(
+    store: RunStore,
+    methods: Sequence[str] | None,
+    profile: str,
+    overrides: Sequence[str],
+    settings: dict[str, object],
+    *,
+    plugins: Sequence[Path],
+    only: bool,
+    isolate: bool,
+    tune_on: str | None,
+    resume: str | None = None,
+) -> Job:
+    """What the options of this command ask for; with --resume alone they come on top of what the run was."""
+    from specbench.bench.job import new_job, resumed_job
+    from specbench.config import load_profile
 
-    store = RunStore(runs_dir.absolute())
-    manifest = store.read(store.find(resume)).manifest
-    both = (manifest.command, sys.argv[1:])
-    words = [word for command in both for word in command[command.index("run") + 1 :]]
-    words += ["--runs-dir", str(store.folder)]
-    return_to(manifest.directory)
-    command = typer.main.get_command(app).commands["run"]
-    with command.make_context("specbench run", words) as context:
-        command.invoke(context)
+    if not resume or methods:
+        return new_job(
+            store,
+            load_profile(profile, overrides, settings),
+            Path(profile).stem,
+            methods,
+            plugins=plugins,
+            only=only,
+            isolate=isolate,
+            tune_on=tune_on,
+            resume=resume,
+            command=sys.argv[1:],
+        )
+    demand_alone("--resume without METHODS", {"--profile": profile != "default"})
+    return resumed_job(
+        store,
+        resume,
+        overrides=overrides,
+        settings=settings,
+        plugins=plugins,
+        isolate=isolate,
+        tune_on=tune_on,
+        command=sys.argv[1:],
+    )
 
 
 def workload_settings(options: Mapping[str, object]) -> dict[str, object]:
     """The workload's keys that options of this command set, by their dotted names."""
     names = ("limit", "max_new_tokens", "prompts", "repeats")
     return {f"workload.{name}": options[name] for name in names if options[name] is not None}
-
-
-def _tune(
-    prepared: Prepared,
-    method: Method,
-    prompts: Sequence[Prompt],
-    on: str,
-    store: RunStore,
-    identity: tuple[str, Sequence[str], dict[str, MethodSource]],
-) -> Tuning:
-    """Measure every draft length in a stored run of its own, and choose."""
-    from specbench.bench import tuning
-    from specbench.bench.preparation import new_manifest
-    from specbench.bench.runner import Runner
-    from specbench.render.live import make_view
-
-    view = make_view()
-    lengths = tuning.candidates(prepared, method, prompts)
-    manifest = new_manifest(lengths, store.new_id(), *identity)
-    try:
-        measured = Runner(lengths, manifest, store.create(manifest), view).run()
-    except KeyboardInterrupt:
-        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    finally:
-        view.close()
-    return tuning.choose(measured, method.name, on)
 
 
 def _show_tracebacks(manifest: Manifest) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,14 +18,13 @@ from specbench.cli.options import (
     RunsDirOption,
     demand_alone,
     demand_maps,
-    demand_methods,
     show_help,
 )
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from specbench.bench.store import RunStore
     from specbench.cluster.jobs import Follower, Seen
+    from specbench.cluster.submission import Submission
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -55,15 +55,28 @@ SubmissionArgument = Annotated[
 def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> None:
     """Submit one run as one job: METHODS and options as 'specbench run --help' shows them, and those below."""
     from specbench.bench.store import RunStore
-    from specbench.cli.run import workload_settings
+    from specbench.cli.run import asked, workload_settings
+    from specbench.cluster.jobs import submit
+    from specbench.registry import discover
 
-    asked = _parsed("run", context.args)
-    demand_alone("submit", {"--resume": asked["resume"], "--json": asked["as_json"], "--as": asked["as_run"]})
-    store = RunStore(Path(asked["runs_dir"]))
-    words = ["run", *_methods(asked)]
-    words += [f"--{flag}" for flag in ("only", "isolate") if asked[flag]]
-    words += ["--tune-on", asked["tune_on"]] if asked["tune_on"] else []
-    _submit("run", store, store.new_id(), asked, words, [{}], workload_settings(asked), launcher, None)
+    options = _parsed("run", context.args)
+    demand_alone("submit", {"--resume": options["resume"], "--json": options["as_json"]})
+    store = RunStore(Path(options["runs_dir"]))
+    job = asked(
+        store,
+        options["methods"],
+        options["profile"],
+        options["overrides"] or (),
+        workload_settings(options),
+        plugins=options["plugin"] or (),
+        only=options["only"],
+        isolate=options["isolate"],
+        tune_on=options["tune_on"],
+    )
+    registry = discover([Path(path) for path in job.plugins])
+    for name in job.methods:
+        registry.get(name)
+    _say(submit("run", store, store.new_id(), [job], [{}], launcher.value, 1).submission)
 
 
 @app.command("sweep", context_settings=PASSED_ON, options_metavar="METHOD... [OPTIONS of 'specbench sweep']")
@@ -77,8 +90,10 @@ def sweep(
     from specbench.analysis.grid import parse_over
     from specbench.bench import sweep as sweeps
     from specbench.bench.store import RunStore
+    from specbench.cluster.jobs import submit_sweep
+    from specbench.config import load_profile
 
-    asked = _parsed("sweep", context.args)
+    options = _parsed("sweep", context.args)
     alone = {
         "--resume": "resume",
         "--replay": "replayed",
@@ -87,26 +102,20 @@ def sweep(
         "--charts": "charts",
         "--json": "as_json",
     }
-    demand_alone("submit", {option: asked[name] for option, name in alone.items()})
+    demand_alone("submit", {option: options[name] for option, name in alone.items()})
     demand_alone("--launcher slurm" if launcher == Launcher.slurm else "", {"--workers": workers})
-    over = parse_over(asked["over"] or ())
-    if not asked["methods"] or not over:
-        raise SpecbenchError(
-            "a sweep needs methods, and a key to vary",
-            "for example 'specbench submit sweep speculative --over speculative.draft_length=1..8'",
-        )
-    methods = _methods(asked)
-    store = RunStore(Path(asked["runs_dir"]))
-    plugins = tuple(str(path) for path in asked["plugin"] or ())
+    store = RunStore(Path(options["runs_dir"]))
     made = sweeps.new_sweep(
-        store, tuple(methods), asked["profile"], tuple(asked["overrides"] or ()), over, plugins
+        store,
+        options["methods"] or (),
+        load_profile(options["profile"], options["overrides"] or ()),
+        Path(options["profile"]).stem,
+        parse_over(options["over"] or ()),
+        overrides=tuple(options["overrides"] or ()),
+        plugins=options["plugin"] or (),
+        command=tuple(sys.argv[1:]),
     )
-    words = ["run", *methods, "--json"]
-    try:
-        _submit("sweep", store, made.sweep_id, asked, words, made.conditions, {}, launcher, workers)
-    except SpecbenchError:
-        sweeps.remove(store, made.sweep_id)
-        raise
+    _say(submit_sweep(made, store, launcher.value, workers or 1).submission)
 
 
 @app.command("status")
@@ -119,25 +128,15 @@ def status(
 
     follower = _follower(runs_dir, submission)
     asked, seen = follower.submission, follower.look()
-    rows = [
-        {
-            "run": point.run_id,
-            "condition": point.condition,
-            "jobs": [job.job_id for job in point.jobs],
-            **asdict(each),
-        }
-        for point, each in zip(asked.points, seen, strict=True)
-    ]
+    rows = follower.rows(seen)
     if as_json:
         console.print_json({"submission": asked.submission_id, "launcher": asked.launcher, "points": rows})
         return
     console.out.print(f"{asked.submission_id}, {asked.command}, {asked.launcher}: {in_words(seen)}")
     for index, row in enumerate(rows):
-        parts = [f"{index} {row['state']}", f"{row['records']} answers", *filter(None, [row["note"]])]
-        parts += (
-            [", ".join(f"{key}={value}" for key, value in row["condition"].items())] if row["condition"] else []
-        )
-        console.out.print("  " + "; ".join(parts), markup=False)
+        condition = ", ".join(f"{key}={value}" for key, value in row["condition"].items())
+        parts = [f"{index} {row['state']}", f"{row['records']} answers", row["note"], condition]
+        console.out.print("  " + "; ".join(filter(None, parts)), markup=False)
 
 
 @app.command("cancel")
@@ -159,6 +158,7 @@ def collect(
     as_json: JsonOption = False,
 ) -> None:
     """Wait for a submission's jobs, submit those that were killed again, and show what was measured."""
+    from specbench.cluster.jobs import left_over
     from specbench.render import console
 
     demand_maps(html, None)
@@ -166,30 +166,24 @@ def collect(
     asked = follower.submission
     demand_alone("a run" if asked.command == "run" else "", {"--html": html})
     try:
-        seen = follower.wait(console.note, minutes)
+        seen = follower.wait(minutes)
     except KeyboardInterrupt:
         console.note(f"the jobs go on; 'specbench submit collect {asked.submission_id}' waits for them")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     code = _show(follower, seen, html, as_json)
-    left = {index: each for index, each in enumerate(seen) if each.state != "done"}
-    if left:
-        index, first = next(iter(left.items()))
-        raise SpecbenchError(
-            f"{len(left)} of {len(seen)} points did not come to their end; point {index} {first.state}"
-            + (f": {first.note.removeprefix('error: ')}" if first.note else ""),
-            f"'specbench submit status {asked.submission_id}' names them all, and what is stored is kept",
-            code or ExitCode.RUN,
-        )
+    if failure := left_over(asked, seen, code):
+        raise failure
     if code:
         raise typer.Exit(int(code))
 
 
-@app.command("pair", hidden=True, context_settings=PASSED_ON)
-def pair(context: typer.Context, profile: Path) -> None:
-    """Inside a job of two nodes: serve on one, run on the other."""
+@app.command("pair", hidden=True)
+def pair(file: Path) -> None:
+    """Inside a job of two nodes: serve on one, run on the other what FILE asks for."""
+    from specbench.bench.child import keep_end
     from specbench.cluster.pair import serve_and_run
 
-    raise typer.Exit(serve_and_run(profile, context.args))
+    raise typer.Exit(keep_end(file, lambda job: serve_and_run(job, file.parent.resolve())).code)
 
 
 def _parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -201,40 +195,14 @@ def _parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
         return context.params
 
 
-def _methods(asked: dict[str, Any]) -> list[str]:
-    from specbench.registry import discover
-
-    registry = discover([Path(path) for path in asked["plugin"] or ()])
-    return [registry.get(name).name for name in demand_methods(asked["methods"])]
-
-
-def _submit(
-    command: Literal["run", "sweep"],
-    store: RunStore,
-    submission_id: str,
-    asked: dict[str, Any],
-    words: list[str],
-    conditions: list[dict[str, object]],
-    settings: dict[str, object],
-    launcher: Launcher,
-    workers: int | None,
-) -> None:
-    """Freeze the profile of every point, and hand all to the launcher."""
-    from specbench.cluster.jobs import Follower
-    from specbench.cluster.submission import new_submission
-    from specbench.config import load_profile
+def _say(submission: Submission) -> None:
     from specbench.render import console
 
-    name, overrides = asked["profile"], asked["overrides"] or ()
-    profiles = [load_profile(name, overrides, {**settings, **condition}) for condition in conditions]
-    for path in asked["plugin"] or ():
-        words += ["--plugin", str(path)]
-    submission = new_submission(
-        command, submission_id, launcher.value, words, Path(name).stem, profiles, conditions, workers or 1
+    console.out.print(submission.submission_id)
+    told = (
+        f"{len(submission.points)} jobs; 'specbench submit collect {submission.submission_id}' waits for them"
     )
-    Follower(submission, store).submit(profiles)
-    console.out.print(submission_id)
-    console.note(f"{len(conditions)} jobs; 'specbench submit collect {submission_id}' waits for them")
+    console.note(told)
 
 
 def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
@@ -248,6 +216,7 @@ def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
 
 def _show(follower: Follower, seen: Sequence[Seen], html: Path | None, as_json: bool) -> ExitCode:
     """What is done, of a sweep by its record, which is up to date: the gravest of what its runs ended with."""
+    from specbench.analysis.sweeps import swept
     from specbench.bench import sweep as sweeps
     from specbench.bench.manifest import outcome
     from specbench.cli.compare import show
@@ -262,4 +231,6 @@ def _show(follower: Follower, seen: Sequence[Seen], html: Path | None, as_json: 
         return outcome(stored.manifest)
     record = sweeps.read(store, asked.submission_id)
     done = {index: record.runs[index] for index in sorted(record.finished)}
-    return show_sweep(replace(record, runs=done), store, html, None, as_json)
+    made = swept(replace(record, runs=done), store)
+    show_sweep(made, html, None, as_json)
+    return made.code

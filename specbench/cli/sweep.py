@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,13 +19,11 @@ from specbench.cli.options import (
     SetOption,
     demand_alone,
     demand_maps,
-    return_to,
 )
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
-    from specbench.bench.store import RunStore
-    from specbench.bench.sweep import Sweep
+    from specbench.analysis.sweeps import Swept
 
 
 def sweep(
@@ -78,70 +77,58 @@ def sweep(
         return
 
     from specbench.analysis.grid import parse_over
-    from specbench.bench import sweep as sweeps
+    from specbench.analysis.sweeps import measure, to_resume
     from specbench.bench.store import RunStore
-    from specbench.bench.sweeper import Sweeper
-    from specbench.cluster.jobs import demand_over
-    from specbench.registry import discover
-    from specbench.render import console
+    from specbench.bench.sweep import new_sweep
+    from specbench.config import load_profile
     from specbench.render.sweeping import make_sweep_view
 
     store = RunStore(runs_dir.absolute())
-    html, charts = (path and path.absolute() for path in (html, charts))
     if resume:
-        demand_over(store, resume)
-        asked = sweeps.read(store, resume)
-        return_to(asked.directory)
-        sweeps.demand_same_profile(asked)
+        asked = to_resume(store, resume)
     else:
-        varied = parse_over(over or ())
-        if not methods or not varied:
-            raise SpecbenchError(
-                "a sweep needs methods, and a key to vary",
-                "for example 'specbench sweep speculative --over speculative.draft_length=1..8'",
-            )
-        registry = discover(plugin or ())
-        names = tuple(registry.get(name).name for name in methods)
-        files = tuple(str(path) for path in plugin or ())
-        asked = sweeps.new_sweep(store, names, profile, tuple(overrides or ()), varied, files)
-        console.note(f"sweep {asked.sweep_id}: {len(asked.conditions)} conditions")
+        asked = new_sweep(
+            store,
+            methods or (),
+            load_profile(profile, overrides or ()),
+            Path(profile).stem,
+            parse_over(over or ()),
+            overrides=tuple(overrides or ()),
+            plugins=plugin or (),
+            command=tuple(sys.argv[1:]),
+        )
     view = make_sweep_view()
-    sweeper = Sweeper(asked, store, view)
     try:
-        failed = sweeper.run()
-    except KeyboardInterrupt:
-        view.close()
-        console.note(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
-        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+        made = measure(asked, store, view)
     finally:
         view.close()
-    code = show(sweeper.sweep, store, html, charts, as_json)
-    if failed:
-        codes = set(failed.values())
-        is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}
-        names = "; ".join(sweeps.in_words(asked.conditions[index]) for index in sorted(failed))
-        raise SpecbenchError(
-            f"{len(failed)} of {len(asked.conditions)} conditions ended early, for the reasons above: {names}",
-            f"mend them, and go on with 'specbench sweep --resume {asked.sweep_id}'",
-            code or (ExitCode(*codes) if is_known else ExitCode.RUN),
-        )
-    if code:
-        raise typer.Exit(int(code))
+    show(made, html, charts, as_json)
+    if made.failed:
+        raise ended_early(made)
+    if made.code:
+        raise typer.Exit(int(made.code))
 
 
-def show(done: Sweep, store: RunStore, html: Path | None, charts: Path | None, as_json: bool) -> ExitCode:
-    """What was measured so far: a map, or a row a method.
+def ended_early(made: Swept) -> SpecbenchError:
+    """Which conditions of a sweep did not come to their end."""
+    from specbench.bench.sweep import in_words
 
-    Returns:
-        The gravest of what its runs ended with.
-    """
-    from specbench.analysis.sweeps import swept
+    conditions, codes = made.sweep.conditions, {each.code for each in made.failed.values()}
+    is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}
+    names = "; ".join(in_words(conditions[index]) for index in sorted(made.failed))
+    return SpecbenchError(
+        f"{len(made.failed)} of {len(conditions)} conditions ended early, for the reasons above: {names}",
+        f"mend them, and go on with 'specbench sweep --resume {made.sweep.sweep_id}'",
+        made.code or (ExitCode(*codes) if is_known else ExitCode.RUN),
+    )
+
+
+def show(made: Swept, html: Path | None, charts: Path | None, as_json: bool) -> None:
+    """What was measured so far: a map, or a row a method."""
     from specbench.cli.replay import show_grid
     from specbench.render import console
 
-    made = swept(done, store)
     for line in (*made.left_out, *(made.notes if not made.rows else ())):
         console.note(line)
-    head = {"sweep": done.sweep_id, "runs": done.runs, "notes": made.notes}
+    head = {"sweep": made.sweep.sweep_id, "runs": made.sweep.runs, "notes": made.notes}
     show_grid(made.rows, made.title, head, html, charts, as_json, made.notes)
-    return made.code

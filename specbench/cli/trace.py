@@ -33,7 +33,7 @@ def trace(
 
     demand_traceable(loaded)
     # What the target says takes no link, and a modelled one would only be waited for.
-    prepared = prepare(loaded.model_copy(update={"link": LinkSpec()}), [method], console.note)
+    prepared = prepare(loaded.model_copy(update={"link": LinkSpec()}), [method])
     with closing(prepared.cloud):
         made = make_trace(prepared, method, console.note)
     write_trace(out, made)

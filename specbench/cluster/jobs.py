@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from specbench.bench import sweep as sweeps
+from specbench.bench.child import Ended, beside, read_ended
+from specbench.bench.job import Job
 from specbench.bench.store import RunStore
-from specbench.bench.sweeper import ENDED
+from specbench.bench.sweep import Sweep
 from specbench.cluster import submission as submissions
 from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
-from specbench.cluster.submission import Job, Submission
+from specbench.cluster.submission import Handed, Submission
 from specbench.config import Profile
+from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Manifest, Run
+from specbench.records import Run
+
+logger = logging.getLogger(__name__)
 
 FRUITLESS = 3  # jobs of a point in a row that may add nothing to its run
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
@@ -41,25 +48,20 @@ class Seen:
     note: str = ""
 
 
-def judge(code: int | None, manifest: Manifest | None, known: Known | None, cancelled: bool) -> str:
+def judge(ended: Ended | None, known: Known | None, cancelled: bool) -> str:
     """The state of a point.
 
     Args:
-        code: what its last job ended with, where it said so.
-        manifest: of its run, if one was begun.
+        ended: what its last job said at its end, if it lived to.
         known: what the scheduler knows of its last job.
     """
-    has_ended = manifest is not None and code in ENDED and manifest.status in ("finished", "failed")
-    if has_ended and (code != ExitCode.RUN or manifest.failures):  # the same code: no cloud, or it was lost
+    if ended and ended.state == "done":
         return "done"
     if cancelled or (known and known.state == "CANCELLED"):
         return "cancelled"
     if known and known.state not in OVER:
         return "running" if known.state in ("RUNNING", "COMPLETING") else "waiting"
-    interrupted = manifest is not None and manifest.status == "interrupted"
-    if code and code < 128 and not interrupted:
-        return "failed"  # for a reason that will be the same next time
-    return "lost"
+    return "failed" if ended and ended.state == "failed" else "lost"
 
 
 @dataclass
@@ -77,14 +79,14 @@ class Follower:
             return Slurm(folder, self.submission.spec)
         return Local(folder, self.submission.workers)
 
-    def submit(self, profiles: Sequence[Profile]) -> None:
+    def submit(self, asked: Sequence[Job]) -> None:
         """Write everything down and submit all points, in a seeded order: a drift is spread over all axes.
 
         Raises:
             SpecbenchError: it is refused; then nothing is left of it.
         """
-        submissions.prepare(self.store, self.submission, list(profiles))
-        indices = list(range(len(profiles)))
+        submissions.prepare(self.store, self.submission, asked)
+        indices = list(range(len(asked)))
         random.Random(0).shuffle(indices)
         try:
             self._start(indices)
@@ -118,7 +120,7 @@ class Follower:
         if alive:
             self.launcher.cancel(alive)
 
-    def wait(self, say: Callable[[str], None], minutes: float | None = None) -> list[Seen]:
+    def wait(self, minutes: float | None = None) -> list[Seen]:
         """Wait until nothing runs or waits any more, and submit what was killed again.
 
         Args:
@@ -138,9 +140,9 @@ class Follower:
                     f"submission {self.submission.submission_id} is being collected already",
                     "'specbench submit status' may look meanwhile",
                 ) from None
-            return self._wait(say, minutes)
+            return self._wait(minutes)
 
-    def _wait(self, say: Callable[[str], None], minutes: float | None) -> list[Seen]:
+    def _wait(self, minutes: float | None) -> list[Seen]:
         began = answered = time.monotonic()
         told, pause_s = "", PAUSE_S
         while True:
@@ -150,7 +152,7 @@ class Follower:
                 seen = self.look()
                 lost = [index for index, each in enumerate(seen) if each.state == "lost"]
                 if lost:
-                    say(f"lost, and submitted again: {', '.join(map(str, lost))}")
+                    logger.info(f"lost, and submitted again: {', '.join(map(str, lost))}")
                     self._start(lost)
                 answered = time.monotonic()
             except SchedulerError:
@@ -164,7 +166,7 @@ class Follower:
             now = in_words(seen)
             if now != told:
                 self.record(seen)
-                say(now)
+                logger.info(now)
                 told, pause_s = now, PAUSE_S
             if minutes is not None and time.monotonic() - began > 60 * minutes:
                 raise SpecbenchError(
@@ -176,20 +178,18 @@ class Follower:
             pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
 
     def _seen(self, index: int, known: dict[str, Known]) -> Seen:
-        # First the code: a job that ends in between has stored all of its run before.
-        code = submissions.exit_code(self.store, self.submission, index)
+        # First its end: a job that ends in between has stored all of its run before.
+        ended = read_ended(submissions.job_of(self.store, self.submission.submission_id, index))
         point, run = self.submission.points[index], self.run_of(index)
         job = known.get(point.jobs[-1].job_id) if point.jobs else None
         if self.submission.launcher == "local" and job:
             # A worker lives on after the jobs that are over, and before those that have not begun.
-            job = None if code is not None else job if run else replace(job, state="PENDING")
-        state = judge(code, run.manifest if run else None, job, self.submission.cancelled)
+            job = None if ended else job if run else replace(job, state="PENDING")
+        state = judge(ended, job, self.submission.cancelled)
         records = len(run.generations) if run else 0
         note = job.note if job and state in UNDER_WAY else ""
-        if state == "done" and code:
-            note = f"exit status {code}"
-        if state == "failed":
-            note = submissions.last_words(self.store, self.submission, index) or f"exit status {code}"
+        if ended and ended.code and state in ("done", "failed"):
+            note = ended.error or f"exit status {ended.code}"
         if state in ("lost", "failed") and submissions.is_running(self.store, self.submission, index):
             return Seen("running", records, "in a job that was thought not to be there")
         fruitless = [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS
@@ -207,6 +207,18 @@ class Follower:
         finished = tuple(dict.fromkeys((*known.finished, *done)))
         sweeps.write(self.store, replace(known, runs={**known.runs, **begun}, finished=finished))
 
+    def rows(self, seen: Sequence[Seen]) -> list[dict[str, Any]]:
+        """Every point as `submit status --json` shows it."""
+        return [
+            {
+                "run": point.run_id,
+                "condition": point.condition,
+                "jobs": [job.job_id for job in point.jobs],
+                **asdict(each),
+            }
+            for point, each in zip(self.submission.points, seen, strict=True)
+        ]
+
     def run_of(self, index: int) -> Run | None:
         """What is stored of a point."""
         run_id = self.submission.points[index].run_id
@@ -216,12 +228,12 @@ class Follower:
         folder = submissions.folder_of(self.store, self.submission.submission_id)
         never_began = [index for index in indices if self._never_began(index)]
         for index in indices:
-            (folder / str(index) / "code").unlink(missing_ok=True)
+            beside(submissions.job_of(self.store, self.submission.submission_id, index)).unlink(missing_ok=True)
             (folder / str(index) / submissions.PENDING).touch()
         for index, job_id in self.launcher.start(indices):
             point, run = self.submission.points[index], self.run_of(index)
             before = point.jobs[:-1] if index in never_began else point.jobs
-            job = Job(job_id, len(run.generations) if run else 0)
+            job = Handed(job_id, len(run.generations) if run else 0)
             point = replace(point, jobs=(*before, job))
             self._keep(self.submission.with_point(index, point))
 
@@ -238,6 +250,62 @@ class Follower:
 
     def _was_cancelled(self) -> bool:
         return submissions.read(self.store, self.submission.submission_id).cancelled
+
+
+def submit(
+    command: Literal["run", "sweep"],
+    store: RunStore,
+    submission_id: str,
+    asked: Sequence[Job],
+    conditions: Sequence[dict[str, object]],
+    launcher: Literal["local", "slurm"],
+    workers: int,
+) -> Follower:
+    """Hand jobs to a launcher, each the run of a condition.
+
+    Args:
+        workers: how many the local launcher runs at a time.
+
+    Raises:
+        SpecbenchError: it is refused; then nothing is left of it.
+    """
+    profiles = [validated(Profile, job.profile, f"profile {job.profile_name}") for job in asked]
+    made = submissions.new_submission(command, submission_id, launcher, profiles, conditions, workers)
+    follower = Follower(made, store)
+    follower.submit(asked)
+    return follower
+
+
+def submit_sweep(asked: Sweep, store: RunStore, launcher: Literal["local", "slurm"], workers: int) -> Follower:
+    """Hand every condition of a sweep to a launcher; of one that is refused nothing is left.
+
+    Raises:
+        SpecbenchError: it is refused.
+    """
+    try:
+        points = [asked.job(store, index) for index in range(len(asked.conditions))]
+        return submit("sweep", store, asked.sweep_id, points, asked.conditions, launcher, workers)
+    except SpecbenchError:
+        sweeps.remove(store, asked.sweep_id)
+        raise
+
+
+def left_over(asked: Submission, seen: Sequence[Seen], code: ExitCode) -> SpecbenchError | None:
+    """The points that did not come to their end, where there are such.
+
+    Args:
+        code: what the others ended with.
+    """
+    left = {index: each for index, each in enumerate(seen) if each.state != "done"}
+    if not left:
+        return None
+    index, first = next(iter(left.items()))
+    return SpecbenchError(
+        f"{len(left)} of {len(seen)} points did not come to their end; point {index} {first.state}"
+        + (f": {first.note}" if first.note else ""),
+        f"'specbench submit status {asked.submission_id}' names them all, and what is stored is kept",
+        code or ExitCode.RUN,
+    )
 
 
 def demand_over(store: RunStore, sweep_id: str) -> None:

@@ -6,14 +6,17 @@ import os
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from specbench.config import Profile, load_profile
+from specbench.bench.child import Ended, run_to_end
+from specbench.bench.job import Job
+from specbench.config import Profile
+from specbench.config.loading import validated, with_changes
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.wire.process import CloudProcess
 
+EDGE = "edge.json"
 SECOND_NODE = "SLURM_JOB_NODELIST_HET_GROUP_1"
 ANYWHERE = "0.0.0.0"
 # What the batch shell says of this node; srun would ask the other one for it, and a step gets all by itself.
@@ -42,17 +45,16 @@ def demand_for_two_nodes(profile: Profile) -> None:
         )
 
 
-def serve_and_run(profile: Path, words: Sequence[str]) -> int:
-    """Serve the profile's target on the job's second node, and run a command against it on this one.
+def serve_and_run(job: Job, folder: Path) -> Ended:
+    """Serve the target of a job's profile on the second node, and make the run against it on this one.
 
     The server has a token that only this user can read. It ends with its standard input, so with this process.
 
     Args:
-        profile: the file's folder gets the token, and must be seen from both nodes.
-        words: of a `run`; where the cloud is, is added.
+        folder: gets the token and the edge's job, and must be seen from both nodes.
 
     Returns:
-        the command's exit status; that of a killed one where the server was lost under it.
+        how the run ended: as one that was killed where the server was lost under it.
 
     Raises:
         SpecbenchError: this is no such job, or the server does not start.
@@ -62,7 +64,7 @@ def serve_and_run(profile: Path, words: Sequence[str]) -> int:
         raise SpecbenchError(
             "this is no job of two nodes", "'specbench submit' makes one where cluster.cloud is set"
         )
-    loaded = load_profile(str(profile))
+    loaded = validated(Profile, job.profile, f"profile {job.profile_name}")
     cpus = loaded.cluster.cloud.cpus if loaded.cluster.cloud else None
     srun = [
         "env",
@@ -81,15 +83,15 @@ def serve_and_run(profile: Path, words: Sequence[str]) -> int:
             "link": True,
         },
     )
-    folder = profile.parent.resolve()
     cloud = CloudProcess(served, loaded.cloud.threads, ANYWHERE, launcher=srun, folder=folder)
     try:
         url = f"ws://{address_of(node)}:{cloud.url.rpartition(':')[2]}"
-        place = ["--set", f"cloud.placement={url}", "--set", f"cloud.token_file={cloud.token_file}"]
-        done = subprocess.run([sys.executable, "-m", "specbench", *words, *place], check=False)
-        if done.returncode == ExitCode.RUN and not cloud.is_alive:
-            return KILLED  # another job may fare better, though nothing is stored yet
-        return done.returncode if done.returncode >= 0 else 128 - done.returncode
+        place = {"cloud.placement": url, "cloud.token_file": str(cloud.token_file)}
+        edge = with_changes(loaded, settings=place).model_dump(mode="json")
+        ended = run_to_end(replace(job, profile=edge), folder / EDGE, stderr=None)
+        if ended.code == ExitCode.RUN and not cloud.is_alive:  # another job may fare better
+            return Ended("interrupted", KILLED, "the server was lost")
+        return ended
     finally:
         cloud.stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,17 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from specbench.atomic import write_json
+from specbench.atomic import read_record, write_json
+from specbench.bench import child
+from specbench.bench.job import Job
 from specbench.bench.store import RunStore
 from specbench.cluster.pair import demand_for_two_nodes
 from specbench.config import ClusterSpec, Profile
-from specbench.config.paths import anchored
-from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError, nearest
 
-SUBMISSION_VERSION = 1
+SUBMISSION_VERSION = 2
 FOLDER = "submissions"
 RECORD = "submission.json"
 PENDING, RUNNING = "pending", "running"  # files of a point: no job of it has begun; locked by the one that runs
@@ -30,8 +27,8 @@ CONFLICT = 75  # EX_TEMPFAIL of sysexits.h
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job of a point; `records` is how many generations were stored when it was submitted."""
+class Handed:
+    """One job of a point, as the launcher knows it; `records` were stored when it was submitted."""
 
     job_id: str
     records: int
@@ -48,7 +45,7 @@ class Point:
 
     run_id: str
     condition: dict[str, object]
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[Handed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,6 @@ class Submission:
 
     Args:
         command: what was submitted, `run` or `sweep`; a sweep of the same id is on record.
-        place: the folder in which the command was typed, from which relative paths count.
-        words: the command line of every point, but for its profile and its id.
         workers: how many points the local launcher runs at a time.
         cluster: the profile's part of that name.
         cancelled: nothing is submitted again.
@@ -67,9 +62,6 @@ class Submission:
     submission_id: str
     command: Literal["run", "sweep"]
     launcher: Literal["local", "slurm"]
-    place: str
-    words: tuple[str, ...]
-    profile_name: str
     points: tuple[Point, ...]
     workers: int = 1
     cluster: dict[str, object] | None = None
@@ -90,13 +82,11 @@ def new_submission(
     command: Literal["run", "sweep"],
     submission_id: str,
     launcher: Literal["local", "slurm"],
-    words: Sequence[str],
-    profile_name: str,
     profiles: Sequence[Profile],
     conditions: Sequence[dict[str, object]],
     workers: int,
 ) -> Submission:
-    """What is asked, from here, with a point for each profile.
+    """What is asked, with a point for each profile.
 
     Raises:
         SpecbenchError: the launcher cannot give what the profiles' `cluster:` says.
@@ -113,10 +103,7 @@ def new_submission(
     points = tuple(
         Point(f"{submission_id}-{index:0{width}}", condition) for index, condition in enumerate(conditions)
     )
-    return Submission(
-        submission_id, command, launcher, os.getcwd(), tuple(words), profile_name, points, workers,
-        cluster.model_dump(mode="json"),
-    )  # fmt: skip
+    return Submission(submission_id, command, launcher, points, workers, cluster.model_dump(mode="json"))
 
 
 def folder_of(store: RunStore, submission_id: str) -> Path:
@@ -124,8 +111,13 @@ def folder_of(store: RunStore, submission_id: str) -> Path:
     return store.folder.absolute() / FOLDER / submission_id
 
 
-def prepare(store: RunStore, submission: Submission, profiles: list[Profile]) -> None:
-    """Write the record, and for every point its profile as it is now and the script that is its job.
+def job_of(store: RunStore, submission_id: str, index: int) -> Path:
+    """The file of a point's job."""
+    return folder_of(store, submission_id) / str(index) / child.JOB
+
+
+def prepare(store: RunStore, submission: Submission, asked: Sequence[Job]) -> None:
+    """Write the record, and for every point its job and the script that makes it.
 
     Raises:
         SpecbenchError: the folder cannot be written.
@@ -134,35 +126,30 @@ def prepare(store: RunStore, submission: Submission, profiles: list[Profile]) ->
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
-        for index, profile in enumerate(profiles):
-            (folder / str(index)).mkdir()
-            path = folder / str(index) / f"{submission.profile_name}.yaml"
-            path.write_text(as_text(anchored(profile.model_dump(mode="json"))), encoding="utf-8")
-            script = _script(store, submission, index, path)
-            (folder / str(index) / "job.sh").write_text(script, encoding="utf-8")
+        for index, (job, point) in enumerate(zip(asked, submission.points, strict=True)):
+            file = job_of(store, submission.submission_id, index)
+            file.parent.mkdir()
+            write_json(file, replace(job, run_id=point.run_id, whole_prompts=True))
+            script = _script(file, needs_two_nodes=submission.spec.cloud is not None)
+            file.with_name("job.sh").write_text(script, encoding="utf-8")
     except OSError as error:
         raise SpecbenchError(f"{folder} cannot be written: {error.strerror}", None, ExitCode.STORE) from error
     write(store, submission)
 
 
-def _script(store: RunStore, submission: Submission, index: int, profile: Path) -> str:
+def _script(file: Path, needs_two_nodes: bool) -> str:
     """A job is a command that may be run again: it goes on with the run that it finds."""
-    words = [*submission.words, "--profile", str(profile), "--runs-dir", str(store.folder.absolute())]
-    words += ["--as", submission.points[index].run_id]
-    if submission.spec.cloud:
-        words = ["submit", "pair", str(profile), "--", *words]
-    pending, running, log, code = (
-        shlex.quote(str(profile.parent / name)) for name in (PENDING, RUNNING, "log", "code")
-    )
+    words = child.command_of(file)
+    if needs_two_nodes:
+        words = [sys.executable, "-m", "specbench", "submit", "pair", str(file)]
+    pending, running, log = (shlex.quote(str(file.with_name(name))) for name in (PENDING, RUNNING, "log"))
     return (
         "#!/bin/sh\n"
         f"exec 9> {running} || exit\n"
         f"flock -n -E {CONFLICT} 9\n"
-        f"[ $? -ne {CONFLICT} ] || exit\n"  # another job of this point: its code counts
+        f"[ $? -ne {CONFLICT} ] || exit\n"  # another job of this point: how that ends counts
         f"rm -f {pending}\n"
-        f"cd {shlex.quote(submission.place)} || exit\n"
-        f"{shlex.join([sys.executable, '-m', 'specbench', *words])} >> {log} 2>&1\n"
-        f"echo $? > {code}\n"
+        f"{shlex.join(words)} >> {log} 2>&1\n"
     )
 
 
@@ -179,24 +166,6 @@ def is_running(store: RunStore, submission: Submission, index: int) -> bool:
         except OSError:
             pass  # a file system without locks
     return False
-
-
-def exit_code(store: RunStore, submission: Submission, index: int) -> int | None:
-    """What the point's last job ended with; `None` where it did not live to say so."""
-    path = folder_of(store, submission.submission_id) / str(index) / "code"
-    try:
-        os.listdir(path.parent)  # opening a folder has NFS look at it anew; it remembers what was not there
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-
-
-def last_words(store: RunStore, submission: Submission, index: int) -> str | None:
-    """The error that the point's log ends with."""
-    path = folder_of(store, submission.submission_id) / str(index) / "log"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    errors = [line for line in lines if line.startswith("error: ")]
-    return next(reversed(errors or lines), None)
 
 
 def exists(store: RunStore, submission_id: str) -> bool:
@@ -232,15 +201,4 @@ def read(store: RunStore, submission_id: str | None) -> Submission:
             nearest(submission_id, ids[-20:]),
             ExitCode.STORE,
         )
-    path = folder_of(store, submission_id or ids[-1]) / RECORD
-    try:
-        version = msgspec.json.decode(path.read_bytes(), type=dict).get("schema_version")
-        if version != SUBMISSION_VERSION:
-            raise SpecbenchError(
-                f"{path} has schema version {version}; this specbench reads {SUBMISSION_VERSION}",
-                "use the specbench that submitted it, or submit again",
-                ExitCode.STORE,
-            )
-        return msgspec.json.decode(path.read_bytes(), type=Submission)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SpecbenchError(f"{path} is damaged: {error}", None, ExitCode.STORE) from error
+    return read_record(folder_of(store, submission_id or ids[-1]) / RECORD, Submission, SUBMISSION_VERSION)

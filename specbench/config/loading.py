@@ -45,7 +45,21 @@ def load_profile(
     Raises:
         SpecbenchError: with the path, the value, the reason and the nearest valid name.
     """
-    values = _merged(name, base=None, chain=())
+    return _changed(_merged(name, base=None, chain=()), overrides, settings or {}, f"profile {name}")
+
+
+def with_changes(
+    profile: Profile, overrides: Sequence[str] = (), settings: Mapping[str, object] | None = None
+) -> Profile:
+    """A loaded profile with further overrides and settings, which are those of `load_profile`.
+
+    Raises:
+        SpecbenchError: with the path, the value, the reason and the nearest valid name.
+    """
+    return _changed(profile.model_dump(mode="json"), overrides, settings or {}, "the profile")
+
+
+def _changed(values: dict, overrides: Sequence[str], settings: Mapping[str, object], where: str) -> Profile:
     given: list[tuple[str, object]] = []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -55,12 +69,12 @@ def load_profile(
             )
         given.append((key.strip(), parse_value(text)))
     named: dict = {}
-    for key, value in [*given, *(settings or {}).items()]:
+    for key, value in [*given, *settings.items()]:
         _apply(values, key, value)
         _apply(named, key, value)
     if _names_prompts_alone(named):
         _apply(values, "workload.limit", None)
-    return validated(Profile, values, f"profile {name}")
+    return validated(Profile, values, where)
 
 
 def validated(part: type[PartT], values: dict, where: str, exit_code: ExitCode = ExitCode.PROFILE) -> PartT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from specbench.errors import SpecbenchWarning
@@ -57,6 +57,12 @@ def anchored(values: dict) -> dict:
         return os.path.abspath(value) if is_path and not _is_of_the_model(key, value) else value
 
     return _with_paths(values, absolute)
+
+
+def anchored_values(key: str, values: Sequence[object]) -> list[object]:
+    """Values of one key of a profile, each as `anchored` has it."""
+    part, _, name = key.partition(".")
+    return [anchored({part: {name: value}})[part][name] for value in values]
 
 
 def _is_of_the_model(key: str, value: str) -> bool:

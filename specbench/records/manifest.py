@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from specbench.ceilings import Ceiling
+from specbench.frames import frame
 from specbench.provenance import MethodSource, OtherModel, Work
 from specbench.records.findings import Audit, Divergence, Recomputation, SwitchChange
 from specbench.records.generations import SCHEMA_VERSION, Generation
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 CONTROL = "cloud_optimized_baseline"  # the method that all others are held against
 
@@ -86,9 +91,9 @@ class Manifest:
     `None` in runs without a control, and in those stored before it was done. `sources` says, by method, which
     code it was. `own_passes` names the methods that say so of themselves. `unverified` says, by method, why its
     figures are not verified: `work` holds what was counted, and `other_models` what was found in the process.
-    `unchecked` names checks behind the last prompt that could not be made. `directory` is the working directory
-    of the command, from which relative paths in it are seen. `refusals` are turns
-    that could not be asked, and `remarks` what was said at the start about what is asked.
+    `unchecked` names checks behind the last prompt that could not be made. `command` and `directory` are for
+    readers; `--resume` takes the profile, the methods, `tuning`, and `plugin_files` (their absolute paths).
+    `refusals` are turns that could not be asked, and `remarks` what was said at the start about what is asked.
     """
 
     run_id: str
@@ -133,6 +138,7 @@ class Manifest:
     unverified: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
     directory: str | None = None
+    plugin_files: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     remarks: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
@@ -160,3 +166,25 @@ class Run:
             and not record.interrupted
             and record.turn < refused.get((record.prompt_id, record.repeat), record.turns)
         ]
+
+    def to_frame(self) -> DataFrame:
+        """A row for each answer, as a pandas DataFrame; unknown figures are missing.
+
+        Raises:
+            SpecbenchError: pandas is not installed.
+        """
+        names = (
+            *("method", "prompt_id", "category", "turn", "repeat", "prompt_tokens", "ttft_ms", "tpot_ms"),
+            *("total_ms", "drafted", "accepted", "peak_rss_bytes", "peak_cuda_bytes", "lossless"),
+            *("verification", "finish_reason", "interrupted", "text"),
+        )
+        return frame(
+            [
+                {
+                    "run_id": self.manifest.run_id,
+                    "tokens": len(record.tokens),
+                    **{name: getattr(record, name) for name in names},
+                }
+                for record in self.generations
+            ]
+        )

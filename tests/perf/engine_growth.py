@@ -14,7 +14,8 @@ import psutil
 from engine_measure import Pair, in_turn, middle, parser, ratio, show
 from scipy.stats import theilslopes
 
-from specbench.bench.preparation import new_manifest, prepare
+from specbench.bench.new_manifest import new_manifest
+from specbench.bench.preparation import prepare
 from specbench.bench.runner import Runner
 from specbench.bench.store import RunStore
 from specbench.clock import now_ms
@@ -113,7 +114,7 @@ def memory(rest):
             "workload.max_new_tokens": arguments.tokens, "engine.kind": arguments.engine,
         }  # fmt: skip
         profile = load_profile(arguments.profile, (), settings)
-        prepared = prepare(profile, [discover(()).get("speculative")], lambda line: None)
+        prepared = prepare(profile, [discover(()).get("speculative")])
         store, watch = RunStore(Path(folder) / "runs"), Resident()
         manifest = new_manifest(prepared, store.new_id(), arguments.profile, (), {})
         started = now_ms()

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from specbench.api import Decoder, Method
 from specbench.bench import runner as runners
-from specbench.bench.preparation import Prepared, new_manifest, prepare
+from specbench.bench.new_manifest import new_manifest
+from specbench.bench.preparation import Prepared, prepare
 from specbench.bench.store import RunStore
 from specbench.bench.telemetry import MemoryMonitor
 from specbench.clock import now_ms
@@ -101,7 +102,7 @@ def harness(rest):
     registry, view = discover(()), LiveView()
     with tempfile.TemporaryDirectory() as folder:
         methods = [Timed(registry.get(name)) for name in METHODS]
-        prepared = prepare(profile, methods, lambda line: None)
+        prepared = prepare(profile, methods)
         store = RunStore(Path(folder))
         manifest = new_manifest(prepared, store.new_id(), arguments.profile, (), {})
         writer = store.create(manifest)

@@ -140,7 +140,7 @@ def main() -> None:
             "cloud.placement": "process",
             "cloud.batch": {"sessions": sessions, "wait_ms": asked_for.wait_ms},
         }
-        prepared = prepare(load_profile(asked_for.profile, settings, given), methods, console.note)
+        prepared = prepare(load_profile(asked_for.profile, settings, given), methods)
         prepared.cloud.most_edges = max([asked_for.most, *counts]) + OWN_CONNECTIONS
         with closing(prepared.cloud):
             prompts, drafts, label = drafts_of(prepared, trace)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from specbench.bench.preparation import Prepared, new_manifest, prepare
+from specbench.bench.new_manifest import new_manifest
+from specbench.bench.preparation import Prepared, prepare
 from specbench.bench.runner import Runner
 from specbench.bench.store import RunStore
 from specbench.config import load_profile
@@ -76,7 +77,7 @@ def _run(folder: Path, methods: Sequence[str]) -> tuple[Prepared, Run]:
     }  # fmt: skip
     profile = load_profile("default", [f"{key}={value}" for key, value in settings.items()])
     known = discover()
-    prepared = prepare(profile, [known.get(name) for name in methods], lambda line: None)
+    prepared = prepare(profile, [known.get(name) for name in methods])
     store = RunStore(folder / "runs")
     manifest = new_manifest(prepared, store.new_id(), "zoo", (), {})
     return prepared, Runner(prepared, manifest, store.create(manifest), Silent()).run()

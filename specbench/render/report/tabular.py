@@ -67,4 +67,4 @@ def machine_table(manifests: Sequence[Manifest]) -> Table:
 
 def command_of(manifest: Manifest) -> str:
     """The command that made a run, as one types it."""
-    return shlex.join(["specbench", *manifest.command])
+    return shlex.join(["specbench", *manifest.command]) if manifest.command else "specbench.run(), in Python"

@@ -74,7 +74,7 @@ def test_commands_about_what_is_stored_import_no_torch(specbench, profile, tmp_p
     costs.write_text("draft: {step_ms: 2.0}\ntarget: {verify_ms: {1: 20.0}, prefill_ms: {1: 5.0}}\n")
     place = ["--runs-dir", str(tmp_path / "runs")]
     store = RunStore(tmp_path / "runs")
-    asked = Submission("s1", "run", "local", str(tmp_path), ("run", "m"), "p", (Point("s1-0", {}),), 1, {})
+    asked = Submission("s1", "run", "local", (Point("s1-0", {}),), 1, {})
     submissions.prepare(store, asked, [load_profile("default")])
     for command in (
         ["compare", store.find(None), *place],

@@ -1,5 +1,6 @@
 """Jobs on this machine: no scheduler, the same states, the same resuming."""
 
+import json
 import os
 
 import pytest
@@ -56,4 +57,6 @@ def test_a_job_that_cannot_begin_has_failed_with_its_reason(place):
 def test_a_job_asks_for_what_was_submitted(place):
     broken = f"edge.model={place.folder}"
     submission = place.submit("run", "--only", "--isolate", "--set", broken, "--launcher", "local")
-    assert "--only --isolate" in (place.runs / "submissions" / submission / "0" / "job.sh").read_text()
+    asked = json.loads((place.runs / "submissions" / submission / "0" / "job.json").read_text())
+    assert (asked["only"], asked["isolate"]) == (True, True)
+    assert asked["profile"]["edge"]["model"] == str(place.folder)

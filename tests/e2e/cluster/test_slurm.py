@@ -34,7 +34,7 @@ def swept(slurm, models, tmp_path_factory):
     process.kill()
     killed = run_id, lines
     run_id, process, lines = place.half_way(
-        lambda process: process.environ().get("SLURMD_NODENAME") == "n2" and run_of(process) != killed[0]
+        lambda process: process.environ().get("SLURMD_NODENAME") == "n2" and place.run_of(process) != killed[0]
     )
     slurm.crash("n2")
     crashed = run_id, lines
@@ -44,11 +44,6 @@ def swept(slurm, models, tmp_path_factory):
     collected = place("submit", "collect", "--json")
     points = place("submit", "status", "--json").json["points"]
     return Swept(place, collected, points, killed, crashed)
-
-
-def run_of(process):
-    words = process.cmdline()
-    return words[words.index("--as") + 1]
 
 
 def test_a_sweep_of_twelve_points_lands_in_the_store_with_its_map(swept):

@@ -12,8 +12,8 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 from specbench.analysis.comparison import compare
 from specbench.api import CloudModel, EdgeModel
+from specbench.bench.answering import Answering
 from specbench.bench.ceiling import CeilingWatch, decoding_ms
-from specbench.bench.runner import Runner
 from specbench.bench.store import RunStore
 from specbench.ceilings import Ceiling, Reading
 from specbench.config import CloudSpec, EdgeSpec
@@ -152,9 +152,9 @@ def test_a_run_keeps_the_ceiling_of_each_model_and_shows_every_methods_share_of_
 
 
 def test_memory_is_read_beside_each_prompt_and_the_readings_are_kept(specbench, profile, tmp_path, monkeypatch):
-    order, look, answer = [], CeilingWatch.look, Runner._answer
+    order, look, answer = [], CeilingWatch.look, Answering.run
     monkeypatch.setattr(CeilingWatch, "look", lambda *args: (order.append(args[1]), look(*args))[1])
-    monkeypatch.setattr(Runner, "_answer", lambda *args: (order.append("answer"), answer(*args))[1])
+    monkeypatch.setattr(Answering, "run", lambda *args: (order.append("answer"), answer(*args))[1])
     done = specbench("run", "speculative", "--profile", profile(workload={"repeats": 2}), "--json")
     assert done.code == 0, done.err
     store = RunStore(tmp_path / "runs")
@@ -233,7 +233,7 @@ def test_memory_of_a_cloud_elsewhere_is_told_to_have_been_measured_once():
 
 def test_no_run_ends_because_memory_cannot_be_read_once_more(models, monkeypatch):
     factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
-    watch = CeilingWatch([factory], {}, lambda line: None)
+    watch = CeilingWatch([factory], {})
     for error in (CloudLostError("gone"), MemoryError()):
         monkeypatch.setattr(bandwidth, "_seconds", Mock(side_effect=error))
         watch.look(str(error), 0)
@@ -246,10 +246,10 @@ def test_no_run_ends_because_memory_cannot_be_read_once_more(models, monkeypatch
 def test_a_run_that_is_resumed_keeps_the_readings_of_its_earlier_sitting(models):
     factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
     factory.load()
-    watch = CeilingWatch([factory], {}, lambda line: None)
+    watch = CeilingWatch([factory], {})
     watch.look("1", 0)
     watch.look("1", 0)  # of the next method
-    watch = CeilingWatch([factory], watch.found, lambda line: None)
+    watch = CeilingWatch([factory], watch.found)
     watch.look("2", 0)
     assert [each.prompt_id for each in watch.found["cloud"].readings] == ["1", "2"]
 

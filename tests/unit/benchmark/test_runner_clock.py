@@ -1,7 +1,5 @@
 """What of the runner's own work between two rounds counts as the method's time: nothing, for any kind."""
 
-from types import SimpleNamespace
-
 import pytest
 from specbench.plugins.cloud_baseline import CloudBaseline
 from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
@@ -10,8 +8,9 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import CloudModel, Decoder, Decoding, EdgeModel, Options, Request, Round, Speculative
-from specbench.bench import runner
-from specbench.config import CloudSpec, EdgeSpec, EngineSpec
+from specbench.bench import answering
+from specbench.bench.answering import Answering
+from specbench.config import CloudSpec, EdgeSpec
 from specbench.decoding import assisted
 
 PASS_MS, DRAFT_MS, LOOK_MS = 10, 1, 7
@@ -30,7 +29,7 @@ class Clock:
     def pass_ms(self, ms):
         self.now += ms
 
-    def look(self, name, prompt_id):
+    def look(self):
         self.now += LOOK_MS
         self.looked += LOOK_MS
 
@@ -59,14 +58,11 @@ class ServersStream(Decoder):
 
 def answered(clock, monkeypatch, decoder):
     """Rounds and arrivals of one request, as the runner times them by this clock."""
-    for module in (runner, assisted):
+    for module in (answering, assisted):
         monkeypatch.setattr(module, "now_ms", lambda: clock.now)
-    one = object.__new__(runner.Runner)
-    one._decoders = {"m": decoder}
-    one._profile = SimpleNamespace(engine=EngineSpec(check_cache=True))
-    one._precision = SimpleNamespace(look=clock.look)
-    one._count = lambda name, part, arrival_ms: None
-    return one._answer("m", REQUEST, "1")
+    one = Answering(decoder, REQUEST, lambda part, step_ms: clock.look(), check_cache=True)
+    one.run()
+    return one.rounds, one.arrival_ms
 
 
 @pytest.fixture

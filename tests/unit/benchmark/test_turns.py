@@ -28,18 +28,18 @@ def test_another_repeat_of_the_prompt_is_kept():
     assert [r.repeat for r in run(records, refusals=(Refusal("1", 1, 0, "long"),)).of("m")] == [1]
 
 
-def test_a_refused_turn_is_asked_of_no_other_method(models):
+def test_a_refused_turn_is_asked_of_no_other_method(models, caplog):
     profile = load_profile("default", [f"cloud.model={models / 'target'}", f"edge.model={models / 'draft'}",
                                        "edge.vocab_map=null", "cloud.device=cpu"])  # fmt: skip
+    caplog.set_level("INFO", "specbench")
     prompt = Prompt("1", "c", ("hello", "and now?", "so?"))
-    lines = []
-    prepared = prepare(profile, [discover().get("cloud_optimized_baseline")], lines.append, [prompt])
-    turns = Turns(prepared, (), lines.append)
+    prepared = prepare(profile, [discover().get("cloud_optimized_baseline")], [prompt])
+    turns = Turns(prepared, ())
     assert turns.request(prompt, 0, 0, ()) is not None
     assert turns.request(prompt, 1, 0, ("a" * 3000,)) is None
-    assert lines[-1].startswith("turn 2 of prompt 1 is not asked: prompt 1 has")
+    assert caplog.messages[-1].startswith("turn 2 of prompt 1 is not asked: prompt 1 has")
     assert turns.request(prompt, 1, 0, ("short",)) is None, "alike for a method whose reply would fit"
     assert turns.request(prompt, 1, 1, ("short",)) is not None, "another repeat has other replies"
     (refusal,) = turns.refusals
     assert (refusal.turn, refusal.repeat) == (1, 0)
-    assert Turns(prepared, turns.refusals, print).request(prompt, 1, 0, ("short",)) is None, "when resumed, too"
+    assert Turns(prepared, turns.refusals).request(prompt, 1, 0, ("short",)) is None, "when resumed, too"

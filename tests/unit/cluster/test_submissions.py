@@ -4,85 +4,84 @@ import fcntl
 import stat
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from socket import gethostname
 
 import pytest
 from builders import generation, manifest
 from comparisons import pair, run
 
+from specbench.atomic import write_json
 from specbench.bench import manifest as manifests
+from specbench.bench.child import Ended, beside, read_job
+from specbench.bench.job import new_job
 from specbench.bench.store import RunStore
 from specbench.cluster import submission as submissions
 from specbench.cluster.jobs import FRUITLESS, Follower, judge
 from specbench.cluster.launchers import Known, Slurm
-from specbench.cluster.submission import Job, Point, Submission
-from specbench.config import ClusterSpec, NodeSpec, load_profile
+from specbench.cluster.submission import Handed, Point, Submission
+from specbench.config import ClusterSpec, NodeSpec, Profile, load_profile
 from specbench.errors import SpecbenchError
-from specbench.records import Divergence, Failure
+from specbench.records import Divergence
 
 TWO_NODES = ("--set", "cluster.cloud={}")
 SETTINGS = ["workload.limit=3", "speculative.typical_epsilon=0.00001", 'cloud.max_memory={"0": 3GiB}',
             "cloud.device_map=auto", "cloud.device=auto"]  # fmt: skip
-BROKEN = (Failure("m", None, "it broke"),)
 
 
 @pytest.mark.parametrize(
-    ("code", "run", "known", "cancelled", "state"),
+    ("ended", "known", "cancelled", "state"),
     [
-        (0, {"status": "finished"}, None, False, "done"),
-        (0, {"status": "finished"}, "RUNNING", True, "done"),
-        (7, {"status": "failed", "failures": BROKEN}, None, False, "done"),
-        # Slurm's shell says 0 where the node went down under it.
-        (0, {"status": "running"}, "PENDING", False, "waiting"),
-        (0, {"status": "running"}, "COMPLETED", False, "lost"),
-        (None, {"status": "running"}, "RUNNING", False, "running"),
-        (None, None, "CONFIGURING", False, "waiting"),
-        (137, {"status": "running"}, "FAILED", False, "lost"),
-        (137, {"status": "running"}, "PENDING", False, "waiting"),
+        (Ended("done", 0), None, False, "done"),
+        (Ended("done", 7), "FAILED", False, "done"),
+        (Ended("done", 0), "RUNNING", True, "done"),
+        (None, "PENDING", False, "waiting"),
+        (None, "COMPLETED", False, "lost"),
+        (None, "RUNNING", False, "running"),
+        (None, "CONFIGURING", False, "waiting"),
+        (None, "FAILED", False, "lost"),
         # The scheduler forgets what is over.
-        (None, {"status": "running"}, None, False, "lost"),
-        (None, None, "TIMEOUT", False, "lost"),
-        (7, {"status": "interrupted", "failures": BROKEN}, None, False, "lost"),
-        (4, None, "FAILED", False, "failed"),
-        (5, {"status": "failed"}, None, False, "failed"),
-        (None, {"status": "running"}, "CANCELLED", False, "cancelled"),
-        (None, {"status": "running"}, "RUNNING", True, "cancelled"),
+        (None, None, False, "lost"),
+        (None, "TIMEOUT", False, "lost"),
+        (Ended("interrupted", 7, "the cloud was lost"), None, False, "lost"),
+        (Ended("interrupted", 137, "killed"), "PENDING", False, "waiting"),
+        (Ended("failed", 4, "no such model"), "FAILED", False, "failed"),
+        (Ended("failed", 5, "no space"), "COMPLETED", False, "failed"),
+        (None, "CANCELLED", False, "cancelled"),
+        (None, "RUNNING", True, "cancelled"),
     ],
 )
-def test_a_state_follows_from_exit_status_run_and_scheduler(code, run, known, cancelled, state):
-    assert judge(code, manifest(**run) if run else None, known and Known(known), cancelled) == state
+def test_a_state_follows_from_how_a_job_ended_and_from_the_scheduler(ended, known, cancelled, state):
+    assert judge(ended, known and Known(known), cancelled) == state
 
 
 def test_a_submission_is_collected_by_one_at_a_time(tmp_path):
     follower = Follower(submission(Point("s1-0", {}), cancelled=True), RunStore(tmp_path))
-    submissions.prepare(follower.store, follower.submission, [load_profile("default")])
-    assert [each.state for each in follower.wait(print)] == ["cancelled"]
+    submissions.prepare(follower.store, follower.submission, [job()])
+    assert [each.state for each in follower.wait()] == ["cancelled"]
     with (tmp_path / "submissions" / "s1" / "collecting").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SpecbenchError, match="is being collected already"):
-            follower.wait(print)
+            follower.wait()
 
 
 def test_a_cancelling_is_heard_by_who_collects_and_never_undone(tmp_path):
     store, asked = RunStore(tmp_path), submission(Point("s1-0", {}))
-    submissions.prepare(store, asked, [load_profile("default")])
+    submissions.prepare(store, asked, [job()])
     collecting, cancelling = Follower(asked, store), Follower(asked, store)
     assert [each.state for each in collecting.look()] == ["lost"]
     cancelling.cancel()
     collecting._keep(asked.with_point(0, Point("s1-0", {"a": 1})))
-    assert [each.state for each in collecting.wait(print)] == ["cancelled"]
+    assert [each.state for each in collecting.wait()] == ["cancelled"]
     assert submissions.read(store, "s1") == submission(Point("s1-0", {"a": 1}), cancelled=True)
 
 
 def submission(*points, **fields):
-    values = {
-        "launcher": "local",
-        "place": "/",
-        "words": ("run", "speculative"),
-        "profile_name": "default",
-        **fields,
-    }
-    return Submission("s1", "run", points=points, **values)
+    return Submission("s1", "run", points=points, **{"launcher": "local", **fields})
+
+
+def job(settings=(), methods=("speculative",)):
+    return new_job(RunStore(Path("/runs")), load_profile("default", settings), "default", methods)
 
 
 @pytest.mark.parametrize(("stored", "state"), [(0, "failed"), (1, "lost")])
@@ -91,21 +90,19 @@ def test_jobs_that_are_killed_and_add_nothing_come_to_an_end(tmp_path, stored, s
     writer = store.create(manifest("s1-0", status="running"))
     for _ in range(stored):
         writer.append([generation()])
-    jobs = tuple(Job(f"1@{gethostname()}", 0) for _ in range(FRUITLESS))
+    jobs = tuple(Handed(f"1@{gethostname()}", 0) for _ in range(FRUITLESS))
     follower = Follower(submission(Point("s1-0", {}, jobs)), store)
     assert [each.state for each in follower.look()] == [state]
 
 
 def test_collecting_ends_as_the_run_did(specbench, tmp_path):
     store, bug = RunStore(tmp_path / "runs"), Divergence("m", "1", 0, 0, 3, (1, 2), verdict="bug")
-    submissions.prepare(
-        store, submission(Point("s1-0", {}, (Job(f"1@{gethostname()}", 0),))), [load_profile("default")]
-    )
+    submissions.prepare(store, submission(Point("s1-0", {}, (Handed(f"1@{gethostname()}", 0),))), [job()])
     made = run(pair(12, 1.4), "s1-0", divergences=(bug,))
     store.create(made.manifest).append(
         [replace(one, arrival_ms=tuple(map(float, one.arrival_ms))) for one in made.generations]
     )
-    (tmp_path / "runs" / "submissions" / "s1" / "0" / "code").write_text("9")
+    write_json(beside(submissions.job_of(store, "s1", 0)), Ended("done", 9))
     done = specbench("submit", "collect")
     assert done.code == 9, done.err
     assert "no verdict on m" in done.out
@@ -113,21 +110,21 @@ def test_collecting_ends_as_the_run_did(specbench, tmp_path):
 
 
 def test_a_point_whose_worker_never_came_to_it_has_not_failed_and_that_job_does_not_count(tmp_path):
-    jobs = tuple(Job(f"1@{gethostname()}", 0) for _ in range(FRUITLESS))
-    asked = submission(Point("s1-0", {}, jobs), words=("plugins", "--no-such-option"))
+    jobs = tuple(Handed(f"1@{gethostname()}", 0) for _ in range(FRUITLESS))
+    asked = submission(Point("s1-0", {}, jobs))
     follower = Follower(asked, RunStore(tmp_path))
-    submissions.prepare(follower.store, asked, [load_profile("default")])
+    submissions.prepare(follower.store, asked, [job(methods=["speculatve"])])
     assert [each.state for each in follower.look()] == ["failed"]
     (tmp_path / "submissions" / "s1" / "0" / "pending").touch()
     assert [each.state for each in follower.look()] == ["lost"]
-    (seen,) = follower.wait(print)
-    assert (seen.state, "no such option" in seen.note) == ("failed", True)  # it began, and said why
+    (seen,) = follower.wait()
+    assert (seen.state, seen.note) == ("failed", "there is no method 'speculatve'")  # it began, and said why
     assert len(follower.submission.points[0].jobs) == FRUITLESS
 
 
 def test_two_jobs_never_run_one_point_and_the_second_leaves_no_trace(tmp_path):
-    store, asked = RunStore(tmp_path), submission(Point("s1-0", {}), words=("plugins", "--no-such-option"))
-    submissions.prepare(store, asked, [load_profile("default")])
+    store, asked = RunStore(tmp_path), submission(Point("s1-0", {}))
+    submissions.prepare(store, asked, [job(methods=["speculatve"])])
     folder = tmp_path / "submissions" / "s1" / "0"
     with (folder / "running").open("w") as lock:  # as a job that was queued though sbatch failed
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -141,13 +138,14 @@ def test_two_jobs_never_run_one_point_and_the_second_leaves_no_trace(tmp_path):
 
 def test_a_submission_is_for_its_owner_and_freezes_the_profile(tmp_path):
     store, asked = RunStore(tmp_path), submission(Point("s1-0", {}))
-    submissions.prepare(store, asked, [load_profile("default", SETTINGS)])
+    submissions.prepare(store, asked, [job(SETTINGS)])
     folder = tmp_path / "submissions" / "s1"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert load_profile(str(folder / "0" / "default.yaml")) == load_profile("default", SETTINGS)
-    assert "--as s1-0" in (folder / "0" / "job.sh").read_text()
+    asked_for = read_job(folder / "0" / "job.json")
+    assert Profile.model_validate(asked_for.profile) == load_profile("default", SETTINGS)
+    assert (asked_for.run_id, asked_for.whole_prompts) == ("s1-0", True)
     assert submissions.read(store, None) == asked
-    (folder / "submission.json").write_text((folder / "submission.json").read_text().replace(": 1\n", ": 9\n"))
+    (folder / "submission.json").write_text((folder / "submission.json").read_text().replace(": 2\n", ": 9\n"))
     with pytest.raises(SpecbenchError, match="schema version 9"):
         submissions.read(store, "s1")
     (folder / "submission.json").write_text("{")
@@ -226,7 +224,7 @@ def test_servers_of_two_jobs_have_two_addresses_and_that_is_no_difference(place,
         (["status"], "nothing was submitted"),
         (["collect", "none"], "nothing was submitted"),
         (["cancel"], "nothing was submitted"),
-        (["pair", "x.yaml"], "no job of two nodes"),
+        (["pair", "x.json"], "x.json cannot be read"),
     ],
 )
 def test_a_wrong_submission_gets_one_clear_error_before_anything_is_submitted(

@@ -83,7 +83,7 @@ def test_generate_runs_beside_no_idle_team(two_threads, models):
 
 def test_many_edges_draft_beside_no_idle_team(two_threads, models, profile):
     path = profile(edge={"model": str(models / "draft")}, cloud={"model": str(models / "target")})
-    prepared = prepare(load_profile(str(path), ["edge.threads=2"]), [discover(()).get(EDGE)], lambda line: None)
+    prepared = prepare(load_profile(str(path), ["edge.threads=2"]), [discover(()).get(EDGE)])
     send_team_home()
     alone = tasks()
     compute()

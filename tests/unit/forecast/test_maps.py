@@ -228,7 +228,7 @@ def swept(tmp_path):
     records = [replace(each, arrival_ms=tuple(map(float, each.arrival_ms))) for each in stored.generations]
     store.create(stored.manifest).append(records)
     over = {"link.rtt_ms": [0, 5]}
-    asked = sweeps.Sweep("s1", ("speculative",), "default", (), over, "another", runs={0: "r1"}, finished=(0,))
+    asked = sweeps.Sweep("s1", ("speculative",), "default", (), over, {}, runs={0: "r1"}, finished=(0,))
     sweeps.write(store, asked)
     return tmp_path
 

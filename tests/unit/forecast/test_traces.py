@@ -127,7 +127,7 @@ def test_the_draft_reads_two_new_tokens_after_a_round_that_stood_whole():
 
 def prepared_on(path, *overrides):
     method = SpeculativeDecoding()
-    return prepare(load_profile(str(path), overrides), [method], lambda line: None), method
+    return prepare(load_profile(str(path), overrides), [method]), method
 
 
 def trace_of(path, *overrides):

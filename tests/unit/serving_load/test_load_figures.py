@@ -135,7 +135,7 @@ def test_later_turns_and_repeats_are_no_first_turns():
 
 
 def test_arrivals_are_random_repeatable_and_as_many_as_the_rate_says(profile):
-    prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)], lambda line: None)
+    prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)])
     asked = schedule(prepared, 4, 400, 5.0, prepared.prompts)
     gaps = [later.due_ms - one.due_ms for one, later in pairwise(asked)]
     assert sum(gaps) / len(gaps) == pytest.approx(200, rel=0.15)
@@ -152,7 +152,7 @@ def test_a_request_that_waits_for_its_edge_has_that_in_its_times(profile):
             recorded.time.sleep(0.05)
             yield commit()
 
-    prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)], lambda line: None)
+    prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)])
     asked = schedule(prepared, 1, 3, 1e6, prepared.prompts)
     times = sorted(one.generation.ttft_ms for one in drive([Slow()], asked, ALONE))
     assert times[0] >= 50
@@ -165,7 +165,7 @@ def test_what_ends_one_edge_is_told_and_ends_the_load(profile):
             raise SpecbenchError("the cloud refuses: no")
             yield
 
-    prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)], lambda line: None)
+    prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)])
     asked = schedule(prepared, 2, 4, None, prepared.prompts)
     with pytest.raises(SpecbenchError, match="the cloud refuses: no"):
         drive([Broken(), Broken()], asked, ALONE)
@@ -175,7 +175,7 @@ def test_what_ends_one_edge_is_told_and_ends_the_load(profile):
 def alone(profile):
     """A server's own answer to one request, and what is needed to judge others."""
     methods = [discover(()).get(ALONE)]
-    prepared = prepare(load_profile(str(profile(workload={"limit": 1}))), methods, lambda line: None)
+    prepared = prepare(load_profile(str(profile(workload={"limit": 1}))), methods)
     asked = schedule(prepared, 1, 1, None, prepared.prompts)
     target = prepared.cloud.target(Options.of(prepared.profile))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from builders import LIAR, manifest
+from builders import CRASHING, LIAR
 from comparisons import PROFILE, pair, run
 
 from specbench.analysis.comparison import compare
@@ -15,12 +15,13 @@ from specbench.analysis.notes import WRONG
 from specbench.analysis.sweeps import swept
 from specbench.bench import sweep as sweeps
 from specbench.bench.store import RunStore
-from specbench.bench.sweeper import Sweeper
 from specbench.config import load_profile
 from specbench.errors import SpecbenchError
 from specbench.records import Divergence, Failure, Written
 from specbench.render.schedules import cell_text, verdicts
 
+KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+CRASH = 'raise MemoryError("no room") if False else ValueError("lost my way")'
 OVER = ("--over", "speculative.draft_length=1,3", "--over", "decoding.repetition_penalty=1.0")
 
 
@@ -58,10 +59,27 @@ def test_a_sweep_stores_a_run_a_condition_and_resumes_what_is_missing(specbench,
     assert specbench("sweep", "--resume", sweep_id).code == 0
     assert len(store.ids()) == len(before) + 1
 
+
+def test_a_sweep_goes_on_from_any_folder_with_the_profile_that_it_began_with(
+    specbench, small, models, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    small.write_text(small.read_text().replace(str(models), "./models"))
+    (tmp_path / "models").symlink_to(models)
+    (tmp_path / "later").mkdir()
+    over = ("--over", "speculative.draft_length=1,2", "--over", "edge.model=models/draft")
+    done = specbench("sweep", "speculative", "--profile", small.name, *over, "--json")
+    assert done.code == 0, done.err
+    sweep_id, store = done.json["sweep"], RunStore(tmp_path / "runs")
+    asked = sweeps.read(store, sweep_id)
+    sweeps.write(store, replace(asked, finished=(0,), runs={0: asked.runs[0]}))
     small.write_text(small.read_text().replace("max_new_tokens: 6", "max_new_tokens: 7"))
-    changed = specbench("sweep", "--resume", sweep_id)
-    assert changed.code == 5
-    assert "has changed since" in changed.err
+    monkeypatch.chdir(tmp_path / "later")
+    again = specbench("sweep", "--resume", sweep_id, "--json")
+    assert again.code == 0, again.err
+    profiles = [store.read(run_id).manifest.profile for run_id in again.json["runs"].values()]
+    assert [each["workload"]["max_new_tokens"] for each in profiles] == [6, 6]
+    assert {each["edge"]["model"] for each in profiles} == {str(tmp_path / "models" / "draft")}
 
 
 def test_a_condition_that_fails_holds_up_no_other_and_is_named_at_the_end(specbench, small, models, tmp_path):
@@ -102,22 +120,22 @@ def test_a_condition_behind_which_no_run_is_stored_is_not_finished(specbench, sm
     assert json.loads(path.read_text())["finished"] == []
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "failures", "finished"),
-    [
-        (0, "finished", (), True),
-        (7, "failed", (Failure("m", None, "it broke"),), True),
-        (7, "failed", (), False),
-        (7, "interrupted", (Failure("m", None, "it broke"),), False),
-        (4, "finished", (), False),
-    ],
-)
-def test_a_condition_is_finished_where_its_run_came_to_its_end(tmp_path, code, status, failures, finished):
-    store = RunStore(tmp_path)
-    store.create(manifest("r1", status=status, failures=failures))
-    asked = sweeps.Sweep("s", ("m",), "default", (), {"link.rtt_ms": [0]}, "", runs={0: "r1"})
-    assert Sweeper(asked, store, print)._came_to_its_end(0, code) is finished
-    assert not Sweeper(replace(asked, runs={}), store, print)._came_to_its_end(0, code)
+def test_a_condition_whose_process_is_killed_is_not_finished_and_goes_on(specbench, profile, tmp_path):
+    plugin = tmp_path / "killed.py"
+    plugin.write_text(CRASHING.format(memory=False).replace(CRASH, KILL))
+    assert KILL in plugin.read_text()
+    path = profile(workload={"limit": 2, "max_new_tokens": 6, "warmup": 0})
+    words = ("--profile", path, "--plugin", plugin, "--over", "workload.seed=3", "--json")
+    done = specbench("sweep", "crashing", *words)
+    assert done.code == 7, done.err
+    assert "ended with exit status 137" in done.err
+    (file,) = (tmp_path / "runs" / "sweeps").glob("*.json")
+    asked = json.loads(file.read_text())
+    assert (asked["finished"], list(asked["runs"])) == ([], ["0"])
+    plugin.write_text(plugin.read_text().replace(KILL, "pass"))
+    again = specbench("sweep", "--resume", file.stem)
+    assert again.code == 5, again.err
+    assert "source of crashing was crashing.py file" in again.err
 
 
 BUG = Divergence("m", "1", 0, 0, 3, (1, 2), verdict="bug")
@@ -135,7 +153,8 @@ def stored_sweep(store, *runs, over=None):
             [replace(one, arrival_ms=tuple(map(float, one.arrival_ms))) for one in each.generations]
         )
     over = over or {"link.rtt_ms": list(range(len(runs)))}
-    asked = sweeps.new_sweep(store, ("m",), "default", ("workload.limit=12",), over)
+    settings = load_profile("default").model_dump(mode="json")
+    asked = sweeps.Sweep(store.new_id(), ("m",), "default", ("workload.limit=12",), over, settings)
     ids = {index: each.manifest.run_id for index, each in enumerate(runs)}
     asked = replace(asked, runs=ids, finished=tuple(ids))
     sweeps.write(store, asked)
@@ -309,11 +328,12 @@ def test_maps_that_could_not_be_made_are_refused_before_anything_runs(
 
 def test_a_damaged_sweep_gets_one_clear_error(tmp_path):
     store = RunStore(tmp_path)
-    asked = sweeps.new_sweep(store, ("speculative",), "default", (), {"link.rtt_ms": [0, 5]})
+    asked = sweeps.new_sweep(
+        store, ["speculative"], load_profile("default"), "default", {"link.rtt_ms": [0, 5]}
+    )
     path = tmp_path / "sweeps" / f"{asked.sweep_id}.json"
     assert sweeps.read(store, asked.sweep_id) == asked
-    sweeps.demand_same_profile(asked)
-    for text in ("", "{}", path.read_text().replace('"schema_version": 1', '"schema_version": 7')):
+    for text in ("", "{}", path.read_text().replace('"schema_version": 2', '"schema_version": 7')):
         path.write_text(text)
         with pytest.raises(SpecbenchError, match=asked.sweep_id):
             sweeps.read(store, asked.sweep_id)
@@ -321,7 +341,7 @@ def test_a_damaged_sweep_gets_one_clear_error(tmp_path):
 
 def test_conditions_are_all_combinations_and_each_is_a_profile():
     asked = sweeps.Sweep(
-        "1", (), "default", (), {"link.rtt_ms": [0, 5], "speculative.draft_length": [1, 2]}, ""
+        "1", (), "default", (), {"link.rtt_ms": [0, 5], "speculative.draft_length": [1, 2]}, {}
     )
     assert len(asked.conditions) == 4
     assert load_profile("default", (), asked.conditions[3]).speculative.draft_length == 2

@@ -17,7 +17,7 @@ from rich.console import Console
 from specbench.bench import sweep as sweeps
 from specbench.bench import sweeper
 from specbench.bench.store import GENERATIONS, RunStore
-from specbench.bench.sweeper import _Watch
+from specbench.bench.sweeper import Watch
 from specbench.bench.timeleft import SweepProgress, in_words
 from specbench.render import console
 from specbench.render.sweeping import LiveSweepView, PlainSweepView
@@ -76,12 +76,11 @@ def test_the_estimate_holds_the_truth_about_as_often_as_it_says():
 
 def test_answers_are_counted_as_they_are_stored(tmp_path):
     store = RunStore(tmp_path)
-    watch = _Watch(store, set(), ("run", "m"), None)
+    watch = Watch(store, "r1")
     assert watch.look(BEGUN) == BEGUN
     profile = {"workload": {"repeats": 2}}
-    known = manifest("r1", command=("run", "m"), profile=profile, turns={"1": ("a", "b")}, methods=("m", "n"))
-    store.create(manifest("r0", command=("run", "another")))
-    writer = store.create(known)
+    store.create(manifest("r0", profile=profile)).append([generation()])
+    writer = store.create(manifest("r1", profile=profile, turns={"1": ("a", "b")}, methods=("m", "n")))
     first = watch.look(replace(BEGUN, elapsed_s=5.0))
     assert (first.answers, first.answers_total, first.pace_s) == (0, 8, None)
     path = writer.folder / GENERATIONS
@@ -92,7 +91,6 @@ def test_answers_are_counted_as_they_are_stored(tmp_path):
     found = watch.look(replace(BEGUN, elapsed_s=34.0))
     # The thirty seconds before the first answers were loading, which comes once.
     assert (found.answers, found.pace_s) == (4, 2.0)
-    assert watch.run_id() == "r1"
 
 
 def test_what_was_stored_before_a_run_goes_on_tells_nothing_of_its_pace(tmp_path):
@@ -100,7 +98,7 @@ def test_what_was_stored_before_a_run_goes_on_tells_nothing_of_its_pace(tmp_path
     profile = {"workload": {"repeats": 4}}
     writer = store.create(manifest("r1", profile=profile, turns={"1": ("a", "b")}))
     writer.append([generation()] * 4)
-    watch = _Watch(store, {"r1"}, (), "r1")
+    watch = Watch(store, "r1")
     found = watch.look(replace(BEGUN, elapsed_s=1.0))
     assert (found.answers, found.answers_before, found.answers_total, found.pace_s) == (4, 4, 8, None)
     writer.append([generation()])

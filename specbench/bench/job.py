@@ -1,0 +1,137 @@
+"""A run that is asked for: all that a process needs to make it, or to go on with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from specbench import environment
+from specbench.bench.store import RunStore
+from specbench.config import Profile, load_profile
+from specbench.config.loading import validated, with_changes
+from specbench.config.paths import anchored
+from specbench.errors import SpecbenchError
+
+JOB_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to make one run, in whatever folder it works. A run that exists goes on.
+
+    Args:
+        profile: the resolved profile, its paths absolute.
+        methods: as they were asked for; the control is added unless `only`.
+        plugins: files of methods, absolute.
+        whole_prompts: a run that goes on drops its last prompt unless all methods have answered it, so that no
+            two answers to one prompt come from two machines.
+        command: the command line that asked for it, for the reader.
+    """
+
+    run_id: str
+    runs_dir: str
+    profile_name: str
+    profile: dict
+    methods: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    only: bool = False
+    isolate: bool = False
+    tune_on: str | None = None
+    whole_prompts: bool = False
+    command: tuple[str, ...] = ()
+    schema_version: int = JOB_VERSION
+
+    @property
+    def store(self) -> RunStore:
+        """The folder of runs that gets this one."""
+        return RunStore(Path(self.runs_dir))
+
+
+def new_job(
+    store: RunStore,
+    profile: Profile,
+    profile_name: str,
+    methods: Sequence[str] | None,
+    *,
+    plugins: Sequence[str | Path] = (),
+    only: bool = False,
+    isolate: bool = False,
+    tune_on: str | None = None,
+    resume: str | None = None,
+    command: Sequence[str] = (),
+) -> Job:
+    """A job from here: paths become absolute.
+
+    Args:
+        resume: the id of the run that it goes on with.
+
+    Raises:
+        SpecbenchError: no method is named, or there is no run to go on with.
+    """
+    if not methods:
+        raise SpecbenchError(
+            "missing argument 'METHOD'", "such as speculative; 'specbench plugins' lists them all"
+        )
+    return Job(
+        run_id=store.find(resume) if resume else store.new_id(),
+        runs_dir=str(store.folder.absolute()),
+        profile_name=profile_name,
+        profile=anchored(profile.model_dump(mode="json")),
+        methods=tuple(methods),
+        plugins=absolute(plugins),
+        only=only,
+        isolate=isolate,
+        tune_on=tune_on,
+        command=tuple(environment.encodable(word) for word in command),
+    )
+
+
+def resumed_job(
+    store: RunStore,
+    run_id: str,
+    *,
+    overrides: Sequence[str] = (),
+    settings: dict[str, object] | None = None,
+    plugins: Sequence[str | Path] = (),
+    isolate: bool = False,
+    tune_on: str | None = None,
+    command: Sequence[str] = (),
+) -> Job:
+    """The job that a stored run was, to go on with it; overrides and settings come on top of its profile.
+
+    Raises:
+        SpecbenchError: there is no such run, or its manifest or a change is no valid profile.
+    """
+    manifest = store.read(store.find(run_id)).manifest
+    profile = validated(Profile, manifest.profile, f"the profile of run {manifest.run_id}")
+    tuned_on = manifest.tuning.on if manifest.tuning else None
+    return new_job(
+        store,
+        with_changes(profile, overrides, settings),
+        manifest.profile_name,
+        manifest.methods,
+        plugins=(*manifest.plugin_files, *plugins),
+        only=True,  # the control is among its methods, or was left out
+        isolate=isolate,
+        tune_on=tune_on or tuned_on,
+        resume=manifest.run_id,
+        command=command,
+    )
+
+
+def loaded_profile(profile: Profile | str | Path) -> tuple[Profile, str]:
+    """A profile that may be named or lie in a file, and what tables call it.
+
+    Raises:
+        SpecbenchError: there is none of that name, or it is not valid.
+    """
+    if isinstance(profile, Profile):
+        return profile, "custom"
+    return load_profile(str(profile)), Path(profile).stem
+
+
+def absolute(plugins: Sequence[str | Path]) -> tuple[str, ...]:
+    """Files by their absolute paths, each once."""
+    return tuple(dict.fromkeys(os.path.abspath(path) for path in plugins))

@@ -1,0 +1,95 @@
+"""The manifest of a run that is about to start, held against that of the run it goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from specbench import environment
+from specbench.api import Method, Options
+from specbench.bench import manifest as manifests
+from specbench.bench.preparation import Prepared, model_files, prompts_sha256
+from specbench.config import Profile
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.provenance import MethodSource
+from specbench.records import Manifest
+from specbench.registry import blaming
+from specbench.wire.trace import trace_sha256
+
+
+def new_manifest(
+    prepared: Prepared,
+    run_id: str,
+    profile_name: str,
+    command: Sequence[str],
+    sources: dict[str, MethodSource],
+) -> Manifest:
+    """The manifest of a run that is about to start."""
+    import torch
+
+    profile = prepared.profile.model_dump(mode="json")
+    names = [method.name for method in prepared.methods]
+    return Manifest(
+        run_id=run_id,
+        profile_name=profile_name,
+        profile=profile,
+        methods=tuple(names),
+        lossless={method.name: _lossless(method, prepared.profile) for method in prepared.methods},
+        prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
+        prompts_sha256=prompts_sha256(prepared.prompts),
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=tuple(environment.encodable(word) for word in command),
+        versions=environment.versions(),
+        plugins={name: source.version for name, source in sources.items()},
+        sources=sources,
+        machine=environment.machine(),
+        threads=torch.get_num_threads(),
+        models=model_files(prepared),
+        repeats_control={
+            method.name: _repeats_control(method, prepared.profile) for method in prepared.methods
+        },
+        own_passes=tuple(method.name for method in prepared.methods if method.own_passes),
+        trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
+        stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
+        references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
+        turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
+        directory=str(Path.cwd()),
+        remarks=prepared.remarks,
+    )
+
+
+def _lossless(method: Method, profile: Profile) -> bool | None:
+    """Whether the text is the cloud's for certain; not where the draft may have to go on without it."""
+    with blaming(method):
+        lossless = method.lossless(Options.of(profile))
+    return False if lossless and _may_go_on_alone(method, profile) else lossless
+
+
+def _repeats_control(method: Method, profile: Profile) -> bool:
+    with blaming(method):
+        return method.repeats_control(Options.of(profile)) and not _may_go_on_alone(method, profile)
+
+
+def _may_go_on_alone(method: Method, profile: Profile) -> bool:
+    return profile.cloud.on_cloud_loss == "edge_only" and set(method.roles) == {"edge", "cloud"}
+
+
+def demand_same(stored: Manifest, current: Manifest) -> None:
+    """Refuse to go on with a run whose settings were others.
+
+    Raises:
+        SpecbenchError: naming the first setting that differs, and both values.
+    """
+    difference: tuple[str, object, object] | None
+    if sorted(stored.methods) != sorted(current.methods):
+        difference = ("methods", ", ".join(stored.methods), ", ".join(current.methods))
+    else:
+        difference = next(manifests.differences(stored, current, ["memory"]), None)
+    if difference:
+        field, before, now = difference
+        raise SpecbenchError(
+            f"run {stored.run_id} cannot be resumed: {field} was {before}, and is {now}",
+            "repeat the command of its manifest, or start a new run",
+            ExitCode.STORE,
+        )

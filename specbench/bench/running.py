@@ -1,0 +1,169 @@
+"""Makes a run: checks, tuning, resuming, isolation and measuring, in that order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from specbench.bench import job as jobs
+from specbench.bench import tuning
+from specbench.bench.child import Ended, keep_end
+from specbench.bench.isolation import resident_bytes
+from specbench.bench.job import Job
+from specbench.bench.manifest import outcome
+from specbench.bench.new_manifest import demand_same, new_manifest
+from specbench.bench.observer import Observer, Unobserved
+from specbench.bench.preparation import Prepared, prepare
+from specbench.bench.runner import Runner
+from specbench.bench.store import RunStore
+from specbench.bench.workload import with_prompts
+from specbench.config import Profile
+from specbench.config.loading import validated
+from specbench.models.confinement import confine
+from specbench.records import CONTROL, Generation, Manifest, Prompt, Run, Tuning
+from specbench.registry import Registry, discover
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    profile: Profile | str | Path = "default",
+    methods: Sequence[str] = (),
+    *,
+    prompts: Sequence[str | Prompt] | str | Path | None = None,
+    observer: Observer | None = None,
+    runs_dir: str | Path = "runs",
+    plugins: Sequence[str | Path] = (),
+    only: bool = False,
+    isolate: bool = False,
+    tune_on: str | None = None,
+    resume: str | None = None,
+) -> Run:
+    """Run methods over prompts, interleaved, with the control beside them, and store what is measured.
+
+    Args:
+        profile: a loaded profile, the name of a shipped one, or a YAML file.
+        methods: names, as `specbench plugins` lists them; with `resume` those of that run when absent.
+        prompts: texts, prompts of several turns, or a file; those of the profile's workload when absent.
+        observer: is told of each round and prompt.
+        runs_dir: the folder that holds runs.
+        plugins: Python files with methods of your own.
+        only: leave out the control; then there is no speed-up.
+        isolate: also run each method in its own process to measure its peak memory.
+        tune_on: a category or a file of prompts on which the draft length is chosen.
+        resume: the id of an interrupted run to go on with.
+
+    Raises:
+        SpecbenchError: the first thing that is wrong. A method that fails does not raise: it is in
+            `Run.manifest.failures`.
+        KeyboardInterrupt: Ctrl-C; what was finished is stored, and `resume` goes on.
+    """
+    store = RunStore(Path(runs_dir))
+    if resume and not methods:
+        job = jobs.resumed_job(store, resume, plugins=plugins, isolate=isolate, tune_on=tune_on)
+    else:
+        loaded, name = jobs.loaded_profile(profile)
+        job = jobs.new_job(
+            store,
+            with_prompts(loaded, prompts, store.folder),
+            name,
+            methods,
+            plugins=plugins,
+            only=only,
+            isolate=isolate,
+            tune_on=tune_on,
+            resume=resume,
+        )
+    return execute(job, observer or Unobserved())
+
+
+def execute(job: Job, observer: Observer) -> Run:
+    """Make the run that a job asks for, or go on with it.
+
+    Raises:
+        SpecbenchError: the first thing that is wrong.
+        CloudLostError: the cloud is gone; what was finished is stored.
+        KeyboardInterrupt: Ctrl-C; what was finished is stored.
+    """
+    profile = validated(Profile, job.profile, f"profile {job.profile_name}")
+    edge_device = confine(profile.edge)  # before anything can import torch: a plugin may
+    registry = discover([Path(path) for path in job.plugins])
+    chosen = [registry.get(name) for name in _names(job, registry)]
+    for name, found in registry.plugins.items():
+        if found.error:
+            logger.info(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
+    store = job.store
+    goes_on = job.run_id in store.ids()
+    split = tuning.split(profile, job.tune_on) if job.tune_on else None
+    prepared = prepare(profile, chosen, [*split.tuning, *split.reported] if split else None)
+    with closing(prepared.cloud):
+        tuned = None
+        if split:
+            if goes_on:
+                tuned = tuning.of_resumed(store.read(job.run_id).manifest, split.on)
+            else:
+                tuned = _tune(job, prepared, registry, split, observer)
+            logger.info(f"draft length {tuned.chosen} was the fastest on {tuned.on}")
+            if split.remark:
+                logger.info(split.remark)
+            prepared = tuning.as_chosen(prepared, split, tuned)
+        manifest = replace(
+            _manifest(job, prepared, registry, job.run_id), tuning=tuned, edge_device=edge_device
+        )
+        done: Sequence[Generation] = ()
+        if goes_on:
+            run, writer = store.reopen(job.run_id, job.whole_prompts)
+            demand_same(run.manifest, manifest)
+            for fault in run.faults:
+                logger.info(f"{fault}; they are asked again")
+            manifest, done = run.manifest, run.generations
+        if job.isolate and not manifest.isolated_rss_bytes:
+            alone = resident_bytes(job, prepared.profile, manifest.methods)
+            manifest = replace(manifest, isolated_rss_bytes=alone)
+        if not goes_on:
+            writer = store.create(manifest)
+        try:
+            return Runner(prepared, manifest, writer, observer, done).run()
+        finally:
+            observer.close()
+
+
+def execute_file(file: Path, observer: Observer) -> int:
+    """Make the run of a job's file, and write beside it how that ended.
+
+    Returns:
+        the exit status of a run that came to its end.
+
+    Raises:
+        SpecbenchError: as of `execute`.
+        KeyboardInterrupt: passed on once the run is stored.
+    """
+    return keep_end(file, lambda job: Ended("done", outcome(execute(job, observer).manifest))).code
+
+
+def _names(job: Job, registry: Registry) -> list[str]:
+    names = dict.fromkeys(registry.get(name).name for name in job.methods)
+    if not job.only:
+        names.setdefault(CONTROL)
+    return list(names)
+
+
+def _manifest(job: Job, prepared: Prepared, registry: Registry, run_id: str) -> Manifest:
+    sources = {name: registry.plugins[name].code for name in _names(job, registry)}
+    manifest = new_manifest(prepared, run_id, job.profile_name, job.command, sources)
+    return replace(manifest, plugin_files=job.plugins)
+
+
+def _tune(job: Job, prepared: Prepared, registry: Registry, split: tuning.Split, observer: Observer) -> Tuning:
+    """Measure every draft length in a stored run of its own, and choose."""
+    method = prepared.methods[0]
+    lengths = tuning.candidates(prepared, method, split.tuning)
+    manifest = _manifest(job, lengths, registry, job.store.new_id())
+    try:
+        measured = Runner(lengths, manifest, job.store.create(manifest), observer).run()
+    finally:
+        observer.close()
+    return tuning.choose(measured, method.name, split.on)
