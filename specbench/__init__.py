@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # whoever imports us decides what is shown
 
 __version__ = "0.1.0"
 

@@ -114,8 +114,8 @@ def _look(report: dict, profile: Profile, say: Say, keep_going: bool) -> list[Fi
     configure_torch(profile)
     moments["start"] = audit.switches.read()
     audits, found = [], []
-    edge = EdgeModel(profile.edge, say, profile.engine)
-    cloud = cloud_of(profile, say)
+    edge = EdgeModel(profile.edge, profile.engine)
+    cloud = cloud_of(profile)
     with closing(cloud):
         for factory in (edge, cloud):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -87,6 +88,7 @@ def root(
 
 def main() -> None:
     """Run the command line; every error becomes one sentence and an exit code."""
+    _show_log()
     _say_warnings()
     _write_anything()
     try:
@@ -126,6 +128,23 @@ def main() -> None:
             )
         )
         sys.exit(INTERNAL_ERROR)
+
+
+class _Stderr(logging.Handler):
+    """Prints what is logged on stderr, above a live view while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from specbench.render import console
+
+        console.note(record.getMessage())
+
+
+def _show_log() -> None:
+    """Show what specbench logs of its progress."""
+    logger = logging.getLogger("specbench")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
+        logger.addHandler(_Stderr())
 
 
 def _say_warnings() -> None:
