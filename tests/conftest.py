@@ -46,6 +46,13 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def logged(caplog):
+    """What specbench logs, from INFO on: `logged.messages`."""
+    caplog.set_level("INFO", "specbench")
+    return caplog
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """A target of two layers, a draft of one, in Hugging Face format."""

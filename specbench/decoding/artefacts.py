@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import inspect
 import json
+import logging
 import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ from specbench.decoding.program_cache import SCRATCH_PREFIX, mark_used, program_
 from specbench.decoding.step import CannotCompileError, Step
 from specbench.errors import SpecbenchError
 from specbench.models.library import quiet_transformers
+
+logger = logging.getLogger(__name__)
 
 CONFIG = {
     # Weights stay where the model keeps them, one copy for all widths; freezing would pack one per width.
@@ -120,9 +123,7 @@ def reasons() -> Iterator[None]:
         raise CannotCompileError(NOT_FOR_ALL_LENGTHS if SHORTHAND.search(said) else said) from error
 
 
-def program(
-    step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool, say: Callable[[str], None]
-) -> Program:
+def program(step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool) -> Program:
     """The compiled pass: from disk, or made now.
 
     Args:
@@ -142,8 +143,8 @@ def program(
         try:
             return Program(path, step)
         except Exception:  # cut short, or damaged otherwise
-            say(f"{path} cannot be loaded, and is made anew")
-    say(f"compiling {type(step.model).__name__}: a minute or two, once, kept in {folder}")
+            logger.warning("%s cannot be loaded, and is made anew", path)
+    logger.info("compiling %s: a minute or two, once, kept in %s", type(step.model).__name__, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
         made = Path(scratch) / path.name
