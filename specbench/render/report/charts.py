@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING
 from specbench.analysis.endpoint import MARGIN
 from specbench.analysis.report import Report
 from specbench.render.report.curves import acceptance, memory
-from specbench.render.report.inks import Ink
+from specbench.render.report.inks import WIDE_PX, Ink, looks_of, tint, tinted
 from specbench.render.report.marks import (
-    WIDE_PX,
     Drawing,
     at_one,
     bars,
     data,
     finished,
     intervals,
-    looks_of,
     row_axis,
-    tint,
-    tinted,
     titled,
     told_by,
 )
