@@ -20,7 +20,7 @@ from __future__ import annotations
 import pluggy
 
 from specbench.clock import now_ms
-from specbench.config import Decoding, Options, Speculative
+from specbench.config import Decoding, Options, Part, Speculative
 from specbench.decoding.ahead import AheadWindow
 from specbench.decoding.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.decoding.lengths import DraftLengths
@@ -51,6 +51,7 @@ __all__ = [
     "ExitCode",
     "Method",
     "Options",
+    "Part",
     "Pending",
     "Proposal",
     "Request",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from specbench.config import Options
+from specbench.config import Options, Part
+from specbench.config.loading import validated
 from specbench.decoding.decoder import Decoder, SpeculativeDecoder
 from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop
 from specbench.decoding.verification import RULES
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
+
+PartT = TypeVar("PartT", bound=Part)
 
 API_VERSION = 4
 """Raised when a plugin that worked before may no longer work."""
@@ -27,6 +30,8 @@ class Method(ABC):
             right; a method that does not say is of version 3.
         own_passes: its passes are calls of the models themselves, as in `model.generate`, and not the engine's:
             they run eagerly, whatever `engine.kind` says. Its row says so.
+        settings: the method's own options, fields with type, default and `Field(description=...)`. The profile
+            sets them below `methods.NAME`, and `self.own(options, Settings)` reads them.
     """
 
     name: ClassVar[str]
@@ -34,6 +39,18 @@ class Method(ABC):
     roles: ClassVar[tuple[str, ...]]
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
     own_passes: ClassVar[bool] = False
+    settings: ClassVar[type[Part]] = Part
+
+    def own(self, options: Options, settings: type[PartT]) -> PartT:
+        """The method's own options, with defaults for those that the profile does not set.
+
+        Args:
+            settings: the class that `self.settings` is.
+
+        Raises:
+            SpecbenchError: the profile sets an option that there is not, or gives one a wrong value.
+        """
+        return validated(settings, dict(options.methods.get(self.name, {})), f"methods.{self.name}")
 
     def lossless(self, options: Options) -> bool | None:
         """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""

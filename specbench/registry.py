@@ -18,7 +18,8 @@ from types import ModuleType
 import pluggy
 
 from specbench import __version__, blame, hookspecs
-from specbench.api import API_VERSION, Method
+from specbench.api import API_VERSION, Method, Options
+from specbench.config import Part, Profile
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.provenance import MethodSource
 from specbench.sources import source_of
@@ -89,6 +90,23 @@ class Registry:
         if plugin.method is None:
             raise _broken(f"the plugin of method '{name}' ({plugin.source}) is broken", plugin)
         return plugin.method
+
+    def demand_settings(self, profile: Profile) -> None:
+        """Refuse options of a method that is not there, or that the method does not have.
+
+        Raises:
+            SpecbenchError: naming the method or the option, and the nearest valid name.
+        """
+        for name in profile.methods:
+            method = self.methods.get(name)
+            if method is None and name not in self.plugins:
+                raise SpecbenchError(
+                    f"methods.{name}: there is no method '{name}'",
+                    nearest(name, self.methods),
+                    ExitCode.PROFILE,
+                )
+            if method:
+                method.own(Options.of(profile), method.settings)
 
 
 @contextmanager
@@ -189,6 +207,11 @@ def _demand_method(method: object) -> None:
         raise TypeError(f"its method is called '{method.name}'; a name has letters, digits and underscores")
     if not set(method.roles) <= {"edge", "cloud"}:
         raise TypeError(f"roles are {method.roles}; a role is 'edge' or 'cloud'")
+    if not issubclass(method.settings, Part):
+        raise TypeError(f"its settings are a {method.settings.__name__}, and no Part")
+    for name, option in method.settings.model_fields.items():
+        if option.is_required():
+            raise TypeError(f"its option {name} has no default")
     if method.api_version != API_VERSION:
         raise TypeError(f"it was written for API version {method.api_version}; this is version {API_VERSION}")
 

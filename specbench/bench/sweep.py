@@ -11,6 +11,7 @@ import msgspec
 from specbench.bench.store import SWEEPS, RunStore
 from specbench.config import load_profile, settings_hash
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.registry import discover
 
 SWEEP_VERSION = 1
 
@@ -76,8 +77,9 @@ def new_sweep(
         plugins=plugins,
         directory=str(Path.cwd()),
     )
+    registry = discover([Path(each) for each in plugins])
     for condition in sweep.conditions:
-        load_profile(profile, overrides, condition)
+        registry.demand_settings(load_profile(profile, overrides, condition))
     write(store, sweep)
     return sweep
 

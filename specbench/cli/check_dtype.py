@@ -70,7 +70,7 @@ def _profile_reports(
     from specbench.registry import discover
     from specbench.render import console
 
-    methods = discover(plugins).methods.values()
+    registry = discover(plugins)
     one = profile or ("default" if load else None)
     reports = []
     for name in list_profiles() if every or one is None else [one]:
@@ -78,7 +78,9 @@ def _profile_reports(
         command += [word for override in overrides for word in ("--set", override)]
         command += [word for path in plugins for word in ("--plugin", str(path))]
         loaded = load_profile(name, overrides)
-        reports.append(profile_report(name, loaded, methods, command, console.note if load else None, every))
+        registry.demand_settings(loaded)
+        methods, say = registry.methods.values(), console.note if load else None
+        reports.append(profile_report(name, loaded, methods, command, say, every))
     return reports
 
 

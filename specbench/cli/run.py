@@ -80,6 +80,7 @@ def run(
     from specbench.registry import discover
 
     registry = discover(plugin or ())
+    registry.demand_settings(loaded)
     names = dict.fromkeys(registry.get(name).name for name in demand_methods(methods))
 
     from specbench.api import CloudLostError

@@ -5,6 +5,7 @@ from specbench.config.decoding import Decoding, Gate, Options, Speculative
 from specbench.config.link import LinkSpec
 from specbench.config.loading import list_profiles, load_profile, settings_hash
 from specbench.config.models import Batch, CloudSpec, EdgeSpec, ModelSpec
+from specbench.config.part import Part
 from specbench.config.profile import EngineSpec, Precision, Profile, Workload
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ModelSpec",
     "NodeSpec",
     "Options",
+    "Part",
     "Precision",
     "Profile",
     "Speculative",
