@@ -141,7 +141,7 @@ def discover(files: Sequence[Path] = ()) -> Registry:
     manager = pluggy.PluginManager("specbench")
     manager.add_hookspecs(hookspecs)
     registry = Registry()
-    found = [_load(manager, *candidate) for candidate in _candidates(files)]
+    found = [plugin for candidate in _candidates(files) for plugin in _load(manager, *candidate)]
     for plugin in found:
         rivals = [each.source for each in found if each.method and each.name == plugin.name]
         if plugin.method and len(rivals) > 1:
@@ -176,7 +176,8 @@ def _candidates(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], object
     return found
 
 
-def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], object]) -> Plugin:
+def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], object]) -> list[Plugin]:
+    """The plugin once for each method that its hook returns; once, and broken, where it returns none."""
     try:
         module = load()
         manager.register(module, name=plugin.source)
@@ -187,14 +188,32 @@ def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], obje
         ]
         if not implementations:
             raise TypeError("it has no specbench_method() marked with @hookimpl")
-        method = implementations[0].function()
-        _demand_method(method)
+        returned = implementations[0].function()
+        methods = list(returned) if isinstance(returned, (list, tuple)) else [returned]
+        if not methods:
+            raise TypeError("specbench_method() returned no method")
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return replace(plugin, error=reason, traceback=traceback.format_exc().rstrip())
+        return [_failed(plugin, error)]
+    return [_checked(plugin, method, module) for method in methods]
+
+
+def _checked(plugin: Plugin, method: object, module: object) -> Plugin:
+    """The plugin with one of its methods, or with what is wrong with it."""
+    try:
+        _demand_method(method)
+    except Exception as error:
+        name = getattr(method, "name", None)
+        is_name = isinstance(name, str) and re.fullmatch(r"\w+", name)
+        return _failed(replace(plugin, name=name) if is_name else plugin, error)
+    assert isinstance(method, Method)
     if not isinstance(module, ModuleType):  # an entry point may name an object in one
         module = sys.modules.get(method.__module__)
     return replace(plugin, name=method.name, method=method, module=module)
+
+
+def _failed(plugin: Plugin, error: BaseException) -> Plugin:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return replace(plugin, error=reason, traceback=traceback.format_exc().rstrip())
 
 
 def _demand_method(method: object) -> None:
