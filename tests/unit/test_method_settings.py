@@ -1,12 +1,12 @@
 """A method's own options: set by the profile, checked, swept, recorded, and part of what is compared."""
 
 import pytest
+from specbench.plugins.prompt_lookup import NgramDrafter
 
 from specbench.api import Request
 from specbench.bench.store import RunStore
 from specbench.config import load_profile
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.plugins.prompt_lookup import NgramDrafter
 from specbench.registry import discover
 
 OPTION = "methods.prompt_lookup.max_ngram"
