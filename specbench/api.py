@@ -24,7 +24,7 @@ from specbench.config import Decoding, Options, Part, Speculative
 from specbench.decoding.ahead import AheadWindow
 from specbench.decoding.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.decoding.lengths import DraftLengths
-from specbench.decoding.loop import AheadDrafter, AheadLoop, Drafter, SpeculativeLoop, Target
+from specbench.decoding.loop import AheadDrafter, AheadLoop, Drafter, FeatureDrafter, SpeculativeLoop, Target
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.request import Pending, Request
 from specbench.decoding.verification import RULES
@@ -49,6 +49,7 @@ __all__ = [
     "Drafter",
     "EdgeModel",
     "ExitCode",
+    "FeatureDrafter",
     "Method",
     "Options",
     "Part",

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 from specbench.config import Options, Part
 from specbench.config.loading import validated
 from specbench.decoding.decoder import Decoder, SpeculativeDecoder
-from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop
+from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop, demand_chains
 from specbench.decoding.verification import RULES
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
@@ -76,6 +76,10 @@ class Method(ABC):
         """
         return {}
 
+    def helpers(self, options: Options) -> tuple[str, ...]:
+        """The models of `edge.helpers` that it loads beside the edge's own, by name."""
+        return ()
+
     def depends_on_time(self, options: Options) -> bool:
         """Whether what it does depends on how long things take; a replay then runs it at each price."""
         return True
@@ -93,6 +97,9 @@ class SpeculativeMethod(Method):
         rules_reason: why the others cannot, as the end of a sentence.
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
+        drafts_trees: its proposals have `parents`. No target verifies them yet.
+        hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
+            is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
     """
 
     roles = ("edge", "cloud")
@@ -100,6 +107,8 @@ class SpeculativeMethod(Method):
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
+    drafts_trees: ClassVar[bool] = False
+    hidden_layers: ClassVar[tuple[int, ...]] = ()
 
     def lossless(self, options: Options) -> bool:
         """As the verification rule is; a gate never is."""
@@ -111,7 +120,8 @@ class SpeculativeMethod(Method):
         return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
-        """Refuse a rule that this drafter cannot be judged by, and a gate that it cannot answer."""
+        """Refuse a rule that this drafter cannot be judged by, a gate, and what no target offers yet."""
+        demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         verification, temperature = options.speculative.verification, options.decoding.temperature
         if verification not in self.rules:
             other = "greedy" if temperature == 0 else self._sampling_rule
@@ -144,6 +154,7 @@ class SpeculativeMethod(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
+        demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         drafter, target = self.drafter(edge, options), cloud.verifier(options)
         loop_type = AheadLoop if self.drafts_ahead else SpeculativeLoop
         loop = loop_type(drafter, target, options.speculative.draft_length)
