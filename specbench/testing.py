@@ -98,8 +98,9 @@ def check_method(method: Method, options: Options | None = None, engine: EngineS
     Raises:
         AssertionError: naming what is broken.
     """
-    with _tiny_pair(engine) as pair:
-        for check in Contract(method, options or PLAIN, *pair).checks:
+    options = options or PLAIN
+    with _tiny_pair(method.helpers(options), engine) as pair:
+        for check in Contract(method, options, *pair).checks:
             check()
 
 
@@ -108,8 +109,9 @@ def checks(method: Method, options: Options | None = None) -> Iterator[tuple[str
 
     Where a method cannot be opened, the checks of its texts are left out.
     """
-    with _tiny_pair(None) as pair:
-        contract = Contract(method, options or PLAIN, *pair)
+    options = options or PLAIN
+    with _tiny_pair(method.helpers(options)) as pair:
+        contract = Contract(method, options, *pair)
         for check in contract.checks:
             try:
                 check()
@@ -132,12 +134,18 @@ def check_texts(method: Method, decoder: Decoder, cloud: CloudModel, options: Op
 
 
 @contextmanager
-def _tiny_pair(engine: EngineSpec | None) -> Iterator[tuple[EdgeModel, CloudModel]]:
+def _tiny_pair(
+    helpers: Sequence[str] = (), engine: EngineSpec | None = None
+) -> Iterator[tuple[EdgeModel, CloudModel]]:
     with tempfile.TemporaryDirectory() as scratch:
+        others = {
+            name: EdgeSpec(model=str(tiny_llama(Path(scratch) / name, seed=3 + index, num_hidden_layers=1)))
+            for index, name in enumerate(helpers)
+        }
         edge_folder = tiny_llama(Path(scratch) / "edge", seed=1, num_hidden_layers=1)
         cloud_folder = tiny_llama(Path(scratch) / "cloud", seed=2)
         yield (
-            EdgeModel(EdgeSpec(model=str(edge_folder)), say=_ignore, engine=engine),
+            EdgeModel(EdgeSpec(model=str(edge_folder), helpers=others or None), say=_ignore, engine=engine),
             CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), say=_ignore, engine=engine),
         )
 

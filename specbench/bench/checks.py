@@ -117,7 +117,8 @@ def _look(report: dict, profile: Profile, say: Say, keep_going: bool) -> list[Fi
     edge = EdgeModel(profile.edge, say, profile.engine)
     cloud = cloud_of(profile, say)
     with closing(cloud):
-        for factory in (edge, cloud):
+        helpers = [edge.helper(name) for name in profile.edge.helpers or ()]
+        for factory in (edge, *helpers, cloud):
             try:
                 audits.append(factory.audit())
             except SpecbenchError as error:

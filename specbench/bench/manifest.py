@@ -40,7 +40,7 @@ def differences(
     skip |= set(_places_of_the_same(left, right))
     both = left.profile.get("methods", {}).keys() & right.profile.get("methods", {}).keys()
     parts = [
-        ("", *(run.profile | {"methods": _of(both, run.profile)} for run in (left, right))),
+        ("", *(_of(both, shared, run.profile) for run in (left, right))),
         ("versions", left.versions, right.versions),
         ("machine", left.machine, right.machine),
         *((f"models.{role}", left.models[role], right.models[role]) for role in sorted(shared)),
@@ -67,9 +67,14 @@ def differences(
         yield "prompts", *(f"{len(run.prompt_ids)} ({run.prompts_sha256[:8]})" for run in (left, right))
 
 
-def _of(methods: Set[str], profile: dict) -> dict:
-    """What a profile sets of these methods; of a method that one run lacks, nothing depends on it."""
-    return {name: values for name, values in profile.get("methods", {}).items() if name in methods}
+def _of(methods: Set[str], roles: Set[str], profile: dict) -> dict:
+    """A profile without the options of methods, and the helpers of the edge, that one run lacks."""
+    kept = {name: values for name, values in profile.get("methods", {}).items() if name in methods}
+    edge = profile.get("edge", {})
+    helpers = {
+        name: spec for name, spec in (edge.get("helpers") or {}).items() if f"edge.helpers.{name}" in roles
+    }
+    return profile | {"methods": kept, "edge": edge | {"helpers": helpers or None}}
 
 
 def _source_differences(left: Manifest, right: Manifest) -> Iterator[tuple[str, str, str]]:

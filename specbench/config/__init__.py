@@ -4,11 +4,12 @@ from specbench.config.cluster import ClusterSpec, NodeSpec
 from specbench.config.decoding import Decoding, Gate, Options, Speculative
 from specbench.config.link import LinkSpec
 from specbench.config.loading import list_profiles, load_profile, settings_hash
-from specbench.config.models import Batch, CloudSpec, EdgeSpec, ModelSpec
+from specbench.config.models import HELPERS, Batch, CloudSpec, EdgeSpec, ModelSpec
 from specbench.config.part import Part
 from specbench.config.profile import EngineSpec, Precision, Profile, Workload
 
 __all__ = [
+    "HELPERS",
     "Batch",
     "CloudSpec",
     "ClusterSpec",
