@@ -1,4 +1,4 @@
-"""`specbench plugins`: one method's options, a package to begin with, and the contract a line for each check."""
+"""`specbench plugins`: a method's options, a package to begin with, the contract a line for each check."""
 
 import os
 import subprocess
@@ -68,7 +68,9 @@ def test_a_new_package_is_installed_found_and_passes_its_own_tests(specbench, tm
     python = tmp_path / "venv" / "bin" / "python"
     borrowed = [path for path in sys.path if path.endswith("site-packages")]
     there = next((tmp_path / "venv").glob("lib/*/site-packages"))
-    (there / "borrowed.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in borrowed))
+    (there / "borrowed.pth").write_text(
+        "".join(f"import site; site.addsitedir({path!r})\n" for path in borrowed)
+    )
 
     def call(*words):
         command = [python, "-m", *words]
