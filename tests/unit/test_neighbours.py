@@ -8,8 +8,7 @@ import torch
 from builders import mapped_draft
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from specbench.plugins.hf_assisted import HfAssisted
-from specbench.plugins.hf_assisted_dynamic import HfAssistedDynamic
+from specbench.plugins.hf_assisted import HfAssisted, HfAssistedDynamic
 from specbench.plugins.prompt_lookup import NgramDrafter, PromptLookup
 from transformers import GenerationConfig
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
