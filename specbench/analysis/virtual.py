@@ -86,6 +86,18 @@ class VirtualDrafter:
         self._others |= {end + index: token for index, token in enumerate(tokens)}
         self.uncommitted += len(tokens)
 
+    def top_k(self, count: int) -> NoReturn:
+        """Refused: a trace holds tokens.
+
+        Raises:
+            SpecbenchError: always.
+        """
+        raise SpecbenchError("a replay knows no log-probabilities of the draft, and the method asks for them")
+
+    def log_probabilities(self) -> NoReturn:
+        """As `top_k`."""
+        self.top_k(0)
+
     def draft_ahead(self) -> int:
         """One more token."""
         self._draft(1)

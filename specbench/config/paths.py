@@ -79,20 +79,10 @@ def _with_paths(values: dict, change: Callable[[str, str], str]) -> dict:
     changed = {name: dict(part) if isinstance(part, dict) else part for name, part in values.items()}
     for key in KEYS:
         part, _, name = key.partition(".")
-        if isinstance(changed.get(part), dict):
-            _change(changed[part], name, key, change)
+        value = changed[part].get(name) if isinstance(changed.get(part), dict) else None
+        if isinstance(value, str) and value and not value.startswith(("/", "~", *NO_PATHS)):
+            changed[part][name] = change(key, value)
     edge = changed.get("edge")
-    helpers = edge.get("helpers") if isinstance(edge, dict) else None
-    if isinstance(edge, dict) and isinstance(helpers, dict):
-        own = {name: dict(each) for name, each in helpers.items() if isinstance(each, dict)}
-        for each in own.values():
-            _change(each, "model", "edge.model", change)
-            _change(each, "vocab_map", VOCAB_MAP, change)
-        edge["helpers"] = {**helpers, **own}
+    if isinstance(edge, dict) and isinstance(helpers := edge.get("helpers"), dict):
+        edge["helpers"] = {name: _with_paths({"edge": spec}, change)["edge"] for name, spec in helpers.items()}
     return changed
-
-
-def _change(part: dict, name: str, key: str, change: Callable[[str, str], str]) -> None:
-    value = part.get(name)
-    if isinstance(value, str) and value and not value.startswith(("/", "~", *NO_PATHS)):
-        part[name] = change(key, value)

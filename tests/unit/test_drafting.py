@@ -9,6 +9,7 @@ from specbench.plugins.prompt_lookup import NgramDrafter
 
 from specbench.analysis.replay import ANY, play
 from specbench.analysis.schedule import Text
+from specbench.analysis.virtual import Meter, VirtualDrafter
 from specbench.api import (
     CloudModel,
     Drafter,
@@ -20,6 +21,7 @@ from specbench.api import (
     SpeculativeMethod,
 )
 from specbench.bench.tracing import readings
+from specbench.clock import virtual_time
 from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Options, Speculative
 from specbench.testing import answer, check_method
 
@@ -96,6 +98,15 @@ def test_the_likeliest_next_tokens_come_with_log_probabilities_and_change_no_dra
 def test_both_models_tell_their_tokenizer(edge, cloud):
     assert edge.tokenizer.get_vocab() == cloud.tokenizer.get_vocab()
     assert edge.tokenizer.encode("hi") == cloud.tokenizer.encode("hi")
+
+
+def test_a_replay_says_that_it_knows_no_log_probabilities():
+    with virtual_time() as clock:
+        drafter = VirtualDrafter(Text.of("0110", budget=4), Meter(ANY, clock))
+        drafter.begin(REQUEST)
+        for ask in (lambda: drafter.top_k(3), drafter.log_probabilities):
+            with pytest.raises(SpecbenchError, match="no log-probabilities of the draft"):
+                ask()
 
 
 class FirstLayer(SpeculativeMethod):
