@@ -1,4 +1,4 @@
-"""transformers' assisted generation: what a user who has a draft model runs today."""
+"""transformers' assisted generation: what a user who has a draft model runs today, and its own schedule."""
 
 from __future__ import annotations
 
@@ -67,7 +67,15 @@ class HfAssisted(Method):
         return HfAssistedDecoder(edge, cloud, options, self.dynamic)
 
 
+class HfAssistedDynamic(HfAssisted):
+    """Drafts until the draft is no longer sure (Mamou et al. 2024); the profile's draft length has no part."""
+
+    name = "hf_assisted_dynamic"
+    summary = "hf_assisted, drafting until the draft is no longer sure: transformers' default"
+    dynamic = True
+
+
 @hookimpl
-def specbench_method() -> Method:
-    """Return the method that this plugin brings."""
-    return HfAssisted()
+def specbench_method() -> list[Method]:
+    """Return the methods that this plugin brings."""
+    return [HfAssisted(), HfAssistedDynamic()]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from specbench.api import (
     RULES,
@@ -10,17 +13,25 @@ from specbench.api import (
     EdgeModel,
     Method,
     Options,
+    Part,
     Proposal,
     Request,
     SpeculativeMethod,
     hookimpl,
 )
 
-LONGEST_NGRAM = 3
+
+class Settings(Part):
+    """The options of `prompt_lookup`."""
+
+    max_ngram: Annotated[int, Field(ge=1, le=16, description="Longest n-gram to look up, in tokens")] = 3
 
 
 class NgramDrafter(Drafter):
     """Remembers what first followed each n-gram; a token costs the same however long the sequence is."""
+
+    def __init__(self, max_ngram: int) -> None:
+        self._max_ngram = max_ngram
 
     def begin(self, request: Request) -> None:
         """Read the prompt."""
@@ -30,7 +41,7 @@ class NgramDrafter(Drafter):
 
     def propose(self, draft_length: int) -> Proposal:
         """What followed the longest n-gram that ends the sequence, where it first stood."""
-        for size in range(LONGEST_NGRAM, 0, -1):
+        for size in range(self._max_ngram, 0, -1):
             start = self._behind[tuple(self._ids[-size:])]
             if start < len(self._ids):
                 return Proposal(tuple(self._ids[start : start + draft_length]))
@@ -47,7 +58,7 @@ class NgramDrafter(Drafter):
     def _extend(self, tokens: Iterable[int]) -> None:
         for token in tokens:
             self._ids.append(token)
-            for size in range(1, LONGEST_NGRAM + 1):
+            for size in range(1, self._max_ngram + 1):
                 self._behind.setdefault(tuple(self._ids[-size:]), len(self._ids))
 
 
@@ -58,13 +69,14 @@ class PromptLookup(SpeculativeMethod):
     summary = "the cloud verifies what its own text suggests: no draft model"
     roles = ("cloud",)
     api_version = 4
+    settings = Settings
     # A table knows no probabilities: neither a distribution to be judged by, nor how sure it is.
     rules = frozenset(name for name, rule in RULES.items() if rule.proposes != "sample")
     rules_reason = ", whose draft has no distribution"
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """The table; no model is loaded."""
-        return NgramDrafter()
+        return NgramDrafter(self.own(options, Settings).max_ngram)
 
 
 @hookimpl

@@ -20,11 +20,11 @@ from __future__ import annotations
 import pluggy
 
 from specbench.clock import now_ms
-from specbench.config import Decoding, Options, Speculative
+from specbench.config import Decoding, Options, Part, Speculative
 from specbench.decoding.ahead import AheadWindow
 from specbench.decoding.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.decoding.lengths import DraftLengths
-from specbench.decoding.loop import AheadDrafter, AheadLoop, Drafter, SpeculativeLoop, Target
+from specbench.decoding.loop import AheadDrafter, AheadLoop, Drafter, FeatureDrafter, SpeculativeLoop, Target
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.request import Pending, Request
 from specbench.decoding.verification import RULES
@@ -49,8 +49,10 @@ __all__ = [
     "Drafter",
     "EdgeModel",
     "ExitCode",
+    "FeatureDrafter",
     "Method",
     "Options",
+    "Part",
     "Pending",
     "Proposal",
     "Request",

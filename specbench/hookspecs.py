@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pluggy
 
 from specbench.api import Method
@@ -10,5 +12,5 @@ hookspec = pluggy.HookspecMarker("specbench")
 
 
 @hookspec
-def specbench_method() -> Method:
-    """Return the method that this plugin brings."""
+def specbench_method() -> Method | Sequence[Method]:
+    """Return the method that this plugin brings, or several in a list."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from specbench.config import Options
+from specbench.config import Options, Part
+from specbench.config.loading import validated
 from specbench.decoding.decoder import Decoder, SpeculativeDecoder
-from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop
+from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop, demand_chains
 from specbench.decoding.verification import RULES
 from specbench.errors import SpecbenchError
 from specbench.factories import CloudModel, EdgeModel
+
+PartT = TypeVar("PartT", bound=Part)
 
 API_VERSION = 4
 """Raised when a plugin that worked before may no longer work."""
@@ -27,6 +30,8 @@ class Method(ABC):
             right; a method that does not say is of version 3.
         own_passes: its passes are calls of the models themselves, as in `model.generate`, and not the engine's:
             they run eagerly, whatever `engine.kind` says. Its row says so.
+        settings: the method's own options, fields with type, default and `Field(description=...)`. The profile
+            sets them below `methods.NAME`, and `self.own(options, Settings)` reads them.
     """
 
     name: ClassVar[str]
@@ -34,6 +39,18 @@ class Method(ABC):
     roles: ClassVar[tuple[str, ...]]
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
     own_passes: ClassVar[bool] = False
+    settings: ClassVar[type[Part]] = Part
+
+    def own(self, options: Options, settings: type[PartT]) -> PartT:
+        """The method's own options, with defaults for those that the profile does not set.
+
+        Args:
+            settings: the class that `self.settings` is.
+
+        Raises:
+            SpecbenchError: the profile sets an option that there is not, or gives one a wrong value.
+        """
+        return validated(settings, dict(options.methods.get(self.name, {})), f"methods.{self.name}")
 
     def lossless(self, options: Options) -> bool | None:
         """Whether the text is that of the cloud alone; `None` where the cloud has no part in it."""
@@ -59,6 +76,10 @@ class Method(ABC):
         """
         return {}
 
+    def helpers(self, options: Options) -> tuple[str, ...]:
+        """The models of `edge.helpers` that it loads beside the edge's own, by name."""
+        return ()
+
     def depends_on_time(self, options: Options) -> bool:
         """Whether what it does depends on how long things take; a replay then runs it at each price."""
         return True
@@ -76,6 +97,9 @@ class SpeculativeMethod(Method):
         rules_reason: why the others cannot, as the end of a sentence.
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
+        drafts_trees: its proposals have `parents`. No target verifies them yet.
+        hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
+            is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
     """
 
     roles = ("edge", "cloud")
@@ -83,6 +107,8 @@ class SpeculativeMethod(Method):
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
+    drafts_trees: ClassVar[bool] = False
+    hidden_layers: ClassVar[tuple[int, ...]] = ()
 
     def lossless(self, options: Options) -> bool:
         """As the verification rule is; a gate never is."""
@@ -94,7 +120,8 @@ class SpeculativeMethod(Method):
         return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
-        """Refuse a rule that this drafter cannot be judged by, and a gate that it cannot answer."""
+        """Refuse a rule that this drafter cannot be judged by, a gate, and what no target offers yet."""
+        demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         verification, temperature = options.speculative.verification, options.decoding.temperature
         if verification not in self.rules:
             other = "greedy" if temperature == 0 else self._sampling_rule
@@ -127,6 +154,7 @@ class SpeculativeMethod(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
+        demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         drafter, target = self.drafter(edge, options), cloud.verifier(options)
         loop_type = AheadLoop if self.drafts_ahead else SpeculativeLoop
         loop = loop_type(drafter, target, options.speculative.draft_length)

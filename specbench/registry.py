@@ -18,7 +18,8 @@ from types import ModuleType
 import pluggy
 
 from specbench import __version__, blame, hookspecs
-from specbench.api import API_VERSION, Method
+from specbench.api import API_VERSION, Method, Options
+from specbench.config import Part, Profile
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.provenance import MethodSource
 from specbench.sources import source_of
@@ -90,6 +91,23 @@ class Registry:
             raise _broken(f"the plugin of method '{name}' ({plugin.source}) is broken", plugin)
         return plugin.method
 
+    def demand_settings(self, profile: Profile) -> None:
+        """Refuse options of a method that is not there, or that the method does not have.
+
+        Raises:
+            SpecbenchError: naming the method or the option, and the nearest valid name.
+        """
+        for name in profile.methods:
+            method = self.methods.get(name)
+            if method is None and name not in self.plugins:
+                raise SpecbenchError(
+                    f"methods.{name}: there is no method '{name}'",
+                    nearest(name, self.methods),
+                    ExitCode.PROFILE,
+                )
+            if method:
+                method.own(Options.of(profile), method.settings)
+
 
 @contextmanager
 def blaming(method: Method) -> Iterator[None]:
@@ -123,7 +141,7 @@ def discover(files: Sequence[Path] = ()) -> Registry:
     manager = pluggy.PluginManager("specbench")
     manager.add_hookspecs(hookspecs)
     registry = Registry()
-    found = [_load(manager, *candidate) for candidate in _candidates(files)]
+    found = [plugin for candidate in _candidates(files) for plugin in _load(manager, *candidate)]
     for plugin in found:
         rivals = [each.source for each in found if each.method and each.name == plugin.name]
         if plugin.method and len(rivals) > 1:
@@ -158,7 +176,8 @@ def _candidates(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], object
     return found
 
 
-def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], object]) -> Plugin:
+def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], object]) -> list[Plugin]:
+    """The plugin once for each method that its hook returns; once, and broken, where it returns none."""
     try:
         module = load()
         manager.register(module, name=plugin.source)
@@ -169,14 +188,32 @@ def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], obje
         ]
         if not implementations:
             raise TypeError("it has no specbench_method() marked with @hookimpl")
-        method = implementations[0].function()
-        _demand_method(method)
+        returned = implementations[0].function()
+        methods = list(returned) if isinstance(returned, (list, tuple)) else [returned]
+        if not methods:
+            raise TypeError("specbench_method() returned no method")
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return replace(plugin, error=reason, traceback=traceback.format_exc().rstrip())
+        return [_failed(plugin, error)]
+    return [_checked(plugin, method, module) for method in methods]
+
+
+def _checked(plugin: Plugin, method: object, module: object) -> Plugin:
+    """The plugin with one of its methods, or with what is wrong with it."""
+    try:
+        _demand_method(method)
+    except Exception as error:
+        name = getattr(method, "name", None)
+        is_name = isinstance(name, str) and re.fullmatch(r"\w+", name)
+        return _failed(replace(plugin, name=name) if is_name else plugin, error)
+    assert isinstance(method, Method)
     if not isinstance(module, ModuleType):  # an entry point may name an object in one
         module = sys.modules.get(method.__module__)
     return replace(plugin, name=method.name, method=method, module=module)
+
+
+def _failed(plugin: Plugin, error: BaseException) -> Plugin:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return replace(plugin, error=reason, traceback=traceback.format_exc().rstrip())
 
 
 def _demand_method(method: object) -> None:
@@ -189,6 +226,11 @@ def _demand_method(method: object) -> None:
         raise TypeError(f"its method is called '{method.name}'; a name has letters, digits and underscores")
     if not set(method.roles) <= {"edge", "cloud"}:
         raise TypeError(f"roles are {method.roles}; a role is 'edge' or 'cloud'")
+    if not issubclass(method.settings, Part):
+        raise TypeError(f"its settings are a {method.settings.__name__}, and no Part")
+    for name, option in method.settings.model_fields.items():
+        if option.is_required():
+            raise TypeError(f"its option {name} has no default")
     if method.api_version != API_VERSION:
         raise TypeError(f"it was written for API version {method.api_version}; this is version {API_VERSION}")
 

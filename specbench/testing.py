@@ -9,17 +9,22 @@ needs no download and takes seconds.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.api import API_VERSION, CloudModel, Decoder, EdgeModel, Method, Options, Request, Round
 from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative
+from specbench.errors import first_line
 from specbench.promises import broken_promise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+PLAIN = Options(Decoding(), Speculative())
+PROMPT = tuple(range(10, 40))
 VOCABULARY_SIZE = 96
 STOP_ID = 1
 CHAT_TEMPLATE = (
@@ -93,21 +98,29 @@ def check_method(method: Method, options: Options | None = None, engine: EngineS
     Raises:
         AssertionError: naming what is broken.
     """
-    options = options or Options(Decoding(), Speculative())
-    written_for = method.api_version
-    assert written_for == API_VERSION, f"{method.name} has api_version {written_for}; this is {API_VERSION}"
-    method.validate(options)
-    with tempfile.TemporaryDirectory() as scratch:
-        edge_folder = tiny_llama(Path(scratch) / "edge", seed=1, num_hidden_layers=1)
-        cloud_folder = tiny_llama(Path(scratch) / "cloud", seed=2)
-        edge = EdgeModel(EdgeSpec(model=str(edge_folder)), engine=engine)
-        cloud = CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), engine=engine)
-        decoder = method.open(edge, cloud, options)
-        assert edge.is_loaded == ("edge" in method.roles), f"{method.name} does not load what roles says (edge)"
-        assert cloud.is_loaded == ("cloud" in method.roles), (
-            f"{method.name} does not load what roles says (cloud)"
-        )
-        check_texts(method, decoder, cloud, options)
+    options = options or PLAIN
+    with _tiny_pair(method.helpers(options), engine) as pair:
+        for check in Contract(method, options, *pair).checks:
+            check()
+
+
+def checks(method: Method, options: Options | None = None) -> Iterator[tuple[str, str | None]]:
+    """The same one by one: what each check asks for, and what is broken, or `None`.
+
+    Where a method cannot be opened, the checks of its texts are left out.
+    """
+    options = options or PLAIN
+    with _tiny_pair(method.helpers(options)) as pair:
+        contract = Contract(method, options, *pair)
+        for check in contract.checks:
+            try:
+                check()
+                problem = None
+            except Exception as error:  # a stranger's method raises whatever it likes
+                problem = first_line(error) if isinstance(error, AssertionError) else repr(error)
+            yield str(check.__doc__).partition("\n")[0].rstrip("."), problem
+            if contract.decoder is None and check == contract.loads_what_it_names:
+                return
 
 
 def check_texts(method: Method, decoder: Decoder, cloud: CloudModel, options: Options) -> None:
@@ -116,26 +129,129 @@ def check_texts(method: Method, decoder: Decoder, cloud: CloudModel, options: Op
     Raises:
         AssertionError: naming what is broken.
     """
-    prompt = tuple(range(10, 40))
-    free = tokens_of(answer(decoder, Request(prompt, 24, frozenset())))
-    assert len(free) == 24, f"{method.name} committed {len(free)} tokens of a budget of 24"
-    again = tokens_of(answer(decoder, Request(prompt, 24, frozenset())))
-    assert again == free, f"{method.name} carries something over from one request to the next"
-    for budget in (1, 2, 7):
-        rounds = answer(decoder, Request(prompt, budget, frozenset()))
-        assert tokens_of(rounds) == free[:budget], f"{method.name} changes its text with the budget"
-        _check_rounds(method, rounds)
-    stop = free[9]
-    expected = free[: free.index(stop) + 1]
-    rounds = answer(decoder, Request(prompt, 24, frozenset([stop])))
-    assert tokens_of(rounds) == expected, f"{method.name} does not end at the first stop token"
-    _check_rounds(method, rounds)
-    if method.repeats_control(options):
-        control = cloud.target(options)
-        first = control.begin(Request(prompt, 24, frozenset()))
+    for check in Contract(method, options, None, cloud, decoder).of_texts:
+        check()
+
+
+@contextmanager
+def _tiny_pair(
+    helpers: Sequence[str] = (), engine: EngineSpec | None = None
+) -> Iterator[tuple[EdgeModel, CloudModel]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        others = {
+            name: EdgeSpec(model=str(tiny_llama(Path(scratch) / name, seed=3 + index, num_hidden_layers=1)))
+            for index, name in enumerate(helpers)
+        }
+        edge_folder = tiny_llama(Path(scratch) / "edge", seed=1, num_hidden_layers=1)
+        cloud_folder = tiny_llama(Path(scratch) / "cloud", seed=2)
+        yield (
+            EdgeModel(EdgeSpec(model=str(edge_folder), helpers=others or None), engine=engine),
+            CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), engine=engine),
+        )
+
+
+class Contract:
+    """What every method keeps, a check each; one that fails raises an `AssertionError`.
+
+    Args:
+        edge: `None` where the method is open already.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        options: Options,
+        edge: EdgeModel | None,
+        cloud: CloudModel,
+        decoder: Decoder | None = None,
+    ) -> None:
+        self.method = method
+        self.options = options
+        self.edge = edge
+        self.cloud = cloud
+        self.decoder = decoder
+
+    @property
+    def checks(self) -> list[Callable[[], None]]:
+        """All of them, in the order in which they are to be made."""
+        return [self.knows_the_version, self.takes_the_options, self.loads_what_it_names, *self.of_texts]
+
+    @property
+    def of_texts(self) -> list[Callable[[], None]]:
+        """Those that need the decoder alone."""
+        return [
+            self.spends_the_budget,
+            self.carries_nothing_over,
+            self.cuts_at_the_budget,
+            self.ends_at_the_first_stop_token,
+            self.repeats_the_control,
+        ]
+
+    def knows_the_version(self) -> None:
+        """It was written for this version of the API."""
+        written_for = self.method.api_version
+        assert written_for == API_VERSION, (
+            f"{self.method.name} has api_version {written_for}; this is {API_VERSION}"
+        )
+
+    def takes_the_options(self) -> None:
+        """It takes the default options."""
+        self.method.validate(self.options)
+
+    def loads_what_it_names(self) -> None:
+        """It opens, and loads the models that `roles` names and no other."""
+        assert self.edge is not None
+        self.decoder = self.method.open(self.edge, self.cloud, self.options)
+        for role, model in (("edge", self.edge), ("cloud", self.cloud)):
+            assert model.is_loaded == (role in self.method.roles), (
+                f"{self.method.name} does not load what roles says ({role})"
+            )
+
+    def spends_the_budget(self) -> None:
+        """It commits as many tokens as the budget where nothing stops it."""
+        assert len(self._free) == 24, f"{self.method.name} committed {len(self._free)} tokens of a budget of 24"
+
+    def carries_nothing_over(self) -> None:
+        """It answers a request the same way again."""
+        again = tokens_of(self._answer(24))
+        assert again == self._free, f"{self.method.name} carries something over from one request to the next"
+
+    def cuts_at_the_budget(self) -> None:
+        """It ends at the budget wherever that falls in a block, and counts what it drafted."""
+        for budget in (1, 2, 7):
+            rounds = self._answer(budget)
+            assert tokens_of(rounds) == self._free[:budget], (
+                f"{self.method.name} changes its text with the budget"
+            )
+            self._check_rounds(rounds)
+
+    def ends_at_the_first_stop_token(self) -> None:
+        """It ends at the first stop token, inside a block too."""
+        stop = self._free[9]
+        rounds = self._answer(24, stop)
+        expected = self._free[: self._free.index(stop) + 1]
+        assert tokens_of(rounds) == expected, f"{self.method.name} does not end at the first stop token"
+        self._check_rounds(rounds)
+
+    def repeats_the_control(self) -> None:
+        """Its text is the control's where it says so."""
+        if not self.method.repeats_control(self.options):
+            return
+        control = self.cloud.target(self.options)
+        first = control.begin(Request(PROMPT, 24, frozenset()))
         alone = [*first.tokens, *(token for commit in control.decode() for token in commit.tokens)]
-        assert free == alone, f"{method.name} says that it repeats the control, and its text is another"
+        assert self._free == alone, (
+            f"{self.method.name} says that it repeats the control, and its text is another"
+        )
 
+    @cached_property
+    def _free(self) -> list[int]:
+        """What it answers where nothing stops it."""
+        return tokens_of(self._answer(24))
 
-def _check_rounds(method: Method, rounds: Sequence[Round]) -> None:
-    assert rounds[0].drafted is None, f"{method.name}: the first round is the target's own token"
+    def _answer(self, budget: int, *stop_ids: int) -> list[Round]:
+        assert self.decoder is not None
+        return answer(self.decoder, Request(PROMPT, budget, frozenset(stop_ids)))
+
+    def _check_rounds(self, rounds: Sequence[Round]) -> None:
+        assert rounds[0].drafted is None, f"{self.method.name}: the first round is the target's own token"

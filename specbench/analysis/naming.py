@@ -27,7 +27,11 @@ def row_names(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
         mine = [run for run in runs if any(each.method == method for each in run.generations)]
         drafts = any(part.drafted for run in mine for each in run.generations if each.method == method
                      for part in each.rounds)  # fmt: skip
-        keys = [key for key in varied if drafts or not key.startswith("speculative.")]
+        keys = [
+            key for key in varied
+            if (drafts or not key.startswith("speculative."))
+            and (not key.startswith("methods.") or key.startswith(f"methods.{method}."))
+        ]  # fmt: skip
         told = [_told(varied, keys, run.manifest.run_id) for run in mine]
         for run, words in zip(mine, told, strict=True):
             run_id = run.manifest.run_id

@@ -70,6 +70,7 @@ class VirtualDrafter:
     def begin(self, request: Request) -> None:
         """Read the prompt."""
         self._committed = self._proposed = self._cached = self.uncommitted = 0
+        self._others: dict[int, int] = {}
         self._meter.charge(Charge("draft prefill" + self._place, self._text.prompt_tokens))
 
     def propose(self, draft_length: int) -> Proposal:
@@ -78,6 +79,24 @@ class VirtualDrafter:
         self._draft(draft_length - self.uncommitted)
         tokens = [self._token(index) for index in range(draft_length)]
         return Proposal(tokens, is_certain=self._text.passes(self._committed, draft_length))
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Take tokens of another's proposal; behind a wrong one, whatever the draft says is refused."""
+        end = self._committed + self.uncommitted
+        self._others |= {end + index: token for index, token in enumerate(tokens)}
+        self.uncommitted += len(tokens)
+
+    def top_k(self, count: int) -> NoReturn:
+        """Refused: a trace holds tokens.
+
+        Raises:
+            SpecbenchError: always.
+        """
+        raise SpecbenchError("a replay knows no log-probabilities of the draft, and the method asks for them")
+
+    def log_probabilities(self) -> NoReturn:
+        """As `top_k`."""
+        self.top_k(0)
 
     def draft_ahead(self) -> int:
         """One more token."""
@@ -91,6 +110,7 @@ class VirtualDrafter:
             self._committed += len(tokens)
             self.uncommitted -= len(tokens)
             return 0
+        self._others.clear()
         self._cached = min(self._cached, self._committed + accepted)
         self._committed += len(tokens)
         self.uncommitted = 0
@@ -100,7 +120,11 @@ class VirtualDrafter:
         """Nothing: there is no cache."""
 
     def _token(self, index: int) -> int:
-        return self._text.drafted(self._committed, self._committed + index)
+        place = self._committed + index
+        if place in self._others:
+            return self._others[place]
+        start = max([self._committed, *(other + 1 for other in self._others if other < place)])
+        return self._text.drafted(start, place)
 
     def _draft(self, count: int) -> None:
         if count <= 0:

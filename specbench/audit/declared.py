@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
-from specbench.config import ModelSpec, Profile
+from specbench.config import EdgeSpec, ModelSpec, Profile
 from specbench.config.models import Dtype
 
 DTYPES = get_args(Dtype)
@@ -29,17 +29,21 @@ def arithmetic_of(declared: str) -> str:
 
 def parity_findings(profile: Profile) -> list[Finding]:
     """Where the declared precisions break the profile's rule; empty when they keep it."""
-    edge, cloud = declared_precision(profile.edge), declared_precision(profile.cloud)
+    return [found for role, spec in profile.edge.drafts.items() for found in _parity_of(profile, role, spec)]
+
+
+def _parity_of(profile: Profile, role: str, draft: EdgeSpec) -> list[Finding]:
+    edge, cloud = declared_precision(draft), declared_precision(profile.cloud)
     if profile.precision.parity != "edge_cloud" or edge == cloud:
         return []
     settings: tuple[str, ...] = ()
-    if profile.edge.dtype != profile.cloud.dtype:
-        fields = f"edge.dtype is {profile.edge.dtype} and cloud.dtype is {profile.cloud.dtype}"
-        settings = (f"cloud.dtype={profile.edge.dtype}",)
+    if draft.dtype != profile.cloud.dtype:
+        fields = f"{role}.dtype is {draft.dtype} and cloud.dtype is {profile.cloud.dtype}"
+        settings = (f"cloud.dtype={draft.dtype}" if role == "edge" else f"{role}.dtype={profile.cloud.dtype}",)
     else:
-        fields = f"edge.quantization is {profile.edge.quantization} and the cloud's weights are {cloud}"
-    if edge != profile.edge.dtype:
-        settings += ("edge.quantization=null",)
+        fields = f"{role}.quantization is {draft.quantization} and the cloud's weights are {cloud}"
+    if edge != draft.dtype:
+        settings += (f"{role}.quantization=null",)
     message = f"{fields}, and precision.parity: edge_cloud demands one"
     return [Finding(DIFFERS, fields.partition(" ")[0], message, settings)]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import getitem
 
 from specbench.audit import switches
 from specbench.audit.declared import arithmetic_of
@@ -102,7 +104,8 @@ def between_findings(left: Manifest, right: Manifest) -> list[Finding]:
                 words = str(ours).partition(" weights")
                 settings += (f"{role}.quantization={words[0] if words[1] else 'null'}",)
         if field == "stored":
-            settings = (f"{role}.model={left.profile[role]['model']}",)
+            spec = reduce(getitem, role.split("."), left.profile)
+            settings = (f"{role}.model={spec['model']}",)
         found.append(_between(left, right, what, ours, other, settings))
     for manifest in (left, right):
         if not (manifest.audits and all(a.attention for a in manifest.audits) and manifest.switches):

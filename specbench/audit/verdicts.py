@@ -26,8 +26,8 @@ def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
         if not audit.cache
     ]
     by_role = {audit.role: audit for audit in audits}
-    if parity == "edge_cloud" and not found and len(by_role) == 2:
-        for edge in (audit for audit in audits if audit.role == "edge"):
+    if parity == "edge_cloud" and not found and "cloud" in by_role:
+        for edge in (audit for audit in audits if audit.role != "cloud"):
             found += _pair_findings(edge, by_role["cloud"])
     return found
 
@@ -56,7 +56,8 @@ def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]
             first = audit.offloaded[0]
             said.append(f"{audit.role}: {first.tensors} tensors are offloaded, the first is {first.first}")
     edge, cloud = (_precision(by_role[role]) if role in by_role else "" for role in ("edge", "cloud"))
-    said += demand_remarks(edge, cloud, parity if len(by_role) == 2 or parity == "off" else "", allow_tf32)
+    is_pair = {"edge", "cloud"} <= by_role.keys()
+    said += demand_remarks(edge, cloud, parity if is_pair or parity == "off" else "", allow_tf32)
     return said
 
 

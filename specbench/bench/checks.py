@@ -118,7 +118,8 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     edge = EdgeModel(profile.edge, profile.engine)
     cloud = cloud_of(profile)
     with closing(cloud):
-        for factory in (edge, cloud):
+        helpers = [edge.helper(name) for name in profile.edge.helpers or ()]
+        for factory in (edge, *helpers, cloud):
             try:
                 audits.append(factory.audit())
             except SpecbenchError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from specbench import audit
 from specbench.errors import ExitCode
@@ -38,8 +38,9 @@ def differences(
         skip.add("cloud.placement")
     shared = left.models.keys() & right.models.keys()  # a run that loads no edge says nothing about it
     skip |= set(_places_of_the_same(left, right))
+    both = left.profile.get("methods", {}).keys() & right.profile.get("methods", {}).keys()
     parts = [
-        ("", left.profile, right.profile),
+        ("", *(_of(both, shared, run.profile) for run in (left, right))),
         ("versions", left.versions, right.versions),
         ("machine", left.machine, right.machine),
         *((f"models.{role}", left.models[role], right.models[role]) for role in sorted(shared)),
@@ -64,6 +65,16 @@ def differences(
         yield "stop_ids", list(left.stop_ids), list(right.stop_ids)
     if left.prompts_sha256 != right.prompts_sha256:
         yield "prompts", *(f"{len(run.prompt_ids)} ({run.prompts_sha256[:8]})" for run in (left, right))
+
+
+def _of(methods: Set[str], roles: Set[str], profile: dict) -> dict:
+    """A profile without the options of methods, and the helpers of the edge, that one run lacks."""
+    kept = {name: values for name, values in profile.get("methods", {}).items() if name in methods}
+    edge = profile.get("edge", {})
+    helpers = {
+        name: spec for name, spec in (edge.get("helpers") or {}).items() if f"edge.helpers.{name}" in roles
+    }
+    return profile | {"methods": kept, "edge": edge | {"helpers": helpers or None}}
 
 
 def _source_differences(left: Manifest, right: Manifest) -> Iterator[tuple[str, str, str]]:

@@ -29,6 +29,7 @@ def new_manifest(
     import torch
 
     profile = prepared.profile.model_dump(mode="json")
+    profile["methods"] = _own_settings(prepared)
     names = [method.name for method in prepared.methods]
     return Manifest(
         run_id=run_id,
@@ -57,6 +58,16 @@ def new_manifest(
         directory=str(Path.cwd()),
         remarks=prepared.remarks,
     )
+
+
+def _own_settings(prepared: Prepared) -> dict[str, dict]:
+    """By method, all options of its own with their values; of methods without any nothing."""
+    options = Options.of(prepared.profile)
+    return {
+        method.name: method.own(options, method.settings).model_dump(mode="json")
+        for method in prepared.methods
+        if method.settings.model_fields
+    }
 
 
 def _lossless(method: Method, profile: Profile) -> bool | None:

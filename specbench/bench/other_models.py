@@ -39,7 +39,8 @@ class ModelWatch:
         self._note(method, (model for model in _roots() if model not in self._seen))
 
     def _note(self, method: str | None, models: Iterable[nn.Module]) -> None:
-        factories = (self._prepared.edge, self._prepared.cloud)
+        roles = dict.fromkeys(("edge", "cloud", *self._prepared.roles))
+        factories = [self._prepared.factory(role) for role in roles]
         known = [each.engine.loaded.model for each in factories if each.is_here and each.is_loaded]
         ours = {id(tensor) for model in known for tensor in model.parameters()}
         for model in models:

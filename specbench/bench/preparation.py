@@ -13,7 +13,7 @@ from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.bench import conversation, precision
 from specbench.bench.room import demand_memory
 from specbench.bench.workload import limit_remark, load_prompts, read_prompts
-from specbench.config import Profile, settings_hash
+from specbench.config import HELPERS, Profile, settings_hash
 from specbench.decoding.threads import spin_briefly
 from specbench.errors import SpecbenchError
 from specbench.factories import cloud_of
@@ -42,7 +42,9 @@ class Prepared:
     def roles(self) -> tuple[str, ...]:
         """The models that are loaded for these methods."""
         used = {role for method in self.methods for role in method.roles}
-        return tuple(role for role in ("edge", "cloud") if role in used)
+        options = Options.of(self.profile)
+        helpers = [HELPERS + name for method in self.methods for name in method.helpers(options)]
+        return *(role for role in ("edge", "cloud") if role in used), *dict.fromkeys(helpers)
 
     def audit(self) -> list[Audit]:
         """What precision the loaded models really have, the draft that a cloud elsewhere runs among them."""
@@ -52,6 +54,8 @@ class Prepared:
 
     def factory(self, role: str) -> EdgeModel | CloudModel:
         """The factory of a role."""
+        if role.startswith(HELPERS):
+            return self.edge.helper(role.removeprefix(HELPERS))
         return self.edge if role == "edge" else self.cloud
 
     def demand_steady(self, prompt: Prompt, tokens: int, budget: int, turns: int = 1) -> None:
@@ -107,8 +111,10 @@ def prepare(
     """
     options = Options.of(profile)
     for method in methods:
+        method.own(options, method.settings)
         with blaming(method):
             method.validate(options)
+            method.helpers(options)
     precision.demand_declared(profile, methods)
     remarks: list[str | None] = []
     if prompts is None:
@@ -124,9 +130,11 @@ def prepare(
     cloud = cloud_of(profile)
     cloud.draft = edge
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
-    if "edge" in prepared.roles:
-        edge.demand_same_tokens(cloud)
-        edge.demand_quantizable()
+    for role in prepared.roles:
+        draft = prepared.factory(role)
+        if isinstance(draft, EdgeModel):
+            draft.demand_same_tokens(cloud)
+            draft.demand_quantizable()
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)

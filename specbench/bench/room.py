@@ -24,6 +24,7 @@ def demand_memory(prepared: Prepared, context_tokens: int) -> None:
 
     left = confinement.free_bytes()
     needed: dict[str, int] = {}
+    drafts = 0
     for role in prepared.roles:
         factory = prepared.factory(role)
         if role == "cloud" and prepared.profile.cloud.is_elsewhere:
@@ -43,9 +44,10 @@ def demand_memory(prepared: Prepared, context_tokens: int) -> None:
         held = quantization or spec.dtype
         size = f"{total / 1e9:.2f} GB{beside} in {held} {_in_words(where)}"
         logger.info(f"{role}: {spec.model} needs about {size}")
-        if role == "edge" and left is not None and total > left:
+        drafts += total if role != "cloud" else 0
+        if left is not None and drafts > left:
             raise SpecbenchError(
-                f"the edge model needs about {total / 1e9:.2f} GB, and edge.memory_limit leaves "
+                f"the edge's models need about {drafts / 1e9:.2f} GB, and edge.memory_limit leaves "
                 f"{left / 1e9:.2f} GB",
                 "raise the limit, or choose a smaller draft",
                 ExitCode.MODEL,

@@ -91,6 +91,7 @@ def execute(job: Job, observer: Observer) -> Run:
     profile = validated(Profile, job.profile, f"profile {job.profile_name}")
     edge_device = confine(profile.edge)  # before anything can import torch: a plugin may
     registry = discover([Path(path) for path in job.plugins])
+    registry.demand_settings(profile)
     chosen = [registry.get(name) for name in _names(job, registry)]
     for name, found in registry.plugins.items():
         if found.error:

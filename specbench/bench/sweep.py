@@ -105,7 +105,7 @@ def new_sweep(
         command=command,
     )
     for index in range(len(sweep.conditions)):
-        sweep.job(store, index)
+        registry.demand_settings(validated(Profile, sweep.job(store, index).profile, f"profile {name}"))
     write(store, sweep)
     return sweep
 

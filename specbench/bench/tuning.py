@@ -35,6 +35,10 @@ class AtDraftLength(Method):
         """As the method itself."""
         self._method.validate(self._with_length(options))
 
+    def helpers(self, options: Options) -> tuple[str, ...]:
+        """As the method itself."""
+        return self._method.helpers(options)
+
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """As the method itself, with this draft length."""
         return self._method.open(edge, cloud, self._with_length(options))

@@ -102,7 +102,7 @@ class WorkWatch:
 
     def _now(self) -> _Counts:
         found = _Counts({}, {}, {}, self._prepared.cloud.answers)
-        for role in ("edge", "cloud"):
+        for role in dict.fromkeys(("edge", "cloud", *self._prepared.roles)):
             factory = self._prepared.factory(role)
             if factory.is_here and factory.is_loaded:
                 engine = factory.engine

@@ -69,7 +69,7 @@ def _profile_reports(
     from specbench.config import list_profiles, load_profile
     from specbench.registry import discover
 
-    methods = discover(plugins).methods.values()
+    registry = discover(plugins)
     one = profile or ("default" if load else None)
     reports = []
     for name in list_profiles() if every or one is None else [one]:
@@ -77,7 +77,8 @@ def _profile_reports(
         command += [word for override in overrides for word in ("--set", override)]
         command += [word for path in plugins for word in ("--plugin", str(path))]
         loaded = load_profile(name, overrides)
-        reports.append(profile_report(name, loaded, methods, command, load, every))
+        registry.demand_settings(loaded)
+        reports.append(profile_report(name, loaded, registry.methods.values(), command, load, every))
     return reports
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -75,12 +76,17 @@ class Speculative(Part):
 
 @dataclass(frozen=True)
 class Options:
-    """What the profile says about how to decode."""
+    """What the profile says about how to decode.
+
+    Args:
+        methods: by method, the options of its own that the profile sets.
+    """
 
     decoding: Decoding
     speculative: Speculative
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, profile: Profile) -> Options:
         """The options of a profile."""
-        return cls(decoding=profile.decoding, speculative=profile.speculative)
+        return cls(profile.decoding, profile.speculative, profile.methods)

@@ -33,6 +33,10 @@ class ModelSpec(Part):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
+HELPERS = "edge.helpers."
+"""What the role of a further draft model begins with: its place in the profile."""
+
+
 class EdgeSpec(ModelSpec):
     """The draft model, on the edge device.
 
@@ -41,6 +45,8 @@ class EdgeSpec(ModelSpec):
     `quantization` holds the matrices in eight bits (a scale per row) or four (a scale and an offset per 32
     weights) and computes in float32, on the CPU. `cpus` are the processors, by number, and `memory_limit` the
     memory that the edge's process may use.
+
+    `helpers` are further draft models by name, for methods that name one. They run in the edge's process.
     """
 
     device: Device = "cpu"
@@ -48,6 +54,22 @@ class EdgeSpec(ModelSpec):
     quantization: Quantization | None = None
     cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     memory_limit: MemorySize | None = None
+    helpers: dict[Name, EdgeSpec] | None = None
+
+    @property
+    def drafts(self) -> dict[str, EdgeSpec]:
+        """All draft models by role: `edge`, and its helpers."""
+        return {"edge": self} | {HELPERS + name: spec for name, spec in (self.helpers or {}).items()}
+
+    @model_validator(mode="after")
+    def _helpers_share_the_process(self) -> EdgeSpec:
+        for name, helper in (self.helpers or {}).items():
+            if not name.isidentifier():
+                raise ValueError(f"helpers: '{name}' is no name; use letters, digits and underscores")
+            for key in ("threads", "cpus", "memory_limit", "helpers"):
+                if getattr(helper, key) is not None:
+                    raise ValueError(f"helpers.{name}.{key} has no effect: helpers share what edge.{key} says")
+        return self
 
     @model_validator(mode="after")
     def _quantised_weights_meet_float32_numbers(self) -> EdgeSpec:

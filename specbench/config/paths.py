@@ -88,4 +88,7 @@ def _with_paths(values: dict, change: Callable[[str, str], str]) -> dict:
         value = changed[part].get(name) if isinstance(changed.get(part), dict) else None
         if isinstance(value, str) and value and not value.startswith(("/", "~", *NO_PATHS)):
             changed[part][name] = change(key, value)
+    edge = changed.get("edge")
+    if isinstance(edge, dict) and isinstance(helpers := edge.get("helpers"), dict):
+        edge["helpers"] = {name: _with_paths({"edge": spec}, change)["edge"] for name, spec in helpers.items()}
     return changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -69,7 +69,10 @@ class Memory(Part):
 
 
 class Profile(Part):
-    """Everything that a run depends on. Only the two models have no default."""
+    """Everything that a run depends on. Only the two models have no default.
+
+    `methods` holds the options of each method's own, by the method's name; the method says which there are.
+    """
 
     edge: EdgeSpec
     cloud: CloudSpec
@@ -78,6 +81,7 @@ class Profile(Part):
     workload: Workload = Workload()
     decoding: Decoding = Decoding()
     speculative: Speculative = Speculative()
+    methods: dict[Name, dict[Name, Any]] = Field(default={})
     precision: Precision = Precision()
     memory: Memory = Memory()
     cluster: ClusterSpec = ClusterSpec()

@@ -55,7 +55,8 @@ class ModelDrafter:
         self._proposed, end = draft_length, self._committed + draft_length
         distributions: list[DraftDistribution] = []
         gated = self._options.speculative.gate is not None
-        is_certain = gated and draft_length > 0
+        # A gate asks the draft about each token, and it was not asked about those that are here already.
+        is_certain = gated and draft_length > 0 and not self.uncommitted
         if self._is_plain and not gated:
             self._text += self._session.draft_greedy(self._unread, max(end - len(self._text), 0))
         while len(self._text) < end:
@@ -71,6 +72,35 @@ class ModelDrafter:
             is_certain = is_certain and self._is_certain(penalized, token)
             self._text.append(token)
         return Proposal(tuple(self._text[self._committed : end]), tuple(distributions), is_certain)
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Take tokens of another's proposal behind all that is drafted; `propose` goes on behind them.
+
+        Args:
+            tokens: in the target's ids. They count as drafted, and `propose` returns them first.
+
+        Raises:
+            ValueError: the rule asks what each token was drawn from, which nobody knows of these.
+        """
+        if self._proposes == "sample" and tokens:
+            raise ValueError(
+                f"{self._options.speculative.verification} judges tokens that this model drew alone"
+            )
+        self._text += tokens
+
+    def log_probabilities(self) -> torch.Tensor:
+        """Natural logarithms of the probabilities of the next token, behind all that is drafted.
+
+        Returns:
+            float64 of shape (vocabulary,), by the target's ids, at temperature 1 where decoding is greedy, with
+            the profile's penalty. One pass over what the cache lacks, and no pass of the target.
+        """
+        return soft_probabilities(self._penalized(), self._options.decoding)[0].log()
+
+    def top_k(self, count: int) -> list[tuple[int, float]]:
+        """The likeliest next tokens, the likeliest first: id and log-probability, as of `log_probabilities`."""
+        highest = self.log_probabilities().topk(count)
+        return list(zip(highest.indices.tolist(), highest.values.tolist(), strict=True))
 
     def draft_ahead(self) -> int:
         """Draft and return one more token, as if all that was drafted so far were to be committed.
@@ -137,6 +167,9 @@ class ModelDrafter:
 
     @property
     def _unread(self) -> list[int]:
+        """Tokens that the cache lacks; the last one where it lacks none, for its logits are gone."""
+        if self._session.length == len(self._text):
+            self._session.truncate(len(self._text) - 1)
         return self._text[self._session.length :]
 
     def _penalized(self) -> torch.Tensor:

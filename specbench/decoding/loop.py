@@ -16,9 +16,12 @@ from specbench.decoding.ahead import AheadWindow
 from specbench.decoding.lengths import DraftLengths
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Pending, Request
+from specbench.errors import SpecbenchError
 from specbench.records import Round
 
 if TYPE_CHECKING:
+    import torch
+
     from specbench.decoding.batch import Steps
     from specbench.decoding.session import Block, Passed
 
@@ -63,6 +66,20 @@ class FallbackDrafter(Drafter, Protocol):
 
     def decode_alone(self) -> Iterator[int]:
         """Tokens behind all that is committed, without end; the text is not the cloud's any more."""
+
+
+class FeatureDrafter(Drafter, Protocol):
+    """A drafter that reads the target's hidden states, of the layers that its method declares.
+
+    The shape is decided, and no target sends hidden states yet.
+    """
+
+    def read(self, hidden_states: torch.Tensor) -> None:
+        """Take the hidden states behind the tokens that `commit` names next; called before it.
+
+        Args:
+            hidden_states: in the target's dtype, of shape (tokens, layers, hidden size).
+        """
 
 
 class Target(Protocol):
@@ -114,6 +131,19 @@ class StreamingTarget(Protocol):
         """Assert the length of the cache."""
 
 
+def demand_chains(who: str, trees: bool = False, hidden_layers: Sequence[int] = ()) -> None:
+    """Refuse what no target does yet: to verify a tree, or to send hidden states.
+
+    Raises:
+        SpecbenchError: one of them is asked for.
+    """
+    wanted = "hidden states of the target" if hidden_layers else None
+    if trees:
+        wanted = "a target that verifies trees"
+    if wanted:
+        raise SpecbenchError(f"{who} needs {wanted}, and none offers that yet", "propose a chain of tokens")
+
+
 class SpeculativeLoop:
     """One verification in flight, and no drafting meanwhile.
 
@@ -143,13 +173,16 @@ class SpeculativeLoop:
         self._request = request
         self._lengths = DraftLengths(self._draft_length)
 
-    def _next_length(self) -> int:
+    def _proposal(self) -> Proposal:
         # The target adds a token of its own, so a longer draft than this could not be committed.
-        return self._lengths.next(self._target.remaining - 1)
+        proposal = self._drafter.propose(self._lengths.next(self._target.remaining - 1))
+        if proposal.parents is not None:
+            demand_chains(type(self._drafter).__name__, trees=True)
+        return proposal
 
     def _round(self) -> Generator[Block, Passed, Round]:
         started = now_ms()
-        proposal = self._drafter.propose(self._next_length())
+        proposal = self._proposal()
         draft_ms = now_ms() - started
         if proposal.is_certain and self._request.stop_ids.isdisjoint(proposal.tokens):
             return self._trusted(proposal, draft_ms)
@@ -188,7 +221,7 @@ class AheadLoop(SpeculativeLoop):
     def _round(self) -> Generator[Block, Passed, Round]:
         drafter, target = self._drafter, self._target
         started, carried = now_ms(), drafter.uncommitted
-        proposal = drafter.propose(self._next_length())
+        proposal = self._proposal()
         sent_ms = now_ms()
         pending = target.submit(proposal)
         self._draft_ahead(proposal, pending, sent_ms)

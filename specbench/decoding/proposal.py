@@ -102,12 +102,16 @@ class Proposal:
 
     Args:
         distributions: what each token was drawn from, for the rules that ask for it; else empty.
+        parents: of a tree, the index of each token's parent in `tokens`, lower than its own, and -1 where it
+            follows the committed tokens; siblings differ. `None` for a chain, the one shape that targets verify
+            today.
         is_certain: the profile's gate found the draft sure of every token.
     """
 
     tokens: Sequence[int] = ()
     distributions: tuple[DraftDistribution, ...] = ()
     is_certain: bool = False
+    parents: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
     from specbench.decoding.colocated import ColocatedTarget
     from specbench.decoding.compiled import CompiledEngine
+    from specbench.decoding.drafter import ModelDrafter
     from specbench.decoding.engine import Engine
     from specbench.decoding.proof import Evidence, Pass
     from specbench.decoding.recomputation import Recomputed
@@ -206,6 +207,34 @@ class CloudModel(ModelFactory):
             self._drafting = options
         return target
 
+    def self_drafter(self, options: Options, layers: int) -> ModelDrafter:
+        """The model's first layers as a draft of their own: the weights are shared, the cache is not.
+
+        Args:
+            layers: how many of them, at least 1.
+
+        Raises:
+            SpecbenchError: edge and cloud are apart, the engine is compiled, or the model cannot be cut.
+        """
+        if self.is_wired:
+            raise SpecbenchError(
+                "self-speculation drafts with the target's own weights, which are beyond the link",
+                "add --set cloud.placement=in_process and leave out the link",
+            )
+        if self.engine.kind != "eager":
+            raise SpecbenchError(
+                f"self-speculation drafts eagerly, and the target's engine is {self.engine.kind}",
+                "add --set engine.kind=eager",
+            )
+        from specbench.decoding.drafter import ModelDrafter
+        from specbench.decoding.eager import EagerEngine
+        from specbench.models.prefix import first_layers
+
+        engine = EagerEngine(first_layers(self.engine.loaded, layers), self.engine.vocabulary_size)
+        engine.role = self.role
+        engine.require_rollback()
+        return ModelDrafter(engine, options)
+
     def audit_draft(self) -> Audit | None:
         """What precision the draft has that a cloud elsewhere runs now; `None` where it runs none."""
         if self._drafting is None or self.draft is None:
@@ -389,7 +418,8 @@ class CloudModel(ModelFactory):
     def _profile_there(self) -> dict:
         """The profile that our own server gets."""
         left_out = {"placement", "token_file", "on_cloud_loss"}
-        device = {"threads", "cpus", "memory_limit"}  # of the edge, which a draft over there does not run on
+        # Of the edge, on which a draft over there does not run.
+        device = {"threads", "cpus", "memory_limit", "helpers"}
         draft = self.draft.spec.model_dump(mode="json", exclude=device) if self.draft else None
         return {
             "edge": draft or {"model": self.spec.model},

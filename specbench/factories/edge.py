@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.config import EdgeSpec, Options, settings_hash
+from specbench.config import HELPERS, EdgeSpec, Options, settings_hash
 from specbench.environment import expanded
-from specbench.errors import SpecbenchWarning
+from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, nearest
 from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
@@ -27,9 +27,31 @@ logger = logging.getLogger(__name__)
 class EdgeModel(ModelFactory):
     """The draft model, on the edge device."""
 
-    role = "edge"
+    role: str = "edge"
     _spec_type = EdgeSpec
     spec: EdgeSpec
+
+    @cached_property
+    def _helpers(self) -> dict[str, EdgeModel]:
+        made = {}
+        for name, spec in (self.spec.helpers or {}).items():
+            made[name] = EdgeModel(spec, self._say, self.engine_spec)
+            made[name].role = f"{HELPERS}{name}"
+        return made
+
+    def helper(self, name: str) -> EdgeModel:
+        """A further draft model on this edge, one of the profile's `edge.helpers`; loaded when first used.
+
+        Raises:
+            SpecbenchError: the profile has none of this name.
+        """
+        if name not in self._helpers:
+            raise SpecbenchError(
+                f"{HELPERS}{name}: the profile has no such model",
+                nearest(name, self._helpers, f"add --set {HELPERS}{name}.model=MODEL"),
+                ExitCode.PROFILE,
+            )
+        return self._helpers[name]
 
     @cached_property
     def draft_vocabulary(self) -> DraftVocabulary | None:

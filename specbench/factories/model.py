@@ -35,7 +35,7 @@ class ModelFactory:
         fields: single fields of the spec, such as `dtype="float32"`.
     """
 
-    role: ClassVar[str]
+    role: str
     _spec_type: ClassVar[type[ModelSpec]]
 
     def __init__(

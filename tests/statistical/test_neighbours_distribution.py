@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.stats import chi2
-from specbench.plugins.hf_assisted import HfAssisted
-from specbench.plugins.hf_assisted_dynamic import HfAssistedDynamic
+from specbench.plugins.hf_assisted import HfAssisted, HfAssistedDynamic
 from specbench.plugins.prompt_lookup import PromptLookup
 from specbench.plugins.speculative import SpeculativeDecoding
 from transformers.generation.candidate_generator import AssistedCandidateGenerator

@@ -31,6 +31,30 @@ def test_a_file_brings_a_method(plugin_file):
     assert "mine" in discover([plugin_file(GOOD.format(name="mine"))]).methods
 
 
+SEVERAL = """
+class Second(Mine):
+    name = "second"
+
+class Broken(Mine):
+    name, roles = "third", ("fog",)
+
+@hookimpl
+def specbench_method():
+    return {returned}
+"""
+
+
+def test_one_hook_brings_several_methods_and_a_broken_one_breaks_no_other(plugin_file):
+    text = GOOD.format(name="mine").partition("@hookimpl")[0]
+    path = plugin_file(text + SEVERAL.format(returned="[Mine(), Broken(), Second()]"), "family.py")
+    registry = discover([path])
+    assert {"mine", "second"} <= registry.methods.keys()
+    assert "a role is 'edge' or 'cloud'" in registry.plugins["third"].error
+    assert registry.plugins["mine"].code.sha256 == registry.plugins["second"].code.sha256
+    none = discover([plugin_file(text + SEVERAL.format(returned="[]"), "none.py")])
+    assert "returned no method" in none.plugins["none"].error
+
+
 def test_an_installed_package_brings_a_method(tmp_path, monkeypatch):
     (tmp_path / "stranger.py").write_text(GOOD.format(name="from_a_stranger"))
     info = tmp_path / "stranger-1.2.dist-info"

@@ -55,6 +55,15 @@ def test_a_path_in_a_profile_is_relative_to_the_profile(place, monkeypatch, fold
 
 
 @without_a_warning
+def test_a_path_of_a_further_draft_model_is_relative_to_the_profile_too(place):
+    (place / "p" / "two.yaml").write_text("extends: my.yaml\nedge: {helpers: {small: {model: m/draft}}}\n")
+    loaded = load_profile("p/two.yaml")
+    assert loaded.edge.helpers["small"].model == "./p/m/draft"
+    there = anchored(loaded.model_dump(mode="json"))["edge"]["helpers"]["small"]["model"]
+    assert there == str(place / "p" / "m" / "draft")
+
+
+@without_a_warning
 def test_a_profile_that_is_extended_keeps_paths_of_its_own(place):
     (place / "elsewhere" / "child.yaml").write_text("extends: ../p/my.yaml\nlink: {trace: t.csv}\n")
     (place / "elsewhere" / "t.csv").write_text("")

@@ -8,8 +8,7 @@ import torch
 from builders import mapped_draft
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from specbench.plugins.hf_assisted import HfAssisted
-from specbench.plugins.hf_assisted_dynamic import HfAssistedDynamic
+from specbench.plugins.hf_assisted import HfAssisted, HfAssistedDynamic
 from specbench.plugins.prompt_lookup import NgramDrafter, PromptLookup
 from transformers import GenerationConfig
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
@@ -136,13 +135,13 @@ def test_prompt_lookup_proposes_what_transformers_does(ids, length):
         num_output_tokens=length, max_matching_ngram_size=3, max_length=1000
     )
     candidates, _ = theirs.get_candidates(torch.tensor([ids]))
-    drafter = NgramDrafter()
+    drafter = NgramDrafter(max_ngram=3)
     drafter.begin(Request(tuple(ids), length, frozenset()))
     assert list(drafter.propose(length).tokens) == candidates[0, len(ids) :].tolist()
 
 
 def test_the_longest_ngram_decides_and_of_its_places_the_first():
-    drafter = NgramDrafter()
+    drafter = NgramDrafter(max_ngram=3)
     drafter.begin(Request((1, 2, 3, 7, 7, 2, 3, 8, 1, 2, 3, 9, 1, 2), 2, frozenset()))
     drafter.commit([3], accepted=0)
     assert drafter.propose(2).tokens == (7, 7)
