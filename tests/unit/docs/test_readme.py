@@ -6,9 +6,9 @@ import pytest
 import typer.main
 from repository import REPOSITORY
 
-from specbench.cli import INTERNAL_ERROR, app
+from specbench.cli import app
 from specbench.config import list_profiles
-from specbench.errors import ExitCode
+from specbench.errors import INTERNAL_ERROR, ExitCode
 from specbench.registry import discover
 from specbench.testing import check_method
 
