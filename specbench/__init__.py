@@ -11,6 +11,9 @@ Nothing of it needs torch until it is called.
 from __future__ import annotations
 
 import importlib
+import logging
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # whoever imports us decides what is shown
 
 __version__ = "0.1.0"
 

@@ -100,8 +100,8 @@ def check_method(method: Method, options: Options | None = None, engine: EngineS
     with tempfile.TemporaryDirectory() as scratch:
         edge_folder = tiny_llama(Path(scratch) / "edge", seed=1, num_hidden_layers=1)
         cloud_folder = tiny_llama(Path(scratch) / "cloud", seed=2)
-        edge = EdgeModel(EdgeSpec(model=str(edge_folder)), say=_ignore, engine=engine)
-        cloud = CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), say=_ignore, engine=engine)
+        edge = EdgeModel(EdgeSpec(model=str(edge_folder)), engine=engine)
+        cloud = CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), engine=engine)
         decoder = method.open(edge, cloud, options)
         assert edge.is_loaded == ("edge" in method.roles), f"{method.name} does not load what roles says (edge)"
         assert cloud.is_loaded == ("cloud" in method.roles), (
@@ -139,7 +139,3 @@ def check_texts(method: Method, decoder: Decoder, cloud: CloudModel, options: Op
 
 def _check_rounds(method: Method, rounds: Sequence[Round]) -> None:
     assert rounds[0].drafted is None, f"{method.name}: the first round is the target's own token"
-
-
-def _ignore(line: str) -> None:
-    pass

@@ -16,6 +16,13 @@ from specbench.testing import tiny_llama
 os.environ["COLUMNS"] = "200"  # tables are asked for words, wherever lines would break
 
 
+@pytest.fixture
+def logged(caplog):
+    """What specbench logs, from INFO on: `logged.messages`."""
+    caplog.set_level("INFO", "specbench")
+    return caplog
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """A target of two layers, a draft of one, in Hugging Face format."""

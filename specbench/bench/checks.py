@@ -115,8 +115,8 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     configure_torch(profile)
     moments["start"] = audit.switches.read()
     audits, found = [], []
-    edge = EdgeModel(profile.edge, logger.info, profile.engine)
-    cloud = cloud_of(profile, logger.info)
+    edge = EdgeModel(profile.edge, profile.engine)
+    cloud = cloud_of(profile)
     with closing(cloud):
         for factory in (edge, cloud):
             try:

@@ -120,8 +120,8 @@ def prepare(
     if profile.link.kind == "emulated":
         emulated.demand(profile.link)
     configure_torch(profile)
-    edge = EdgeModel(profile.edge, logger.info, profile.engine)
-    cloud = cloud_of(profile, logger.info)
+    edge = EdgeModel(profile.edge, profile.engine)
+    cloud = cloud_of(profile)
     cloud.draft = edge
     prepared = Prepared(profile, tuple(methods), tuple(prompts), edge, cloud, None)
     if "edge" in prepared.roles:
@@ -187,7 +187,7 @@ def model_files(prepared: Prepared) -> dict[str, dict]:
         if role == "cloud" and prepared.profile.cloud.is_elsewhere:
             models[role] = prepared.cloud.elsewhere
             continue
-        folder = files.locate(factory.spec, lambda line: None, weights=True)
+        folder = files.locate(factory.spec, weights=True)
         models[role] = {"files": files.fingerprint(folder), "stored": list(storage.stored_as(folder))}
         if own := factory.draft_vocabulary:
             models[role]["vocab_map_sha256"] = settings_hash(own.target_ids, own.unknown_id)

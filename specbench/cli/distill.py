@@ -36,7 +36,7 @@ def distill(
 
     settings = Settings(target, out, layers, draft_vocab, prompts, minutes, seed, tokens, steps)
     try:
-        report = distil(settings, console.note)
+        report = distil(settings)
     except KeyboardInterrupt:
         if settings.work.is_dir():
             console.note(f"interrupted; what was made is kept in {settings.work}: the same command goes on")

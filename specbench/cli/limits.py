@@ -48,13 +48,13 @@ def limits(
     confine(loaded.edge)  # before anything can import torch
     configure_torch(loaded)
     rows = {}
-    edge = EdgeModel(loaded.edge, console.note, loaded.engine)
+    edge = EdgeModel(loaded.edge, loaded.engine)
     placed = loaded
     if loaded.link.kind == "modelled":  # its time is known, and would only be waited for
         placed = loaded.model_copy(update={"link": LinkSpec()})
     elif loaded.link.kind == "emulated":
         emulated.demand(loaded.link)
-    cloud = cloud_of(placed, console.note)
+    cloud = cloud_of(placed)
     if loaded.cloud.backend == "vllm":
         cloud.demand_here()
     with closing(cloud):

@@ -30,7 +30,7 @@ def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
             f"the profile's link.kind is {link.kind}, and a run with it would not use an emulated link",
             "add --set link.kind=emulated --set cloud.placement=process, here and to the run",
         )
-    state = emulated.up(link, console.note)
+    state = emulated.up(link)
     console.out.print(f"up, by {state.how}: {emulated.EDGE} and {emulated.CLOUD}")
 
 

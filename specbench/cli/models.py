@@ -69,5 +69,5 @@ def pull(
     for model in [embedded.lookup(each) for each in names]:
         if force:
             shutil.rmtree(embedded.folder_of(model), ignore_errors=True)
-        folder = embedded.ensure(model, console.note)
+        folder = embedded.ensure(model)
         console.out.print(f"{embedded.PREFIX}{model.name}: {folder}", markup=False, soft_wrap=True)

@@ -71,13 +71,13 @@ def serve(
 
     configure_torch(loaded)
     kind = SplitCloudModel if loaded.cloud.ranks > 1 else CloudModel
-    cloud = kind(loaded.cloud, console.note, loaded.engine, loaded.precision.allow_tf32)
+    cloud = kind(loaded.cloud, loaded.engine, loaded.precision.allow_tf32)
     with closing(cloud):
         if isinstance(cloud, SplitCloudModel) and cloud.rank:
             cloud.follow()
             return
         if draft:  # loaded when a method first asks for it
-            cloud.draft = EdgeModel(loaded.edge, console.note, loaded.engine)
+            cloud.draft = EdgeModel(loaded.edge, loaded.engine)
         served = Served(cloud)
         facts = served.facts
         ranks = f" on each of {facts.ranks} ranks" if facts.ranks > 1 else ""
@@ -87,7 +87,7 @@ def serve(
         batch = loaded.cloud.batch
         if batch.sessions > 1:
             _demand_sharing(cloud, batch)
-        server = Server(served, token, max_sessions, console.note, batch=batch)
+        server = Server(served, token, max_sessions, batch=batch)
         _listen(server, host, port, tls, cloud.ranks if isinstance(cloud, SplitCloudModel) else None)
 
 

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import inspect
 import json
+import logging
 import platform
 import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ from specbench.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from specbench.decoding.step import Step
+
+logger = logging.getLogger(__name__)
 
 CONFIG = {
     # Weights stay where the model keeps them, one copy for all widths; freezing would pack one per width.
@@ -131,9 +134,7 @@ def reasons() -> Iterator[None]:
         raise CannotCompileError(NOT_FOR_ALL_LENGTHS if SHORTHAND.search(said) else said) from error
 
 
-def program(
-    step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool, say: Callable[[str], None]
-) -> Program:
+def program(step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool) -> Program:
     """The compiled pass: from disk, or made now.
 
     Args:
@@ -153,8 +154,8 @@ def program(
         try:
             return Program(path, step)
         except Exception:  # cut short, or damaged otherwise
-            say(f"{path} cannot be loaded, and is made anew")
-    say(f"compiling {type(step.model).__name__}: a minute or two, once, kept in {folder}")
+            logger.warning("%s cannot be loaded, and is made anew", path)
+    logger.info("compiling %s: a minute or two, once, kept in %s", type(step.model).__name__, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
         made = Path(scratch) / path.name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
+logger = logging.getLogger(__name__)
+
 PREFILL_CHUNK = 256
 DEFAULT_CAPACITY = 512
 SPARE = 65  # the longest draft that a profile allows, and one
@@ -41,7 +44,6 @@ class CompiledEngine(Engine):
 
     Args:
         batch_invariant: every row of a pass over at most `SPARE` tokens has the bits that it would have alone.
-        say: receives a line when something must be compiled.
 
     Raises:
         CannotCompileError: what stands in the way.
@@ -56,7 +58,6 @@ class CompiledEngine(Engine):
         vocabulary_size: int,
         draft_vocabulary: DraftVocabulary | None = None,
         batch_invariant: bool = False,
-        say: Callable[[str], None] = print,
     ) -> None:
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
         if not getattr(loaded.model, "_can_compile_fullgraph", False):
@@ -79,7 +80,7 @@ class CompiledEngine(Engine):
             eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
             self._shapes = slot_shapes(eager)
             make = self._captured if self._captures else self._ahead_of_time
-            self._program = make(batch_invariant, say)
+            self._program = make(batch_invariant)
             with hushed():
                 self._demand_same_logits(eager, batch_invariant)
             if self._captures:
@@ -90,11 +91,11 @@ class CompiledEngine(Engine):
         """Whether passes are CUDA graphs."""
         return self.loaded.device.type != "cpu"
 
-    def _captured(self, batch_invariant: bool, say: Callable[[str], None]) -> CapturedStep:
-        say(f"capturing {type(self.loaded.model).__name__} at {len(WIDTHS)} widths: minutes")
+    def _captured(self, batch_invariant: bool) -> CapturedStep:
+        logger.info("capturing %s at %d widths: minutes", type(self.loaded.model).__name__, len(WIDTHS))
         return CapturedStep(self._step({}))
 
-    def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
+    def _ahead_of_time(self, batch_invariant: bool) -> artefacts.Program:
         try:
             kernels.load()
         except SpecbenchError as error:
@@ -110,7 +111,7 @@ class CompiledEngine(Engine):
         key = artefacts.fingerprint(step, batch_invariant)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
-            return artefacts.program(step, self._example(), self._varying(), key, batch_invariant, say)
+            return artefacts.program(step, self._example(), self._varying(), key, batch_invariant)
 
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """As of every engine; `PackedEngine` can."""

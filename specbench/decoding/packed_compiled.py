@@ -7,7 +7,7 @@ where rows do not depend on their number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -75,11 +75,11 @@ class PackedEngine(CompiledEngine):
             raise CannotCompileError("shared passes are compiled for the CPU only")
         super().__init__(loaded, *arguments, **named)
 
-    def _ahead_of_time(self, batch_invariant: bool, say: Callable[[str], None]) -> artefacts.Program:
+    def _ahead_of_time(self, batch_invariant: bool) -> artefacts.Program:
         if not self._attends or not self._step({}).takes_positions:
             raise CannotCompileError("sequences share a pass only where attention can be exchanged")
         self._most_rows = SPARE if batch_invariant else WIDEST
-        return super()._ahead_of_time(batch_invariant, say)
+        return super()._ahead_of_time(batch_invariant)
 
     def session(self, capacity: int | None = None) -> PackedSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""

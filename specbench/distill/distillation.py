@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,18 +30,17 @@ from specbench.records import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 HELDOUT_TOP_K = 128
 
 
-def distil(
-    settings: Settings, say: Callable[[str], None], heldout_prompts: Sequence[Prompt] | None = None
-) -> dict:
+def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) -> dict:
     """Make a draft in `settings.out`; returns the facts of its model card.
 
     Run again with the same settings, it goes on where it was stopped.
 
     Args:
-        say: receives progress lines.
         heldout_prompts: to evaluate on; the shipped ones when absent.
 
     Raises:
@@ -49,7 +49,7 @@ def distil(
     keep_freed_memory()
     stream = _jobs(settings)
     spec = CloudSpec(model=settings.target)
-    folder = files.locate(spec, say, weights=True)
+    folder = files.locate(spec, weights=True)
     config = load_config(folder, spec).get_text_config()
     layers = chosen_layers(settings.layers, config.num_hidden_layers)
     tokenizer = load_tokenizer(folder, spec)
@@ -62,7 +62,7 @@ def distil(
     student_folder = settings.work / "student"
     if not student_folder.is_dir():
         prompts = heldout.heldout_prompts() if heldout_prompts is None else heldout_prompts
-        unknown = _write_text(settings, folder, tokenizer, size, stream, prompts, say)
+        unknown = _write_text(settings, folder, tokenizer, size, stream, prompts)
         always = {unknown, *stop_ids(folder, tokenizer)}
         target_ids = Corpus(settings.work / "text").vocabulary(settings.draft_vocab, size, always)
         # Loaded again, since the weights were rounded for writing; the student begins with the stored ones.
@@ -70,7 +70,7 @@ def distil(
     student = Student.load(student_folder)
     corpus = Corpus(settings.work / "text")
     answers = heldout.read_answers(settings.work / "heldout.pt")
-    trainer = Trainer(student, corpus, answers, settings, say)
+    trainer = Trainer(student, corpus, answers, settings)
     progress = trainer.run()
     export(student, trainer.best, settings, tokenizer)
     summaries = [read_summary(path) for path in shard_paths(settings.work / "text")]
@@ -103,7 +103,6 @@ def _write_text(
     size: int,
     stream: Iterator[jobs.Job],
     prompts: Sequence[Prompt],
-    say: Callable[[str], None],
 ) -> int:
     """Load the target, let it answer the held-out prompts and write the training text.
 
@@ -112,7 +111,7 @@ def _write_text(
     Returns:
         The target's token whose row serves for all that the draft does not know.
     """
-    say(f"loading the target {settings.target}")
+    logger.info("loading the target %s", settings.target)
     target = load_model(folder, CloudSpec(model=settings.target)).model
     stops = stop_ids(folder, tokenizer)
     context = context_length(target.config) or 2**31
@@ -120,11 +119,11 @@ def _write_text(
     writer = Writer(target, size, stops, settings.top_k, settings.sequences_at_once)
     answers = settings.work / "heldout.pt"
     if not answers.is_file():
-        say(f"answering {len(prompts)} held-out prompts")
+        logger.info("answering %d held-out prompts", len(prompts))
         exact = replace(writer, top_k=HELDOUT_TOP_K)
         heldout.write_answers(answers, TextMaker(exact, tokenizer, context), prompts, settings.heldout_tokens)
     target.to(fast_dtype(str(target.device)))
-    make_shards(TextMaker(writer, tokenizer, context), stream, settings, say)
+    make_shards(TextMaker(writer, tokenizer, context), stream, settings)
     return _unknown_token(tokenizer, stops)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PROMPT, GREEDY, SAMPLED, USER = 0, 1, 2, 3  # what a token is; all but PROMPT were written by the target
+logger = logging.getLogger(__name__)
+
 LEAST_INVENTED_TOKENS = 5
 MARKER = "\ue000"  # a private-use character, to find where the user's words end in the chat template
 
@@ -127,7 +130,7 @@ class TextMaker:
         return self.tokenizer(text.partition(MARKER)[0], add_special_tokens=False)["input_ids"]
 
 
-def make_shards(maker: TextMaker, jobs: Iterator[Job], settings: Settings, say: Callable[[str], None]) -> None:
+def make_shards(maker: TextMaker, jobs: Iterator[Job], settings: Settings) -> None:
     """Write shards into `settings.work/text` until there are tokens enough, or the time for text is used up.
 
     Shards that are there already count, with the time that they took; shard `n` holds jobs `n * jobs_per_shard`
@@ -141,7 +144,7 @@ def make_shards(maker: TextMaker, jobs: Iterator[Job], settings: Settings, say: 
     done = [read_summary(path) for path in shard_paths(folder)]
     tokens, seconds = sum(each["written"] for each in done), sum(each["seconds"] for each in done)
     if done:
-        say(f"text: going on with {len(done)} shards, {tokens} tokens")
+        logger.info("text: going on with %d shards, %d tokens", len(done), tokens)
     number, size = len(done), settings.jobs_per_shard
     jobs = islice(jobs, number * size, None)
     wanted = settings.tokens if settings.tokens is not None else float("inf")
@@ -158,9 +161,9 @@ def make_shards(maker: TextMaker, jobs: Iterator[Job], settings: Settings, say: 
             )
         number, tokens, seconds = number + 1, tokens + written, seconds + took
         goal = f"{settings.tokens} tokens" if settings.tokens else f"{settings.text_seconds / 60:.1f} min"
-        say(
-            f"text: {tokens} tokens in {number} shards, {written / took:.0f} tokens/s, "
-            f"{seconds / 60:.1f} min (goal: {goal})"
+        logger.info(
+            "text: %d tokens in %d shards, %.0f tokens/s, %.1f min (goal: %s)",
+            *(tokens, number, written / took, seconds / 60, goal),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from specbench.models.loading import resolve_device
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 SAVE_SECONDS = 300
 SAY_SECONDS = 30
 ADAM_BETAS = (0.9, 0.98)
@@ -35,19 +38,11 @@ class Trainer:
 
     Args:
         answers: the held-out answers, see `heldout.read_answers`.
-        say: receives progress lines.
     """
 
-    def __init__(
-        self,
-        student: Student,
-        corpus: Corpus,
-        answers: Sequence[dict],
-        settings: Settings,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, student: Student, corpus: Corpus, answers: Sequence[dict], settings: Settings) -> None:
         self.student, self.corpus, self.answers = student, corpus, answers
-        self.settings, self.say = settings, say
+        self.settings = settings
         self.device = resolve_device("auto")
         self.dtype = fast_dtype(self.device)
         self.model = student.model.to(self.device).train()
@@ -76,9 +71,9 @@ class Trainer:
 
     def _run(self, asked_to_stop: Callable[[], bool]) -> None:
         progress = self.progress
-        self.say(
-            f"training: begins at step {progress.step}, on {len(self.corpus)} sequences, "
-            f"in {str(self.dtype).removeprefix('torch.')} on {self.device}"
+        logger.info(
+            "training: begins at step %d, on %d sequences, in %s on %s",
+            *(progress.step, len(self.corpus), str(self.dtype).removeprefix("torch."), self.device),
         )
         mark = saved = said = time.monotonic()
         while not progress.is_finished:
@@ -94,12 +89,12 @@ class Trainer:
             due = progress.total_steps is None and progress.measure(self.settings)
             if due:
                 each = progress.seconds / progress.step
-                self.say(f"training: {progress.total_steps} steps of {each:.3f} s fit the time")
+                logger.info("training: %d steps of %.3f s fit the time", progress.total_steps, each)
             if progress.evaluation_is_due(self.settings):
                 self._evaluate()
                 due = True
             elif now - said > SAY_SECONDS:
-                self.say(progress.described())
+                logger.info(progress.described())
                 said = now
             if due or asked_to_stop() or now - saved > SAVE_SECONDS:
                 self._save()
@@ -170,9 +165,9 @@ class Trainer:
         planned = self.progress.total_steps
         if self.progress.record(figures, figures[heldout.ALL]["agreement"], self.settings):
             self.best = {name: each.clone() for name, each in self.average.items()}
-        self.say(self.progress.described())
+        logger.info(self.progress.described())
         if self.progress.total_steps != planned:
-            self.say("training: no new best for a while; the final decay begins")
+            logger.info("training: no new best for a while; the final decay begins")
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from specbench.config import Profile
 from specbench.factories.cloud import CloudModel
 from specbench.factories.edge import EdgeModel
@@ -12,11 +10,11 @@ from specbench.factories.model import ModelFactory
 __all__ = ["CloudModel", "EdgeModel", "ModelFactory", "cloud_of"]
 
 
-def cloud_of(profile: Profile, say: Callable[[str], None]) -> CloudModel:
+def cloud_of(profile: Profile) -> CloudModel:
     """The profile's target, by whatever runs it."""
     kind = CloudModel
     if profile.cloud.backend == "vllm":
         from specbench.factories.vllm import VllmCloud
 
         kind = VllmCloud
-    return kind(profile.cloud, say, profile.engine, profile.precision.allow_tf32, profile.link)
+    return kind(profile.cloud, profile.engine, profile.precision.allow_tf32, profile.link)

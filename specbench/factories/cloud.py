@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from specbench.ceilings import Ceiling
 from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options, Speculative
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
-from specbench.factories.model import ModelFactory, say_on_stderr
+from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
     from specbench.decoding.assisted import AssistedGeneration
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from specbench.wire.connection import Connection
     from specbench.wire.process import CloudProcess
     from specbench.wire.protocol import Facts
+
+logger = logging.getLogger(__name__)
 
 
 class CloudModel(ModelFactory):
@@ -50,13 +53,12 @@ class CloudModel(ModelFactory):
     def __init__(
         self,
         spec: CloudSpec | None = None,
-        say: Callable[[str], None] = say_on_stderr,
         engine: EngineSpec | None = None,
         allow_tf32: bool = False,
         link: LinkSpec | None = None,
         **fields: object,
     ) -> None:
-        super().__init__(spec, say, engine, **fields)
+        super().__init__(spec, engine, **fields)
         if self.spec.ranks > 1 and self.is_here and not self.is_split:
             raise SpecbenchError(
                 "cloud.parallel starts a process for each rank, and cloud.placement is in_process",
@@ -128,7 +130,7 @@ class CloudModel(ModelFactory):
 
         patience_s = None if self.spec.on_cloud_loss == "wait" else PATIENCE_S
         tokenizer = vocabulary.fingerprint(self.tokenizer)
-        return Connection(self._connect, tokenizer, self._accept, self._say, patience_s)
+        return Connection(self._connect, tokenizer, self._accept, patience_s)
 
     def load(self) -> None:
         """Load the model, or reach the cloud that has it."""
@@ -355,11 +357,11 @@ class CloudModel(ModelFactory):
         if self.connection.has_given_up:  # nobody else starts it
             raise ChannelLostError("its process has ended")
         if self.process:
-            self._say(f"the cloud's process has ended, {self.process.end}")
+            logger.warning("the cloud's process has ended, %s", self.process.end)
             self.process.stop()
             self.process = None
         host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
-        self._say("starting the cloud's process")
+        logger.info("starting the cloud's process")
         try:
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads

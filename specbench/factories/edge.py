@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from functools import cached_property
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from specbench.factories.cloud import CloudModel
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
+
+logger = logging.getLogger(__name__)
 
 
 class EdgeModel(ModelFactory):
@@ -62,7 +65,7 @@ class EdgeModel(ModelFactory):
         from specbench.models import files
 
         spec, own = self.spec, self.draft_vocabulary
-        folder = files.locate(spec, self._say, weights=True)
+        folder = files.locate(spec, weights=True)
         known = [own.target_ids, own.unknown_id] if own else None
         return settings_hash(files.fingerprint(folder), spec.layers, spec.dtype, spec.quantization, known)
 
@@ -88,7 +91,7 @@ class EdgeModel(ModelFactory):
             return loaded
         from specbench.decoding.quantized import quantize
 
-        self._say(f"quantising the edge model to {self.spec.quantization}")
+        logger.info("quantising the edge model to %s", self.spec.quantization)
         return quantize(loaded, self.spec.quantization)
 
     def demand_same_tokens(self, cloud: CloudModel) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.records import Audit
 
-
-def say_on_stderr(line: str) -> None:
-    """Where a factory reports slow steps when nobody asked for them elsewhere."""
-    print(line, file=sys.stderr, flush=True)
+logger = logging.getLogger(__name__)
 
 
 class ModelFactory:
@@ -35,7 +31,6 @@ class ModelFactory:
 
     Args:
         spec: which model; the default profile's when neither it nor `model` is given.
-        say: receives a line for each slow step (fetching, converting, loading, compiling).
         engine: what runs its passes; the eager engine when absent.
         fields: single fields of the spec, such as `dtype="float32"`.
     """
@@ -44,17 +39,12 @@ class ModelFactory:
     _spec_type: ClassVar[type[ModelSpec]]
 
     def __init__(
-        self,
-        spec: ModelSpec | None = None,
-        say: Callable[[str], None] = say_on_stderr,
-        engine: EngineSpec | None = None,
-        **fields: object,
+        self, spec: ModelSpec | None = None, engine: EngineSpec | None = None, **fields: object
     ) -> None:
         if spec is None and "model" not in fields:
             spec = getattr(load_profile("default"), self.role)
         known = spec.model_dump() if spec else {}
         self.spec = spec if spec and not fields else validated(self._spec_type, {**known, **fields}, self.role)
-        self._say = say
         self.engine_spec = engine or EngineSpec()
 
     def __repr__(self) -> str:
@@ -86,7 +76,7 @@ class ModelFactory:
         """Where configuration and tokenizer lie; fetched first if need be."""
         from specbench.models import files
 
-        return files.locate(self.spec, self._say, weights=False)
+        return files.locate(self.spec, weights=False)
 
     @cached_property
     def config(self) -> PretrainedConfig:
@@ -131,8 +121,8 @@ class ModelFactory:
         from specbench.models import files, vocabulary
         from specbench.models.loading import load_model
 
-        folder = files.locate(self.spec, self._say, weights=True)
-        self._say(f"loading the {self.role} model {self.spec.model} in {self.dtype}")
+        folder = files.locate(self.spec, weights=True)
+        logger.info("loading the %s model %s in %s", self.role, self.spec.model, self.dtype)
         loaded = self._prepared(load_model(folder, self.spec))
         own = self.draft_vocabulary
         size = own.target_size if own else vocabulary.size(self.tokenizer)
@@ -179,7 +169,7 @@ class ModelFactory:
 
         try:
             engine_type = self._compiled_type
-            return engine_type(loaded, size, self.draft_vocabulary, wanted.batch_invariant, self._say)
+            return engine_type(loaded, size, self.draft_vocabulary, wanted.batch_invariant)
         except CannotCompileError as error:
             if wanted.batch_invariant:
                 raise SpecbenchError(
@@ -187,7 +177,7 @@ class ModelFactory:
                     "--set engine.batch_invariant=false, or another model",
                     ExitCode.MODEL,
                 ) from error
-            self._say(f"the {self.role} model runs eagerly, for it cannot be compiled: {error}")
+            logger.warning("the %s model runs eagerly, for it cannot be compiled: %s", self.role, error)
             return None
 
     @property

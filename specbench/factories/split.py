@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from functools import cached_property
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
     from specbench.records import Audit
     from specbench.wire.ranks import RankProcesses
+
+logger = logging.getLogger(__name__)
 
 WATCH_S = 0.2
 
@@ -62,7 +65,7 @@ class SplitCloudModel(CloudModel):
             return ranks.Ranks(ranks.own_store(own, size), self.rank, size, device)
         if "RANK" in os.environ:
             return ranks.Ranks(ranks.launcher_store(self.rank, size), self.rank, size, device)
-        self._say(f"starting {size - 1} more ranks")
+        logger.info("starting %d more ranks", size - 1)
         self.processes = RankProcesses(self._profile_there(), size)
         return ranks.Ranks(
             ranks.own_store(self.processes.meeting_point, size), 0, size, device, self.processes.dead

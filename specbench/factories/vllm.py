@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from specbench.records import Audit, Round
     from specbench.wire.vllm_target import VllmTarget
 
+logger = logging.getLogger(__name__)
+
 PROBE = "The edge drafts, the cloud verifies: 12 + 30 = 42; naïve 東京.\n"
 
 
@@ -32,13 +35,15 @@ class VllmCloud(CloudModel):
         Raises:
             SpecbenchError: it is not there, is no vLLM server, or has another model than the profile's.
         """
-        self._say(f"asking the vLLM server at {self.spec.placement}")
+        logger.info("asking the vLLM server at %s", self.spec.placement)
         facts = self._aside_server.look()
         if facts.dtype is not None and facts.dtype.removeprefix("torch.") != self.dtype:
             raise self._other("cloud.dtype", self.dtype, facts.dtype.removeprefix("torch."))
         ours, theirs = self._probe, self._aside_server.tokenized(PROBE)
         if theirs is None:
-            self._say(f"{self.spec.placement} answers no /tokenize: whether it has our tokenizer is unknown")
+            logger.warning(
+                "%s answers no /tokenize: whether it has our tokenizer is unknown", self.spec.placement
+            )
         elif theirs != ours:
             raise self._other("the tokenizer's reading of a sentence", ours, theirs)
         return facts

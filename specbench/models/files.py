@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import re
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 from specbench.config import EdgeSpec, ModelSpec
 from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import embedded, gguf_files, shipped
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
 TOKENIZER_FILES = (
@@ -22,7 +24,7 @@ ADAPTER_PREFIX = "adapter_model"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
-def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
+def locate(spec: ModelSpec, weights: bool) -> Path:
     """The local folder of a model, fetched first when it is elsewhere.
 
     Args:
@@ -34,7 +36,7 @@ def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
     name = spec.model
     if name.startswith(embedded.PREFIX):
         name = name.removeprefix(embedded.PREFIX)
-        return shipped.folder_of(name) or embedded.ensure(embedded.lookup(name), say)
+        return shipped.folder_of(name) or embedded.ensure(embedded.lookup(name))
     folder = expanded(name)
     if folder.is_dir():
         return folder
@@ -47,16 +49,16 @@ def locate(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
             "a model is embedded:NAME, a folder in Hugging Face format, or a hub id",
             ExitCode.MODEL,
         )
-    return _from_hub(spec, say, weights)
+    return _from_hub(spec, weights)
 
 
-def _from_hub(spec: ModelSpec, say: Callable[[str], None], weights: bool) -> Path:
+def _from_hub(spec: ModelSpec, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [*DESCRIPTION_PATTERNS, "*.safetensors"] if weights else DESCRIPTION_PATTERNS
     if weights:
-        say(f"fetching {spec.model} from the hub, unless it is cached")
+        logger.info("fetching %s from the hub, unless it is cached", spec.model)
     try:
         return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

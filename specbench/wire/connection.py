@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.wire import protocol
 from specbench.wire.channel import Channel, ChannelLostError
 from specbench.wire.protocol import Down, Facts, ProtocolError, Refused, Up
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 LONGEST_PAUSE_S = 5.0
@@ -70,13 +73,11 @@ class Connection:
         connect: Callable[[], Channel],
         tokenizer_sha256: str,
         accept: Callable[[Facts], None],
-        say: Callable[[str], None],
         patience_s: float | None = PATIENCE_S,
     ) -> None:
         self._connect = connect
         self._tokenizer_sha256 = tokenizer_sha256
         self._accept = accept
-        self._say = say
         self._patience_s = self._whole_patience_s = patience_s
         self._channel: Channel | None = None
         self._facts: Facts | None = None
@@ -217,12 +218,12 @@ class Connection:
                     ExitCode.RUN,
                 )
             time.sleep(LONGEST_PAUSE_S)  # it is there each time, so nothing else slows this down
-        self._say(f"the cloud is lost: {error}; connecting again")
+        logger.warning("the cloud is lost: %s; connecting again", error)
         started, pause_s = time.monotonic(), 0.1
         while True:
             try:
                 self._channel = self._greeted()
-                self._say("the cloud is back")
+                logger.info("the cloud is back")
                 return
             except ChannelLostError as still:
                 error = still

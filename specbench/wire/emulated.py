@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from specbench.errors import ExitCode, SpecbenchError
 from specbench.wire import emulator
 
 EDGE, CLOUD = "specbench-edge", "specbench-cloud"
+logger = logging.getLogger(__name__)
+
 DEVICES = {EDGE: "sbedge0", CLOUD: "sbcloud0"}
 ADDRESSES = {EDGE: "10.111.111.1", CLOUD: "10.111.111.2"}
 STATE = Path("/run/specbench-link.json")
@@ -42,7 +45,7 @@ class State:
         return LinkSpec.model_validate(self.link)
 
 
-def up(spec: LinkSpec, say: Callable[[str], None]) -> State:
+def up(spec: LinkSpec) -> State:
     """Set the link up; it stays until `down`.
 
     Raises:
@@ -64,7 +67,7 @@ def up(spec: LinkSpec, say: Callable[[str], None]) -> State:
         reason = _netem(spec)
         state = State(NETEM, None, spec.model_dump())
         if reason:
-            say(f"no netem in this kernel ({reason}): packets go through a process of ours")
+            logger.warning("no netem in this kernel (%s): packets go through a process of ours", reason)
             state = State(TUN, _tun(spec), spec.model_dump())
         for namespace, device in DEVICES.items():
             peer = ADDRESSES[CLOUD if namespace == EDGE else EDGE]

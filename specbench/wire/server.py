@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+logger = logging.getLogger(__name__)
+
 TRY_AGAIN_LATER, POLICY_VIOLATION, INTERNAL_ERROR = 1013, 1008, 1011  # RFC 6455, section 7.4.1
 MOST_REASON = 120  # letters; section 5.5 allows 123 bytes
 
@@ -54,7 +56,6 @@ class Server:
 
     Args:
         token: what edges must show; `None` asks for nothing.
-        say: receives a line when an edge comes, goes or is refused.
         batch: how many edges share a pass; none where it is absent.
     """
 
@@ -63,14 +64,12 @@ class Server:
         host: Host,
         token: str | None,
         max_sessions: int,
-        say: Callable[[str], None],
         patience: Patience | None = None,
         batch: Batch | None = None,
     ) -> None:
         self._host = host
         self._token = token
         self._max_sessions = max_sessions
-        self._say = say
         self._patience = patience or Patience()
         self._batch = batch or Batch()
         self._batcher: Batcher | None = None
@@ -90,9 +89,8 @@ class Server:
         """
         from websockets.asyncio.server import serve
 
-        quiet = logging.getLogger("specbench.wire")
-        quiet.addHandler(logging.NullHandler())
-        quiet.propagate = False
+        quiet = logging.getLogger(f"{__name__}.websockets")  # what edges do wrong is logged here, in our words
+        quiet.disabled = True
         send_team_home()  # this thread has loaded the model
         async with contextlib.AsyncExitStack() as stack:
             self._worker = stack.enter_context(model_thread())
@@ -128,16 +126,18 @@ class Server:
         if hmac.compare_digest(shown.encode(errors="surrogateescape"), self._token.encode()):
             return None
         reason = "its token is wrong" if shown else "it shows no token"
-        self._say(f"an edge at {_peer(connection)} is refused: {reason}")
+        logger.warning("an edge at %s is refused: %s", _peer(connection), reason)
         return connection.respond(http.HTTPStatus.UNAUTHORIZED, f"{reason}\n")
 
     async def _serve(self, connection: ServerConnection) -> None:
         """One edge, from its first frame to its end."""
         if len(self._sessions) >= self._max_sessions:
-            self._say(f"an edge at {_peer(connection)} is refused: {self._max_sessions} are served already")
+            logger.warning(
+                "an edge at %s is refused: %d are served already", _peer(connection), self._max_sessions
+            )
             await connection.close(TRY_AGAIN_LATER, f"the cloud serves {self._max_sessions} edges already")
             return
-        self._say(f"an edge came from {_peer(connection)}")
+        logger.info("an edge came from %s", _peer(connection))
         service = self._sessions[connection] = Service(self._host)
         inbox: asyncio.Queue[tuple[bytes | str, float] | None] = asyncio.Queue(4)
         reader = asyncio.create_task(_read(connection, inbox))
@@ -152,7 +152,7 @@ class Server:
             del self._sessions[connection]
             if self._batcher:
                 self._batcher.look_again()
-            self._say(f"the edge at {_peer(connection)} is gone: {reason}")
+            logger.info("the edge at %s is gone: %s", _peer(connection), reason)
 
     async def _converse(
         self,

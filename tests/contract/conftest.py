@@ -83,7 +83,7 @@ def cloud(target_folder, token_file):
             token_file=str(token_file) if key else None,
             **fields,
         )
-        return VllmCloud(spec, lambda line: None)
+        return VllmCloud(spec)
 
     return reach
 
@@ -112,5 +112,5 @@ def profile(target_folder, token_file, tmp_path):
 @pytest.fixture(scope="session")
 def own_text(target_folder):
     """What our own control says behind `PROMPT`."""
-    with closing(CloudModel(CloudSpec(model=str(target_folder), device="cpu"), lambda line: None)) as here:
+    with closing(CloudModel(CloudSpec(model=str(target_folder), device="cpu"))) as here:
         return alone(here.target(PLAIN), Request(PROMPT, 24, STOPS))

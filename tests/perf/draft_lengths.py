@@ -28,10 +28,6 @@ from specbench.registry import discover
 LENGTHS = (2, 4, 6, 8, 12, 16)
 
 
-def say(line):
-    print(line, file=sys.stderr, flush=True)
-
-
 def timed(decoder, request):
     """Time per output token of one answer, and its rounds."""
     arrivals, rounds = [], []
@@ -67,7 +63,7 @@ def predicted_ms(ahead, synchronous):
 
 def measured(profile, requests, edge, link):
     """By candidate (method, length) and prompt: TPOT and rounds."""
-    cloud = CloudModel(profile.cloud, say, profile.engine, link=link)
+    cloud = CloudModel(profile.cloud, profile.engine, link=link)
     cloud.draft = edge
     options, methods = Options.of(profile), discover().methods
     wanted = [("speculative", length) for length in (*LENGTHS, "auto")]
@@ -96,7 +92,7 @@ def main():
     given = {"workload.limit": arguments.limit, "workload.max_new_tokens": arguments.max_new_tokens}
     profile = load_profile(arguments.profile, arguments.set, given)
     configure_torch(profile)
-    edge, here = EdgeModel(profile.edge, say, profile.engine), CloudModel(profile.cloud, say, profile.engine)
+    edge, here = EdgeModel(profile.edge, profile.engine), CloudModel(profile.cloud, profile.engine)
     requests = [
         Request(
             tuple(conversation.prompt_ids(here.tokenizer, prompt.turns[:1], ())),

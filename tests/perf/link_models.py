@@ -37,10 +37,6 @@ LINKS = [
 ]
 
 
-def say(line):
-    print(line, file=sys.stderr, flush=True)
-
-
 def per_token_ms(decoder, request):
     """TPOT of one answer, and its tokens."""
     arrivals, tokens = [], []
@@ -54,10 +50,10 @@ def per_token_ms(decoder, request):
 
 def compared(profile, requests, edge, link):
     """By method: log ratios of TPOT, modelled over emulated, by prompt; and the median TPOT of either."""
-    state = emulated.up(link, say)
+    state = emulated.up(link)
     clouds = {
         kind: CloudModel(
-            profile.cloud, say, profile.engine, link=link.model_copy(update={"kind": kind}), placement="process"
+            profile.cloud, profile.engine, link=link.model_copy(update={"kind": kind}), placement="process"
         )
         for kind in ("modelled", "emulated")
     }
@@ -97,7 +93,7 @@ def main():
     profile = load_profile(arguments.profile, arguments.set, given)
     emulated.demand_root()
     configure_torch(profile)
-    edge, cloud = EdgeModel(profile.edge, say, profile.engine), CloudModel(profile.cloud, say, profile.engine)
+    edge, cloud = EdgeModel(profile.edge, profile.engine), CloudModel(profile.cloud, profile.engine)
     requests = [
         Request(
             tuple(conversation.prompt_ids(cloud.tokenizer, prompt.turns[:1], ())),

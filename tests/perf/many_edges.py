@@ -136,7 +136,6 @@ def main() -> None:
             lambda: Flaky(url, rng, fired),
             vocabulary.fingerprint(cloud.tokenizer),
             lambda facts: None,
-            lambda line: None,
             60.0,
         )
         targets = [RemoteTarget(connection, options, True) for options in OPTIONS]

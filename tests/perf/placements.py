@@ -16,8 +16,6 @@ from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 
-from link_models import say
-
 from specbench.analysis.endpoint import speedup
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.bench import conversation
@@ -66,10 +64,10 @@ def main():
     given = {"workload.limit": arguments.limit, "workload.max_new_tokens": arguments.max_new_tokens}
     profile = load_profile(arguments.profile, arguments.set, given)
     configure_torch(profile)
-    edge = EdgeModel(profile.edge, say, profile.engine)
+    edge = EdgeModel(profile.edge, profile.engine)
     clouds = {
-        "in_process": CloudModel(profile.cloud, say, profile.engine),
-        "process": CloudModel(profile.cloud, say, profile.engine, placement="process"),
+        "in_process": CloudModel(profile.cloud, profile.engine),
+        "process": CloudModel(profile.cloud, profile.engine, placement="process"),
     }
     options = Options.of(profile)
     prompts = load_prompts(profile.workload)

@@ -29,10 +29,6 @@ LENGTHS = (16, 64, 128, 256, 512, 1024, 1536, 2000)
 DRAFTED, REPEATS = 4, 5
 
 
-def say(line):
-    print(line, file=sys.stderr, flush=True)
-
-
 def run(arguments, settings, folder):
     """The run, its table on stdout; returns what was stored."""
     command = [sys.executable, "-m", "specbench", "run", "speculative", "cloud_baseline", *settings]
@@ -48,7 +44,7 @@ def agreement(stored, profile, there):
     """Ids and log-probabilities of vLLM's texts, by the server's verification and by transformers here."""
     import torch
 
-    here = CloudModel(profile.cloud, say, backend="transformers", placement="in_process", token_file=None)
+    here = CloudModel(profile.cloud, backend="transformers", placement="in_process", token_file=None)
     server, options = there.server(), Options.of(profile)
     control = here.target(options)
     ids = tops = equal = texts = 0
@@ -129,7 +125,7 @@ def main():
     overrides = ["cloud.backend=vllm", f"cloud.placement={arguments.url}", *arguments.set]
     settings = ["--profile", arguments.profile, *[word for one in overrides for word in ("--set", one)]]
     profile = load_profile(arguments.profile, overrides)
-    with tempfile.TemporaryDirectory() as folder, closing(cloud_of(profile, say)) as there:
+    with tempfile.TemporaryDirectory() as folder, closing(cloud_of(profile)) as there:
         there.load()
         stored = run(arguments, settings, Path(folder))
         agrees = agreement(stored, profile, there)

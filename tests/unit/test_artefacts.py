@@ -63,9 +63,7 @@ def step(loaded, attend=True, keeps=True, takes=True, size=96, widest=None):
 
 @pytest.fixture(scope="module")
 def loaded(models):
-    return CloudModel(
-        CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None
-    ).engine.loaded
+    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).engine.loaded
 
 
 def test_the_same_pass_has_the_same_name(loaded):
@@ -82,9 +80,7 @@ def test_a_pass_that_does_something_else_has_another_name(loaded, other):
 
 
 def test_a_pass_of_other_weights_settings_or_threads_has_another_name(loaded, models):
-    draft = CloudModel(
-        CloudSpec(model=str(models / "draft"), device="cpu"), say=lambda line: None
-    ).engine.loaded
+    draft = CloudModel(CloudSpec(model=str(models / "draft"), device="cpu")).engine.loaded
     known = artefacts.fingerprint(step(loaded), True)
     assert artefacts.fingerprint(step(draft), True) != known
     assert artefacts.fingerprint(step(loaded), False) != known

@@ -19,7 +19,7 @@ from specbench.testing import tiny_llama, tiny_tokenizer
 
 def engine_of(folder, **fields):
     fields = {"device": "cpu", **fields}
-    return CloudModel(CloudSpec(model=str(folder), **fields), say=lambda line: None).engine
+    return CloudModel(CloudSpec(model=str(folder), **fields)).engine
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ SEVERAL = {"sessions": 4}
 
 def engine_of(folder, engine=None, dtype="float32"):
     spec = CloudSpec(model=str(folder), device="cpu", dtype=dtype, batch=SEVERAL)
-    return CloudModel(spec, lambda line: None, engine).engine
+    return CloudModel(spec, engine).engine
 
 
 def tokens(count, seed=0):
@@ -136,7 +136,7 @@ def test_a_model_that_sees_a_window_cannot_share_passes_and_says_why(tmp_path):
 
 def test_whoever_compiled_for_one_sequence_says_so(folder):
     spec = CloudSpec(model=str(folder), device="cpu")
-    assert "compiled for one sequence" in batch.obstacle(CloudModel(spec, lambda line: None, COMPILED).engine)
+    assert "compiled for one sequence" in batch.obstacle(CloudModel(spec, COMPILED).engine)
 
 
 def test_shared_passes_of_another_device_than_a_cpu_are_eager(folder):

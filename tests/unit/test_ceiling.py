@@ -29,7 +29,7 @@ def no_compiler():
 
 
 def weights_of(folder):
-    return CloudModel(CloudSpec(model=str(folder), device="cpu"), say=lambda line: None).engine.loaded.model
+    return CloudModel(CloudSpec(model=str(folder), device="cpu")).engine.loaded.model
 
 
 def test_a_lookup_table_is_not_read_and_a_tied_one_is_read_by_the_head(tmp_path):
@@ -45,7 +45,7 @@ def test_quantised_weights_count_as_the_bytes_they_are(tmp_path):
     plain = bandwidth.weight_bytes(weights_of(folder))
     shares = {}
     for kind in ("int8", "int4"):
-        edge = EdgeModel(EdgeSpec(model=str(folder), quantization=kind), say=lambda line: None)
+        edge = EdgeModel(EdgeSpec(model=str(folder), quantization=kind))
         shares[kind] = bandwidth.weight_bytes(edge.engine.loaded.model) / plain
     assert 0.25 < shares["int8"] < 0.4
     assert 0.15 < shares["int4"] < shares["int8"]
@@ -85,9 +85,7 @@ def test_the_share_is_the_rate_over_the_limit():
 
 
 def test_the_ceiling_of_a_loaded_model(tmp_path):
-    cloud = CloudModel(
-        CloudSpec(model=str(tiny_llama(tmp_path / "m", seed=3)), device="cpu"), say=lambda line: None
-    )
+    cloud = CloudModel(CloudSpec(model=str(tiny_llama(tmp_path / "m", seed=3)), device="cpu"))
     ceiling = cloud.ceiling()
     assert ceiling.weight_bytes == bandwidth.weight_bytes(cloud.engine.loaded.model)
     assert 0 <= ceiling.weight_bytes - ceiling.read_bytes < bandwidth.ROW * 4
@@ -232,7 +230,7 @@ def test_memory_of_a_cloud_elsewhere_is_told_to_have_been_measured_once():
 
 
 def test_no_run_ends_because_memory_cannot_be_read_once_more(models, monkeypatch):
-    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     watch = CeilingWatch([factory], {})
     for error in (CloudLostError("gone"), MemoryError()):
         monkeypatch.setattr(bandwidth, "_seconds", Mock(side_effect=error))
@@ -244,7 +242,7 @@ def test_no_run_ends_because_memory_cannot_be_read_once_more(models, monkeypatch
 
 
 def test_a_run_that_is_resumed_keeps_the_readings_of_its_earlier_sitting(models):
-    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     factory.load()
     watch = CeilingWatch([factory], {})
     watch.look("1", 0)
@@ -274,7 +272,7 @@ def test_runs_that_measured_another_bandwidth_are_compared():
 
 
 def test_a_ceiling_says_what_read(models, monkeypatch):
-    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     assert factory.ceiling().reader == "torch or own kernel"
     monkeypatch.setattr(bandwidth.kernels, "load", no_compiler)
     assert factory.ceiling().reader == "torch"

@@ -53,9 +53,8 @@ ARCHITECTURES = {
 }
 
 
-def cloud(folder, engine=COMPILED, lines=None, **fields):
-    say = (lambda line: None) if lines is None else lines.append
-    return CloudModel(CloudSpec(model=str(folder), device="cpu"), say=say, engine=engine, **fields)
+def cloud(folder, engine=COMPILED, **fields):
+    return CloudModel(CloudSpec(model=str(folder), device="cpu"), engine=engine, **fields)
 
 
 def random_model(folder, config):
@@ -171,11 +170,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(invariant):
     assert all(torch.equal(tensor, old) for (_, tensor), old in zip(session.tensors(), before, strict=True))
 
 
-def test_a_second_start_compiles_nothing(tmp_path, invariant):
-    lines = []
-    again = cloud(tiny_llama(tmp_path, seed=4), INVARIANT, lines).engine
+def test_a_second_start_compiles_nothing(tmp_path, invariant, logged):
+    again = cloud(tiny_llama(tmp_path, seed=4), INVARIANT).engine
     assert again.kind == "compiled"
-    assert not any("compiling" in line for line in lines)
+    assert not any("compiling" in line for line in logged.messages)
 
 
 def test_passes_read_the_weights_where_they_were_moved(tmp_path, monkeypatch, invariant):
@@ -204,10 +202,9 @@ def uncompilable(request, tmp_path):
 
 
 @pytest.mark.parametrize("uncompilable", ["sliding window", "recurrent state"], indirect=True)
-def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
-    lines = []
-    assert cloud(uncompilable, COMPILED, lines).engine.kind == "eager"
-    assert any("runs eagerly, for it cannot be compiled: " in line for line in lines)
+def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable, logged):
+    assert cloud(uncompilable, COMPILED).engine.kind == "eager"
+    assert any("runs eagerly, for it cannot be compiled: " in line for line in logged.messages)
     with pytest.raises(SpecbenchError, match="cannot be batch-invariant"):
         _ = cloud(uncompilable, INVARIANT).engine
 
@@ -219,10 +216,12 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable):
         (GptOssConfig(**WIDE, **FULL, **SINKS), "s_aux"),
     ],
 )  # fmt: skip
-def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(tmp_path, config, extra):
-    lines, folder = [], random_model(tmp_path, config)
-    assert cloud(folder, COMPILED, lines).engine.kind == "eager"
-    (line,) = (line for line in lines if "runs eagerly" in line)
+def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(
+    tmp_path, config, extra, logged
+):
+    folder = random_model(tmp_path, config)
+    assert cloud(folder, COMPILED).engine.kind == "eager"
+    (line,) = (line for line in logged.messages if "runs eagerly" in line)
     assert f"its attention uses {extra}" in line
     with pytest.raises(SpecbenchError, match=extra):
         _ = cloud(folder, INVARIANT).engine
@@ -287,14 +286,14 @@ def test_a_product_with_one_vector_is_not_called_invariant_either(product):
         artefacts._demand_invariant(exported.graph)
 
 
-def test_a_damaged_program_is_compiled_anew_and_kept(monkeypatch, tmp_path, invariant):
+def test_a_damaged_program_is_compiled_anew_and_kept(monkeypatch, tmp_path, invariant, logged):
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
     path = tmp_path / "compiled" / "k.pt2"
     path.parent.mkdir()
     path.write_bytes(b"PK cut short")
-    lines, step = [], invariant._step({})
-    artefacts.program(step, invariant._example(), invariant._varying(), "k", False, lines.append)
-    assert [line for line in lines if "cannot be loaded, and is made anew" in line]
+    step = invariant._step({})
+    artefacts.program(step, invariant._example(), invariant._varying(), "k", False)
+    assert [line for line in logged.messages if "cannot be loaded, and is made anew" in line]
     assert artefacts.Program(path, step)
 
 
@@ -313,16 +312,15 @@ def test_an_error_of_the_models_own_code_is_a_reason_not_to_compile(models, widt
     loaded = cloud(models / "target", engine=None).engine.loaded
     loaded.model.register_forward_pre_hook(raises_outside_export(width), with_kwargs=True)
     with pytest.raises(CannotCompileError, match=r"^this many are not served$"):
-        CompiledEngine(loaded, 96, say=lambda line: None)
+        CompiledEngine(loaded, 96)
 
 
-def test_a_cache_that_cannot_be_written_is_a_reason_not_to_compile(monkeypatch, models, tmp_path):
+def test_a_cache_that_cannot_be_written_is_a_reason_not_to_compile(monkeypatch, models, tmp_path, logged):
     kernels.load()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "file"))
-    lines = []
-    assert cloud(models / "target", COMPILED, lines).engine.kind == "eager"
-    assert any("Not a directory" in line for line in lines)
+    assert cloud(models / "target", COMPILED).engine.kind == "eager"
+    assert any("Not a directory" in line for line in logged.messages)
     with pytest.raises(SpecbenchError, match=r"cannot be batch-invariant: .*Not a directory"):
         _ = cloud(models / "target", INVARIANT).engine
 
@@ -337,7 +335,7 @@ def test_a_model_that_breaks_the_graph_is_a_reason_not_to_capture(models):
     loaded = cloud(models / "target", engine=None).engine.loaded
     loaded.model.model.register_forward_pre_hook(lambda *_: torch._dynamo.graph_break())
     with pytest.raises(CannotCompileError):
-        CapturingEngine(loaded, 96, say=lambda line: None)
+        CapturingEngine(loaded, 96)
 
 
 @pytest.fixture
@@ -349,7 +347,7 @@ def traced_only(monkeypatch):
 
 def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models):
     eager = cloud(models / "target", engine=None).engine
-    engine = CapturingEngine(eager.loaded, 96, say=lambda line: None)
+    engine = CapturingEngine(eager.loaded, 96)
     with torch.compiler.set_stance("fail_on_recompile"):
         for budget in (1, 200, 512):
             ours, theirs = engine.session(budget), eager.session()
@@ -368,7 +366,7 @@ def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models)
 
 def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, tmp_path):
     eager = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), engine=None).engine
-    ours, theirs = CapturingEngine(eager.loaded, 96, say=lambda line: None).session(), eager.session()
+    ours, theirs = CapturingEngine(eager.loaded, 96).session(), eager.session()
     prompt, block = tokens(237), tokens(19, seed=1)  # 256 places; nineteen would be padded to 32
     torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.extend(block), theirs.extend(block), rtol=1e-3, atol=1e-3)

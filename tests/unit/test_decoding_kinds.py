@@ -30,7 +30,7 @@ DEEPSEEK_V4 = {
 
 
 def cloud(folder, **fields):
-    return CloudModel(CloudSpec(model=str(folder), device="cpu", **fields), say=lambda line: None)
+    return CloudModel(CloudSpec(model=str(folder), device="cpu", **fields))
 
 
 def refused(ask):
@@ -70,7 +70,7 @@ def test_a_recurrent_model_is_refused_for_speculation_by_its_class_before_a_pass
     assert "cannot be rolled back, which speculation needs" in error.message
     assert f": {kind} " in error.message
     assert "specbench run cloud_optimized_baseline" in error.hint
-    edge = EdgeModel(EdgeSpec(model=str(tmp_path)), say=lambda line: None)
+    edge = EdgeModel(EdgeSpec(model=str(tmp_path)))
     assert refused(lambda: edge.drafter(PLAIN)).message == error.message
     assert refused(lambda: model.assisted(edge, PLAIN, dynamic=False)).message == error.message
 

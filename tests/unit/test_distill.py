@@ -59,8 +59,8 @@ def small(target, prompts, out):
     )  # fmt: skip
 
 
-def run(settings, lines=None):
-    return distil(settings, (lines if lines is not None else []).append, HELDOUT)
+def run(settings):
+    return distil(settings, HELDOUT)
 
 
 def weights_of(folder):
@@ -172,11 +172,11 @@ else:
         die() if trainer.progress.step == 17 else None
         return step(trainer)
     training.Trainer._step = stop_at
-distil(Settings(**values), print, [Prompt(a, b, tuple(c)) for a, b, c in heldout])
+distil(Settings(**values), [Prompt(a, b, tuple(c)) for a, b, c in heldout])
 """
 
 
-def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
+def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, logged):
     """SIGKILL while text is made, SIGKILL between two checkpoints, and then to the end."""
     settings = replace(finished[0], out=tmp_path / "draft")
     values = {**vars(settings), "out": str(settings.out)}
@@ -185,9 +185,8 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path):
         script = [sys.executable, "-c", KILLED, json.dumps([values, asked, stage])]
         done = subprocess.run(script, capture_output=True, text=True, timeout=300, env=ONE_THREAD)
         assert done.returncode == -signal.SIGKILL, done.stderr
-    lines = []
-    report = run(settings, lines)
-    assert any(line.startswith("training: begins at step 10,") for line in lines)
+    report = run(settings)
+    assert any(line.startswith("training: begins at step 10,") for line in logged.messages)
     assert weights_of(settings.out) == weights_of(finished[0].out)
     assert report["heldout"] == finished[1]["heldout"]
 
@@ -222,13 +221,12 @@ def test_ctrl_c_keeps_the_step_that_was_taken(target, prompts, tmp_path):
     assert torch.load(out / "work" / "state.pt", weights_only=True)["progress"]["step"] > 0
 
 
-def test_minutes_are_shared_between_text_and_training(settings):
+def test_minutes_are_shared_between_text_and_training(settings, logged):
     """Three seconds: half of them for text, then as many steps as fit into the other half."""
-    lines = []
-    report = run(replace(settings, tokens=None, steps=None, minutes=0.05), lines)
+    report = run(replace(settings, tokens=None, steps=None, minutes=0.05))
     assert report["text"]["seconds"] >= 1.5
     assert report["training"]["steps"] > 20
-    assert sum("steps of" in line for line in lines) == 1
+    assert sum("steps of" in line for line in logged.messages) == 1
 
 
 def test_the_command_reports_in_json(specbench, target, prompts, tmp_path):

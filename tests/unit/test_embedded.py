@@ -126,7 +126,7 @@ def test_fetching_leaves_this_process_able_to_compile(tmp_path):
 from specbench.errors import SpecbenchError
 from specbench.models import embedded
 try:
-    embedded.ensure(embedded.lookup("smollm2-135m-instruct"), print)
+    embedded.ensure(embedded.lookup("smollm2-135m-instruct"))
 except SpecbenchError as error:
     print(error.message)
 import setuptools

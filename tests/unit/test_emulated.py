@@ -29,7 +29,7 @@ def missing():
     try:
         if emulated.current() or emulated._namespaces():
             return "a link is up already"
-        emulated.up(SPEC, lambda line: None)
+        emulated.up(SPEC)
     except SpecbenchError as error:
         return error.message
     emulated.down()
@@ -44,7 +44,7 @@ def possible():
 
 @pytest.fixture
 def link(possible):
-    yield emulated.up(SPEC, lambda line: None)
+    yield emulated.up(SPEC)
     emulated.down()
 
 
@@ -103,7 +103,7 @@ def test_the_forwarding_process_ends_though_somebody_still_sits_in_the_namespace
 
 def test_a_second_link_is_refused_and_the_first_stays(link):
     with pytest.raises(SpecbenchError, match="is up, or was left behind") as refused:
-        emulated.up(SPEC, lambda line: None)
+        emulated.up(SPEC)
     assert refused.value.hint == "specbench link down"
     assert emulated.demand(SPEC).pid == link.pid
 
@@ -130,7 +130,7 @@ def test_a_lost_or_damaged_state_does_not_keep_down_from_cleaning(link, state):
 def test_an_up_that_fails_half_way_leaves_nothing_behind(possible, monkeypatch):
     monkeypatch.setitem(emulated.ADDRESSES, emulated.CLOUD, "not an address")
     with pytest.raises(SpecbenchError, match=r"'ip .*' failed"):
-        emulated.up(SPEC, lambda line: None)
+        emulated.up(SPEC)
     assert nothing_is_left()
 
 

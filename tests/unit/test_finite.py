@@ -26,15 +26,11 @@ REQUEST = Request(tuple(range(10, 40)), 16, frozenset(), 7)
 INF, NAN = math.inf, math.nan
 
 
-def quiet(line):
-    pass
-
-
 @pytest.fixture
 def pair(models):
     """Models of their own, since they are damaged."""
-    edge = EdgeModel(EdgeSpec(model=str(models / "draft")), quiet)
-    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), quiet)
+    edge = EdgeModel(EdgeSpec(model=str(models / "draft")))
+    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     cloud.draft = edge
     return {"edge": edge, "cloud": cloud}
 
@@ -104,7 +100,7 @@ def test_a_server_names_its_model_and_waits_for_no_more_of_that_text(pair):
     served = Served(pair["cloud"])
     channel = LocalChannel(served)
     key = served.facts.tokenizer_sha256
-    with closing(Connection(lambda: channel, key, lambda facts: None, quiet)) as connection:
+    with closing(Connection(lambda: channel, key, lambda facts: None)) as connection:
         target = RemoteTarget(connection, GREEDY, rolls_back=True)
         target.begin(REQUEST)
         weight = pair["cloud"].engine.loaded.model.lm_head.weight
@@ -134,7 +130,7 @@ def test_the_audit_names_the_weight_that_is_damaged(pair):
 
 
 def test_the_audit_tells_an_overflow_from_a_damaged_weight_and_offers_a_wider_dtype(models):
-    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu", dtype="float16"), quiet)
+    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu", dtype="float16"))
     with torch.no_grad():
         layer = cloud.engine.loaded.model.model.layers[0].mlp
         layer.up_proj.weight *= 20_000

@@ -21,7 +21,7 @@ DEEPSEEK = {
 
 
 def cloud(folder, **fields):
-    return CloudModel(CloudSpec(model=str(folder), device="cpu", **fields), say=lambda line: None)
+    return CloudModel(CloudSpec(model=str(folder), device="cpu", **fields))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def folder(models, tmp_path):
 
 def load(folder, **fields):
     spec = CloudSpec(model=str(folder), **{"device": "cpu", **fields})
-    return CloudModel(spec, say=lambda line: None).engine
+    return CloudModel(spec).engine
 
 
 def refused(folder, **fields):
@@ -268,7 +268,7 @@ def test_a_hub_spec_is_not_mistaken_for_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "name").write_text("a file")
     with pytest.raises(SpecbenchError, match="is a file, not a folder"):
-        files.locate(ModelSpec(model="name"), lambda line: None, weights=False)
+        files.locate(ModelSpec(model="name"), weights=False)
 
 
 def test_an_omni_model_speculates_through_its_thinker(tmp_path):

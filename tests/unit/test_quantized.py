@@ -21,10 +21,6 @@ from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 KINDS = ("int8", "int4")
 
 
-def quiet(line):
-    pass
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tiny_llama(
@@ -59,7 +55,7 @@ def written(folder, kind):
 
 
 def edge(folder, kind):
-    return EdgeModel(EdgeSpec(model=str(folder), quantization=kind), say=quiet)
+    return EdgeModel(EdgeSpec(model=str(folder), quantization=kind))
 
 
 def logits(engine):
@@ -69,7 +65,7 @@ def logits(engine):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_quantised_model_computes_what_its_dequantised_weights_do(folder, kind):
     quantised = edge(folder, kind).engine
-    plain = EdgeModel(EdgeSpec(model=str(folder)), say=quiet).engine
+    plain = EdgeModel(EdgeSpec(model=str(folder))).engine
     before = logits(plain)
     held = dict(quantised.loaded.model.named_modules())
     for name, module in plain.loaded.model.named_modules():
@@ -106,7 +102,7 @@ def test_a_bias_is_added():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("draft_length", [1, 4])
 def test_a_quantised_draft_changes_nothing_of_the_targets_text(folder, kind, draft_length):
-    cloud = CloudModel(CloudSpec(model=str(folder), device="cpu"), say=quiet)
+    cloud = CloudModel(CloudSpec(model=str(folder), device="cpu"))
     options = Options(Decoding(), Speculative(draft_length=draft_length))
     accepted = 0
     for seed in range(4):
@@ -137,7 +133,7 @@ def test_parity_of_edge_and_cloud_refuses_it_and_parity_per_role_allows_it(folde
 def test_the_audit_shows_the_integers_and_names_the_arithmetic(folder, kind):
     audits = [
         edge(folder, kind).audit(),
-        CloudModel(CloudSpec(model=str(folder), device="cpu"), say=quiet).audit(),
+        CloudModel(CloudSpec(model=str(folder), device="cpu")).audit(),
     ]
     assert audits[0].declared == f"{kind} weights, float32 arithmetic"
     assert ("int8" if kind == "int8" else "uint8") in {group.dtype for group in audits[0].buffers}
@@ -169,7 +165,7 @@ def test_transposed_scaled_and_own_layers_compute_what_their_dequantised_weights
 ):
     folder = written(tmp_path, architecture)
     quantised = edge(folder, kind).engine
-    plain = EdgeModel(EdgeSpec(model=str(folder)), say=quiet).engine
+    plain = EdgeModel(EdgeSpec(model=str(folder))).engine
     before = logits(plain)
     for name, held in quantised.loaded.model.named_modules():
         if isinstance(held, QuantizedMatrix):

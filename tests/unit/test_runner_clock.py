@@ -73,8 +73,8 @@ def clock():
 @pytest.fixture
 def pair(models, clock):
     """The tiny pair; a pass of the target takes ten milliseconds of the clock, one of the draft one."""
-    edge = EdgeModel(EdgeSpec(model=str(models / "draft")), say=lambda line: None)
-    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    edge = EdgeModel(EdgeSpec(model=str(models / "draft")))
+    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     for factory, ms in ((edge, DRAFT_MS), (cloud, PASS_MS)):
         factory.engine.loaded.model.register_forward_hook(lambda *_, ms=ms: clock.pass_ms(ms))
     return edge, cloud

@@ -68,7 +68,7 @@ def test_a_team_of_another_thread_stays(two_threads):
 
 
 def test_generate_runs_beside_no_idle_team(two_threads, models):
-    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     loaded = cloud.engine.loaded
     send_team_home()
     alone = tasks()

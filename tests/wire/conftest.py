@@ -41,12 +41,12 @@ class Watched(Served):
 
 
 class Running:
-    """A server that listens; knows what it said."""
+    """A server that listens."""
 
     def __init__(self, host, token=None, max_sessions=8, tls=None, port=0, batch=None, **patience):
-        self.host, self.said = host, []
+        self.host = host
         _ = host.facts  # as `serve` does: the model is loaded before anybody is heard
-        self.server = Server(host, token, max_sessions, self.said.append, Patience(**patience), batch)
+        self.server = Server(host, token, max_sessions, Patience(**patience), batch)
         self._tls, self.port = tls, port
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -93,12 +93,12 @@ def certificate(folder, days):
 
 @pytest.fixture(scope="session")
 def cloud(models):
-    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu"), say=lambda line: None)
+    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
 
 
 @pytest.fixture(scope="session")
 def edge(models):
-    return EdgeModel(EdgeSpec(model=str(models / "draft")), say=lambda line: None)
+    return EdgeModel(EdgeSpec(model=str(models / "draft")))
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def host(request, models):
     # In float64 the eager engine's near-ties are none.
     dtype = "float64" if request.param == "eager" else "float32"
     spec = CloudSpec(model=str(models / "target"), device="cpu", dtype=dtype, batch={"sessions": 4})
-    return Watched(CloudModel(spec, lambda line: None, ENGINES[request.param]))
+    return Watched(CloudModel(spec, ENGINES[request.param]))
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +52,7 @@ def connect(host, edge):
 
     def begin(server):
         key = vocabulary.fingerprint(edge.tokenizer)
-        opened.append(
-            Connection(lambda: SocketChannel(server.url), key, lambda facts: None, lambda line: None, 10.0)
-        )
+        opened.append(Connection(lambda: SocketChannel(server.url), key, lambda facts: None, 10.0))
         return opened[-1]
 
     yield begin

@@ -112,7 +112,6 @@ def connected(url, cloud, faults=None, patience_s=10.0):
         lambda: Faulty(url, faults),
         vocabulary.fingerprint(cloud.tokenizer),
         lambda facts: None,
-        lambda line: None,
         patience_s,
     )
 
@@ -391,7 +390,7 @@ def test_a_host_that_was_given_up_is_tried_once_and_briefly_for_each_text(start,
     monkeypatch.setattr(wire, "PATIENCE_S", 0.3)
     running = start()
     spec = CloudSpec(model=str(models / "target"), device="cpu", placement=running.url)
-    cloud = CloudModel(spec, lambda line: None)
+    cloud = CloudModel(spec)
     target = cloud.verifier(GREEDY)
     target.begin(REQUEST)
     running.stop()

@@ -24,7 +24,7 @@ PROMPT = tuple(range(10, 40))
 def connection(cloud):
     served = Served(cloud)
     connection = Connection(
-        lambda: LocalChannel(served), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None, print
+        lambda: LocalChannel(served), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None
     )
     yield connection
     connection.close()
@@ -190,7 +190,7 @@ class Broken:
 
 def test_an_error_of_the_service_is_heard_as_often_as_it_is_asked(cloud):
     connection = Connection(
-        lambda: LocalChannel(Broken()), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None, print
+        lambda: LocalChannel(Broken()), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None
     )
     for _ in range(2):
         with pytest.raises(SpecbenchError, match="the model is broken"):

@@ -38,17 +38,13 @@ LOSSY = [
 ]
 
 
-def quiet(line):
-    pass
-
-
 @pytest.fixture(scope="module")
 def edge(models):
-    return EdgeModel(EdgeSpec(model=str(models / "draft")), say=quiet)
+    return EdgeModel(EdgeSpec(model=str(models / "draft")))
 
 
 def cloud_of(models, link=None, **fields):
-    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu", **fields), quiet, link=link)
+    return CloudModel(CloudSpec(model=str(models / "target"), device="cpu", **fields), link=link)
 
 
 @pytest.fixture(scope="module", params=["nothing between", "a link", "two ranks"])
@@ -129,7 +125,7 @@ def connection(models):
     cloud = cloud_of(models)
     served = Served(cloud)
     connection = Connection(
-        lambda: LocalChannel(served), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None, print
+        lambda: LocalChannel(served), vocabulary.fingerprint(cloud.tokenizer), lambda facts: None
     )
     yield connection, cloud
     connection.close()
@@ -141,7 +137,7 @@ def test_a_cloud_without_a_draft_says_so(connection, edge):
 
 
 def test_a_cloud_with_another_draft_says_so(connection, edge, models):
-    connection[1].draft = EdgeModel(EdgeSpec(model=str(models / "target"), layers=1), say=quiet)
+    connection[1].draft = EdgeModel(EdgeSpec(model=str(models / "target"), layers=1))
     with pytest.raises(SpecbenchError, match="another one than the profile's edge"):
         RemoteTarget(connection[0], GREEDY, True, edge.fingerprint)
 

@@ -71,14 +71,13 @@ def test_a_cloud_that_cannot_start_says_why(models):
 
 @pytest.fixture
 def lonely(models, tmp_path, monkeypatch):
-    """A cloud in a process that is killed, that stays away with its model; and what it says."""
+    """A cloud in a process that is killed, that stays away with its model"""
     monkeypatch.setattr(wire, "PATIENCE_S", 0.5)
     folder = shutil.copytree(models / "target", tmp_path / "target")
-    said = []
 
     def lose(**fields):
         spec = CloudSpec(model=str(folder), device="cpu", placement="process", **fields)
-        cloud = CloudModel(spec, said.append)
+        cloud = CloudModel(spec)
         stack.callback(cloud.close)
         target = cloud.verifier(GREEDY)
         first = target.begin(REQUEST)
@@ -88,27 +87,25 @@ def lonely(models, tmp_path, monkeypatch):
         return cloud, target, first.tokens
 
     with ExitStack() as stack:
-        yield lose, said
+        yield lose
 
 
-def test_a_process_that_does_not_start_again_is_a_lost_cloud(lonely):
-    lose, said = lonely
-    cloud, target, _ = lose()
+def test_a_process_that_does_not_start_again_is_a_lost_cloud(lonely, logged):
+    cloud, target, _ = lonely()
     with pytest.raises(CloudLostError, match=r"did not come back within \d+ s: the cloud's process did not"):
         target.verify()
-    assert any("has ended, status -9: an edge came from 127.0.0.1" in line for line in said)
-    before = cloud.interruptions, said.count("starting the cloud's process")
+    assert any("has ended, status -9: an edge came from 127.0.0.1" in line for line in logged.messages)
+    before = cloud.interruptions, logged.messages.count("starting the cloud's process")
     with pytest.raises(CloudLostError, match="its process has ended"):
         target.begin(REQUEST)  # at once: nobody else starts it
-    assert (cloud.interruptions - 1, said.count("starting the cloud's process")) == before
+    assert (cloud.interruptions - 1, logged.messages.count("starting the cloud's process")) == before
 
 
-def test_who_is_to_wait_waits_for_a_process_that_does_not_start_again(lonely, tmp_path):
-    lose, said = lonely
-    _, target, first = lose(on_cloud_loss="wait")
+def test_who_is_to_wait_waits_for_a_process_that_does_not_start_again(lonely, tmp_path, logged):
+    _, target, first = lonely(on_cloud_loss="wait")
 
     def bring_back():
-        wait_until(lambda: said.count("starting the cloud's process") >= 3, 60)
+        wait_until(lambda: logged.messages.count("starting the cloud's process") >= 3, 60)
         (tmp_path / "away").rename(tmp_path / "target")
 
     with ThreadPoolExecutor() as pool:
@@ -133,7 +130,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_an_edge_beside_others_starts_no_process_of_its_own(models):
     spec = CloudSpec(model=str(models / "target"), device="cpu", placement="process")
-    with closing(CloudModel(spec, lambda line: None)) as cloud:
+    with closing(CloudModel(spec)) as cloud:
         cloud.load()
         twin = cloud.another()
         twin.load()

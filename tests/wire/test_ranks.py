@@ -30,14 +30,10 @@ SAMPLED = Decoding(temperature=0.9)
 REQUEST = Request(tuple(range(10, 40)), 16, frozenset(), 5)
 
 
-def quiet(line):
-    pass
-
-
 @contextlib.contextmanager
 def split(folder, tensor=2, **fields):
     spec = CloudSpec(model=str(folder), device="cpu", parallel={"tensor": tensor}, **fields)
-    cloud = SplitCloudModel(spec, quiet)
+    cloud = SplitCloudModel(spec)
     try:
         yield cloud
     finally:
@@ -45,7 +41,7 @@ def split(folder, tensor=2, **fields):
 
 
 def whole(folder, **fields):
-    return CloudModel(CloudSpec(model=str(folder), device="cpu", **fields), quiet)
+    return CloudModel(CloudSpec(model=str(folder), device="cpu", **fields))
 
 
 def wait_until(condition, seconds=60):
@@ -216,7 +212,7 @@ def serving(models, *launcher):
 
 def there(models, address, **fields):
     spec = CloudSpec(model=str(models / "target"), device="cpu", placement=address, **fields)
-    return CloudModel(spec, quiet)
+    return CloudModel(spec)
 
 
 def rank_1(process):
@@ -242,11 +238,12 @@ def test_an_edge_that_means_another_number_of_ranks_is_told_so(models):
 
 
 @pytest.mark.parametrize("moment", ["in a text", "between texts"])
-def test_a_rank_that_is_killed_ends_the_sessions_with_a_reason_and_the_server_with_an_exit_code(models, moment):
+def test_a_rank_that_is_killed_ends_the_sessions_with_a_reason_and_the_server_with_an_exit_code(
+    models, moment, logged
+):
     reason = "rank 1 of 2 was killed by signal 9"
     with serving(models) as (process, address):
         cloud = there(models, address, parallel={"tensor": 2})
-        said, cloud._say = [], lambda line: said.append(line)
         target = cloud.target(GREEDY)
         target.begin(REQUEST)
         if moment == "in a text":
@@ -258,15 +255,14 @@ def test_a_rank_that_is_killed_ends_the_sessions_with_a_reason_and_the_server_wi
         cloud.connection._whole_patience_s = cloud.connection._patience_s = 0.2
         with pytest.raises(SpecbenchError, match="did not come back"):
             tokens_of(stream if moment == "in a text" else target.decode())
-        assert any(reason in line for line in said), said
+        assert any(reason in line for line in logged.messages), logged.messages
 
 
-def test_edges_are_told_when_torchrun_ends_the_ranks_since_one_was_killed(models):
+def test_edges_are_told_when_torchrun_ends_the_ranks_since_one_was_killed(models, logged):
     import psutil
 
     with serving(models, *TORCHRUN) as (process, address):
         cloud = there(models, address, parallel={"tensor": 2})
-        said, cloud._say = [], lambda line: said.append(line)
         target = cloud.target(GREEDY)
         target.begin(REQUEST)
         children = psutil.Process(process.pid).children()
@@ -277,7 +273,7 @@ def test_edges_are_told_when_torchrun_ends_the_ranks_since_one_was_killed(models
         cloud.connection._whole_patience_s = cloud.connection._patience_s = 0.2
         with pytest.raises(SpecbenchError, match="did not come back"):
             tokens_of(target.decode())
-        assert any("torchrun ended this rank" in line for line in said), said
+        assert any("torchrun ended this rank" in line for line in logged.messages), logged.messages
 
 
 KILLER = """

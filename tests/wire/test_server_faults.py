@@ -133,11 +133,11 @@ def test_a_silent_edge_is_sent_away_and_its_cache_freed(start, cloud):
         channel.receive(10)
 
 
-def test_an_edge_that_never_says_hello_is_sent_away(start):
+def test_an_edge_that_never_says_hello_is_sent_away(start, logged):
     running = start(hello=0.3)
     with pytest.raises(ChannelLostError, match="no frame came"):
         raw(running.url).receive(10)
-    wait_until(lambda: any("gone" in line for line in running.said))
+    wait_until(lambda: any("gone" in line for line in logged.messages))
 
 
 def deaf(running, cloud, *frames):
@@ -194,7 +194,7 @@ def test_an_edge_finds_room_again_within_its_patience_though_its_first_connectio
     sock = deaf(running, cloud)
     wait_until(lambda: running.server.sessions == 1)
     tokenizer = running.host.facts.tokenizer_sha256
-    connection = Connection(lambda: raw(running.url), tokenizer, lambda facts: None, print, patience_s)
+    connection = Connection(lambda: raw(running.url), tokenizer, lambda facts: None, patience_s)
     with pytest.raises(SpecbenchError, match="serves 1 edges already"):
         _ = connection.facts  # of an edge that was never there before
     connection.recover(ChannelLostError("the first connection hangs"))
@@ -271,9 +271,7 @@ def test_a_stream_whose_edge_vanished_is_closed_in_the_models_thread(start):
             closed.append(threading.current_thread().name)
 
     running.host.generate = generate
-    connection = Connection(
-        lambda: raw(running.url), running.host.facts.tokenizer_sha256, lambda facts: None, print
-    )
+    connection = Connection(lambda: raw(running.url), running.host.facts.tokenizer_sha256, lambda facts: None)
     stream = RemoteTarget(connection, GREEDY, False).generate(REQUEST)
     next(stream)
     connection.channel._socket.socket.shutdown(socket.SHUT_RDWR)
