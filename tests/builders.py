@@ -187,6 +187,24 @@ def tiny_of(folder, model_type):
     return tiny(folder, model_type, **SMALL[model_type])
 
 
+PLUGIN = """
+from specbench.api import AutoregressiveDecoder, Method, hookimpl
+
+class Mine(Method):
+    name, summary, roles = "{name}", "mine", ("cloud",)
+    api_version = 4
+
+    def lossless(self, options):
+        return True
+
+    def open(self, edge, cloud, options):
+        return AutoregressiveDecoder(cloud.target(options))
+
+@hookimpl
+def specbench_method() -> Method:
+    return Mine()
+"""
+
 LIAR = """
 from specbench.api import AutoregressiveDecoder, Method, Round, hookimpl
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs"
+from repository import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
 RUN, GRID = "### `run` and `compare`", "### `sweep`, `replay`, `plan --over`"
 # By command, the page and the title of the section; "" is the whole page.
 SECTIONS = {

@@ -22,7 +22,7 @@ from specbench.errors import SpecbenchError
 from specbench.records import Round
 
 if TYPE_CHECKING:
-    from specbench.decoding.batch import Block, Passed
+    from specbench.decoding.session import Block, Passed
 
 
 class Meter:

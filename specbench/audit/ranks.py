@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from specbench.records import Audit, TensorGroup
 
@@ -19,7 +20,7 @@ def merged(audits: Sequence[Audit]) -> Audit:
         audits: by rank.
     """
     first = audits[0]
-    groups = {field: _summed([getattr(audit, field) for audit in audits]) for field in SUMMED}
+    groups: dict[str, Any] = {field: _summed([getattr(audit, field) for audit in audits]) for field in SUMMED}
     problems = [
         f"{audit.problem} (on rank {rank} of {len(audits)})"
         for rank, audit in enumerate(audits)

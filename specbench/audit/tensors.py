@@ -87,7 +87,7 @@ def made_by_architecture(engine: Engine) -> dict[str, str]:
     import torch
 
     from specbench.decoding.eager import EagerEngine
-    from specbench.models.loading import quiet_transformers
+    from specbench.models.library import quiet_transformers
 
     loaded = engine.loaded
     config = copy.deepcopy(loaded.model.config)

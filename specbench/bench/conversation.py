@@ -71,7 +71,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies
     return templated(tokenizer, messages, add_generation_prompt=True, return_dict=True)["input_ids"]
 
 
-def templated(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **arguments: object) -> Any:
+def templated(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **arguments: Any) -> Any:
     """What the chat template makes of messages, as text or as tokens.
 
     Raises:

@@ -91,8 +91,8 @@ def parse_prompts(data: bytes, name: str) -> list[Prompt]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise SpecbenchError(f"{name}, line {line}: not UTF-8", "save it as UTF-8") from error
+        bad = data[: error.start].count(b"\n") + 1
+        raise SpecbenchError(f"{name}, line {bad}: not UTF-8", "save it as UTF-8") from error
     prompts: dict[str, Prompt] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

@@ -106,7 +106,8 @@ class Costs(Part):
             here = table
             *parts, last = key.split(".")
             for part in parts:
-                here = here.get(part) if isinstance(here.get(part), dict) else {}
+                below = here.get(part)
+                here = below if isinstance(below, dict) else {}
             if last not in here or isinstance(here[last], dict):
                 raise SpecbenchError(
                     f"a cost table has no value '{key}'", "such as link.rtt_ms, target.speed or draft.step_ms"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -173,7 +173,7 @@ def _check_key(steps: list[str]) -> None:
             raise SpecbenchError(f"the profile has no key '{'.'.join(steps)}'", _elsewhere(steps[-1]) or hint)
         annotation = part.model_fields[step].annotation
         is_part = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        part = annotation if is_part else None
+        part = cast(type[BaseModel], annotation) if is_part else None
 
 
 def _elsewhere(name: str) -> str | None:

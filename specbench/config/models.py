@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from specbench.config import vllm
 from specbench.config.part import MemorySize, Name, Part
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
@@ -141,7 +140,20 @@ class CloudSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _a_vllm_server_has_its_own_settings(self) -> CloudSpec:
-        vllm.demand_address(self)
+        is_http = self.placement.startswith("http")
+        if (self.backend == "vllm") != is_http:
+            no_server = "is not where a vLLM server listens: http://host:port"
+            wanted = "is for backend: vllm" if is_http else no_server
+            raise ValueError(f"backend is {self.backend}, and placement {self.placement} {wanted}")
+        if self.backend != "vllm":
+            return self
+        for key in ("layers", "threads", "device_map", "parallel"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} is the vLLM server's own to set; drop it")
+        if self.batch.sessions > 1:
+            raise ValueError("batch is for 'specbench serve'; a vLLM server batches by itself")
+        if self.on_cloud_loss != "fail":
+            raise ValueError(f"on_cloud_loss: {self.on_cloud_loss} is for a cloud of 'specbench serve'")
         return self
 
     @model_validator(mode="after")

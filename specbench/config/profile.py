@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from specbench.config import vllm
 from specbench.config.cluster import ClusterSpec
 from specbench.config.decoding import Decoding, Speculative
 from specbench.config.link import LinkSpec
@@ -118,7 +117,22 @@ class Profile(Part):
 
     @model_validator(mode="after")
     def _a_vllm_server_is_greedy(self) -> Profile:
-        vllm.demand_greedy(self)
+        """It compares top-1 ids and no more, and its link is a real one."""
+        if self.cloud.backend != "vllm":
+            return self
+        decoding, speculative = self.decoding, self.speculative
+        found = {
+            "decoding.temperature": (decoding.temperature, 0.0),
+            "decoding.repetition_penalty": (decoding.repetition_penalty, 1.0),
+            "speculative.verification": (speculative.verification, "greedy"),
+            "speculative.gate": (speculative.gate and speculative.gate.measure, None),
+        }
+        for key, (value, only) in found.items():
+            if value != only:
+                wanted = "null" if only is None else only
+                raise ValueError(f"cloud.backend: vllm is greedy alone; {key} is {value}, and must be {wanted}")
+        if self.link.is_set or self.link.kind == "emulated":
+            raise ValueError("cloud.backend: vllm has a real link, which is measured; drop what is set of link")
         return self
 
     @property

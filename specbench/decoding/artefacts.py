@@ -9,25 +9,20 @@ import json
 import logging
 import platform
 import re
-import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import transformers
 
 from specbench.decoding import kernels, together
 from specbench.decoding.hushed import hushed
+from specbench.decoding.program_cache import SCRATCH_PREFIX, mark_used, program_folder, tidy
+from specbench.decoding.step import CannotCompileError, Step
 from specbench.errors import SpecbenchError
-from specbench.models.embedded import cache_folder
-from specbench.models.loading import quiet_transformers
-
-if TYPE_CHECKING:
-    from specbench.decoding.step import Step
+from specbench.models.library import quiet_transformers
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +48,12 @@ ROW_BY_ROW = {
     "repeat_interleave", "rms_norm", "scalar_tensor", "softmax", "stack", "sum", "sym_size", "type_as", "zeros",
 }  # fmt: skip
 
-KEPT = 100  # programs and choices of kernels; a program takes about 4 MB
-SCRATCH_PREFIX, SCRATCH_LIFETIME_S = ".compiling-", 3600
 OUR_CODE = ("artefacts.py", "compiled.py", "packed_compiled.py", "quantized.py", "step.py", "together.py")
 
 
 # How torch's exporter and its compiled code name sizes, guards and generated variables.
 SHORTHAND = re.compile(r"\bEq\(|\b[su]\d+\b|\btmp\d+\b|run_func_")
 NOT_FOR_ALL_LENGTHS = "torch cannot make one program of its pass that holds for every number of tokens"
-
-
-class CannotCompileError(Exception):
-    """Why a model cannot run compiled, in one line."""
 
 
 def fingerprint(step: Step, settings: object) -> str:
@@ -147,7 +136,7 @@ def program(step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invar
         CannotCompileError: the pass cannot be made invariant.
         Exception: whatever torch or the model's own code raises; see `reasons`.
     """
-    folder = cache_folder() / "compiled"
+    folder = program_folder()
     path = folder / f"{key}.pt2"
     if path.is_file():
         mark_used(path)
@@ -165,32 +154,8 @@ def program(step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invar
         for part in (made.with_suffix(".constants"), made):  # the package last: with it all is complete
             if part.is_file():
                 part.replace(folder / part.name)
-    _tidy(folder)
+    tidy(folder)
     return found
-
-
-def mark_used(path: Path) -> None:
-    """Keep a file of the cache from being taken for a stale one."""
-    with contextlib.suppress(OSError):  # a cache that others own is not ours to tidy
-        path.touch()
-
-
-def _tidy(folder: Path) -> None:
-    """Delete all but the programs and choices that were used last, and what killed compilations left behind."""
-    files = [*folder.glob("*.pt2"), *folder.glob("*.kernels.json")]
-    for stale in sorted(files, key=_used_at, reverse=True)[KEPT:]:
-        stale.with_suffix(".constants").unlink(missing_ok=True)
-        stale.unlink(missing_ok=True)
-    for scratch in folder.glob(f"{SCRATCH_PREFIX}*"):
-        if time.time() - _used_at(scratch) > SCRATCH_LIFETIME_S:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _used_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # another process has just tidied it away
-        return 0.0
 
 
 def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: bool, made: Path) -> None:

@@ -19,7 +19,7 @@ from specbench.decoding.finite import demanding_finite
 from specbench.decoding.generate import QueueStreamer, stream
 from specbench.decoding.request import Request
 from specbench.decoding.verification import cut
-from specbench.models.loading import quiet_transformers
+from specbench.models.library import quiet_transformers
 from specbench.records import Round
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -103,13 +103,13 @@ def weight_bytes(model: nn.Module) -> int | None:
         `None` for a mixture of experts, where the token decides.
     """
     experts = "num_experts", "num_local_experts", "n_routed_experts"
-    if any(getattr(layer, name, None) for layer in layer_configs(model.config) for name in experts):
+    if any(getattr(layer, name, None) for layer in layer_configs(cast(Any, model.config)) for name in experts):
         return None
     read: dict[int, int] = {}
     for module in model.modules():
         if isinstance(module, (nn.Embedding, QuantizedEmbedding)):
             continue  # one row of it; where the head shares the table, the head counts it
-        held = list(module.parameters(recurse=False))
+        held: list[torch.Tensor] = list(module.parameters(recurse=False))
         if isinstance(module, QuantizedMatrix):
             held += module.tensors
         read.update({id(tensor): tensor.nbytes for tensor in held})

@@ -5,53 +5,22 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.clock import now_ms
+from specbench.decoding.session import Block, Passed
 from specbench.models.context import reads_by_length
 
 if TYPE_CHECKING:
-    import torch
-
-    from specbench.decoding.engine import Engine, KVSession
+    from specbench.decoding.engine import Engine
 
 PROBED = ((2, 1), (5, 3), (3, 2))
 """Tokens of a sequence's prompt, and of its part of a shared pass, when sharing is tried."""
 TOLERANCE = 1e-2
 
 
-@dataclass(frozen=True)
-class Block:
-    """Tokens that a text wants to have read behind those in its cache."""
-
-    session: KVSession
-    token_ids: Sequence[int]
-
-    def passed(self) -> Passed:
-        """Read them in a pass of their own."""
-        started = now_ms()
-        logits = self.session.extend(self.token_ids)
-        return Passed(logits, now_ms() - started, 1)
-
-
-@dataclass(frozen=True)
-class Passed:
-    """A block that was read.
-
-    Args:
-        logits: row i follows token i, shape (len(token_ids), vocabulary_size).
-        pass_ms: what the pass took, for all that shared it.
-        shared: texts that did.
-    """
-
-    logits: torch.Tensor
-    pass_ms: float
-    shared: int
-
-
 Item = TypeVar("Item")
-Steps = Generator["Block | Item", "Passed | None", None]
+Steps = Generator[Block | Item, Passed | None, None]
 """What is computed step by step: a `Block` wants to be answered with its `Passed`, all else is a result."""
 
 

@@ -60,8 +60,7 @@ class CapturedStep:
             begin += count
         if only_last:
             return found[-1]
-        logits, choices = zip(*found, strict=True)
-        return [torch.cat(logits), torch.cat(choices, dim=1)]
+        return [torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found], dim=1)]
 
     def draft(self, inputs: list[torch.Tensor], count: int) -> list[int]:
         """`count` most likely ids, each behind the one before; `inputs` ask for the last row alone.

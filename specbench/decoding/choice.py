@@ -10,8 +10,7 @@ import torch
 
 from specbench.atomic import write_json
 from specbench.clock import now_ms
-from specbench.decoding.artefacts import mark_used
-from specbench.models.embedded import cache_folder
+from specbench.decoding.program_cache import mark_used, program_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +32,7 @@ def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int
     groups: dict[tuple[int, ...], list[torch.Tensor]] = {}
     for weight in weights:
         groups.setdefault(tuple(weight.shape), []).append(weight)
-    path = cache_folder() / "compiled" / f"{key}.kernels.json"
+    path = program_folder() / f"{key}.kernels.json"
     if path.is_file() and (known := _read(path, groups)):
         mark_used(path)
         return known
@@ -60,7 +59,7 @@ def _advantages(weights: list[torch.Tensor]) -> list[float]:
     Rounds go over all widths and both products in turn, and the best of all rounds counts: whatever else the
     machine does only ever adds time, and does not stay away from one width for long.
     """
-    products = torch.ops.specbench.linear, torch.nn.functional.linear
+    products: tuple[Callable, Callable] = torch.ops.specbench.linear, torch.nn.functional.linear
     inputs = [torch.ones(width, weights[0].shape[1]) for width in WIDTHS]
     best = [[math.inf, math.inf] for _ in WIDTHS]
     for _ in range(ROUNDS):

@@ -13,18 +13,18 @@ import torch
 from torch.export import Dim
 
 from specbench.decoding import artefacts, choice, kernels, pages
-from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.captured import WIDTHS, CapturedStep
 from specbench.decoding.eager import EagerEngine
-from specbench.decoding.engine import Engine, KVSession
+from specbench.decoding.engine import Engine
 from specbench.decoding.finite import NotFiniteError
 from specbench.decoding.hushed import hushed
-from specbench.decoding.step import Step, slot_shapes
+from specbench.decoding.session import KVSession
+from specbench.decoding.step import CannotCompileError, Step, slot_shapes
 from specbench.errors import SpecbenchError
 from specbench.models.context import reads_by_length, varying_positions
 
 if TYPE_CHECKING:
-    from specbench.decoding.batch import Block
+    from specbench.decoding.session import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -245,7 +245,8 @@ class CompiledSession(KVSession):
     """
 
     def __init__(self, engine: CompiledEngine, capacity: int, room: int) -> None:
-        super().__init__(engine)
+        super().__init__(engine.role)
+        self._engine = engine
         self._room = room
         self._slot = engine.slot(capacity, self)
 

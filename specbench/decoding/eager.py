@@ -12,15 +12,16 @@ from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from specbench.decoding import packed
-from specbench.decoding.engine import Engine, KVSession
+from specbench.decoding.engine import Engine
+from specbench.decoding.session import KVSession
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import caches
-from specbench.models.loading import cache_argument
+from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
-    from specbench.decoding.batch import Block
+    from specbench.decoding.session import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -154,7 +155,8 @@ class EagerSession(KVSession):
     """One sequence in a `DynamicCache`, or in what the model makes instead."""
 
     def __init__(self, engine: EagerEngine) -> None:
-        super().__init__(engine)
+        super().__init__(engine.role)
+        self._engine = engine
         self.cache: Cache | None = caches.growing_cache(engine.loaded.model)
 
     @torch.inference_mode()
@@ -210,10 +212,6 @@ class EagerSession(KVSession):
                     if isinstance(tensor, torch.Tensor) and not kind.startswith("_"):
                         suffix = "" if part is None else f".{part}"
                         yield f"cache.layers.{index}.{kind}{suffix}", tensor
-
-    def grown(self, count: int) -> None:
-        """A pass that others shared has put `count` tokens into the cache."""
-        self._length += count
 
     def _append(self, token_ids: Sequence[int], last: int) -> torch.Tensor:
         self._engine.demand_apart(self)

@@ -1,20 +1,19 @@
-"""What every engine offers: forward passes with a key-value cache that can be rolled back."""
+"""What every engine offers: sessions, passes that several sequences share, and what it cannot do."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from specbench.decoding.finite import demand_finite
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.batch import Block
+    from specbench.decoding.session import Block, KVSession
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -92,7 +91,7 @@ class Engine(ABC):
         """
         import torch
 
-        model = self.loaded.model
+        model: Any = self.loaded.model
         own_ids = torch.tensor([list(self.read(token_ids))], device=self.loaded.device)
         with torch.inference_mode():
             inputs = model.prepare_inputs_for_generation(own_ids, use_cache=False, is_first_iteration=True)
@@ -173,8 +172,8 @@ class Engine(ABC):
                 raise
             return first_line(error)
         known = expected.isfinite() & found.isfinite()
-        error = (found - expected)[known].abs().max() / expected[known].abs().max() if known.any() else 0.0
-        return f"after a rollback its logits differ by {error:.1%}" if error > ROLLBACK_TOLERANCE else None
+        worst = (found - expected)[known].abs().max() / expected[known].abs().max() if known.any() else 0.0
+        return f"after a rollback its logits differ by {worst:.1%}" if worst > ROLLBACK_TOLERANCE else None
 
     def _tokens(self, count: int) -> list[int]:
         """Ids that the model knows, for passes that nobody reads; the first ones are often special."""
@@ -182,88 +181,3 @@ class Engine(ABC):
         if self.draft_vocabulary is None:  # a tokenizer may have more ids than a model
             known = min(known, self.loaded.model.config.get_text_config().vocab_size)
         return self.said([(FIRST_PROBED + index) % known for index in range(count)])
-
-
-class KVSession(ABC):
-    """One sequence in a cache: append tokens, read their logits, cut back to an absolute length."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._length = 0
-
-    @property
-    def length(self) -> int:
-        """Tokens whose keys and values are in the cache."""
-        return self._length
-
-    @abstractmethod
-    def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append a prompt; returns the logits after its last token, shape (1, vocabulary_size)."""
-
-    @abstractmethod
-    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
-
-    def demand_room(self, count: int) -> None:
-        """Refuse what does not fit, before anything is written; a cache that grows has room for all.
-
-        Raises:
-            ValueError: the cache was made for fewer tokens.
-        """
-        return
-
-    def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
-        """Append `unread`, then the model's own most likely tokens, each behind the one before.
-
-        Returns:
-            `count` tokens; all but the last are in the cache.
-
-        Raises:
-            NotFiniteError: no token can be read from the logits.
-        """
-        drafted: list[int] = []
-        while len(drafted) < count:
-            logits = self.extend(unread)[-1:]
-            demand_finite(logits, self._engine.role)
-            unread = logits.argmax(-1).tolist()
-            drafted += unread
-        return drafted
-
-    def truncate(self, length: int) -> None:
-        """Forget all tokens behind the first `length`.
-
-        Raises:
-            ValueError: `length` is negative or longer than the cache.
-        """
-        if not 0 <= length <= self._length:
-            raise ValueError(f"cannot truncate a cache of {self._length} tokens to {length}")
-        self._forget(self._length - length)
-        self._length = length
-
-    @abstractmethod
-    def _forget(self, count: int) -> None:
-        """Take the last `count` tokens out of the cache."""
-
-    @property
-    @abstractmethod
-    def cached_length(self) -> int:
-        """The length that the cache itself reports; equal to `length` unless something is wrong."""
-
-    @property
-    def can_truncate(self) -> bool:
-        """Whether every layer that has been used can be rolled back."""
-        return self.cached_length == self._length and self.fixed_layer is None
-
-    @property
-    def fixed_layer(self) -> str | None:
-        """The first kind of layer that cannot be rolled back, if there is one."""
-        return None
-
-    @property
-    def own_window(self) -> int:
-        """Tokens behind which a layer of the model's own making drops some; 0 where there is none."""
-        return 0
-
-    @abstractmethod
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The cache's tensors with their names, for the precision audit."""

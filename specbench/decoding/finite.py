@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -50,7 +50,7 @@ def demand_finite(logits: torch.Tensor, role: str) -> None:
 def demanding_finite(model: torch.nn.Module, role: str) -> Iterator[None]:
     """Hold every pass of a model to `demand_finite`, for decode loops that are not ours."""
 
-    def look(module: torch.nn.Module, inputs: tuple, output: object) -> None:
+    def look(module: torch.nn.Module, inputs: tuple, output: Any) -> None:
         demand_finite(output.logits, role)
 
     hook = model.register_forward_hook(look)

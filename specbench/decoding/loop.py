@@ -19,7 +19,8 @@ from specbench.decoding.request import Pending, Request
 from specbench.records import Round
 
 if TYPE_CHECKING:
-    from specbench.decoding.batch import Block, Passed, Steps
+    from specbench.decoding.batch import Steps
+    from specbench.decoding.session import Block, Passed
 
 
 class Drafter(Protocol):

@@ -17,15 +17,14 @@ from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
 from specbench.decoding import artefacts
-from specbench.decoding.artefacts import CannotCompileError
 from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
-from specbench.decoding.engine import KVSession
-from specbench.decoding.step import Step, demanded_scale
+from specbench.decoding.session import KVSession
+from specbench.decoding.step import CannotCompileError, Step, demanded_scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from specbench.decoding.batch import Block
+    from specbench.decoding.session import Block
     from specbench.models.loading import LoadedModel
 
 ATTENTION = "specbench_attend_packed"
@@ -132,10 +131,6 @@ class PackedSession(CompiledSession):
         self.addresses = torch.tensor([tensor.data_ptr() for tensor in self._slot])
 
     draft_greedy = KVSession.draft_greedy
-
-    def grown(self, count: int) -> None:
-        """A pass that others shared has put `count` tokens into the cache."""
-        self._length += count
 
     def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
         tokens = token_ids[0].tolist()

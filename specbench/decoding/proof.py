@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from specbench.config import Options
-    from specbench.decoding.engine import Engine, KVSession
+    from specbench.decoding.engine import Engine
+    from specbench.decoding.session import KVSession
 
 
 Pass = tuple[int | None, tuple[int, ...]]
@@ -85,7 +86,7 @@ def evidence(
 
     scores = scored(by_single_steps(engine, request, text))
     top2_margin = float(scores.topk(2).values.diff().abs())
-    margin: float | None = abs(float(scores[left] - scores[right]))
+    margin = abs(float(scores[left] - scores[right]))
     found: list[Evidence] = []
     for row, width in _ways(engine, request, text, passes):
         others = scored(row)
@@ -152,6 +153,8 @@ def by_rounds(
     What was drafted and refused is not stored; other tokens stand in for it, for no row depends on what
     follows it. A method that drafts nothing says nothing of its passes: then the whole text is read in one.
     """
+    from specbench.decoding.eager import EagerSession
+
     session, position = _session(engine, request), len(text)
     if all(drafted is None for drafted, _ in passes):
         whole = [*request.prompt_ids, *text]
@@ -161,7 +164,9 @@ def by_rounds(
     if drafted is not None:
         whole = [*request.prompt_ids, *_filled(committed, drafted)]
         # transformers asks for these rows alone, and how many rows a product has may change their last bits.
-        logits = session.prefill(whole, 1 + drafted) if engine.kind == "eager" else session.extend(whole)
+        logits = (
+            session.prefill(whole, 1 + drafted) if isinstance(session, EagerSession) else session.extend(whole)
+        )
         logits = logits[-1 - drafted :]
         if position < len(committed):
             return logits[position], len(request.prompt_ids) + drafted

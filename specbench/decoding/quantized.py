@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from specbench.decoding import kernels
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models.loading import meta_model
+from specbench.models.architecture import meta_model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

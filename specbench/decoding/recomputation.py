@@ -48,8 +48,8 @@ def recomputed(engine: Engine, options: Options, request: Request, text: Sequenc
     if options.decoding.temperature > 0 and options.speculative.verification != "coupled":
         text = text[:MOST_STEPS]
         options = _greedy(options)
-        rows = by_steps(engine, request, text)
-        said = [int(_scores(row, options, request, text, at).argmax()) for at, row in enumerate(rows)]
+        steps = by_steps(engine, request, text)
+        said = [int(_scores(row, options, request, text, at).argmax()) for at, row in enumerate(steps)]
     else:
         said = list(text)
     count = min(len(text), MOST_POSITIONS)

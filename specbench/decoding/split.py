@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache
 from specbench.decoding.eager import EagerEngine, EagerSession
 from specbench.errors import RanksLostError
 from specbench.models.caches import growing_cache
-from specbench.models.loading import cache_argument
+from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
     from specbench.decoding.ranks import Ranks

@@ -10,8 +10,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
 
-from specbench.decoding.artefacts import CannotCompileError
-from specbench.models.loading import cache_argument
+from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +48,10 @@ class SlotLayer(StaticLayer):
         self.keys.index_copy_(2, self._positions, key_states)
         self.values.index_copy_(2, self._positions, value_states)
         return self.keys, self.values
+
+
+class CannotCompileError(Exception):
+    """Why a model cannot run compiled, in one line."""
 
 
 class Step(torch.nn.Module):

@@ -11,11 +11,12 @@ from functools import cached_property
 from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding import verification
-from specbench.decoding.batch import Block, Passed, Steps, alone
+from specbench.decoding.batch import Steps, alone
 from specbench.decoding.engine import Engine
 from specbench.decoding.judge import Judge
 from specbench.decoding.proposal import NO_DRAFT, Proposal
 from specbench.decoding.request import Pending, Request
+from specbench.decoding.session import Block, Passed
 from specbench.decoding.threads import model_thread, send_team_home
 from specbench.decoding.verification import Verdict
 from specbench.records import Round

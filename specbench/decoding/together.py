@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -40,7 +40,7 @@ def _operands(node: Node) -> tuple | None:
     if node.op != "call_function":
         return None
     if node.target is torch.ops.specbench.products.default:
-        (weight,), _, _, (widest,) = node.args[1:]
+        (weight,), _, _, (widest,) = cast(Any, node.args[1:])
         return weight, None, None, widest
     if any(node.target is getattr(torch.ops.specbench, name).default for name in QUANTISED):
         return (*(*node.args[1:], None)[:3], None)
@@ -53,7 +53,7 @@ def _join(x: Node, group: list[tuple[Node, tuple]]) -> None:
         [part for part in parts if part is not None] for parts in zip(*(one for _, one in group), strict=True)
     ]
 
-    def call(target: OpOverload, *args: object, **kwargs: object) -> Node:
+    def call(target: OpOverload, *args: Any, **kwargs: Any) -> Node:
         made = graph.call_function(target, args, kwargs)
         made.meta["val"] = target(*torch.fx.map_arg(args, lambda node: node.meta["val"]), **kwargs)
         return made

@@ -12,7 +12,7 @@ from specbench.distill.schedule import Progress
 from specbench.distill.settings import SEEDS, Settings
 from specbench.distill.student import Student
 from specbench.models import embedded, vocabulary
-from specbench.models.loading import quiet_transformers
+from specbench.models.library import quiet_transformers
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from specbench.models.loading import cache_argument
+from specbench.models.library import cache_argument
 
 ATTENTION = "specbench_slots"
 ROUNDED_TO = 64  # attention reads the cache up to a multiple of this

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specbench.errors import ModelError, SpecbenchError
-from specbench.models.loading import quiet_transformers
+from specbench.models.library import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -17,7 +17,7 @@ from specbench.distill.schedule import Progress
 from specbench.distill.settings import Settings
 from specbench.distill.student import Student
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.models.loading import resolve_device
+from specbench.models.devices import resolve_device
 
 if TYPE_CHECKING:
     import torch

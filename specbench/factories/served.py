@@ -7,10 +7,10 @@ from functools import cached_property
 
 from specbench import audit, environment
 from specbench.config import Decoding, Options
-from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Request
+from specbench.decoding.session import Block, Passed
 from specbench.decoding.target import LocalTarget
 from specbench.errors import SpecbenchError
 from specbench.factories.cloud import CloudModel

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from specbench.errors import ModelError
+from specbench.errors import ModelError, first_line
+from specbench.models import storage
+from specbench.models.library import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -39,7 +41,7 @@ def layer_configs(config: PretrainedConfig) -> list[PretrainedConfig]:
     return list(getattr(text, "per_layer_config", None) or [text] * text.num_hidden_layers)
 
 
-def model_class(config: PretrainedConfig) -> type:
+def model_class(config: PretrainedConfig) -> Any:
     """What reads the weights of a configuration: a causal class, else a multimodal one, for its text path."""
     from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
 
@@ -70,7 +72,7 @@ def demand_causal(model: PreTrainedModel, folder: Path) -> None:
     """
     import torch
 
-    device = model.get_input_embeddings().weight.device
+    device: Any = model.get_input_embeddings().weight.device
     if device.type == "meta":  # weights on disk have no device of their own
         return
     arguments = {}
@@ -110,3 +112,24 @@ def _other_kind(config: PretrainedConfig) -> str | None:
     if not has_own_code and not any(type(config) in mapping for mapping in known):
         return "no model that writes text"
     return None
+
+
+def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
+    """The model's shape without its weights, for counting.
+
+    Raises:
+        SpecbenchError: a part of it (such as a vision tower) needs a package that is not installed.
+    """
+    import torch
+
+    # Whoever read the configuration has refused code beside it that the profile does not allow.
+    own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
+    try:
+        with torch.device("meta"), quiet_transformers():
+            cls = model_class(config)
+            return cls.from_config(config, dtype=getattr(torch, dtype), **own_code)
+    except ImportError as error:
+        raise ModelError(
+            f"the {config.model_type} model cannot be built: {first_line(error)}",
+            storage.missing_package(error) or "install that package",
+        ) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.errors import ModelError, SpecbenchError
+from specbench.models.architecture import meta_model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -43,8 +44,6 @@ def cut(config: PretrainedConfig, layers: int, folder: Path) -> None:
 
 
 def _demand_buildable(config: PretrainedConfig, layers: int, folder: Path) -> None:
-    from specbench.models.loading import meta_model
-
     try:
         meta_model(config, "float32").tie_weights()
     except SpecbenchError:

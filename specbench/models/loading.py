@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ModelError, first_line, is_out_of_memory
 from specbench.models import architecture, cutting, files, splitting, storage
-from specbench.models.placement import memory_limits
+from specbench.models.devices import memory_limits, resolve_device
+from specbench.models.library import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -31,56 +29,6 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     quantization: str | None = None
-
-
-def cache_argument(model: PreTrainedModel) -> str | None:
-    """What the model's forward calls its cache: `cache` from transformers 5.24 on, `past_key_values` before.
-
-    Returns:
-        `None` for a model that takes none.
-    """
-    for kind in type(model).__mro__:  # code beside the weights may hand on whatever it is given
-        takes = inspect.signature(kind.forward).parameters if "forward" in vars(kind) else ()
-        for name in ("cache", "past_key_values"):
-            if name in takes:
-                return name
-    return None
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' warnings and progress bars off the terminal while loading."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def resolve_device(name: str) -> str:
-    """`auto` is the first CUDA device where there is one, else the CPU.
-
-    Raises:
-        SpecbenchError: a CUDA device that this machine does not have.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        index = int(name.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            raise ModelError(
-                f"device {name} is not on this machine ({torch.cuda.device_count()} CUDA devices)",
-                "use device: auto or device: cpu",
-            )
-    return name
 
 
 def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
@@ -143,9 +91,9 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     if isinstance(spec, CloudSpec) and device_map:
         placement["max_memory"] = memory_limits(spec.max_memory)
         placement["offload_folder"] = spec.offload_folder
-    is_split = isinstance(spec, CloudSpec) and spec.ranks > 1
-    if is_split:
-        placement = splitting.split_arguments(spec.ranks)
+    ranks = spec.ranks if isinstance(spec, CloudSpec) else 1
+    if ranks > 1:
+        placement = splitting.split_arguments(ranks)
     try:
         with quiet_transformers():
             model, report = architecture.model_class(config).from_pretrained(
@@ -171,12 +119,12 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
             f"({len(report['missing_keys'])} missing)",
             "it would be filled with random numbers; fetch the model again",
         )
-    if not device_map and not is_split:
+    if not device_map and ranks == 1:
         model.to(resolve_device(spec.device))
     model.eval().requires_grad_(False)
     # Hub defaults for sampling and penalties would apply to model.generate and to nothing else.
     model.generation_config = GenerationConfig()
-    if not is_split:  # ranks compute together, and this would be each one's own pass
+    if ranks == 1:  # ranks compute together, and this would be each one's own pass
         architecture.demand_causal(model, folder)
     return LoadedModel(model=model, folder=folder, device=_input_device(model), dtype=dtype)
 
@@ -185,29 +133,8 @@ def _input_device(model: PreTrainedModel) -> torch.device:
     """Where token ids go in; weights offloaded to disk have no device of their own."""
     import torch
 
-    device = model.get_input_embeddings().weight.device
+    device: Any = model.get_input_embeddings().weight.device
     if device.type != "meta":
         return device
-    devices = [place for place in model.hf_device_map.values() if place not in ("cpu", "disk")]
+    devices = [place for place in cast(dict, model.hf_device_map).values() if place not in ("cpu", "disk")]
     return torch.device(devices[0] if devices else "cpu")
-
-
-def meta_model(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
-    """The model's shape without its weights, for counting.
-
-    Raises:
-        SpecbenchError: a part of it (such as a vision tower) needs a package that is not installed.
-    """
-    import torch
-
-    # Whoever read the configuration has refused code beside it that the profile does not allow.
-    own_code = {"trust_remote_code": True} if hasattr(config, "auto_map") else {}
-    try:
-        with torch.device("meta"), quiet_transformers():
-            cls = architecture.model_class(config)
-            return cls.from_config(config, dtype=getattr(torch, dtype), **own_code)
-    except ImportError as error:
-        raise ModelError(
-            f"the {config.model_type} model cannot be built: {first_line(error)}",
-            storage.missing_package(error) or "install that package",
-        ) from error

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbench.models.architecture import layer_configs
+from specbench.models import caches
+from specbench.models.architecture import layer_configs, meta_model
+from specbench.models.library import cache_argument, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -41,8 +43,6 @@ def estimate(
     Args:
         quantization: `int8` or `int4` where matrices are held so; while loading, they are in `dtype` too.
     """
-    from specbench.models.loading import meta_model
-
     # Shapes are the same in every dtype, and torch knows those of a mixture of experts in bfloat16 alone.
     model = meta_model(config, "bfloat16").eval()
     model.tie_weights()
@@ -87,11 +87,8 @@ def _numbers_after(model: PreTrainedModel, count: int) -> list[tuple[int, int | 
     """Numbers in each part of a cache after `count` tokens, and the window of that part."""
     import torch
 
-    from specbench.models import caches
-    from specbench.models.loading import cache_argument, quiet_transformers
-
     name, cache = cache_argument(model), caches.growing_cache(model, records=False)
-    given = {} if cache is None else {name: cache}
+    given = {} if cache is None or name is None else {name: cache}
     token_ids = torch.zeros(1, count, dtype=torch.long, device="meta")
     with torch.inference_mode(), quiet_transformers():
         output = model(input_ids=token_ids, use_cache=True, **given)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from specbench.config import CloudSpec, ModelSpec
-from specbench.errors import ModelError
+from specbench.models import splitting
+from specbench.models.architecture import meta_model
+from specbench.models.devices import memory_limits, resolve_device
+from specbench.models.library import quiet_transformers
 from specbench.models.memory import MemoryEstimate
 
 if TYPE_CHECKING:
@@ -23,9 +26,6 @@ def placed(config: PretrainedConfig, spec: ModelSpec, needed: MemoryEstimate) ->
     Raises:
         SpecbenchError: a device that this machine does not have.
     """
-    from specbench.models import splitting
-    from specbench.models.loading import resolve_device
-
     if isinstance(spec, CloudSpec) and spec.ranks > 1:
         splitting.demand_divisible(config, spec.model, spec.ranks, spec.dtype)
         share = rank_bytes(config, spec.dtype, spec.ranks) + (needed.cache or 0) // spec.ranks
@@ -39,8 +39,6 @@ def placed(config: PretrainedConfig, spec: ModelSpec, needed: MemoryEstimate) ->
 
 def rank_bytes(config: PretrainedConfig, dtype: str, ranks: int) -> int:
     """What each rank holds: its share of what transformers' plan splits, and the whole of all else."""
-    from specbench.models.loading import meta_model
-
     model = meta_model(config, dtype)
     model.tie_weights()
     split = {rule for rule, style in model.tp_plan.items() if style not in WHOLE_ON_EVERY_RANK}
@@ -57,8 +55,6 @@ def device_plan(config: PretrainedConfig, spec: CloudSpec) -> tuple[PreTrainedMo
     from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory, get_max_memory
 
-    from specbench.models.loading import meta_model, quiet_transformers
-
     model = meta_model(config, spec.dtype)
     model.tie_weights()
     whole = list(model._no_split_modules or ())
@@ -70,28 +66,6 @@ def device_plan(config: PretrainedConfig, spec: CloudSpec) -> tuple[PreTrainedMo
             is_low = spec.device_map == "balanced_low_0"
             limits = get_balanced_memory(model, limits, no_split_module_classes=whole, low_zero=is_low)
         return model, infer_auto_device_map(model, max_memory=limits, no_split_module_classes=whole)
-
-
-def memory_limits(limits: dict[str, str] | None) -> dict | None:
-    """Accelerate's limits; a device that is not named keeps all that is free on it.
-
-    Raises:
-        SpecbenchError: a device that this machine does not have.
-    """
-    if limits is None:
-        return None
-    from accelerate.utils import get_max_memory
-
-    available = get_max_memory()
-    for name, size in limits.items():
-        device: int | str = int(name) if name.isdigit() else name
-        if device not in available:
-            raise ModelError(
-                f"cloud.max_memory names device '{name}', which this machine does not have",
-                f"devices here: {', '.join(str(key) for key in available)}",
-            )
-        available[device] = size.replace(" ", "")
-    return available
 
 
 def _mapped(config: PretrainedConfig, spec: CloudSpec, cache: int) -> dict[str, int]:

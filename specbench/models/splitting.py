@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from specbench.errors import ModelError
-from specbench.models.architecture import layer_configs
+from specbench.models.architecture import layer_configs, meta_model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -38,8 +38,6 @@ def demand_divisible(config: PretrainedConfig, name: str, ranks: int, dtype: str
                 f"{name} cannot be split over {ranks} ranks: {field} is {count}, which {ranks} does not divide",
                 f"{ways}leave out cloud.parallel, or choose another model",
             )
-    from specbench.models.loading import meta_model
-
     if not any("attn" in rule or "attention" in rule for rule in meta_model(config, dtype).tp_plan):
         kind = config.model_type
         raise ModelError(

@@ -68,7 +68,22 @@ class Bars(Progress):
         return table
 
 
-class LiveView:
+class View:
+    """What a view says at once, on a terminal or not."""
+
+    def note(self, line: str) -> None:
+        """Print a line, above the bars where there are any."""
+        console.note(line)
+
+    def failed(self, failure: Failure) -> None:
+        """Name the method and its error."""
+        console.err.print(Text(f"failed: {failure.method}: {failure.error}", style="red"))
+
+    def close(self) -> None:
+        """Take down what was put up."""
+
+
+class LiveView(View):
     """A bar per method and a memory panel."""
 
     def __init__(self) -> None:
@@ -89,10 +104,6 @@ class LiveView:
         """Keep the newest snapshot; drawing happens elsewhere."""
         if self.bars:
             self.bars.update(self._tasks[progress.method], completed=progress.prompts_done, now=progress)
-
-    def failed(self, failure: Failure) -> None:
-        """Say it at once."""
-        console.err.print(Text(f"failed: {failure.method}: {failure.error}", style="red"))
 
     def close(self) -> None:
         """Take the bars down."""
@@ -118,7 +129,7 @@ def _memory_panel(sample: MemorySample) -> Panel:
     return Panel(memory_line(sample), title="memory", title_align="left")
 
 
-class PlainView:
+class PlainView(View):
     """One line a finished prompt, for logs."""
 
     def __init__(self) -> None:
@@ -141,13 +152,6 @@ class PlainView:
         rss = self._monitor.latest().rss_bytes
         done = f"{progress.prompts_done}/{progress.prompts_total}"
         console.note("  ".join([f"{progress.method} {done}", *figures(progress), f"{rss / 1e9:.2f} GB"]))
-
-    def failed(self, failure: Failure) -> None:
-        """Say it at once."""
-        console.err.print(f"failed: {failure.method}: {failure.error}", markup=False)
-
-    def close(self) -> None:
-        """Nothing to take down."""
 
 
 def make_view() -> LiveView | PlainView:

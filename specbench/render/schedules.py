@@ -59,13 +59,7 @@ def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Re
         for row in rows
     ]
     table = Fitted(("method",), FIGURES, cells, ["bold" if row is fastest else None for row in rows])
-    return Group(
-        *(Text(line, style="bold") for line in verdicts(rows)),
-        Text(f"\n{title}"),
-        table,
-        Text(FOOT, style="dim"),
-        *(Text(f"note: {note}", style="yellow") for note in notes),
-    )
+    return _told(rows, title, table, FOOT, notes)
 
 
 def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
@@ -87,11 +81,15 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
         lines.append((*values, f"{control.tpot_ms:.2f}", *cells, name))
     columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in drafting), "fastest")
     table = Fitted(list(rows[0].condition), columns, lines, words=1)
+    return _told(rows, title, table, MAP_FOOT, notes)
+
+
+def _told(rows: Sequence[Row], title: str, table: Fitted, foot: str, notes: Sequence[str]) -> RenderableType:
     return Group(
         *(Text(line, style="bold") for line in verdicts(rows)),
         Text(f"\n{title}"),
         table,
-        Text(MAP_FOOT, style="dim"),
+        Text(foot, style="dim"),
         *(Text(f"note: {note}", style="yellow") for note in notes),
     )
 

@@ -6,12 +6,12 @@ import time
 
 from specbench.bench.timeleft import SweepProgress, in_words
 from specbench.render import console
-from specbench.render.live import Bars
+from specbench.render.live import Bars, View
 
 SAY_EVERY_S = 30.0
 
 
-class LiveSweepView:
+class LiveSweepView(View):
     """A bar for the grid and one for its condition; what the runs write scrolls by above them."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class LiveSweepView:
         self.bars.stop()
 
 
-class PlainSweepView:
+class PlainSweepView(View):
     """A line when a condition begins, and one every half a minute, for logs."""
 
     def __init__(self) -> None:
@@ -53,9 +53,6 @@ class PlainSweepView:
         if not begins and progress.answers_total:
             line += f", {progress.answers}/{progress.answers_total} answers"
         console.note(f"{line}; {in_words(progress.left_s)}")
-
-    def close(self) -> None:
-        """Nothing to take down."""
 
 
 def make_sweep_view() -> LiveSweepView | PlainSweepView:

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from specbench.config import Batch
-from specbench.decoding.batch import Block, Passed, Steps
+from specbench.decoding.batch import Steps
+from specbench.decoding.session import Block, Passed
 
 
 @dataclass(eq=False)

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from specbench.config import Options
 from specbench.decoding import verification
-from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import NO_DRAFT, Proposal
 from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Pending, Request
+from specbench.decoding.session import Block, Passed
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Round
 from specbench.wire import protocol

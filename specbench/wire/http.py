@@ -51,10 +51,10 @@ class JsonHttp:
     def __init__(self, url: str, token: str | None = None, silence_s: float = SILENCE_S) -> None:
         self.url = url
         self._silence_s = silence_s
-        headers = {"Content-Type": "application/json"}
+        self._headers = {"Content-Type": "application/json"}
         if token:
-            headers["Authorization"] = f"Bearer {token}"
-        self._pools = urllib3.PoolManager(headers=headers, timeout=silence_s, retries=False)
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._pools = urllib3.PoolManager(timeout=silence_s, retries=False)
         self._was_there = False
 
     def ask(self, path: str, question: dict | None = None) -> Answer:
@@ -113,7 +113,9 @@ class JsonHttp:
         opened, is_again = pool.num_connections, False
         while True:
             try:
-                response = pool.urlopen(method, path, body, redirect=False, preload_content=False)
+                response = pool.urlopen(
+                    method, path, body, self._headers, redirect=False, preload_content=False
+                )
             except ProtocolError:
                 if is_again or pool.num_connections > opened:
                     raise

@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
-from specbench.decoding.batch import Block, Passed, Steps, alone
+from specbench.decoding.batch import Steps, alone
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Request
+from specbench.decoding.session import Block, Passed
 from specbench.decoding.target import LocalTarget
 from specbench.decoding.verification import RULES
 from specbench.errors import RanksLostError, SpecbenchError

@@ -10,9 +10,9 @@ from functools import cached_property
 
 from specbench.clock import now_ms
 from specbench.decoding import verification
-from specbench.decoding.batch import Block, Passed
 from specbench.decoding.proposal import Proposal
 from specbench.decoding.request import Pending, Request
+from specbench.decoding.session import Block, Passed
 from specbench.decoding.threads import send_team_home
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Round

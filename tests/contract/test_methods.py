@@ -38,6 +38,7 @@ def test_assisted_generation_refuses_to_choose_a_draft_length():
     METHODS["hf_assisted_dynamic"].validate(auto)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cloud_optimized_baseline", "speculative", "speculative_pipelined"])
 def test_method_keeps_the_contract_on_the_compiled_engine_too(name):
     check_method(METHODS[name], engine=EngineSpec(kind="compiled", batch_invariant=True))
@@ -55,6 +56,7 @@ def split_pair(tmp_path_factory):
     cloud.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_method_keeps_the_contract_on_a_target_that_is_split_over_two_ranks(name, split_pair):
     method, options = METHODS[name], Options(Decoding(), Speculative())

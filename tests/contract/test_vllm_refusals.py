@@ -200,7 +200,7 @@ def test_questions_and_whole_streams_share_one_connection(server):
         there.look()
         for _ in range(2):
             assert list(there.stream(PROMPT, 24, "salt", STOPS))
-        there.complete(PROMPT, "salt")
+        there.complete(PROMPT, "salt", STOPS)
         there.close()
         assert len(vllm.peers) == 1
 

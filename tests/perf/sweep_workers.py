@@ -23,7 +23,7 @@ from pathlib import Path
 from scipy.stats import gmean
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "cluster"), str(TESTS)]
+sys.path[:0] = [str(TESTS / "e2e" / "cluster"), str(TESTS)]
 
 
 def specbench(environment, *words):
@@ -63,7 +63,7 @@ def main() -> None:
     words += [part for each in ("edge.threads=1", *asked.set) for part in ("--set", each)]
     environment, slurm = {**os.environ, "OMP_NUM_THREADS": "1"}, None
     if asked.launcher == "slurm":
-        from conftest import Slurm  # of tests/cluster
+        from conftest import Slurm  # of tests/e2e/cluster
 
         slurm = Slurm()
     try:

@@ -1,35 +1,25 @@
 """Every architecture of the zoo works or is refused with a sentence, and the page that lists them says so.
 
-`SPECBENCH_WRITE_ARCHITECTURES=1 pytest -n0 tests/zoo` writes docs/reference/architectures.md anew.
+`SPECBENCH_WRITE_ARCHITECTURES=1 pytest -n0 -m slow tests/zoo` writes docs/reference/architectures.md anew.
 """
 
 import functools
 import os
-from pathlib import Path
 
 import pytest
-import torch
 import transformers
+from repository import REPOSITORY
 from zoo import page
 from zoo.architectures import NAMES
 from zoo.building import build
 from zoo.judging import REFUSED, WORKS, outcome
 
-from specbench.models.loading import quiet_transformers
+from specbench.models.library import quiet_transformers
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures.md"
+PAGE = REPOSITORY / "docs" / "reference" / "architectures.md"
 WRITES = bool(os.environ.get("SPECBENCH_WRITE_ARCHITECTURES"))
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny products are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

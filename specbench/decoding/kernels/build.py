@@ -160,13 +160,15 @@ def _demand_all(commands: Iterable[list[str]]) -> None:
     Raises:
         SpecbenchError: the first that failed, and what it said.
     """
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, errors="replace") for command in commands]
-    said = [process.communicate()[1] for process in running]
-    for process, text in zip(running, said, strict=True):
-        if process.returncode:
+    running = [
+        (command, subprocess.Popen(command, stderr=subprocess.PIPE, errors="replace")) for command in commands
+    ]
+    ended = [(command, process.communicate()[1], process.returncode) for command, process in running]
+    for command, text, code in ended:
+        if code:
             reason = next((line for line in text.splitlines() if "error" in line), text.strip()[-200:])
             raise SpecbenchError(
-                f"the kernels cannot be compiled with {process.args[0]}: {reason}",
+                f"the kernels cannot be compiled with {command[0]}: {reason}",
                 "g++ 11 or clang++ 14 and newer can; name one in CXX",
                 ExitCode.RUN,
             )

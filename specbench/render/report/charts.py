@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING
 from specbench.analysis.endpoint import MARGIN
 from specbench.analysis.report import Report
 from specbench.render.report.curves import acceptance, memory
-from specbench.render.report.inks import Ink
+from specbench.render.report.inks import WIDE_PX, Ink, looks_of, tint, tinted
 from specbench.render.report.marks import (
-    WIDE_PX,
     Drawing,
     at_one,
     bars,
     data,
     finished,
     intervals,
-    looks_of,
     row_axis,
-    tint,
-    tinted,
     titled,
     told_by,
 )
@@ -37,14 +33,9 @@ RATIO_TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3,
 
 def drawings(report: Report) -> list[Drawing]:
     """The charts for which there are figures."""
-    found = [
-        speedups(report),
-        latencies(report, "ttft_ms", "Time to first token"),
-        latencies(report, "tpot_ms", "Time per output token"),
-        acceptance(report),
-        rounds(report),
-        ceilings(report),
-    ]
+    found = [speedups(report), latencies(report, "ttft_ms", "Time to first token")]
+    found += [latencies(report, "tpot_ms", "Time per output token"), acceptance(report)]
+    found += [rounds(report), ceilings(report)]
     for run in report.memory:
         found += [memory(report, run, "rss_bytes"), memory(report, run, "cuda_bytes")]
     return [drawing for drawing in found if drawing]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from specbench.analysis.report import Report
-from specbench.render.report.inks import Ink
-from specbench.render.report.marks import Drawing, by_name, data, finished, legend_of, looks_of, titled, told_by
+from specbench.render.report.inks import Ink, by_name, legend_of, looks_of
+from specbench.render.report.marks import Drawing, data, finished, titled, told_by
 
 if TYPE_CHECKING:
     import altair as alt

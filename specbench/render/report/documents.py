@@ -20,6 +20,7 @@ METHOD_COLUMNS = (
     "speedup_vs_control", "verdict", "throughput_vs_control", "speedup_vs_cloud_baseline", "exact_match",
     "peak_rss_bytes", "peak_cuda_bytes", "ceiling_tokens_per_second", "share_of_ceiling",
 )  # fmt: skip
+MANIFEST_FIELDS = ("machine", "versions", "plugins", "threads", "profile", "started_at", "finished_at")
 
 
 def comparison_document(comparison: Comparison) -> dict:
@@ -36,18 +37,7 @@ def report_document(report: Report) -> dict:
     runs = {
         manifest.run_id: {
             "command": command_of(manifest),
-            **{
-                name: getattr(manifest, name)
-                for name in (
-                    "machine",
-                    "versions",
-                    "plugins",
-                    "threads",
-                    "profile",
-                    "started_at",
-                    "finished_at",
-                )
-            },
+            **{name: getattr(manifest, name) for name in MANIFEST_FIELDS},
             "ceilings": {role: asdict(found) for role, found in manifest.ceilings.items()},
             "sources": {name: asdict(found) for name, found in manifest.sources.items()},
             "audits": [asdict(found) for found in manifest.audits],

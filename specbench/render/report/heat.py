@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING
 from specbench.analysis.breakeven import RTT, break_evens
 from specbench.analysis.grid import Row, best, winner
 from specbench.records import CONTROL
-from specbench.render.report.inks import Ink, of_methods
-from specbench.render.report.marks import (
-    WIDE_PX,
-    Drawing,
-    at_one,
-    by_name,
-    data,
-    intervals,
-    legend_of,
-    side_by_side,
-    titled,
-)
+from specbench.render.report.inks import WIDE_PX, Ink, by_name, legend_of, of_methods
+from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side, titled
 from specbench.render.schedules import cell_text, told_break_even
 
 if TYPE_CHECKING:

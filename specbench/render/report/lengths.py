@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING
 from specbench.analysis.breakeven import RTT
 from specbench.analysis.grid import Row
 from specbench.records import CONTROL
-from specbench.render.report.inks import SERIES, Ink, of_methods
-from specbench.render.report.marks import (
-    WIDE_PX,
-    Drawing,
-    at_one,
-    by_name,
-    data,
-    intervals,
-    side_by_side,
-    titled,
-)
+from specbench.render.report.inks import SERIES, WIDE_PX, Ink, by_name, of_methods
+from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side, titled
 from specbench.render.report.tabular import Table
 from specbench.render.schedules import cell_text
 

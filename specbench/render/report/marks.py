@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
-from specbench.analysis.report import Report
-from specbench.render.report.inks import Ink, of_methods
+from specbench.render.report.inks import Ink
 
 if TYPE_CHECKING:
     import altair as alt
 
-    Channel = TypeVar("Channel")
     Shape = TypeVar("Shape", alt.LayerChart, alt.ConcatChart)
 
 ROW_PX = 42
 PLOT_PX = 280
 TITLE_LETTER_PX = 7
-WIDE_PX = 560  # of a chart; below it, legends stand in one column
 
 
 @dataclass(frozen=True)
@@ -95,49 +92,6 @@ def at_one(ink: str, along: str, axis: alt.X | alt.Y) -> alt.Chart:
 
     field = str(axis.shorthand).partition(":")[0]
     return alt.Chart(data([{field: 1}])).mark_rule(color=ink, strokeDash=[3, 3]).encode(**{along: axis})
-
-
-def looks_of(report: Report) -> dict[str, tuple[str, str]]:
-    """A colour's name and a shape for each method, the same in all charts."""
-    return of_methods([row.method for row in report.comparison.methods], report.comparison.control)
-
-
-def tint(channel: Callable[..., Channel], field: str = "tint") -> Channel:
-    """A channel whose field is a colour."""
-    return channel(f"{field}:N", scale=None)
-
-
-def tinted(rows: Sequence[Mapping], ink: Ink) -> list[dict]:
-    """Rows with the colour that they name."""
-    return [{**row, "tint": ink[row["color"]]} for row in rows]
-
-
-def by_name(
-    field: str, names: Sequence[str], looks: Mapping[str, tuple[str, str]], ink: Ink, width: int,
-    title: str | None = None,
-) -> tuple[alt.Color, alt.Shape]:  # fmt: skip
-    """A colour and a shape for each of these names, and their legend."""
-    import altair as alt
-
-    legend = legend_of(width)
-    if title:
-        legend.titleColor = ink["ink"]
-    color = alt.Scale(domain=list(names), range=[ink[looks[name][0]] for name in names])
-    shape = alt.Scale(domain=list(names), range=[looks[name][1] for name in names])
-    return (
-        alt.Color(f"{field}:N", title=title, scale=color, legend=legend),
-        alt.Shape(f"{field}:N", title=title, scale=shape, legend=legend),
-    )
-
-
-def legend_of(width: int, symbol_size: int = 110, opacity: float = 1) -> alt.Legend:
-    """A legend above the chart; on a telephone, a line for each entry."""
-    import altair as alt
-
-    wide = width >= WIDE_PX
-    place = {"orient": "top", "direction": "horizontal" if wide else "vertical", "columns": 3 if wide else 1}
-    symbol = {"symbolSize": symbol_size, "symbolOpacity": opacity}
-    return alt.Legend(**place, **symbol, labelLimit=0, columnPadding=18)
 
 
 def titled(text: str, width: int) -> list[str]:

@@ -33,16 +33,11 @@ def page(report: Report) -> str:
     charts = shown_charts(drawings(report))
     lossy = [pair for pair in report.texts if not pair.must_agree]
     shown = [pair for pair in report.texts if pair.must_agree] + lossy[:MOST_LOSSY_TEXTS]
-    rows = report.comparison.judged
+    comparison, rows = report.comparison, report.comparison.judged
     return render(
         "page.html.j2",
-        comparison=report.comparison,
-        headline=headline(
-            rows,
-            bool(report.comparison.unfair),
-            bool(report.comparison.faults),
-            report.comparison.mostly_repeats,
-        ),
+        comparison=comparison,
+        headline=headline(rows, bool(comparison.unfair), bool(comparison.faults), comparison.mostly_repeats),
         rows=[
             {"tone": TONES.get(row.verdict or "", "") if row.lossless else "", "statement": row.statement}
             for row in rows
@@ -103,27 +98,19 @@ def _tiles(rows: list[MethodSummary], report: Report) -> dict:
     control = next((row for row in report.comparison.methods if first and row.method == first.reference), None)
     if first is None or control is None:
         return {}
-    interval = (
-        f"95 % interval {interval_text(first.speedup_interval)}" if first.speedup_interval else "no interval"
+    interval = f"95 % interval {interval_text(first.speedup_interval)}"
+    accepted = f"{number(first.acceptance_length, 2)} tokens a pass"
+    (tpot, its_tpot), (ttft, its_ttft) = (
+        [number(value, 1, " ms") for value in values]
+        for values in ((first.tpot_ms, control.tpot_ms), (first.ttft_ms, control.ttft_ms))
     )
     figures = [
-        ("speed per token", number(first.speedup_vs_control, 2, "x"), interval),
-        (
-            "time per output token",
-            number(first.tpot_ms, 1, " ms"),
-            f"control {number(control.tpot_ms, 1, ' ms')}",
-        ),
-        (
-            "time to first token",
-            number(first.ttft_ms, 1, " ms"),
-            f"control {number(control.ttft_ms, 1, ' ms')}",
-        ),
-        (
-            "drafts accepted",
-            percent(first.acceptance_rate),
-            f"{number(first.acceptance_length, 2)} tokens a pass",
-        ),
+        ("speed per token", number(first.speedup_vs_control, 2, "x"),
+         interval if first.speedup_interval else "no interval"),
+        ("time per output token", tpot, f"control {its_tpot}"),
+        ("time to first token", ttft, f"control {its_ttft}"),
+        ("drafts accepted", percent(first.acceptance_rate), accepted),
         ("texts as the control's", percent(first.exact_match), first.label),
-    ]
+    ]  # fmt: skip
     tiles = [{"name": name, "value": value, "beside": beside} for name, value, beside in figures]
     return {"of": first.method, "figures": tiles}

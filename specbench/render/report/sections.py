@@ -37,16 +37,8 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """What stands between the verdict and the texts, in order; a section without figures is left out."""
-    found = [
-        _fairness(report),
-        _speed(report),
-        _latency(report),
-        _acceptance(report),
-        _rounds(report),
-        _memory(report),
-        _ceiling(report),
-    ]
-    return [section for section in found if section]
+    parts = (_fairness, _speed, _latency, _acceptance, _rounds, _memory, _ceiling)
+    return [section for part in parts if (section := part(report))]
 
 
 def _fairness(report: Report) -> Section:
@@ -96,11 +88,8 @@ def _latency(report: Report) -> Section:
             )
             if any(value is not None for value in shown):
                 rows.append((row.method, name, *(number(value) for value in shown)))
-    columns = (
-        "method",
-        "latency",
-        *(f"{name} ms" for name in ("lowest", "median", "highest", "p90", "p95", "p99")),
-    )
+    shown_as = ("lowest", "median", "highest", "p90", "p95", "p99")
+    columns = ("method", "latency", *(f"{name} ms" for name in shown_as))
     lead = (
         "One dot an answer; the bar is the median. Other percentiles need samples: "
         f"p90 {samples_needed(90)}, p95 {samples_needed(95)}, p99 {samples_needed(99):,}."
@@ -114,12 +103,8 @@ def _acceptance(report: Report) -> Section | None:
     if not drafting:
         return None
     longest = max(len(row.acceptance.conditional) for row in drafting if row.acceptance)
-    columns = (
-        "method",
-        "verified by",
-        *_flat(tables.DRAFT_COLUMNS[:-1]),
-        *(f"at {i + 1}" for i in range(longest)),
-    )
+    positions = (f"at {i + 1}" for i in range(longest))
+    columns = ("method", "verified by", *_flat(tables.DRAFT_COLUMNS[:-1]), *positions)
     rows = tuple(_acceptance_cells(row, longest) for row in drafting)
     lead = (
         "How often a drafted token is accepted, given that all before it in its round were; survival is that "

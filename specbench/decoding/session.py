@@ -1,0 +1,133 @@
+"""One sequence in a KV cache that can be rolled back, and blocks of tokens to read behind it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specbench.clock import now_ms
+from specbench.decoding.finite import demand_finite
+
+if TYPE_CHECKING:
+    import torch
+
+
+class KVSession(ABC):
+    """One sequence in a cache: append tokens, read their logits, cut back to an absolute length."""
+
+    def __init__(self, role: str) -> None:
+        """`role` is whose model it is, `edge` or `cloud`, for messages."""
+        self._role = role
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are in the cache."""
+        return self._length
+
+    @abstractmethod
+    def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append a prompt; returns the logits after its last token, shape (1, vocabulary_size)."""
+
+    @abstractmethod
+    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
+
+    def demand_room(self, count: int) -> None:
+        """Refuse what does not fit, before anything is written; a cache that grows has room for all.
+
+        Raises:
+            ValueError: the cache was made for fewer tokens.
+        """
+        return
+
+    def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
+        """Append `unread`, then the model's own most likely tokens, each behind the one before.
+
+        Returns:
+            `count` tokens; all but the last are in the cache.
+
+        Raises:
+            NotFiniteError: no token can be read from the logits.
+        """
+        drafted: list[int] = []
+        while len(drafted) < count:
+            logits = self.extend(unread)[-1:]
+            demand_finite(logits, self._role)
+            unread = logits.argmax(-1).tolist()
+            drafted += unread
+        return drafted
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens behind the first `length`.
+
+        Raises:
+            ValueError: `length` is negative or longer than the cache.
+        """
+        if not 0 <= length <= self._length:
+            raise ValueError(f"cannot truncate a cache of {self._length} tokens to {length}")
+        self._forget(self._length - length)
+        self._length = length
+
+    @abstractmethod
+    def _forget(self, count: int) -> None:
+        """Take the last `count` tokens out of the cache."""
+
+    def grown(self, count: int) -> None:
+        """A pass that others shared has put `count` tokens into the cache."""
+        self._length += count
+
+    @property
+    @abstractmethod
+    def cached_length(self) -> int:
+        """The length that the cache itself reports; equal to `length` unless something is wrong."""
+
+    @property
+    def can_truncate(self) -> bool:
+        """Whether every layer that has been used can be rolled back."""
+        return self.cached_length == self._length and self.fixed_layer is None
+
+    @property
+    def fixed_layer(self) -> str | None:
+        """The first kind of layer that cannot be rolled back, if there is one."""
+        return None
+
+    @property
+    def own_window(self) -> int:
+        """Tokens behind which a layer of the model's own making drops some; 0 where there is none."""
+        return 0
+
+    @abstractmethod
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The cache's tensors with their names, for the precision audit."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tokens that a text wants to have read behind those in its cache."""
+
+    session: KVSession
+    token_ids: Sequence[int]
+
+    def passed(self) -> Passed:
+        """Read them in a pass of their own."""
+        started = now_ms()
+        logits = self.session.extend(self.token_ids)
+        return Passed(logits, now_ms() - started, 1)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A block that was read.
+
+    Args:
+        logits: row i follows token i, shape (len(token_ids), vocabulary_size).
+        pass_ms: what the pass took, for all that shared it.
+        shared: texts that did.
+    """
+
+    logits: torch.Tensor
+    pass_ms: float
+    shared: int

@@ -1,0 +1,127 @@
+"""Sampling rules leave the target's distribution as it is: every outcome of a round, weighed exactly.
+
+A rule is a pure function of the drafted tokens and of uniform numbers. So its outcomes are steps over those
+numbers, and the edges of the steps are found by bisection, whatever the rule does inside. That the streams of
+numbers are independent is seen by draws (test_distribution.py).
+"""
+
+import itertools
+
+import four_words
+import numpy as np
+import pytest
+import torch
+from four_words import DRAFT_LENGTH, LENGTH, WORDS, conditionals, joint
+
+from specbench.decoding import verification
+from specbench.decoding.proposal import DraftDistribution
+
+NEARLY_ONE = 1 - 1e-9
+EXACT = 1e-6
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Of draft and target; the draft's as they are sent."""
+    draft, target = map(conditionals, four_words.pair(tmp_path_factory.mktemp("pair")))
+    return {prefix: DraftDistribution.quantised(row) for prefix, row in draft.items()}, target
+
+
+def steps(outcome, low=0.0, high=NEARLY_ONE):
+    """The constant pieces of a function of a number in [0, 1), as pairs of length and value."""
+    first, last = outcome(low), outcome(high)
+    if first == last or high - low < 1e-8:
+        yield high - low, last
+    else:
+        middle = (low + high) / 2
+        yield from steps(outcome, low, middle)
+        yield from steps(outcome, middle, high)
+
+
+def edges(outcome):
+    """Where a function of a number in [0, 1) changes, the ends included."""
+    found, at, value = [0.0], 0.0, outcome(0.0)
+    for length, next_value in steps(outcome):
+        if next_value != value:
+            found.append(at)
+            value = next_value
+        at += length
+    return [*found, 1.0]
+
+
+def outcomes(rule, coins=DRAFT_LENGTH):
+    """Probability of each verdict of `rule(coins, uniform)`."""
+    others = list(itertools.product((0.0, NEARLY_ONE), repeat=coins - 1))
+    cuts = [
+        sorted({cut for rest in others for cut in edges(lambda coin, at=at, rest=rest: rule(
+            (*rest[:at], coin, *rest[at:]), 0.5).accepted)})
+        for at in range(coins)
+    ]  # fmt: skip
+    found = {}
+    for cell in itertools.product(*(itertools.pairwise(cut) for cut in cuts)):
+        volume = np.prod([high - low for low, high in cell])
+        tossed = tuple((low + high) / 2 for low, high in cell)
+        for share, verdict in steps(lambda uniform, tossed=tossed: rule(tossed, uniform)):
+            found[verdict] = found.get(verdict, 0.0) + volume * share
+    return found
+
+
+def drafts(sent, rule):
+    """Every draft that can be proposed at the beginning, with its probability, distributions and prefixes."""
+    for drafted in itertools.product(range(WORDS), repeat=DRAFT_LENGTH):
+        path = [drafted[:length] for length in range(DRAFT_LENGTH + 1)]
+        distributions = [sent[prefix] for prefix in path[:-1]]
+        chances = [each.probability(token) for each, token in zip(distributions, drafted, strict=True)]
+        if rule == "one_hot":
+            best = [int(each.dense(WORDS, torch.device("cpu")).argmax()) for each in distributions]
+            chances = [float(token == top) for token, top in zip(drafted, best, strict=True)]
+        if all(chances):
+            yield np.prod(chances), drafted, distributions, path
+
+
+def judge(rule, drafted, distributions, targets):
+    """A rule as a function of coins and of the number for the target's own token."""
+    if rule == "one_hot":
+        return lambda coins, uniform: verification.one_hot(drafted, targets, coins, uniform)
+    judged = getattr(verification, rule)
+    return lambda coins, uniform: judged(drafted, distributions, targets, coins, uniform)
+
+
+def written(rule, tables, told=lambda distributions: distributions):
+    """Probability of every text of three words, and how many drafted words stand on average.
+
+    Args:
+        told: what the rule is told that the draft was drawn from.
+    """
+    sent, target = tables
+    found, accepted = np.zeros((WORDS,) * LENGTH), 0.0
+    for chance, drafted, distributions, path in drafts(sent, rule):
+        targets = torch.stack([target[prefix] for prefix in path])
+        for verdict, share in outcomes(judge(rule, drafted, told(distributions), targets)).items():
+            text = (*drafted[: verdict.accepted], verdict.next_token)
+            accepted += chance * share * verdict.accepted
+            for rest in itertools.product(range(WORDS), repeat=LENGTH - len(text)):
+                whole = (*text, *rest)  # the next round begins anew, and so does as this one
+                follows = [float(target[whole[:at]][whole[at]]) for at in range(len(text), LENGTH)]
+                found[whole] += chance * share * np.prod(follows)
+    return found.ravel(), accepted
+
+
+@pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
+def test_a_sampling_rule_writes_exactly_the_targets_distribution(tables, rule):
+    found, _ = written(rule, tables)
+    assert found == pytest.approx(joint(tables[1]), abs=EXACT)
+
+
+@pytest.mark.parametrize("rule", ["rejection", "block"])
+def test_a_draft_that_was_drawn_from_something_else_than_the_rule_is_told_is_seen(tables, rule):
+    def flatter(distributions):
+        rows = [each.dense(WORDS, torch.device("cpu")) ** 0.5 for each in distributions]
+        return [DraftDistribution.quantised(row / row.sum()) for row in rows]
+
+    found, _ = written(rule, tables, told=flatter)
+    assert np.abs(found - joint(tables[1])).max() > 1000 * EXACT
+
+
+def test_block_verification_accepts_more_than_rejection(tables):
+    assert written("block", tables)[1] > written("rejection", tables)[1] + 1000 * EXACT

@@ -1,0 +1,173 @@
+"""The pages of docs/ are whole: every key, option and public name is there, and every link leads somewhere."""
+
+import json
+import re
+import typing
+from dataclasses import fields
+
+import pytest
+import typer.main
+from pydantic import BaseModel
+from repository import REPOSITORY
+
+import specbench.api
+from specbench.analysis.breakeven import BreakEven
+from specbench.analysis.grid import Row
+from specbench.analysis.load import Capacity, LoadRow
+from specbench.cli import app
+from specbench.config import list_profiles
+from specbench.config.profile import Profile
+from specbench.registry import discover
+from specbench.results import (
+    Acceptance,
+    Agreement,
+    CategorySpeedup,
+    Comparison,
+    MethodSummary,
+    Prediction,
+    RoundCosts,
+)
+from specbench.testing import check_method
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def text_of(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def part_in(annotation):
+    """The part of a profile that a field holds, itself or as one choice among others."""
+    choices = (annotation, *typing.get_args(annotation))
+    return next((each for each in choices if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def keys_of(part, prefix=""):
+    """Dotted keys with their fields; a part that is always there is no key of its own."""
+    for name, field in part.model_fields.items():
+        inner = part_in(field.annotation)
+        if inner is None or field.default is None:
+            yield f"{prefix}{name}", field
+        if inner:
+            yield from keys_of(inner, f"{prefix}{name}.")
+
+
+def described_keys():
+    """Type, default and meaning by key, from the rows of all tables that begin with keys."""
+    rows = (
+        line.strip("| ").split(" | ") for line in text_of("profile.md").splitlines() if line.startswith("| `")
+    )
+    return {key: cells for first, *cells in rows for key in re.findall(r"`([\w.]+)`", first)}
+
+
+MEMBERS = sorted(
+    name for name in {*vars(specbench.api.Method), *specbench.api.Method.__annotations__} if name[0] != "_"
+)
+KEYS, DESCRIBED = dict(keys_of(Profile)), described_keys()
+
+
+def test_keys_are_looked_for_in_parts_of_parts():
+    assert {"edge.model", "cloud.batch.wait_ms", "cloud.parallel.tensor", "cluster.cloud.gpus"} <= KEYS.keys()
+    assert {"speculative.gate", "speculative.gate.threshold", "link.rtt_ms"} <= KEYS.keys()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_of_a_profile_has_type_default_and_meaning(key):
+    kind, default, meaning = DESCRIBED[key]
+    assert kind
+    assert meaning
+    known = KEYS[key]
+    expected = "needed" if known.is_required() else known.default
+    assert default == (expected if isinstance(expected, str) else json.dumps(expected))
+
+
+def test_no_key_is_described_that_there_is_not():
+    assert DESCRIBED.keys() == KEYS.keys()
+
+
+def commands(command, name=""):
+    """Every command with the words that call it, those of groups one by one."""
+    if inner := getattr(command, "commands", None):
+        for word, each in inner.items():
+            yield from commands(each, f"{name} {word}".strip())
+    elif not command.hidden:
+        yield name, command
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands(typer.main.get_command(app))))
+def test_every_option_of_a_command_stands_in_its_section(name, command):
+    section = text_of("commands.md").partition(f"\n### {name.split()[0]}\n")[2].partition("\n##")[0]
+    syntax = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+    options = [part for part in command.params if part.param_type_name == "option" and not part.hidden]
+    for option in options:
+        assert option.opts[0] in syntax or option.opts[0] == "--runs-dir"
+
+
+@pytest.mark.parametrize("name", specbench.api.__all__)
+def test_every_public_name_stands_where_methods_are_explained(name):
+    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text_of("writing-a-method.md"))
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_member_of_a_method_is_explained(member):
+    assert re.search(rf"^\| `{member}\b", text_of("writing-a-method.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("member", [field.name for field in fields(specbench.api.Round)])
+def test_every_figure_of_a_round_is_named(member):
+    assert f"`{member}`" in text_of("writing-a-method.md")
+
+
+def test_the_method_that_is_explained_keeps_the_contract(tmp_path):
+    file = tmp_path / "from_the_prompt.py"
+    file.write_text(text_of("writing-a-method.md").partition("```python\n")[2].partition("```")[0])
+    check_method(discover([file]).get("from_the_prompt"))
+
+
+@pytest.mark.parametrize(
+    ("part", "title"),
+    [
+        *((part, "`run` and `compare`") for part in (Acceptance, Agreement, CategorySpeedup, Comparison)),
+        *((part, "`run` and `compare`") for part in (MethodSummary, Prediction, RoundCosts)),
+        *((part, "`sweep`, `replay`, `plan --over`") for part in (Row, BreakEven)),
+        *((part, "`load`") for part in (LoadRow, Capacity)),
+    ],
+)
+def test_every_key_of_what_json_prints_is_named(part, title):
+    section = text_of("files.md").partition(f"### {title}\n")[2].partition("###")[0]
+    assert {field.name for field in fields(part)} <= set(re.findall(r'"(\w+)"', section))
+
+
+@pytest.mark.parametrize("name", [*discover().methods, *list_profiles()])
+def test_every_method_and_profile_is_in_the_changelog(name):
+    assert f"`{name}`" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "program", sorted((REPOSITORY / "tests" / "perf").glob("*.py")), ids=lambda path: path.name
+)
+def test_every_measurement_by_hand_is_named(program):
+    name = "engine_*.py" if program.name.startswith("engine_") else program.name
+    assert f"`{name}" in text_of("development.md")
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in (REPOSITORY / "specbench").glob("*/__init__.py"))
+)
+def test_every_folder_is_in_the_tree(folder):
+    assert f"      {folder}/" in text_of("development.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
