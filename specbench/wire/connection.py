@@ -81,6 +81,7 @@ class Connection:
         self._patience_s = self._whole_patience_s = patience_s
         self._channel: Channel | None = None
         self._facts: Facts | None = None
+        self._loss: ChannelLostError | None = None  # of the present channel, seen while reading
         self._texts = 0
         self._fruitless = 0
         self.epoch = 0
@@ -269,7 +270,7 @@ class Connection:
     def _hang_up(self) -> None:
         if self._channel:
             self._channel.close()
-        self._channel = None
+        self._channel = self._loss = None
         self.epoch += 1
 
     def _greeted(self) -> Channel:
@@ -312,7 +313,16 @@ class Connection:
         return channel
 
     def _take(self, timeout_s: float | None) -> None:
-        """Receive one message and put it where it is waited for."""
+        """Receive one message and put it where it is waited for; a loss is told to all who ask later."""
+        if self._loss:
+            raise self._loss
+        try:
+            self._receive(timeout_s)
+        except ChannelLostError as error:
+            self._loss = error
+            raise
+
+    def _receive(self, timeout_s: float | None) -> None:
         channel = self.channel
         message = channel.receive(timeout_s)
         try:
