@@ -278,9 +278,7 @@ class Service:
         if not text.is_open:
             raise RefusalError("the text has not begun, or has ended")
 
-    def _request(
-        self, frame: protocol.Begin | protocol.Resume | protocol.Generate | protocol.Prove | protocol.Recompute
-    ) -> Request:
+    def _request(self, frame: protocol.Asked) -> Request:
         self._demand_ids(frame.prompt_ids)
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")
