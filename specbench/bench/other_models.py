@@ -55,11 +55,23 @@ class ModelWatch:
 def _roots() -> Iterator[nn.Module]:
     """Modules that no other module holds."""
     modules = list(_models(gc.get_objects()))
-    inner = {id(part) for module in modules for part in module.__dict__.get("_modules", {}).values()}
-    for module in modules:
-        is_whole = {"_parameters", "_modules"} <= module.__dict__.keys()
-        if is_whole and id(module) not in inner and not type(module).__module__.startswith(MADE_BY_TORCH):
+    parts = [_parts(module) for module in modules]
+    inner = set().union(*(each for each in parts if each))
+    for module, own in zip(modules, parts, strict=True):
+        is_made = own is not None
+        if is_made and id(module) not in inner and not type(module).__module__.startswith(MADE_BY_TORCH):
             yield module
+
+
+def _parts(module: nn.Module) -> set[int] | None:
+    """The ids of the modules that it holds; `None` while it is being made, and has no place for them yet."""
+    from torch import nn
+
+    try:
+        next(nn.Module.parameters(module, recurse=False), None)
+        return {id(part) for part in nn.Module.children(module)}
+    except AttributeError:
+        return None
 
 
 def _models(objects: Iterable[object]) -> Iterator[nn.Module]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +72,7 @@ class CloudModel(ModelFactory):
         self.most_edges: int | None = None
         """How many a server of our own is to serve; as many as it does by itself when absent."""
         self._drafting: Options | None = None  # of a method that has a cloud elsewhere draft
+        self._connection: Connection | None = None
         self._asides: dict[Options, RemoteTarget] = {}
         self._is_twin = False
 
@@ -91,17 +91,11 @@ class CloudModel(ModelFactory):
         """Whether the weights are in memory, here or there."""
         if self.is_here:
             return super().is_loaded
-        return "connection" in self.__dict__ and self.connection.is_open
+        return self._connection is not None and self._connection.is_open
 
-    @cached_property
-    def engine(self) -> Engine:
-        """As of every model; a cloud elsewhere has none here.
-
-        Raises:
-            SpecbenchError: the model runs elsewhere, or as for every model.
-        """
+    def _loaded_engine(self) -> Engine:
         self.demand_here()
-        return super().engine
+        return super()._loaded_engine()
 
     @property
     def _compiled_type(self) -> type[CompiledEngine]:
@@ -123,9 +117,14 @@ class CloudModel(ModelFactory):
                 "add --set cloud.placement=in_process",
             )
 
-    @cached_property
+    @property
     def connection(self) -> Connection:
         """The wire to the cloud; nothing is sent before it is used."""
+        if self._connection is None:
+            self._connection = self._new_connection()
+        return self._connection
+
+    def _new_connection(self) -> Connection:
         from specbench.models import vocabulary
         from specbench.wire.connection import PATIENCE_S, Connection
 
@@ -165,14 +164,14 @@ class CloudModel(ModelFactory):
     @property
     def interruptions(self) -> int:
         """How often the cloud was lost so far."""
-        return self.connection.interruptions if "connection" in self.__dict__ else 0
+        return self._connection.interruptions if self._connection else 0
 
     @property
     def answers(self) -> int | None:
         """How many answers came out of the link so far; `None` where nothing lies between edge and cloud."""
         if not self.is_wired:
             return None
-        return self.connection.answers if "connection" in self.__dict__ else 0
+        return self._connection.answers if self._connection else 0
 
     def target(self, options: Options) -> LocalTarget | RemoteTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
@@ -317,9 +316,9 @@ class CloudModel(ModelFactory):
 
     def close(self) -> None:
         """Hang up, and end what was started for this model."""
-        if "connection" in self.__dict__:
-            self.connection.close()
-            del self.connection
+        if self._connection:
+            self._connection.close()
+            self._connection = None
             self._asides.clear()
         if self.process:
             self.process.stop()
@@ -332,7 +331,7 @@ class CloudModel(ModelFactory):
         """
         twin = copy(self)
         twin._is_twin = True
-        twin.__dict__.pop("connection", None)
+        twin._connection = None
         twin._asides = {}
         return twin
 

@@ -91,11 +91,9 @@ class EdgeModel(ModelFactory):
         known = [own.target_ids, own.unknown_id] if own else None
         return settings_hash(files.fingerprint(folder), spec.layers, spec.dtype, spec.quantization, known)
 
-    @cached_property
-    def engine(self) -> Engine:
-        """As of every model; one that cannot be quantised is refused before it is read."""
-        self.demand_quantizable()
-        return super().engine
+    def _loaded_engine(self) -> Engine:
+        self.demand_quantizable()  # before it is read
+        return super()._loaded_engine()
 
     def demand_quantizable(self) -> None:
         """Refuse a model that cannot be quantised as the profile says; reads no weights.

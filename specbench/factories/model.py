@@ -46,6 +46,7 @@ class ModelFactory:
         known = spec.model_dump() if spec else {}
         self.spec = spec if spec and not fields else validated(self._spec_type, {**known, **fields}, self.role)
         self.engine_spec = engine or EngineSpec()
+        self._engine: Engine | None = None
 
     def __repr__(self) -> str:
         loaded = "loaded" if self.is_loaded else "not loaded"
@@ -69,7 +70,7 @@ class ModelFactory:
     @property
     def is_loaded(self) -> bool:
         """Whether the weights are in memory."""
-        return "engine" in self.__dict__
+        return self._engine is not None
 
     @cached_property
     def folder(self) -> Path:
@@ -111,13 +112,18 @@ class ModelFactory:
 
         return context_length(self.config)
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
         """The loaded model, ready for forward passes; its `kind` says which engine it really is.
 
         Raises:
             SpecbenchError: the model cannot be loaded, cannot be made batch-invariant, or cannot decode.
         """
+        if self._engine is None:
+            self._engine = self._loaded_engine()
+        return self._engine
+
+    def _loaded_engine(self) -> Engine:
         from specbench.models import files, vocabulary
         from specbench.models.loading import load_model
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from specbench.errors import ExitCode, SpecbenchError
@@ -36,6 +35,7 @@ class SplitCloudModel(CloudModel):
     def __init__(self, *arguments: Any, **fields: Any) -> None:
         super().__init__(*arguments, **fields)
         self.processes: RankProcesses | None = None
+        self._ranks: Ranks | None = None
         self._closing = threading.Event()
         self.rank, size = int(os.environ.get("RANK", 0)), self.spec.ranks
         started = int(os.environ.get("WORLD_SIZE", 1))
@@ -46,7 +46,7 @@ class SplitCloudModel(CloudModel):
                 ExitCode.RUN,
             )
 
-    @cached_property
+    @property
     def ranks(self) -> Ranks:
         """All ranks, met; a model that cannot be split is refused before they are started.
 
@@ -54,6 +54,11 @@ class SplitCloudModel(CloudModel):
             SpecbenchError: it cannot be split, or there are too few devices.
             RanksLostError: a rank did not come.
         """
+        if self._ranks is None:
+            self._ranks = self._met()
+        return self._ranks
+
+    def _met(self) -> Ranks:
         from specbench.decoding import ranks
         from specbench.models import splitting
         from specbench.wire.ranks import STORE, RankProcesses
@@ -71,15 +76,9 @@ class SplitCloudModel(CloudModel):
             ranks.own_store(self.processes.meeting_point, size), 0, size, device, self.processes.dead
         )
 
-    @cached_property
-    def engine(self) -> Engine:
-        """As of every model, on all ranks at once.
-
-        Raises:
-            SpecbenchError: as `ranks`, and as for every model.
-        """
+    def _loaded_engine(self) -> Engine:
         met = self.ranks  # before any weight is read
-        engine = super().engine
+        engine = super()._loaded_engine()
         met.meet("read its weights")
         if self.processes:
             threading.Thread(target=self._watch, name="specbench ranks", daemon=True).start()
@@ -109,8 +108,8 @@ class SplitCloudModel(CloudModel):
     def close(self) -> None:
         """End all ranks."""
         self._closing.set()
-        together = self.__dict__.get("ranks")
-        if together and together.loss is None and "engine" in self.__dict__:  # else they do not listen yet
+        together = self._ranks
+        if together and together.loss is None and self.is_loaded:  # else they do not listen yet
             together.release()
         if self.processes:  # whoever hangs is ended first, for leaving waits for it
             self.processes.stop()

@@ -28,13 +28,20 @@ PROBE = "The edge drafts, the cloud verifies: 12 + 30 = 42; naïve 東京.\n"
 class VllmCloud(CloudModel):
     """The target model, on a vLLM server: decodes alone, or verifies drafts by prompt log-probabilities."""
 
-    @cached_property
+    _facts: VllmFacts | None = None
+
+    @property
     def facts(self) -> VllmFacts:
         """What the server says of itself; reached, and held against the profile, when first asked for.
 
         Raises:
             SpecbenchError: it is not there, is no vLLM server, or has another model than the profile's.
         """
+        if self._facts is None:
+            self._facts = self._asked_facts()
+        return self._facts
+
+    def _asked_facts(self) -> VllmFacts:
         logger.info("asking the vLLM server at %s", self.spec.placement)
         facts = self._aside_server.look()
         if facts.dtype is not None and facts.dtype.removeprefix("torch.") != self.dtype:
@@ -51,7 +58,7 @@ class VllmCloud(CloudModel):
     @property
     def is_loaded(self) -> bool:
         """Whether the server was reached."""
-        return "facts" in self.__dict__
+        return self._facts is not None
 
     def load(self) -> None:
         """Reach the server."""

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 
 from specbench.clock import now_ms
 from specbench.decoding.threads import model_thread, send_team_home
-from specbench.wire.service import Host, Service
+from specbench.wire.host import Host
+from specbench.wire.service import Service
 
 
 class ChannelLostError(Exception):

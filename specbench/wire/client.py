@@ -17,8 +17,9 @@ from specbench.errors import ExitCode, SpecbenchError
 from specbench.records import Round
 from specbench.wire import protocol
 from specbench.wire.channel import ChannelLostError
-from specbench.wire.connection import Connection, Reply, Sent
+from specbench.wire.connection import Connection
 from specbench.wire.protocol import Committed, Opened, Up
+from specbench.wire.replies import Reply, Sent
 
 
 class RemoteTarget:

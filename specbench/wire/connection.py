@@ -8,54 +8,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-
-import msgspec
 
 from specbench.clock import now_ms
 from specbench.decoding.threads import send_team_home
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.wire import protocol
 from specbench.wire.channel import Channel, ChannelLostError
-from specbench.wire.protocol import Down, Facts, ProtocolError, Refused, Up
+from specbench.wire.handshake import greeted
+from specbench.wire.protocol import Facts, ProtocolError, Refused, Up
+from specbench.wire.replies import Reply, Sent
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 LONGEST_PAUSE_S = 5.0
 MOST_LOSSES = 5
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A frame from the cloud, and what it took.
-
-    Args:
-        waited_ms: how long the edge stood still for it.
-        elapsed_ms: from sending the question to the arrival of this; `None` where it was here unread.
-    """
-
-    frame: Down
-    bytes_down: int
-    downlink_ms: float | None
-    waited_ms: float
-    elapsed_ms: float | None
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A frame that was sent.
-
-    Args:
-        epoch: which of the connections, one after the other, carried it.
-        uplink_ms: as of `Channel`.
-    """
-
-    number: int
-    epoch: int
-    bytes_up: int
-    sent_ms: float
-    uplink_ms: float | None
 
 
 class Connection:
@@ -81,6 +48,7 @@ class Connection:
         self._patience_s = self._whole_patience_s = patience_s
         self._channel: Channel | None = None
         self._facts: Facts | None = None
+        self._loss: ChannelLostError | None = None  # of the present channel, seen while reading
         self._texts = 0
         self._fruitless = 0
         self.epoch = 0
@@ -269,7 +237,7 @@ class Connection:
     def _hang_up(self) -> None:
         if self._channel:
             self._channel.close()
-        self._channel = None
+        self._channel = self._loss = None
         self.epoch += 1
 
     def _greeted(self) -> Channel:
@@ -277,42 +245,27 @@ class Connection:
         self._number, self._waiting = 1, {1: deque()}
         channel = self._connect()
         try:
-            channel.send(protocol.encode(protocol.Hello(1, protocol.VERSION, self._tokenizer_sha256)))
-            while isinstance(
-                frame := protocol.decode_down(channel.receive(channel.silence_s)), protocol.Working
-            ):
-                pass  # it is at work for another edge
-            if isinstance(frame, Refused):
-                refusal = f"the cloud refuses: {frame.reason}"
-                if self.is_open:  # it took the same frame before: that may have been damaged on its way
-                    raise ChannelLostError(refusal)
-                raise SpecbenchError(refusal, exit_code=ExitCode.RUN)
-            if not isinstance(frame, protocol.Welcome) or frame.version != protocol.VERSION:
-                raise SpecbenchError(
-                    f"the cloud does not speak version {protocol.VERSION} of the protocol",
-                    "run the same specbench on both sides",
-                    ExitCode.RUN,
-                )
-            if self._facts is None:
-                self._accept(frame.facts)
-            elif changed := _changed(self._facts, frame.facts):
-                raise SpecbenchError(
-                    f"the cloud came back as another than it was: its {changed} changed",
-                    "start a new run",
-                    ExitCode.RUN,
-                )
+            self._facts = greeted(channel, self._tokenizer_sha256, self._facts, self._accept)
         except (ProtocolError, TimeoutError) as error:
             channel.close()
             raise ChannelLostError(str(error) or "nothing came") from error
         except BaseException:
             channel.close()
             raise
-        self._facts = frame.facts
         self._patience_s = self._whole_patience_s
         return channel
 
     def _take(self, timeout_s: float | None) -> None:
-        """Receive one message and put it where it is waited for."""
+        """Receive one message and put it where it is waited for; a loss is told to all who ask later."""
+        if self._loss:
+            raise self._loss
+        try:
+            self._receive(timeout_s)
+        except ChannelLostError as error:
+            self._loss = error
+            raise
+
+    def _receive(self, timeout_s: float | None) -> None:
         channel = self.channel
         message = channel.receive(timeout_s)
         try:
@@ -327,14 +280,3 @@ class Connection:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
         self.answers += 1
         self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))
-
-
-def _changed(before: Facts, now: Facts) -> str | None:
-    """The first fact that differs; neither what was measured matters, nor where the model lies there."""
-    # Memory differs by a few pages between boots of one machine.
-    before, now = (
-        msgspec.structs.replace(facts, machine=facts.machine | {"memory_bytes": None})
-        for facts in (before, now)
-    )
-    names = (field for field in Facts.__struct_fields__ if field not in ("model", "bytes_per_second"))
-    return next((name for name in names if getattr(before, name) != getattr(now, name)), None)

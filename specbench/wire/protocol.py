@@ -71,24 +71,28 @@ class Open(Frame, frozen=True, tag=1):
     draft: Text | None = None
 
 
-class Begin(Frame, frozen=True, tag=2):
+class Asked(Frame, frozen=True):
+    """A frame that carries a request.
+
+    Args:
+        text: as of `Open`.
+        stop_ids: in ascending order.
+    """
+
+    text: Number
+    prompt_ids: Tokens
+    max_new_tokens: Budget
+    stop_ids: Tokens
+    seed: Seed
+
+
+class Begin(Asked, frozen=True, tag=2):
     """Prefill a prompt, and commit the first token."""
 
-    text: Number
-    prompt_ids: Tokens
-    max_new_tokens: Budget
-    stop_ids: Tokens
-    seed: Seed
 
-
-class Resume(Frame, frozen=True, tag=3):
+class Resume(Asked, frozen=True, tag=3):
     """Take up a text that was begun over a connection that was lost."""
 
-    text: Number
-    prompt_ids: Tokens
-    max_new_tokens: Budget
-    stop_ids: Tokens
-    seed: Seed
     tokens: Tokens
     coins: Number
     own: Number
@@ -116,14 +120,8 @@ class Decode(Frame, frozen=True, tag=6):
     text: Number
 
 
-class Generate(Frame, frozen=True, tag=7):
+class Generate(Asked, frozen=True, tag=7):
     """Answer a prompt by `model.generate`."""
-
-    text: Number
-    prompt_ids: Tokens
-    max_new_tokens: Budget
-    stop_ids: Tokens
-    seed: Seed
 
 
 class Stop(Frame, frozen=True, tag=8):
@@ -138,27 +136,17 @@ class AskSpeed(Frame, frozen=True, tag=12):
     """Read memory, and say how fast that was."""
 
 
-class Prove(Frame, frozen=True, tag=11):
+class Prove(Asked, frozen=True, tag=11):
     """Compute the position behind `tokens` as single steps do, and as a method's passes did; see `Evidence`."""
 
-    text: Number
-    prompt_ids: Tokens
-    max_new_tokens: Budget
-    stop_ids: Tokens
-    seed: Seed
     tokens: Tokens
     passes: Annotated[tuple[tuple[Number | None, Tokens], ...], Meta(min_length=1, max_length=MOST_TOKENS)]
     pair: tuple[TokenId, TokenId]
 
 
-class Recompute(Frame, frozen=True, tag=13):
+class Recompute(Asked, frozen=True, tag=13):
     """Hold a text of the control against a pass without a cache; see `Recomputed`."""
 
-    text: Number
-    prompt_ids: Tokens
-    max_new_tokens: Budget
-    stop_ids: Tokens
-    seed: Seed
     tokens: Tokens
 
 

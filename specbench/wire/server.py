@@ -18,7 +18,8 @@ from specbench.config import Batch
 from specbench.decoding.threads import model_thread, send_team_home
 from specbench.wire import protocol
 from specbench.wire.batcher import Batcher
-from specbench.wire.service import Host, Service
+from specbench.wire.host import Host
+from specbench.wire.service import Service
 from specbench.wire.socket import PING_S, PONG_S
 
 if TYPE_CHECKING:

@@ -5,72 +5,27 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from pydantic import ValidationError
 
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
 from specbench.decoding.batch import Steps, alone
-from specbench.decoding.proof import Evidence, Pass
+from specbench.decoding.proof import Evidence
 from specbench.decoding.proposal import DraftDistribution, Proposal
 from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Request
-from specbench.decoding.session import Block, Passed
+from specbench.decoding.session import Block
 from specbench.decoding.target import LocalTarget
 from specbench.decoding.verification import RULES
 from specbench.errors import RanksLostError, SpecbenchError
-from specbench.records import Audit, Round
+from specbench.records import Round
 from specbench.wire import protocol
-from specbench.wire.protocol import Committed, Done, Facts, ProtocolError, Refused, encode
+from specbench.wire.host import Host
+from specbench.wire.protocol import Committed, Done, ProtocolError, Refused, encode
 
 MOST_TEXTS = 64
 MOST_CONTEXTS = 4  # that the texts of one edge may fill
-
-
-class Host(Protocol):
-    """The model that is served."""
-
-    facts: Facts
-    context_length: int | None
-
-    def target(self, options: Options, rolls_back: bool, draft: str | None) -> LocalTarget:
-        """The model as one that decides a text, of which drafts can be taken back if need be.
-
-        Args:
-            draft: the fingerprint of the draft that it is to run by itself.
-        """
-
-    def drafting(self) -> tuple[str, Audit]:
-        """What runs the passes of its own draft, and what precision that has now."""
-
-    def pass_together(self, blocks: Sequence[Block]) -> list[Passed | Exception]:
-        """Read blocks of several texts in one pass; for each what it got, or what went wrong with it."""
-
-    def generate(self, request: Request, decoding: Decoding) -> Iterator[Round]:
-        """`model.generate`, streamed."""
-
-    def evidence(
-        self,
-        options: Options,
-        request: Request,
-        text: Sequence[int],
-        passes: Sequence[Pass],
-        pair: tuple[int, int],
-    ) -> Evidence:
-        """Whether two tokens were tied; see `decoding.proof.evidence`."""
-
-    def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
-        """Whether a text is what a pass without a cache says; see `decoding.recomputation`."""
-
-    def audit(self) -> Audit:
-        """What precision the loaded model has now."""
-
-    def bytes_per_second(self) -> float:
-        """How fast memory is read now, in reads of the model's size."""
-
-    def switches(self) -> dict[str, str | bool | None]:
-        """What the arithmetic of this process is now."""
 
 
 class RefusalError(Exception):
@@ -279,9 +234,7 @@ class Service:
         if not text.is_open:
             raise RefusalError("the text has not begun, or has ended")
 
-    def _request(
-        self, frame: protocol.Begin | protocol.Resume | protocol.Generate | protocol.Prove | protocol.Recompute
-    ) -> Request:
+    def _request(self, frame: protocol.Asked) -> Request:
         self._demand_ids(frame.prompt_ids)
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")

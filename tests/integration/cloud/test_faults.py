@@ -144,6 +144,20 @@ def test_the_text_goes_on_as_if_nothing_had_happened(start, cloud, edge, expecte
     wait_until(lambda: running.host.held == 0)
 
 
+def test_a_damaged_reply_that_a_look_has_read_is_a_loss_at_once(start, cloud, logged):
+    faults = {("receive", VERIFY - 1): noise}
+    connection = connected(start().url, cloud, faults)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    pending = target.submit()
+    wait_until(lambda: pending.is_done)
+    assert not faults, "the fault did not come about"
+    assert pending.result().tokens
+    (line,) = (line for line in logged.messages if "the cloud is lost" in line)
+    assert "these bytes are no frame" in line, "the silence was waited out"
+    connection.close()
+
+
 @pytest.mark.parametrize("fault", [cut_after, lost, repeated], ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("stream", ["decode", "generate", "colocated"])
 def test_a_stream_of_which_a_part_is_cut_lost_or_repeated_goes_on_where_it_was(
