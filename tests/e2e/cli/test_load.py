@@ -45,6 +45,7 @@ def test_every_way_answers_the_same_requests_with_the_same_texts(specbench, shar
     assert found["measured"] == pytest.approx(ratio)
 
 
+@pytest.mark.slow
 def test_edges_replay_the_drafts_of_a_trace(specbench, shared, tmp_path):
     trace = tmp_path / "trace.json"
     assert specbench("trace", "--profile", shared, "--out", trace).code == 0
@@ -90,6 +91,7 @@ def test_the_table_says_what_drafts_and_what_theory_predicts(specbench, shared):
     assert "capacity against co-located drafting: predicted 1 + " in outcome.out
 
 
+@pytest.mark.slow
 def test_the_objective_is_twice_what_a_lone_edge_gets(specbench, shared):
     outcome = specbench(*COMMON, "--profile", shared, "--json")
     said = re.search(r"a lone edge has a token every (\S+) ms", outcome.err)
