@@ -138,7 +138,7 @@ def test_a_model_whose_cache_cannot_be_rolled_back_is_refused(specbench, profile
 def test_a_pair_that_needs_more_memory_than_there_is_hints_at_memory_optimized(
     specbench, profile, models, tmp_path
 ):
-    folder = damaged(models, tmp_path, hidden_size=65536, intermediate_size=1048576, num_hidden_layers=400)
+    folder = damaged(models, tmp_path, hidden_size=65536, intermediate_size=1048576, num_hidden_layers=2)
     done = specbench("run", "cloud_baseline", "--profile", profile(cloud={"model": str(folder)}))
     assert done.code == ExitCode.MODEL, done.err
     assert "GB are free" in done.err

@@ -45,6 +45,7 @@ def test_every_way_answers_the_same_requests_with_the_same_texts(specbench, shar
     assert found["measured"] == pytest.approx(ratio)
 
 
+@pytest.mark.slow
 def test_edges_replay_the_drafts_of_a_trace(specbench, shared, tmp_path):
     trace = tmp_path / "trace.json"
     assert specbench("trace", "--profile", shared, "--out", trace).code == 0
@@ -90,6 +91,7 @@ def test_the_table_says_what_drafts_and_what_theory_predicts(specbench, shared):
     assert "capacity against co-located drafting: predicted 1 + " in outcome.out
 
 
+@pytest.mark.slow
 def test_the_objective_is_twice_what_a_lone_edge_gets(specbench, shared):
     outcome = specbench(*COMMON, "--profile", shared, "--json")
     said = re.search(r"a lone edge has a token every (\S+) ms", outcome.err)
@@ -137,6 +139,7 @@ def serve(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_server_elsewhere_is_driven_as_it_shares_and_says_what_it_lacks(specbench, shared, serve):
     lacks, serves = serve(shared), serve(shared, "--draft", "--max-sessions", 5)
     words = (*COMMON, "--profile", shared, "--set")
@@ -151,6 +154,7 @@ def test_a_server_elsewhere_is_driven_as_it_shares_and_says_what_it_lacks(specbe
     assert (other.code, "cloud.batch.sessions is 1 here and 3 there" in other.err) == (4, True)
 
 
+@pytest.mark.slow
 def test_the_edges_have_the_processors_of_the_profiles_edge(specbench_process, shared):
     cpu = min(os.sched_getaffinity(0))
     settings = ("--set", "cloud.placement=process", "--set", f"edge.cpus=[{cpu}]")
@@ -170,6 +174,7 @@ def test_a_server_refuses_to_share_passes_of_a_model_that_cannot(specbench, prof
     assert "only full attention is shared" in outcome.err
 
 
+@pytest.mark.slow
 def test_by_a_rule_that_draws_texts_may_differ_and_none_is_judged(specbench, shared):
     drawing = ("--set", "decoding.temperature=1", "--set", "speculative.verification=rejection")
     outcome = specbench(*COMMON, "--profile", shared, *drawing, "--json")
@@ -177,6 +182,7 @@ def test_by_a_rule_that_draws_texts_may_differ_and_none_is_judged(specbench, sha
     assert {(row["ties"], row["departed"]) for row in rows.values()} == {(None, None)}
 
 
+@pytest.mark.slow
 def test_a_load_over_which_an_edge_lost_the_cloud_is_no_measurement(specbench, shared, monkeypatch):
     from specbench.factories import CloudModel
 

@@ -245,6 +245,7 @@ def test_a_pipe_that_closes_early_is_no_error():
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_models_run_eagerly_and_the_manifest_says_so(
     specbench_process, profile, tmp_path
 ):

@@ -150,7 +150,7 @@ EVERY = [
     ("methods", "parts"),
     [
         ([*EVERY, "hf_assisted", "hf_assisted_dynamic"], {}),
-        (EVERY, {"link": {"rtt_ms": 2}}),
+        pytest.param(EVERY, {"link": {"rtt_ms": 2}}, marks=pytest.mark.slow),
         pytest.param(EVERY, {"engine": {"kind": "compiled"}}, marks=pytest.mark.slow),
         (["speculative"], {"speculative": {"gate": {"measure": "entropy", "threshold": 9.0}}}),
     ],

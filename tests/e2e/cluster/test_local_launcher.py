@@ -16,6 +16,7 @@ def place(models, tmp_path):
         wait_until(lambda: not place.processes())
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_worker_is_killed_goes_on_and_a_run_is_never_written_by_two(place):
     submission = place.submit("sweep", "--over", "speculative.draft_length=2,3", "--launcher", "local")
     run_id, process, lines = place.half_way()
