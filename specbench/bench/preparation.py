@@ -155,7 +155,8 @@ def prepare(
             prepared.demand_steady(prompt, shortest[turn - 1], budget, turn)
         conversation.demand_room(prompt, tokens, budget, context_length)
         longest = max(longest, tokens + budget)
-    demand_memory(prepared, longest)
+    here = [role for role in prepared.roles if role != "cloud" or not profile.cloud.is_elsewhere]
+    demand_memory({role: prepared.factory(role) for role in here}, longest)
     return replace(prepared, context_length=context_length, remarks=known)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from specbench.api import CloudModel, EdgeModel
 from specbench.errors import ExitCode, SpecbenchError, first_line
-
-if TYPE_CHECKING:
-    from specbench.bench.preparation import Prepared
 
 logger = logging.getLogger(__name__)
 
 
-def demand_memory(prepared: Prepared, context_tokens: int) -> None:
+def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_tokens: int) -> None:
     """Compare what the models will take with what is free, before reading them.
+
+    Args:
+        factories: by role, those whose weights are read on this machine.
+        context_tokens: tokens that each cache will hold at most.
 
     Raises:
         SpecbenchError: they do not fit on a device, or cannot be split as the profile says.
@@ -25,10 +27,7 @@ def demand_memory(prepared: Prepared, context_tokens: int) -> None:
     left = confinement.free_bytes()
     needed: dict[str, int] = {}
     drafts = 0
-    for role in prepared.roles:
-        factory = prepared.factory(role)
-        if role == "cloud" and prepared.profile.cloud.is_elsewhere:
-            continue
+    for role, factory in factories.items():
         config, spec = factory.config, factory.spec
         quantization = getattr(spec, "quantization", None)
         try:

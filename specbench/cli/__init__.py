@@ -31,10 +31,8 @@ from specbench.cli import (
     sweep,
     trace,
 )
-from specbench.cli.options import show_help
+from specbench.cli.options import debugging, show_help
 from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, described
-
-show_tracebacks = False
 
 app = typer.Typer(
     name="specbench",
@@ -81,8 +79,7 @@ def root(
     ] = False,
 ) -> None:
     """Options of every command."""
-    global show_tracebacks
-    show_tracebacks = debug
+    debugging.shows_tracebacks = debug
     show_help(context)
 
 
@@ -110,7 +107,7 @@ def main() -> None:
                 sys.exit(int(ExitCode.OK))
             _print_error(_usage_error(error))
             sys.exit(int(ExitCode.USAGE))
-        if show_tracebacks:
+        if debugging.shows_tracebacks:
             raise
         told = described(error)
         _print_error(told)

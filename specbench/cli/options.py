@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,16 @@ MapsOption = Annotated[
 AllowUnfairOption = Annotated[
     bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
 ]
+
+
+@dataclass
+class Debugging:
+    """What `--debug` asks for."""
+
+    shows_tracebacks: bool = False
+
+
+debugging = Debugging()
 
 
 def show_help(context: typer.Context) -> None:

@@ -146,10 +146,10 @@ def workload_settings(options: Mapping[str, object]) -> dict[str, object]:
 
 def _show_tracebacks(manifest: Manifest) -> None:
     """With `--debug`, where the methods failed that did."""
-    from specbench import cli
+    from specbench.cli.options import debugging
     from specbench.render import console
 
-    for failure in manifest.failures if cli.show_tracebacks else ():
+    for failure in manifest.failures if debugging.shows_tracebacks else ():
         if failure.traceback:
             console.note(f"{failure.method}: {failure.traceback}")
 

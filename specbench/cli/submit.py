@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from specbench.cli.options import (
     RUNS_DIR,
@@ -59,7 +60,7 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
     from specbench.cluster.jobs import submit
     from specbench.registry import discover
 
-    options = _parsed("run", context.args)
+    options = _parsed(context, "run")
     demand_alone("submit", {"--resume": options["resume"], "--json": options["as_json"]})
     store = RunStore(Path(options["runs_dir"]))
     job = asked(
@@ -93,7 +94,7 @@ def sweep(
     from specbench.cluster.jobs import submit_sweep
     from specbench.config import load_profile
 
-    options = _parsed("sweep", context.args)
+    options = _parsed(context, "sweep")
     alone = {
         "--resume": "resume",
         "--replay": "replayed",
@@ -186,13 +187,11 @@ def pair(file: Path) -> None:
     raise typer.Exit(keep_end(file, lambda job: serve_and_run(job, file.parent.resolve())).code)
 
 
-def _parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
+def _parsed(context: typer.Context, name: str) -> dict[str, Any]:
     """What another command makes of its words, which are refused as it refuses them."""
-    from specbench.cli import app as root
-
-    command = typer.main.get_command(root).commands[name]
-    with command.make_context(f"specbench submit {name}", list(words)) as context:
-        return context.params
+    command = cast(TyperGroup, context.find_root().command).commands[name]
+    with command.make_context(f"specbench submit {name}", list(context.args)) as parsed:
+        return parsed.params
 
 
 def _say(submission: Submission) -> None:

@@ -1,12 +1,12 @@
 """Profiles: one YAML file says everything that a run depends on."""
 
 from specbench.config.cluster import ClusterSpec, NodeSpec
-from specbench.config.decoding import Decoding, Gate, Options, Speculative
+from specbench.config.decoding import Decoding, Gate, Speculative
 from specbench.config.link import LinkSpec
 from specbench.config.loading import list_profiles, load_profile, settings_hash
 from specbench.config.models import HELPERS, Batch, CloudSpec, EdgeSpec, ModelSpec
 from specbench.config.part import Part
-from specbench.config.profile import EngineSpec, Precision, Profile, Workload
+from specbench.config.profile import EngineSpec, Options, Precision, Profile, Workload
 
 __all__ = [
     "HELPERS",

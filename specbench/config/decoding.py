@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from specbench.config.part import Part
-
-if TYPE_CHECKING:
-    from specbench.config.profile import Profile
 
 LONGEST_DRAFT = 64
 LEAST_TEMPERATURE = 1e-6  # logits divided by less overflow in float32, which `model.generate` computes in
@@ -72,21 +67,3 @@ class Speculative(Part):
         if value != "auto" and (type(value) is not int or not 1 <= value <= LONGEST_DRAFT):
             raise ValueError(f"Input should be a valid integer from 1 to {LONGEST_DRAFT}, or auto")
         return value
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the profile says about how to decode.
-
-    Args:
-        methods: by method, the options of its own that the profile sets.
-    """
-
-    decoding: Decoding
-    speculative: Speculative
-    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
-
-    @classmethod
-    def of(cls, profile: Profile) -> Options:
-        """The options of a profile."""
-        return cls(profile.decoding, profile.speculative, profile.methods)

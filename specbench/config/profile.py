@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -145,3 +147,21 @@ class Profile(Part):
         if self.cloud.placement != "in_process":
             return self.edge.threads
         return self.edge.threads if self.edge.threads is not None else self.cloud.threads
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the profile says about how to decode.
+
+    Args:
+        methods: by method, the options of its own that the profile sets.
+    """
+
+    decoding: Decoding
+    speculative: Speculative
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, profile: Profile) -> Options:
+        """The options of a profile."""
+        return cls(profile.decoding, profile.speculative, profile.methods)
