@@ -77,7 +77,7 @@ def sweep(
         replay(replayed, costs, over, methods, html=html, charts=charts, as_json=as_json)
         return
 
-    from specbench.analysis.grid import parse_over
+    from specbench.analysis.over import parse_over
     from specbench.bench import sweep as sweeps
     from specbench.bench.store import RunStore
     from specbench.bench.sweeper import Sweeper
