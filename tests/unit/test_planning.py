@@ -129,7 +129,7 @@ def test_a_plan_from_chances_agrees_with_the_closed_form(method, chances):
             found = forecast(known, table, known_method(method), length)
             assert found.tokens_per_round == pytest.approx(known.survival.tokens(length))
             closed = closed_ms(known.survival, table, method, length)
-            assert found.ms_per_token == pytest.approx(closed, rel=0.02)
+            assert found.ms_per_token == pytest.approx(closed, rel=0.03)
             assert sum(found.terms.values()) / found.tokens_per_round == pytest.approx(found.ms_per_token)
 
 
