@@ -82,6 +82,8 @@ class Connection:
         self._facts: Facts | None = None
         self._texts = 0
         self._fruitless = 0
+        self._loss: ChannelLostError | None = None
+        """Why the channel can carry no more, once that is known."""
         self.epoch = 0
         self.answers = 0
         """How many frames the cloud has sent that answer something."""
@@ -273,7 +275,7 @@ class Connection:
 
     def _greeted(self) -> Channel:
         """A channel over which both sides have said who they are."""
-        self._number, self._waiting = 1, {1: deque()}
+        self._number, self._waiting, self._loss = 1, {1: deque()}, None
         channel = self._connect()
         try:
             channel.send(protocol.encode(protocol.Hello(1, protocol.VERSION, self._tokenizer_sha256)))
@@ -311,13 +313,23 @@ class Connection:
         return channel
 
     def _take(self, timeout_s: float | None) -> None:
-        """Receive one message and put it where it is waited for."""
+        """Receive one message and put it where it is waited for.
+
+        Raises:
+            TimeoutError: none came.
+            ChannelLostError: the cloud is gone or makes no sense, now or when its last message was read.
+        """
+        if self._loss:
+            raise self._loss
         channel = self.channel
-        message = channel.receive(timeout_s)
         try:
-            frame = protocol.decode_down(message)
-        except ProtocolError as error:
-            raise ChannelLostError(str(error)) from error
+            message = channel.receive(timeout_s)
+            self._put(message, protocol.decode_down(message), channel.downlink_ms)
+        except (ChannelLostError, ProtocolError) as error:
+            self._loss = ChannelLostError(str(error))
+            raise self._loss from error
+
+    def _put(self, message: bytes, frame: Down, downlink_ms: float | None) -> None:
         if isinstance(frame, protocol.Working):
             return
         if isinstance(frame, Refused) and frame.is_over:
@@ -325,7 +337,7 @@ class Connection:
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
         self.answers += 1
-        self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))
+        self._waiting[frame.number].append((frame, len(message), downlink_ms))
 
 
 def _changed(before: Facts, now: Facts) -> str | None:
