@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 from specbench.api import Options, SpecbenchError
 from specbench.bench import conversation
@@ -11,12 +12,13 @@ from specbench.bench.load import Answer, Asked
 from specbench.bench.preparation import Prepared
 from specbench.records import CONTROL, Divergence, Generation
 
+logger = logging.getLogger(__name__)
+
 
 def departures(
     prepared: Prepared,
     asked: Sequence[Asked],
     answers: dict[str, list[Answer]],
-    say: Callable[[str], None],
 ) -> dict[str, tuple[int, int] | None]:
     """By way, texts that differ from the server's own for the same prompt: how many are ties, and how many not.
 
@@ -25,7 +27,6 @@ def departures(
 
     Args:
         answers: by way, of all the methods that were prepared.
-        say: is told why nothing more is proven, where the server does no proof.
 
     Returns:
         `None` where the rule may say another text, and where nothing is proven.
@@ -40,7 +41,7 @@ def departures(
             try:
                 found[method.name] = _departures(prover, known, answers[method.name])
             except SpecbenchError as error:  # what was measured is not lost with it
-                say(f"the texts by {method.name} are not judged: {error.message}")
+                logger.info(f"the texts by {method.name} are not judged: {error.message}")
     return found
 
 

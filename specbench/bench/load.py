@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -15,6 +16,8 @@ from specbench.bench.preparation import Prepared
 from specbench.clock import now_ms
 from specbench.records import Generation
 from specbench.wire.server import Patience
+
+logger = logging.getLogger(__name__)
 
 EdgeModels = Callable[[], EdgeModel]
 COLOCATED = "speculative_colocated"
@@ -160,17 +163,16 @@ def _generation(asked: Asked, way: str, arrivals: Sequence[float], rounds: Seque
 
 
 def measure(
-    prepared: Prepared, edges: int, asked: Sequence[Asked], models: EdgeModels, say: Callable[[str], None]
+    prepared: Prepared, edges: int, asked: Sequence[Asked], models: EdgeModels
 ) -> dict[str, list[Answer]]:
     """Serve the same requests by each method, to a cloud that has been reached; what each edge saw.
 
     Args:
         models: makes the draft model of one edge.
-        say: receives a line before each.
     """
     found = {}
     for method in reversed(prepared.methods):  # what a server elsewhere may refuse comes first
-        say(f"{len(asked)} requests by {method.name}")
+        logger.info(f"{len(asked)} requests by {method.name}")
         found[method.name] = measure_one(prepared, edges, asked, models, method)
     return found
 

@@ -98,8 +98,8 @@ def load(
             lone_ms = lone_tpot_ms(prepared, asked, models, registry.get(CONTROL))
             console.note(f"a lone edge has a token every {lone_ms:.1f} ms of the server decoding alone")
             objective_ms = LONE_TIMES * lone_ms
-        answers = measure(prepared, edges, asked, models, console.note)
-        departed = departures(prepared, asked, answers, console.note)
+        answers = measure(prepared, edges, asked, models)
+        departed = departures(prepared, asked, answers)
     ways = [each.name for each in methods]
     rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in ways}
     found = capacity(rows[method], rows[COLOCATED], answers[COLOCATED]) if drafts_at_edge else None

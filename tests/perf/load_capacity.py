@@ -95,8 +95,8 @@ class Bench:
     def table(self, edges, objective_ms, title):
         """All ways side by side, with the texts that differ; printed, and returned by name."""
         asked = schedule(self.prepared, edges, max(REQUESTS, edges), None, self._prompts)
-        answers = measure(self.prepared, edges, asked, self._drafts, lambda line: None)
-        departed = departures(self.prepared, asked, answers, console.note)
+        answers = measure(self.prepared, edges, asked, self._drafts)
+        departed = departures(self.prepared, asked, answers)
         rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
         found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
         console.out.print(load_table(list(rows.values()), f"{edges} edges, {title}", objective_ms, found))

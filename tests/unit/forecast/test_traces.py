@@ -131,7 +131,7 @@ def prepared_on(path, *overrides):
 
 
 def trace_of(path, *overrides):
-    return make_trace(*prepared_on(path, *overrides), lambda line: None)
+    return make_trace(*prepared_on(path, *overrides))
 
 
 @pytest.fixture(scope="module")
