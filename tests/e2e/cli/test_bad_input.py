@@ -52,7 +52,7 @@ def test_a_machine_with_too_little_memory_is_no_fault_of_specbench(specbench, pr
         (
             ["run", "speculative", "--plugin", "nowhere.py"],
             ExitCode.USAGE,
-            "plugin file nowhere.py does not",
+            "nowhere.py does not exist",
             "",
         ),
         (["run", "speculative", "--resume", "nothing"], ExitCode.STORE, "there is no run 'nothing'", ""),
