@@ -6,6 +6,7 @@ import sys
 import pytest
 import yaml
 
+from specbench.bench.job import new_job
 from specbench.bench.store import RunStore
 from specbench.cluster import submission as submissions
 from specbench.cluster.submission import Point, Submission
@@ -75,7 +76,7 @@ def test_commands_about_what_is_stored_import_no_torch(specbench, profile, tmp_p
     place = ["--runs-dir", str(tmp_path / "runs")]
     store = RunStore(tmp_path / "runs")
     asked = Submission("s1", "run", "local", (Point("s1-0", {}),), 1, {})
-    submissions.prepare(store, asked, [load_profile("default")])
+    submissions.prepare(store, asked, [new_job(store, load_profile("default"), "default", ["speculative"])])
     for command in (
         ["compare", store.find(None), *place],
         ["report", store.find(None), "--format", "md", *place],
