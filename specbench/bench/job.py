@@ -27,6 +27,7 @@ class Job:
         plugins: files of methods, absolute.
         whole_prompts: a run that goes on drops its last prompt unless all methods have answered it, so that no
             two answers to one prompt come from two machines.
+        tuning_run_id: of the run that measures draft lengths; it sorts before `run_id`, which is the newest.
         command: the command line that asked for it, for the reader.
     """
 
@@ -39,6 +40,7 @@ class Job:
     only: bool = False
     isolate: bool = False
     tune_on: str | None = None
+    tuning_run_id: str | None = None
     whole_prompts: bool = False
     command: tuple[str, ...] = ()
     schema_version: int = JOB_VERSION
@@ -74,6 +76,7 @@ def new_job(
         raise SpecbenchError(
             "missing argument 'METHOD'", "such as speculative; 'specbench plugins' lists them all"
         )
+    tuning_run_id = store.new_id() if tune_on else None
     return Job(
         run_id=store.find(resume) if resume else store.new_id(),
         runs_dir=str(store.folder.absolute()),
@@ -84,6 +87,7 @@ def new_job(
         only=only,
         isolate=isolate,
         tune_on=tune_on,
+        tuning_run_id=tuning_run_id,
         command=tuple(environment.encodable(word) for word in command),
     )
 

@@ -162,7 +162,7 @@ def _tune(job: Job, prepared: Prepared, registry: Registry, split: tuning.Split,
     """Measure every draft length in a stored run of its own, and choose."""
     method = prepared.methods[0]
     lengths = tuning.candidates(prepared, method, split.tuning)
-    manifest = _manifest(job, lengths, registry, job.store.new_id())
+    manifest = _manifest(job, lengths, registry, job.tuning_run_id or job.store.new_id())
     try:
         measured = Runner(lengths, manifest, job.store.create(manifest), observer).run()
     finally:
