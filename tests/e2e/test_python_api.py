@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from builders import CRASHING
+from repository import REPOSITORY
 
 import specbench as package
 from specbench import Prompt, SpecbenchError, compare, load_profile, run, sweep
@@ -19,7 +20,7 @@ from specbench.bench.job import new_job
 from specbench.bench.observer import Unobserved
 from specbench.bench.store import RunStore
 
-PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
+PAGE = REPOSITORY / "docs" / "python-api.md"
 
 
 @pytest.fixture

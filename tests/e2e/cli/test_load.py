@@ -5,11 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
-PAGE = Path(__file__).parents[2] / "docs" / "writing-a-method.md"
+PAGE = REPOSITORY / "docs" / "writing-a-method.md"
 COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
 
 

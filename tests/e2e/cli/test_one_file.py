@@ -3,11 +3,10 @@
 `plan` and `load` join this test when they take `--plugin`.
 """
 
-from pathlib import Path
-
 import pytest
+from repository import REPOSITORY
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = REPOSITORY / "docs"
 COSTS = "draft: {step_ms: 2.0}\ntarget: {verify_ms: {1: 20.0, 5: 24.0}, prefill_ms: {1: 5.0}}\n"
 
 

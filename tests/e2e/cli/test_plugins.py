@@ -4,14 +4,14 @@ import os
 import subprocess
 import sys
 import venv
-from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
 from specbench.errors import ExitCode
 from specbench.template import TEMPLATE
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = REPOSITORY / "docs"
 BROKEN = """
 from specbench.api import AutoregressiveDecoder, Decoder, Method, Round, hookimpl
 

@@ -3,14 +3,14 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from replays import trace
+from repository import REPOSITORY
 
 from specbench.bench.traces import write_trace
 
-PAGE = Path(__file__).parents[2] / "docs" / "writing-a-method.md"
+PAGE = REPOSITORY / "docs" / "writing-a-method.md"
 NAME = "from_the_prompt"
 
 
