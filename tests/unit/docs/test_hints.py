@@ -17,7 +17,7 @@ OTHERS = re.compile(r"(pip install|uv pip|vllm serve|torchrun|env -u|openssl)[^;
 WORKS_FOR = {
     "bench/tuning": "run", "bench/load": "load", "bench/recorded": "load", "cluster/submission": "submit run",
     "cluster/launchers": "submit run", "distill/settings": "distill", "distill/distillation": "distill",
-    "analysis/assumed": "plan", "analysis/grid": "sweep", "analysis/variants": "replay",
+    "analysis/assumed": "plan", "analysis/over": "sweep", "analysis/variants": "replay",
 }  # fmt: skip
 OF_ALL_THAT_USE = {"bench/store": {"--runs-dir"}, "cli/__init__": {"--help"}}
 # Those that work for commands without --set too.
