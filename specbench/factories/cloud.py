@@ -350,7 +350,7 @@ class CloudModel(ModelFactory):
         """A channel to the cloud, which is started first where that is our business."""
         from specbench.factories.served import Served
         from specbench.wire import emulated
-        from specbench.wire.channel import LocalChannel
+        from specbench.wire.local_channel import LocalChannel
         from specbench.wire.socket import BRIEF_OPEN_S, OPEN_S, SocketChannel
         from specbench.wire.tokens import read_token
 
