@@ -13,7 +13,7 @@ from specbench.decoding.request import Request
 from specbench.decoding.session import Block, Passed
 from specbench.decoding.target import LocalTarget
 from specbench.errors import SpecbenchError
-from specbench.factories.cloud import CloudModel
+from specbench.factories.local import LocalCloud
 from specbench.factories.model import ModelFactory
 from specbench.records import Audit, Round
 from specbench.wire.protocol import Facts
@@ -22,7 +22,7 @@ from specbench.wire.protocol import Facts
 class Served:
     """Hands out targets on one loaded model; sessions share its weights."""
 
-    def __init__(self, cloud: CloudModel) -> None:
+    def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
 
     @cached_property
