@@ -93,6 +93,19 @@ def prompts_file(folder: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def replayed(tmp_path):
+    """A trace and a cost table in files: the words by which `specbench replay` takes them."""
+    from replays import costs, trace
+
+    from specbench.bench.traces import write_trace
+    from specbench.config.costs import write_costs
+
+    write_trace(tmp_path / "t.json", trace())
+    write_costs(tmp_path / "c.yaml", costs())
+    return tmp_path / "t.json", "--costs", tmp_path / "c.yaml"
+
+
 def described(arguments, outcome):
     """What a command left, whose JSON is documented to the last key."""
     words = tuple(map(str, arguments))

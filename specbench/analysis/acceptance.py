@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 from specbench.records import Generation, Round
 from specbench.results import Acceptance
@@ -11,6 +14,41 @@ from specbench.results import Acceptance
 HARDLY = 1e-6
 """Where nothing was ever accepted at a position, and the rate before it gave that less than this chance, the
 position is taken for one behind the ends of a tree's branches."""
+ENOUGH = 10  # drafts that must have come to a position
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Conditional acceptance by position; behind the last known position it stays what it was there."""
+
+    conditional: tuple[float, ...]
+
+    def curve(self, count: int) -> list[float]:
+        """Sᵢ for i = 1 to `count`: the chance that the first i drafted tokens all stand."""
+        known = list(self.conditional[:count])
+        return list(accumulate(known + [self.conditional[-1]] * (count - len(known)), mul))
+
+    def tokens(self, draft_length: int) -> float:
+        """τ: tokens that a round commits, the target's own included."""
+        return 1 + sum(self.curve(draft_length))
+
+    @property
+    def mean(self) -> float:
+        """Share of judged tokens that stood, which is what the formula for equal chances is given."""
+        curve = self.curve(len(self.conditional))
+        return sum(curve) / sum([1.0, *curve[:-1]])
+
+    def tokens_if_equal(self, draft_length: int) -> float:
+        """τ if every token had the same chance (Leviathan et al. 2023, equation 1)."""
+        alpha = self.mean
+        return draft_length + 1.0 if alpha == 1 else (1 - alpha ** (draft_length + 1)) / (1 - alpha)
+
+
+def survival_of(found: Acceptance) -> Survival | None:
+    """Conditional acceptance in a run, as far as drafts enough came; `None` where the target judged none."""
+    known = [share for share, met in zip(found.conditional, found.judged, strict=True) if met >= ENOUGH]
+    chances = tuple(share for share in known or found.conditional[:1] if share is not None)
+    return Survival(chances) if chances else None
 
 
 def drafting_rounds(records: Sequence[Generation]) -> list[Round]:

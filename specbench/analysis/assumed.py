@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from specbench.analysis.serving import DRAWN_PROMPT, DRAWN_TOKENS
+from specbench.analysis.known import CLIENT_PROMPT, CLIENT_TOKENS
 from specbench.config.costs import Costs
 from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
@@ -13,12 +13,15 @@ from specbench.errors import ExitCode, SpecbenchError
 STEP_MS, COST_RATIO, WIDTH_COST = 30.0, 0.1, 0.02
 RATES = ("link.uplink_mbps", "link.downlink_mbps")
 MEANINGS = {
+    "draft.overlap_slowdown": "the draft computes no slower while the target does",
+    "target.overlap_slowdown": "the target computes no slower while the draft does",
     "draft.read_ms": "each further token that a pass of the draft reads takes no time",
     "link.rtt_ms": "no round trip",
     "link.overhead_ms": "a message and its answer take no time besides the round trip",
     "link.uplink_mbps": "no limit to the rate of the uplink",
     "link.downlink_mbps": "no limit to the rate of the downlink",
     "round_ms": "a round takes no time besides drafting, link and verification",
+    "stream_ms": "a part of a stream takes the server no time besides its passes",
     "colocated_step_ms": "a draft step in the cloud takes as long as on the edge",
 }
 SIZES = {
@@ -59,8 +62,8 @@ def assumed_texts(costs: Costs, has_trace: bool) -> list[Assumption]:
     """What is assumed of texts where clients of one target are counted."""
     found = []
     if not has_trace:
-        text = f"a client's texts have {DRAWN_TOKENS} tokens behind prompts of {DRAWN_PROMPT}"
-        found.append(Assumption("texts", DRAWN_TOKENS, text))
+        text = f"a client's texts have {CLIENT_TOKENS} tokens behind prompts of {CLIENT_PROMPT}"
+        found.append(Assumption("texts", CLIENT_TOKENS, text))
     if costs.target.prefill_ms is None:
         found.append(Assumption("target.prefill_ms", None, "reading a prompt takes no time"))
     return found

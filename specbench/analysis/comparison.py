@@ -11,12 +11,12 @@ from specbench.analysis import endpoint, notes
 from specbench.analysis.acceptance import acceptance, drafting_rounds
 from specbench.analysis.agreement import agreement, exact_match
 from specbench.analysis.ceilings import ceiling_fault, share_of_ceiling, tokens_range
+from specbench.analysis.closed_form import predictions
 from specbench.analysis.costs import round_costs
 from specbench.analysis.latency import percentiles
 from specbench.analysis.loops import loop_warnings, mostly_loops
 from specbench.analysis.naming import row_names, told_runs
 from specbench.analysis.place import place
-from specbench.analysis.prediction import predictions
 from specbench.audit.declared import in_words
 from specbench.bench.manifest import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError

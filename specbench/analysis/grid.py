@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from specbench.analysis import serving
-from specbench.analysis.clock import Prices
-from specbench.analysis.replay import Timed, known_method, replay
-from specbench.analysis.schedule import Length, Text
+from specbench.analysis.prices import Prices
+from specbench.analysis.replay import Length, Timed, known_method, replay
 from specbench.analysis.variants import KEYS, demand_known
+from specbench.bench.traced import Text
 from specbench.config.costs import Costs
-from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
 from specbench.method import Method
 from specbench.records import CONTROL
 
-DRAFT_LENGTH, CLIENTS = "draft_length", "clients"
-DRAFT_LENGTHS = tuple(range(1, 9))
-LONGEST = 64
-MOST_CONDITIONS = 1_000_000
+CLIENTS = "clients"
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def grid(
         table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS)}
         prices = Prices(costs.with_values(table) if table else costs)
         known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
-        control = _timed(known, prices, CONTROL, 0, clients)
+        control = _timed(known, prices, CONTROL, 1, clients)
         yield _row(CONTROL, None, condition, control, control)
         for method, length in product(map(known_method, methods), lengths):
             timed = _timed(known, prices, method, length, clients)
@@ -131,12 +126,8 @@ def _timed(
         raise SpecbenchError(
             "with several clients, draft length auto cannot be replayed", "take fixed draft lengths"
         )
-    name = known_method(method).name
-    if name not in serving.SIMULATED:
-        raise SpecbenchError(
-            f"several clients of {name} cannot be simulated", f"one of {', '.join(serving.SIMULATED)}"
-        )
-    return serving.simulate(serving.scripts(texts, length), prices, clients, name).timed
+    found = known_method(method)
+    return serving.simulate(serving.scripts(texts, prices, found, length), prices, clients).timed
 
 
 def _row(
@@ -182,51 +173,3 @@ def winner(by_method: Mapping[str, Row]) -> Row | None:
     if paying := [row for row in rows if row.pays]:
         return max(paying, key=lambda row: row.speedup)
     return None if any(row.is_open for row in rows) else by_method.get(CONTROL)
-
-
-def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
-    """`key=1..8` and `key=0,5,20` as lists of values, by key.
-
-    Raises:
-        SpecbenchError: one is not of that form, or all together are too many.
-    """
-    over: dict[str, list[object]] = {}
-    for text in given:
-        key, equals, values = text.partition("=")
-        key = key.strip()
-        if not equals or not key or not values.strip() or key in over:
-            raise SpecbenchError(
-                f"--over {text} is not of the form key=values, each key once",
-                "for example --over link.rtt_ms=0,20,100",
-            )
-        over[key] = _values(values)
-    if math.prod(len(values) for values in over.values()) > MOST_CONDITIONS:
-        raise SpecbenchError(f"--over asks for more than {MOST_CONDITIONS} conditions", "take fewer values")
-    return over
-
-
-def lengths_of(over: dict[str, list[object]]) -> list[Length]:
-    """Take the draft lengths out of a grid; 1 to 8 when it names none.
-
-    Raises:
-        SpecbenchError: one is no draft length.
-    """
-    lengths: list[Length] = []
-    for value in over.pop(DRAFT_LENGTH, DRAFT_LENGTHS):
-        whole = type(value) is int and 1 <= value <= LONGEST
-        if not whole and value != "auto":
-            raise SpecbenchError(f"draft_length: {value!r} is neither auto nor a number from 1 to {LONGEST}")
-        lengths.append(value)  # type: ignore[arg-type]
-    return lengths
-
-
-def _values(text: str) -> list[object]:
-    if span := re.fullmatch(r"\s*(\d+)\.\.(\d+)\s*", text):
-        first, last = map(int, span.groups())
-        if not first <= last < first + MOST_CONDITIONS:
-            raise SpecbenchError(f"'{text}' is no range", "for example 1..8")
-        return list(range(first, last + 1))
-    values = parse_value(f"[{text}]")
-    if not isinstance(values, list) or not values:
-        raise SpecbenchError(f"'{text}' is no list of values", "for example 0,20,100")
-    return values

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from specbench.analysis.acceptance import drafting_rounds
-from specbench.analysis.clock import Prices
 from specbench.analysis.place import round_trip_ms
+from specbench.analysis.prices import Charge, Prices
 from specbench.config import LinkSpec
 from specbench.config.costs import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
 from specbench.records import CONTROL, Generation, Manifest, Round, Run
@@ -58,15 +58,18 @@ def run_costs(run: Run) -> Costs | None:
     widths = [(part.drafted or 0) + 1 for part in rounds]
     often = [part for part, width in zip(rounds, widths, strict=True) if widths.count(width) >= ENOUGH]
     found = costs_of(run.manifest, records, often or rounds)
-    alone = [part.verify_ms for record in _of(run, CONTROL) for part in record.rounds[1:] if part.verify_ms]
+    control = _of(run, CONTROL)
+    alone = [part.verify_ms for record in control for part in record.rounds[1:] if part.verify_ms]
     verify_ms = {**found.target.verify_ms, **({1: statistics.median(alone)} if alone else {})}
     prices = Prices(found)
     trips = [
-        part.link_ms - prices.trip_ms(part.drafted or 0, len(part.tokens))
+        part.link_ms - prices.of(Charge("trip", part.drafted or 0, len(part.tokens)))
         for part in rounds
         if part.link_ms is not None
     ]
     beside = {"round_ms": max(0.0, statistics.median(_rest_ms(records)))}
+    if alone:
+        beside["stream_ms"] = max(0.0, statistics.median(_stream_ms(control)))
     there = [_step_ms(part) for part in timed_rounds(_of(run, "speculative_colocated"))]
     if there:
         beside["colocated_step_ms"] = statistics.median(there)
@@ -95,6 +98,14 @@ def _rest_ms(records: Sequence[Generation]) -> Iterator[float]:
         for part, (before, after) in zip(record.rounds[1:], pairwise(record.arrival_ms), strict=True):
             if part.draft_ms and part.verify_ms:
                 yield after - before - part.draft_ms - part.verify_ms - (part.link_ms or 0.0)
+
+
+def _stream_ms(records: Sequence[Generation]) -> Iterator[float]:
+    """What the steps of the control took besides the target's computing."""
+    for record in records:
+        for part, (before, after) in zip(record.rounds[1:], pairwise(record.arrival_ms), strict=True):
+            if part.verify_ms:
+                yield after - before - part.verify_ms
 
 
 def _bytes(rounds: Sequence[Round]) -> Bytes | None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
 from specbench.analysis.ceilings import drift_notes
+from specbench.analysis.closed_form import FORMS
 from specbench.analysis.endpoint import UNDECIDED
 from specbench.analysis.naming import base
 from specbench.analysis.noise import noise_notes
-from specbench.analysis.planning import FORMS
 from specbench.analysis.prefills import vllm_notes
 from specbench.bench.manifest import SOURCE, differences
 from specbench.records import CONTROL, Manifest, Run

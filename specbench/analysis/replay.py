@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from specbench.analysis.clock import Charge, Prices
-from specbench.analysis.schedule import Length, Text
-from specbench.analysis.virtual import Meter, VirtualCloud, VirtualEdge
+from specbench.analysis.events import Asked, Awaited, Event, Timeline, charges_of, elapsed_ms
+from specbench.analysis.prices import Prices
+from specbench.analysis.virtual import VirtualCloud, VirtualEdge
+from specbench.bench.traced import Text
 from specbench.clock import virtual_time
 from specbench.config import Decoding, Options, Speculative
 from specbench.config.costs import Costs
@@ -22,6 +24,7 @@ from specbench.registry import Registry, discover
 if TYPE_CHECKING:
     from specbench.method import Method
 
+Length = int | Literal["auto"]
 SCHEDULES = ("speculative", "speculative_pipelined", "speculative_colocated")
 """What a replay shows unless it is told: the methods that draft with the edge's model."""
 
@@ -47,32 +50,36 @@ class Timed:
 
 
 class Played(NamedTuple):
-    """One round of a replay: what was committed, what was charged for it, and when it arrived."""
+    """One round of a replay: what was committed, the events up to there, and when it arrived."""
 
     part: Round
-    charges: tuple[Charge, ...]
+    events: tuple[Event, ...]
     arrival_ms: float
 
 
-def play(text: Text, prices: Prices, method: Method, draft_length: Length) -> list[Played]:
+def play(text: Text, prices: Prices, method: Method, draft_length: Length) -> tuple[Played, ...]:
     """Run a method's decoder over one sequence.
 
     Raises:
         SpecbenchError: it asks for what a replay has not: a model, or the prompt of a trace without one.
     """
-    options = Options(Decoding(), Speculative(draft_length=draft_length))
+    options = _options(draft_length)
     request = Request(text.prompt_ids or (0,) * text.prompt_tokens, text.budget, text.stop_ids)
     with virtual_time() as clock:
-        meter = Meter(prices, clock)
-        edge: Any = VirtualEdge(text, meter)
-        cloud: Any = VirtualCloud(text, meter)
+        timeline = Timeline(prices, clock)
+        edge: Any = VirtualEdge(text, timeline)
+        cloud: Any = VirtualCloud(text, timeline)
         decoder = method.open(edge, cloud, options)
         if cloud.verifies and not edge.drafts and not text.prompt_ids:
             raise SpecbenchError(
-                f"this trace holds no prompts, and the drafter of {method.name} reads them",
-                "make it again with 'specbench trace'",
+                f"there are no prompts here, and the drafter of {method.name} reads them",
+                "make a trace of them with 'specbench trace'",
             )
-        return [Played(part, meter.taken(), clock.now_ms) for part in decoder.generate(request)]
+        return tuple(Played(part, timeline.taken(), clock.now_ms) for part in decoder.generate(request))
+
+
+def _options(draft_length: Length) -> Options:
+    return Options(Decoding(), Speculative(draft_length=draft_length))
 
 
 ANY = Prices(Costs.model_validate({"draft": {"step_ms": 1.0}, "target": {"verify_ms": {1: 1.0}}}))
@@ -82,29 +89,81 @@ ANY = Prices(Costs.model_validate({"draft": {"step_ms": 1.0}, "target": {"verify
 @lru_cache(maxsize=4096)
 def timeless(text: Text, method: Method, draft_length: Length) -> tuple[Played, ...]:
     """The rounds of a method whose decisions do not depend on time."""
-    return tuple(play(text, ANY, method, draft_length))
+    return play(text, ANY, method, draft_length)
+
+
+def depends_on_time(method: Method, draft_length: Length) -> bool:
+    """Whether rounds have to be played at each price."""
+    return method.depends_on_time(_options(draft_length))
+
+
+def played(text: Text, prices: Prices, method: Method, draft_length: Length) -> tuple[Played, ...]:
+    """The rounds at these prices; their arrivals are those at these prices where rounds depend on time."""
+    if depends_on_time(method, draft_length):
+        return play(text, prices, method, draft_length)
+    return timeless(text, method, draft_length)
+
+
+class Outcome(NamedTuple):
+    """What became of a round's draft."""
+
+    drafted: int | None
+    accepted: int | None
+    committed: int
+
+
+class Kind(NamedTuple):
+    """Rounds that are alike; several in a row where a request is open between them."""
+
+    outcomes: tuple[Outcome, ...]
+    events: tuple[Event, ...]
 
 
 @lru_cache(maxsize=65_536)
-def _counted(text: Text, method: Method, draft_length: Length) -> tuple[tuple[tuple[Charge, ...], int], ...]:
-    """What such rounds behind the first are charged for, and how often each kind of round occurs."""
-    return tuple(Counter(one.charges for one in timeless(text, method, draft_length)[1:]).items())
+def _counted(text: Text, method: Method, draft_length: Length) -> Counter[Kind]:
+    """How often each kind of timeless round behind the first occurs."""
+    found: Counter[Kind] = Counter()
+    outcomes: tuple[Outcome, ...] = ()
+    events: tuple[Event, ...] = ()
+    open_requests = 0
+    for one in timeless(text, method, draft_length)[1:]:
+        outcomes += (_outcome(one.part),)
+        events += one.events
+        open_requests += sum(isinstance(event, Asked) - isinstance(event, Awaited) for event in one.events)
+        if not open_requests:
+            found[Kind(outcomes, events)] += 1
+            outcomes = events = ()
+    return found
+
+
+def _outcome(part: Round) -> Outcome:
+    return Outcome(part.drafted, part.accepted, len(part.tokens))
+
+
+def kinds(
+    text: Text, prices: Prices, method: Method, draft_length: Length
+) -> Iterator[tuple[Kind, int, float]]:
+    """The rounds behind the first, by kind: how many there are, and how long one takes."""
+    if not depends_on_time(method, draft_length):
+        for kind, count in _counted(text, method, draft_length).items():
+            yield kind, count, elapsed_ms(kind.events, prices)
+        return
+    for before, one in pairwise(play(text, prices, method, draft_length)):
+        yield Kind((_outcome(one.part),), one.events), 1, one.arrival_ms - before.arrival_ms
 
 
 def timed(text: Text, prices: Prices, method: Method, draft_length: Length) -> Timed:
     """One sequence by one method at these prices."""
-    options = Options(Decoding(), Speculative(draft_length=draft_length))
-    if method.depends_on_time(options):
-        played: Sequence[Played] = play(text, prices, method, draft_length)
-        decode_ms = played[-1].arrival_ms - played[0].arrival_ms
+    found = played(text, prices, method, draft_length)
+    if depends_on_time(method, draft_length):
+        took_ms = found[-1].arrival_ms - found[0].arrival_ms
     else:
-        played = timeless(text, method, draft_length)
-        counted = _counted(text, method, draft_length)
-        decode_ms = sum(count * (prices.sum_of(charges) or 0.0) for charges, count in counted)
-    parts = [one.part for one in played[1:] if one.part.drafted is not None]
+        took_ms = sum(count * ms for _, count, ms in kinds(text, prices, method, draft_length))
+    first = found[0].events
+    parts = [one.part for one in found[1:] if one.part.drafted is not None]
     return Timed(
-        ttft_ms=prices.sum_of(played[0].charges),
-        decode_ms=decode_ms,
+        ttft_ms=elapsed_ms(first, prices) if prices.knows(charges_of(first)) else None,
+        decode_ms=took_ms,
         tokens=len(text.runs),
         rounds=len(parts),
         drafted=sum(part.drafted or 0 for part in parts),
@@ -119,6 +178,11 @@ def replay(texts: Sequence[Text], prices: Prices, method: str | Method, draft_le
     return [timed(text, prices, found, 1 if found.name == CONTROL else draft_length) for text in texts]
 
 
+def rounds(text: Text, draft_length: int) -> list[Round]:
+    """What the rounds of `speculative` behind the first commit; no cost decides them."""
+    return [one.part for one in timeless(text, known_method("speculative"), draft_length)[1:]]
+
+
 def known_method(method: str | Method) -> Method:
     """A method, by itself or by the name of one of ours or of an installed one.
 
@@ -131,46 +195,3 @@ def known_method(method: str | Method) -> Method:
 @lru_cache(maxsize=1)
 def _registry() -> Registry:
     return discover()
-
-
-class Step(NamedTuple):
-    """One round of `speculative`, as many edges on one target are simulated with.
-
-    Args:
-        unread: tokens that the draft's first pass read.
-        guessed: whether the draft, had it gone on, would have said the target's own token behind its proposal.
-        trusted: tokens that a gate let pass since the last verification, which this one reads too.
-        verified: and not let pass by a gate.
-    """
-
-    drafted: int
-    unread: int
-    accepted: int
-    committed: int
-    guessed: bool = False
-    trusted: int = 0
-    verified: bool = True
-
-    @property
-    def width(self) -> int:
-        """Tokens of the verification's pass."""
-        return self.trusted + self.drafted + 1
-
-    @property
-    def unread_behind(self) -> int:
-        """The last drafted token was never read; where it stands, it and the bonus token are both new."""
-        return 2 if self.drafted and self.accepted == self.drafted else 1
-
-
-def rounds(text: Text, draft_length: int) -> list[Step]:
-    """The rounds of `speculative` with a fixed draft length, of the control with 0; no cost decides them."""
-    position, trusted, found = 1, 0, []
-    method = known_method("speculative" if draft_length else CONTROL)
-    for part, charges, _ in timeless(text, method, draft_length or 1)[1:]:
-        unread = next((one.second for one in charges if one.kind == "draft"), 1)
-        committed, verified = len(part.tokens), part.unverified is None
-        drafted = (part.drafted if verified else part.unverified) or 0
-        guessed = verified and text.runs[position] > drafted
-        found.append(Step(drafted, unread, part.accepted or 0, committed, guessed, trusted, verified))
-        position, trusted = position + committed, 0 if verified else trusted + committed
-    return found

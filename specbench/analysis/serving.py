@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 
-from specbench.analysis.clients import Script, Target, alone, colocated, pipelined, synchronous
-from specbench.analysis.clock import Prices
-from specbench.analysis.replay import Step, Timed, rounds
-from specbench.analysis.schedule import Text
-from specbench.records import CONTROL
+from specbench.analysis.clients import Target, follow
+from specbench.analysis.events import Asked, Event
+from specbench.analysis.prices import Prices
+from specbench.analysis.replay import Length, Timed, played, timed
+from specbench.bench.traced import Text
+from specbench.method import Method
 
 MOST_CLIENTS = 512
 FEWEST_TEXTS = 16  # that are timed, however few clients there are
-DRAWN_TEXTS, DRAWN_TOKENS, DRAWN_PROMPT = 64, 128, 64
 PERCENTILE = 95
-SIMULATED = {
-    CONTROL: alone,
-    "speculative": synchronous,
-    "speculative_pipelined": pipelined,
-    "speculative_colocated": colocated,
-}
-"""What an edge does, by the name of its method."""
 
 
-def scripts(texts: Sequence[Text], draft_length: int) -> list[Script]:
-    """Texts by `speculative` with this draft length; 0 is the cloud alone, a token a round."""
-    found = [Script(text.prompt_tokens, tuple(rounds(text, draft_length))) for text in texts]
-    return [script for script in found if script.steps]
+@dataclass(frozen=True)
+class Script:
+    """One sequence by one method, as a virtual run of the method had it.
+
+    Args:
+        first: the events up to the first token.
+        events: those behind it.
+        timed: what they came to where nobody else had the target.
+    """
+
+    first: tuple[Event, ...]
+    events: tuple[Event, ...]
+    timed: Timed
 
 
-def drawn_scripts(conditional: Sequence[float], draft_length: int) -> list[Script]:
-    """Texts whose drafts stand by these chances alone, for want of a trace; 0 is the cloud alone."""
-    coin, found = random.Random(0), []
-    for _ in range(DRAWN_TEXTS):
-        steps, position, unread = [], 1, 1
-        while position < DRAWN_TOKENS:
-            drafted, accepted = min(draft_length, DRAWN_TOKENS - position - 1), 0
-            while accepted < drafted and coin.random() < conditional[min(accepted, len(conditional) - 1)]:
-                accepted += 1
-            guessed = accepted == drafted and coin.random() < conditional[min(drafted, len(conditional) - 1)]
-            steps.append(Step(drafted, unread, accepted, accepted + 1, guessed))
-            unread = 2 if drafted and accepted == drafted else 1
-            position += accepted + 1
-        found.append(Script(DRAWN_PROMPT, tuple(steps)))
+def scripts(texts: Sequence[Text], prices: Prices, method: Method, draft_length: Length) -> list[Script]:
+    """All sequences that have more than a first token; a method that looks at the clock saw a lone edge's."""
+    found = []
+    for text in texts:
+        first, *rest = played(text, prices, method, draft_length)
+        if rest:
+            events = tuple(event for one in rest for event in one.events)
+            found.append(Script(first.events, events, timed(text, prices, method, draft_length)))
     return found
 
 
@@ -77,45 +72,44 @@ class Load:
         return float(np.percentile(self.tpot_ms, PERCENTILE))
 
 
-def simulate(work: Sequence[Script], prices: Prices, clients: int, method: str) -> Load:
+def simulate(work: Sequence[Script], prices: Prices, clients: int) -> Load:
     """`clients` edges, each asking one text after the other, until all have answered their share.
 
     The target takes all that wait, up to 256 tokens, into one pass, which costs what a verification of so many
     tokens does: weights are read once. A prompt is a pass of its own. Co-located drafts take the target's time
     too; those of rounds that share a pass are drafted together, a step of them costing more as a pass does.
-
-    Args:
-        method: of the rounds in `work`; the control's are a token each.
     """
     import simpy
 
     env = simpy.Environment()
     target = Target(env, prices)
-    rounds_of = SIMULATED[method]
     each = 1 + max(1, ceil(FEWEST_TEXTS / clients))
-    timed: dict[tuple[int, int], Timed] = {}
+    found: dict[tuple[int, int], Timed] = {}
     over = env.event()
 
     def client(number: int) -> Generator:
         # Edges do not begin at one moment: their first texts are spread over one.
-        yield env.timeout(number / clients * work[number % len(work)].following * prices.verify_ms[1])
+        following = work[number % len(work)].timed.tokens - 1
+        yield env.timeout(number / clients * following * prices.verify_ms[1])
         answered = 0
         while True:
             script = work[(number + answered * clients) % len(work)]
-            yield from target.prefill(script.prompt_tokens)
+            for event in script.first:  # of what begins a sequence, the target's time alone is another's too
+                if isinstance(event, Asked) and prices.sum_of(event.work):
+                    yield target.ask(event.work)
             begun = env.now
-            wasted = yield from rounds_of(env, target, prices, script)
+            yield from follow(env, target, prices, script.events)
             if 0 < answered < each:  # the first one was asked while others had not begun
-                timed[number, answered] = replace(script.timed(env.now - begun), wasted=wasted)
-                if len(timed) == clients * (each - 1):
+                found[number, answered] = replace(script.timed, ttft_ms=None, decode_ms=env.now - begun)
+                if len(found) == clients * (each - 1):
                     over.succeed()
             answered += 1
 
     for number in range(clients):
         env.process(client(number))
     env.run(until=over)
-    found = tuple(timed[key] for key in sorted(timed))
-    return Load(clients, found, target.busy_ms / env.now, target.rows / max(1, target.passes))
+    in_order = tuple(found[key] for key in sorted(found))
+    return Load(clients, in_order, target.busy_ms / env.now, target.rows / max(1, target.passes))
 
 
 def most_clients(run: Callable[[int], Load], objective_ms: float, beyond: int = 0) -> Load | None:
@@ -146,7 +140,6 @@ def most_clients(run: Callable[[int], Load], objective_ms: float, beyond: int = 
 def most_served(
     work_of: Callable[[int], Sequence[Script]],
     prices: Prices,
-    method: str,
     lengths: Iterable[int],
     objective_ms: float,
 ) -> tuple[int, Load | None]:
@@ -161,7 +154,7 @@ def most_served(
     for length in lengths:
         work = work_of(length)
         load = most_clients(
-            lambda clients, work=work: simulate(work, prices, clients, method),
+            lambda clients, work=work: simulate(work, prices, clients),
             objective_ms,
             most.clients if most else 0,
         )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from specbench.analysis.replay import SCHEDULES, known_method
 from specbench.analysis.rules import chances
-from specbench.analysis.schedule import Text, runs_of
+from specbench.bench.traced import Text, runs_of
 from specbench.bench.traces import Trace, TracedText
 from specbench.config import Decoding, Speculative
 from specbench.config.loading import validated

@@ -10,9 +10,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from specbench.analysis.clock import Charge, Prices
-from specbench.analysis.schedule import Text
-from specbench.clock import VirtualClock, now_ms
+from specbench.analysis.events import Asked, Awaited, OpenRequest, Streamed, Timeline
+from specbench.analysis.prices import Charge
+from specbench.bench.traced import Text, TracedDrafter
+from specbench.clock import now_ms
 from specbench.config import Options
 from specbench.decoding.batch import alone
 from specbench.decoding.loop import SpeculativeLoop
@@ -25,137 +26,46 @@ if TYPE_CHECKING:
     from specbench.decoding.session import Block, Passed
 
 
-class Meter:
-    """Advances the clock by what things cost, and keeps what was charged in this round."""
-
-    def __init__(self, prices: Prices, clock: VirtualClock) -> None:
-        self.prices = prices
-        self._clock = clock
-        self._round: list[Charge] = []
-
-    def charge(self, charge: Charge) -> None:
-        """Something that takes its time now; what a cost table does not price takes none."""
-        self._round.append(charge)
-        self._clock.advance(self.prices.of(charge) or 0.0)
-
-    def wait_until(self, then_ms: float) -> None:
-        """Let the time pass until a moment, if it is still to come."""
-        self._clock.advance(max(0.0, then_ms - self._clock.now_ms))
-
-    def stream(self, committed: int) -> None:
-        """What is streamed overlaps with the work before it: a round takes the longer of both."""
-        busy = self.prices.sum_of(self._round) or 0.0
-        answer = Charge("answer", committed)
-        self._round.append(answer)
-        self._clock.advance(max(0.0, (self.prices.of(answer) or 0.0) - busy))
-
-    def taken(self) -> tuple[Charge, ...]:
-        """What was charged since this was last asked."""
-        charges, self._round = tuple(self._round), []
-        return charges
-
-
-class VirtualDrafter:
-    """The traced draft: its proposals, its cache's length, and what its passes cost.
+class VirtualDrafter(TracedDrafter):
+    """The traced draft, whose passes cost what a table says.
 
     Args:
-        beside_target: it runs on the target's hardware.
+        charge: is told of each.
+        place: behind the kind of a charge.
     """
 
-    def __init__(self, text: Text, meter: Meter, beside_target: bool = False) -> None:
+    def __init__(self, text: Text, charge: Callable[[Charge], object], place: str = "") -> None:
         self._text = text
-        self._meter = meter
-        self._place = " there" if beside_target else ""
+        self._charge = charge
+        self._place = place
 
-    def begin(self, request: Request) -> None:
-        """Read the prompt."""
-        self._committed = self._proposed = self._cached = self.uncommitted = 0
-        self._others: dict[int, int] = {}
-        self._meter.charge(Charge("draft prefill" + self._place, self._text.prompt_tokens))
+    def _prefill(self, prompt_tokens: int) -> None:
+        self._charge(Charge("draft prefill" + self._place, prompt_tokens))
 
-    def propose(self, draft_length: int) -> Proposal:
-        """What the draft said there, those tokens first that were drafted ahead."""
-        self._proposed = draft_length
-        self._draft(draft_length - self.uncommitted)
-        tokens = [self._token(index) for index in range(draft_length)]
-        return Proposal(tokens, is_certain=self._text.passes(self._committed, draft_length))
-
-    def append(self, tokens: Sequence[int]) -> None:
-        """Take tokens of another's proposal; behind a wrong one, whatever the draft says is refused."""
-        end = self._committed + self.uncommitted
-        self._others |= {end + index: token for index, token in enumerate(tokens)}
-        self.uncommitted += len(tokens)
-
-    def top_k(self, count: int) -> NoReturn:
-        """Refused: a trace holds tokens.
-
-        Raises:
-            SpecbenchError: always.
-        """
-        raise SpecbenchError("a replay knows no log-probabilities of the draft, and the method asks for them")
-
-    def log_probabilities(self) -> NoReturn:
-        """As `top_k`."""
-        self.top_k(0)
-
-    def draft_ahead(self) -> int:
-        """One more token."""
-        self._draft(1)
-        return self._token(self.uncommitted - 1)
-
-    def commit(self, tokens: Sequence[int], accepted: int) -> int:
-        """Take over what was committed, as `decoding.drafter.ModelDrafter` does."""
-        drafted = [self._token(index) for index in range(self.uncommitted)]
-        if accepted == self._proposed and drafted[: len(tokens)] == list(tokens):
-            self._committed += len(tokens)
-            self.uncommitted -= len(tokens)
-            return 0
-        self._others.clear()
-        self._cached = min(self._cached, self._committed + accepted)
-        self._committed += len(tokens)
-        self.uncommitted = 0
-        return len(drafted) - self._proposed
-
-    def check(self) -> None:
-        """Nothing: there is no cache."""
-
-    def _token(self, index: int) -> int:
-        place = self._committed + index
-        if place in self._others:
-            return self._others[place]
-        start = max([self._committed, *(other + 1 for other in self._others if other < place)])
-        return self._text.drafted(start, place)
-
-    def _draft(self, count: int) -> None:
-        if count <= 0:
-            return
-        unread = self._committed + self.uncommitted - self._cached
-        self._meter.charge(Charge("draft" + self._place, count, unread))
-        self.uncommitted += count
-        self._cached = self._committed + self.uncommitted - 1
+    def _compute(self, drafted: int, unread: int) -> None:
+        self._charge(Charge("draft" + self._place, drafted, unread))
 
 
 class VirtualTarget:
-    """The traced target: it commits its own sequence, and its passes and the link take their time.
-
-    Args:
-        is_remote: a link lies between it and the drafter.
-    """
+    """The traced target: it commits its own sequence, and its passes and the link take their time."""
 
     streams = True
 
-    def __init__(self, text: Text, meter: Meter, is_remote: bool = True) -> None:
+    def __init__(self, text: Text, timeline: Timeline) -> None:
         self._text = text
-        self._meter = meter
-        self._is_remote = is_remote
+        self._timeline = timeline
+        self._work: list[Charge] = []
+        """What was computed here, and is not yet asked for or streamed."""
         self.rtt_ms: float | None = None
 
     def begin(self, request: Request) -> Round:
         """Read the prompt; the first token."""
         self._position = self._trusted = 0
-        self._meter.charge(Charge("target prefill", self._text.prompt_tokens))
-        self._meter.charge(Charge("trip", self._text.prompt_tokens, 1))
-        return self._commit(self._next(1))
+        prompt_tokens = len(request.prompt_ids)
+        self._work.append(Charge("target prefill", prompt_tokens))
+        self._ask(Charge("trip", prompt_tokens, 1))
+        self._timeline.take(Awaited())
+        return self._commit(Round(*self._next(1)))
 
     @property
     def remaining(self) -> int:
@@ -164,71 +74,83 @@ class VirtualTarget:
 
     def verify(self, proposal: Proposal | None = None) -> Round:
         """One pass, and one round trip."""
-        part, charges = self._judged(proposal)
-        for charge in charges:
-            self._meter.charge(charge)
-        self._meter.charge(Charge("round"))
-        return self._commit(part)
+        return self.submit(proposal).result()
 
     def verified(self, proposal: Proposal) -> Generator[Block, Passed, Round]:
         """`verify` for the loop."""
         return self.verify(proposal)
         yield
 
-    def submit(self, proposal: Proposal) -> VirtualPending:
+    def submit(self, proposal: Proposal | None) -> VirtualPending:
         """Send a proposal; its verdict is there after the pass and the round trip."""
-        part, charges = self._judged(proposal)
-        due_ms = now_ms() + (self._meter.prices.sum_of(charges) or 0.0)
+        part = self._judged(proposal)
+        trip = Charge("trip", part.drafted or 0, len(part.tokens))
+        asked, self.rtt_ms = self._ask(trip), self._timeline.prices.of(trip)
 
         def result() -> Round:
-            self._meter.wait_until(due_ms)
-            self._meter.charge(Charge("round"))
-            return self._commit(part)
+            self._timeline.take(Awaited())
+            self._timeline.take(Charge("round"))
+            is_late = asked.computed_ms != part.verify_ms
+            return self._commit(replace(part, verify_ms=asked.computed_ms) if is_late else part)
 
-        return VirtualPending(due_ms, result)
+        return VirtualPending(asked, result)
 
     def trust(self, tokens: Sequence[int]) -> Round:
         """Commit what a gate let pass; it is sent, and not waited for."""
         trusted = self._trusted
-        part = self._commit(self._next(len(tokens)))
-        self._trusted = trusted + len(part.tokens)
-        self._meter.charge(Charge("round"))
-        return replace(part, tokens=tuple(tokens[: len(part.tokens)]), unverified=len(part.tokens))
+        known, reason = self._next(len(tokens))
+        self._timeline.take(Charge("round"))
+        part = self._commit(Round(tuple(tokens[: len(known)]), reason, unverified=len(known)))
+        self._trusted = trusted + len(known)
+        return part
 
     def decode(self) -> Iterator[Round]:
         """A token a pass, streamed, to the end."""
         while self._position < len(self._text.ids):
-            part, charges = self._judged(None)
-            self._meter.charge(charges[0])
-            self._meter.stream(len(part.tokens))
-            yield self._commit(part)
+            part = self._commit(self._judged(None))
+            self._stream(part)
+            yield part
 
     def check(self) -> None:
         """Nothing: there is no cache."""
 
-    def _judged(self, proposal: Proposal | None) -> tuple[Round, list[Charge]]:
-        """What a pass commits, and what it and the way there and back cost; nothing is committed yet."""
-        drafted = tuple(proposal.tokens) if proposal else ()
-        rest = self._text.ids[self._position :]
-        accepted = 0
-        while accepted < min(len(drafted), len(rest)) and drafted[accepted] == rest[accepted]:
-            accepted += 1
-        width = self._trusted + len(drafted) + 1
-        charges = [Charge("pass", width)]
-        part = replace(self._next(accepted + 1), verify_ms=self._meter.prices.pass_ms(width))
-        if self._is_remote:
-            charges.append(Charge("trip", len(drafted), len(part.tokens)))
-            self.rtt_ms = self._meter.prices.of(charges[-1])
-        if proposal is None:
-            return part, charges
-        return replace(part, drafted=len(drafted), accepted=min(accepted, len(part.tokens))), charges
+    def _ask(self, trip: Charge) -> OpenRequest:
+        asked = self._timeline.take(Asked(self._worked(), trip))
+        assert asked is not None
+        return asked
 
-    def _next(self, count: int) -> Round:
-        """The next tokens, at most so many as there are."""
+    def _stream(self, part: Round) -> None:
+        self._work.append(Charge("stream"))
+        self._timeline.take(Streamed(self._worked(), Charge("answer", len(part.tokens))))
+
+    def _worked(self) -> tuple[Charge, ...]:
+        work, self._work[:] = tuple(self._work), []
+        return work
+
+    def _judged(self, proposal: Proposal | None) -> Round:
+        """What a pass commits; the pass is charged for, and nothing is committed yet."""
+        drafted = proposal.tokens if proposal else ()
+        ids, accepted = self._text.ids[self._position : self._position + len(drafted)], 0
+        while accepted < len(ids) and drafted[accepted] == ids[accepted]:
+            accepted += 1
+        pass_ = Charge("pass", self._trusted + len(drafted) + 1)
+        self._work.append(pass_)
+        tokens, reason = self._next(accepted + 1)
+        is_draft = proposal is not None
+        return Round(
+            tokens,
+            reason,
+            drafted=len(drafted) if is_draft else None,
+            accepted=min(accepted, len(tokens)) if is_draft else None,
+            verify_ms=self._timeline.prices.of(pass_),
+        )
+
+    def _next(self, count: int) -> tuple[tuple[int, ...], str | None]:
+        """The next tokens, at most so many as there are, and why they are the last if they are."""
         tokens = self._text.ids[self._position : self._position + count]
-        ended = self._position + len(tokens) == len(self._text.ids)
-        reason = None if not ended else "stop" if self._text.stop_ids else "length"
-        return Round(tokens, reason)
+        if self._position + len(tokens) < len(self._text.ids):
+            return tokens, None
+        return tokens, "stop" if self._text.stop_ids else "length"
 
     def _commit(self, part: Round) -> Round:
         self._position += len(part.tokens)
@@ -241,25 +163,25 @@ class VirtualPending:
     """A verification in flight.
 
     Args:
-        due_ms: when its verdict is there.
+        asked: the request.
         result: waits for it.
     """
 
-    due_ms: float
+    asked: OpenRequest
     result: Callable[[], Round]
 
     @property
     def is_done(self) -> bool:
         """Whether the verdict is there."""
-        return now_ms() >= self.due_ms
+        return now_ms() >= self.asked.due_ms
 
 
 class VirtualColocated(VirtualTarget):
     """Draft and target in one place, what is committed streamed to the edge."""
 
-    def __init__(self, text: Text, meter: Meter, options: Options) -> None:
-        super().__init__(text, meter, is_remote=False)
-        self._drafter = VirtualDrafter(text, meter, beside_target=True)
+    def __init__(self, text: Text, timeline: Timeline, options: Options) -> None:
+        super().__init__(text, timeline)
+        self._drafter = VirtualDrafter(text, self._work.append, " there")
         self._loop = SpeculativeLoop(self._drafter, self, options.speculative.draft_length)
 
     def begin(self, request: Request) -> Round:
@@ -270,10 +192,15 @@ class VirtualColocated(VirtualTarget):
         self._drafter.commit(part.tokens, 0)
         return part
 
+    def verify(self, proposal: Proposal | None = None) -> Round:
+        """One pass, for the loop in this place."""
+        return self._commit(self._judged(proposal))
+
     def decode(self) -> Iterator[Round]:
         """The loop's rounds, streamed."""
         for part in alone(self._loop.rounds(self._request)):
-            self._meter.stream(len(part.tokens))
+            self._work.append(Charge("round"))
+            self._stream(part)
             yield part
 
 
@@ -282,9 +209,9 @@ class _Virtual:
 
     role = ""
 
-    def __init__(self, text: Text, meter: Meter) -> None:
+    def __init__(self, text: Text, timeline: Timeline) -> None:
         self._text = text
-        self._meter = meter
+        self._timeline = timeline
 
     def load(self) -> None:
         """Nothing: it is a trace."""
@@ -305,7 +232,7 @@ class VirtualEdge(_Virtual):
     def drafter(self, options: Options) -> VirtualDrafter:
         """The traced draft."""
         self.drafts = True
-        return VirtualDrafter(self._text, self._meter)
+        return VirtualDrafter(self._text, self._timeline.take)
 
 
 class VirtualCloud(_Virtual):
@@ -317,13 +244,13 @@ class VirtualCloud(_Virtual):
 
     def target(self, options: Options) -> VirtualTarget:
         """The traced target, decoding alone."""
-        return VirtualTarget(self._text, self._meter)
+        return VirtualTarget(self._text, self._timeline)
 
     def verifier(self, options: Options) -> VirtualTarget:
         """The traced target, verifying."""
         self.verifies = True
-        return VirtualTarget(self._text, self._meter)
+        return VirtualTarget(self._text, self._timeline)
 
     def colocated(self, edge: VirtualEdge, options: Options) -> VirtualColocated:
         """Both, in one place."""
-        return VirtualColocated(self._text, self._meter, options)
+        return VirtualColocated(self._text, self._timeline, options)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from specbench.api import (
-    AutoregressiveDecoder,
-    CloudModel,
-    Decoder,
-    Drafter,
-    EdgeModel,
-    ExitCode,
-    Options,
-    Proposal,
-    Request,
-    Round,
-    SpecbenchError,
-    SpeculativeDecoder,
-    SpeculativeLoop,
-)
+from specbench.api import CloudModel, EdgeModel, ExitCode, Method, Options, Request, Round, SpecbenchError
 from specbench.bench import conversation
-from specbench.bench.identity import TIE, Prover
 from specbench.bench.preparation import Prepared
 from specbench.clock import now_ms
-from specbench.records import CONTROL, Divergence, Generation
+from specbench.records import Generation
 from specbench.wire.server import Patience
 
-EDGE, ALONE, COLOCATED = "speculative", CONTROL, "speculative_colocated"
-WAYS = (EDGE, ALONE, COLOCATED)
-"""The drafts are made at the edges, nowhere, or by the server."""
+logger = logging.getLogger(__name__)
+
+EdgeModels = Callable[[], EdgeModel]
+COLOCATED = "speculative_colocated"
+"""The way to serve whose drafts the server makes."""
 LONGEST_SILENCE_S = Patience.idle - 60  # edges connect a while before the first one asks
 
 
@@ -93,47 +80,16 @@ def schedule(
     return found
 
 
-class InTurn:
-    """Real drafts of many edges on one model in one process: one edge drafts at a time, the others wait for it.
+class Edge:
+    """One edge: a connection, and in it one text at a time, by the method's own decoder.
 
     Args:
-        thread: runs all of them.
+        model: the draft model, as this edge has it.
     """
 
-    def __init__(self, drafts: Drafter, thread: ThreadPoolExecutor) -> None:
-        self._drafts, self._thread = drafts, thread
-
-    def begin(self, request: Request) -> None:
-        """As of what drafts."""
-        self._thread.submit(self._drafts.begin, request).result()
-
-    def propose(self, draft_length: int) -> Proposal:
-        """As of what drafts."""
-        return self._thread.submit(self._drafts.propose, draft_length).result()
-
-    def commit(self, tokens: Sequence[int], accepted: int) -> int:
-        """As of what drafts."""
-        return self._thread.submit(self._drafts.commit, tokens, accepted).result()
-
-    def check(self) -> None:
-        """As of what drafts."""
-        self._thread.submit(self._drafts.check).result()
-
-
-class Edge:
-    """One edge: a connection, and in it one text at a time."""
-
-    def __init__(
-        self, cloud: CloudModel, way: str, options: Options, draft: EdgeModel, drafts: Callable[[], Drafter]
-    ) -> None:
+    def __init__(self, cloud: CloudModel, method: Method, options: Options, model: EdgeModel) -> None:
         self._cloud = cloud
-        if way == EDGE:
-            drafter, target = drafts(), cloud.verifier(options)
-            loop = SpeculativeLoop(drafter, target, options.speculative.draft_length)
-            self._decoder: Decoder = SpeculativeDecoder(drafter, target, loop)
-        else:
-            target = cloud.colocated(draft, options) if way == COLOCATED else cloud.target(options)
-            self._decoder = AutoregressiveDecoder(target)
+        self._decoder = method.open(model, cloud, options)
 
     @property
     def was_interrupted(self) -> bool:
@@ -206,88 +162,36 @@ def _generation(asked: Asked, way: str, arrivals: Sequence[float], rounds: Seque
     )
 
 
-def departures(
-    prepared: Prepared,
-    asked: Sequence[Asked],
-    answers: dict[str, list[Answer]],
-    say: Callable[[str], None],
-) -> dict[str, tuple[int, int] | None]:
-    """By way, texts that differ from the server's own for the same prompt: how many are ties, and how many not.
-
-    A shared pass is as wide as all its texts together, which nobody can repeat; a tie is proven with the
-    widths that the text would have had alone.
-
-    Args:
-        answers: by way, of all the methods that were prepared.
-        say: is told why nothing more is proven, where the server does no proof.
-
-    Returns:
-        `None` where the rule may say another text, and where nothing is proven.
-    """
-    options = Options.of(prepared.profile)
-    requests = {conversation.ids_sha256(one.request.prompt_ids): one.request for one in asked}
-    known = {one.generation.prompt_sha256: one.generation for one in answers[ALONE]}
-    prover = Prover(prepared.cloud, options, lambda record: requests[record.prompt_sha256])
-    found: dict[str, tuple[int, int] | None] = dict.fromkeys(answers)
-    for method in prepared.methods:
-        if method.repeats_control(options):
-            try:
-                found[method.name] = _departures(prover, known, answers[method.name])
-            except SpecbenchError as error:  # what was measured is not lost with it
-                say(f"the texts by {method.name} are not judged: {error.message}")
-    return found
-
-
-def _departures(prover: Prover, known: Mapping[str, Generation], answers: Sequence[Answer]) -> tuple[int, int]:
-    proofs: dict[tuple, Divergence | None] = {}
-    ties = others = 0
-    for record in (one.generation for one in answers):
-        base = known[record.prompt_sha256]
-        key = base.tokens, record.prompt_sha256, record.tokens
-        if record.tokens == base.tokens:
-            continue
-        if key not in proofs:
-            proofs[key] = prover.judge(base, record)
-        proof = proofs[key]
-        is_tie = proof is not None and proof.verdict == TIE
-        ties, others = ties + is_tie, others + (not is_tie)
-    return ties, others
-
-
 def measure(
-    prepared: Prepared,
-    edges: int,
-    asked: Sequence[Asked],
-    drafts: Callable[[], Drafter],
-    say: Callable[[str], None],
+    prepared: Prepared, edges: int, asked: Sequence[Asked], models: EdgeModels
 ) -> dict[str, list[Answer]]:
-    """Serve the same requests by each of `WAYS`, to a cloud that has been reached; what each edge saw.
+    """Serve the same requests by each method, to a cloud that has been reached; what each edge saw.
 
     Args:
-        drafts: makes what one edge drafts with.
-        say: receives a line before each.
+        models: makes the draft model of one edge.
     """
     found = {}
-    for way in reversed(WAYS):  # what a server elsewhere may refuse comes first
-        say(f"{len(asked)} requests by {way}")
-        found[way] = measure_one(prepared, edges, asked, drafts, way)
+    for method in reversed(prepared.methods):  # what a server elsewhere may refuse comes first
+        logger.info(f"{len(asked)} requests by {method.name}")
+        found[method.name] = measure_one(prepared, edges, asked, models, method)
     return found
 
 
 def measure_one(
-    prepared: Prepared, edges: int, asked: Sequence[Asked], drafts: Callable[[], Drafter], way: str
+    prepared: Prepared, edges: int, asked: Sequence[Asked], models: EdgeModels, method: Method
 ) -> list[Answer]:
-    """As `measure`, by one way."""
+    """As `measure`, by one method."""
     options, opened = Options.of(prepared.profile), []
     try:
         for _ in range(edges):
-            opened.append(Edge(prepared.cloud.another(), way, options, prepared.edge, drafts))
+            opened.append(Edge(prepared.cloud.another(), method, options, models()))
         for _ in opened[0].answer(asked[0].request):
             pass  # what a first time takes is not the load's
-        found = drive(opened, asked, way)
+        found = drive(opened, asked, method.name)
         if any(edge.was_interrupted for edge in opened):
             raise SpecbenchError(
-                f"an edge lost the cloud over the requests by {way}, and their times say nothing of a load",
+                f"an edge lost the cloud over the requests by {method.name}, and their times say nothing of a "
+                "load",
                 "start again",
                 ExitCode.RUN,
             )
@@ -297,7 +201,7 @@ def measure_one(
             edge.close()
 
 
-def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], drafts: Callable[[], Drafter]) -> float:
+def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], models: EdgeModels, control: Method) -> float:
     """What an edge gets of a server that decodes alone while nobody else asks, of the first text that tells.
 
     Raises:
@@ -305,7 +209,7 @@ def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], drafts: Callable[[]
     """
     for one in {each.prompt_id: each for each in asked}.values():
         lone = replace(one, edge=0, due_ms=None)
-        tpot_ms = measure_one(prepared, 1, [lone], drafts, ALONE)[0].generation.tpot_ms
+        tpot_ms = measure_one(prepared, 1, [lone], models, control)[0].generation.tpot_ms
         if tpot_ms is not None:
             return tpot_ms
     raise SpecbenchError(

@@ -7,15 +7,18 @@ its own. What was measured is the draft's time on this machine while nothing els
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import cast
 
-from specbench.api import Drafter, EdgeModel, Options, Proposal, Request, SpecbenchError
+from specbench.api import AheadDrafter, EdgeModel, Options, Proposal, Request, SpecbenchError
 from specbench.bench import conversation
-from specbench.bench.load import InTurn
+from specbench.bench.load import EdgeModels
 from specbench.bench.preparation import Prepared, model_files
+from specbench.bench.traced import WRONG, Text, TracedDrafter, text_of
 from specbench.bench.traces import Trace, TracedText, read_trace
 from specbench.clock import now_ms
 from specbench.decoding.threads import model_thread, send_team_home
@@ -57,41 +60,80 @@ def measured_pace(edge: EdgeModel, options: Options, request: Request) -> Pace:
     return Pace(median(steps), median(prefills))
 
 
-class RecordedDrafts:
+class RecordedDrafts(TracedDrafter):
     """Proposes what the trace's draft did; the text is the target's, so that positions are equal."""
 
-    def __init__(self, texts: dict[str, TracedText], pace: Pace, vocabulary_size: int) -> None:
+    def __init__(self, texts: Mapping[str, Text], pace: Pace, vocabulary_size: int) -> None:
         self._texts, self._pace, self._vocabulary_size = texts, pace, vocabulary_size
 
     def begin(self, request: Request) -> None:
         """Find the text of this prompt, and take the time of its prefill."""
         self._text = self._texts[conversation.ids_sha256(request.prompt_ids)]
-        self._position = 0
-        time.sleep(self._pace.prefill_ms * len(request.prompt_ids) / 1000)
+        super().begin(request)
+
+    def _prefill(self, prompt_tokens: int) -> None:
+        time.sleep(self._pace.prefill_ms * prompt_tokens / 1000)
+
+    def _compute(self, drafted: int, unread: int) -> None:
+        time.sleep(self._pace.step_ms * drafted / 1000)
+
+    def _tokens(self, count: int) -> tuple[int, ...]:
+        """What is not the target's token is another one of the vocabulary."""
+        known = super()._tokens(count)
+        right = self._text.ids[self._committed : self._committed + count]
+        others = tuple((token + 1) % self._vocabulary_size for token in right) + (0,) * (count - len(right))
+        return tuple(other if token == WRONG else token for token, other in zip(known, others, strict=True))
+
+
+class InTurn(AheadDrafter):
+    """Real drafts of many edges on one model in one process: one edge drafts at a time, the others wait for it.
+
+    Args:
+        thread: runs all of them.
+    """
+
+    def __init__(self, drafts: AheadDrafter, thread: ThreadPoolExecutor) -> None:
+        self._drafts, self._thread = drafts, thread
+
+    def begin(self, request: Request) -> None:
+        """As of what drafts."""
+        self._thread.submit(self._drafts.begin, request).result()
 
     def propose(self, draft_length: int) -> Proposal:
-        """Its tokens up to where it departs from the target; what follows would be refused whatever it is."""
-        time.sleep(self._pace.step_ms * draft_length / 1000)
-        places = range(self._position, self._position + draft_length)
-        return Proposal(tuple(self._token(place) for place in places))
+        """As of what drafts."""
+        return self._thread.submit(self._drafts.propose, draft_length).result()
+
+    def draft_ahead(self) -> int:
+        """As of what drafts."""
+        return self._thread.submit(self._drafts.draft_ahead).result()
+
+    @property
+    def uncommitted(self) -> int:
+        """As of what drafts."""
+        return self._drafts.uncommitted
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
-        """Go on behind what the target committed."""
-        self._position += len(tokens)
-        return 0
+        """As of what drafts."""
+        return self._thread.submit(self._drafts.commit, tokens, accepted).result()
 
     def check(self) -> None:
-        """Nothing: no cache is kept."""
-
-    def _token(self, place: int) -> int:
-        if place >= len(self._text.tokens):
-            return 0
-        right = self._text.tokens[place]
-        return right if self._text.agrees[place] == "1" else (right + 1) % self._vocabulary_size
+        """As of what drafts."""
+        self._thread.submit(self._drafts.check).result()
 
 
-def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], Callable[[], Drafter], str]:
-    """The prompts that are asked, what makes an edge's drafts, and what to call that.
+class SharedEdge:
+    """The edge's model as one of many edges has it: what it drafts with is its own, the rest everybody's."""
+
+    def __init__(self, model: EdgeModel, drafter: Callable[[Options], AheadDrafter]) -> None:
+        self._model = model
+        self.drafter = drafter
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._model, name)
+
+
+def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], EdgeModels, str]:
+    """The prompts that are asked, what makes an edge's model, and what to call its drafts.
 
     Args:
         trace: has the drafts; without it the profile's edge model makes them, in one thread for all edges.
@@ -106,7 +148,8 @@ def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt],
         thread = model_thread()
         threads = prepared.profile.edge.threads
         label = f"real drafts, made in turn by one process (edge.threads: {threads}) beside the server"
-        return prepared.prompts, lambda: InTurn(prepared.edge.drafter(options), thread), label
+        model = prepared.edge
+        return prepared.prompts, _shared(model, lambda asked: InTurn(model.drafter(asked), thread)), label
     tokenizer = prepared.cloud.tokenizer
     recorded = read_trace(trace)
     demand_same_pair(recorded, prepared)
@@ -123,7 +166,13 @@ def drafts_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt],
     pace = measured_pace(prepared.edge, options, known[0][1])
     size = vocabulary.size(tokenizer)
     label = f"drafts recorded in {trace.name}, their time slept ({pace.step_ms:.2f} ms a token)"
-    return [prompt for prompt, _ in known], lambda: RecordedDrafts(texts, pace, size), label
+    sequences = {sha256: text_of(text) for sha256, text in texts.items()}
+    models = _shared(prepared.edge, lambda _: RecordedDrafts(sequences, pace, size))
+    return [prompt for prompt, _ in known], models, label
+
+
+def _shared(model: EdgeModel, drafter: Callable[[Options], AheadDrafter]) -> EdgeModels:
+    return lambda: cast("EdgeModel", SharedEdge(model, drafter))
 
 
 def demand_same_pair(trace: Trace, prepared: Prepared) -> None:

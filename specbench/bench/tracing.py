@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from specbench.environment import versions
 from specbench.errors import SpecbenchError
 from specbench.records import Prompt
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,12 +27,11 @@ WIDTH = 64  # up to here, the rows of a batch-invariant engine have the bits of 
 DIGITS = 4
 
 
-def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -> Trace:
+def make_trace(prepared: Prepared, method: Method) -> Trace:
     """Trace every text of the workload.
 
     Args:
         method: the speculative one; it knows by which options its text is the control's.
-        say: receives a line for each prompt.
     """
     from specbench.models import vocabulary
 
@@ -40,7 +42,7 @@ def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -
     judge = prepared.cloud.engine if prepared.cloud.is_here or not exact else None
     texts: list[TracedText] = []
     for prompt, repeat in _questions(prepared):
-        say(f"prompt {prompt.prompt_id} ({prompt.category})")
+        logger.info(f"prompt {prompt.prompt_id} ({prompt.category})")
         replies: list[str] = []
         for turn in range(len(prompt.turns)):
             try:
@@ -48,7 +50,7 @@ def make_trace(prepared: Prepared, method: Method, say: Callable[[str], None]) -
             except SpecbenchError as error:
                 if turn == 0:
                     raise
-                say(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
+                logger.info(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
                 break
             tokens = tuple(token for part in target.generate(request) for token in part.tokens)
             columns = readings(prepared.edge.engine, options, request, tokens, judge, drawn=not exact)

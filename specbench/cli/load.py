@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from specbench.cli.options import JsonOption, ProfileOption, SetOption
+from specbench.cli.options import JsonOption, PluginOption, ProfileOption, SetOption
 from specbench.errors import SpecbenchError
 
 FEWEST_REQUESTS = 20  # that a median takes
@@ -18,6 +18,10 @@ OWN_CONNECTIONS = 2  # that of the command itself, and one that may still be clo
 
 
 def load(
+    method: Annotated[
+        str, typer.Argument(metavar="[METHOD]", help="Method that the edges run, with drafts of their own.")
+    ] = "speculative",
+    *,
     edges: Annotated[int, typer.Option("--edges", min=1, max=512, help="How many; each has a connection.")],
     arrival: Annotated[
         Literal["closed", "poisson"],
@@ -43,11 +47,12 @@ def load(
             "--objective-tpot-ms", min=1e-6, help="Time per token to keep to; twice a lone edge's if absent."
         ),
     ] = None,
+    plugin: PluginOption = None,
     profile: ProfileOption = "default",
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drive a server with many edges, by what they draft, alone, and with drafts of its own."""
+    """Drive a server with many edges: by a method, alone, and with drafts of the server's own."""
     if (arrival == "poisson") != (rate is not None):
         raise SpecbenchError("--rate belongs to --arrival poisson", "give both, or neither")
     if requests is not None and requests < edges:
@@ -66,29 +71,38 @@ def load(
     edge_device = confine(loaded.edge)  # before anything can import torch
 
     from specbench.analysis.load import capacity, load_row
-    from specbench.bench.load import COLOCATED, EDGE, WAYS, departures, lone_tpot_ms, measure, schedule
+    from specbench.bench.departures import departures
+    from specbench.bench.load import COLOCATED, lone_tpot_ms, measure, schedule
     from specbench.bench.preparation import prepare
-    from specbench.bench.recorded import drafts_of
+    from specbench.bench.recorded import edges_of
+    from specbench.records import CONTROL
     from specbench.registry import discover
     from specbench.render import console
     from specbench.render.load import load_table
 
-    registry = discover(())
-    prepared = prepare(loaded, [registry.get(way) for way in WAYS])
+    registry = discover(plugin or ())
+    registry.demand_settings(loaded)
+    methods = [registry.get(name) for name in dict.fromkeys((method, CONTROL, COLOCATED))]
+    if "cloud" not in methods[0].roles:
+        raise SpecbenchError(f"{method} asks no server, so there is no load to measure", "specbench run")
+    prepared = prepare(loaded, methods)
     prepared.cloud.most_edges = edges + OWN_CONNECTIONS
     with closing(prepared.cloud):
-        prompts, drafts, label = drafts_of(prepared, trace)
+        prompts, models, label = edges_of(prepared, trace)
+        drafts_at_edge = method != COLOCATED and "edge" in methods[0].roles
+        label = label if drafts_at_edge else f"what {method} drafts, if anything, takes no model"
         asked = schedule(prepared, edges, requests or max(2 * edges, FEWEST_REQUESTS), rate, prompts)
         prepared.cloud.load()
         objective_ms = objective_tpot_ms
         if objective_ms is None:  # before the load, which a refusal would cost
-            lone_ms = lone_tpot_ms(prepared, asked, drafts)
+            lone_ms = lone_tpot_ms(prepared, asked, models, registry.get(CONTROL))
             console.note(f"a lone edge has a token every {lone_ms:.1f} ms of the server decoding alone")
             objective_ms = LONE_TIMES * lone_ms
-        answers = measure(prepared, edges, asked, drafts, console.note)
-        departed = departures(prepared, asked, answers, console.note)
-    rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
-    found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
+        answers = measure(prepared, edges, asked, models)
+        departed = departures(prepared, asked, answers)
+    ways = [each.name for each in methods]
+    rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in ways}
+    found = capacity(rows[method], rows[COLOCATED], answers[COLOCATED]) if drafts_at_edge else None
     batch = loaded.cloud.batch
     server = loaded.cloud.placement if loaded.cloud.is_elsewhere else f"{loaded.engine.kind} engine"
     arriving = "asking again at once" if rate is None else f"Poisson arrivals, {rate:g} a second"

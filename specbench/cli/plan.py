@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from specbench.cli.options import (
     HtmlOption,
     JsonOption,
     MapsOption,
+    PluginOption,
     RunsDirOption,
     demand_alone,
     demand_maps,
@@ -20,8 +22,9 @@ from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.analysis.assumed import Assumption
-    from specbench.analysis.planned import Known
+    from specbench.analysis.known import Known
     from specbench.config.costs import Costs
+    from specbench.method import Method
     from specbench.records import Run
 
 
@@ -72,6 +75,13 @@ def plan(
             "--over", metavar="KEY=VALUES", help="A map over values of the cost table: link.rtt_ms=0,20,100."
         ),
     ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", help="Method to plan, repeatable; those that draft with the edge's model if absent."
+        ),
+    ] = None,
+    plugin: PluginOption = None,
     html: HtmlOption = None,
     charts: MapsOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
@@ -81,12 +91,13 @@ def plan(
     from dataclasses import asdict
 
     from specbench.analysis.assumed import assumed_texts, assumptions, by_numbers
-    from specbench.analysis.clock import Prices
     from specbench.analysis.measured import run_costs
-    from specbench.analysis.planned import served_by
-    from specbench.analysis.planning import verdicts
+    from specbench.analysis.plan import planned, served_by, verdicts
+    from specbench.analysis.prices import Prices
     from specbench.config.costs import read_costs
+    from specbench.config.loading import overriding
     from specbench.records import CONTROL
+    from specbench.registry import discover
     from specbench.render import console
     from specbench.render.schedules import assumed_lines, plan_document, plan_table, served_lines
 
@@ -104,28 +115,30 @@ def plan(
     demand_maps(html, charts)
     demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
     stored = _stored(run, runs_dir)
-    known = _known(trace, acceptance, stored)
+    registry = discover(plugin or ())
+    known = _known(trace, acceptance, stored, [registry.get(name) for name in methods or ()])
     if costs:
         table = read_costs(costs)
         assumed = assumptions(table)
     else:
         table, assumed = by_numbers(run_costs(stored) if stored else None, step_ms, cost_ratio, width_cost)
-    values = _values(overrides or ())
+    values = dict(overriding(overrides or (), "link.rtt_ms=40"))
     assumed = [each for each in assumed if each.key not in values]
     prices = Prices(table.with_values(values))
     if over:
         _map(known, prices.costs, over, assumed, html, charts, as_json)
         return
     assumed += assumed_texts(prices.costs, bool(known.texts)) if objective_ms else []
-    lines = verdicts(known.survival, prices, known.methods)
-    served = {}
+    plans = planned(known, prices)
+    lines, served = verdicts(plans, known, prices), {}
     if objective_ms:
-        served = {name: served_by(known, prices, name, objective_ms) for name in (CONTROL, *known.methods)}
+        asked = (registry.get(CONTROL), *known.methods)
+        served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
     if as_json:
-        document = plan_document(known.survival, prices, known.methods, lines, served)
+        document = plan_document(known, prices, plans, lines, served)
         console.print_json({"exact": known.is_exact, **document, "assumed": [asdict(each) for each in assumed]})
         return
-    console.out.print(plan_table(known.survival, prices, known.texts, known.methods, lines, known.label))
+    console.out.print(plan_table(known, prices, plans, lines))
     for line in [*served_lines(served, objective_ms or 0.0), *assumed_lines(table.description, assumed)]:
         console.out.print(line, markup=False)
 
@@ -139,17 +152,17 @@ def _map(
     charts: Path | None,
     as_json: bool,
 ) -> None:
-    """The plan over a grid: where each method would win, by closed form."""
+    """The plan over a grid: where each method would win."""
     from dataclasses import asdict
 
-    from specbench.analysis.grid import parse_over
-    from specbench.analysis.planned import planned_rows
+    from specbench.analysis.over import parse_over
+    from specbench.analysis.plan import planned_rows
     from specbench.cli.replay import show_grid
 
     chances, varied = known.survival.conditional, parse_over(over)
     assumed = [each for each in assumed if each.key not in varied]
-    rows = list(planned_rows(known.survival, costs, varied, known.methods))
-    title = f"planned by closed form, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"
+    rows = list(planned_rows(known, costs, varied))
+    title = f"planned, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"
     title += f" ({known.label})" if known.label else ""
     title += f" · {costs.description or 'costs by hand'}"
     head = {"conditional_acceptance": chances, "exact": known.is_exact, "costs": costs.model_dump(mode="json")}
@@ -173,16 +186,15 @@ def _stored(run: str | None, runs_dir: Path) -> Run | None:
     return stored
 
 
-def _known(trace: Path | None, acceptance: str | None, run: Run | None) -> Known:
-    from specbench.analysis.planned import Known, of_records, of_trace
-    from specbench.analysis.planning import Survival
+def _known(trace: Path | None, acceptance: str | None, run: Run | None, methods: Sequence[Method]) -> Known:
+    from specbench.analysis.known import of_chances, of_records, of_trace
     from specbench.bench.traces import read_trace
 
     if trace:
-        return of_trace(read_trace(trace))
+        return of_trace(read_trace(trace), methods)
     if run is None:
-        return Known(Survival(_chances(acceptance or "")))
-    found = of_records(run.generations)
+        return of_chances(_chances(acceptance or ""), methods)
+    found = of_records(run.generations, methods)
     if found is None:
         raise SpecbenchError(
             f"run {run.manifest.run_id} drafted nothing by `speculative`", "--acceptance 0.8,0.7,0.65"
@@ -201,17 +213,3 @@ def _chances(text: str) -> tuple[float, ...]:
             "for example --acceptance 0.8,0.7,0.65",
         )
     return chances
-
-
-def _values(overrides: list[str] | tuple[str, ...]) -> dict[str, object]:
-    from specbench.config.yaml_text import parse_value
-
-    values = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise SpecbenchError(
-                f"--set {override} is not of the form key=value", "such as --set link.rtt_ms=40"
-            )
-        values[key.strip()] = parse_value(text)
-    return values

@@ -45,10 +45,10 @@ def replay(
     from dataclasses import asdict
 
     from specbench.analysis.assumed import assumptions
-    from specbench.analysis.grid import grid, lengths_of, parse_over
-    from specbench.analysis.schedule import texts_of
+    from specbench.analysis.grid import grid
+    from specbench.analysis.over import lengths_of, parse_over, replayed_over
     from specbench.analysis.variants import RULE, demand_known, knowing, told, variants
-    from specbench.analysis.varied import replayed_over
+    from specbench.bench.traced import texts_of
     from specbench.bench.traces import read_trace
     from specbench.config.costs import read_costs
     from specbench.registry import discover

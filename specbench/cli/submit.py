@@ -88,7 +88,7 @@ def sweep(
 
     Every combination is one job, with all methods in it.
     """
-    from specbench.analysis.grid import parse_over
+    from specbench.analysis.over import parse_over
     from specbench.bench import sweep as sweeps
     from specbench.bench.store import RunStore
     from specbench.cluster.jobs import submit_sweep

@@ -76,7 +76,7 @@ def sweep(
         replay(replayed, costs, over, methods, html=html, charts=charts, as_json=as_json)
         return
 
-    from specbench.analysis.grid import parse_over
+    from specbench.analysis.over import parse_over
     from specbench.analysis.sweeps import measure, to_resume
     from specbench.bench.store import RunStore
     from specbench.bench.sweep import new_sweep

@@ -35,7 +35,7 @@ def trace(
     # What the target says takes no link, and a modelled one would only be waited for.
     prepared = prepare(loaded.model_copy(update={"link": LinkSpec()}), [method])
     with closing(prepared.cloud):
-        made = make_trace(prepared, method, console.note)
+        made = make_trace(prepared, method)
     write_trace(out, made)
     tokens = sum(len(text.tokens) - 1 for text in made.texts)
     agreed = sum(text.agrees[1:].count("1") for text in made.texts)

@@ -22,9 +22,14 @@ ByCount = dict[Count, Milliseconds]
 
 
 class _Timed(Part):
-    """Times of one model. `speed` divides all of them: 2 is hardware that is twice as fast."""
+    """Times of one model. `speed` divides all of them: 2 is hardware that is twice as fast.
+
+    `overlap_slowdown` is how many times as long it computes while the other model does so too, as it does where
+    both share the memory of one machine.
+    """
 
     speed: Positive = 1.0
+    overlap_slowdown: Annotated[float, Field(ge=1, le=1e6)] = 1.0
     prefill_ms: ByCount | None = None
 
     @field_validator("prefill_ms", "verify_ms", mode="before", check_fields=False)
@@ -82,7 +87,8 @@ class Bytes(Part):
 class Costs(Part):
     """A cost table.
 
-    `round_ms` is what a round takes besides drafting, link and verification. `colocated_step_ms` is the draft's
+    `round_ms` is what a round takes besides drafting, link and verification, `stream_ms` what each part of a
+    stream takes the server besides its passes. `colocated_step_ms` is the draft's
     step where it runs beside the target, and is divided by `target.speed`; `draft.step_ms` when absent.
     """
 
@@ -93,6 +99,7 @@ class Costs(Part):
     link: LinkCosts = LinkCosts()
     bytes: Bytes = Bytes()
     round_ms: Milliseconds = 0.0
+    stream_ms: Milliseconds = 0.0
     colocated_step_ms: Positive | None = None
 
     def with_values(self, values: dict[str, object]) -> Costs:

@@ -60,16 +60,8 @@ def with_changes(
 
 
 def _changed(values: dict, overrides: Sequence[str], settings: Mapping[str, object], where: str) -> Profile:
-    given: list[tuple[str, object]] = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise SpecbenchError(
-                f"--set {override} is not of the form key=value", "for example --set cloud.dtype=float16"
-            )
-        given.append((key.strip(), parse_value(text)))
     named: dict = {}
-    for key, value in [*given, *settings.items()]:
+    for key, value in [*overriding(overrides), *settings.items()]:
         _apply(values, key, value)
         _apply(named, key, value)
     if _names_prompts_alone(named):
@@ -87,6 +79,23 @@ def validated(part: type[PartT], values: dict, where: str, exit_code: ExitCode =
         return part.model_validate(values)
     except ValidationError as error:
         raise _explain(error, part, where, exit_code) from error
+
+
+def overriding(overrides: Sequence[str], example: str = "cloud.dtype=float16") -> list[tuple[str, object]]:
+    """Keys and values of `key=value` overrides, as `--set` takes them.
+
+    Raises:
+        SpecbenchError: one is not of that form.
+    """
+    given: list[tuple[str, object]] = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise SpecbenchError(
+                f"--set {override} is not of the form key=value", f"for example --set {example}"
+            )
+        given.append((key.strip(), parse_value(text)))
+    return given
 
 
 def settings_hash(*parts: object) -> str:

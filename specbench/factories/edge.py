@@ -34,7 +34,7 @@ class EdgeModel(ModelFactory):
     def _helpers(self) -> dict[str, EdgeModel]:
         made = {}
         for name, spec in (self.spec.helpers or {}).items():
-            made[name] = EdgeModel(spec, self._say, self.engine_spec)
+            made[name] = EdgeModel(spec, self.engine_spec)
             made[name].role = f"{HELPERS}{name}"
         return made
 

@@ -11,13 +11,12 @@ from rich.text import Text
 
 from specbench.analysis.assumed import Assumption
 from specbench.analysis.breakeven import BreakEven, break_evens
-from specbench.analysis.clock import Prices
 from specbench.analysis.comparison import LABELS
 from specbench.analysis.grid import Row, best, winner
+from specbench.analysis.known import LONGEST, Known
 from specbench.analysis.notes import ANOTHER_TEXT, WRONG
-from specbench.analysis.planning import LONGEST, Survival, alone_ms, break_even_rtt_ms, fastest, forecasts
-from specbench.analysis.replay import replay
-from specbench.analysis.schedule import Text as Sample
+from specbench.analysis.plan import Forecast, alone_ms, farthest_ms, fastest
+from specbench.analysis.prices import Prices
 from specbench.analysis.serving import MOST_CLIENTS, Load
 from specbench.records import CONTROL
 from specbench.render.fitting import Cell, Fitted
@@ -148,41 +147,27 @@ def _or_dash(value: object, text: str) -> str:
 
 
 def plan_table(
-    survival: Survival,
-    prices: Prices,
-    texts: Sequence[Sample],
-    methods: Sequence[str],
-    lines: Sequence[str],
-    label: str,
+    known: Known, prices: Prices, plans: Mapping[str, Sequence[Forecast]], lines: Sequence[str]
 ) -> RenderableType:
-    """The verdict of each method, and the forecast at draft lengths up to a little beyond the best ones.
-
-    Args:
-        label: whether the texts of a trace are a real run's; empty without one.
-    """
-    by_method = {method: forecasts(survival, prices, method) for method in methods}
-    best = {method: fastest(found).draft_length for method, found in by_method.items()}
+    """The verdict of each method, and the forecast at draft lengths up to a little beyond the best ones."""
+    best = {method: fastest(found).draft_length or 1 for method, found in plans.items()}
     columns = ["tokens\na round", "if all had\nequal chances"]
-    for method in methods:
+    for method in plans:
         columns += [method.replace("_", "\n") + "\nms a token", "speed-up"]
-    columns += ["speculative\nreplayed"] if texts else []
     lengths = []
     for index in range(min(LONGEST, max(best.values()) + 3)):
-        row = [found[index] for found in by_method.values()]
+        row = [found[index] for found in plans.values()]
         cells: list[Cell] = [str(index + 1), f"{row[0].tokens_per_round:.2f}", f"{row[0].tokens_if_equal:.2f}"]
         for each in row:
             style = "bold" if each.draft_length == best[each.method] else ""
             cells += [Text(f"{each.ms_per_token:.2f}", style), Text(f"{each.speedup:.2f}x", style)]
-        if texts:
-            timed = replay(texts, prices, "speculative", index + 1)
-            following = sum(one.tokens - 1 for one in timed)
-            cells.append(f"{sum(one.decode_ms for one in timed) / following:.2f}" if following else "-")
         lengths.append(cells)
+    survival = known.survival
     chances = ", ".join(f"{share:.2f}" for share in survival.conditional[:SHOWN_CHANCES])
     about = (
-        f"\ncloud alone: {alone_ms(prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted at "
-        f"1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
-        f"{label and ' · trace '}{label}"
+        f"\ncloud alone: {alone_ms(known, prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted "
+        f"at 1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
+        f"{known.label and ' · trace '}{known.label}"
     )
     return Group(
         *(Text(line, style="bold") for line in lines), Text(about), Fitted(("draft\nlength",), columns, lengths)
@@ -190,16 +175,16 @@ def plan_table(
 
 
 def plan_document(
-    survival: Survival,
+    known: Known,
     prices: Prices,
-    methods: Sequence[str],
+    plans: Mapping[str, Sequence[Forecast]],
     lines: Sequence[str],
     served: Mapping[str, Served],
 ) -> dict:
     """The JSON of a plan; what is infinite or unknown is null."""
     by_method = {}
-    for method in methods:
-        found, even = forecasts(survival, prices, method), break_even_rtt_ms(survival, prices, method)
+    for method, found in plans.items():
+        even = farthest_ms(found)
         by_method[method] = {
             "best_draft_length": fastest(found).draft_length,
             "break_even_rtt_ms": _finite(even),
@@ -209,7 +194,7 @@ def plan_document(
             ],
         }
     return {
-        "conditional_acceptance": survival.conditional,
+        "conditional_acceptance": known.survival.conditional,
         "costs": prices.costs.model_dump(mode="json"),
         "verdicts": list(lines),
         "methods": by_method,

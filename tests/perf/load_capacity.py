@@ -24,26 +24,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 from specbench.analysis.load import capacity, load_row
-from specbench.bench.load import (
-    ALONE,
-    COLOCATED,
-    EDGE,
-    WAYS,
-    departures,
-    lone_tpot_ms,
-    measure,
-    measure_one,
-    schedule,
-)
+from specbench.bench.departures import departures
+from specbench.bench.load import COLOCATED, lone_tpot_ms, measure, measure_one, schedule
 from specbench.bench.preparation import prepare
-from specbench.bench.recorded import drafts_of
+from specbench.bench.recorded import edges_of
 from specbench.cli.load import OWN_CONNECTIONS
 from specbench.config import load_profile
 from specbench.decoding.threads import spin_briefly
+from specbench.records import CONTROL as ALONE
 from specbench.registry import discover
 from specbench.render import console
 from specbench.render.load import load_table
 
+EDGE = "speculative"
+WAYS = (EDGE, ALONE, COLOCATED)
 REQUESTS = 32  # of a table
 
 
@@ -57,7 +51,7 @@ class Bench:
     def lone_ms(self):
         """The time per token of a lone edge, of the server decoding alone."""
         asked = schedule(self.prepared, 1, 1, None, self._prompts)
-        return lone_tpot_ms(self.prepared, asked, self._drafts)
+        return lone_tpot_ms(self.prepared, asked, self._drafts, discover(()).get(ALONE))
 
     def most(self, way, objective_ms, limit):
         """The most edges of which all keep to the objective; the server's limit where no count fails."""
@@ -86,7 +80,7 @@ class Bench:
         """What so many edges saw, measured once."""
         if (way, edges) not in self._known:
             asked = schedule(self.prepared, edges, 2 * edges, None, self._prompts)
-            answers = measure_one(self.prepared, edges, asked, self._drafts, way)
+            answers = measure_one(self.prepared, edges, asked, self._drafts, discover(()).get(way))
             self._known[way, edges] = load_row(way, answers, objective_ms, None), answers
         return self._known[way, edges]
 
@@ -101,8 +95,8 @@ class Bench:
     def table(self, edges, objective_ms, title):
         """All ways side by side, with the texts that differ; printed, and returned by name."""
         asked = schedule(self.prepared, edges, max(REQUESTS, edges), None, self._prompts)
-        answers = measure(self.prepared, edges, asked, self._drafts, lambda line: None)
-        departed = departures(self.prepared, asked, answers, console.note)
+        answers = measure(self.prepared, edges, asked, self._drafts)
+        departed = departures(self.prepared, asked, answers)
         rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in WAYS}
         found = capacity(rows[EDGE], rows[COLOCATED], answers[COLOCATED])
         console.out.print(load_table(list(rows.values()), f"{edges} edges, {title}", objective_ms, found))
@@ -143,7 +137,7 @@ def main() -> None:
         prepared = prepare(load_profile(asked_for.profile, settings, given), methods)
         prepared.cloud.most_edges = max([asked_for.most, *counts]) + OWN_CONNECTIONS
         with closing(prepared.cloud):
-            prompts, drafts, label = drafts_of(prepared, trace)
+            prompts, drafts, label = edges_of(prepared, trace)
             prepared.cloud.load()
             bench = Bench(prepared, prompts, drafts)
             objective_ms = objective_ms or asked_for.times * bench.lone_ms()

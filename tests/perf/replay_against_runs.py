@@ -1,19 +1,16 @@
-"""Do replays say what runs do? Run by hand, on a quiet machine: tests/perf/replay_against_runs.py.
+"""Do replays say what runs do? Run by hand, on a quiet machine: python tests/perf/replay_against_runs.py.
 
-One agreement trace of all built-in prompts and one cost table, measured on none of them. Then real runs, each
-in a process of its own:
+One agreement trace, then real runs, each in a process of its own:
 
-1. Accepted lengths, round by round, over the whole set and at every draft length given: equal, or a tie of the
-   draft's, seen in the margin of its probabilities at the first position that differs.
-2. Time per token at every round trip given: the replayed one within 10 % of the measured one, each method.
-   Beside it, for the same texts and costs, what the closed form says, which knows acceptance by position alone.
+1. Accepted lengths, round by round, at every draft length given: equal, or a tie of the draft's, seen in the
+   margin of its probabilities at the first position that differs.
+2. Time per token at every round trip given, of each method and of the control: the replayed one within 10 % of
+   the measured one. Costs are measured before and after each run, on other prompts, and their means replayed:
+   what a machine gives changes within minutes. Printed are the gap of all texts together, and the lowest and
+   the highest gap of a text.
 
-A replay gives each side processors of its own. Give costs and runs the same on two cores:
-
-    python tests/perf/replay_against_runs.py --set edge.threads=1 --set cloud.threads=1 \\
-        --set cloud.placement=process
-
-Exits 1 when a draft or a replay fails; the closed form is shown, not judged.
+A process and a thread each for draft and target, unless `--set` says otherwise, and about five minutes with the
+default pair. Exits 1 when a draft or a replay fails.
 """
 
 from __future__ import annotations
@@ -21,16 +18,19 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from specbench.analysis.clock import Prices
-from specbench.analysis.planning import alone_ms, forecast, measured_survival
-from specbench.analysis.replay import CONTROL, replay, rounds
-from specbench.analysis.schedule import Text
+from specbench.analysis.prices import Prices
+from specbench.analysis.replay import replay, rounds
 from specbench.bench.store import RunStore
+from specbench.bench.traced import text_of
 from specbench.bench.traces import read_trace
-from specbench.config.costs import read_costs
+from specbench.config.costs import Costs, read_costs
+from specbench.config.yaml_text import as_page
+from specbench.records import CONTROL
 
 TIE = 1e-3  # margin of two probabilities; widths differ by about 1e-5 of a logit
 CLOSE = 0.1
@@ -45,17 +45,13 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def as_text(traced):
-    return Text.of(traced.agrees, traced.max_new_tokens, traced.prompt_tokens)
-
-
 def first_difference(record, traced, draft_length):
     """Where a real run accepted otherwise than the trace says; `None` if nowhere."""
     position = 1
     real = [(part.drafted, part.accepted, len(part.tokens)) for part in record.rounds[1:]]
-    for (drafted, accepted, committed), step in zip(real, rounds(as_text(traced), draft_length), strict=False):
-        if (drafted, accepted, committed) != (step.drafted, step.accepted, step.committed):
-            return position + min(accepted, step.accepted)
+    for (drafted, accepted, committed), part in zip(real, rounds(text_of(traced), draft_length), strict=False):
+        if (drafted, accepted, committed) != (part.drafted, part.accepted, len(part.tokens)):
+            return position + min(accepted, part.accepted)
         position += committed
     return None
 
@@ -83,6 +79,18 @@ def accepted_lengths(trace, records, draft_length) -> bool:
     return bugs == 0
 
 
+def mean_costs(tables: list[Costs]) -> Costs:
+    """The means of several tables of one shape."""
+
+    def mean(values):
+        if isinstance(values[0], dict):
+            return {key: mean([one[key] for one in values]) for key in values[0]}
+        is_number = isinstance(values[0], float | int) and not isinstance(values[0], bool)
+        return fmean(values) if is_number and not isinstance(values[0], int) else values[0]
+
+    return Costs.model_validate(mean([one.model_dump() for one in tables]))
+
+
 def times(trace, records, costs, method, draft_length, rtt_ms) -> bool:
     """Print replayed and measured time per token of one method; whether they are close."""
     known = {record.key: record for record in records if record.method == method}
@@ -93,53 +101,45 @@ def times(trace, records, costs, method, draft_length, rtt_ms) -> bool:
     ]
     pairs = [(record, traced) for record, traced in pairs if record.tokens == traced.tokens and record.tpot_ms]
     prices = Prices(costs.with_values({"link.rtt_ms": float(rtt_ms)}))
-    texts = [as_text(traced) for _, traced in pairs]
-    timed = replay(texts, prices, method, draft_length)
-    if method == CONTROL:
-        closed = alone_ms(prices)
-    else:
-        closed = forecast(measured_survival(texts), prices, method, draft_length).ms_per_token
+    timed = replay([text_of(traced) for _, traced in pairs], prices, method, draft_length)
+    measured = [record.arrival_ms[-1] - record.arrival_ms[0] for record, _ in pairs]
+    gaps = [one.decode_ms / ms - 1 for one, ms in zip(timed, measured, strict=True)]
     following = sum(one.tokens - 1 for one in timed)
-    replayed = sum(one.decode_ms for one in timed) / following
-    measured = sum(record.arrival_ms[-1] - record.arrival_ms[0] for record, _ in pairs) / following
-    gap = replayed / measured - 1
-    print(f"{method}, draft length {draft_length}, {rtt_ms} ms: replayed {replayed:.2f}, measured "
-          f"{measured:.2f} ms a token ({gap:+.1%}, {len(pairs)} texts), "
-          f"closed form {closed:.2f} ({closed / measured - 1:+.1%})")  # fmt: skip
+    replayed_ms = sum(one.decode_ms for one in timed)
+    gap = replayed_ms / sum(measured) - 1
+    print(f"{method:26} {rtt_ms:>4} ms: replayed {replayed_ms / following:7.2f}, measured "
+          f"{sum(measured) / following:7.2f} ms a token, gap {gap:+6.1%} "
+          f"({len(pairs)} texts, {min(gaps):+.1%} to {max(gaps):+.1%})", flush=True)  # fmt: skip
     return abs(gap) <= CLOSE
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="default")
-    parser.add_argument("--set", action="append", default=[], help="as for specbench run; repeatable")
-    parser.add_argument(
-        "--draft-lengths", type=numbers, default=[2, 4, 8], help="accepted lengths are compared at"
-    )
-    parser.add_argument("--max-new-tokens", type=int, default=96)
-    parser.add_argument("--limit", type=int, help="prompts of the accepted lengths; all of them if absent")
+    parser.add_argument("--set", action="append", help="as for specbench run; repeatable")
+    parser.add_argument("--draft-lengths", type=numbers, default=[4], help="accepted lengths are compared at")
+    parser.add_argument("--max-new-tokens", type=int, default=40)
+    parser.add_argument("--limit", type=int, default=8, help="prompts")
     parser.add_argument("--rtts", type=numbers, default=[0, 20, 100])
     parser.add_argument("--timed-length", type=int, default=4)
-    parser.add_argument("--timed-prompts", type=int, default=12)
-    parser.add_argument("--methods", default="speculative,speculative_pipelined,speculative_colocated")
+    parser.add_argument("--methods", default="speculative,speculative_pipelined,prompt_lookup")
     arguments = parser.parse_args()
     sets = [
-        f"workload.limit={arguments.limit or 'null'}",
+        *(arguments.set or ("edge.threads=1", "cloud.threads=1", "cloud.placement=process")),
+        f"workload.limit={arguments.limit}",
         f"workload.max_new_tokens={arguments.max_new_tokens}",
     ]
-    shared = [
-        "--profile",
-        arguments.profile,
-        *(part for text in [*arguments.set, *sets] for part in ("--set", text)),
-    ]
-    fine = True
+    shared = ["--profile", arguments.profile, *(part for text in sets for part in ("--set", text))]
+    fine, began = True, time.monotonic()
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         store = RunStore(folder / "runs")
+
+        def measured_costs() -> Costs:
+            specbench("limits", *shared, "--costs", folder / "costs.yaml")
+            return read_costs(folder / "costs.yaml")
+
         specbench("trace", *shared, "--out", folder / "trace.json")
-        specbench("limits", *shared, "--costs", folder / "costs.yaml")
-        print((folder / "costs.yaml").read_text())
-        costs = read_costs(folder / "costs.yaml")
         trace = {
             (text.prompt_id, text.turn, text.prompt_sha256): text
             for text in read_trace(folder / "trace.json").texts
@@ -148,15 +148,18 @@ def main() -> None:
             run = ["run", "speculative", "--only", *shared, "--set", f"speculative.draft_length={length}"]
             specbench(*run, "--runs-dir", store.folder)
             fine &= accepted_lengths(trace, store.read(store.ids()[-1]).generations, length)
-        methods = arguments.methods.split(",")
+        methods, before = arguments.methods.split(","), measured_costs()
         for rtt in arguments.rtts:
             link = ["--set", f"link.rtt_ms={rtt}"] if rtt else []
             length = ["--set", f"speculative.draft_length={arguments.timed_length}"]
-            specbench("run", *methods, *shared, *link, *length, "--limit", arguments.timed_prompts,
-                      "--runs-dir", store.folder)  # fmt: skip
-            records = store.read(store.ids()[-1]).generations
+            specbench("run", *methods, *shared, *link, *length, "--runs-dir", store.folder)
+            after = measured_costs()
+            records, costs = store.read(store.ids()[-1]).generations, mean_costs([before, after])
             for method in (*methods, CONTROL):
                 fine &= times(trace, records, costs, method, arguments.timed_length, rtt)
+            before = after
+    print(f"{time.monotonic() - began:.0f} s; the last cost table:")
+    print(as_page(before.model_dump(mode="json")))
     sys.exit(not fine)
 
 

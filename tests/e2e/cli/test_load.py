@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+PAGE = Path(__file__).parents[2] / "docs" / "writing-a-method.md"
 COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
 
 
@@ -59,6 +61,26 @@ def test_edges_replay_the_drafts_of_a_trace(specbench, shared, tmp_path):
     assert accepted[0] == pytest.approx(accepted[1])  # accepted tokens per thousand are the draft's, not time's
     short = specbench(*arguments, "--trace", trace, "--set", "workload.max_new_tokens=13")
     assert "the trace's texts have up to 12 tokens, and 13 are asked for" in short.err
+
+
+@pytest.mark.parametrize("method", ["speculative_pipelined", "from_the_prompt", "cloud_baseline"])
+def test_any_method_that_asks_a_server_is_driven_by_its_own_decoder(specbench, shared, tmp_path, method):
+    code = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "from_the_prompt.py").write_text(code)
+    own = ("--plugin", tmp_path / "from_the_prompt.py") if method == "from_the_prompt" else ()
+    outcome = specbench(
+        "load", method, *COMMON[1:], *own, "--profile", shared, "--objective-tpot-ms", 1e6, "--json"
+    )
+    rows = rows_of(outcome)
+    assert list(rows) == [method, "cloud_optimized_baseline", "speculative_colocated"]
+    assert len({row["tokens"] for row in rows.values()}) == 1
+    assert {(row["requests"], row["ties"], row["departed"]) for row in rows.values()} == {(6, 0, 0)}
+    assert (outcome.json["capacity"] is not None) == (method == "speculative_pipelined")
+
+
+def test_a_method_that_asks_no_server_is_refused(specbench, shared):
+    outcome = specbench("load", "edge_baseline", *COMMON[1:], "--profile", shared)
+    assert (outcome.code, "edge_baseline asks no server" in outcome.err) == (2, True)
 
 
 ELSEWHERE = {

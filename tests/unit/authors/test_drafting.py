@@ -5,10 +5,11 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from builders import shaken
+from specbench.analysis.schedule import Text
 from specbench.plugins.prompt_lookup import NgramDrafter
 
 from specbench.analysis.replay import ANY, play
-from specbench.analysis.schedule import Text
 from specbench.analysis.virtual import Meter, VirtualDrafter
 from specbench.api import (
     CloudModel,
@@ -222,11 +223,12 @@ def test_a_table_that_the_edge_continues_keeps_the_contract():
 
 
 @pytest.mark.parametrize("draft_length", [1, 3, 6])
-def test_a_table_that_the_edge_continues_is_replayed_as_it_runs(models, draft_length):
+def test_a_table_that_the_edge_continues_is_replayed_as_it_runs(models, tmp_path, draft_length):
     target = CloudModel(CloudSpec(model=str(models / "target"), device="cpu", dtype="float64"))
-    edge = EdgeModel(EdgeSpec(model=str(models / "target"), layers=1, dtype="float64"))
+    draft = shaken(tmp_path / "shaken", models / "target", by=0.1)
+    edge = EdgeModel(EdgeSpec(model=str(draft), dtype="float64"))
     method, options = LookupThenEdge(), Options(Decoding(), Speculative(draft_length=draft_length))
-    request = Request((7, 7, 9, 12, 7, 9), 60, frozenset())
+    request = Request((7, 7, 9, 12, 7, 9), 120, frozenset())
     real = answer(method.open(edge, target, options), request)
     tokens = tuple(token for part in real for token in part.tokens)
     bits = readings(edge.engine, options, request, tokens)["agrees"]

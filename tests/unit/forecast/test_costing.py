@@ -18,12 +18,15 @@ def few_samples(monkeypatch):
 def test_a_fit_finds_the_costs_of_a_step_and_of_reading_one_token_more():
     samples = {("round", 0, 0): [0.5], ("verify", 1, 0): [20.0, 30.0, 22.0], ("verify", 5, 0): [25.0]}
     samples |= {("draft prefill", 16, 0): [4.0], ("target prefill", 16, 0): [9.0], ("trip", 0, 0): [1.5]}
+    samples |= {("stream", 0, 0): [0.4, 0.6], ("draft at once", 1, 1): [6.5], ("verify at once", 5, 0): [30.0]}
     for length in costing.LENGTHS:
         for unread in (1, 2):
             samples["draft", length, unread] = [0.25 + 3.0 * length + 0.75 * (unread - 1)]
     found = costing.table(samples, "by hand")
     assert (found.draft.step_ms, found.draft.read_ms, found.round_ms) == pytest.approx((3.0, 0.75, 0.75))
-    assert found.target.verify_ms == {1: 22.0, 5: 25.0}
+    assert found.target.verify_ms == {1: 24.0, 5: 25.0}  # means: a sum has the slow ones too
+    assert found.stream_ms == 0.5
+    assert (found.draft.overlap_slowdown, found.target.overlap_slowdown) == (2.0, 1.2)
     assert found.link.rtt_ms == 1.5
     assert (found.draft.prefill_ms, found.target.prefill_ms) == ({16: 4.0}, {16: 9.0})
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from builders import manifest
 from comparisons import CONTROL, pair, run
-from test_replay import costs, drawn, trace
+from replays import costs, drawn, trace
 
 from specbench.analysis.breakeven import break_evens
 from specbench.analysis.grid import Row, grid, winner

@@ -1,4 +1,4 @@
-"""Closed forms, replay and the simulation of many edges: held against each other, and against arithmetic."""
+"""Plans, closed forms, replays and simulated edges: held against each other, and against arithmetic."""
 
 import random
 from dataclasses import replace
@@ -6,12 +6,23 @@ from dataclasses import replace
 import pytest
 from comparisons import drafting
 
-from specbench.analysis import planning, serving
-from specbench.analysis.clock import Prices
-from specbench.analysis.planned import Known, of_records, served_by
-from specbench.analysis.planning import Survival, break_even_rtt_ms, forecast, measured_survival, verdicts
-from specbench.analysis.replay import CONTROL, Timed, replay
-from specbench.analysis.schedule import Text
+from specbench.analysis import serving
+from specbench.analysis.acceptance import Survival
+from specbench.analysis.closed_form import FORMS
+from specbench.analysis.known import Known, measured_survival, of_chances, of_records
+from specbench.analysis.plan import (
+    break_even_rtt_ms,
+    farthest_ms,
+    fastest,
+    forecast,
+    forecasts,
+    planned,
+    served_by,
+    verdicts,
+)
+from specbench.analysis.prices import Prices
+from specbench.analysis.replay import CONTROL, Timed, known_method, replay
+from specbench.bench.traced import Text
 from specbench.config.costs import Costs
 from specbench.render.schedules import served_lines
 
@@ -32,6 +43,22 @@ def drawn(alpha, tokens=400, count=40):
     coin = random.Random(3)
     bits = ("".join("01"[coin.random() < alpha] for _ in range(tokens)) for _ in range(count))
     return [Text.of(each, tokens, 10) for each in bits]
+
+
+def closed_ms(survival, table, method, draft_length):
+    """What the closed form of a method says that a token takes."""
+    terms = FORMS[method](survival, table, draft_length, table.rtt_ms)
+    return sum(terms.values()) / survival.tokens(draft_length)
+
+
+def simulated(texts, table, method, draft_length, clients):
+    work = serving.scripts(texts, table, known_method(method), draft_length)
+    return serving.simulate(work, table, clients)
+
+
+def said(chances, table):
+    known = of_chances(chances)
+    return verdicts(planned(known, table), known, table)
 
 
 def replayed_ms(texts, table, method, draft_length):
@@ -70,9 +97,9 @@ def test_a_run_says_nothing_of_positions_that_few_drafts_came_to():
     few = of_records([replace(drafting(*parts[-4:]), method="speculative")])
     assert few.survival.conditional == (1.0,)
     assert of_records([drafting(*parts)]) is None
-    assert "speculative_pipelined" in found.methods
+    assert "speculative_pipelined" in [method.name for method in found.methods]
     drawn_by = replace(drafting(*parts), method="speculative", verification="rejection")
-    assert "speculative_pipelined" not in of_records([drawn_by]).methods
+    assert "speculative_pipelined" not in [method.name for method in of_records([drawn_by]).methods]
 
 
 @pytest.mark.parametrize("text", ["0000", "0111", "01"])
@@ -82,64 +109,96 @@ def test_what_lies_behind_the_end_of_a_text_was_never_judged(text):
     assert len(found.conditional) == (1 if text == "0000" else text.count("1"))
 
 
-@pytest.mark.parametrize("method", planning.FORMS)
+@pytest.mark.parametrize("method", FORMS)
 @pytest.mark.parametrize("rtt", [0.0, 10.0, 60.0])
 @pytest.mark.parametrize("alpha", [0.5, 0.85])
 def test_closed_form_and_replay_agree(method, rtt, alpha):
     texts, table = drawn(alpha), prices(link__rtt_ms=rtt)
     for length in (1, 3, 7):
-        found = forecast(Survival((alpha,)), table, method, length)
-        assert found.ms_per_token == pytest.approx(replayed_ms(texts, table, method, length), rel=0.03)
+        closed = closed_ms(Survival((alpha,)), table, method, length)
+        assert closed == pytest.approx(replayed_ms(texts, table, method, length), rel=0.03)
+
+
+@pytest.mark.parametrize("method", FORMS)
+@pytest.mark.parametrize("chances", [(0.5,), (0.95,), (0.6, 0.9, 0.8)])
+def test_a_plan_from_chances_agrees_with_the_closed_form(method, chances):
+    known = of_chances(chances)
+    for rtt in (0.0, 10.0, 60.0):
+        table = prices(link__rtt_ms=rtt)
+        for length in (1, 4, 16):
+            found = forecast(known, table, known_method(method), length)
+            assert found.tokens_per_round == pytest.approx(known.survival.tokens(length))
+            closed = closed_ms(known.survival, table, method, length)
+            assert found.ms_per_token == pytest.approx(closed, rel=0.03)
+            assert sum(found.terms.values()) / found.tokens_per_round == pytest.approx(found.ms_per_token)
+
+
+def test_the_terms_of_a_round_are_what_it_is_spent_on():
+    known, table = of_chances((0.6, 0.9)), prices()
+    terms = forecast(known, table, known_method("speculative"), 4).terms
+    expected = FORMS["speculative"](known.survival, table, 4, table.rtt_ms)
+    # By chances, whole rounds are as frequent as they should be, but not each kind of round before them.
+    assert terms.pop("draft") == pytest.approx(expected.pop("draft"), rel=0.01)
+    assert terms.pop("bytes") == pytest.approx(expected.pop("bytes"), rel=0.01)
+    assert terms == pytest.approx(expected)
+    there = forecast(known, table, known_method("speculative_colocated"), 4).terms
+    assert (there["round trip"], there["bytes"]) == (0.0, 0.0)
+
+
+def test_a_plan_over_a_trace_is_its_replay():
+    texts, table = drawn(0.7, tokens=60, count=5), prices()
+    known = Known(measured_survival(texts), [], texts)
+    for method in FORMS:
+        found = forecast(known, table, known_method(method), 3)
+        assert found.ms_per_token == pytest.approx(replayed_ms(texts, table, method, 3))
 
 
 def test_one_client_of_the_simulation_is_the_replay():
     texts, table = drawn(0.7, tokens=60, count=5), prices()
     for length in (1, 4):
-        load = serving.simulate(serving.scripts(texts, length), table, clients=1, method="speculative")
+        load = simulated(texts, table, "speculative", length, clients=1)
         expected = [one.decode_ms / 59 for one in replay(texts, table, "speculative", length)]
         assert load.tpot_ms[:5] == pytest.approx([*expected[1:], expected[0]])
-    alone = serving.simulate(serving.scripts(texts, 0), table, clients=1, method=CONTROL)
+    alone = simulated(texts, table, CONTROL, 1, clients=1)
     assert load.tpot_ms[-1] == pytest.approx(expected[16 % 5])
     assert alone.tpot_ms == pytest.approx([replay(texts[:1], table, CONTROL, 1)[0].decode_ms / 59] * 16)
     assert alone.busy == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("method", list(planning.FORMS))
+@pytest.mark.parametrize("method", [*FORMS, CONTROL])
 def test_one_client_of_every_method_takes_what_the_replay_says(method):
     texts = drawn(0.7, tokens=80, count=6)
     for table in (prices(), prices(link__rtt_ms=0.0), prices(round_ms=0.7)):
-        load = serving.simulate(serving.scripts(texts, 3), table, clients=1, method=method)
+        load = simulated(texts, table, method, 3, clients=1)
         expected = [one.decode_ms / 79 for one in replay(texts, table, method, 3)]
         assert load.tpot_ms[:6] == pytest.approx([*expected[1:], expected[0]], rel=0.01)
 
 
 def test_drafts_beside_the_target_take_it_from_the_other_clients():
-    work, table = serving.scripts(drawn(0.7, tokens=60), 3), prices(colocated_step_ms=6.0)
+    texts, table = drawn(0.7, tokens=60), prices(colocated_step_ms=6.0)
     apart, beside = (
-        serving.simulate(work, table, 8, method).busy for method in ("speculative", "speculative_colocated")
+        simulated(texts, table, method, 3, 8).busy for method in ("speculative", "speculative_colocated")
     )
     assert beside > apart
 
 
 def test_clients_that_stream_share_every_pass():
-    work = serving.scripts(drawn(0.7, tokens=60, count=4), 0)
-    load = serving.simulate(work, prices(), clients=4, method=CONTROL)
+    load = simulated(drawn(0.7, tokens=60, count=4), prices(), CONTROL, 1, clients=4)
     assert load.tpot_ms == pytest.approx([23.0] * 16)  # four rows a pass
     assert load.rows_per_pass > 3
 
 
 def test_a_narrow_target_makes_clients_wait():
-    work = serving.scripts(drawn(0.7, tokens=60), 3)
-    table = prices(target__speed=0.5)
-    times = [serving.simulate(work, table, clients, method="speculative").high_ms for clients in (1, 4, 16)]
+    texts, table = drawn(0.7, tokens=60), prices(target__speed=0.5)
+    times = [simulated(texts, table, "speculative", 3, clients).high_ms for clients in (1, 4, 16)]
     assert times == sorted(times)
     assert times[-1] > 1.5 * times[0]
 
 
 def test_prompts_take_the_target_from_those_who_decode():
-    work = serving.scripts(drawn(0.7, tokens=60), 0)
+    texts = drawn(0.7, tokens=60)
     slow = Prices(prices().costs.model_copy(update={"target": TARGET_WITH_PROMPTS}))
-    free, held = (serving.simulate(work, table, 6, method=CONTROL).high_ms for table in (prices(), slow))
+    free, held = (simulated(texts, table, CONTROL, 1, 6).high_ms for table in (prices(), slow))
     assert held > free
 
 
@@ -179,18 +238,16 @@ def test_many_clients_are_served_best_by_another_length_than_one():
     """Passes are shared: what is drafted in vain costs the others."""
     texts, target = drawn(0.85, tokens=60, count=12), {"verify_ms": {1: 20.0, 9: 22.0, 64: 120.0}}
     table = Prices(Costs.model_validate({**TABLE, "link": {"rtt_ms": 30.0}, "target": target}))
-    known = Known(measured_survival(texts), texts=texts)
+    method = known_method("speculative")
+    known = Known(measured_survival(texts), [method], texts)
     alone = {
         length: serving.most_clients(
-            lambda clients, length=length: serving.simulate(
-                serving.scripts(texts, length), table, clients, "speculative"
-            ),
-            35.0,
+            lambda clients, length=length: simulated(texts, table, "speculative", length, clients), 35.0
         ).clients
         for length in (2, 8)
     }
-    length, load = served_by(known, table, "speculative", 35.0)
-    assert planning.fastest(planning.forecasts(known.survival, table, "speculative")).draft_length >= 8
+    length, load = served_by(known, table, method, 35.0)
+    assert fastest(forecasts(known, table, method)).draft_length >= 8
     assert length < 8
     assert load.clients >= alone[2] > alone[8]
 
@@ -203,33 +260,34 @@ def test_drafting_pays_where_what_a_round_wins_exceeds_what_it_costs():
                            draft__read_ms=0.0)  # fmt: skip
             c, v = 2.0 / t, table.verify_ms[length + 1] / t
             pays = sum(survival.curve(length)) > length * c + (v - 1) + rtt / t
-            assert (forecast(survival, table, "speculative", length).speedup > 1) == pays
+            assert (table.verify_ms[1] > closed_ms(survival, table, "speculative", length)) == pays
 
 
 @pytest.mark.parametrize("method", ["speculative", "speculative_pipelined"])
 def test_at_the_break_even_round_trip_the_best_length_is_as_fast_as_the_cloud_alone(method):
-    survival = Survival((0.85, 0.8))
-    even = break_even_rtt_ms(survival, prices(), method)
-    at_it = [each.speedup for each in planning.forecasts(survival, prices(link__rtt_ms=even), method)]
-    beyond = [each.speedup for each in planning.forecasts(survival, prices(link__rtt_ms=even + 1), method)]
+    known, method = of_chances((0.85, 0.8)), known_method(method)
+    even = farthest_ms(planned(replace(known, methods=[method]), prices())[method.name])
+    at_it = [each.speedup for each in forecasts(known, prices(link__rtt_ms=even), method)]
+    beyond = [each.speedup for each in forecasts(known, prices(link__rtt_ms=even + 1), method)]
     assert max(at_it) == pytest.approx(1.0, abs=1e-3)
     assert max(beyond) < 1
 
 
 def test_pipelining_hides_part_of_the_round_trip_and_so_pays_farther():
-    survival = Survival((0.9,))
+    known = of_chances((0.9,))
     near, far = (
-        break_even_rtt_ms(survival, prices(), name) for name in ("speculative", "speculative_pipelined")
+        break_even_rtt_ms(known, prices(), known_method(name), 4)
+        for name in ("speculative", "speculative_pipelined")
     )
     assert far > near
 
 
 def test_it_says_in_words_when_no_setting_can_win():
-    lines = verdicts(Survival((0.1,)), prices(draft__step_ms=15.0))
+    lines = said((0.1,), prices(draft__step_ms=15.0))
     assert len(lines) == 3
     assert all("no draft length can win" in line for line in lines)
     assert all("most of it draft" in line for line in lines)
-    far = verdicts(Survival((0.8,)), prices(link__rtt_ms=500.0))
+    far = said((0.8,), prices(link__rtt_ms=500.0))
     assert "no draft length wins at a round trip of 500 ms" in far[0]
     assert "most of it round trip" in far[0]
     assert "whatever the round trip" in far[2]
@@ -283,14 +341,14 @@ def test_a_plan_from_nonsense_gets_one_clear_error(specbench, options, message):
 
 @pytest.mark.parametrize("beside", [{}, {"colocated_step_ms": 1.5}])
 def test_faster_edge_hardware_does_not_move_the_draft_in_the_cloud(beside):
-    texts, survival = drawn(0.7), Survival((0.7,))
+    texts, known = drawn(0.7), of_chances((0.7,))
     prompts = {"draft__prefill_ms": {10: 5.0}, "target__prefill_ms": {10: 50.0}, **beside}
     slow, fast, both = (
         prices(**prompts, **speeds)
         for speeds in ({}, {"draft__speed": 8.0}, {"draft__speed": 8.0, "target__speed": 8.0})
     )
     name = "speculative_colocated"
-    assert forecast(survival, fast, name, 3) == forecast(survival, slow, name, 3)
+    assert forecast(known, fast, known_method(name), 3) == forecast(known, slow, known_method(name), 3)
     assert replay(texts, fast, name, 3) == replay(texts, slow, name, 3)
     ratio = replayed_ms(texts, slow, name, 3) / replayed_ms(texts, both, name, 3)
     assert ratio > 7

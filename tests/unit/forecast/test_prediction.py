@@ -7,8 +7,8 @@ import pytest
 from builders import generation, manifest
 from comparisons import PROFILE
 
+from specbench.analysis.closed_form import predictions
 from specbench.analysis.comparison import compare
-from specbench.analysis.prediction import predictions
 from specbench.records import Round, Run
 
 DRAFT_MS, VERIFY_MS, RTT_MS = 2.0, 20.0, 10.0

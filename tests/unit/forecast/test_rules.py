@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_replay import costs, trace
+from replays import costs, trace
 from test_traces import prepared_on, trace_of
 
 from specbench.analysis.rules import chances, shares

@@ -72,7 +72,8 @@ def test_a_draft_beside_the_target_is_the_runs_where_it_has_one():
 
 def test_what_a_run_does_not_tell_is_listed():
     found = assumptions(run_costs(run([alone(), texts()])))
-    assert keys(found) == {"target.verify_ms", "colocated_step_ms"}
+    overlap = {"draft.overlap_slowdown", "target.overlap_slowdown"}
+    assert keys(found) == {"target.verify_ms", "colocated_step_ms", *overlap}
     assert "beyond 5 tokens a verification grows as from 1 to 5" in [each.text for each in found]
     limited = {**PROFILE, "link": {"rtt_ms": 40.0, "uplink_mbps": 1.0}}
     sizes = {
@@ -101,7 +102,7 @@ def test_numbers_by_hand_replace_the_runs_and_leave_the_others():
     assert table.target.verify_ms == {1: 500.0, 2: pytest.approx(500 * 1.05)}
     assert table.draft.step_ms == pytest.approx(80.0), "as many steps of the target as in the run"
     assert table.round_ms == found.round_ms
-    assert keys(assumed) == {"colocated_step_ms"}
+    assert keys(assumed) == {"colocated_step_ms", "draft.overlap_slowdown", "target.overlap_slowdown"}
     table, _ = by_numbers(found, None, 0.5, None)
     assert (table.target.verify_ms[1], table.draft.step_ms) == (STEP_MS, 500.0)
 
@@ -136,7 +137,8 @@ def test_the_command_takes_a_runs_costs_and_lists_what_it_assumes(specbench, pro
         part.verify_ms for each in stored.generations if each.method == CONTROL for part in each.rounds[1:]
     ]
     assert done.json["costs"]["target"]["verify_ms"]["1"] == pytest.approx(median(steps))
-    assert {each["key"] for each in done.json["assumed"]} == {"target.verify_ms", "colocated_step_ms"}
+    overlap = {"draft.overlap_slowdown", "target.overlap_slowdown"}
+    assert {each["key"] for each in done.json["assumed"]} == {"target.verify_ms", "colocated_step_ms", *overlap}
     shown = specbench("plan", "--run", stored.manifest.run_id).out
     assert f"costs: run {stored.manifest.run_id}, and assumed:" in shown
     assert "(colocated_step_ms)" in shown

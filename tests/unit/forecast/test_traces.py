@@ -9,9 +9,9 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.analysis.replay import ANY, play, rounds
-from specbench.analysis.schedule import Text, texts_of
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
 from specbench.bench.preparation import prepare
+from specbench.bench.traced import Text, texts_of
 from specbench.bench.traces import read_trace, write_trace
 from specbench.bench.tracing import WIDTH, make_trace, readings
 from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative, load_profile
@@ -71,7 +71,7 @@ def test_replayed_rounds_are_those_of_real_runs(pair, decoding, draft):
                 if bits is None:
                     bits = readings(edge.engine, options, request, tokens_of(real))["agrees"]
                 steps = rounds(Text.of(bits, request.max_new_tokens), draft_length)
-                replayed = [(step.drafted, step.accepted, step.committed) for step in steps]
+                replayed = [(step.drafted, step.accepted, len(step.tokens)) for step in steps]
                 assert replayed == [(part.drafted, part.accepted, len(part.tokens)) for part in real[1:]]
                 seen.update(bits[1:])
     if draft != "a few words":
@@ -86,7 +86,7 @@ def test_a_pipelined_draft_is_accepted_for_what_the_trace_says(pair):
             real = answer(SpeculativePipelined().open(edge, cloud, with_length(options, draft_length)), request)
             bits = readings(edge.engine, options, request, tokens_of(real))["agrees"]
             steps = rounds(Text.of(bits, request.max_new_tokens), draft_length)
-            replayed = [(step.drafted, step.accepted, step.committed) for step in steps]
+            replayed = [(step.drafted, step.accepted, len(step.tokens)) for step in steps]
             assert replayed == [(part.drafted, part.accepted, len(part.tokens)) for part in real[1:]]
 
 
@@ -112,7 +112,7 @@ def test_a_drafter_without_a_model_is_replayed_as_it_runs(pair):
 
 def test_a_stop_token_inside_a_block_ends_the_replay_there():
     steps = rounds(Text.of("01111", budget=40), 8)
-    assert [(step.drafted, step.accepted, step.committed) for step in steps] == [(8, 4, 4)]
+    assert [(step.drafted, step.accepted, len(step.tokens)) for step in steps] == [(8, 4, 4)]
 
 
 def test_the_last_round_drafts_no_more_than_the_budget_lets_it_commit():
@@ -121,8 +121,8 @@ def test_the_last_round_drafts_no_more_than_the_budget_lets_it_commit():
 
 
 def test_the_draft_reads_two_new_tokens_after_a_round_that_stood_whole():
-    steps = rounds(Text.of("0110111", budget=7), 2)
-    assert [(step.accepted, step.unread) for step in steps] == [(2, 1), (2, 2)]
+    steps = play(Text.of("0110111", budget=7), ANY, SpeculativeDecoding(), 2)[1:]
+    assert [(step.part.accepted, step.events[0].second) for step in steps] == [(2, 1), (2, 2)]
 
 
 def prepared_on(path, *overrides):
@@ -131,7 +131,7 @@ def prepared_on(path, *overrides):
 
 
 def trace_of(path, *overrides):
-    return make_trace(*prepared_on(path, *overrides), lambda line: None)
+    return make_trace(*prepared_on(path, *overrides))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from specbench.analysis.grid import parse_over
+from specbench.analysis.over import parse_over
 from specbench.config import Profile, list_profiles, load_profile
 from specbench.config.part import Part
 from specbench.config.yaml_text import as_page, as_text, parse_value, read_mapping

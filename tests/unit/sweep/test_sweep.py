@@ -265,7 +265,7 @@ def test_a_sweep_says_what_was_measured_and_what_moved_meanwhile(tmp_path):
 
 
 def test_a_sweep_over_a_trace_is_a_replay(specbench, tmp_path):
-    from test_replay import costs, trace
+    from replays import costs, trace
 
     from specbench.bench.traces import write_trace
     from specbench.config.costs import write_costs

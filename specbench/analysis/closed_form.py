@@ -1,17 +1,70 @@
-"""Predicted beside measured: what a run's own costs and acceptance say a token takes; what explains a gap."""
+"""What closed forms say that a token takes, beside what was measured in a run; a named part explains a gap.
+
+A round drafts γ tokens and commits τ = 1 + ΣSᵢ of them, Sᵢ being the chance that the first i all stand. With t
+the target's step, c the draft's in t, and v a verification of γ + 1 tokens in t, drafting pays where ΣSᵢ > γc +
+(v - 1) + RTT/t: what a round wins, against what it costs. Plans are made by virtual runs, and not by these.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import ceil
 
-from specbench.analysis.acceptance import acceptance
-from specbench.analysis.clock import Prices
+from specbench.analysis.acceptance import Survival, acceptance
 from specbench.analysis.measured import costs_of, timed_rounds
-from specbench.analysis.planning import FORMS, Survival, forecast
+from specbench.analysis.prices import Prices
 from specbench.records import Generation, Manifest, Round, Run
 from specbench.results import Prediction
+
+
+def synchronous(survival: Survival, prices: Prices, draft_length: int, rtt_ms: float) -> dict[str, float]:
+    """The terms of a round of `speculative`."""
+    whole, tokens = survival.curve(draft_length)[-1], survival.tokens(draft_length)
+    return {
+        "draft": draft_length * prices.step_ms + whole * prices.read_ms,
+        "verification": prices.verify_ms[draft_length + 1],
+        "round trip": rtt_ms + prices.overhead_ms,
+        "bytes": prices.sending_ms(draft_length) + prices.answer_ms(tokens),
+        "other": prices.round_ms,
+    }
+
+
+def colocated(survival: Survival, prices: Prices, draft_length: int, rtt_ms: float) -> dict[str, float]:
+    """The terms of a round of `speculative_colocated`; the link only streams."""
+    del rtt_ms
+    terms = synchronous(survival, prices, draft_length, 0.0) | {"round trip": 0.0}
+    terms["draft"] *= prices.colocated_step_ms / prices.step_ms
+    busy = sum(terms.values()) - terms["bytes"]
+    terms["bytes"] = max(0.0, prices.answer_ms(survival.tokens(draft_length)) - busy)
+    return terms
+
+
+def pipelined(survival: Survival, prices: Prices, draft_length: int, rtt_ms: float) -> dict[str, float]:
+    """The terms of a round of `speculative_pipelined`, in the mean.
+
+    What is drafted ahead stands if all γ tokens and the guess behind them do. A step is begun while less is
+    lost by ending too late, if it was in vain, than is won if not.
+    """
+    terms = synchronous(survival, prices, draft_length, rtt_ms)
+    stands = survival.curve(draft_length + 1)[-1]
+    waiting = sum(terms.values()) - terms["draft"] - terms["other"]
+    ahead = max(0, min(draft_length + 1, ceil(waiting / prices.step_ms + stands) - 1))
+    saved = stands * max(0, ahead - 1) * prices.step_ms
+    late = max(0.0, ahead * prices.step_ms - waiting)
+    if ahead:  # its first step read what the next draft would have had to read
+        terms["draft"] = draft_length * prices.step_ms
+    terms["draft"] += late - saved
+    return terms
+
+
+FORMS: dict[str, Callable[[Survival, Prices, int, float], dict[str, float]]] = {
+    "speculative": synchronous,
+    "speculative_pipelined": pipelined,
+    "speculative_colocated": colocated,
+}
+"""By the name of the method."""
 
 EXPLAINED = 0.1  # a larger gap is given its term
 
@@ -68,10 +121,12 @@ def _mean_round(
     survival: Survival, prices: Prices, method: str, lengths: Counter[int]
 ) -> tuple[float, dict[str, float]]:
     """Tokens of a mean round and its milliseconds by part, with so many rounds of each length."""
-    found = [(forecast(survival, prices, method, length), count) for length, count in lengths.items()]
+    found = [
+        (FORMS[method](survival, prices, length, prices.rtt_ms), count) for length, count in lengths.items()
+    ]
     total = lengths.total()
-    terms = {name: sum(each.terms[name] * count for each, count in found) / total for name in found[0][0].terms}
-    return sum(each.tokens_per_round * count for each, count in found) / total, terms
+    terms = {name: sum(each[name] * count for each, count in found) / total for name in found[0][0]}
+    return sum(survival.tokens(length) * count for length, count in lengths.items()) / total, terms
 
 
 def _late(rounds: Sequence[Round], terms: dict[str, float], round_ms: float) -> dict[str, float]:

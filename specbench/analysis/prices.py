@@ -1,4 +1,4 @@
-"""A cost table as a virtual clock asks it: what each part of a round takes."""
+"""A cost table, asked for what each part of a round takes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ class Prices:
         self.read_ms = draft.read_ms / draft.speed
         # Beside the target, the draft has the target's hardware.
         self.colocated_step_ms = (costs.colocated_step_ms or draft.step_ms) / target.speed
-        self.round_ms = costs.round_ms
+        self.round_ms, self.stream_ms = costs.round_ms, costs.stream_ms / target.speed
+        self.overlap_slowdowns = draft.overlap_slowdown, target.overlap_slowdown
+        self._prompts = {
+            "draft prefill": (draft.prefill_ms, draft.speed),
+            "draft prefill there": (draft.prefill_ms, target.speed),
+            "target prefill": (target.prefill_ms, target.speed),
+        }
         self.rtt_ms, self.overhead_ms = link.rtt_ms, link.overhead_ms
         self._up = 8e-3 / link.uplink_mbps if link.uplink_mbps else 0.0  # milliseconds a byte
         self._down = 8e-3 / link.downlink_mbps if link.downlink_mbps else 0.0
@@ -55,12 +61,13 @@ class Prices:
         """Committed tokens on the downlink, without latency."""
         return self._down * (self._sizes.per_message + committed * self._sizes.down_per_token)
 
-    def trip_ms(self, drafted: int, committed: int) -> float:
-        """What the link takes of one round."""
-        return self.rtt_ms + self.overhead_ms + self.sending_ms(drafted) + self.answer_ms(committed)
+    def ways(self, trip: Charge) -> tuple[float, float]:
+        """A round trip on the link, as the way there and the way back."""
+        half_ms = (self.rtt_ms + self.overhead_ms) / 2
+        return half_ms + self.sending_ms(trip.first), half_ms + self.answer_ms(trip.second)
 
-    def of(self, charge: Charge) -> float | None:
-        """What one thing takes; `None` where the table says nothing of it, which it need not of prompts."""
+    def of(self, charge: Charge) -> float:
+        """What one thing takes; nothing where the table does not say, which it need not of prompts."""
         kind, first, second = charge
         if kind == "draft":
             return self.draft_ms(first, second)
@@ -69,28 +76,23 @@ class Prices:
         if kind == "pass":
             return self.pass_ms(first)
         if kind == "trip":
-            return self.trip_ms(first, second)
+            return sum(self.ways(charge))
         if kind == "round":
             return self.round_ms
+        if kind == "stream":
+            return self.stream_ms
         if kind == "answer":
             return self.answer_ms(first)
-        draft, target = self.costs.draft, self.costs.target
-        table = target.prefill_ms if kind == "target prefill" else draft.prefill_ms
-        speed = draft.speed if kind == "draft prefill" else target.speed
-        return None if table is None else at(table, first) / speed
+        table, speed = self._prompts[kind]
+        return 0.0 if table is None else at(table, first) / speed
 
-    def sum_of(self, charges: Iterable[Charge]) -> float | None:
-        """What all of them take one after the other, an answer streamed meanwhile; `None` if one is unknown."""
-        busy, streaming = 0.0, 0.0
-        for charge in charges:
-            ms = self.of(charge)
-            if ms is None:
-                return None
-            if charge.kind == "answer":
-                streaming += ms
-            else:
-                busy += ms
-        return max(busy, streaming)
+    def knows(self, charges: Iterable[Charge]) -> bool:
+        """Whether the table has a time for each of them."""
+        return all(kind not in self._prompts or self._prompts[kind][0] is not None for kind, _, _ in charges)
+
+    def sum_of(self, charges: Iterable[Charge]) -> float:
+        """What all of them take one after the other."""
+        return sum(map(self.of, charges))
 
 
 def at(by_count: Mapping[int, float], count: int) -> float:

@@ -1,21 +1,76 @@
-"""A grid over a profile's fields, by the names that a replay has for them."""
+"""What `--over` asks to vary: keys and their values, by the names that a replay has for them."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 
-from specbench.analysis.grid import DRAFT_LENGTH
+from specbench.analysis.replay import Length
 from specbench.analysis.variants import SETTINGS
 from specbench.config import Gate, Profile
 from specbench.config.loading import validated
+from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
 
+DRAFT_LENGTH = "draft_length"
+DRAFT_LENGTHS = tuple(range(1, 9))
+LONGEST = 64
+MOST_CONDITIONS = 1_000_000
 GATE = "speculative.gate"
 MEASURE, THRESHOLD = f"{GATE}.measure", f"{GATE}.threshold"
 OF_PROFILE = {
     f"speculative.{DRAFT_LENGTH}": DRAFT_LENGTH,
     **{f"{part}.{key}": key for key, part in SETTINGS.items()},
 }
+
+
+def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
+    """`key=1..8` and `key=0,5,20` as lists of values, by key.
+
+    Raises:
+        SpecbenchError: one is not of that form, or all together are too many.
+    """
+    over: dict[str, list[object]] = {}
+    for text in given:
+        key, equals, values = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not values.strip() or key in over:
+            raise SpecbenchError(
+                f"--over {text} is not of the form key=values, each key once",
+                "for example --over link.rtt_ms=0,20,100",
+            )
+        over[key] = _values(values)
+    if math.prod(len(values) for values in over.values()) > MOST_CONDITIONS:
+        raise SpecbenchError(f"--over asks for more than {MOST_CONDITIONS} conditions", "take fewer values")
+    return over
+
+
+def lengths_of(over: dict[str, list[object]]) -> list[Length]:
+    """Take the draft lengths out of a grid; 1 to 8 when it names none.
+
+    Raises:
+        SpecbenchError: one is no draft length.
+    """
+    lengths: list[Length] = []
+    for value in over.pop(DRAFT_LENGTH, DRAFT_LENGTHS):
+        whole = type(value) is int and 1 <= value <= LONGEST
+        if not whole and value != "auto":
+            raise SpecbenchError(f"draft_length: {value!r} is neither auto nor a number from 1 to {LONGEST}")
+        lengths.append(value)  # type: ignore[arg-type]
+    return lengths
+
+
+def _values(text: str) -> list[object]:
+    if span := re.fullmatch(r"\s*(\d+)\.\.(\d+)\s*", text):
+        first, last = map(int, span.groups())
+        if not first <= last < first + MOST_CONDITIONS:
+            raise SpecbenchError(f"'{text}' is no range", "for example 1..8")
+        return list(range(first, last + 1))
+    values = parse_value(f"[{text}]")
+    if not isinstance(values, list) or not values:
+        raise SpecbenchError(f"'{text}' is no list of values", "for example 0,20,100")
+    return values
 
 
 def replayed_over(over: Mapping[str, list[object]]) -> dict[str, list[object]]:

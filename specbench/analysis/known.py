@@ -1,0 +1,102 @@
+"""What a plan is made from: the acceptance of drafts, as a trace, a run or somebody's numbers say it."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from specbench.analysis.acceptance import ENOUGH, Survival, acceptance, survival_of
+from specbench.analysis.replay import known_method, rounds
+from specbench.analysis.variants import RULE, demand_known, knowing, told
+from specbench.bench.traced import Text, texts_of
+from specbench.bench.traces import Trace
+from specbench.method import Method
+from specbench.records import Generation
+
+LONGEST = 32  # draft lengths that are planned
+DRAWN_TOKENS = 384  # of the sequence that chances alone are planned by
+CLIENT_TEXTS, CLIENT_TOKENS, CLIENT_PROMPT = 64, 128, 64  # what clients ask for, for want of a trace
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a plan is made from.
+
+    Args:
+        methods: those that are planned; they know the rule by which drafts were accepted.
+        texts: of a trace; empty without one.
+        is_exact: whether real runs accept as that does; `None` without one. `label` says it in words.
+    """
+
+    survival: Survival
+    methods: Sequence[Method]
+    texts: Sequence[Text] = ()
+    is_exact: bool | None = None
+    label: str = ""
+
+    @cached_property
+    def planned_texts(self) -> Sequence[Text]:
+        """The trace's; without one, a sequence with room for every draft in its budget."""
+        return self.texts or drawn_texts(self.survival, 1, DRAWN_TOKENS, room=LONGEST + 2)
+
+    @cached_property
+    def client_texts(self) -> Sequence[Text]:
+        """What clients of one target ask for."""
+        return self.texts or drawn_texts(self.survival, CLIENT_TEXTS, CLIENT_TOKENS)
+
+
+def of_trace(trace: Trace, chosen: Sequence[Method] = ()) -> Known:
+    """What a trace says; of texts long enough to time."""
+    texts = texts_of(trace)
+    return Known(measured_survival(texts), _methods([trace.verification], chosen), texts, *told(trace, {}))
+
+
+def of_records(records: Sequence[Generation], chosen: Sequence[Method] = ()) -> Known | None:
+    """What a run's answers say; `None` where `speculative` drafted nothing."""
+    mine = [each for each in records if each.method == "speculative"]
+    found = acceptance(mine)
+    survival = found and survival_of(found)
+    if survival is None:
+        return None
+    rules = {each.verification for each in mine if each.verification}
+    return Known(survival, _methods(list(rules), chosen))
+
+
+def of_chances(chances: Sequence[float], chosen: Sequence[Method] = ()) -> Known:
+    """What acceptance by position alone says."""
+    return Known(Survival(tuple(chances)), _methods([], chosen))
+
+
+def _methods(rules: Sequence[str], chosen: Sequence[Method]) -> Sequence[Method]:
+    demand_known(chosen, {RULE: rules})
+    return chosen or [known_method(name) for name in knowing({RULE: rules})]
+
+
+def measured_survival(texts: Sequence[Text]) -> Survival:
+    """Conditional acceptance of long drafts over a trace, as far as any draft came."""
+    judged, stood = [0] * LONGEST, [0] * LONGEST
+    for text in texts:
+        for part in rounds(text, LONGEST):
+            accepted = part.accepted or 0
+            # Where the text ended inside a block, nothing behind the end was judged.
+            for position in range(min(part.drafted or 0, accepted + (len(part.tokens) > accepted))):
+                judged[position] += 1
+                stood[position] += position < accepted
+    known = [won / met for won, met in zip(stood, judged, strict=True) if met >= ENOUGH]
+    return Survival(tuple(known) or (stood[0] / max(1, judged[0]),))
+
+
+def drawn_texts(survival: Survival, count: int, tokens: int, room: int = 0) -> list[Text]:
+    """Sequences whose drafts stand by these chances, wherever they begin.
+
+    Args:
+        room: tokens of the budget that are left at the end.
+    """
+    coin, lost = random.Random(0), [-share for share in survival.curve(tokens)]
+    return [
+        Text(CLIENT_PROMPT, tokens + room, tuple(bisect_left(lost, -coin.random()) for _ in range(tokens)))
+        for _ in range(count)
+    ]

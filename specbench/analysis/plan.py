@@ -1,0 +1,255 @@
+"""Plans: what each method takes per token at every draft length, and up to which round trip it pays.
+
+The methods' own decoders run on a virtual clock, over a trace, or over a sequence whose drafts are drawn by the
+chances that are known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from specbench.analysis import serving
+from specbench.analysis.acceptance import Survival
+from specbench.analysis.events import Event, Streamed, charges_of
+from specbench.analysis.grid import Row
+from specbench.analysis.known import LONGEST, Known
+from specbench.analysis.over import DRAFT_LENGTHS
+from specbench.analysis.prices import Prices
+from specbench.analysis.replay import Kind, kinds, known_method
+from specbench.analysis.serving import Load
+from specbench.config.costs import Costs
+from specbench.method import Method
+from specbench.records import CONTROL
+
+FARTHEST_MS = 60_000.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One method at one draft length.
+
+    Args:
+        draft_length: `None` for the cloud alone.
+        tokens_per_round: in the mean; `tokens_if_equal` is what the formula for equal chances says.
+        terms: milliseconds of a round by what they are spent on; drafting that a round trip hides is no part.
+        break_even_rtt_ms: the round trip at which it takes as long as the cloud alone; `None` where it is
+            slower without any, and where it was not asked for; infinity where none makes it so.
+    """
+
+    method: str
+    draft_length: int | None
+    tokens_per_round: float
+    tokens_if_equal: float
+    ms_per_token: float
+    speedup: float
+    terms: dict[str, float]
+    break_even_rtt_ms: float | None = None
+
+
+def forecast(known: Known, prices: Prices, method: Method, draft_length: int) -> Forecast:
+    """One method at one draft length, without its break-even round trip."""
+    tokens, terms = _mean_round(known, prices, method, draft_length)
+    ms_per_token = sum(terms.values()) / tokens
+    return Forecast(
+        method=method.name,
+        draft_length=draft_length,
+        tokens_per_round=tokens,
+        tokens_if_equal=known.survival.tokens_if_equal(draft_length),
+        ms_per_token=ms_per_token,
+        speedup=alone_ms(known, prices) / ms_per_token,
+        terms=terms,
+    )
+
+
+def forecasts(known: Known, prices: Prices, method: Method) -> list[Forecast]:
+    """One method at every draft length up to the longest, the shortest first."""
+    return [forecast(known, prices, method, length) for length in range(1, LONGEST + 1)]
+
+
+def fastest(found: Sequence[Forecast]) -> Forecast:
+    """The one with the least time per token."""
+    return min(found, key=lambda each: each.ms_per_token)
+
+
+def alone_ms(known: Known, prices: Prices) -> float:
+    """A token of the cloud alone, streamed."""
+    tokens, terms = _mean_round(known, prices, known_method(CONTROL), 1)
+    return sum(terms.values()) / tokens
+
+
+def _mean_round(
+    known: Known, prices: Prices, method: Method, draft_length: int
+) -> tuple[float, dict[str, float]]:
+    """Tokens of a mean round and its milliseconds, by what they are spent on."""
+    found = [
+        (kind, count, ms)
+        for text in known.planned_texts
+        for kind, count, ms in kinds(text, prices, method, draft_length)
+    ]
+    weights = _weights(known.survival, found) if not known.texts else {}
+    total = tokens = 0.0
+    terms: dict[str, float] = {}
+    for kind, count, ms in found:
+        first, *more = kind.outcomes
+        weight = count * (1.0 if more else weights.get((first.drafted, first.accepted), 1.0))
+        total += weight * len(kind.outcomes)
+        if weights and first.drafted and not more:
+            tokens += weight * known.survival.tokens(first.drafted)
+        else:
+            tokens += weight * sum(one.committed for one in kind.outcomes)
+        for name, took in _terms(kind.events, ms, prices).items():
+            terms[name] = terms.get(name, 0.0) + weight * took
+    return tokens / total, {name: took / total for name, took in terms.items()}
+
+
+def _weights(survival: Survival, found: Sequence[tuple[Kind, int, float]]) -> dict[tuple, float]:
+    """By drafted and accepted tokens, how much a drawn round counts for each to have its exact chance."""
+    counts: Counter[tuple] = Counter()
+    for (outcomes, _), count, _ in found:
+        if len(outcomes) == 1 and outcomes[0].drafted:
+            counts[outcomes[0].drafted, outcomes[0].accepted] += count
+    weights = {}
+    for drafted in {drafted for drafted, _ in counts}:
+        curve = [1.0, *survival.curve(drafted), 0.0]
+        chances = {key: curve[key[1]] - curve[key[1] + 1] for key in counts if key[0] == drafted}
+        scale = sum(counts[key] for key in chances) / sum(chances.values())
+        weights |= {key: scale * chance / counts[key] for key, chance in chances.items()}
+    return weights
+
+
+def _terms(events: Sequence[Event], ms: float, prices: Prices) -> dict[str, float]:
+    """A round's time by what it was spent on; drafting is what no other part explains."""
+    found = {"verification": 0.0, "round trip": 0.0, "bytes": 0.0, "other": 0.0}
+    for charge in charges_of(events):
+        if charge.kind == "pass":
+            found["verification"] += prices.of(charge)
+        elif charge.kind in ("round", "stream"):
+            found["other"] += prices.of(charge)
+        elif charge.kind == "trip":
+            found["round trip"] += prices.rtt_ms + prices.overhead_ms
+            found["bytes"] += prices.of(charge) - prices.rtt_ms - prices.overhead_ms
+    for event in events:
+        if isinstance(event, Streamed):
+            found["bytes"] += max(0.0, prices.of(event.answer) - prices.sum_of(event.work))
+    return {"draft": ms - sum(found.values()), **found}
+
+
+def break_even_rtt_ms(known: Known, prices: Prices, method: Method, draft_length: int) -> float | None:
+    """The round trip at which one draft length takes as long as the cloud alone.
+
+    Returns:
+        `None` where it is slower without any; infinity where the round trip has no say.
+    """
+    from scipy.optimize import brentq
+
+    def excess(rtt_ms: float) -> float:
+        at = Prices(prices.costs.with_values({"link.rtt_ms": rtt_ms}))
+        tokens, terms = _mean_round(known, at, method, draft_length)
+        return sum(terms.values()) / tokens - alone
+
+    alone = alone_ms(known, prices)
+    if excess(0.0) > 0:
+        return None
+    low, high = 0.0, alone
+    while excess(high) <= 0:
+        if high >= FARTHEST_MS:
+            return float("inf")
+        low, high = high, 2 * high
+    return brentq(excess, low, high, xtol=1e-2)
+
+
+def planned(known: Known, prices: Prices) -> dict[str, list[Forecast]]:
+    """By method, every draft length with its break-even round trip."""
+    return {
+        method.name: [
+            replace(each, break_even_rtt_ms=break_even_rtt_ms(known, prices, method, each.draft_length or 1))
+            for each in forecasts(known, prices, method)
+        ]
+        for method in known.methods
+    }
+
+
+def farthest_ms(found: Sequence[Forecast]) -> float | None:
+    """The longest round trip at which some draft length is as fast as the cloud alone, if any is."""
+    return max((each.break_even_rtt_ms for each in found if each.break_even_rtt_ms is not None), default=None)
+
+
+def verdicts(plans: Mapping[str, Sequence[Forecast]], known: Known, prices: Prices) -> list[str]:
+    """A sentence for each method; in words where nothing can win, and why."""
+    lines = []
+    for method, found in plans.items():
+        best, even = fastest(found), farthest_ms(found)
+        name = (
+            f"{method}: draft length {best.draft_length} is the best, {best.speedup:.2f} times the cloud alone"
+        )
+        why = _why(best, alone_ms(known, prices))
+        if even is None:
+            lines.append(f"{method}: no draft length can win, {why}.")
+        elif even == float("inf"):
+            lines.append(f"{name}, whatever the round trip.")
+        elif best.speedup > 1:
+            lines.append(f"{name}; it pays up to a round trip of {even:.1f} ms.")
+        else:
+            lines.append(
+                f"{method}: no draft length wins at a round trip of {prices.rtt_ms:g} ms, {why}; below "
+                f"{even:.1f} ms it pays."
+            )
+    return lines
+
+
+def _why(best: Forecast, step_ms: float) -> str:
+    """What the nearest setting wins and costs, in the target's steps."""
+    parts = {**best.terms, "verification": best.terms["verification"] - step_ms}
+    dearest = max(parts, key=lambda name: parts[name])
+    return (
+        f"for a round of {best.draft_length} wins {best.tokens_per_round - 1:.2f} steps of the target and "
+        f"costs {sum(parts.values()) / step_ms:.2f}, most of it {dearest}"
+    )
+
+
+def served_by(known: Known, prices: Prices, method: Method, objective_ms: float) -> tuple[int, Load | None]:
+    """The most clients of one target that keep to a time per token, and by which draft length (0: none)."""
+    lengths = [1]
+    if method.name != CONTROL:
+        lengths = [fastest(forecasts(known, prices, method)).draft_length or 1, *DRAFT_LENGTHS]
+    length, load = serving.most_served(
+        lambda length: serving.scripts(known.client_texts, prices, method, length),
+        prices,
+        lengths,
+        objective_ms,
+    )
+    return 0 if method.name == CONTROL else length, load
+
+
+def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]]) -> Iterator[Row]:
+    """The cloud alone, and every method at its best draft length, under every condition.
+
+    Args:
+        over: values by dotted key of the cost table.
+
+    Raises:
+        SpecbenchError: a key or value does not fit.
+    """
+    for values in product(*over.values()):
+        condition = dict(zip(over, values, strict=True))
+        prices = Prices(costs.with_values(condition))
+        base_ms = alone_ms(known, prices)
+        yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0)
+        for method in known.methods:
+            best = fastest(forecasts(known, prices, method))
+            length, tokens = best.draft_length, best.tokens_per_round
+            yield Row(
+                method=method.name,
+                draft_length=length,
+                condition=condition,
+                ttft_ms=None,
+                tpot_ms=best.ms_per_token,
+                ms_per_token=best.ms_per_token,
+                speedup=best.speedup,
+                acceptance_length=tokens,
+                acceptance_rate=(tokens - 1) / length if length else None,
+                wasted_tokens=0,
+            )

@@ -1,0 +1,61 @@
+"""Answers of a load that differ from the server's own: ties, and what no tie explains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from specbench.api import Options, SpecbenchError
+from specbench.bench import conversation
+from specbench.bench.identity import TIE, Prover
+from specbench.bench.load import Answer, Asked
+from specbench.bench.preparation import Prepared
+from specbench.records import CONTROL, Divergence, Generation
+
+logger = logging.getLogger(__name__)
+
+
+def departures(
+    prepared: Prepared,
+    asked: Sequence[Asked],
+    answers: dict[str, list[Answer]],
+) -> dict[str, tuple[int, int] | None]:
+    """By way, texts that differ from the server's own for the same prompt: how many are ties, and how many not.
+
+    A shared pass is as wide as all its texts together, which nobody can repeat; a tie is proven with the
+    widths that the text would have had alone.
+
+    Args:
+        answers: by way, of all the methods that were prepared.
+
+    Returns:
+        `None` where the rule may say another text, and where nothing is proven.
+    """
+    options = Options.of(prepared.profile)
+    requests = {conversation.ids_sha256(one.request.prompt_ids): one.request for one in asked}
+    known = {one.generation.prompt_sha256: one.generation for one in answers[CONTROL]}
+    prover = Prover(prepared.cloud, options, lambda record: requests[record.prompt_sha256])
+    found: dict[str, tuple[int, int] | None] = dict.fromkeys(answers)
+    for method in prepared.methods:
+        if method.repeats_control(options):
+            try:
+                found[method.name] = _departures(prover, known, answers[method.name])
+            except SpecbenchError as error:  # what was measured is not lost with it
+                logger.info(f"the texts by {method.name} are not judged: {error.message}")
+    return found
+
+
+def _departures(prover: Prover, known: Mapping[str, Generation], answers: Sequence[Answer]) -> tuple[int, int]:
+    proofs: dict[tuple, Divergence | None] = {}
+    ties = others = 0
+    for record in (one.generation for one in answers):
+        base = known[record.prompt_sha256]
+        key = base.tokens, record.prompt_sha256, record.tokens
+        if record.tokens == base.tokens:
+            continue
+        if key not in proofs:
+            proofs[key] = prover.judge(base, record)
+        proof = proofs[key]
+        is_tie = proof is not None and proof.verdict == TIE
+        ties, others = ties + is_tie, others + (not is_tie)
+    return ties, others

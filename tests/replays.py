@@ -1,0 +1,40 @@
+"""Traces, cost tables and prices that replays and plans are tested by."""
+
+import random
+
+from specbench.analysis.prices import Prices
+from specbench.bench.traced import Text
+from specbench.bench.traces import Trace, TracedText
+from specbench.config.costs import Costs
+
+TABLE = {
+    "draft": {"step_ms": 2.0, "read_ms": 0.5, "prefill_ms": {10: 5.0}},
+    "target": {"verify_ms": {1: 20.0, 5: 24.0}, "prefill_ms": {10: 50.0, 110: 150.0}},
+    "link": {"rtt_ms": 10.0},
+    "bytes": {"per_message": 40, "up_per_token": 3.0, "down_per_token": 3.0},
+}
+
+
+def costs(**values):
+    return Costs.model_validate(TABLE).with_values({key.replace("__", "."): values[key] for key in values})
+
+
+def prices(**values):
+    return Prices(costs(**values))
+
+
+def drawn(alpha, tokens, seed=0):
+    coin = random.Random(seed)
+    return Text.of("".join("01"[coin.random() < alpha] for _ in range(tokens)), tokens, 10)
+
+
+def trace(count=3, tokens=40):
+    coin = random.Random(1)
+    zeros = (0.0,) * tokens
+    rows = []
+    for index in range(count):
+        bits = "".join("01"[coin.random() < 0.75] for _ in range(tokens))
+        rows.append(
+            TracedText(str(index), "c", 0, 0, 10, "x", tokens, tuple(range(tokens)), bits, zeros, zeros, zeros)
+        )
+    return Trace(True, "greedy", "", "", "", {}, {}, {}, {}, tuple(rows))
