@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from specbench.wire.channel import Channel
     from specbench.wire.client import RemoteTarget
     from specbench.wire.connection import Connection
+    from specbench.wire.place import RemotePlace
     from specbench.wire.protocol import Facts
 
 
@@ -25,7 +26,7 @@ class WiredCloud(CloudModel):
     def __init__(self, *arguments: Any, **fields: Any) -> None:
         super().__init__(*arguments, **fields)
         self._connection: Connection | None = None
-        self._asides: dict[Options, RemoteTarget] = {}
+        self._asides: dict[Options, RemotePlace] = {}
 
     @property
     def is_wired(self) -> bool:
@@ -97,10 +98,12 @@ class WiredCloud(CloudModel):
         twin._asides = {}
         return twin
 
-    def _aside(self, options: Options) -> RemoteTarget:
+    def _aside(self, options: Options) -> RemotePlace:
         """What is asked for things that are no text of a method's; one for all that ask with these options."""
         if options not in self._asides:
-            self._asides[options] = self._remote(options, rolls_back=False)
+            from specbench.wire.place import RemotePlace
+
+            self._asides[options] = RemotePlace(self.connection, options, rolls_back=False)
         return self._asides[options]
 
     def _remote(self, options: Options, rolls_back: bool, draft: str | None = None) -> RemoteTarget:
