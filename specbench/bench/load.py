@@ -98,7 +98,7 @@ class Edge:
 
     def close(self) -> None:
         """Hang up."""
-        self._cloud.connection.close()
+        self._cloud.close()
 
     def answer(self, request: Request) -> Iterator[Round]:
         """The rounds of one request."""

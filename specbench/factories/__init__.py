@@ -5,9 +5,12 @@ from __future__ import annotations
 from specbench.config import Profile
 from specbench.factories.cloud import CloudModel
 from specbench.factories.edge import EdgeModel
+from specbench.factories.linked import LinkedCloud
+from specbench.factories.local import LocalCloud
 from specbench.factories.model import ModelFactory
+from specbench.factories.remote import RemoteCloud
 
-__all__ = ["CloudModel", "EdgeModel", "ModelFactory", "cloud_of"]
+__all__ = ["CloudModel", "EdgeModel", "LinkedCloud", "LocalCloud", "ModelFactory", "RemoteCloud", "cloud_of"]
 
 
 def cloud_of(profile: Profile) -> CloudModel:

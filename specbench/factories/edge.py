@@ -17,7 +17,6 @@ from specbench.factories.model import ModelFactory
 if TYPE_CHECKING:
     from specbench.decoding.drafter import ModelDrafter
     from specbench.decoding.engine import Engine
-    from specbench.factories.cloud import CloudModel
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -114,7 +113,7 @@ class EdgeModel(ModelFactory):
         logger.info("quantising the edge model to %s", self.spec.quantization)
         return quantize(loaded, self.spec.quantization)
 
-    def demand_same_tokens(self, cloud: CloudModel) -> None:
+    def demand_same_tokens(self, cloud: ModelFactory) -> None:
         """Refuse a pair that speaks of different tokens.
 
         Raises:

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.factories.cloud import CloudModel
+from specbench.factories.local import LocalCloud
 from specbench.factories.model import ModelFactory
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 WATCH_S = 0.2
 
 
-class SplitCloudModel(CloudModel):
+class SplitCloudModel(LocalCloud):
     """One rank of the target. Rank 0 starts the others, unless torchrun has; `close` ends them.
 
     Raises:

@@ -80,6 +80,11 @@ class VllmCloud(CloudModel):
         """What really runs the passes."""
         return "vllm"
 
+    @property
+    def measures_memory(self) -> bool:
+        """As of every model."""
+        return False
+
     def ceiling(self) -> None:
         """Unknown: no vLLM server says how fast it reads its weights."""
         return

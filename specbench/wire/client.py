@@ -8,29 +8,24 @@ from dataclasses import replace
 
 from specbench.config import Options
 from specbench.decoding import verification
-from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.proposal import NO_DRAFT, Proposal
-from specbench.decoding.recomputation import Recomputed
 from specbench.decoding.request import Pending, Request
 from specbench.decoding.session import Block, Passed
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError
 from specbench.records import Round
 from specbench.wire import protocol
 from specbench.wire.channel import ChannelLostError
 from specbench.wire.connection import Connection
-from specbench.wire.protocol import Committed, Opened, Up
+from specbench.wire.place import RemotePlace, asked
+from specbench.wire.protocol import Up
 from specbench.wire.replies import Reply, Sent
 
 
-class RemoteTarget:
+class RemoteTarget(RemotePlace):
     """Commits tokens of one text at a time, computed by the cloud.
 
     The edge keeps the committed ids, so that a text goes on over a new connection where it was: what was under
     way is asked again, and the cloud reads the committed tokens as a prompt.
-
-    Args:
-        rolls_back: drafts will be verified.
-        draft: the fingerprint of the draft that the cloud is to run; it then speculates in `decode`.
     """
 
     streams = True
@@ -39,21 +34,12 @@ class RemoteTarget:
     def __init__(
         self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
     ) -> None:
-        self._connection = connection
-        self._options = options
-        self._rolls_back, self._draft = rolls_back, draft
-        self._text = connection.new_text()
         self._pending: RemotePending | None = None
         self._ahead: Sent | None = None
         """A `Decode` that was sent right behind its `Begin`: what the cloud says alone pays one round trip."""
         self._committed: list[int] = []
-        self._epoch: int | None = None
         self._has_begun = False
-        self._counted = 0  # interruptions before this text began
-        self.rtt_ms: float | None = None
-        self.drafting: Opened | None = None
-        """What the cloud said of the draft that it runs."""
-        self._insist()  # what the cloud cannot do is refused before anything is timed
+        super().__init__(connection, options, rolls_back, draft)
 
     def begin(self, request: Request) -> Round:
         """Prefill the prompt and commit the target's first token."""
@@ -66,7 +52,7 @@ class RemoteTarget:
         self._trusted = self._cached = 0
         self._draws = (0, 0, 0)
         self._start(request)
-        pending = self._ask(lambda number: protocol.Begin(number, self._text, *_asked(request)))
+        pending = self._ask(lambda number: protocol.Begin(number, self._text, *asked(request)))
         if pending.is_sent and (not self._rolls_back or self._draft is not None):
             with suppress(ChannelLostError):  # the result finds out too
                 self._ahead = self._connection.send(self._decode_frame)
@@ -80,8 +66,7 @@ class RemoteTarget:
 
     def _start(self, request: Request) -> None:
         self._has_begun = False
-        self._counted = self._connection.interruptions
-        self._connection.channel.begin(request.seed)
+        super()._start(request)
 
     @property
     def remaining(self) -> int:
@@ -141,53 +126,6 @@ class RemoteTarget:
         assert sent is not None
         return sent
 
-    def generate(self, request: Request) -> Iterator[Round]:
-        """Answer a prompt by the cloud's `model.generate`, streamed; has nothing to do with the text begun."""
-        self._demand_idle()
-        self._start(request)
-        known = length = len(request.prompt_ids)
-
-        def build(number: int) -> Up:
-            nonlocal length
-            # After a loss `generate` runs anew: it cannot be resumed, and says the same again.
-            length = len(request.prompt_ids)
-            return protocol.Generate(number, self._text, *_asked(request))
-
-        def take(reply: Reply, sent: Sent | None) -> Round | None:
-            nonlocal known, length
-            commit = self._commit(reply, sent, length)
-            length += len(commit.tokens)
-            if length <= known:
-                return None
-            known = length
-            self._connection.went_on()
-            return commit
-
-        yield from self._stream(build, take)
-
-    def prove(
-        self, request: Request, text: Sequence[int], passes: Sequence[Pass], pair: tuple[int, int]
-    ) -> Evidence:
-        """Have a position computed twice; see `decoding.proof.evidence`."""
-        fields = *_asked(request), tuple(text), tuple(passes), pair
-        return self._asked_aside(lambda number: protocol.Prove(number, self._text, *fields)).frame.evidence
-
-    def recompute(self, request: Request, text: Sequence[int]) -> Recomputed:
-        """Have a text held against a pass without a cache; see `decoding.recomputation`."""
-        fields = *_asked(request), tuple(text)
-        return self._asked_aside(
-            lambda number: protocol.Recompute(number, self._text, *fields)
-        ).frame.recomputed
-
-    def _asked_aside(self, build: Callable[[int], Up]) -> Reply:
-        """The reply to what is no step of a text, asked again as often as the connection is lost."""
-        while True:
-            try:
-                self._ready()
-                return self._connection.ask(build)
-            except ChannelLostError as error:
-                self._connection.recover(error)
-
     def check(self) -> None:
         """Assert that the cloud's cache holds the committed tokens but the last, and but the trusted ones."""
         expected = len(self._committed) - 1 - self._trusted
@@ -240,127 +178,16 @@ class RemoteTarget:
         self._pending = RemotePending(self, self._connection, build, sent)
         return self._pending
 
-    def _stream(
-        self,
-        build: Callable[[int], Up],
-        take: Callable[[Reply, Sent | None], Round | None],
-        sent: Sent | None = None,
-    ) -> Iterator[Round]:
-        """One request and its replies, to the end of the text.
-
-        Args:
-            sent: the request, where it was sent ahead: nobody waits for its way, and its bytes are counted.
-        """
-        is_first = False
-        try:
-            while True:
-                try:
-                    if sent is None:
-                        self._ready()
-                        sent, is_first = self._connection.send(build), True
-                    commit = take(self._connection.receive(sent), sent if is_first else None)
-                except ChannelLostError as error:
-                    self._connection.recover(error)
-                    sent = None
-                    continue
-                is_first = False
-                if commit is None:
-                    continue
-                if commit.finish_reason:
-                    self._connection.expect_nothing(sent)
-                    sent = None
-                yield commit
-                if commit.finish_reason:
-                    return
-        finally:
-            if sent:
-                self._stop(sent)
-
-    def _stop(self, sent: Sent) -> None:
-        """Read a stream no further."""
-        self._epoch = None  # the cloud is ahead, and must go back if this text is to go on
-        if sent.epoch != self._connection.epoch:
-            return
-        try:
-            self._connection.ask(protocol.Stop)
-            self._connection.expect_nothing(sent)
-        except ChannelLostError:
-            pass  # it has stopped too, then
-
-    def _commit(self, reply: Reply, sent: Sent | None, length: int) -> Round:
-        """What a reply says, which is to stand behind `length` tokens of prompt and text."""
-        frame = reply.frame
-        if not isinstance(frame, Committed):
-            raise SpecbenchError(f"the cloud answers with a {type(frame).__name__}", exit_code=ExitCode.RUN)
-        if frame.cached != length + len(frame.tokens) - 1:  # all replies of a stream have the same number
-            raise ChannelLostError("a part of the text is missing, or came twice")
-        uplink_ms, downlink_ms = sent.uplink_ms if sent else None, reply.downlink_ms
-        rtt_ms = None
-        if sent and reply.elapsed_ms is not None:
-            rtt_ms = self.rtt_ms = max(reply.elapsed_ms - frame.busy_us / 1000, 0.0)
-        elif uplink_ms is not None and downlink_ms is not None:
-            self.rtt_ms = uplink_ms + downlink_ms
-        return Round(
-            frame.tokens,
-            protocol.FINISH_REASONS[frame.finish],
-            drafted=frame.drafted,
-            accepted=None if frame.drafted is None else frame.accepted,
-            verify_ms=frame.verify_us / 1000,
-            uplink_ms=uplink_ms,
-            downlink_ms=downlink_ms,
-            wait_ms=reply.waited_ms,
-            bytes_up=sent.bytes_up if sent else 0,
-            bytes_down=reply.bytes_down,
-            draft_ms=frame.draft_us / 1000 if frame.draft_us else None,
-            shared=frame.shared,
-            pass_ms=frame.pass_us / 1000 if frame.pass_us else None,
-            rtt_ms=rtt_ms,
-            streamed=sent is None,
-        )
-
     def _demand_idle(self) -> None:
         if self._pending:
             raise RuntimeError("a verification of this text is under way")
 
-    @property
-    def _is_known(self) -> bool:
-        """Whether the cloud, on the present connection, holds this text."""
-        return self._epoch == self._connection.epoch
-
-    def _insist(self) -> None:
-        while True:
-            try:
-                return self._ready()
-            except ChannelLostError as error:
-                self._connection.recover(error)
-
-    def _ready(self) -> None:
-        """Tell the cloud what it must know before the next frame: after a connection was lost, everything.
-
-        Raises:
-            ChannelLostError: it is lost again.
-        """
-        _ = self._connection.channel
-        if self._is_known:
-            return
-        if self._epoch is not None and self._connection.interruptions == self._counted:
-            self._connection.interruptions += 1  # the loss was another text's, and this one pays for it too
-        decoding = self._options.decoding.model_dump_json()
-        speculative = self._options.speculative.model_dump_json()
-        epoch = self._connection.epoch
-        opened = self._connection.ask(
-            lambda number: protocol.Open(
-                number, self._text, decoding, speculative, self._rolls_back, self._draft
-            )
-        ).frame
-        if self._draft is not None:
-            self.drafting = opened
+    def _resume(self) -> None:
         if self._has_begun:
             request, tokens = self._request, tuple(self._committed[len(self._request.prompt_ids) :])
             self._connection.ask(
-                lambda number: protocol.Resume(number, self._text, *_asked(request), tokens, *self._draws)
+                lambda number: protocol.Resume(number, self._text, *asked(request), tokens, *self._draws)
             )
-        self._epoch = epoch
 
 
 class RemotePending:
@@ -389,8 +216,3 @@ class RemotePending:
         self._target.finished()
         sent, self._sent = self._sent, None
         return self._target.exchange(self._build, sent)
-
-
-def _asked(request: Request) -> tuple:
-    """A request as the fields of a frame."""
-    return request.prompt_ids, request.max_new_tokens, tuple(sorted(request.stop_ids)), request.seed

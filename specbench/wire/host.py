@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from specbench.ceilings import Ceiling
 from specbench.config import Decoding, Options
 from specbench.decoding.proof import Evidence, Pass
 from specbench.decoding.recomputation import Recomputed
@@ -15,27 +16,10 @@ from specbench.records import Audit, Round
 from specbench.wire.protocol import Facts
 
 
-class Host(Protocol):
-    """The model that is served."""
+class Model(Protocol):
+    """The model that is served, as far as its answers are no text of a method's."""
 
-    facts: Facts
     context_length: int | None
-
-    def target(self, options: Options, rolls_back: bool, draft: str | None) -> LocalTarget:
-        """The model as one that decides a text, of which drafts can be taken back if need be.
-
-        Args:
-            draft: the fingerprint of the draft that it is to run by itself.
-        """
-
-    def drafting(self) -> tuple[str, Audit]:
-        """What runs the passes of its own draft, and what precision that has now."""
-
-    def pass_together(self, blocks: Sequence[Block]) -> list[Passed | Exception]:
-        """Read blocks of several texts in one pass; for each what it got, or what went wrong with it."""
-
-    def generate(self, request: Request, decoding: Decoding) -> Iterator[Round]:
-        """`model.generate`, streamed."""
 
     def evidence(
         self,
@@ -53,8 +37,28 @@ class Host(Protocol):
     def audit(self) -> Audit:
         """What precision the loaded model has now."""
 
-    def bytes_per_second(self) -> float:
-        """How fast memory is read now, in reads of the model's size."""
+    def ceiling(self) -> Ceiling:
+        """What memory allows the model now."""
 
-    def switches(self) -> dict[str, str | bool | None]:
-        """What the arithmetic of this process is now."""
+
+class Host(Protocol):
+    """What hands out targets on the model that is served."""
+
+    facts: Facts
+    model: Model
+
+    def target(self, options: Options, rolls_back: bool, draft: str | None) -> LocalTarget:
+        """The model as one that decides a text, of which drafts can be taken back if need be.
+
+        Args:
+            draft: the fingerprint of the draft that it is to run by itself.
+        """
+
+    def drafting(self) -> tuple[str, Audit]:
+        """What runs the passes of its own draft, and what precision that has now."""
+
+    def pass_together(self, blocks: Sequence[Block]) -> list[Passed | Exception]:
+        """Read blocks of several texts in one pass; for each what it got, or what went wrong with it."""
+
+    def generate(self, request: Request, decoding: Decoding) -> Iterator[Round]:
+        """`model.generate`, streamed."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
+from specbench.audit import switches
 from specbench.clock import now_ms
 from specbench.config import Decoding, Options, Speculative
 from specbench.decoding.batch import Steps, alone
@@ -126,9 +127,9 @@ class Service:
             else:
                 yield encode(protocol.Opened(frame.number, *self._host.drafting()))
         elif isinstance(frame, protocol.AskAudit):
-            yield encode(protocol.Audited(frame.number, self._host.audit(), self._host.switches()))
+            yield encode(protocol.Audited(frame.number, self._host.model.audit(), switches.read()))
         elif isinstance(frame, protocol.AskSpeed):
-            yield encode(protocol.Speed(frame.number, self._host.bytes_per_second()))
+            yield encode(protocol.Speed(frame.number, self._host.model.ceiling().bytes_per_second))
         elif isinstance(frame, protocol.Stop):
             yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Close):
@@ -216,14 +217,14 @@ class Service:
             raise RefusalError("these passes do not lead to that position")
         if options.decoding.temperature > 0 and options.speculative.verification != "coupled":
             raise RefusalError("tokens that are drawn have no ties")
-        return self._host.evidence(options, request, frame.tokens, frame.passes, frame.pair)
+        return self._host.model.evidence(options, request, frame.tokens, frame.passes, frame.pair)
 
     def _recomputed(self, frame: protocol.Recompute) -> Recomputed:
         options, request = self._text(frame.text).options, self._request(frame)
         self._demand_ids(frame.tokens)
         if not 0 < len(frame.tokens) <= request.max_new_tokens:
             raise RefusalError("this is no text of that budget")
-        return self._host.recomputed(options, request, frame.tokens)
+        return self._host.model.recomputed(options, request, frame.tokens)
 
     def _text(self, number: int) -> _Text:
         if number not in self._texts:
@@ -239,7 +240,7 @@ class Service:
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")
         length = len(frame.prompt_ids) + frame.max_new_tokens
-        room = self._host.context_length or protocol.MOST_TOKENS
+        room = self._host.model.context_length or protocol.MOST_TOKENS
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
         return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
@@ -248,7 +249,7 @@ class Service:
         """Bound the memory that one edge can fill; what has ended holds none."""
         room = len(request.prompt_ids) + request.max_new_tokens
         held = sum(other.room for other in self._texts.values())
-        most = MOST_CONTEXTS * (self._host.context_length or protocol.MOST_TOKENS)
+        most = MOST_CONTEXTS * (self._host.model.context_length or protocol.MOST_TOKENS)
         if held + room > most:
             raise RefusalError(f"an edge's open texts may hold {most} tokens, and this would be {held + room}")
         text.room = room

@@ -97,7 +97,7 @@ def test_edges_that_share_passes_get_the_texts_of_edges_alone(host, edge, start,
 
 
 def test_colocated_drafting_shares_its_verifications(host, edge, start, connect):
-    host._cloud.draft = edge
+    host.model.draft = edge
     edge.load()
     wanted = [decoded(edge, host.target(GREEDY, True), GREEDY, request(number)) for number in range(2)]
     server = start(host=host, batch=Batch(sessions=2, wait_ms=LONG))

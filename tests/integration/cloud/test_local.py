@@ -11,9 +11,9 @@ from specbench.factories import CloudModel
 from specbench.factories.served import Served
 from specbench.models import vocabulary
 from specbench.wire import protocol
-from specbench.wire.channel import LocalChannel
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
+from specbench.wire.local_channel import LocalChannel
 
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))

@@ -20,9 +20,9 @@ from specbench.factories.agreement import demand_engine
 from specbench.factories.served import Served
 from specbench.models import vocabulary
 from specbench.testing import answer, tokens_of
-from specbench.wire.channel import LocalChannel
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
+from specbench.wire.local_channel import LocalChannel
 
 PROMPT = tuple(range(10, 40))
 REQUEST = Request(PROMPT, 30, frozenset(), 7)

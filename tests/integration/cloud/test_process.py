@@ -138,6 +138,9 @@ def test_an_edge_beside_others_starts_no_process_of_its_own(models):
         twin = cloud.another()
         twin.load()
         before = cloud.process
+        with closing(cloud.another()) as third:
+            third.load()
+        assert before.is_alive, "the process is everybody's, and whoever leaves does not end it"
         os.kill(before.pid, signal.SIGKILL)
         with pytest.raises(CloudLostError, match="the cloud's process has ended"):
             twin.target(GREEDY)

@@ -16,9 +16,9 @@ from specbench.factories import CloudModel, EdgeModel
 from specbench.factories.served import Served
 from specbench.registry import discover
 from specbench.testing import answer
-from specbench.wire.channel import LocalChannel
 from specbench.wire.client import RemoteTarget
 from specbench.wire.connection import Connection
+from specbench.wire.local_channel import LocalChannel
 
 METHODS = discover().methods
 GREEDY = Options(Decoding(), Speculative())

@@ -1,0 +1,121 @@
+"""The target model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options
+from specbench.errors import SpecbenchError
+from specbench.factories.cloud import CloudModel
+from specbench.factories.model import ModelFactory
+
+if TYPE_CHECKING:
+    from specbench.decoding.assisted import AssistedGeneration
+    from specbench.decoding.colocated import ColocatedTarget
+    from specbench.decoding.compiled import CompiledEngine
+    from specbench.decoding.proof import Evidence, Pass
+    from specbench.decoding.recomputation import Recomputed
+    from specbench.decoding.request import Request
+    from specbench.decoding.target import LocalTarget
+    from specbench.factories.edge import EdgeModel
+    from specbench.records import Round
+    from specbench.wire.client import RemoteTarget
+
+
+class LocalCloud(CloudModel, runs="here"):
+    """The target model in this process, with nothing between edge and cloud.
+
+    Raises:
+        SpecbenchError: the profile splits the model, and this is no process of its ranks.
+    """
+
+    def __init__(
+        self,
+        spec: CloudSpec | None = None,
+        engine: EngineSpec | None = None,
+        allow_tf32: bool = False,
+        link: LinkSpec | None = None,
+        **fields: object,
+    ) -> None:
+        super().__init__(spec, engine, allow_tf32, link, **fields)
+        if self.spec.ranks > 1 and not self.is_split:
+            raise SpecbenchError(
+                "cloud.parallel starts a process for each rank, and cloud.placement is in_process",
+                "add --set cloud.placement=process",
+            )
+
+    @property
+    def is_wired(self) -> bool:
+        """Whether frames lie between edge and cloud."""
+        return False
+
+    @property
+    def _compiled_type(self) -> type[CompiledEngine]:
+        if self.spec.batch.sessions == 1:
+            return super()._compiled_type
+        from specbench.decoding.packed_compiled import PackedEngine
+
+        return PackedEngine
+
+    def target(self, options: Options) -> LocalTarget | RemoteTarget:
+        """As of every cloud: its passes run here."""
+        return ModelFactory.target(self, options)
+
+    def verifier(self, options: Options) -> LocalTarget | RemoteTarget:
+        """As of every cloud: its passes run here."""
+        self.engine.require_rollback()
+        return ModelFactory.target(self, options)
+
+    def colocated(self, edge: EdgeModel, options: Options) -> ColocatedTarget | RemoteTarget:
+        """As of every cloud: its passes run here."""
+        return self.speculating(edge, options)
+
+    def speculating(self, draft: EdgeModel, options: Options) -> ColocatedTarget:
+        """As `colocated`, in this process and with nothing between."""
+        from specbench.decoding.colocated import ColocatedTarget
+
+        self.engine.require_rollback()
+        return ColocatedTarget(self.engine, options, draft.drafter(options))
+
+    def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
+        """As of every cloud; it takes transformers' own engine."""
+        from specbench.decoding.assisted import AssistedGeneration
+
+        for model in (edge, self):
+            if model.engine.kind != "eager":
+                raise SpecbenchError(
+                    f"assisted generation runs transformers' own passes, and the {model.role}'s engine is "
+                    f"{model.engine.kind}",
+                    "add --set engine.kind=eager",
+                )
+            model.engine.require_rollback()
+        return AssistedGeneration(
+            self.engine.loaded, edge.engine.loaded, edge.draft_vocabulary, options, dynamic
+        )
+
+    def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Round]]:
+        """As of every cloud: `model.generate` runs here."""
+        from specbench.decoding.generate import generate_commits
+
+        loaded = self.engine.loaded
+        return lambda request: generate_commits(loaded, request, decoding)
+
+    def evidence(
+        self,
+        options: Options,
+        request: Request,
+        text: Sequence[int],
+        passes: Sequence[Pass],
+        pair: tuple[int, int],
+    ) -> Evidence:
+        """Whether two tokens behind `text` were tied; see `decoding.proof.evidence`."""
+        from specbench.decoding import proof
+
+        return proof.evidence(self.engine, options, request, text, passes, pair)
+
+    def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
+        """Whether a text of the control is what a pass without a cache says; see `decoding.recomputation`."""
+        from specbench.decoding import recomputation
+
+        return recomputation.recomputed(self.engine, options, request, text)
