@@ -18,17 +18,17 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # whoever imports
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "CloudModel": "specbench.factories",
-    "Comparison": "specbench.results",
-    "EdgeModel": "specbench.factories",
-    "Profile": "specbench.config",
-    "Prompt": "specbench.records",
-    "Run": "specbench.records",
+    "CloudModel": "specbench.cloud",
+    "Comparison": "specbench.results.derived",
+    "EdgeModel": "specbench.cloud",
+    "Profile": "specbench.profile",
+    "Prompt": "specbench.results.records",
+    "Run": "specbench.results.records",
     "SpecbenchError": "specbench.errors",
-    "compare": "specbench.analysis.comparison",
-    "load_profile": "specbench.config",
-    "run": "specbench.bench.running",
-    "sweep": "specbench.analysis.sweeps",
+    "compare": "specbench.stats.comparison",
+    "load_profile": "specbench.profile",
+    "run": "specbench.benchmark.running",
+    "sweep": "specbench.sweeps.rows",
 }
 
 __all__ = [

@@ -20,18 +20,18 @@ from __future__ import annotations
 import pluggy
 
 from specbench.clock import now_ms
-from specbench.config import Decoding, Options, Part, Speculative
-from specbench.decoding.ahead import AheadWindow
-from specbench.decoding.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
-from specbench.decoding.lengths import DraftLengths
-from specbench.decoding.loop import AheadDrafter, AheadLoop, Drafter, FeatureDrafter, SpeculativeLoop, Target
-from specbench.decoding.proposal import DraftDistribution, Proposal
-from specbench.decoding.request import Pending, Request
-from specbench.decoding.verification import RULES
+from specbench.cloud import CloudModel, EdgeModel
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
-from specbench.factories import CloudModel, EdgeModel
 from specbench.method import API_VERSION, Method, SpeculativeMethod
-from specbench.records import Round
+from specbench.profile import Decoding, Options, Part, Speculative
+from specbench.results.records import Round
+from specbench.speculation.ahead import AheadWindow
+from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
+from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.loop import AheadDrafter, AheadLoop, Drafter, FeatureDrafter, SpeculativeLoop, Target
+from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.request import Pending, Request
+from specbench.speculation.rules import RULES
 
 __all__ = [
     "API_VERSION",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, TypeVar
 
-from specbench.config import Options, Part
-from specbench.config.loading import validated
-from specbench.decoding.decoder import Decoder, SpeculativeDecoder
-from specbench.decoding.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop, demand_chains
-from specbench.decoding.verification import RULES
+from specbench.cloud import CloudModel, EdgeModel
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel, EdgeModel
+from specbench.profile import Options, Part
+from specbench.profile.loading import validated
+from specbench.speculation.decoder import Decoder, SpeculativeDecoder
+from specbench.speculation.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop, demand_chains
+from specbench.speculation.rules import RULES
 
 PartT = TypeVar("PartT", bound=Part)
 

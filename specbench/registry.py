@@ -17,12 +17,12 @@ from types import ModuleType
 
 import pluggy
 
-from specbench import __version__, blame, hookspecs
+from specbench import __version__, blame, hooks
 from specbench.api import API_VERSION, Method, Options
-from specbench.config import Part, Profile
 from specbench.errors import ExitCode, SpecbenchError, nearest
-from specbench.provenance import MethodSource
-from specbench.sources import source_of
+from specbench.profile import Part, Profile
+from specbench.results.provenance import MethodSource
+from specbench.results.sources import source_of
 
 ENTRY_POINT_GROUP = "specbench"
 OF_A_FILE = "file"  # the version of what --plugin names
@@ -139,7 +139,7 @@ def discover(files: Sequence[Path] = ()) -> Registry:
         if not file.is_file():
             raise SpecbenchError(f"plugin file {file} does not exist")
     manager = pluggy.PluginManager("specbench")
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(hooks)
     registry = Registry()
     found = [plugin for candidate in _candidates(files) for plugin in _load(manager, *candidate)]
     for plugin in found:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.api import API_VERSION, CloudModel, Decoder, EdgeModel, Method, Options, Request, Round
-from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative
 from specbench.errors import first_line
-from specbench.promises import broken_promise
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative
+from specbench.speculation.round_checks import broken_promise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -2,7 +2,7 @@
 
 import shlex
 
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 
 
 def stored(tmp_path):

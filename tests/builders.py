@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 
 from specbench.api import CloudModel, EdgeModel, Options, SpeculativeDecoder, SpeculativeLoop
-from specbench.config import Decoding, EdgeSpec, Speculative
 from specbench.models import vocabulary
-from specbench.records import Generation, Manifest, Round
+from specbench.profile import Decoding, EdgeSpec, Speculative
+from specbench.results.records import Generation, Manifest, Round
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 PLAIN = Options(Decoding(), Speculative())

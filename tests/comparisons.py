@@ -3,8 +3,8 @@
 import numpy as np
 from builders import generation, manifest
 
-from specbench.analysis.comparison import CONTROL, compare
-from specbench.records import Round, Run
+from specbench.results.records import Round, Run
+from specbench.stats.comparison import CONTROL, compare
 
 PROFILE = {
     "edge": {"dtype": "float32"},

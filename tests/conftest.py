@@ -12,7 +12,7 @@ import yaml
 from builders import Outcome
 from documented import undocumented
 
-from specbench.decoding.threads import spin_briefly
+from specbench.engine.threads import spin_briefly
 from specbench.testing import tiny_llama
 
 os.environ["COLUMNS"] = "200"  # tables are asked for words, wherever lines would break
@@ -98,8 +98,8 @@ def replayed(tmp_path):
     """A trace and a cost table in files: the words by which `specbench replay` takes them."""
     from replays import costs, trace
 
-    from specbench.bench.traces import write_trace
-    from specbench.config.costs import write_costs
+    from specbench.forecast.acceptance_trace import write_trace
+    from specbench.profile.cost_table import write_costs
 
     write_trace(tmp_path / "t.json", trace())
     write_costs(tmp_path / "c.yaml", costs())

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 
 from specbench.api import CloudModel, EdgeModel
-from specbench.config import CloudSpec, Decoding, EdgeSpec
-from specbench.decoding.sampling import probabilities
+from specbench.profile import CloudSpec, Decoding, EdgeSpec
+from specbench.speculation.sampling import probabilities
 from specbench.testing import tiny_llama
 
 WORDS = 4

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 from comparisons import PROFILE, pair, run
 
-from specbench.records import Ceiling, Divergence
+from specbench.results.records import Ceiling, Divergence
 
 EVIL = """</script><script>alert("1")</script><img src=x onerror='boom()'>&amp;"""
 

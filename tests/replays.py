@@ -2,10 +2,10 @@
 
 import random
 
-from specbench.analysis.prices import Prices
-from specbench.bench.traced import Text
-from specbench.bench.traces import Trace, TracedText
-from specbench.config.costs import Costs
+from specbench.forecast.acceptance_trace import Trace, TracedText
+from specbench.forecast.traced import Text
+from specbench.profile.cost_table import Costs
+from specbench.stats.prices import Prices
 
 TABLE = {
     "draft": {"step_ms": 2.0, "read_ms": 0.5, "prefill_ms": {10: 5.0}},

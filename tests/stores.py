@@ -1,6 +1,6 @@
 """The runs that a command left in a test's folder."""
 
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 
 
 def stored(tmp_path, run_id=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from specbench.api import Decoder, Request, Round
-from specbench.bench.contract import BrokenContractError, demand_kept
+from specbench.benchmark.contract import BrokenContractError, demand_kept
 from specbench.clock import now_ms
 
 

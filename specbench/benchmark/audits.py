@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from specbench import audit
+from specbench import precision
 from specbench.api import CloudLostError, Method, Options
-from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError, first_line
-from specbench.records import Audit, Manifest, SwitchChange
+from specbench.profile import Profile
 from specbench.registry import blaming
+from specbench.results.records import Audit, Manifest, SwitchChange
 
 
 def demand_declared(profile: Profile, methods: Sequence[Method]) -> None:
@@ -20,11 +20,11 @@ def demand_declared(profile: Profile, methods: Sequence[Method]) -> None:
         SpecbenchError: naming both precisions.
     """
     options = Options.of(profile)
-    found = audit.parity_findings(profile)
+    found = precision.parity_findings(profile)
     for method in methods:
         with blaming(method):
             changes = dict(method.precision_changes(options))
-        found += audit.method_findings(profile, method.name, changes, method.roles)
+        found += precision.method_findings(profile, method.name, changes, method.roles)
     if not found:
         return
     hint = "set both alike, or say that they differ on purpose: --set precision.parity=per_role"
@@ -47,7 +47,7 @@ class PrecisionWatch:
         Raises:
             SpecbenchError: one is not what the profile demands.
         """
-        self._start, self._glance = audit.switches.read(), audit.switches.glance()
+        self._start, self._glance = precision.switches.read(), precision.switches.glance()
         try:
             audits = self._audit_models()
         except RuntimeError as error:  # tensors of several dtypes meet in one operation
@@ -57,9 +57,9 @@ class PrecisionWatch:
                 "leave out the method that changed them",
                 ExitCode.CHECK_FAILED,
             ) from error
-        found = audit.audit_findings(audits, self._precision.parity)
-        found += audit.switches.findings(self._start, self._precision.allow_tf32)
-        wrong = [finding for finding in found if finding.verdict == audit.DIFFERS]
+        found = precision.audit_findings(audits, self._precision.parity)
+        found += precision.switches.findings(self._start, self._precision.allow_tf32)
+        wrong = [finding for finding in found if finding.verdict == precision.DIFFERS]
         if wrong and self._precision.parity != "off":
             mend = " ".join(f"--set {setting}" for setting in wrong[0].settings) or (
                 f"env -u {wrong[0].unset}" if wrong[0].unset else "leave out the method that changes it"
@@ -70,7 +70,7 @@ class PrecisionWatch:
                 ExitCode.CHECK_FAILED,
             )
         earlier = manifest.switches.get("start", self._start)  # of the sitting that is resumed
-        for name in audit.switches.changes(earlier, self._start):
+        for name in precision.switches.changes(earlier, self._start):
             self._note(SwitchChange(name, earlier.get(name), self._start.get(name)))
         problems = dict.fromkeys([*manifest.precision_problems, *(finding.message for finding in wrong)])
         return replace(
@@ -82,10 +82,10 @@ class PrecisionWatch:
 
     def look(self, method: str, prompt_id: str) -> None:
         """Note what has changed since the start; off the clock."""
-        if audit.switches.glance() == self._glance:
+        if precision.switches.glance() == self._glance:
             return
-        now = audit.switches.read()
-        for name in audit.switches.changes(self._start, now):
+        now = precision.switches.read()
+        for name in precision.switches.changes(self._start, now):
             self._note(SwitchChange(name, self._start.get(name), now.get(name), method, prompt_id))
 
     def end(self, manifest: Manifest, completed: bool) -> Manifest:
@@ -94,8 +94,8 @@ class PrecisionWatch:
         Args:
             completed: whether there is time to look at the models again, or the run is being torn down.
         """
-        now = audit.switches.read()
-        for name in audit.switches.changes(self._start, now):
+        now = precision.switches.read()
+        for name in precision.switches.changes(self._start, now):
             self._note(SwitchChange(name, self._start.get(name), now.get(name)))
         changes = dict.fromkeys([*manifest.switch_changes, *self._changes.values()])
         audits, broken = [], []
@@ -112,7 +112,7 @@ class PrecisionWatch:
             switch_changes=tuple(changes),
             audits_at_end=tuple(audits),
         )
-        messages = [*(finding.message for finding in audit.change_findings(manifest)), *broken]
+        messages = [*(finding.message for finding in precision.change_findings(manifest)), *broken]
         return replace(
             manifest, precision_problems=tuple(dict.fromkeys([*manifest.precision_problems, *messages]))
         )

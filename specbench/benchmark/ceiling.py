@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from specbench.ceilings import Ceiling, Reading
 from specbench.errors import CloudLostError, is_out_of_memory
+from specbench.results.ceilings import Ceiling, Reading
 
 if TYPE_CHECKING:
-    from specbench.factories import CloudModel, EdgeModel
+    from specbench.cloud import CloudModel, EdgeModel
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ def decoding_ms(factory: EdgeModel | CloudModel, vocabulary_size: int) -> float:
     Args:
         vocabulary_size: ids that the model knows.
     """
-    from specbench.config import Decoding, Options, Speculative
-    from specbench.decoding.request import Request
+    from specbench.profile import Decoding, Options, Speculative
+    from specbench.speculation.request import Request
 
     size = vocabulary_size
     prompt = tuple(range(min(4, size - 1), min(4 + PROMPT_TOKENS, size)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from specbench.atomic import read_record, write_json
-from specbench.bench.job import JOB_VERSION, Job
+from specbench.benchmark.job import JOB_VERSION, Job
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError, described
 
 JOB = "job.json"

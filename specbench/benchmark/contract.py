@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specbench.promises import broken_promise
+from specbench.speculation.round_checks import broken_promise
 
 
 class BrokenContractError(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Prompt
+from specbench.results.records import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
 
-from specbench import audit
+from specbench import precision
 from specbench.errors import ExitCode
-from specbench.records import Manifest
+from specbench.results.records import Manifest
 
 # Memory differs by a few pages between boots of one machine; of where a job waited no figure depends.
 INCIDENTAL = ("machine.memory_bytes", "cluster")
@@ -50,7 +50,7 @@ def differences(
         for key in [*mine, *(key for key in other if key not in mine)]:
             if skip.isdisjoint((key, key.partition(".")[0])) and mine.get(key) != other.get(key):
                 yield key, mine.get(key), other.get(key)
-    yield from audit.differences(left, right)
+    yield from precision.differences(left, right)
     for role in sorted(left.engines.keys() & right.engines.keys()):
         if left.engines[role] != right.engines[role]:
             yield f"the {role}'s engine", left.engines[role], right.engines[role]

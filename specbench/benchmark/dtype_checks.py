@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 
-from specbench import audit
+from specbench import precision
 from specbench.api import CloudModel, EdgeModel, Method, Options
-from specbench.audit import Finding
-from specbench.bench.preparation import configure_torch
-from specbench.config import ModelSpec, Profile
+from specbench.benchmark.preparation import configure_torch
+from specbench.cloud import cloud_of
 from specbench.errors import SpecbenchError
-from specbench.factories import cloud_of
-from specbench.records import Manifest
+from specbench.precision import Finding
+from specbench.profile import ModelSpec, Profile
+from specbench.results.records import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +55,14 @@ def run_reports(manifests: Sequence[Manifest]) -> list[dict]:
             "audits_at_end": list(manifest.audits_at_end),
             "switches": manifest.switches,
             "switch_changes": [asdict(change) for change in manifest.switch_changes],
-            "notes": audit.remarks(manifest.audits, parity, precision.get("allow_tf32", False)),
+            "notes": precision.remarks(manifest.audits, parity, precision.get("allow_tf32", False)),
         }
         reports.append(
-            _judged(report, audit.run_findings(manifest), _command(manifest), parity, manifest.methods)
+            _judged(report, precision.run_findings(manifest), _command(manifest), parity, manifest.methods)
         )
     for other in manifests[1:]:
         report = {"between": [manifests[0].run_id, other.run_id], "notes": []}
-        found = audit.between_findings(manifests[0], other)
+        found = precision.between_findings(manifests[0], other)
         reports.append(_judged(report, found, _command(other), "edge_cloud", other.methods))
     return reports
 
@@ -71,24 +71,24 @@ def _declared(name: str, profile: Profile, methods: Iterable[Method]) -> tuple[d
     """What the profile declares for every method and role, and what the methods' options change."""
     roles = {
         role: {
-            "dtype": audit.declared_precision(spec),
+            "dtype": precision.declared_precision(spec),
             "device": _place(spec),
             "ranks": getattr(spec, "ranks", 1),
         }
         for role, spec in (("edge", profile.edge), ("cloud", profile.cloud))
     }
-    pair, unseen = audit.parity_findings(profile), audit.unseen_findings(profile)
+    pair, unseen = precision.parity_findings(profile), precision.unseen_findings(profile)
     found, rows = [*pair, *unseen], []
     for method in methods:
         changes: dict[str, str] = {}
         try:
             changes = dict(method.precision_changes(Options.of(profile)))
-            own = audit.method_findings(profile, method.name, changes, method.roles)
+            own = precision.method_findings(profile, method.name, changes, method.roles)
         except Exception as error:  # a stranger's plugin must not hide what the others say
             message = f"{method.name} cannot say what its options change: {type(error).__name__}: {error}"
-            own = [audit.Finding(audit.UNKNOWN, method.name, message)]
+            own = [precision.Finding(precision.UNKNOWN, method.name, message)]
         both = pair if len(method.roles) == 2 else ()
-        verdict = audit.verdict([*own, *both, *(unseen if "cloud" in method.roles else ())])
+        verdict = precision.verdict([*own, *both, *(unseen if "cloud" in method.roles else ())])
         rows.append(
             {
                 "method": method.name,
@@ -96,11 +96,11 @@ def _declared(name: str, profile: Profile, methods: Iterable[Method]) -> tuple[d
                 "cloud": roles["cloud"] if "cloud" in method.roles else None,
                 "changes": changes,
                 "verdict": verdict,
-                "ok": verdict == audit.OK,
+                "ok": verdict == precision.OK,
             }
         )
         found += own
-    return {"profile": name, "methods": rows, "notes": audit.declared_remarks(profile)}, found
+    return {"profile": name, "methods": rows, "notes": precision.declared_remarks(profile)}, found
 
 
 def _place(spec: ModelSpec) -> str:
@@ -111,9 +111,9 @@ def _place(spec: ModelSpec) -> str:
 
 def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     """Load both models and add what they and the arithmetic really are."""
-    moments = {"found": audit.switches.read()}
+    moments = {"found": precision.switches.read()}
     configure_torch(profile)
-    moments["start"] = audit.switches.read()
+    moments["start"] = precision.switches.read()
     audits, found = [], []
     edge = EdgeModel(profile.edge, profile.engine)
     cloud = cloud_of(profile)
@@ -127,12 +127,11 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
                 if unknown is None:
                     raise
                 found.append(unknown)
-    moments["end"] = audit.switches.read()
+    moments["end"] = precision.switches.read()
     parity = profile.precision.parity
-    found += audit.audit_findings(audits, parity) + audit.finite_findings(audits, parity)
-    found += audit.switches.findings(moments["start"], profile.precision.allow_tf32)
-    precision = profile.precision
-    said = audit.remarks(audits, precision.parity, precision.allow_tf32)
+    found += precision.audit_findings(audits, parity) + precision.finite_findings(audits, parity)
+    found += precision.switches.findings(moments["start"], profile.precision.allow_tf32)
+    said = precision.remarks(audits, parity, profile.precision.allow_tf32)
     report |= {"audits": audits, "switches": moments, "notes": said}
     return found
 
@@ -146,14 +145,16 @@ def _unknown(factory: EdgeModel | CloudModel, error: SpecbenchError, keep_going:
     except SpecbenchError:  # it cannot even be found
         pickled = []
     if pickled and "pickled" in error.message:
-        return audit.Finding(
-            audit.UNKNOWN,
+        return precision.Finding(
+            precision.UNKNOWN,
             f"{factory.role}: {pickled[0]}",
             f"{factory.role}: the dtype of {pickled[0]} is unknown; {error.message}",
             command=storage.conversion(factory.folder),
         )
     return (
-        audit.Finding(audit.UNKNOWN, factory.role, f"{factory.role}: {error.message}") if keep_going else None
+        precision.Finding(precision.UNKNOWN, factory.role, f"{factory.role}: {error.message}")
+        if keep_going
+        else None
     )
 
 
@@ -164,9 +165,9 @@ def _judged(
 
     Where nothing is demanded nothing fails, and nothing is called ok either.
     """
-    verdict = audit.verdict(found)
-    if parity == "off" and verdict == audit.OK:
-        verdict = audit.UNKNOWN
+    verdict = precision.verdict(found)
+    if parity == "off" and verdict == precision.OK:
+        verdict = precision.UNKNOWN
     findings = [
         {
             "verdict": finding.verdict,
@@ -176,8 +177,8 @@ def _judged(
         }
         for finding in found
     ]
-    problems = [finding.message for finding in found if finding.verdict == audit.DIFFERS]
-    ok = verdict == audit.OK or parity == "off"
+    problems = [finding.message for finding in found if finding.verdict == precision.DIFFERS]
+    ok = verdict == precision.OK or parity == "off"
     return report | {"ok": ok, "verdict": verdict, "findings": findings, "problems": problems}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from specbench import blame
 from specbench.api import Method
-from specbench.bench.contract import BrokenContractError
+from specbench.benchmark.contract import BrokenContractError
 from specbench.errors import SpecbenchError, is_out_of_memory
-from specbench.records import Failure
+from specbench.results.records import Failure
 
 
 def failure_of(method: Method, prompt_id: str | None, error: Exception, answering: object) -> Failure:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from specbench.api import CloudModel, Options, Request
-from specbench.decoding.proof import Evidence, Pass
-from specbench.records import Divergence, Generation
+from specbench.results.records import Divergence, Generation
+from specbench.speculation.ties import Evidence, Pass
 
 TIE, BUG = "tie", "bug"
 VERDICTS = {True: TIE, False: BUG, None: None}
@@ -23,7 +23,7 @@ def first_divergence(control: Sequence[int], other: Sequence[int]) -> int | None
 
 
 def passes_of(generation: Generation) -> tuple[Pass, ...]:
-    """What each pass of the target read and led to, as `decoding.proof` repeats it."""
+    """What each pass of the target read and led to, as `speculation.ties` repeats it."""
     first, *following = generation.rounds
     with_prompt = None if first.prefilled is None else first.prefilled - generation.prompt_tokens
     return ((with_prompt, first.tokens), *((part.drafted, part.tokens) for part in following))

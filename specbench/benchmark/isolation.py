@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from specbench.bench.child import JOB, run_to_end
-from specbench.bench.job import Job
-from specbench.config import Profile
-from specbench.config.loading import with_changes
+from specbench.benchmark.child_process import JOB, run_to_end
+from specbench.benchmark.job import Job
+from specbench.profile import Profile
+from specbench.profile.loading import with_changes
 
 logger = logging.getLogger(__name__)
 

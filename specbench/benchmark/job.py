@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from specbench import environment
-from specbench.bench.store import RunStore
-from specbench.config import Profile, load_profile
-from specbench.config.loading import validated, with_changes
-from specbench.config.paths import anchored
 from specbench.errors import SpecbenchError
+from specbench.profile import Profile, load_profile
+from specbench.profile.loading import validated, with_changes
+from specbench.profile.paths import anchored
+from specbench.results import environment
+from specbench.results.store import RunStore
 
 JOB_VERSION = 1
 

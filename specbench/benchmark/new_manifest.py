@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from specbench import environment
 from specbench.api import Method, Options
-from specbench.bench import manifest as manifests
-from specbench.bench.preparation import Prepared, model_files, prompts_sha256
-from specbench.config import Profile
+from specbench.benchmark import differences as manifests
+from specbench.benchmark.preparation import Prepared, model_files, prompts_sha256
+from specbench.cloud.link.link_trace import trace_sha256
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.provenance import MethodSource
-from specbench.records import Manifest
+from specbench.profile import Profile
 from specbench.registry import blaming
-from specbench.wire.trace import trace_sha256
+from specbench.results import environment
+from specbench.results.provenance import MethodSource
+from specbench.results.records import Manifest
 
 
 def new_manifest(

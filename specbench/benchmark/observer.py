@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from specbench.bench.telemetry import MemoryMonitor
-from specbench.records import Failure
+from specbench.benchmark.telemetry import MemoryMonitor
+from specbench.results.records import Failure
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from specbench.bench.preparation import Prepared
-from specbench.records import Generation, Prompt
+from specbench.benchmark.preparation import Prepared
+from specbench.results.records import Generation, Prompt
 
 
 def in_order(prepared: Prepared, answered: Iterable[Generation]) -> list[tuple[int, Prompt, str]]:

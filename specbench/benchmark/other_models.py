@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from specbench.bench.preparation import Prepared
-from specbench.provenance import OtherModel
+from specbench.benchmark.preparation import Prepared
+from specbench.results.provenance import OtherModel
 
 if TYPE_CHECKING:
     from torch import nn

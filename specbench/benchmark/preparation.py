@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from specbench import audit
+from specbench import precision
 from specbench.api import CloudModel, EdgeModel, Method, Options, Request
-from specbench.bench import conversation, precision
-from specbench.bench.room import demand_memory
-from specbench.bench.workload import limit_remark, load_prompts, read_prompts
-from specbench.config import HELPERS, Profile, settings_hash
-from specbench.decoding.threads import spin_briefly
+from specbench.benchmark import audits, conversation
+from specbench.benchmark.memory_check import demand_memory
+from specbench.benchmark.workload import limit_remark, load_prompts, read_prompts
+from specbench.cloud import cloud_of
+from specbench.cloud.link import emulated
+from specbench.cloud.link.link_trace import read_trace
+from specbench.engine.threads import spin_briefly
 from specbench.errors import SpecbenchError
-from specbench.factories import cloud_of
-from specbench.records import Audit, Prompt
+from specbench.profile import HELPERS, Profile, settings_hash
 from specbench.registry import blaming
-from specbench.wire import emulated
-from specbench.wire.trace import read_trace
+from specbench.results.records import Audit, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def prepare(
         with blaming(method):
             method.validate(options)
             method.helpers(options)
-    precision.demand_declared(profile, methods)
+    audits.demand_declared(profile, methods)
     remarks: list[str | None] = []
     if prompts is None:
         prompts = load_prompts(profile.workload)
@@ -178,7 +178,7 @@ def configure_torch(profile: Profile) -> None:
 
     if profile.threads is not None:
         torch.set_num_threads(profile.threads)
-    audit.switches.configure(profile.precision.allow_tf32)
+    precision.switches.configure(profile.precision.allow_tf32)
 
 
 def prompts_sha256(prompts: Sequence[Prompt]) -> str:

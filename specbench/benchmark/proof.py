@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from specbench.api import Options, Request
-from specbench.bench import identity, recomputing
-from specbench.bench.failing import reason_of
-from specbench.bench.preparation import Prepared
+from specbench.benchmark import identity, recomputing
+from specbench.benchmark.failing import reason_of
+from specbench.benchmark.preparation import Prepared
 from specbench.errors import CloudLostError
-from specbench.records import CONTROL, Generation, Manifest
+from specbench.results.records import CONTROL, Generation, Manifest
 
 
 def hold(manifest: Manifest, prepared: Prepared, generations: Sequence[Generation]) -> Manifest:

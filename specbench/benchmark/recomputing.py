@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from specbench.api import CloudLostError, SpecbenchError
-from specbench.bench.identity import BUG, Prover
-from specbench.records import Divergence, Generation, Recomputation
+from specbench.benchmark.identity import BUG, Prover
+from specbench.results.records import Divergence, Generation, Recomputation
 
 TEXTS = 4
 

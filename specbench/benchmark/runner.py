@@ -10,22 +10,22 @@ from datetime import datetime, timezone
 from functools import partial
 
 from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
-from specbench.bench import conversation
-from specbench.bench.answering import Answering
-from specbench.bench.ceiling import CeilingWatch
-from specbench.bench.failing import failure_of
-from specbench.bench.interruption import insisting
-from specbench.bench.observer import Observer, Progress
-from specbench.bench.order import in_order
-from specbench.bench.precision import PrecisionWatch
-from specbench.bench.preparation import Prepared
-from specbench.bench.proof import hold
-from specbench.bench.store import RunWriter
-from specbench.bench.telemetry import MemoryMonitor
-from specbench.bench.turns import Turns
-from specbench.bench.work import WorkWatch
+from specbench.benchmark import conversation
+from specbench.benchmark.answering import Answering
+from specbench.benchmark.audits import PrecisionWatch
+from specbench.benchmark.ceiling import CeilingWatch
+from specbench.benchmark.failing import failure_of
+from specbench.benchmark.interruption import insisting
+from specbench.benchmark.observer import Observer, Progress
+from specbench.benchmark.order import in_order
+from specbench.benchmark.preparation import Prepared
+from specbench.benchmark.proof import hold
+from specbench.benchmark.telemetry import MemoryMonitor
+from specbench.benchmark.turns import Turns
+from specbench.benchmark.work import WorkWatch
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
+from specbench.results.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
+from specbench.results.store import RunWriter
 
 logger = logging.getLogger(__name__)
 

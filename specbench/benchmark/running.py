@@ -8,23 +8,23 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from specbench.bench import job as jobs
-from specbench.bench import tuning
-from specbench.bench.child import Ended, keep_end
-from specbench.bench.isolation import resident_bytes
-from specbench.bench.job import Job
-from specbench.bench.manifest import outcome
-from specbench.bench.new_manifest import demand_same, new_manifest
-from specbench.bench.observer import Observer, Unobserved
-from specbench.bench.preparation import Prepared, prepare
-from specbench.bench.runner import Runner
-from specbench.bench.store import RunStore
-from specbench.bench.workload import with_prompts
-from specbench.config import Profile
-from specbench.config.loading import validated
+from specbench.benchmark import job as jobs
+from specbench.benchmark import tuning
+from specbench.benchmark.child_process import Ended, keep_end
+from specbench.benchmark.differences import outcome
+from specbench.benchmark.isolation import resident_bytes
+from specbench.benchmark.job import Job
+from specbench.benchmark.new_manifest import demand_same, new_manifest
+from specbench.benchmark.observer import Observer, Unobserved
+from specbench.benchmark.preparation import Prepared, prepare
+from specbench.benchmark.runner import Runner
+from specbench.benchmark.workload import with_prompts
 from specbench.models.confinement import confine
-from specbench.records import CONTROL, Generation, Manifest, Prompt, Run, Tuning
+from specbench.profile import Profile
+from specbench.profile.loading import validated
 from specbench.registry import Registry, discover
+from specbench.results.records import CONTROL, Generation, Manifest, Prompt, Run, Tuning
+from specbench.results.store import RunStore
 
 logger = logging.getLogger(__name__)
 

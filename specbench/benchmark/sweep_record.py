@@ -8,13 +8,13 @@ from itertools import product
 from pathlib import Path
 
 from specbench.atomic import read_record, write_json
-from specbench.bench.job import Job, absolute, new_job
-from specbench.bench.store import SWEEPS, RunStore
-from specbench.config import Profile
-from specbench.config.loading import validated, with_changes
-from specbench.config.paths import anchored, anchored_values
+from specbench.benchmark.job import Job, absolute, new_job
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.profile import Profile
+from specbench.profile.loading import validated, with_changes
+from specbench.profile.paths import anchored, anchored_values
 from specbench.registry import discover
+from specbench.results.store import SWEEPS, RunStore
 
 SWEEP_VERSION = 2
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from specbench.clock import now_ms
-from specbench.records import MemoryLook
+from specbench.results.records import MemoryLook
 
 HISTORY = 120
 MOST_LOOKS = 16  # kept of one interval

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
-from specbench.bench.preparation import Prepared
-from specbench.bench.workload import limit_remark, read_prompts, stratified
-from specbench.config import Profile
-from specbench.config.loading import with_changes
-from specbench.environment import expanded
+from specbench.benchmark.preparation import Prepared
+from specbench.benchmark.workload import limit_remark, read_prompts, stratified
 from specbench.errors import ExitCode, SpecbenchError, nearest
-from specbench.records import Generation, Manifest, Prompt, Run, Tuning
+from specbench.profile import Profile
+from specbench.profile.loading import with_changes
+from specbench.results.environment import expanded
+from specbench.results.records import Generation, Manifest, Prompt, Run, Tuning
 
 DRAFT_LENGTHS = (1, 2, 3, 4, 6, 8)
 

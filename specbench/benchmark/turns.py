@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from specbench.api import Request
-from specbench.bench.preparation import Prepared
+from specbench.benchmark.preparation import Prepared
 from specbench.errors import SpecbenchError
-from specbench.records import Prompt, Refusal
+from specbench.results.records import Prompt, Refusal
 
 logger = logging.getLogger(__name__)
 

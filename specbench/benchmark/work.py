@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from specbench.api import Method, Round
-from specbench.bench.failing import reason_of
-from specbench.bench.other_models import ModelWatch
-from specbench.bench.preparation import Prepared
-from specbench.provenance import Work
-from specbench.records import CONTROL, Manifest
+from specbench.benchmark.failing import reason_of
+from specbench.benchmark.other_models import ModelWatch
+from specbench.benchmark.preparation import Prepared
+from specbench.results.provenance import Work
+from specbench.results.records import CONTROL, Manifest
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,12 +9,12 @@ from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 
-from specbench.config import Profile, Workload
-from specbench.config.loading import with_changes
-from specbench.config.profile import BUILTIN
-from specbench.environment import expanded, is_encodable
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Prompt
+from specbench.profile import Profile, Workload
+from specbench.profile.loading import with_changes
+from specbench.profile.schema import BUILTIN
+from specbench.results.environment import expanded, is_encodable
+from specbench.results.records import Prompt
 
 KEPT = "prompts"  # a folder beside the runs
 HALVES = "holds half of a character (a lone surrogate, \\ud800 to \\udfff)"
@@ -118,7 +118,7 @@ def stratified(prompts: list[Prompt], limit: int | None) -> list[Prompt]:
 
 
 def _builtin() -> bytes:
-    return (resources.files("specbench.bench") / "prompts.jsonl").read_bytes()
+    return (resources.files("specbench.benchmark") / "prompts.jsonl").read_bytes()
 
 
 def _parse_line(line: str, place: str) -> Prompt:

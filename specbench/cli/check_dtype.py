@@ -65,8 +65,8 @@ def check_dtype(
 def _profile_reports(
     profile: str | None, every: bool, load: bool, overrides: Sequence[str], plugins: Sequence[Path]
 ) -> list[dict]:
-    from specbench.bench.checks import profile_report
-    from specbench.config import list_profiles, load_profile
+    from specbench.benchmark.dtype_checks import profile_report
+    from specbench.profile import list_profiles, load_profile
     from specbench.registry import discover
 
     registry = discover(plugins)
@@ -83,15 +83,15 @@ def _profile_reports(
 
 
 def _run_reports(names: Sequence[str], runs_dir: Path) -> list[dict]:
-    from specbench.bench.checks import run_reports
-    from specbench.bench.store import RunStore
+    from specbench.benchmark.dtype_checks import run_reports
+    from specbench.results.store import RunStore
 
     store = RunStore(runs_dir)
     return run_reports([store.read(store.find(name)).manifest for name in dict.fromkeys(names)])
 
 
 def _print_json(reports: Sequence[dict], kind: str, ok: bool) -> None:
-    from specbench.audit import DIFFERS, OK, UNKNOWN
+    from specbench.precision import DIFFERS, OK, UNKNOWN
     from specbench.render import console
 
     verdicts = {report["verdict"] for report in reports}

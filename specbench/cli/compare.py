@@ -18,7 +18,7 @@ from specbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from specbench.records import Run
+    from specbench.results.records import Run
 
 
 def compare(
@@ -41,8 +41,8 @@ def compare(
 
 def show(runs: Sequence[Run], as_json: bool, allow_unfair: bool = False) -> None:
     """Print the comparison of runs, as a table or as JSON."""
-    from specbench.analysis.comparison import compare as compare_runs
     from specbench.render import console
+    from specbench.stats.comparison import compare as compare_runs
 
     comparison = compare_runs(runs, allow_unfair)
     if as_json:

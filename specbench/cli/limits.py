@@ -11,8 +11,8 @@ import typer
 from specbench.cli.options import JsonOption, ProfileOption, SetOption, demand_place
 
 if TYPE_CHECKING:
-    from specbench.config import Profile
-    from specbench.factories import CloudModel, EdgeModel
+    from specbench.cloud import CloudModel, EdgeModel
+    from specbench.profile import Profile
 
 
 def limits(
@@ -32,15 +32,15 @@ def limits(
 
     from rich.table import Table
 
-    from specbench.analysis.ceilings import told_fault
-    from specbench.bench.ceiling import decoding_ms
-    from specbench.bench.preparation import configure_torch
-    from specbench.config import LinkSpec, load_profile
-    from specbench.factories import EdgeModel, cloud_of
+    from specbench.benchmark.ceiling import decoding_ms
+    from specbench.benchmark.preparation import configure_torch
+    from specbench.cloud import EdgeModel, cloud_of
+    from specbench.cloud.link import emulated
     from specbench.models import vocabulary
     from specbench.models.confinement import confine
+    from specbench.profile import LinkSpec, load_profile
     from specbench.render import console
-    from specbench.wire import emulated
+    from specbench.stats.ceiling_shares import told_fault
 
     if costs:
         demand_place(costs)
@@ -110,10 +110,10 @@ def limits(
 
 def _write_costs(path: Path, edge: EdgeModel, cloud: CloudModel, profile: Profile) -> None:
     from specbench.api import Options
-    from specbench.bench.costing import measure_costs, placed
-    from specbench.config.costs import write_costs
-    from specbench.environment import machine
+    from specbench.forecast.cost_measurement import measure_costs, placed
+    from specbench.profile.cost_table import write_costs
     from specbench.render import console
+    from specbench.results.environment import machine
 
     console.note("measuring drafts, verifications and prompts")
     options = Options(profile.decoding, profile.speculative.model_copy(update={"gate": None}))

@@ -18,10 +18,10 @@ app = typer.Typer(
 @app.command("up")
 def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
     """Join two network namespaces by the profile's link: delay, jitter, rates and loss."""
-    from specbench.config import load_profile
+    from specbench.cloud.link import emulated
     from specbench.errors import SpecbenchError
+    from specbench.profile import load_profile
     from specbench.render import console
-    from specbench.wire import emulated
 
     link = load_profile(profile, overrides or ()).link
     emulated.demand_root()
@@ -37,8 +37,8 @@ def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
 @app.command("down")
 def down() -> None:
     """Take the link away, and what a crash left of it."""
+    from specbench.cloud.link import emulated
     from specbench.render import console
-    from specbench.wire import emulated
 
     console.out.print("down" if emulated.down() else "there was none")
 
@@ -51,9 +51,9 @@ def check(
     """Measure the round trip and what TCP carries each way."""
     from dataclasses import asdict
 
+    from specbench.cloud.link import emulated, probe
     from specbench.errors import ExitCode, SpecbenchError
     from specbench.render import console
-    from specbench.wire import emulated, probe
 
     state = emulated.demand()
     try:

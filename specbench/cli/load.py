@@ -60,8 +60,8 @@ def load(
             f"{requests} requests are too few for {edges} edges, each of which asks once at least",
             f"--requests {2 * edges}, or fewer --edges",
         )
-    from specbench.config import load_profile
     from specbench.models.confinement import confine
+    from specbench.profile import load_profile
 
     loaded = load_profile(profile, overrides or ())
     given = {"cloud.placement": "process"} if loaded.cloud.placement == "in_process" else {}
@@ -70,15 +70,15 @@ def load(
     loaded = load_profile(profile, overrides or (), given)
     edge_device = confine(loaded.edge)  # before anything can import torch
 
-    from specbench.analysis.load import capacity, load_row
-    from specbench.bench.departures import departures
-    from specbench.bench.load import COLOCATED, lone_tpot_ms, measure, schedule
-    from specbench.bench.preparation import prepare
-    from specbench.bench.recorded import edges_of
-    from specbench.records import CONTROL
+    from specbench.benchmark.preparation import prepare
     from specbench.registry import discover
     from specbench.render import console
     from specbench.render.load import load_table
+    from specbench.results.records import CONTROL
+    from specbench.serving_load.departures import departures
+    from specbench.serving_load.edges import COLOCATED, lone_tpot_ms, measure, schedule
+    from specbench.serving_load.figures import capacity, load_row
+    from specbench.serving_load.recorded import edges_of
 
     registry = discover(plugin or ())
     registry.demand_settings(loaded)

@@ -13,7 +13,7 @@ from specbench.errors import ExitCode, SpecbenchError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from specbench.records import Run
+    from specbench.results.records import Run
 
 ProfileOption = Annotated[str, typer.Option("--profile", "-p", help="A profile's name, or a YAML file.")]
 SetOption = Annotated[
@@ -70,7 +70,7 @@ def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
     Raises:
         SpecbenchError: one does not exist or cannot be read.
     """
-    from specbench.bench.store import RunStore
+    from specbench.results.store import RunStore
 
     store = RunStore(folder)
     ids = dict.fromkeys(store.find(name) for name in (names or [None]))

@@ -21,11 +21,11 @@ from specbench.cli.options import (
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
-    from specbench.analysis.assumed import Assumption
-    from specbench.analysis.known import Known
-    from specbench.config.costs import Costs
+    from specbench.forecast.assumed import Assumption
+    from specbench.forecast.known import Known
     from specbench.method import Method
-    from specbench.records import Run
+    from specbench.profile.cost_table import Costs
+    from specbench.results.records import Run
 
 
 def plan(
@@ -90,16 +90,16 @@ def plan(
     """Predict each method's time per token, best draft length, break-even round trip and clients per target."""
     from dataclasses import asdict
 
-    from specbench.analysis.assumed import assumed_texts, assumptions, by_numbers
-    from specbench.analysis.measured import run_costs
-    from specbench.analysis.plan import planned, served_by, verdicts
-    from specbench.analysis.prices import Prices
-    from specbench.config.costs import read_costs
-    from specbench.config.loading import overriding
-    from specbench.records import CONTROL
+    from specbench.forecast.assumed import assumed_texts, assumptions, by_numbers
+    from specbench.forecast.plan import planned, served_by, verdicts
+    from specbench.profile.cost_table import read_costs
+    from specbench.profile.loading import overriding
     from specbench.registry import discover
     from specbench.render import console
     from specbench.render.schedules import assumed_lines, plan_document, plan_table, served_lines
+    from specbench.results.records import CONTROL
+    from specbench.stats.measured_costs import run_costs
+    from specbench.stats.prices import Prices
 
     if sum(given is not None for given in (trace, acceptance, run)) != 1:
         raise SpecbenchError(
@@ -155,9 +155,9 @@ def _map(
     """The plan over a grid: where each method would win."""
     from dataclasses import asdict
 
-    from specbench.analysis.over import parse_over
-    from specbench.analysis.plan import planned_rows
     from specbench.cli.replay import show_grid
+    from specbench.forecast.over import parse_over
+    from specbench.forecast.plan import planned_rows
 
     chances, varied = known.survival.conditional, parse_over(over)
     assumed = [each for each in assumed if each.key not in varied]
@@ -171,7 +171,7 @@ def _map(
 
 
 def _stored(run: str | None, runs_dir: Path) -> Run | None:
-    from specbench.bench.store import RunStore
+    from specbench.results.store import RunStore
 
     if run is None:
         return None
@@ -187,8 +187,8 @@ def _stored(run: str | None, runs_dir: Path) -> Run | None:
 
 
 def _known(trace: Path | None, acceptance: str | None, run: Run | None, methods: Sequence[Method]) -> Known:
-    from specbench.analysis.known import of_chances, of_records, of_trace
-    from specbench.bench.traces import read_trace
+    from specbench.forecast.acceptance_trace import read_trace
+    from specbench.forecast.known import of_chances, of_records, of_trace
 
     if trace:
         return of_trace(read_trace(trace), methods)

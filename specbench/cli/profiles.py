@@ -17,8 +17,8 @@ def profiles(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from rich.table import Table
 
-        from specbench.audit import declared_precision
-        from specbench.config import list_profiles, load_profile
+        from specbench.precision import declared_precision
+        from specbench.profile import list_profiles, load_profile
         from specbench.render import console
 
         table = Table(header_style="bold")
@@ -44,8 +44,8 @@ def show(
     """Print a profile with everything it extends merged in."""
     import sys
 
-    from specbench.config import load_profile
-    from specbench.config.yaml_text import as_page
+    from specbench.profile import load_profile
+    from specbench.profile.yaml_text import as_page
 
     profile = load_profile(name, overrides or ())
     sys.stdout.write(as_page(profile.model_dump(mode="json")))

@@ -11,7 +11,7 @@ import typer
 from specbench.cli.options import HtmlOption, JsonOption, MapsOption, PluginOption, demand_maps
 
 if TYPE_CHECKING:
-    from specbench.analysis.grid import Row
+    from specbench.forecast.grid import Row
 
 
 def replay(
@@ -44,13 +44,13 @@ def replay(
     """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
     from dataclasses import asdict
 
-    from specbench.analysis.assumed import assumptions
-    from specbench.analysis.grid import grid
-    from specbench.analysis.over import lengths_of, parse_over, replayed_over
-    from specbench.analysis.variants import RULE, demand_known, knowing, told, variants
-    from specbench.bench.traced import texts_of
-    from specbench.bench.traces import read_trace
-    from specbench.config.costs import read_costs
+    from specbench.forecast.acceptance_trace import read_trace
+    from specbench.forecast.assumed import assumptions
+    from specbench.forecast.grid import grid
+    from specbench.forecast.over import lengths_of, parse_over, replayed_over
+    from specbench.forecast.traced import texts_of
+    from specbench.forecast.variants import RULE, demand_known, knowing, told, variants
+    from specbench.profile.cost_table import read_costs
     from specbench.registry import discover
 
     demand_maps(html, charts)

@@ -19,9 +19,9 @@ from specbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from specbench.bench.store import RunStore
-    from specbench.bench.sweep import Sweep
-    from specbench.records import Run
+    from specbench.benchmark.sweep_record import Sweep
+    from specbench.results.records import Run
+    from specbench.results.store import RunStore
 
     Files = Callable[[Path], list[Path]]  # writes charts into a folder
 
@@ -60,9 +60,9 @@ def report(
     runs_dir: RunsDirOption = RUNS_DIR,
 ) -> None:
     """Write what stored runs, or a sweep, say: a self-contained page, verdict first; Markdown, CSV or JSON."""
-    from specbench.bench import sweep as sweeps
-    from specbench.bench.store import RunStore
+    from specbench.benchmark import sweep_record as sweeps
     from specbench.render import console
+    from specbench.results.store import RunStore
 
     form = _format(form, out)
     store = RunStore(runs_dir)
@@ -124,8 +124,8 @@ def write(text: str, path: Path) -> None:
 def _of_runs(runs: Sequence[Run], allow_unfair: bool, form: Format) -> tuple[str, Files]:
     import json
 
-    from specbench.analysis.report import report as report_of
     from specbench.render.report import documents, pictures
+    from specbench.stats.report import report as report_of
 
     made = report_of(runs, allow_unfair)
     if form is Format.HTML:
@@ -149,10 +149,10 @@ def _of_runs(runs: Sequence[Run], allow_unfair: bool, form: Format) -> tuple[str
 def _of_sweep(sweep: Sweep, store: RunStore, form: Format) -> tuple[str, Files]:
     import json
 
-    from specbench.analysis.sweeps import swept
     from specbench.errors import ExitCode, SpecbenchError
     from specbench.render import console
     from specbench.render.report import grids
+    from specbench.sweeps.rows import swept
 
     made = swept(sweep, store)
     rows, title, notes = made.rows, made.title, made.notes

@@ -21,9 +21,9 @@ from specbench.cli.options import (
 from specbench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from specbench.bench.job import Job
-    from specbench.bench.store import RunStore
-    from specbench.records import Manifest
+    from specbench.benchmark.job import Job
+    from specbench.results.records import Manifest
+    from specbench.results.store import RunStore
 
 
 def run(
@@ -62,10 +62,10 @@ def run(
 ) -> None:
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
     from specbench.api import CloudLostError
-    from specbench.bench.manifest import outcome
-    from specbench.bench.running import execute
-    from specbench.bench.store import RunStore
+    from specbench.benchmark.differences import outcome
+    from specbench.benchmark.running import execute
     from specbench.render.live import make_view
+    from specbench.results.store import RunStore
 
     store = RunStore(runs_dir)
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats}
@@ -109,8 +109,8 @@ def asked(
     resume: str | None = None,
 ) -> Job:
     """What the options of this command ask for; with --resume alone they come on top of what the run was."""
-    from specbench.bench.job import new_job, resumed_job
-    from specbench.config import load_profile
+    from specbench.benchmark.job import new_job, resumed_job
+    from specbench.profile import load_profile
 
     if not resume or methods:
         return new_job(

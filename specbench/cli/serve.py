@@ -17,10 +17,10 @@ from specbench.errors import ExitCode, RanksLostError, SpecbenchError
 if TYPE_CHECKING:
     import ssl
 
-    from specbench.config import Batch, Profile
-    from specbench.decoding.ranks import Ranks
-    from specbench.factories import CloudModel
-    from specbench.wire.server import Server
+    from specbench.cloud import CloudModel
+    from specbench.cloud.server.server import Server
+    from specbench.engine.ranks import Ranks
+    from specbench.profile import Batch, Profile
 
 LOOPBACK = "127.0.0.1"
 
@@ -45,11 +45,13 @@ def serve(
 ) -> None:
     """Load the profile's cloud model and serve it until Ctrl-C; the address is printed on stdout."""
     if stop_with_stdin:
-        from specbench.wire.ranks import remove_traces  # here: two threads that import at once may deadlock
+        from specbench.cloud.rank_processes import (
+            remove_traces,  # here: two threads that import at once may deadlock
+        )
 
         threading.Thread(target=_end_with_stdin, args=(remove_traces,), daemon=True).start()
-    from specbench.config import load_profile
-    from specbench.wire.tokens import read_token
+    from specbench.cloud.transport.token import read_token
+    from specbench.profile import load_profile
 
     token = read_token(token_file) if token_file else None
     if token is None and not _is_loopback(host):
@@ -62,12 +64,12 @@ def serve(
         os.environ["OMP_NUM_THREADS"] = str(loaded.threads)
     if loaded.cloud.ranks > 1 and loaded.cloud.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # transformers splits over CUDA devices where it sees any
-    from specbench.bench.preparation import configure_torch
-    from specbench.factories import CloudModel, EdgeModel
-    from specbench.factories.served import Served
-    from specbench.factories.split import SplitCloudModel
+    from specbench.benchmark.preparation import configure_torch
+    from specbench.cloud import CloudModel, EdgeModel
+    from specbench.cloud.served import Served
+    from specbench.cloud.server.server import Server
+    from specbench.cloud.split import SplitCloudModel
     from specbench.render import console
-    from specbench.wire.server import Server
 
     configure_torch(loaded)
     kind = SplitCloudModel if loaded.cloud.ranks > 1 else CloudModel
@@ -97,7 +99,7 @@ def _demand_sharing(cloud: CloudModel, batch: Batch) -> None:
     Raises:
         SpecbenchError: with the reason.
     """
-    from specbench.decoding.batch import obstacle
+    from specbench.engine.batch import obstacle
     from specbench.render import console
 
     if reason := obstacle(cloud.engine):

@@ -55,10 +55,10 @@ SubmissionArgument = Annotated[
 @app.command("run", context_settings=PASSED_ON, options_metavar="METHOD... [OPTIONS of 'specbench run']")
 def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> None:
     """Submit one run as one job: METHODS and options as 'specbench run --help' shows them, and those below."""
-    from specbench.bench.store import RunStore
     from specbench.cli.run import asked, workload_settings
     from specbench.cluster.jobs import submit
     from specbench.registry import discover
+    from specbench.results.store import RunStore
 
     options = _parsed(context, "run")
     demand_alone("submit", {"--resume": options["resume"], "--json": options["as_json"]})
@@ -88,11 +88,11 @@ def sweep(
 
     Every combination is one job, with all methods in it.
     """
-    from specbench.analysis.over import parse_over
-    from specbench.bench import sweep as sweeps
-    from specbench.bench.store import RunStore
+    from specbench.benchmark import sweep_record as sweeps
     from specbench.cluster.jobs import submit_sweep
-    from specbench.config import load_profile
+    from specbench.forecast.over import parse_over
+    from specbench.profile import load_profile
+    from specbench.results.store import RunStore
 
     options = _parsed(context, "sweep")
     alone = {
@@ -181,7 +181,7 @@ def collect(
 @app.command("pair", hidden=True)
 def pair(file: Path) -> None:
     """Inside a job of two nodes: serve on one, run on the other what FILE asks for."""
-    from specbench.bench.child import keep_end
+    from specbench.benchmark.child_process import keep_end
     from specbench.cluster.pair import serve_and_run
 
     raise typer.Exit(keep_end(file, lambda job: serve_and_run(job, file.parent.resolve())).code)
@@ -205,9 +205,9 @@ def _say(submission: Submission) -> None:
 
 
 def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
-    from specbench.bench.store import RunStore
     from specbench.cluster.jobs import Follower
     from specbench.cluster.submission import read
+    from specbench.results.store import RunStore
 
     store = RunStore(runs_dir)
     return Follower(read(store, submission_id), store)
@@ -215,11 +215,11 @@ def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
 
 def _show(follower: Follower, seen: Sequence[Seen], html: Path | None, as_json: bool) -> ExitCode:
     """What is done, of a sweep by its record, which is up to date: the gravest of what its runs ended with."""
-    from specbench.analysis.sweeps import swept
-    from specbench.bench import sweep as sweeps
-    from specbench.bench.manifest import outcome
+    from specbench.benchmark import sweep_record as sweeps
+    from specbench.benchmark.differences import outcome
     from specbench.cli.compare import show
     from specbench.cli.sweep import show as show_sweep
+    from specbench.sweeps.rows import swept
 
     asked, store = follower.submission, follower.store
     if asked.command == "run":

@@ -23,7 +23,7 @@ from specbench.cli.options import (
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
-    from specbench.analysis.sweeps import Swept
+    from specbench.sweeps.rows import Swept
 
 
 def sweep(
@@ -76,12 +76,12 @@ def sweep(
         replay(replayed, costs, over, methods, html=html, charts=charts, as_json=as_json)
         return
 
-    from specbench.analysis.over import parse_over
-    from specbench.analysis.sweeps import measure, to_resume
-    from specbench.bench.store import RunStore
-    from specbench.bench.sweep import new_sweep
-    from specbench.config import load_profile
+    from specbench.benchmark.sweep_record import new_sweep
+    from specbench.forecast.over import parse_over
+    from specbench.profile import load_profile
     from specbench.render.sweeping import make_sweep_view
+    from specbench.results.store import RunStore
+    from specbench.sweeps.rows import measure, to_resume
 
     store = RunStore(runs_dir.absolute())
     if resume:
@@ -111,7 +111,7 @@ def sweep(
 
 def ended_early(made: Swept) -> SpecbenchError:
     """Which conditions of a sweep did not come to their end."""
-    from specbench.bench.sweep import in_words
+    from specbench.benchmark.sweep_record import in_words
 
     conditions, codes = made.sweep.conditions, {each.code for each in made.failed.values()}
     is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}

@@ -18,17 +18,17 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """Write down where the draft agrees with the target along the target's own texts."""
-    from specbench.config import load_profile
+    from specbench.profile import load_profile
     from specbench.registry import discover
 
     demand_place(out)
     loaded = load_profile(profile, overrides or ())
     method = discover(()).get("speculative")
 
-    from specbench.bench.preparation import prepare
-    from specbench.bench.traces import demand_traceable, write_trace
-    from specbench.bench.tracing import make_trace
-    from specbench.config import LinkSpec
+    from specbench.benchmark.preparation import prepare
+    from specbench.forecast.acceptance_trace import demand_traceable, write_trace
+    from specbench.forecast.tracing import make_trace
+    from specbench.profile import LinkSpec
     from specbench.render import console
 
     demand_traceable(loaded)

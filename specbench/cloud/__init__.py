@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from specbench.config import Profile
-from specbench.factories.cloud import CloudModel
-from specbench.factories.edge import EdgeModel
-from specbench.factories.linked import LinkedCloud
-from specbench.factories.local import LocalCloud
-from specbench.factories.model import ModelFactory
-from specbench.factories.remote import RemoteCloud
+from specbench.cloud.handle import CloudModel
+from specbench.cloud.linked import LinkedCloud
+from specbench.cloud.local import LocalCloud
+from specbench.cloud.remote import RemoteCloud
+from specbench.profile import Profile
+from specbench.roles.edge import EdgeModel
+from specbench.roles.role import ModelFactory
 
 __all__ = ["CloudModel", "EdgeModel", "LinkedCloud", "LocalCloud", "ModelFactory", "RemoteCloud", "cloud_of"]
 
@@ -17,7 +17,7 @@ def cloud_of(profile: Profile) -> CloudModel:
     """The profile's target, by whatever runs it."""
     kind = CloudModel
     if profile.cloud.backend == "vllm":
-        from specbench.factories.vllm import VllmCloud
+        from specbench.cloud.vllm_cloud import VllmCloud
 
         kind = VllmCloud
     return kind(profile.cloud, profile.engine, profile.precision.allow_tf32, profile.link)

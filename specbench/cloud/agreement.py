@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from specbench.config import CloudSpec, EngineSpec
+from specbench.cloud.transport.protocol import Facts
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.wire.protocol import Facts
+from specbench.profile import CloudSpec, EngineSpec
 
 
 def demand_meant(facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path) -> None:

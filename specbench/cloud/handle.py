@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, ClassVar
 
-from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options
 from specbench.errors import SpecbenchError
-from specbench.factories.model import ModelFactory
+from specbench.profile import CloudSpec, Decoding, EngineSpec, LinkSpec, Options
+from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from specbench.decoding.assisted import AssistedGeneration
-    from specbench.decoding.colocated import ColocatedTarget
-    from specbench.decoding.engine import Engine
-    from specbench.decoding.proof import Evidence, Pass
-    from specbench.decoding.recomputation import Recomputed
-    from specbench.decoding.request import Request
-    from specbench.decoding.target import LocalTarget
-    from specbench.factories.edge import EdgeModel
-    from specbench.records import Audit, Round
-    from specbench.wire.client import RemoteTarget
-    from specbench.wire.vllm_target import VllmTarget
+    from specbench.cloud.transport.remote_target import RemoteTarget
+    from specbench.cloud.vllm.target import VllmTarget
+    from specbench.engine.base import Engine
+    from specbench.results.records import Audit, Round
+    from specbench.roles.edge import EdgeModel
+    from specbench.speculation.assisted import AssistedGeneration
+    from specbench.speculation.colocated import ColocatedTarget
+    from specbench.speculation.recomputation import Recomputed
+    from specbench.speculation.request import Request
+    from specbench.speculation.target import LocalTarget
+    from specbench.speculation.ties import Evidence, Pass
 
 
 class CloudModel(ModelFactory):
@@ -173,11 +173,11 @@ class CloudModel(ModelFactory):
         passes: Sequence[Pass],
         pair: tuple[int, int],
     ) -> Evidence:
-        """Whether two tokens behind `text` were tied; see `decoding.proof.evidence`."""
+        """Whether two tokens behind `text` were tied; see `speculation.ties.evidence`."""
         raise NotImplementedError
 
     def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
-        """Whether a text of the control is what a pass without a cache says; see `decoding.recomputation`."""
+        """Whether a text of the control is what a pass without a cache says: `speculation.recomputation`."""
         raise NotImplementedError
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from specbench.factories.local import LocalCloud
-from specbench.factories.wired import WiredCloud
+from specbench.cloud.local import LocalCloud
+from specbench.cloud.wired import WiredCloud
 
 if TYPE_CHECKING:
-    from specbench.wire.channel import Channel
+    from specbench.cloud.transport.channel import Channel
 
 
 class LinkedCloud(WiredCloud, LocalCloud, runs="behind a link"):
@@ -23,8 +23,8 @@ class LinkedCloud(WiredCloud, LocalCloud, runs="behind a link"):
         WiredCloud.load(self)
 
     def _connect(self) -> Channel:
-        from specbench.factories.served import Served
-        from specbench.wire.local_channel import LocalChannel
+        from specbench.cloud.served import Served
+        from specbench.cloud.server.local_channel import LocalChannel
 
         served = Served(self)
         _ = served.facts  # loads the model in this thread, where errors are heard

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from specbench.config import CloudSpec, Decoding, EngineSpec, LinkSpec, Options
+from specbench.cloud.handle import CloudModel
 from specbench.errors import SpecbenchError
-from specbench.factories.cloud import CloudModel
-from specbench.factories.model import ModelFactory
+from specbench.profile import CloudSpec, Decoding, EngineSpec, LinkSpec, Options
+from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
-    from specbench.decoding.assisted import AssistedGeneration
-    from specbench.decoding.colocated import ColocatedTarget
-    from specbench.decoding.compiled import CompiledEngine
-    from specbench.decoding.proof import Evidence, Pass
-    from specbench.decoding.recomputation import Recomputed
-    from specbench.decoding.request import Request
-    from specbench.decoding.target import LocalTarget
-    from specbench.factories.edge import EdgeModel
-    from specbench.records import Round
-    from specbench.wire.client import RemoteTarget
+    from specbench.cloud.transport.remote_target import RemoteTarget
+    from specbench.engine.compiled.engine import CompiledEngine
+    from specbench.results.records import Round
+    from specbench.roles.edge import EdgeModel
+    from specbench.speculation.assisted import AssistedGeneration
+    from specbench.speculation.colocated import ColocatedTarget
+    from specbench.speculation.recomputation import Recomputed
+    from specbench.speculation.request import Request
+    from specbench.speculation.target import LocalTarget
+    from specbench.speculation.ties import Evidence, Pass
 
 
 class LocalCloud(CloudModel, runs="here"):
@@ -54,7 +54,7 @@ class LocalCloud(CloudModel, runs="here"):
     def _compiled_type(self) -> type[CompiledEngine]:
         if self.spec.batch.sessions == 1:
             return super()._compiled_type
-        from specbench.decoding.packed_compiled import PackedEngine
+        from specbench.engine.compiled.packed import PackedEngine
 
         return PackedEngine
 
@@ -73,14 +73,14 @@ class LocalCloud(CloudModel, runs="here"):
 
     def speculating(self, draft: EdgeModel, options: Options) -> ColocatedTarget:
         """As `colocated`, in this process and with nothing between."""
-        from specbench.decoding.colocated import ColocatedTarget
+        from specbench.speculation.colocated import ColocatedTarget
 
         self.engine.require_rollback()
         return ColocatedTarget(self.engine, options, draft.drafter(options))
 
     def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
         """As of every cloud; it takes transformers' own engine."""
-        from specbench.decoding.assisted import AssistedGeneration
+        from specbench.speculation.assisted import AssistedGeneration
 
         for model in (edge, self):
             if model.engine.kind != "eager":
@@ -96,7 +96,7 @@ class LocalCloud(CloudModel, runs="here"):
 
     def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Round]]:
         """As of every cloud: `model.generate` runs here."""
-        from specbench.decoding.generate import generate_commits
+        from specbench.speculation.generate import generate_commits
 
         loaded = self.engine.loaded
         return lambda request: generate_commits(loaded, request, decoding)
@@ -109,13 +109,13 @@ class LocalCloud(CloudModel, runs="here"):
         passes: Sequence[Pass],
         pair: tuple[int, int],
     ) -> Evidence:
-        """Whether two tokens behind `text` were tied; see `decoding.proof.evidence`."""
-        from specbench.decoding import proof
+        """Whether two tokens behind `text` were tied; see `speculation.ties.evidence`."""
+        from specbench.speculation import ties
 
-        return proof.evidence(self.engine, options, request, text, passes, pair)
+        return ties.evidence(self.engine, options, request, text, passes, pair)
 
     def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
-        """Whether a text of the control is what a pass without a cache says; see `decoding.recomputation`."""
-        from specbench.decoding import recomputation
+        """Whether a text of the control is what a pass without a cache says: `speculation.recomputation`."""
+        from specbench.speculation import recomputation
 
         return recomputation.recomputed(self.engine, options, request, text)

@@ -10,8 +10,8 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from specbench.config.paths import anchored
-from specbench.config.yaml_text import as_text
+from specbench.profile.paths import anchored
+from specbench.profile.yaml_text import as_text
 
 END_S = 5.0
 STORE = "SPECBENCH_RANKS"

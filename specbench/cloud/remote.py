@@ -9,22 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbench.ceilings import Ceiling
-from specbench.config import Options
+from specbench.cloud.agreement import demand_engine, demand_meant
+from specbench.cloud.wired import WiredCloud
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
-from specbench.factories.agreement import demand_engine, demand_meant
-from specbench.factories.wired import WiredCloud
+from specbench.profile import Options
+from specbench.results.ceilings import Ceiling
 
 if TYPE_CHECKING:
-    from specbench.decoding.proof import Evidence, Pass
-    from specbench.decoding.recomputation import Recomputed
-    from specbench.decoding.request import Request
-    from specbench.factories.edge import EdgeModel
-    from specbench.records import Audit
-    from specbench.wire.channel import Channel
-    from specbench.wire.client import RemoteTarget
-    from specbench.wire.process import CloudProcess
-    from specbench.wire.protocol import Facts
+    from specbench.cloud.server_process import CloudProcess
+    from specbench.cloud.transport.channel import Channel
+    from specbench.cloud.transport.protocol import Facts
+    from specbench.cloud.transport.remote_target import RemoteTarget
+    from specbench.results.records import Audit
+    from specbench.roles.edge import EdgeModel
+    from specbench.speculation.recomputation import Recomputed
+    from specbench.speculation.request import Request
+    from specbench.speculation.ties import Evidence, Pass
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         facts = self.connection.facts
         speed = facts.bytes_per_second
         if self.measures_memory:
-            from specbench.wire.protocol import AskSpeed
+            from specbench.cloud.transport.protocol import AskSpeed
 
             speed = self.connection.insist(AskSpeed).frame.bytes_per_second
         return Ceiling(facts.weight_bytes, speed, facts.reader)
@@ -93,8 +93,8 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""
-        from specbench.audit import switches
-        from specbench.wire import protocol
+        from specbench.cloud.transport import protocol
+        from specbench.precision import switches
 
         found = self.connection.insist(protocol.AskAudit).frame
         wrong = switches.findings(found.switches, self._allow_tf32)
@@ -131,9 +131,9 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
 
     def _connect(self) -> Channel:
         """A channel to the cloud, which is started first where that is our business."""
-        from specbench.wire import emulated
-        from specbench.wire.socket import BRIEF_OPEN_S, OPEN_S, SocketChannel
-        from specbench.wire.tokens import read_token
+        from specbench.cloud.link import emulated
+        from specbench.cloud.transport.socket import BRIEF_OPEN_S, OPEN_S, SocketChannel
+        from specbench.cloud.transport.token import read_token
 
         if self.spec.placement != "process":
             token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
@@ -152,10 +152,10 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
             ChannelLostError: one that has ended does not start again.
             SpecbenchError: the server's own reason for not starting.
         """
+        from specbench.cloud.link import emulated
+        from specbench.cloud.server_process import LOOPBACK, CloudProcess
+        from specbench.cloud.transport.channel import ChannelLostError
         from specbench.models.confinement import lifted
-        from specbench.wire import emulated
-        from specbench.wire.channel import ChannelLostError
-        from specbench.wire.process import LOOPBACK, CloudProcess
 
         if self._is_twin:  # one server is everybody's, and its end is heard by all
             raise CloudLostError("the cloud's process has ended", "start again", ExitCode.RUN)
@@ -178,7 +178,7 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
 
     def _beyond(self, namespace: str) -> AbstractContextManager:
         """One end of the emulated link, where the profile has one."""
-        from specbench.wire import emulated
+        from specbench.cloud.link import emulated
 
         return emulated.inside(namespace) if self._link_spec.kind == "emulated" else nullcontext()
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from specbench import audit, environment
-from specbench.config import Decoding, Options
-from specbench.decoding.request import Request
-from specbench.decoding.session import Block, Passed
-from specbench.decoding.target import LocalTarget
+from specbench import precision
+from specbench.cloud.local import LocalCloud
+from specbench.cloud.transport.protocol import Facts
+from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
-from specbench.factories.local import LocalCloud
-from specbench.factories.model import ModelFactory
-from specbench.records import Audit, Round
-from specbench.wire.protocol import Facts
+from specbench.profile import Decoding, Options
+from specbench.results import environment
+from specbench.results.records import Audit, Round
+from specbench.roles.role import ModelFactory
+from specbench.speculation.request import Request
+from specbench.speculation.target import LocalTarget
 
 
 class Served:
@@ -52,7 +53,7 @@ class Served:
             vocabulary_size=engine.vocabulary_size,
             versions=environment.versions(),
             machine=environment.machine(),
-            switches=audit.switches.read(),
+            switches=precision.switches.read(),
             audit=cloud.audit(),
             weight_bytes=ceiling.weight_bytes if spec.ranks == 1 else None,  # each rank reads a share
             bytes_per_second=ceiling.bytes_per_second,
@@ -87,12 +88,12 @@ class Served:
 
     def pass_together(self, blocks: Sequence[Block]) -> list[Passed | Exception]:
         """Read blocks of several texts in one pass; for each what it got, or what went wrong with it."""
-        from specbench.decoding.batch import together
+        from specbench.engine.batch import together
 
         return together(self.model.engine, blocks)
 
     def generate(self, request: Request, decoding: Decoding) -> Iterator[Round]:
         """`model.generate`, streamed."""
-        from specbench.decoding.generate import generate_commits
+        from specbench.speculation.generate import generate_commits
 
         return generate_commits(self.model.engine.loaded, request, decoding)

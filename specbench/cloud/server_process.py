@@ -13,9 +13,9 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from specbench.config.paths import anchored
-from specbench.config.yaml_text import as_text
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile.paths import anchored
+from specbench.profile.yaml_text import as_text
 
 END_S = 5.0
 LOOPBACK = "127.0.0.1"

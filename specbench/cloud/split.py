@@ -7,16 +7,16 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from specbench.cloud.local import LocalCloud
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.factories.local import LocalCloud
-from specbench.factories.model import ModelFactory
+from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
-    from specbench.decoding.engine import Engine
-    from specbench.decoding.ranks import Ranks
+    from specbench.cloud.rank_processes import RankProcesses
+    from specbench.engine.base import Engine
+    from specbench.engine.ranks import Ranks
     from specbench.models.loading import LoadedModel
-    from specbench.records import Audit
-    from specbench.wire.ranks import RankProcesses
+    from specbench.results.records import Audit
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ class SplitCloudModel(LocalCloud):
         return self._ranks
 
     def _met(self) -> Ranks:
-        from specbench.decoding import ranks
+        from specbench.cloud.rank_processes import STORE, RankProcesses
+        from specbench.engine import ranks
         from specbench.models import splitting
-        from specbench.wire.ranks import STORE, RankProcesses
 
         spec, size = self.spec, self.spec.ranks
         splitting.demand_divisible(self.config, spec.model, size, spec.dtype)
@@ -92,7 +92,7 @@ class SplitCloudModel(LocalCloud):
         Raises:
             RanksLostError: rank 0 is gone, or another one was lost in a pass.
         """
-        from specbench.decoding.split import follow
+        from specbench.engine.split import follow
 
         try:
             follow(self.engine, self.ranks, {"audit": self._own_audit})
@@ -101,7 +101,7 @@ class SplitCloudModel(LocalCloud):
 
     def audit(self) -> Audit:
         """What precision the model really has, on all ranks."""
-        from specbench.audit.ranks import merged
+        from specbench.precision.rank_audits import merged
 
         return merged(self.engine.together("audit", self._own_audit))
 
@@ -120,7 +120,7 @@ class SplitCloudModel(LocalCloud):
         return ModelFactory.audit(self)
 
     def _eager(self, loaded: LoadedModel, size: int) -> Engine:
-        from specbench.decoding.split import SplitEngine
+        from specbench.engine.split import SplitEngine
 
         return SplitEngine(loaded, size, self.ranks) if self.rank == 0 else super()._eager(loaded, size)
 

@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from specbench.config import Decoding, Options
+from specbench.cloud.handle import CloudModel
+from specbench.cloud.vllm.client import VllmFacts, VllmServer
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.factories.cloud import CloudModel
-from specbench.wire.vllm import VllmFacts, VllmServer
+from specbench.profile import Decoding, Options
 
 if TYPE_CHECKING:
-    from specbench.decoding.proof import Evidence, Pass
-    from specbench.decoding.request import Request
-    from specbench.factories.edge import EdgeModel
-    from specbench.records import Audit, Round
-    from specbench.wire.vllm_target import VllmTarget
+    from specbench.cloud.vllm.target import VllmTarget
+    from specbench.results.records import Audit, Round
+    from specbench.roles.edge import EdgeModel
+    from specbench.speculation.request import Request
+    from specbench.speculation.ties import Evidence, Pass
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class VllmCloud(CloudModel):
         A proof repeats both computations, and what a server computes depends on its batches and its cache: the
         step by which it streamed a token is not to be had again.
         """
-        from specbench.decoding.proof import Evidence
+        from specbench.speculation.ties import Evidence
 
         self.load()
         prompt = [*request.prompt_ids, *text]
@@ -172,7 +172,7 @@ class VllmCloud(CloudModel):
     def audit(self) -> Audit:
         """What little is known of the precision: what was declared, and that no tensor was seen."""
         from specbench.models import vocabulary
-        from specbench.records import Audit
+        from specbench.results.records import Audit
 
         version = self.facts.version or "of unknown version"
         return Audit(
@@ -209,14 +209,14 @@ class VllmCloud(CloudModel):
         return self._connected()
 
     def _connected(self) -> VllmServer:
-        from specbench.wire.tokens import read_token
+        from specbench.cloud.transport.token import read_token
 
         token = read_token(Path(self.spec.token_file)) if self.spec.token_file else None
         self._servers.append(VllmServer(self.spec.placement, token))
         return self._servers[-1]
 
     def _target(self, verifies: bool) -> VllmTarget:
-        from specbench.wire.vllm_target import VllmTarget
+        from specbench.cloud.vllm.target import VllmTarget
 
         return VllmTarget(self.server(), self.facts.rtt_ms, verifies, self._probe)
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from specbench.config import Decoding, Options, Speculative
-from specbench.factories.cloud import CloudModel
+from specbench.cloud.handle import CloudModel
+from specbench.profile import Decoding, Options, Speculative
 
 if TYPE_CHECKING:
-    from specbench.decoding.assisted import AssistedGeneration
-    from specbench.decoding.request import Request
-    from specbench.factories.edge import EdgeModel
-    from specbench.records import Round
-    from specbench.wire.channel import Channel
-    from specbench.wire.client import RemoteTarget
-    from specbench.wire.connection import Connection
-    from specbench.wire.place import RemotePlace
-    from specbench.wire.protocol import Facts
+    from specbench.cloud.transport.channel import Channel
+    from specbench.cloud.transport.connection import Connection
+    from specbench.cloud.transport.place import RemotePlace
+    from specbench.cloud.transport.protocol import Facts
+    from specbench.cloud.transport.remote_target import RemoteTarget
+    from specbench.results.records import Round
+    from specbench.roles.edge import EdgeModel
+    from specbench.speculation.assisted import AssistedGeneration
+    from specbench.speculation.request import Request
 
 
 class WiredCloud(CloudModel):
@@ -41,8 +41,8 @@ class WiredCloud(CloudModel):
         return self._connection
 
     def _new_connection(self) -> Connection:
+        from specbench.cloud.transport.connection import PATIENCE_S, Connection
         from specbench.models import vocabulary
-        from specbench.wire.connection import PATIENCE_S, Connection
 
         patience_s = None if self.spec.on_cloud_loss == "wait" else PATIENCE_S
         tokenizer = vocabulary.fingerprint(self.tokenizer)
@@ -101,13 +101,13 @@ class WiredCloud(CloudModel):
     def _aside(self, options: Options) -> RemotePlace:
         """What is asked for things that are no text of a method's; one for all that ask with these options."""
         if options not in self._asides:
-            from specbench.wire.place import RemotePlace
+            from specbench.cloud.transport.place import RemotePlace
 
             self._asides[options] = RemotePlace(self.connection, options, rolls_back=False)
         return self._asides[options]
 
     def _remote(self, options: Options, rolls_back: bool, draft: str | None = None) -> RemoteTarget:
-        from specbench.wire.client import RemoteTarget
+        from specbench.cloud.transport.remote_target import RemoteTarget
 
         return RemoteTarget(self.connection, options, rolls_back, draft)
 
@@ -122,7 +122,7 @@ class WiredCloud(CloudModel):
         """The channel as the profile's link leaves it."""
         if self._link_spec.kind != "modelled" or self._link_spec.is_nothing:
             return channel
-        from specbench.wire.link import Link
-        from specbench.wire.linked import LinkedChannel
+        from specbench.cloud.link.delayed_channel import LinkedChannel
+        from specbench.cloud.link.modelled import Link
 
         return LinkedChannel(channel, Link(self._link_spec))

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from specbench.bench import sweep as sweeps
-from specbench.bench.child import Ended, beside, read_ended
-from specbench.bench.job import Job
-from specbench.bench.store import RunStore
-from specbench.bench.sweep import Sweep
+from specbench.benchmark import sweep_record as sweeps
+from specbench.benchmark.child_process import Ended, beside, read_ended
+from specbench.benchmark.job import Job
+from specbench.benchmark.sweep_record import Sweep
 from specbench.cluster import submission as submissions
 from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
 from specbench.cluster.submission import Handed, Submission
-from specbench.config import Profile
-from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Run
+from specbench.profile import Profile
+from specbench.profile.loading import validated
+from specbench.results.records import Run
+from specbench.results.store import RunStore
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from socket import gethostname
 from typing import Protocol
 
-from specbench.config import ClusterSpec, NodeSpec
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import ClusterSpec, NodeSpec
 
 EACH = 'for job do sh "$job"; done'
 ANSWER_S = 60  # for the scheduler to answer one question

@@ -9,12 +9,12 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from specbench.bench.child import Ended, run_to_end
-from specbench.bench.job import Job
-from specbench.config import Profile
-from specbench.config.loading import validated, with_changes
+from specbench.benchmark.child_process import Ended, run_to_end
+from specbench.benchmark.job import Job
+from specbench.cloud.server_process import CloudProcess
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.wire.process import CloudProcess
+from specbench.profile import Profile
+from specbench.profile.loading import validated, with_changes
 
 EDGE = "edge.json"
 SECOND_NODE = "SLURM_JOB_NODELIST_HET_GROUP_1"

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from specbench.atomic import read_record, write_json
-from specbench.bench import child
-from specbench.bench.job import Job
-from specbench.bench.store import RunStore
+from specbench.benchmark import child_process
+from specbench.benchmark.job import Job
 from specbench.cluster.pair import demand_for_two_nodes
-from specbench.config import ClusterSpec, Profile
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.profile import ClusterSpec, Profile
+from specbench.results.store import RunStore
 
 SUBMISSION_VERSION = 2
 FOLDER = "submissions"
@@ -113,7 +113,7 @@ def folder_of(store: RunStore, submission_id: str) -> Path:
 
 def job_of(store: RunStore, submission_id: str, index: int) -> Path:
     """The file of a point's job."""
-    return folder_of(store, submission_id) / str(index) / child.JOB
+    return folder_of(store, submission_id) / str(index) / child_process.JOB
 
 
 def prepare(store: RunStore, submission: Submission, asked: Sequence[Job]) -> None:
@@ -139,7 +139,7 @@ def prepare(store: RunStore, submission: Submission, asked: Sequence[Job]) -> No
 
 def _script(file: Path, needs_two_nodes: bool) -> str:
     """A job is a command that may be run again: it goes on with the run that it finds."""
-    words = child.command_of(file)
+    words = child_process.command_of(file)
     if needs_two_nodes:
         words = [sys.executable, "-m", "specbench", "submit", "pair", str(file)]
     pending, running, log = (shlex.quote(str(file.with_name(name))) for name in (PENDING, RUNNING, "log"))

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.bench.workload import parse_prompts
-from specbench.config import CloudSpec
-from specbench.distill import heldout, jobs, seeds
+from specbench.benchmark.workload import parse_prompts
+from specbench.distill import heldout, seeds, text_jobs
 from specbench.distill.corpus import Corpus
 from specbench.distill.export import export, write_card
 from specbench.distill.machine import fast_dtype, keep_freed_memory
@@ -19,13 +18,14 @@ from specbench.distill.student import Student, build
 from specbench.distill.text import TextMaker, make_shards, read_summary, shard_paths
 from specbench.distill.training import Trainer
 from specbench.distill.writing import Writer
-from specbench.environment import expanded
 from specbench.errors import SpecbenchError
 from specbench.models import files, vocabulary
 from specbench.models.context import context_length
 from specbench.models.loading import load_config, load_model, load_tokenizer
 from specbench.models.stopping import stop_ids
-from specbench.records import Prompt
+from specbench.profile import CloudSpec
+from specbench.results.environment import expanded
+from specbench.results.records import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,7 +83,7 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     return write_card(settings, student, layers, text, progress)
 
 
-def _jobs(settings: Settings) -> Iterator[jobs.Job]:
+def _jobs(settings: Settings) -> Iterator[text_jobs.Job]:
     if settings.prompts == SEEDS:
         return seeds.jobs(settings.seed)
     name = f"prompts file {settings.prompts}"
@@ -93,7 +93,7 @@ def _jobs(settings: Settings) -> Iterator[jobs.Job]:
         raise SpecbenchError(
             f"{name} cannot be read: {error.strerror}", "--prompts takes a JSONL file, or 'seeds'"
         ) from error
-    return jobs.from_prompts(parse_prompts(data, name), settings.answer_tokens, settings.seed)
+    return text_jobs.from_prompts(parse_prompts(data, name), settings.answer_tokens, settings.seed)
 
 
 def _write_text(
@@ -101,7 +101,7 @@ def _write_text(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     size: int,
-    stream: Iterator[jobs.Job],
+    stream: Iterator[text_jobs.Job],
     prompts: Sequence[Prompt],
 ) -> int:
     """Load the target, let it answer the held-out prompts and write the training text.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specbench.atomic import replacing
-from specbench.bench.workload import parse_prompts
-from specbench.distill.jobs import Job, Turn
+from specbench.benchmark.workload import parse_prompts
 from specbench.distill.student import Student
 from specbench.distill.text import TextMaker
-from specbench.records import Prompt
+from specbench.distill.text_jobs import Job, Turn
+from specbench.results.records import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import resources
 
-from specbench.distill.jobs import TEMPERATURES, Job, Turn
+from specbench.distill.text_jobs import TEMPERATURES, Job, Turn
 
 
 def jobs(seed: int) -> Iterator[Job]:

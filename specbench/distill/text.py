@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specbench.atomic import replacing
-from specbench.bench import conversation
-from specbench.distill.jobs import Job, Turn
+from specbench.benchmark import conversation
 from specbench.distill.settings import Settings
+from specbench.distill.text_jobs import Job, Turn
 from specbench.distill.writing import Request, Writer, Written
 from specbench.errors import SpecbenchError
 

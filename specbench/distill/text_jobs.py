@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from specbench.records import Prompt
+from specbench.results.records import Prompt
 
 TEMPERATURES = (0.7, 0.85, 1.0)
 

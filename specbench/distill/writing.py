@@ -108,7 +108,7 @@ class Writer:
         """Choose the next token of every row from logits [rows, vocabulary], and note it."""
         import torch
 
-        from specbench.decoding.finite import demand_finite
+        from specbench.engine.finite import demand_finite
 
         demand_finite(logits, "target")
         log_probs = torch.log_softmax(logits[:, : self.vocabulary_size].float(), -1)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from specbench.ceilings import Ceiling
-from specbench.decoding import kernels, pages
-from specbench.decoding.quantized import QuantizedEmbedding, QuantizedMatrix
-from specbench.decoding.threads import send_team_home
+from specbench.engine import huge_pages, kernels
+from specbench.engine.quantized import QuantizedEmbedding, QuantizedMatrix
+from specbench.engine.threads import send_team_home
 from specbench.errors import SpecbenchError
 from specbench.models import confinement
 from specbench.models.architecture import layer_configs
 from specbench.models.memory import free_bytes
+from specbench.results.ceilings import Ceiling
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
@@ -62,7 +62,7 @@ class MemoryReader:
             left = min(left, within_limit)
         # A quarter of what is left: a figure in a table is no reason to run out of memory.
         shape = max(1, min(self._size, left // 4) // 4 // ROW), ROW
-        numbers = pages.empty(*shape).fill_(1) if place.type == "cpu" else torch.ones(shape, device=place)
+        numbers = huge_pages.empty(*shape).fill_(1) if place.type == "cpu" else torch.ones(shape, device=place)
         readers: list[Callable[[], object]] = [numbers.sum]
         if has_own_reader(str(place)):
             product, x = kernels.load().linear, torch.ones(1, ROW)

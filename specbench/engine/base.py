@@ -13,7 +13,7 @@ from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_mem
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.session import Block, KVSession
+    from specbench.engine.session import Block, KVSession
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 

@@ -8,11 +8,11 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.clock import now_ms
-from specbench.decoding.session import Block, Passed
+from specbench.engine.session import Block, Passed
 from specbench.models.context import reads_by_length
 
 if TYPE_CHECKING:
-    from specbench.decoding.engine import Engine
+    from specbench.engine.base import Engine
 
 PROBED = ((2, 1), (5, 3), (3, 2))
 """Tokens of a sequence's prompt, and of its part of a shared pass, when sharing is tried."""

@@ -11,9 +11,9 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
-from specbench.decoding import packed
-from specbench.decoding.engine import Engine
-from specbench.decoding.session import KVSession
+from specbench.engine import packed
+from specbench.engine.base import Engine
+from specbench.engine.session import KVSession
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import caches
 from specbench.models.library import cache_argument
@@ -21,7 +21,7 @@ from specbench.models.library import cache_argument
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
-    from specbench.decoding.session import Block
+    from specbench.engine.session import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from specbench.decoding import kernels
+from specbench.engine import kernels
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models.architecture import meta_model
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 
-from specbench.decoding.threads import send_team_home
+from specbench.engine.threads import send_team_home
 from specbench.errors import RanksLostError
 
 if TYPE_CHECKING:

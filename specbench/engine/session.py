@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
-from specbench.decoding.finite import demand_finite
+from specbench.engine.finite import demand_finite
 
 if TYPE_CHECKING:
     import torch

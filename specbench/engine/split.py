@@ -20,13 +20,13 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
-from specbench.decoding.eager import EagerEngine, EagerSession
+from specbench.engine.eager import EagerEngine, EagerSession
 from specbench.errors import RanksLostError
 from specbench.models.caches import growing_cache
 from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
-    from specbench.decoding.ranks import Ranks
+    from specbench.engine.ranks import Ranks
     from specbench.models.loading import LoadedModel
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from specbench.atomic import write_json
-from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import Profile
 
 TRACE_VERSION = 1
 Top = tuple[tuple[int, ...], tuple[float, ...]]  # token ids, the likeliest first, and their log-probabilities

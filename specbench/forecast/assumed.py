@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from specbench.analysis.known import CLIENT_PROMPT, CLIENT_TOKENS
-from specbench.config.costs import Costs
-from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.forecast.known import CLIENT_PROMPT, CLIENT_TOKENS
+from specbench.profile.cost_table import Costs
+from specbench.profile.loading import validated
 
 STEP_MS, COST_RATIO, WIDTH_COST = 30.0, 0.1, 0.02
 RATES = ("link.uplink_mbps", "link.downlink_mbps")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from math import log
 
-from specbench.analysis.grid import Row, best
+from specbench.forecast.grid import Row, best
 
 RTT = "link.rtt_ms"
 

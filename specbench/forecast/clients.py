@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from specbench.analysis.events import Asked, Awaited, Event, Streamed
-from specbench.analysis.prices import Charge, Prices
+from specbench.forecast.events import Asked, Awaited, Event, Streamed
+from specbench.stats.prices import Charge, Prices
 
 if TYPE_CHECKING:
     import simpy

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.clock import now_ms
-from specbench.config import Profile
-from specbench.config.costs import Costs, DraftCosts, LinkCosts, TargetCosts
+from specbench.profile import Profile
+from specbench.profile.cost_table import Costs, DraftCosts, LinkCosts, TargetCosts
 
 if TYPE_CHECKING:
-    from specbench.decoding.drafter import ModelDrafter
-    from specbench.decoding.target import LocalTarget
-    from specbench.wire.client import RemoteTarget
+    from specbench.cloud.transport.remote_target import RemoteTarget
+    from specbench.speculation.drafter import ModelDrafter
+    from specbench.speculation.target import LocalTarget
 
 PROMPTS = (16, 64, 256)  # tokens; attention's part grows with them, so widths are measured behind all alike
 LENGTHS = (1, 2, 4, 8, 16)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from specbench.analysis.prices import Charge, Prices
 from specbench.clock import VirtualClock
+from specbench.stats.prices import Charge, Prices
 
 
 class Asked(NamedTuple):

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from specbench.analysis import serving
-from specbench.analysis.prices import Prices
-from specbench.analysis.replay import Length, Timed, known_method, replay
-from specbench.analysis.variants import KEYS, demand_known
-from specbench.bench.traced import Text
-from specbench.config.costs import Costs
 from specbench.errors import SpecbenchError
+from specbench.forecast import serving
+from specbench.forecast.replay import Length, Timed, known_method, replay
+from specbench.forecast.traced import Text
+from specbench.forecast.variants import KEYS, demand_known
 from specbench.method import Method
-from specbench.records import CONTROL
+from specbench.profile.cost_table import Costs
+from specbench.results.records import CONTROL
+from specbench.stats.prices import Prices
 
 CLIENTS = "clients"
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from specbench.analysis.acceptance import ENOUGH, Survival, acceptance, survival_of
-from specbench.analysis.replay import known_method, rounds
-from specbench.analysis.variants import RULE, demand_known, knowing, told
-from specbench.bench.traced import Text, texts_of
-from specbench.bench.traces import Trace
+from specbench.forecast.acceptance_trace import Trace
+from specbench.forecast.replay import known_method, rounds
+from specbench.forecast.traced import Text, texts_of
+from specbench.forecast.variants import RULE, demand_known, knowing, told
 from specbench.method import Method
-from specbench.records import Generation
+from specbench.results.records import Generation
+from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
 
 LONGEST = 32  # draft lengths that are planned
 DRAWN_TOKENS = 384  # of the sequence that chances alone are planned by

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from specbench.analysis.replay import Length
-from specbench.analysis.variants import SETTINGS
-from specbench.config import Gate, Profile
-from specbench.config.loading import validated
-from specbench.config.yaml_text import parse_value
 from specbench.errors import SpecbenchError
+from specbench.forecast.replay import Length
+from specbench.forecast.variants import SETTINGS
+from specbench.profile import Gate, Profile
+from specbench.profile.loading import validated
+from specbench.profile.yaml_text import parse_value
 
 DRAFT_LENGTH = "draft_length"
 DRAFT_LENGTHS = tuple(range(1, 9))

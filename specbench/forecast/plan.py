@@ -11,18 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from specbench.analysis import serving
-from specbench.analysis.acceptance import Survival
-from specbench.analysis.events import Event, Streamed, charges_of
-from specbench.analysis.grid import Row
-from specbench.analysis.known import LONGEST, Known
-from specbench.analysis.over import DRAFT_LENGTHS
-from specbench.analysis.prices import Prices
-from specbench.analysis.replay import Kind, kinds, known_method
-from specbench.analysis.serving import Load
-from specbench.config.costs import Costs
+from specbench.forecast import serving
+from specbench.forecast.events import Event, Streamed, charges_of
+from specbench.forecast.grid import Row
+from specbench.forecast.known import LONGEST, Known
+from specbench.forecast.over import DRAFT_LENGTHS
+from specbench.forecast.replay import Kind, kinds, known_method
+from specbench.forecast.serving import Load
 from specbench.method import Method
-from specbench.records import CONTROL
+from specbench.profile.cost_table import Costs
+from specbench.results.records import CONTROL
+from specbench.stats.acceptance import Survival
+from specbench.stats.prices import Prices
 
 FARTHEST_MS = 60_000.0
 

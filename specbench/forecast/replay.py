@@ -9,17 +9,17 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from specbench.analysis.events import Asked, Awaited, Event, Timeline, charges_of, elapsed_ms
-from specbench.analysis.prices import Prices
-from specbench.analysis.virtual import VirtualCloud, VirtualEdge
-from specbench.bench.traced import Text
 from specbench.clock import virtual_time
-from specbench.config import Decoding, Options, Speculative
-from specbench.config.costs import Costs
-from specbench.decoding.request import Request
 from specbench.errors import SpecbenchError
-from specbench.records import CONTROL, Round
+from specbench.forecast.events import Asked, Awaited, Event, Timeline, charges_of, elapsed_ms
+from specbench.forecast.traced import Text
+from specbench.forecast.virtual import VirtualCloud, VirtualEdge
+from specbench.profile import Decoding, Options, Speculative
+from specbench.profile.cost_table import Costs
 from specbench.registry import Registry, discover
+from specbench.results.records import CONTROL, Round
+from specbench.speculation.request import Request
+from specbench.stats.prices import Prices
 
 if TYPE_CHECKING:
     from specbench.method import Method

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from specbench.bench.traces import Top, TracedText
-from specbench.config import Decoding, Speculative
+from specbench.forecast.acceptance_trace import Top, TracedText
+from specbench.profile import Decoding, Speculative
 
 Shares = Mapping[int, float]
 
@@ -17,7 +17,7 @@ Shares = Mapping[int, float]
 def chances(text: TracedText, decoding: Decoding, spec: Speculative) -> Iterator[float]:
     """By position, how likely the draft's token is accepted there.
 
-    The formulas are those of `specbench.decoding.verification`; a coupled draft says what the target says with
+    The formulas are those of `specbench.speculation.rules`; a coupled draft says what the target says with
     probability sum_i 1 / sum_j max(p_j / p_i, q_j / q_i), for both draw with the same Gumbel noise.
     """
     rule, columns = spec.verification, (text.draft_top or (), text.target_top or (), text.target_rank or ())

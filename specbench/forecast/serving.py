@@ -8,12 +8,12 @@ from math import ceil
 
 import numpy as np
 
-from specbench.analysis.clients import Target, follow
-from specbench.analysis.events import Asked, Event
-from specbench.analysis.prices import Prices
-from specbench.analysis.replay import Length, Timed, played, timed
-from specbench.bench.traced import Text
+from specbench.forecast.clients import Target, follow
+from specbench.forecast.events import Asked, Event
+from specbench.forecast.replay import Length, Timed, played, timed
+from specbench.forecast.traced import Text
 from specbench.method import Method
+from specbench.stats.prices import Prices
 
 MOST_CLIENTS = 512
 FEWEST_TEXTS = 16  # that are timed, however few clients there are

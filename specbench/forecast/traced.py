@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NoReturn
 
 from specbench.api import AheadDrafter, Proposal, Request, SpecbenchError
-from specbench.bench.traces import Trace, TracedText
+from specbench.forecast.acceptance_trace import Trace, TracedText
 
 WRONG = -1  # a drafted token that is not the target's; no id of a vocabulary
 
@@ -95,7 +95,7 @@ def text_of(traced: TracedText) -> Text:
 
 
 class TracedDrafter(AheadDrafter):
-    """Proposes by a `Text` and keeps the length of a cache, as `decoding.drafter.ModelDrafter` does.
+    """Proposes by a `Text` and keeps the length of a cache, as `speculation.drafter.ModelDrafter` does.
 
     A subclass says what reading a prompt and drafting take.
     """

@@ -8,19 +8,19 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from specbench.api import AutoregressiveDecoder, Method, Options, Request
-from specbench.bench import conversation
-from specbench.bench.preparation import Prepared, model_files, prompts_sha256
-from specbench.bench.traces import Top, Trace, TracedText
-from specbench.environment import versions
+from specbench.benchmark import conversation
+from specbench.benchmark.preparation import Prepared, model_files, prompts_sha256
 from specbench.errors import SpecbenchError
-from specbench.records import Prompt
+from specbench.forecast.acceptance_trace import Top, Trace, TracedText
+from specbench.results.environment import versions
+from specbench.results.records import Prompt
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.engine import Engine
+    from specbench.engine.base import Engine
 
 MOST_TOP, TOP_SHARE = 20, 0.999  # of a distribution's likeliest tokens
 WIDTH = 64  # up to here, the rows of a batch-invariant engine have the bits of single steps
@@ -112,8 +112,8 @@ def readings(
         target: for the columns that hold its distributions.
         drawn: with a target, whether the rule draws, or is lossy: it then has chances.
     """
-    from specbench.decoding.randomness import Purpose, Stream
-    from specbench.decoding.sampling import Scorer, soft_probabilities
+    from specbench.speculation.randomness import Purpose, Stream
+    from specbench.speculation.sampling import Scorer, soft_probabilities
 
     scorer = Scorer(options.decoding, request.seed, options.speculative.verification == "coupled")
     coins = Stream(request.seed, Purpose.COIN)
@@ -151,7 +151,7 @@ def readings(
 
 def _passes(engine: Engine, request: Request, tokens: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits at every position of a text: the first position of a pass, and shape (rows, vocabulary)."""
-    from specbench.decoding.finite import demand_finite
+    from specbench.engine.finite import demand_finite
 
     session = engine.session(len(request.prompt_ids) + len(tokens))
     logits = session.prefill(request.prompt_ids)
@@ -171,7 +171,7 @@ def _chances(draft: torch.Tensor, target: torch.Tensor, options: Options) -> lis
     Args:
         draft: penalised logits, shape (rows, vocabulary); `target` likewise.
     """
-    from specbench.decoding.sampling import probabilities, soft_probabilities
+    from specbench.speculation.sampling import probabilities, soft_probabilities
 
     rule, spec = options.speculative.verification, options.speculative
     q, p = probabilities(draft, options.decoding), probabilities(target, options.decoding)

@@ -7,15 +7,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from specbench.analysis.replay import SCHEDULES, known_method
-from specbench.analysis.rules import chances
-from specbench.bench.traced import Text, runs_of
-from specbench.bench.traces import Trace, TracedText
-from specbench.config import Decoding, Speculative
-from specbench.config.loading import validated
-from specbench.decoding.verification import RULES
 from specbench.errors import SpecbenchError
+from specbench.forecast.acceptance_trace import Trace, TracedText
+from specbench.forecast.replay import SCHEDULES, known_method
+from specbench.forecast.rule_acceptance import chances
+from specbench.forecast.traced import Text, runs_of
 from specbench.method import Method, SpeculativeMethod
+from specbench.profile import Decoding, Speculative
+from specbench.profile.loading import validated
+from specbench.speculation.rules import RULES
 
 Profiled = tuple[Decoding, Speculative]
 AGREEMENT = "agreement"

@@ -10,20 +10,20 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from specbench.analysis.events import Asked, Awaited, OpenRequest, Streamed, Timeline
-from specbench.analysis.prices import Charge
-from specbench.bench.traced import Text, TracedDrafter
 from specbench.clock import now_ms
-from specbench.config import Options
-from specbench.decoding.batch import alone
-from specbench.decoding.loop import SpeculativeLoop
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Request
+from specbench.engine.batch import alone
 from specbench.errors import SpecbenchError
-from specbench.records import Round
+from specbench.forecast.events import Asked, Awaited, OpenRequest, Streamed, Timeline
+from specbench.forecast.traced import Text, TracedDrafter
+from specbench.profile import Options
+from specbench.results.records import Round
+from specbench.speculation.loop import SpeculativeLoop
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.request import Request
+from specbench.stats.prices import Charge
 
 if TYPE_CHECKING:
-    from specbench.decoding.session import Block, Passed
+    from specbench.engine.session import Block, Passed
 
 
 class VirtualDrafter(TracedDrafter):

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from specbench.config import EdgeSpec
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import EdgeSpec
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 NAME = "specbench-"

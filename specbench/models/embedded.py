@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from specbench.atomic import replacing, write_json
-from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, nearest
 from specbench.models import shipped
 from specbench.models.library import quiet_transformers
+from specbench.results.environment import expanded
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import re
 import struct
 from pathlib import Path
 
-from specbench.config import EdgeSpec, ModelSpec
-from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import embedded, gguf_files, shipped
+from specbench.profile import EdgeSpec, ModelSpec
+from specbench.results.environment import expanded
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from specbench.config import CloudSpec, ModelSpec
 from specbench.errors import ModelError, first_line, is_out_of_memory
 from specbench.models import architecture, cutting, files, splitting, storage
 from specbench.models.devices import memory_limits, resolve_device
 from specbench.models.library import quiet_transformers
+from specbench.profile import CloudSpec, ModelSpec
 
 if TYPE_CHECKING:
     import torch

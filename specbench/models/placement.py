@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from specbench.config import CloudSpec, ModelSpec
 from specbench.models import splitting
 from specbench.models.architecture import meta_model
 from specbench.models.devices import memory_limits, resolve_device
 from specbench.models.library import quiet_transformers
 from specbench.models.memory import MemoryEstimate
+from specbench.profile import CloudSpec, ModelSpec
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

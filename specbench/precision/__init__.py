@@ -1,18 +1,18 @@
 """What precision really is: declared in the profile, found in the loaded models, and set for the arithmetic."""
 
-from specbench.audit import switches
-from specbench.audit.declared import (
+from specbench.precision import switches
+from specbench.precision.declared import (
     declared_precision,
     declared_remarks,
     method_findings,
     parity_findings,
     unseen_findings,
 )
-from specbench.audit.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
-from specbench.audit.finite import finite_findings
-from specbench.audit.loaded import audit_model
-from specbench.audit.stored import between_findings, change_findings, differences, run_findings
-from specbench.audit.verdicts import audit_findings, remarks
+from specbench.precision.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
+from specbench.precision.finite_logits import finite_findings
+from specbench.precision.loaded import audit_model
+from specbench.precision.stored import between_findings, change_findings, differences, run_findings
+from specbench.precision.verdicts import audit_findings, remarks
 
 __all__ = [
     "DIFFERS", "OK", "UNKNOWN", "Finding", "audit_findings", "audit_model", "between_findings",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
-from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
-from specbench.config import EdgeSpec, ModelSpec, Profile
-from specbench.config.models import Dtype
+from specbench.precision.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
+from specbench.profile import EdgeSpec, ModelSpec, Profile
+from specbench.profile.models import Dtype
 
 DTYPES = get_args(Dtype)
 

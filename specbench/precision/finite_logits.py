@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from specbench.audit.declared import arithmetic_of
-from specbench.audit.findings import DIFFERS, Finding
-from specbench.records import Audit
+from specbench.precision.declared import arithmetic_of
+from specbench.precision.findings import DIFFERS, Finding
+from specbench.results.records import Audit
 
 if TYPE_CHECKING:
     import torch

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from specbench.audit.declared import in_words
-from specbench.audit.finite import logits_problem
-from specbench.audit.tensors import (
+from specbench.models import storage
+from specbench.precision.declared import in_words
+from specbench.precision.finite_logits import logits_problem
+from specbench.precision.tensors import (
     buffers_of,
     counted,
     dtype_name,
@@ -17,13 +18,12 @@ from specbench.audit.tensors import (
     made_by_architecture,
     parameters_of,
 )
-from specbench.models import storage
-from specbench.records import Audit, TensorGroup
+from specbench.results.records import Audit, TensorGroup
 
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.engine import Engine
+    from specbench.engine.base import Engine
 
 
 def audit_model(role: str, name: str, engine: Engine, quantization: str | None = None) -> Audit:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from specbench.records import Audit, TensorGroup
+from specbench.results.records import Audit, TensorGroup
 
 SUMMED = ("parameters", "buffers", "cache", "wrong", "integers", "widened", "narrowed", "offloaded")
 

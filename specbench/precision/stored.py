@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import getitem
 
-from specbench.audit import switches
-from specbench.audit.declared import arithmetic_of
-from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
-from specbench.audit.finite import finite_findings
-from specbench.audit.verdicts import audit_findings, dtypes_of
-from specbench.records import Audit, Manifest, TensorGroup
+from specbench.precision import switches
+from specbench.precision.declared import arithmetic_of
+from specbench.precision.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
+from specbench.precision.finite_logits import finite_findings
+from specbench.precision.verdicts import audit_findings, dtypes_of
+from specbench.results.records import Audit, Manifest, TensorGroup
 
 
 def run_findings(manifest: Manifest) -> list[Finding]:

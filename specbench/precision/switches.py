@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 
-from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
+from specbench.precision.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 
 Switches = dict[str, str | bool | None]
 

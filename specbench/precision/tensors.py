@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from specbench.records import TensorGroup
+from specbench.results.records import TensorGroup
 
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.engine import Engine
+    from specbench.engine.base import Engine
 
     Named = list[tuple[str, torch.Tensor]]
 
@@ -86,7 +86,7 @@ def made_by_architecture(engine: Engine) -> dict[str, str]:
     """
     import torch
 
-    from specbench.decoding.eager import EagerEngine
+    from specbench.engine.eager import EagerEngine
     from specbench.models.library import quiet_transformers
 
     loaded = engine.loaded

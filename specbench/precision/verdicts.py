@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specbench.audit.declared import DTYPES, arithmetic_of, demand_remarks, in_words
-from specbench.audit.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
-from specbench.records import Audit, TensorGroup
+from specbench.precision.declared import DTYPES, arithmetic_of, demand_remarks, in_words
+from specbench.precision.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
+from specbench.results.records import Audit, TensorGroup
 
 
 def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:

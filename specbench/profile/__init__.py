@@ -1,12 +1,12 @@
 """Profiles: one YAML file says everything that a run depends on."""
 
-from specbench.config.cluster import ClusterSpec, NodeSpec
-from specbench.config.decoding import Decoding, Gate, Speculative
-from specbench.config.link import LinkSpec
-from specbench.config.loading import list_profiles, load_profile, settings_hash
-from specbench.config.models import HELPERS, Batch, CloudSpec, EdgeSpec, ModelSpec
-from specbench.config.part import Part
-from specbench.config.profile import EngineSpec, Options, Precision, Profile, Workload
+from specbench.profile.cluster import ClusterSpec, NodeSpec
+from specbench.profile.decoding import Decoding, Gate, Speculative
+from specbench.profile.link import LinkSpec
+from specbench.profile.loading import list_profiles, load_profile, settings_hash
+from specbench.profile.models import HELPERS, Batch, CloudSpec, EdgeSpec, ModelSpec
+from specbench.profile.part import Part
+from specbench.profile.schema import EngineSpec, Options, Precision, Profile, Workload
 
 __all__ = [
     "HELPERS",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from specbench.config.part import MemorySize, Name, Part
+from specbench.profile.part import MemorySize, Name, Part
 
 
 class NodeSpec(Part):

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from specbench.config.loading import validated
-from specbench.config.part import Part
-from specbench.config.yaml_text import as_page, read_mapping
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile.loading import validated
+from specbench.profile.part import Part
+from specbench.profile.yaml_text import as_page, read_mapping
 
 COSTS_VERSION = 1
 

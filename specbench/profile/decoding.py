@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from specbench.config.part import Part
+from specbench.profile.part import Part
 
 LONGEST_DRAFT = 64
 LEAST_TEMPERATURE = 1e-6  # logits divided by less overflow in float32, which `model.generate` computes in

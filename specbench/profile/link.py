@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from specbench.config.part import Name, Part
+from specbench.profile.part import Name, Part
 
 
 class LinkSpec(Part):

@@ -11,10 +11,10 @@ from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from specbench.config import paths
-from specbench.config.profile import BUILTIN, Profile
-from specbench.config.yaml_text import parse_value, read_mapping
 from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.profile import paths
+from specbench.profile.schema import BUILTIN, Profile
+from specbench.profile.yaml_text import parse_value, read_mapping
 
 PartT = TypeVar("PartT", bound=BaseModel)
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from specbench.config.cluster import ClusterSpec
-from specbench.config.decoding import Decoding, Speculative
-from specbench.config.link import LinkSpec
-from specbench.config.models import CloudSpec, EdgeSpec
-from specbench.config.part import Name, Part
+from specbench.profile.cluster import ClusterSpec
+from specbench.profile.decoding import Decoding, Speculative
+from specbench.profile.link import LinkSpec
+from specbench.profile.models import CloudSpec, EdgeSpec
+from specbench.profile.part import Name, Part
 
 BUILTIN = "builtin"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from specbench.results import MethodSummary
+from specbench.results.derived import MethodSummary
 
 TABLES = {
     "time of rounds": {

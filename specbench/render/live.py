@@ -12,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from specbench.bench.observer import Progress as Snapshot
-from specbench.bench.telemetry import MemoryMonitor, MemorySample
-from specbench.records import Failure
+from specbench.benchmark.observer import Progress as Snapshot
+from specbench.benchmark.telemetry import MemoryMonitor, MemorySample
 from specbench.render import console
+from specbench.results.records import Failure
 
 REFRESH_PER_SECOND = 0.5  # a drawing takes 2 to 4 ms from the models
 SPARKS = "▁▂▃▄▅▆▇█"

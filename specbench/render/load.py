@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from specbench.analysis.load import Capacity, LoadRow
 from specbench.render.fitting import Fitted
+from specbench.serving_load.figures import Capacity, LoadRow
 
 COLUMNS = (
     "TTFT ms\np50, p90", "TPOT ms\np50, p90", "request s\np50, p90", "tok/s", "server\nbusy",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from specbench.audit import switches
-from specbench.records import Audit, TensorGroup
+from specbench.precision import switches
+from specbench.results.records import Audit, TensorGroup
 
 STYLES = {"ok": "green", "differs": "red", "unknown": "yellow"}
 

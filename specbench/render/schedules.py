@@ -9,17 +9,17 @@ from dataclasses import asdict, replace
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from specbench.analysis.assumed import Assumption
-from specbench.analysis.breakeven import BreakEven, break_evens
-from specbench.analysis.comparison import LABELS
-from specbench.analysis.grid import Row, best, winner
-from specbench.analysis.known import LONGEST, Known
-from specbench.analysis.notes import ANOTHER_TEXT, WRONG
-from specbench.analysis.plan import Forecast, alone_ms, farthest_ms, fastest
-from specbench.analysis.prices import Prices
-from specbench.analysis.serving import MOST_CLIENTS, Load
-from specbench.records import CONTROL
+from specbench.forecast.assumed import Assumption
+from specbench.forecast.breakeven import BreakEven, break_evens
+from specbench.forecast.grid import Row, best, winner
+from specbench.forecast.known import LONGEST, Known
+from specbench.forecast.plan import Forecast, alone_ms, farthest_ms, fastest
+from specbench.forecast.serving import MOST_CLIENTS, Load
 from specbench.render.fitting import Cell, Fitted
+from specbench.results.records import CONTROL
+from specbench.stats.comparison import LABELS
+from specbench.stats.notes import ANOTHER_TEXT, WRONG
+from specbench.stats.prices import Prices
 
 Served = tuple[int, Load | None]  # a draft length, and what the most clients see
 MAP_FOOT = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from specbench.bench.timeleft import SweepProgress, in_words
 from specbench.render import console
 from specbench.render.live import Bars, View
+from specbench.sweeps.time_left import SweepProgress, in_words
 
 SAY_EVERY_S = 30.0
 

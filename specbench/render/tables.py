@@ -8,10 +8,10 @@ from functools import partial
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from specbench.records import CONTROL, Divergence
 from specbench.render import costs
 from specbench.render.fitting import Fitted
-from specbench.results import CategorySpeedup, Comparison, MethodSummary, Prediction
+from specbench.results.derived import CategorySpeedup, Comparison, MethodSummary, Prediction
+from specbench.results.records import CONTROL, Divergence
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = (

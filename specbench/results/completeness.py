@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from specbench.records import Generation, Manifest, Written
+from specbench.results.records import Generation, Manifest, Written
 
 FILE = "generations.jsonl"
 Answer = tuple[str, str, int, int]  # method, prompt, turn, repeat

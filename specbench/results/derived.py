@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from specbench.frames import frame
-from specbench.records import Divergence, Failure
+from specbench.results.records import Divergence, Failure
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,7 +54,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class RoundCosts:
-    """What rounds cost, over all of them behind the first of each text; how, stands in `analysis.costs`.
+    """What rounds cost, over all of them behind the first of each text; how, stands in `stats.round_costs`.
 
     Args:
         bytes_up_per_token: encoded frames per committed token; `bytes_down_per_token` the other way.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from specbench.provenance import MethodSource
+from specbench.results.provenance import MethodSource
 
 SUFFIXES = (".py", ".cpp", ".h", ".cu")
 

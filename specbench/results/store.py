@@ -14,13 +14,13 @@ from typing import TypeVar
 import msgspec
 
 from specbench.atomic import json_bytes, write_bytes
-from specbench.bench import whole
-from specbench.bench.lock import RunLock
 from specbench.errors import ExitCode, SpecbenchError, nearest
-from specbench.records import SCHEMA_VERSION, Generation, Manifest, Run, Written
+from specbench.results import completeness
+from specbench.results.lock import RunLock
+from specbench.results.records import SCHEMA_VERSION, Generation, Manifest, Run, Written
 
 MANIFEST = "manifest.json"
-GENERATIONS = whole.FILE
+GENERATIONS = completeness.FILE
 SWEEPS = "sweeps"  # a folder beside the runs
 Result = TypeVar("Result")
 
@@ -100,7 +100,7 @@ class RunStore:
         if whole_prompts:
             unfinished = max(unfinished, _unfinished_methods(run))
         kept = run.generations[: len(run.generations) - unfinished]
-        if reason := whole.beyond_repair(run.manifest, kept, writer.written()):
+        if reason := completeness.beyond_repair(run.manifest, kept, writer.written()):
             raise SpecbenchError(
                 f"run {run_id} cannot be resumed: {reason}",
                 "restore the file, or start a new run",
@@ -126,7 +126,9 @@ class RunStore:
             _decode(line, Generation, f"{path}, line {number}")
             for number, line in enumerate(data.split(b"\n")[:-1], 1)
         ]
-        return Run(manifest, tuple(generations), whole.faults(manifest, generations, whole.written(data)))
+        return Run(
+            manifest, tuple(generations), completeness.faults(manifest, generations, completeness.written(data))
+        )
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class RunWriter:
     def written(self) -> Written:
         """What is on the disk by now."""
         path = self.folder / GENERATIONS
-        return whole.written(_read(path) if path.is_file() else b"")
+        return completeness.written(_read(path) if path.is_file() else b"")
 
     @property
     def holds_generations(self) -> bool:

@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.config import HELPERS, EdgeSpec, Options, settings_hash
-from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, nearest
-from specbench.factories.model import ModelFactory
+from specbench.profile import HELPERS, EdgeSpec, Options, settings_hash
+from specbench.results.environment import expanded
+from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
-    from specbench.decoding.drafter import ModelDrafter
-    from specbench.decoding.engine import Engine
+    from specbench.engine.base import Engine
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
+    from specbench.speculation.drafter import ModelDrafter
 
 logger = logging.getLogger(__name__)
 
@@ -101,14 +101,14 @@ class EdgeModel(ModelFactory):
             SpecbenchError: naming the tensor that stands in the way.
         """
         if self.spec.quantization is not None:
-            from specbench.decoding.quantized import demand_quantizable
+            from specbench.engine.quantized import demand_quantizable
 
             demand_quantizable(self.config, self.folder, self.spec.quantization)
 
     def _prepared(self, loaded: LoadedModel) -> LoadedModel:
         if self.spec.quantization is None:
             return loaded
-        from specbench.decoding.quantized import quantize
+        from specbench.engine.quantized import quantize
 
         logger.info("quantising the edge model to %s", self.spec.quantization)
         return quantize(loaded, self.spec.quantization)
@@ -132,7 +132,7 @@ class EdgeModel(ModelFactory):
         Raises:
             SpecbenchError: its cache cannot be rolled back.
         """
-        from specbench.decoding.drafter import ModelDrafter
+        from specbench.speculation.drafter import ModelDrafter
 
         self.engine.require_rollback()
         return ModelDrafter(self.engine, options)

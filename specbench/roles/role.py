@@ -7,21 +7,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from specbench.config import EngineSpec, ModelSpec, Options, load_profile
-from specbench.config.loading import validated
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import EngineSpec, ModelSpec, Options, load_profile
+from specbench.profile.loading import validated
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from specbench.ceilings import Ceiling
-    from specbench.decoding.bandwidth import CeilingMeter
-    from specbench.decoding.compiled import CompiledEngine
-    from specbench.decoding.engine import Engine
-    from specbench.decoding.target import LocalTarget
+    from specbench.engine.bandwidth import CeilingMeter
+    from specbench.engine.base import Engine
+    from specbench.engine.compiled.engine import CompiledEngine
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
-    from specbench.records import Audit
+    from specbench.results.ceilings import Ceiling
+    from specbench.results.records import Audit
+    from specbench.speculation.target import LocalTarget
 
 logger = logging.getLogger(__name__)
 
@@ -157,12 +157,12 @@ class ModelFactory:
 
     @cached_property
     def _meter(self) -> CeilingMeter:
-        from specbench.decoding.bandwidth import CeilingMeter
+        from specbench.engine.bandwidth import CeilingMeter
 
         return CeilingMeter(self.engine.loaded)
 
     def _eager(self, loaded: LoadedModel, size: int) -> Engine:
-        from specbench.decoding.eager import EagerEngine
+        from specbench.engine.eager import EagerEngine
 
         return EagerEngine(loaded, size, self.draft_vocabulary)
 
@@ -171,7 +171,7 @@ class ModelFactory:
         wanted = self.engine_spec
         if wanted.kind != "compiled":
             return None
-        from specbench.decoding.compiled import CannotCompileError
+        from specbench.engine.compiled.engine import CannotCompileError
 
         try:
             engine_type = self._compiled_type
@@ -188,7 +188,7 @@ class ModelFactory:
 
     @property
     def _compiled_type(self) -> type[CompiledEngine]:
-        from specbench.decoding.compiled import CompiledEngine
+        from specbench.engine.compiled.engine import CompiledEngine
 
         return CompiledEngine
 
@@ -202,12 +202,12 @@ class ModelFactory:
 
     def target(self, options: Options) -> LocalTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
-        from specbench.decoding.target import LocalTarget
+        from specbench.speculation.target import LocalTarget
 
         return LocalTarget(self.engine, options)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""
-        from specbench.audit import audit_model
+        from specbench.precision import audit_model
 
         return audit_model(self.role, self.spec.model, self.engine, getattr(self.spec, "quantization", None))

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from specbench.api import Options, SpecbenchError
-from specbench.bench import conversation
-from specbench.bench.identity import TIE, Prover
-from specbench.bench.load import Answer, Asked
-from specbench.bench.preparation import Prepared
-from specbench.records import CONTROL, Divergence, Generation
+from specbench.benchmark import conversation
+from specbench.benchmark.identity import TIE, Prover
+from specbench.benchmark.preparation import Prepared
+from specbench.results.records import CONTROL, Divergence, Generation
+from specbench.serving_load.edges import Answer, Asked
 
 logger = logging.getLogger(__name__)
 

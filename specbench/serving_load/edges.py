@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from specbench.api import CloudModel, EdgeModel, ExitCode, Method, Options, Request, Round, SpecbenchError
-from specbench.bench import conversation
-from specbench.bench.preparation import Prepared
+from specbench.benchmark import conversation
+from specbench.benchmark.preparation import Prepared
 from specbench.clock import now_ms
-from specbench.records import Generation
-from specbench.wire.server import Patience
+from specbench.cloud.server.server import Patience
+from specbench.results.records import Generation
 
 logger = logging.getLogger(__name__)
 

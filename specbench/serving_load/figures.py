@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from specbench.analysis.latency import known_percentiles
-from specbench.bench.load import COLOCATED, Answer
-from specbench.records import Round
+from specbench.results.records import Round
+from specbench.serving_load.edges import COLOCATED, Answer
+from specbench.stats.latency import known_percentiles
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ from statistics import median
 from typing import cast
 
 from specbench.api import AheadDrafter, EdgeModel, Options, Proposal, Request, SpecbenchError
-from specbench.bench import conversation
-from specbench.bench.load import EdgeModels
-from specbench.bench.preparation import Prepared, model_files
-from specbench.bench.traced import WRONG, Text, TracedDrafter, text_of
-from specbench.bench.traces import Trace, TracedText, read_trace
+from specbench.benchmark import conversation
+from specbench.benchmark.preparation import Prepared, model_files
 from specbench.clock import now_ms
-from specbench.decoding.threads import model_thread, send_team_home
+from specbench.engine.threads import model_thread, send_team_home
+from specbench.forecast.acceptance_trace import Trace, TracedText, read_trace
+from specbench.forecast.traced import WRONG, Text, TracedDrafter, text_of
 from specbench.models import vocabulary
-from specbench.records import Prompt
+from specbench.results.records import Prompt
+from specbench.serving_load.edges import EdgeModels
 
 ROUNDS = 12
 HINT = "make another with 'specbench trace', by the same profile"

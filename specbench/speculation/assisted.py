@@ -14,13 +14,13 @@ import torch
 from transformers import GenerationConfig
 
 from specbench.clock import now_ms
-from specbench.config import Options
-from specbench.decoding.finite import demanding_finite
-from specbench.decoding.generate import QueueStreamer, stream
-from specbench.decoding.request import Request
-from specbench.decoding.verification import cut
+from specbench.engine.finite import demanding_finite
 from specbench.models.library import quiet_transformers
-from specbench.records import Round
+from specbench.profile import Options
+from specbench.results.records import Round
+from specbench.speculation.generate import QueueStreamer, stream
+from specbench.speculation.request import Request
+from specbench.speculation.rules import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

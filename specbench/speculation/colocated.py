@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from specbench.clock import now_ms
-from specbench.config import Options
-from specbench.decoding.batch import Steps
-from specbench.decoding.drafter import ModelDrafter
-from specbench.decoding.engine import Engine
-from specbench.decoding.loop import SpeculativeLoop
-from specbench.decoding.request import Request
-from specbench.decoding.target import LocalTarget
-from specbench.records import Round
+from specbench.engine.base import Engine
+from specbench.engine.batch import Steps
+from specbench.profile import Options
+from specbench.results.records import Round
+from specbench.speculation.drafter import ModelDrafter
+from specbench.speculation.loop import SpeculativeLoop
+from specbench.speculation.request import Request
+from specbench.speculation.target import LocalTarget
 
 
 class ColocatedTarget(LocalTarget):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from specbench.decoding.batch import alone
-from specbench.decoding.loop import Drafter, FallbackDrafter, SpeculativeLoop, StreamingTarget, Target
-from specbench.decoding.request import Request
+from specbench.engine.batch import alone
 from specbench.errors import CloudLostError
-from specbench.records import Round
+from specbench.results.records import Round
+from specbench.speculation.loop import Drafter, FallbackDrafter, SpeculativeLoop, StreamingTarget, Target
+from specbench.speculation.request import Request
 
 
 class Decoder(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from specbench.records import Round
+from specbench.results.records import Round
 
 LONGEST = 32
 START = 6  # before anything was measured

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from specbench.config import Options
-from specbench.decoding import verification
-from specbench.decoding.engine import Engine
-from specbench.decoding.finite import demand_finite
-from specbench.decoding.proposal import DraftDistribution, Proposal
-from specbench.decoding.randomness import Purpose, Stream
-from specbench.decoding.request import Request
-from specbench.decoding.sampling import Scorer, probabilities, soft_probabilities
+from specbench.engine.base import Engine
+from specbench.engine.finite import demand_finite
+from specbench.profile import Options
+from specbench.speculation import rules
+from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.randomness import Purpose, Stream
+from specbench.speculation.request import Request
+from specbench.speculation.sampling import Scorer, probabilities, soft_probabilities
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ class ModelDrafter:
     def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
-        self._proposes = verification.RULES[options.speculative.verification].proposes
+        self._proposes = rules.RULES[options.speculative.verification].proposes
 
     def begin(self, request: Request) -> None:
         """Prefill the prompt."""
@@ -187,7 +187,7 @@ class ModelDrafter:
         assert gate is not None
         row = soft_probabilities(penalized, self._options.decoding)[0]
         if gate.measure == "entropy":
-            return verification.entropy(row) <= gate.threshold
+            return rules.entropy(row) <= gate.threshold
         if gate.measure == "margin":
             highest = row.topk(2).values
             return float(highest[0] - highest[1]) >= gate.threshold

@@ -13,11 +13,11 @@ from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from specbench.clock import now_ms
-from specbench.config import Decoding
-from specbench.decoding.finite import demanding_finite
-from specbench.decoding.request import Request
-from specbench.decoding.threads import send_team_home
-from specbench.records import Round
+from specbench.engine.finite import demanding_finite
+from specbench.engine.threads import send_team_home
+from specbench.profile import Decoding
+from specbench.results.records import Round
+from specbench.speculation.request import Request
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel

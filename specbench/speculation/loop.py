@@ -1,7 +1,7 @@
 """The loop of speculative decoding: draft, verify, commit, roll back. Every method that drafts runs it.
 
 A `Drafter` proposes and a `Target` verifies; the loop knows neither a model nor a wire. It is written in steps
-(`decoding.batch.Steps`): a server that reads several sequences in one pass takes the loop's blocks, and beside
+(`engine.batch.Steps`): a server that reads several sequences in one pass takes the loop's blocks, and beside
 the edge `alone` reads each block in a pass of its own.
 """
 
@@ -12,18 +12,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from specbench.clock import now_ms
-from specbench.decoding.ahead import AheadWindow
-from specbench.decoding.lengths import DraftLengths
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Pending, Request
 from specbench.errors import SpecbenchError
-from specbench.records import Round
+from specbench.results.records import Round
+from specbench.speculation.ahead import AheadWindow
+from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.request import Pending, Request
 
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.batch import Steps
-    from specbench.decoding.session import Block, Passed
+    from specbench.engine.batch import Steps
+    from specbench.engine.session import Block, Passed
 
 
 class Drafter(Protocol):

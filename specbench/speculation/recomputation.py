@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from specbench.config import Decoding, Speculative
-from specbench.decoding.proof import by_steps, compared
-from specbench.decoding.request import Request
+from specbench.profile import Decoding, Speculative
+from specbench.speculation.request import Request
+from specbench.speculation.ties import by_steps, compared
 
 if TYPE_CHECKING:
     import torch
 
-    from specbench.config import Options
-    from specbench.decoding.engine import Engine
+    from specbench.engine.base import Engine
+    from specbench.profile import Options
 
 MOST_POSITIONS = 64
 MOST_STEPS = 16
@@ -75,7 +75,7 @@ def _explained(
     tokens: tuple[int, int],
 ) -> Recomputed | None:
     """`None` where rounding may make the second token the highest in place of the first."""
-    from specbench.decoding.rounding import disturbed
+    from specbench.speculation.rounding import disturbed
 
     highest, other = tokens
     plausible, is_cut = 0.0, not bool(scores[other].isfinite())

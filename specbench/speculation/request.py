@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from specbench.records import Round
+from specbench.results.records import Round
 
 
 @dataclass(frozen=True)

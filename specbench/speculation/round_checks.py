@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 
-from specbench.records import Round
+from specbench.results.records import Round
 
 COUNTS = tuple(field.name for field in fields(Round) if field.type == "int | None")
 TIMES = tuple(field.name for field in fields(Round) if field.type == "float | None")

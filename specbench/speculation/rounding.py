@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from specbench.decoding.engine import Engine
+    from specbench.engine.base import Engine
 
 SAMPLES = 4
 ULPS = {torch.float16: 4, torch.bfloat16: 4}

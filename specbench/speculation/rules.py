@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from specbench.decoding.proposal import DraftDistribution
+    from specbench.speculation.proposal import DraftDistribution
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def cut(tokens: Sequence[int], budget: int, stop_ids: frozenset[int]) -> tuple[t
 
 
 def _draw(weights: torch.Tensor, uniform: float) -> int:
-    from specbench.decoding.sampling import draw  # imports torch; the table of rules is read without it
+    from specbench.speculation.sampling import draw  # imports torch; the table of rules is read without it
 
     return draw(weights, uniform)
 

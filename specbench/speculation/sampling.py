@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from specbench.config import Decoding
-from specbench.decoding.randomness import Stream, gumbel_noise
+from specbench.profile import Decoding
+from specbench.speculation.randomness import Stream, gumbel_noise
 
 
 def penalize_repetition(

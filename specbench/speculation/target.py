@@ -9,17 +9,17 @@ from dataclasses import replace
 from functools import cached_property
 
 from specbench.clock import now_ms
-from specbench.config import Options
-from specbench.decoding import verification
-from specbench.decoding.batch import Steps, alone
-from specbench.decoding.engine import Engine
-from specbench.decoding.judge import Judge
-from specbench.decoding.proposal import NO_DRAFT, Proposal
-from specbench.decoding.request import Pending, Request
-from specbench.decoding.session import Block, Passed
-from specbench.decoding.threads import model_thread, send_team_home
-from specbench.decoding.verification import Verdict
-from specbench.records import Round
+from specbench.engine.base import Engine
+from specbench.engine.batch import Steps, alone
+from specbench.engine.session import Block, Passed
+from specbench.engine.threads import model_thread, send_team_home
+from specbench.profile import Options
+from specbench.results.records import Round
+from specbench.speculation import rules
+from specbench.speculation.proposal import NO_DRAFT, Proposal
+from specbench.speculation.request import Pending, Request
+from specbench.speculation.rules import Verdict
+from specbench.speculation.verifier import Judge
 
 
 class LocalTarget:
@@ -197,7 +197,7 @@ class LocalTarget:
         return replace(commit, drafted=len(proposal), accepted=min(len(accepted), len(commit.tokens)))
 
     def _commit(self, tokens: Sequence[int], started: float) -> Round:
-        kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
         if finish_reason:
             # What was verified behind the end is no part of the text: nor of the cache.

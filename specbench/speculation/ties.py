@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from specbench.config.decoding import LONGEST_DRAFT
-from specbench.decoding.request import Request
+from specbench.profile.decoding import LONGEST_DRAFT
+from specbench.speculation.request import Request
 
 if TYPE_CHECKING:
     import torch
 
-    from specbench.config import Options
-    from specbench.decoding.engine import Engine
-    from specbench.decoding.session import KVSession
+    from specbench.engine.base import Engine
+    from specbench.engine.session import KVSession
+    from specbench.profile import Options
 
 
 Pass = tuple[int | None, tuple[int, ...]]
@@ -55,7 +55,7 @@ def compared(row: torch.Tensor, context: Sequence[int], options: Options, seed: 
         context: all ids before it; their number is the absolute position.
         seed: of the request, for rules that draw.
     """
-    from specbench.decoding.sampling import Scorer
+    from specbench.speculation.sampling import Scorer
 
     scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
     return scorer.compared(scorer.penalized(row[None], context), len(context))[0]
@@ -76,7 +76,7 @@ def evidence(
         passes: the method's rounds, from the first one.
         pair: the control's token at that position, and the method's.
     """
-    from specbench.decoding.rounding import largest_move
+    from specbench.speculation.rounding import largest_move
 
     left, right = pair
     context = [*request.prompt_ids, *text]
@@ -139,7 +139,7 @@ def _ways(
     """
     yield by_rounds(engine, request, text, passes)
     if engine.kind != "eager" and all(drafted is None for drafted, _ in passes):
-        from specbench.decoding.eager import EagerEngine
+        from specbench.engine.eager import EagerEngine
 
         eager = EagerEngine(engine.loaded, engine.vocabulary_size, engine.draft_vocabulary)
         yield by_single_steps(eager, request, text), 1
@@ -153,7 +153,7 @@ def by_rounds(
     What was drafted and refused is not stored; other tokens stand in for it, for no row depends on what
     follows it. A method that drafts nothing says nothing of its passes: then the whole text is read in one.
     """
-    from specbench.decoding.eager import EagerSession
+    from specbench.engine.eager import EagerSession
 
     session, position = _session(engine, request), len(text)
     if all(drafted is None for drafted, _ in passes):

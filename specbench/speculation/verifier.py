@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from specbench.config import Options
-from specbench.decoding import verification
-from specbench.decoding.finite import demand_finite
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.randomness import Purpose, Stream
-from specbench.decoding.sampling import Scorer, probabilities, soft_probabilities
-from specbench.decoding.verification import Verdict
+from specbench.engine.finite import demand_finite
+from specbench.profile import Options
+from specbench.speculation import rules
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.randomness import Purpose, Stream
+from specbench.speculation.rules import Verdict
+from specbench.speculation.sampling import Scorer, probabilities, soft_probabilities
 
 if TYPE_CHECKING:
     import torch
@@ -57,21 +57,21 @@ class Judge:
         penalized = self._scorer.penalized(logits, context, drafted)
         rule = self._speculative.verification
         if not drafted or rule in ("greedy", "coupled"):
-            return verification.matching(drafted, self._choices(penalized, len(context)))
+            return rules.matching(drafted, self._choices(penalized, len(context)))
         if rule == "rank":
             choices = self._choices(penalized, len(context))
-            return verification.rank(drafted, penalized, choices, self._speculative.rank)
+            return rules.rank(drafted, penalized, choices, self._speculative.rank)
         if rule == "typical":
             choices = self._choices(penalized, len(context))
             targets = soft_probabilities(penalized, self._decoding)
             spec = self._speculative
-            return verification.typical(drafted, targets, choices, spec.typical_epsilon, spec.typical_delta)
+            return rules.typical(drafted, targets, choices, spec.typical_epsilon, spec.typical_delta)
         targets = probabilities(penalized, self._decoding)
         coins = [self._coins.uniform() for _ in drafted]
         uniform = self._own.uniform()
         if rule == "one_hot":
-            return verification.one_hot(drafted, targets, coins, uniform)
-        judged = verification.block if rule == "block" else verification.rejection
+            return rules.one_hot(drafted, targets, coins, uniform)
+        judged = rules.block if rule == "block" else rules.rejection
         return judged(drafted, proposal.distributions, targets, coins, uniform)
 
     def _choices(self, penalized: torch.Tensor, position: int) -> list[int]:

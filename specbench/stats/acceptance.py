@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
-from specbench.records import Generation, Round
-from specbench.results import Acceptance
+from specbench.results.derived import Acceptance
+from specbench.results.records import Generation, Round
 
 HARDLY = 1e-6
 """Where nothing was ever accepted at a position, and the rate before it gave that less than this chance, the

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from specbench.ceilings import Ceiling
-from specbench.records import Generation, Run
+from specbench.results.ceilings import Ceiling
+from specbench.results.records import Generation, Run
 
 IN_PROCESS = "in_process"
 DRIFT = 1.1  # the fastest reading over the slowest, from which on it is told

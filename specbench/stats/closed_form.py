@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from specbench.analysis.acceptance import Survival, acceptance
-from specbench.analysis.measured import costs_of, timed_rounds
-from specbench.analysis.prices import Prices
-from specbench.records import Generation, Manifest, Round, Run
-from specbench.results import Prediction
+from specbench.results.derived import Prediction
+from specbench.results.records import Generation, Manifest, Round, Run
+from specbench.stats.acceptance import Survival, acceptance
+from specbench.stats.measured_costs import costs_of, timed_rounds
+from specbench.stats.prices import Prices
 
 
 def synchronous(survival: Survival, prices: Prices, draft_length: int, rtt_ms: float) -> dict[str, float]:

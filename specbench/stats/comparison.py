@@ -7,21 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from specbench.analysis import endpoint, notes
-from specbench.analysis.acceptance import acceptance, drafting_rounds
-from specbench.analysis.agreement import agreement, exact_match
-from specbench.analysis.ceilings import ceiling_fault, share_of_ceiling, tokens_range
-from specbench.analysis.closed_form import predictions
-from specbench.analysis.costs import round_costs
-from specbench.analysis.latency import percentiles
-from specbench.analysis.loops import loop_warnings, mostly_loops
-from specbench.analysis.naming import row_names, told_runs
-from specbench.analysis.place import place
-from specbench.audit.declared import in_words
-from specbench.bench.manifest import SOURCE, differences
+from specbench.benchmark.differences import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
-from specbench.results import Comparison, MethodSummary, Prediction
+from specbench.precision.declared import in_words
+from specbench.results.derived import Comparison, MethodSummary, Prediction
+from specbench.results.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
+from specbench.stats import notes, verdict
+from specbench.stats.acceptance import acceptance, drafting_rounds
+from specbench.stats.ceiling_shares import ceiling_fault, share_of_ceiling, tokens_range
+from specbench.stats.closed_form import predictions
+from specbench.stats.latency import percentiles
+from specbench.stats.repetition import loop_warnings, mostly_loops
+from specbench.stats.round_costs import round_costs
+from specbench.stats.row_names import row_names, told_runs
+from specbench.stats.text_similarity import agreement, exact_match
+from specbench.stats.topology import place
 
 Part = TypeVar("Part", Divergence, Failure, Prediction)
 
@@ -99,7 +99,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         setting=("UNFAIR (settings of the first run): " if unfair else "")
         + " · ".join((place(runs), *settings(runs))),
         methods=tuple(rows),
-        categories=endpoint.corrected(categories),
+        categories=verdict.corrected(categories),
         divergences=tuple(named(part, run) for run in runs for part in run.manifest.divergences),
         failures=tuple(named(part, run) for run in runs for part in run.manifest.failures),
         notes=tuple(notes.comparison_notes(runs, rows, unfair)),
@@ -170,7 +170,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
             ),
         )
     )
-    versus = endpoint.speedup(control.records, records) if control else None
+    versus = verdict.speedup(control.records, records) if control else None
     interval = statement = reason = None
     categories: list = []
     if control and versus and control is not group:
@@ -181,7 +181,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         if reason:
             statement = f"no verdict on {group.name}: {reason}"
         else:
-            statement = endpoint.statement(group.name, label, f"the cloud alone{where}", versus, interval)
+            statement = verdict.statement(group.name, label, f"the cloud alone{where}", versus, interval)
             categories = versus.by_category(group.name)
     tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
@@ -196,7 +196,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         tokens=sum(len(record.tokens) for record in records),
         ttft_ms=statistics.median(record.ttft_ms for record in records),
         tpot_ms=tpot_ms,
-        tokens_per_second=endpoint.tokens_per_second(records),
+        tokens_per_second=verdict.tokens_per_second(records),
         acceptance_rate=sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
         acceptance=acceptance(records),
@@ -204,10 +204,10 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         paired_prompts=len(versus.logs) if versus else 0,
         speedup_vs_control=versus.ratio if versus else None,
         speedup_interval=interval,
-        verdict=None if reason else endpoint.verdict(interval),
+        verdict=None if reason else verdict.verdict(interval),
         statement=statement,
         throughput_vs_control=versus.throughput if versus else None,
-        speedup_vs_cloud_baseline=endpoint.speedup(generate.records, records).ratio if generate else None,
+        speedup_vs_cloud_baseline=verdict.speedup(generate.records, records).ratio if generate else None,
         exact_match=exact_match(control.records, records) if control and same else None,
         agreement=agreement(control.records, records, manifest.references, same)
         if control and not lossless
@@ -263,7 +263,7 @@ def _unproven(group: Group, control: Group | None) -> str | None:
     cannot = group.run.manifest.profile["cloud"].get("backend") == "vllm"
     if not (cannot and control and control is not group and group.run.manifest.lossless[group.method]):
         return None
-    both = endpoint.pairs(control.records, group.records)
+    both = verdict.pairs(control.records, group.records)
     equal = sum(theirs.tokens == ours.tokens for theirs, ours in both)
     return f"{equal} of {len(both)} texts as the control's"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from specbench import audit
-from specbench.analysis.comparison import MODEL_GENERATE, may_differ
-from specbench.audit.declared import in_words
-from specbench.bench.manifest import SOURCE, differences
-from specbench.records import Manifest, Run
+from specbench import precision
+from specbench.benchmark.differences import SOURCE, differences
+from specbench.precision.declared import in_words
+from specbench.results.records import Manifest, Run
+from specbench.stats.comparison import MODEL_GENERATE, may_differ
 
 EQUAL, ON_PURPOSE, NOT_EQUAL, UNKNOWN = "equal", "differs on purpose", "not equal", "unknown"
 
@@ -23,7 +23,7 @@ class Held:
     held: str
 
 
-def fairness(runs: Sequence[Run], findings: Sequence[audit.Finding]) -> list[Held]:
+def fairness(runs: Sequence[Run], findings: Sequence[precision.Finding]) -> list[Held]:
     """One row a subject: held equal, different on purpose, or not equal.
 
     Within a run all methods share one process, one profile and one order, so that only runs can differ from
@@ -121,10 +121,10 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
         yield Held("precision of edge and cloud", f"{sides[0]} and {sides[1]} (rule: {parity})", alike)
 
 
-def _audited(runs: Sequence[Run], findings: Sequence[audit.Finding]) -> Held:
+def _audited(runs: Sequence[Run], findings: Sequence[precision.Finding]) -> Held:
     """The precision audit in one row."""
     if findings:
-        differs = audit.verdict(findings) == audit.DIFFERS
+        differs = precision.verdict(findings) == precision.DIFFERS
         return Held("precision audit", findings[0].message, NOT_EQUAL if differs else UNKNOWN)
     counts = {
         f"{found.role} {sum(group.tensors for group in (*found.parameters, *found.buffers))}"

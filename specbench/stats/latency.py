@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specbench.records import Generation
+from specbench.results.records import Generation
 
 PERCENTILES = (50, 90, 95, 99)
 BEYOND = 10

@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from specbench.analysis.acceptance import drafting_rounds
-from specbench.analysis.place import round_trip_ms
-from specbench.analysis.prices import Charge, Prices
-from specbench.config import LinkSpec
-from specbench.config.costs import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
-from specbench.records import CONTROL, Generation, Manifest, Round, Run
+from specbench.profile import LinkSpec
+from specbench.profile.cost_table import Bytes, Costs, DraftCosts, LinkCosts, TargetCosts
+from specbench.results.records import CONTROL, Generation, Manifest, Round, Run
+from specbench.stats.acceptance import drafting_rounds
+from specbench.stats.prices import Charge, Prices
+from specbench.stats.topology import round_trip_ms
 
 ENOUGH = 10  # rounds of one width, the fewest that its time is taken from
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specbench.analysis.latency import chunk_gaps_ms
-from specbench.records import Generation
+from specbench.results.records import Generation
+from specbench.stats.latency import chunk_gaps_ms
 
 REPEAT_SPREAD = 0.05
 DRIFT = 0.05

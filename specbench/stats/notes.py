@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from specbench.analysis.agreement import NO_SACREBLEU, has_sacrebleu
-from specbench.analysis.ceilings import drift_notes
-from specbench.analysis.closed_form import FORMS
-from specbench.analysis.endpoint import UNDECIDED
-from specbench.analysis.naming import base
-from specbench.analysis.noise import noise_notes
-from specbench.analysis.prefills import vllm_notes
-from specbench.bench.manifest import SOURCE, differences
-from specbench.records import CONTROL, Manifest, Run
-from specbench.results import MethodSummary
+from specbench.benchmark.differences import SOURCE, differences
+from specbench.results.derived import MethodSummary
+from specbench.results.records import CONTROL, Manifest, Run
+from specbench.stats.ceiling_shares import drift_notes
+from specbench.stats.closed_form import FORMS
+from specbench.stats.noise import noise_notes
+from specbench.stats.prefills import vllm_notes
+from specbench.stats.row_names import base
+from specbench.stats.text_similarity import NO_SACREBLEU, has_sacrebleu
+from specbench.stats.verdict import UNDECIDED
 
 ANOTHER_TEXT = "its text is not the cloud's; speeds are compared for the same text only"
 WRONG = "should be the control's, and no tie explains the difference"

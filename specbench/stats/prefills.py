@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from specbench.records import Round, Run
+from specbench.results.records import Round, Run
 
 CLASSES = 3
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
-from specbench.config.costs import Costs
+from specbench.profile.cost_table import Costs
 
 
 class Charge(NamedTuple):

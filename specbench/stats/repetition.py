@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from specbench.records import Generation
+from specbench.results.records import Generation
 
 LEAST_TOKENS = 16  # fewer may be a name, a sum or a list
 LONGEST_PHRASE = 8

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbench import audit
-from specbench.analysis import fairness, texts, timings
-from specbench.analysis.comparison import compare, groups_of
-from specbench.records import Manifest, Run
-from specbench.results import Comparison
+from specbench import precision
+from specbench.results.derived import Comparison
+from specbench.results.records import Manifest, Run
+from specbench.stats import fairness, texts, timings
+from specbench.stats.comparison import compare, groups_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Report:
     comparison: Comparison
     manifests: tuple[Manifest, ...]
     held: tuple[fairness.Held, ...]
-    findings: tuple[audit.Finding, ...]
+    findings: tuple[precision.Finding, ...]
     remarks: tuple[str, ...]
     samples: tuple[timings.Samples, ...]
     round_times: tuple[timings.RoundTime, ...]
@@ -42,8 +42,8 @@ def report(runs: Sequence[Run], allow_unfair: bool = False) -> Report:
     comparison = compare(runs, allow_unfair)
     groups = groups_of(runs)
     manifests = tuple(run.manifest for run in runs)
-    findings = [finding for manifest in manifests for finding in audit.run_findings(manifest)]
-    findings += [found for other in manifests[1:] for found in audit.between_findings(manifests[0], other)]
+    findings = [finding for manifest in manifests for finding in precision.run_findings(manifest)]
+    findings += [found for other in manifests[1:] for found in precision.between_findings(manifests[0], other)]
     remarks = [line for manifest in manifests for line in _remarks(manifest)]
     memory = {}
     for run in runs:
@@ -66,4 +66,4 @@ def report(runs: Sequence[Run], allow_unfair: bool = False) -> Report:
 
 def _remarks(manifest: Manifest) -> list[str]:
     precision = manifest.profile["precision"]
-    return audit.remarks(manifest.audits, precision["parity"], precision.get("allow_tf32", False))
+    return precision.remarks(manifest.audits, precision["parity"], precision.get("allow_tf32", False))

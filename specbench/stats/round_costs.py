@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from specbench.records import Generation, Round
-from specbench.results import RoundCosts
+from specbench.results.derived import RoundCosts
+from specbench.results.records import Generation, Round
 
 
 def round_costs(records: Sequence[Generation]) -> RoundCosts | None:

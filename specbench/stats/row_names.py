@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from specbench.bench.manifest import differences
-from specbench.records import Run
+from specbench.benchmark.differences import differences
+from specbench.results.records import Run
 
 LONGEST_VALUE = 24  # a longer one, such as the name of a processor, is no name for a row
 

@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
-from specbench.analysis.endpoint import pairs
-from specbench.records import Generation
-from specbench.results import Agreement
+from specbench.results.derived import Agreement
+from specbench.results.records import Generation
+from specbench.stats.verdict import pairs
 
 References = Mapping[str, Sequence[Sequence[str]]]
 NO_SACREBLEU = "chrF needs sacrebleu, which is not installed: pip install 'specbench[quality]'"

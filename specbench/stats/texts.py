@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from specbench.analysis.comparison import Group
-from specbench.analysis.endpoint import pairs
-from specbench.records import CONTROL, Divergence, Generation
+from specbench.results.records import CONTROL, Divergence, Generation
+from specbench.stats.comparison import Group
+from specbench.stats.verdict import pairs
 
 TIE, BUG, UNPROVEN, EXPECTED = "tie", "bug", "not examined", "need not be the control's"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from specbench.records import Generation, Round, Run
+from specbench.results.records import Generation, Round, Run
 
 
 @dataclass(frozen=True)

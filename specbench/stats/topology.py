@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from specbench.config import LinkSpec
-from specbench.records import Run
+from specbench.profile import LinkSpec
+from specbench.results.records import Run
 
 
 def place(runs: Sequence[Run]) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from specbench.analysis import intervals
-from specbench.records import Generation
-from specbench.results import CategorySpeedup
+from specbench.results.derived import CategorySpeedup
+from specbench.results.records import Generation
+from specbench.stats import intervals
 
 FEWEST_PROMPTS = 12
 MARGIN = 1.03

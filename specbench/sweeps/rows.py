@@ -9,26 +9,26 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specbench.analysis import endpoint
-from specbench.analysis.comparison import compare, groups_of, settings
-from specbench.analysis.grid import Row
-from specbench.analysis.loops import loop_warnings
-from specbench.analysis.notes import wrong_notes
-from specbench.analysis.place import place
-from specbench.bench import sweep as sweeps
-from specbench.bench.child import Ended
-from specbench.bench.job import loaded_profile
-from specbench.bench.manifest import SOURCE, differences, outcome
-from specbench.bench.observer import Unobserved
-from specbench.bench.store import RunStore
-from specbench.bench.sweep import Sweep, in_words
-from specbench.bench.sweeper import Sweeper, SweepObserver
-from specbench.bench.workload import with_prompts
+from specbench.benchmark import sweep_record as sweeps
+from specbench.benchmark.child_process import Ended
+from specbench.benchmark.differences import SOURCE, differences, outcome
+from specbench.benchmark.job import loaded_profile
+from specbench.benchmark.observer import Unobserved
+from specbench.benchmark.sweep_record import Sweep, in_words
+from specbench.benchmark.workload import with_prompts
 from specbench.cluster.jobs import demand_over
-from specbench.config import Profile
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.forecast.grid import Row
 from specbench.frames import frame
-from specbench.records import CONTROL, Generation, Manifest, Prompt, Run
+from specbench.profile import Profile
+from specbench.results.records import CONTROL, Generation, Manifest, Prompt, Run
+from specbench.results.store import RunStore
+from specbench.stats import verdict
+from specbench.stats.comparison import compare, groups_of, settings
+from specbench.stats.notes import wrong_notes
+from specbench.stats.repetition import loop_warnings
+from specbench.stats.topology import place
+from specbench.sweeps.runner import Sweeper, SweepObserver
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -207,7 +207,7 @@ def _elsewhere(first: Manifest, run: Manifest, over: Mapping[str, Sequence[objec
             yield f"{key} of run {run.run_id} is {ours}, and of run {first.run_id} {theirs}"
 
 
-def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, endpoint.Speedup]]:
+def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, verdict.Speedup]]:
     """Every method of a run under one condition, its draft length taken out of it; and its speed-up.
 
     Args:
@@ -237,11 +237,11 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, endp
             lossless=None if summary.bugs else summary.lossless,
             bugs=summary.bugs,
         )
-        found.append((row, endpoint.speedup(records[CONTROL], mine)))
+        found.append((row, verdict.speedup(records[CONTROL], mine)))
     return sorted(found, key=lambda each: each[0].method != CONTROL)
 
 
-def _corrected(found: Sequence[tuple[Row, endpoint.Speedup]]) -> list[Row]:
+def _corrected(found: Sequence[tuple[Row, verdict.Speedup]]) -> list[Row]:
     """Rows with intervals for the best of a method's draft lengths under a condition, whichever it is."""
     rows, together = [row for row, _ in found], {}
     for index, row in enumerate(rows):
@@ -249,7 +249,7 @@ def _corrected(found: Sequence[tuple[Row, endpoint.Speedup]]) -> list[Row]:
     for (method, _), lengths in together.items():
         if method == CONTROL or len(lengths) == 1:
             continue
-        intervals = endpoint.corrected_intervals([found[index][1] for index in lengths])
+        intervals = verdict.corrected_intervals([found[index][1] for index in lengths])
         for index, interval in zip(lengths, intervals, strict=True):
             rows[index] = replace(rows[index], interval=interval)
     return rows

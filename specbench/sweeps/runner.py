@@ -16,14 +16,14 @@ from typing import Protocol
 
 import msgspec
 
-from specbench.bench import child
-from specbench.bench.child import Ended
-from specbench.bench.job import Job
-from specbench.bench.store import GENERATIONS, MANIFEST, RunStore
-from specbench.bench.sweep import Sweep, in_words, write
-from specbench.bench.timeleft import SweepProgress
+from specbench.benchmark import child_process
+from specbench.benchmark.child_process import Ended
+from specbench.benchmark.job import Job
+from specbench.benchmark.sweep_record import Sweep, in_words, write
 from specbench.errors import ExitCode
-from specbench.records import Manifest
+from specbench.results.records import Manifest
+from specbench.results.store import GENERATIONS, MANIFEST, RunStore
+from specbench.sweeps.time_left import SweepProgress
 
 LOOK_EVERY_S = 1.0
 CLOSING_S = 30.0  # for a run to end by itself when Ctrl-C reached it too
@@ -100,7 +100,7 @@ class Sweeper:
         started = time.monotonic()
         with (
             tempfile.TemporaryDirectory(prefix="specbench-") as folder,
-            child.start(job, file := Path(folder) / child.JOB, subprocess.PIPE) as process,
+            child_process.start(job, file := Path(folder) / child_process.JOB, subprocess.PIPE) as process,
         ):
             assert process.stderr is not None
             reader = threading.Thread(target=self._pass_on, args=(process.stderr,), daemon=True)
@@ -121,7 +121,7 @@ class Sweeper:
                 raise
             finally:
                 reader.join()  # until the run has ended and all it said is passed on
-            return child.end_of(file, process.returncode)
+            return child_process.end_of(file, process.returncode)
 
     def _pass_on(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -15,8 +15,8 @@ from builders import PLAIN
 from vllm_exchanges import KEY, PROMPT, STOPS, Recorder, Replay, alone
 
 from specbench.api import CloudModel, Request
-from specbench.config import CloudSpec
-from specbench.factories.vllm import VllmCloud
+from specbench.cloud.vllm_cloud import VllmCloud
+from specbench.profile import CloudSpec
 from specbench.testing import tiny_llama
 
 RECORDED = Path(__file__).parent / "vllm-0.32.0.json"

@@ -13,8 +13,8 @@ from specbench.api import (
     SpecbenchError,
     Speculative,
 )
-from specbench.config import CloudSpec, EdgeSpec, EngineSpec
-from specbench.factories import CloudModel, EdgeModel
+from specbench.cloud import CloudModel, EdgeModel
+from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
 from specbench.registry import discover
 from specbench.testing import check_method, check_texts, tiny_llama
 

@@ -7,9 +7,9 @@ from builders import PLAIN, generation
 from vllm_exchanges import PROMPT, STOPS, alone, changing, completions
 
 from specbench.api import Request
-from specbench.bench.identity import Prover, divergences
-from specbench.bench.store import RunStore
-from specbench.decoding.proposal import Proposal
+from specbench.benchmark.identity import Prover, divergences
+from specbench.results.store import RunStore
+from specbench.speculation.proposal import Proposal
 
 
 def test_a_stored_run_says_what_a_vllm_cloud_did_and_what_is_not_known(server, profile, specbench, tmp_path):
@@ -123,8 +123,8 @@ def test_a_departure_from_the_control_is_neither_a_tie_nor_a_bug(server, cloud, 
 
 
 def test_an_unproven_departure_is_shown_with_the_servers_own_margin():
-    from specbench.records import Divergence
     from specbench.render.tables import divergence_line
+    from specbench.results.records import Divergence
 
     line = divergence_line(Divergence("m", "1", 0, 0, 2, (5, 7), margin=0.25))
     assert line.plain.startswith("unproven: m departs")

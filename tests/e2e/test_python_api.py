@@ -15,10 +15,10 @@ from repository import REPOSITORY
 import specbench as package
 from specbench import Prompt, SpecbenchError, compare, load_profile, run, sweep
 from specbench.atomic import write_json
-from specbench.bench import child
-from specbench.bench.job import new_job
-from specbench.bench.observer import Unobserved
-from specbench.bench.store import RunStore
+from specbench.benchmark import child_process
+from specbench.benchmark.job import new_job
+from specbench.benchmark.observer import Unobserved
+from specbench.results.store import RunStore
 
 PAGE = REPOSITORY / "docs" / "python-api.md"
 
@@ -70,7 +70,7 @@ def test_a_run_has_the_figures_that_compare_prints_twice_in_one_process(tiny, sp
 def test_without_pandas_a_frame_is_one_error_with_a_hint(monkeypatch):
     from builders import generation, manifest
 
-    from specbench.records import Run
+    from specbench.results.records import Run
 
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(SpecbenchError, match="needs pandas") as refused:
@@ -192,28 +192,30 @@ def test_a_condition_of_a_sweep_that_fails_says_why_in_data(tiny, tmp_path):
 def test_a_job_in_a_file_is_a_run_and_its_end_stands_beside_it(tiny, tmp_path):
     store, file = RunStore(tmp_path / "runs"), tmp_path / "job.json"
     job = new_job(store, tiny, "tiny", ["speculative"], only=True)
-    ended = child.run_to_end(job, file)
-    assert ended == child.Ended("done", 0)
+    ended = child_process.run_to_end(job, file)
+    assert ended == child_process.Ended("done", 0)
     measured = store.read(job.run_id)
     assert (measured.manifest.status, measured.manifest.methods) == ("finished", ("speculative",))
     before = (tmp_path / "runs" / job.run_id / "generations.jsonl").read_bytes()
-    assert child.run_to_end(job, file) == ended
+    assert child_process.run_to_end(job, file) == ended
     assert (tmp_path / "runs" / job.run_id / "generations.jsonl").read_bytes() == before
 
 
 def test_a_job_that_cannot_begin_says_what_failed_and_what_to_do(specbench, tiny, tmp_path):
     file = tmp_path / "job.json"
     write_json(file, new_job(RunStore(tmp_path / "runs"), tiny, "tiny", ["speculatve"]))
-    assert child.read_ended(file) is None
+    assert child_process.read_ended(file) is None
     done = specbench("job", file)
     assert done.code == 2
     message = "there is no method 'speculatve'"
-    assert child.read_ended(file) == child.Ended("failed", 2, message, "did you mean 'speculative'?")
+    assert child_process.read_ended(file) == child_process.Ended(
+        "failed", 2, message, "did you mean 'speculative'?"
+    )
     file.write_text("{")
     assert (specbench("job", file).code, specbench("job", tmp_path / "absent.json").code) == (5, 5)
 
 
 def test_a_process_that_leaves_no_word_can_go_on(tmp_path):
-    assert child.end_of(tmp_path / "job.json", -9).state == "interrupted"
-    assert child.end_of(tmp_path / "job.json", -9).code == 137
+    assert child_process.end_of(tmp_path / "job.json", -9).state == "interrupted"
+    assert child_process.end_of(tmp_path / "job.json", -9).code == 137
     assert os.listdir(tmp_path) == []

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from specbench.config import EdgeSpec, load_profile
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import confinement
+from specbench.profile import EdgeSpec, load_profile
 
 CPU = min(os.sched_getaffinity(0))
-PROLOGUE = "from specbench.config import EdgeSpec; from specbench.models import confinement\n"
+PROLOGUE = "from specbench.profile import EdgeSpec; from specbench.models import confinement\n"
 
 
 def confined(body, **fields):

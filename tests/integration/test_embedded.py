@@ -13,11 +13,11 @@ from repository import REPOSITORY
 from specbench.plugins.speculative import SpeculativeDecoding
 
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.audit import audit_model
-from specbench.bench import conversation
-from specbench.bench.workload import load_prompts
-from specbench.config import Workload, load_profile
+from specbench.benchmark import conversation
+from specbench.benchmark.workload import load_prompts
 from specbench.models import embedded
+from specbench.precision import audit_model
+from specbench.profile import Workload, load_profile
 from specbench.testing import answer, tokens_of
 
 MODEL = embedded.lookup("smollm2-135m-instruct")

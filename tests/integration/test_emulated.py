@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from specbench.bench.store import RunStore
-from specbench.config import LinkSpec
+from specbench.cloud.link import emulated, probe
+from specbench.cloud.link.emulator import Direction
 from specbench.errors import SpecbenchError
-from specbench.wire import emulated, probe
-from specbench.wire.emulator import Direction
+from specbench.profile import LinkSpec
+from specbench.results.store import RunStore
 
 SPEC = LinkSpec(rtt_ms=30, uplink_mbps=4, downlink_mbps=8)
 

@@ -7,13 +7,13 @@ from builders import PLAIN
 
 from specbench.api import CloudModel, EdgeModel, Request
 from specbench.clock import now_ms
-from specbench.config import CloudSpec, LinkSpec
+from specbench.cloud.link.delayed_channel import LinkedChannel
+from specbench.cloud.link.modelled import Link
+from specbench.cloud.transport.channel import Channel, ChannelLostError
 from specbench.errors import SpecbenchError
+from specbench.profile import CloudSpec, LinkSpec
 from specbench.registry import discover
 from specbench.testing import answer, tokens_of
-from specbench.wire.channel import Channel, ChannelLostError
-from specbench.wire.link import Link
-from specbench.wire.linked import LinkedChannel
 
 HOURS_MS = 60_000.0
 REQUEST = Request(tuple(range(10, 40)), 16, frozenset(), seed=5)

@@ -14,11 +14,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from specbench.analysis.comparison import CONTROL, compare
-from specbench.bench.store import RunStore
-from specbench.records import Run
 from specbench.render import console
 from specbench.render.tables import comparison_table
+from specbench.results.records import Run
+from specbench.results.store import RunStore
+from specbench.stats.comparison import CONTROL, compare
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ import statistics
 import sys
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
-from specbench.bench import conversation
-from specbench.bench.preparation import configure_torch
-from specbench.bench.tuning import AtDraftLength
-from specbench.bench.workload import load_prompts
+from specbench.benchmark import conversation
+from specbench.benchmark.preparation import configure_torch
+from specbench.benchmark.tuning import AtDraftLength
+from specbench.benchmark.workload import load_prompts
 from specbench.clock import now_ms
-from specbench.config import LinkSpec, load_profile
+from specbench.profile import LinkSpec, load_profile
 from specbench.registry import discover
 
 LENGTHS = (2, 4, 6, 8, 12, 16)

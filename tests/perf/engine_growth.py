@@ -14,13 +14,13 @@ import psutil
 from engine_measure import Pair, in_turn, middle, parser, ratio, show
 from scipy.stats import theilslopes
 
-from specbench.bench.new_manifest import new_manifest
-from specbench.bench.preparation import prepare
-from specbench.bench.runner import Runner
-from specbench.bench.store import RunStore
+from specbench.benchmark.new_manifest import new_manifest
+from specbench.benchmark.preparation import prepare
+from specbench.benchmark.runner import Runner
 from specbench.clock import now_ms
-from specbench.config import load_profile
+from specbench.profile import load_profile
 from specbench.registry import discover
+from specbench.results.store import RunStore
 
 CONTEXTS = (64, 512, 2048)
 BEFORE = 0.2  # of the prompts, while caches of all kinds fill

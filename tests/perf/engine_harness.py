@@ -15,16 +15,16 @@ from engine_measure import parser, show
 from rich.console import Console
 
 from specbench.api import Decoder, Method
-from specbench.bench import runner as runners
-from specbench.bench.new_manifest import new_manifest
-from specbench.bench.preparation import Prepared, prepare
-from specbench.bench.store import RunStore
-from specbench.bench.telemetry import MemoryMonitor
+from specbench.benchmark import runner as runners
+from specbench.benchmark.new_manifest import new_manifest
+from specbench.benchmark.preparation import Prepared, prepare
+from specbench.benchmark.telemetry import MemoryMonitor
 from specbench.clock import now_ms
-from specbench.config import load_profile
+from specbench.profile import load_profile
 from specbench.registry import discover
 from specbench.render import console
 from specbench.render.live import LiveView
+from specbench.results.store import RunStore
 
 METHODS = ("cloud_optimized_baseline", "speculative")
 SPENT: dict[str, float] = {}

@@ -8,10 +8,10 @@ import random
 import statistics
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
-from specbench.bench.conversation import prompt_ids
-from specbench.bench.workload import read_prompts, stratified
+from specbench.benchmark.conversation import prompt_ids
+from specbench.benchmark.workload import read_prompts, stratified
 from specbench.clock import now_ms
-from specbench.config import EngineSpec, load_profile
+from specbench.profile import EngineSpec, load_profile
 
 
 def parser(**defaults):

@@ -10,9 +10,9 @@ from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 from specbench.plugins.speculative import SpeculativeDecoding
 
 from specbench.clock import now_ms
-from specbench.decoding import kernels
-from specbench.decoding.bandwidth import weight_bytes
-from specbench.decoding.quantized import QuantizedLinear
+from specbench.engine import kernels
+from specbench.engine.bandwidth import weight_bytes
+from specbench.engine.quantized import QuantizedLinear
 
 CONTEXT, WIDTHS = 48, (1, 2, 5, 8)
 

@@ -22,7 +22,7 @@ import torch
 from engine_measure import Pair, answer, demand_compiled, middle, parser, ratio, show, tokens_of
 from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 
-from specbench.decoding.threads import send_team_home
+from specbench.engine.threads import send_team_home
 
 PREFILL = 512
 

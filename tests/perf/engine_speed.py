@@ -21,8 +21,8 @@ from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 from specbench.plugins.hf_assisted import HfAssisted
 from specbench.plugins.speculative import SpeculativeDecoding
 
-from specbench.bench.tuning import DRAFT_LENGTHS
-from specbench.decoding.bandwidth import MemoryReader, weight_bytes
+from specbench.benchmark.tuning import DRAFT_LENGTHS
+from specbench.engine.bandwidth import MemoryReader, weight_bytes
 
 TUNING_PROMPTS = 6
 

@@ -6,7 +6,7 @@ Prints how many were read and how many refused; any exception but ProtocolError 
 import random
 import sys
 
-from specbench.wire import protocol
+from specbench.cloud.transport import protocol
 
 FRAMES = [
     protocol.Hello(1, protocol.VERSION, "a" * 64),

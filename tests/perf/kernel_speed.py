@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from specbench.decoding import kernels, pages
+from specbench.engine import huge_pages, kernels
 
 LAYERS, HIDDEN, INNER, KEYS, VOCABULARY = 30, 576, 1536, 192, 49152
 SHAPES = [
@@ -43,7 +43,9 @@ def main() -> None:
     weights = [torch.randn(shape) / 25 for shape in SHAPES]
     eights = [kernels.quantize_int8(weight) for weight in weights]
     fours = [kernels.quantize_int4(weight) for weight in weights]
-    pages.move([*weights, *(part for operands in (*eights, *fours) for part in operands)])  # as the engine does
+    huge_pages.move(
+        [*weights, *(part for operands in (*eights, *fours) for part in operands)]
+    )  # as the engine does
     inputs = {(n, k): torch.randn(n, k) for n in arguments.widths for k in (HIDDEN, INNER)}
     kinds: dict[str, tuple[Callable, list[tuple]]] = {
         "float32": (ops.linear, [(weight,) for weight in weights]),

@@ -16,13 +16,13 @@ import statistics
 import sys
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
-from specbench.bench import conversation
-from specbench.bench.preparation import configure_torch
-from specbench.bench.workload import load_prompts
+from specbench.benchmark import conversation
+from specbench.benchmark.preparation import configure_torch
+from specbench.benchmark.workload import load_prompts
 from specbench.clock import now_ms
-from specbench.config import LinkSpec, load_profile
+from specbench.cloud.link import emulated
+from specbench.profile import LinkSpec, load_profile
 from specbench.registry import discover
-from specbench.wire import emulated
 
 MARGIN = 0.10
 METHODS = ("speculative", "cloud_optimized_baseline")

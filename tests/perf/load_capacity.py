@@ -23,18 +23,18 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from specbench.analysis.load import capacity, load_row
-from specbench.bench.departures import departures
-from specbench.bench.load import COLOCATED, lone_tpot_ms, measure, measure_one, schedule
-from specbench.bench.preparation import prepare
-from specbench.bench.recorded import edges_of
+from specbench.benchmark.preparation import prepare
 from specbench.cli.load import OWN_CONNECTIONS
-from specbench.config import load_profile
-from specbench.decoding.threads import spin_briefly
-from specbench.records import CONTROL as ALONE
+from specbench.engine.threads import spin_briefly
+from specbench.profile import load_profile
 from specbench.registry import discover
 from specbench.render import console
 from specbench.render.load import load_table
+from specbench.results.records import CONTROL as ALONE
+from specbench.serving_load.departures import departures
+from specbench.serving_load.edges import COLOCATED, lone_tpot_ms, measure, measure_one, schedule
+from specbench.serving_load.figures import capacity, load_row
+from specbench.serving_load.recorded import edges_of
 
 EDGE = "speculative"
 WAYS = (EDGE, ALONE, COLOCATED)

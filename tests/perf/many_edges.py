@@ -22,15 +22,15 @@ import psutil
 import yaml
 
 from specbench.api import SpeculativeDecoder, SpeculativeLoop, Target
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Options, Speculative
-from specbench.decoding.request import Request
-from specbench.factories import CloudModel, EdgeModel
+from specbench.cloud import CloudModel, EdgeModel
+from specbench.cloud.transport.channel import Channel
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.remote_target import RemoteTarget
+from specbench.cloud.transport.socket import SocketChannel
 from specbench.models import vocabulary
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, Options, Speculative
+from specbench.speculation.request import Request
 from specbench.testing import tiny_llama
-from specbench.wire.channel import Channel
-from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import Connection
-from specbench.wire.socket import SocketChannel
 
 FAULT_SHARE = 0.01
 OPTIONS = (

@@ -16,15 +16,15 @@ from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 
-from specbench.analysis.endpoint import speedup
 from specbench.api import CloudModel, EdgeModel, Options, Request
-from specbench.bench import conversation
-from specbench.bench.preparation import configure_torch
-from specbench.bench.workload import load_prompts
+from specbench.benchmark import conversation
+from specbench.benchmark.preparation import configure_torch
+from specbench.benchmark.workload import load_prompts
 from specbench.clock import now_ms
-from specbench.config import load_profile
-from specbench.records import Generation
+from specbench.profile import load_profile
 from specbench.registry import discover
+from specbench.results.records import Generation
+from specbench.stats.verdict import speedup
 
 LIMIT = 1.05
 METHODS = ("cloud_optimized_baseline", "speculative", "speculative_pipelined")

@@ -23,14 +23,14 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from specbench.analysis.prices import Prices
-from specbench.analysis.replay import replay, rounds
-from specbench.bench.store import RunStore
-from specbench.bench.traced import text_of
-from specbench.bench.traces import read_trace
-from specbench.config.costs import Costs, read_costs
-from specbench.config.yaml_text import as_page
-from specbench.records import CONTROL
+from specbench.forecast.acceptance_trace import read_trace
+from specbench.forecast.replay import replay, rounds
+from specbench.forecast.traced import text_of
+from specbench.profile.cost_table import Costs, read_costs
+from specbench.profile.yaml_text import as_page
+from specbench.results.records import CONTROL
+from specbench.results.store import RunStore
+from specbench.stats.prices import Prices
 
 TIE = 1e-3  # margin of two probabilities; widths differ by about 1e-5 of a logit
 CLOSE = 0.1

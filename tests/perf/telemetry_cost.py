@@ -14,10 +14,10 @@ from rich.console import Console
 from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 
 from specbench.api import Options, Request
-from specbench.bench.observer import Progress
-from specbench.bench.telemetry import MemoryMonitor
-from specbench.config import load_profile
-from specbench.factories import CloudModel
+from specbench.benchmark.observer import Progress
+from specbench.benchmark.telemetry import MemoryMonitor
+from specbench.cloud import CloudModel
+from specbench.profile import load_profile
 from specbench.render import console
 from specbench.render.live import REFRESH_PER_SECOND, LiveView
 

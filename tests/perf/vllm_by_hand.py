@@ -20,10 +20,10 @@ from contextlib import closing
 from pathlib import Path
 
 from specbench.api import CloudModel, Options, Request, now_ms
-from specbench.bench.store import RunStore
-from specbench.config import load_profile
-from specbench.decoding.proposal import Proposal
-from specbench.factories import cloud_of
+from specbench.cloud import cloud_of
+from specbench.profile import load_profile
+from specbench.results.store import RunStore
+from specbench.speculation.proposal import Proposal
 
 LENGTHS = (16, 64, 128, 256, 512, 1024, 1536, 2000)
 DRAFTED, REPEATS = 4, 5
@@ -82,7 +82,7 @@ def agreement(stored, profile, there):
 
 
 def prompt_of(stored, record, there):
-    from specbench.bench import conversation
+    from specbench.benchmark import conversation
 
     turns = stored.manifest.turns[record.prompt_id]
     return conversation.prompt_ids(there.tokenizer, turns[:1], ())

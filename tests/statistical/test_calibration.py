@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from specbench.analysis.intervals import bootstrap
+from specbench.stats.intervals import bootstrap
 
 SETS, RESAMPLES = 4000, 999
 CATEGORIES = [name for name in range(6) for _ in range(8)]

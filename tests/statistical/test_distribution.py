@@ -13,11 +13,11 @@ from scipy.stats import chi2
 from specbench.plugins.speculative import SpeculativeDecoding
 
 from specbench.api import AutoregressiveDecoder, Options, Request
-from specbench.config import Speculative
-from specbench.decoding import drafter, judge, verification
-from specbench.decoding.proposal import DraftDistribution
-from specbench.decoding.randomness import Purpose, Stream
-from specbench.decoding.sampling import draw, probabilities
+from specbench.profile import Speculative
+from specbench.speculation import drafter, rules, verifier
+from specbench.speculation.proposal import DraftDistribution
+from specbench.speculation.randomness import Purpose, Stream
+from specbench.speculation.sampling import draw, probabilities
 from specbench.testing import answer, tokens_of
 
 SAMPLES = 200_000
@@ -66,11 +66,11 @@ def sampled(tables, rule, coins_purpose=Purpose.COIN, samples=SAMPLES):
             if path[-1] not in stacked:
                 stacked[path[-1]] = torch.stack([target[prefix] for prefix in path])
             tossed = [coins.uniform() for _ in drafted]
-            judged = {"rejection": verification.rejection, "block": verification.block}.get(rule)
+            judged = {"rejection": rules.rejection, "block": rules.block}.get(rule)
             if judged:
                 verdict = judged(drafted, distributions, stacked[path[-1]], tossed, own.uniform())
             else:
-                verdict = verification.one_hot(drafted, stacked[path[-1]], tossed, own.uniform())
+                verdict = rules.one_hot(drafted, stacked[path[-1]], tossed, own.uniform())
             text = (*text, *drafted[: verdict.accepted], verdict.next_token)
         counts[text[:LENGTH]] += 1
     return counts.ravel()
@@ -152,7 +152,7 @@ def grouped_by_mass(distribution, groups):
 
 def test_one_stream_used_for_draft_and_target_would_be_seen_in_the_whole_loop(pair, monkeypatch):
     edge, cloud = pair
-    for module in (drafter, judge):
+    for module in (drafter, verifier):
         monkeypatch.setattr(module, "Stream", lambda seed, purpose: Stream(seed, Purpose.PROPOSAL))
     options = Options(SAMPLING, Speculative(draft_length=DRAFT_LENGTH, verification="rejection"))
     decoder = SpeculativeDecoding().open(edge, cloud, options)
@@ -177,6 +177,6 @@ def test_block_verification_accepts_at_least_as_much_as_rejection(tables):
         targets = torch.stack([target[prefix] for prefix in path])
         coins = [stream.uniform() for _ in range(DRAFT_LENGTH)]
         for rule in accepted:
-            judged = getattr(verification, rule)
+            judged = getattr(rules, rule)
             accepted[rule] += judged(path[-1], distributions, targets, coins, stream.uniform()).accepted
     assert accepted["block"] > accepted["rejection"]

@@ -13,8 +13,8 @@ import pytest
 import torch
 from four_words import DRAFT_LENGTH, LENGTH, WORDS, conditionals, joint
 
-from specbench.decoding import verification
-from specbench.decoding.proposal import DraftDistribution
+from specbench.speculation import rules
+from specbench.speculation.proposal import DraftDistribution
 
 NEARLY_ONE = 1 - 1e-9
 EXACT = 1e-6
@@ -82,8 +82,8 @@ def drafts(sent, rule):
 def judge(rule, drafted, distributions, targets):
     """A rule as a function of coins and of the number for the target's own token."""
     if rule == "one_hot":
-        return lambda coins, uniform: verification.one_hot(drafted, targets, coins, uniform)
-    judged = getattr(verification, rule)
+        return lambda coins, uniform: rules.one_hot(drafted, targets, coins, uniform)
+    judged = getattr(rules, rule)
     return lambda coins, uniform: judged(drafted, distributions, targets, coins, uniform)
 
 

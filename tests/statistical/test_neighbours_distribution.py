@@ -11,8 +11,8 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Speculative
-from specbench.decoding.sampling import probabilities
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, Speculative
+from specbench.speculation.sampling import probabilities
 from specbench.testing import answer, tiny_llama, tokens_of
 
 pytestmark = pytest.mark.slow

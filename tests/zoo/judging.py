@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from specbench.bench.new_manifest import new_manifest
-from specbench.bench.preparation import Prepared, prepare
-from specbench.bench.runner import Runner
-from specbench.bench.store import RunStore
-from specbench.config import load_profile
+from specbench.benchmark.new_manifest import new_manifest
+from specbench.benchmark.preparation import Prepared, prepare
+from specbench.benchmark.runner import Runner
 from specbench.errors import SpecbenchError
-from specbench.records import CONTROL, Run
+from specbench.profile import load_profile
 from specbench.registry import discover
+from specbench.results.records import CONTROL, Run
+from specbench.results.store import RunStore
 
 SPECULATIVE = "speculative"
 WORKS, REFUSED = "works", "refused"

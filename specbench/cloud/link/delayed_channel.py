@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 
 from specbench.clock import now_ms
-from specbench.wire.channel import Channel
-from specbench.wire.link import Link
+from specbench.cloud.link.modelled import Link
+from specbench.cloud.transport.channel import Channel
 
 LOOK_S = 0.5
 

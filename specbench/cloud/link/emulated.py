@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from specbench.config import LinkSpec
+from specbench.cloud.link import emulator
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.wire import emulator
+from specbench.profile import LinkSpec
 
 EDGE, CLOUD = "specbench-edge", "specbench-cloud"
 logger = logging.getLogger(__name__)

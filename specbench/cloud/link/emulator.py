@@ -15,7 +15,7 @@ import sys
 from collections import deque
 
 from specbench.clock import now_ms
-from specbench.config import LinkSpec
+from specbench.profile import LinkSpec
 
 READY = "ready"
 TUNSETIFF = 0x400454CA

@@ -10,8 +10,8 @@ import statistics
 from dataclasses import dataclass
 from importlib import resources
 
-from specbench.environment import expanded
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.results.environment import expanded
 
 BUILTIN = "builtin"
 COLUMNS = ["time_ms", "rate_mbps", "delay_ms"]
@@ -111,7 +111,7 @@ def _figures(row: list[str], where: str) -> list[float]:
 
 def _read(source: str) -> bytes:
     if source == BUILTIN:
-        return resources.files("specbench.wire").joinpath("trace.csv").read_bytes()
+        return resources.files("specbench.cloud.link").joinpath("trace.csv").read_bytes()
     path = expanded(source)
     try:
         if path.stat().st_size > MAX_BYTES:

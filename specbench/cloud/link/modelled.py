@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 
-from specbench.config import LinkSpec
-from specbench.wire.trace import Schedule, read_trace
+from specbench.cloud.link.link_trace import Schedule, read_trace
+from specbench.profile import LinkSpec
 
 PACKET_BYTES = 1448
 """What one TCP packet carries on an Ethernet path."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from specbench.clock import now_ms
-from specbench.wire.emulated import ADDRESSES, CLOUD, EDGE, inside
+from specbench.cloud.link.emulated import ADDRESSES, CLOUD, EDGE, inside
 
 ECHOES = 30
 MESSAGE = bytes(64)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from specbench.config import Batch
-from specbench.decoding.batch import Steps
-from specbench.decoding.session import Block, Passed
+from specbench.engine.batch import Steps
+from specbench.engine.session import Block, Passed
+from specbench.profile import Batch
 
 
 @dataclass(eq=False)

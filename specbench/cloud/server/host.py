@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from specbench.ceilings import Ceiling
-from specbench.config import Decoding, Options
-from specbench.decoding.proof import Evidence, Pass
-from specbench.decoding.recomputation import Recomputed
-from specbench.decoding.request import Request
-from specbench.decoding.session import Block, Passed
-from specbench.decoding.target import LocalTarget
-from specbench.records import Audit, Round
-from specbench.wire.protocol import Facts
+from specbench.cloud.transport.protocol import Facts
+from specbench.engine.session import Block, Passed
+from specbench.profile import Decoding, Options
+from specbench.results.ceilings import Ceiling
+from specbench.results.records import Audit, Round
+from specbench.speculation.recomputation import Recomputed
+from specbench.speculation.request import Request
+from specbench.speculation.target import LocalTarget
+from specbench.speculation.ties import Evidence, Pass
 
 
 class Model(Protocol):
@@ -29,10 +29,10 @@ class Model(Protocol):
         passes: Sequence[Pass],
         pair: tuple[int, int],
     ) -> Evidence:
-        """Whether two tokens were tied; see `decoding.proof.evidence`."""
+        """Whether two tokens were tied; see `speculation.ties.evidence`."""
 
     def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
-        """Whether a text is what a pass without a cache says; see `decoding.recomputation`."""
+        """Whether a text is what a pass without a cache says; see `speculation.recomputation`."""
 
     def audit(self) -> Audit:
         """What precision the loaded model has now."""

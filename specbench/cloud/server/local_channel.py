@@ -5,10 +5,10 @@ from __future__ import annotations
 import queue
 
 from specbench.clock import now_ms
-from specbench.decoding.threads import model_thread, send_team_home
-from specbench.wire.channel import Channel
-from specbench.wire.host import Host
-from specbench.wire.service import Service
+from specbench.cloud.server.host import Host
+from specbench.cloud.server.service import Service
+from specbench.cloud.transport.channel import Channel
+from specbench.engine.threads import model_thread, send_team_home
 
 
 class LocalChannel(Channel):

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
-from specbench.config import Batch
-from specbench.decoding.threads import model_thread, send_team_home
-from specbench.wire import protocol
-from specbench.wire.batcher import Batcher
-from specbench.wire.host import Host
-from specbench.wire.service import Service
-from specbench.wire.socket import PING_S, PONG_S
+from specbench.cloud.server.batcher import Batcher
+from specbench.cloud.server.host import Host
+from specbench.cloud.server.service import Service
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.socket import PING_S, PONG_S
+from specbench.engine.threads import model_thread, send_team_home
+from specbench.profile import Batch
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection

@@ -8,22 +8,22 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
-from specbench.audit import switches
 from specbench.clock import now_ms
-from specbench.config import Decoding, Options, Speculative
-from specbench.decoding.batch import Steps, alone
-from specbench.decoding.proof import Evidence
-from specbench.decoding.proposal import DraftDistribution, Proposal
-from specbench.decoding.recomputation import Recomputed
-from specbench.decoding.request import Request
-from specbench.decoding.session import Block
-from specbench.decoding.target import LocalTarget
-from specbench.decoding.verification import RULES
+from specbench.cloud.server.host import Host
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.protocol import Committed, Done, ProtocolError, Refused, encode
+from specbench.engine.batch import Steps, alone
+from specbench.engine.session import Block
 from specbench.errors import RanksLostError, SpecbenchError
-from specbench.records import Round
-from specbench.wire import protocol
-from specbench.wire.host import Host
-from specbench.wire.protocol import Committed, Done, ProtocolError, Refused, encode
+from specbench.precision import switches
+from specbench.profile import Decoding, Options, Speculative
+from specbench.results.records import Round
+from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.recomputation import Recomputed
+from specbench.speculation.request import Request
+from specbench.speculation.rules import RULES
+from specbench.speculation.target import LocalTarget
+from specbench.speculation.ties import Evidence
 
 MOST_TEXTS = 64
 MOST_CONTEXTS = 4  # that the texts of one edge may fill

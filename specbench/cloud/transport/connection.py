@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from specbench.clock import now_ms
-from specbench.decoding.threads import send_team_home
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.channel import Channel, ChannelLostError
+from specbench.cloud.transport.handshake import greeted
+from specbench.cloud.transport.protocol import Facts, ProtocolError, Refused, Up
+from specbench.cloud.transport.replies import Reply, Sent
+from specbench.engine.threads import send_team_home
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
-from specbench.wire import protocol
-from specbench.wire.channel import Channel, ChannelLostError
-from specbench.wire.handshake import greeted
-from specbench.wire.protocol import Facts, ProtocolError, Refused, Up
-from specbench.wire.replies import Reply, Sent
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.channel import Channel, ChannelLostError
+from specbench.cloud.transport.protocol import Facts, Refused
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.wire import protocol
-from specbench.wire.channel import Channel, ChannelLostError
-from specbench.wire.protocol import Facts, Refused
 
 
 def greeted(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from specbench.config import Options
-from specbench.decoding.proof import Evidence, Pass
-from specbench.decoding.recomputation import Recomputed
-from specbench.decoding.request import Request
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.channel import ChannelLostError
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.protocol import Committed, Opened, Up
+from specbench.cloud.transport.replies import Reply, Sent
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Round
-from specbench.wire import protocol
-from specbench.wire.channel import ChannelLostError
-from specbench.wire.connection import Connection
-from specbench.wire.protocol import Committed, Opened, Up
-from specbench.wire.replies import Reply, Sent
+from specbench.profile import Options
+from specbench.results.records import Round
+from specbench.speculation.recomputation import Recomputed
+from specbench.speculation.request import Request
+from specbench.speculation.ties import Evidence, Pass
 
 
 class RemotePlace:
@@ -66,12 +66,12 @@ class RemotePlace:
     def prove(
         self, request: Request, text: Sequence[int], passes: Sequence[Pass], pair: tuple[int, int]
     ) -> Evidence:
-        """Have a position computed twice; see `decoding.proof.evidence`."""
+        """Have a position computed twice; see `speculation.ties.evidence`."""
         fields = *asked(request), tuple(text), tuple(passes), pair
         return self._asked_aside(lambda number: protocol.Prove(number, self._text, *fields)).frame.evidence
 
     def recompute(self, request: Request, text: Sequence[int]) -> Recomputed:
-        """Have a text held against a pass without a cache; see `decoding.recomputation`."""
+        """Have a text held against a pass without a cache; see `speculation.recomputation`."""
         fields = *asked(request), tuple(text)
         return self._asked_aside(
             lambda number: protocol.Recompute(number, self._text, *fields)

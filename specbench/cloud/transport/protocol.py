@@ -11,10 +11,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from specbench.decoding.proof import LONGEST_DRAFT, Evidence
-from specbench.decoding.recomputation import Recomputed
-from specbench.records import Audit
-from specbench.wire.facts import BytesPerSecond, Facts, Number, Text
+from specbench.cloud.transport.facts import BytesPerSecond, Facts, Number, Text
+from specbench.results.records import Audit
+from specbench.speculation.recomputation import Recomputed
+from specbench.speculation.ties import LONGEST_DRAFT, Evidence
 
 VERSION = 4
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text

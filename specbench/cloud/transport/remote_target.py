@@ -1,4 +1,4 @@
-"""The target as an edge sees it when it runs elsewhere: `decoding.target.LocalTarget`, in frames."""
+"""The target as an edge sees it when it runs elsewhere: `speculation.target.LocalTarget`, in frames."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from specbench.config import Options
-from specbench.decoding import verification
-from specbench.decoding.proposal import NO_DRAFT, Proposal
-from specbench.decoding.request import Pending, Request
-from specbench.decoding.session import Block, Passed
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.channel import ChannelLostError
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.place import RemotePlace, asked
+from specbench.cloud.transport.protocol import Up
+from specbench.cloud.transport.replies import Reply, Sent
+from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
-from specbench.records import Round
-from specbench.wire import protocol
-from specbench.wire.channel import ChannelLostError
-from specbench.wire.connection import Connection
-from specbench.wire.place import RemotePlace, asked
-from specbench.wire.protocol import Up
-from specbench.wire.replies import Reply, Sent
+from specbench.profile import Options
+from specbench.results.records import Round
+from specbench.speculation import rules
+from specbench.speculation.proposal import NO_DRAFT, Proposal
+from specbench.speculation.request import Pending, Request
 
 
 class RemoteTarget(RemotePlace):
@@ -29,7 +29,7 @@ class RemoteTarget(RemotePlace):
     """
 
     streams = True
-    """As of `decoding.target.LocalTarget`: the cloud sends what comes next without being asked."""
+    """As of `speculation.target.LocalTarget`: the cloud sends what comes next without being asked."""
 
     def __init__(
         self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
@@ -97,7 +97,7 @@ class RemoteTarget(RemotePlace):
     def trust(self, tokens: Sequence[int]) -> Round:
         """Commit drafted tokens without a look at them; the cloud is told, and nobody waits for it."""
         self._demand_idle()
-        kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
         self._trusted += len(kept)
         self._has_begun = finish_reason is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specbench.wire.protocol import Down
+from specbench.cloud.transport.protocol import Down
 
 
 @dataclass(frozen=True)

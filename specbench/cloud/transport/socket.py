@@ -5,9 +5,9 @@ from __future__ import annotations
 import ssl
 from contextlib import ExitStack
 
+from specbench.cloud.transport.channel import Channel, ChannelLostError
+from specbench.cloud.transport.protocol import MAX_FRAME_BYTES
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.wire.channel import Channel, ChannelLostError
-from specbench.wire.protocol import MAX_FRAME_BYTES
 
 SILENCE_S = 30.0  # a cloud at work gives a sign more often
 PING_S = 5.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from specbench.environment import expanded
 from specbench.errors import SpecbenchError
+from specbench.results.environment import expanded
 
 
 def read_token(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The target as an edge sees it when a vLLM server runs it: `decoding.target.LocalTarget`, in completions."""
+"""The target that a vLLM server runs, as an edge sees it: `speculation.target.LocalTarget`, in completions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import replace
 from functools import cached_property
 
 from specbench.clock import now_ms
-from specbench.decoding import verification
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Pending, Request
-from specbench.decoding.session import Block, Passed
-from specbench.decoding.threads import send_team_home
+from specbench.cloud.vllm.client import Completion, VllmServer
+from specbench.engine.session import Block, Passed
+from specbench.engine.threads import send_team_home
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Round
-from specbench.wire.vllm import Completion, VllmServer
+from specbench.results.records import Round
+from specbench.speculation import rules
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.request import Pending, Request
 
 
 class VllmTarget:
@@ -117,12 +117,12 @@ class VllmTarget:
         elapsed_ms = now_ms() - started
         # The top id in the place of prompt id i stands at i - 1: the first id follows nothing.
         choices = [*found.top_ids[len(self._committed) - 1 :], *found.tokens] if drafted else found.tokens
-        verdict = verification.matching(drafted, choices)
+        verdict = rules.matching(drafted, choices)
         return verdict.accepted, (*drafted[: verdict.accepted], verdict.next_token), found, elapsed_ms
 
     def _commit(self, tokens: Sequence[int], found: Completion, elapsed_ms: float, asks: bool) -> Round:
         """Add to the text what an answer says; `asks` where it was waited for from the question on."""
-        kept, finish_reason = verification.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
         self._committed.extend(kept)
         return Round(
             kept,

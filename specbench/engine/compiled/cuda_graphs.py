@@ -15,7 +15,7 @@ import torch
 from specbench.models.context import context_length
 
 if TYPE_CHECKING:
-    from specbench.decoding.step import Step
+    from specbench.engine.compiled.step import Step
 
 FEWEST_TOKENS = 512
 WIDTHS = tuple(1 << power for power in range(9))

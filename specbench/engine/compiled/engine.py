@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import Dim
 
-from specbench.decoding import artefacts, choice, kernels, pages
-from specbench.decoding.captured import WIDTHS, CapturedStep
-from specbench.decoding.eager import EagerEngine
-from specbench.decoding.engine import Engine
-from specbench.decoding.finite import NotFiniteError
-from specbench.decoding.hushed import hushed
-from specbench.decoding.session import KVSession
-from specbench.decoding.step import CannotCompileError, Step, slot_shapes
+from specbench.engine import huge_pages, kernels
+from specbench.engine.base import Engine
+from specbench.engine.compiled import programs
+from specbench.engine.compiled.cuda_graphs import WIDTHS, CapturedStep
+from specbench.engine.compiled.step import CannotCompileError, Step, slot_shapes
+from specbench.engine.eager import EagerEngine
+from specbench.engine.finite import NotFiniteError
+from specbench.engine.kernels import choice
+from specbench.engine.quiet import hushed
+from specbench.engine.session import KVSession
 from specbench.errors import SpecbenchError
 from specbench.models.context import reads_by_length, varying_positions
 
 if TYPE_CHECKING:
-    from specbench.decoding.session import Block
+    from specbench.engine.session import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -76,7 +78,7 @@ class CompiledEngine(Engine):
             raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
         if obstacle := varying_positions(loaded.model.config):
             raise CannotCompileError(obstacle)
-        with artefacts.reasons():
+        with programs.reasons():
             eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
             self._shapes = slot_shapes(eager)
             make = self._captured if self._captures else self._ahead_of_time
@@ -95,23 +97,23 @@ class CompiledEngine(Engine):
         logger.info("capturing %s at %d widths: minutes", type(self.loaded.model).__name__, len(WIDTHS))
         return CapturedStep(self._step({}))
 
-    def _ahead_of_time(self, batch_invariant: bool) -> artefacts.Program:
+    def _ahead_of_time(self, batch_invariant: bool) -> programs.Program:
         try:
             kernels.load()
         except SpecbenchError as error:
             raise CannotCompileError(error.message) from error
-        pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
+        huge_pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
         linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
         weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
         if batch_invariant:
             widest = {tuple(weight.shape): SPARE for weight in weights}
         else:
-            widest = choice.widest_by_shape(weights, artefacts.fingerprint(self._step({}), "kernels"))
+            widest = choice.widest_by_shape(weights, programs.fingerprint(self._step({}), "kernels"))
         step = self._step(widest)
-        key = artefacts.fingerprint(step, batch_invariant)
+        key = programs.fingerprint(step, batch_invariant)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
-            return artefacts.program(step, self._example(), self._varying(), key, batch_invariant)
+            return programs.program(step, self._example(), self._varying(), key, batch_invariant)
 
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """As of every engine; `PackedEngine` can."""

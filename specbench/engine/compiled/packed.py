@@ -16,15 +16,15 @@ from torch.export import Dim
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
-from specbench.decoding import artefacts
-from specbench.decoding.compiled import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
-from specbench.decoding.session import KVSession
-from specbench.decoding.step import CannotCompileError, Step, demanded_scale
+from specbench.engine.compiled import programs
+from specbench.engine.compiled.engine import DEFAULT_CAPACITY, SPARE, WIDEST, CompiledEngine, CompiledSession
+from specbench.engine.compiled.step import CannotCompileError, Step, demanded_scale
+from specbench.engine.session import KVSession
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from specbench.decoding.session import Block
+    from specbench.engine.session import Block
     from specbench.models.loading import LoadedModel
 
 ATTENTION = "specbench_attend_packed"
@@ -74,7 +74,7 @@ class PackedEngine(CompiledEngine):
             raise CannotCompileError("shared passes are compiled for the CPU only")
         super().__init__(loaded, *arguments, **named)
 
-    def _ahead_of_time(self, batch_invariant: bool) -> artefacts.Program:
+    def _ahead_of_time(self, batch_invariant: bool) -> programs.Program:
         if not self._attends or not self._step({}).takes_positions:
             raise CannotCompileError("sequences share a pass only where attention can be exchanged")
         self._most_rows = SPARE if batch_invariant else WIDEST

@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 import transformers
 
-from specbench.decoding import kernels, together
-from specbench.decoding.hushed import hushed
-from specbench.decoding.program_cache import SCRATCH_PREFIX, mark_used, program_folder, tidy
-from specbench.decoding.step import CannotCompileError, Step
+from specbench.engine import kernels
+from specbench.engine.compiled import joined_products
+from specbench.engine.compiled.step import CannotCompileError, Step
+from specbench.engine.program_cache import SCRATCH_PREFIX, mark_used, program_folder, tidy
+from specbench.engine.quiet import hushed
 from specbench.errors import SpecbenchError
 from specbench.models.library import quiet_transformers
 
@@ -48,7 +49,11 @@ ROW_BY_ROW = {
     "repeat_interleave", "rms_norm", "scalar_tensor", "softmax", "stack", "sum", "sym_size", "type_as", "zeros",
 }  # fmt: skip
 
-OUR_CODE = ("artefacts.py", "compiled.py", "packed_compiled.py", "quantized.py", "step.py", "together.py")
+OUR_CODE = (
+    *("compiled/engine.py", "compiled/joined_products.py", "compiled/packed.py", "compiled/programs.py"),
+    *("compiled/step.py", "quantized.py"),
+)
+"""In `engine`, what a compiled pass is made by."""
 
 
 # How torch's exporter and its compiled code name sizes, guards and generated variables.
@@ -58,7 +63,7 @@ NOT_FOR_ALL_LENGTHS = "torch cannot make one program of its pass that holds for 
 
 def fingerprint(step: Step, settings: object) -> str:
     """What compiled code depends on: the model's code and shapes, our code, versions, processor, threads."""
-    own = Path(__file__).parent
+    own = Path(__file__).parents[1]
     in_cpp = [path for suffix in ("cpp", "h") for path in sorted(own.glob(f"kernels/*.{suffix}"))]
     sources = [*(own / name for name in OUR_CODE), *in_cpp, Path(inspect.getfile(type(step.model)))]
     tensors = sorted([name, str(tensor.dtype), list(tensor.shape)] for name, tensor in step.tensors().items())
@@ -163,7 +168,7 @@ def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: boo
         exported = torch.export.export(step, arguments, dynamic_shapes=dynamic_shapes, strict=False)
     if invariant:
         _demand_invariant(exported.graph)
-    together.join_products(exported)
+    joined_products.join_products(exported)
     torch._inductor.aoti_compile_and_package(exported, package_path=str(made), inductor_configs=_config())
     known = step.tensors()
     lifted = {name: tensor for name, tensor in exported.constants.items() if name not in known}

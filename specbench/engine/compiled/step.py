@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from specbench.decoding.eager import EagerEngine
+    from specbench.engine.eager import EagerEngine
 
 ATTENTION = "specbench"
 # What some architectures hand to their attention, and `specbench::attend` does not know.

@@ -36,8 +36,8 @@ Raises (all of them): `SpecbenchError` when there is no C++ compiler or the cach
 `RuntimeError` for operands that do not fit each other.
 """
 
-from specbench.decoding.kernels.build import load, processor
-from specbench.decoding.kernels.quantization import (
+from specbench.engine.kernels.build import load, processor
+from specbench.engine.kernels.quantization import (
     GROUP,
     dequantize_int4,
     dequantize_int8,

@@ -10,7 +10,7 @@ import torch
 
 from specbench.atomic import write_json
 from specbench.clock import now_ms
-from specbench.decoding.program_cache import mark_used, program_folder
+from specbench.engine.program_cache import mark_used, program_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -5,8 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from specbench.analysis.endpoint import MARGIN
-from specbench.analysis.report import Report
 from specbench.render.report.curves import acceptance, memory
 from specbench.render.report.inks import WIDE_PX, Ink, looks_of, tint, tinted
 from specbench.render.report.marks import (
@@ -22,6 +20,8 @@ from specbench.render.report.marks import (
 )
 from specbench.render.report.sections import PARTS
 from specbench.render.tables import interval_text
+from specbench.stats.report import Report
+from specbench.stats.verdict import MARGIN
 
 if TYPE_CHECKING:
     import altair as alt

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from specbench.analysis.report import Report
 from specbench.render.report.inks import Ink, by_name, legend_of, looks_of
 from specbench.render.report.marks import Drawing, data, finished, titled, told_by
+from specbench.stats.report import Report
 
 if TYPE_CHECKING:
     import altair as alt

@@ -7,12 +7,12 @@ import io
 import re
 from dataclasses import asdict
 
-from specbench.analysis.report import Report
 from specbench.render.report.pictures import printable
 from specbench.render.report.sections import sections
 from specbench.render.report.tabular import Table, command_of, identity_table, machine_table
 from specbench.render.tables import divergence_line
-from specbench.results import Comparison
+from specbench.results.derived import Comparison
+from specbench.stats.report import Report
 
 METHOD_COLUMNS = (
     "method", "label", "lossless", "verification", "generations", "tokens", "ttft_ms", "tpot_ms",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from specbench.analysis.report import Report
+from specbench.stats.report import Report
 
 if TYPE_CHECKING:
     import altair as alt

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specbench.analysis.endpoint import EQUIVALENT, FASTER, SLOWER, UNDECIDED
-from specbench.analysis.report import Report
-from specbench.config.yaml_text import as_page
+from specbench.profile.yaml_text import as_page
 from specbench.render.report.charts import drawings
 from specbench.render.report.sections import sections
 from specbench.render.report.tabular import command_of, identity_table, machine_table
 from specbench.render.report.templates import render, shown_charts
 from specbench.render.tables import divergence_line, interval_text, number, percent
-from specbench.results import MethodSummary
+from specbench.results.derived import MethodSummary
+from specbench.stats.report import Report
+from specbench.stats.verdict import EQUIVALENT, FASTER, SLOWER, UNDECIDED
 
 MOST_LOSSY_TEXTS = 6  # as many as anybody reads; those of lossless methods are all shown
 TONES = {FASTER: "good", SLOWER: "poor"}

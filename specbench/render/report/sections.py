@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbench.analysis.latency import PERCENTILES, samples_needed
-from specbench.analysis.report import Report
-from specbench.analysis.timings import RoundTime
 from specbench.render import tables
 from specbench.render.precision import audit_columns, audit_rows
 from specbench.render.report.tabular import Table
 from specbench.render.tables import number
-from specbench.results import MethodSummary
+from specbench.results.derived import MethodSummary
+from specbench.stats.latency import PERCENTILES, samples_needed
+from specbench.stats.report import Report
+from specbench.stats.timings import RoundTime
 
 LATENCIES = {
     "ttft_ms": "time to first token",

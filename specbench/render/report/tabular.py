@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbench.analysis.report import Report
-from specbench.records import Manifest
 from specbench.render.tables import number, percent
+from specbench.results.records import Manifest
+from specbench.stats.report import Report
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib import resources
 
 from specbench import __version__
-from specbench.analysis import fairness
 from specbench.render.report import inks, pictures
 from specbench.render.report.marks import Drawing
+from specbench.stats import fairness
 
 MARKS = {fairness.EQUAL: " equal", fairness.NOT_EQUAL: " unequal", fairness.ON_PURPOSE: " purpose",
          fairness.UNKNOWN: " unknown"}  # fmt: skip

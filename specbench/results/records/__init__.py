@@ -4,11 +4,17 @@ A figure that is unknown or does not apply is `None`, never zero. Durations are 
 monotonic clock; token counts are counts of committed ids.
 """
 
-from specbench.ceilings import Ceiling
-from specbench.provenance import MethodSource, OtherModel, Work
-from specbench.records.findings import Audit, Divergence, Recomputation, SwitchChange, TensorGroup
-from specbench.records.generations import SCHEMA_VERSION, Generation, MemoryLook, Prompt, Round
-from specbench.records.manifest import CONTROL, Failure, Manifest, Refusal, Run, Tuning, Written
+from specbench.results.ceilings import Ceiling
+from specbench.results.provenance import MethodSource, OtherModel, Work
+from specbench.results.records.findings import (
+    Audit,
+    Divergence,
+    Recomputation,
+    SwitchChange,
+    TensorGroup,
+)
+from specbench.results.records.generations import SCHEMA_VERSION, Generation, MemoryLook, Prompt, Round
+from specbench.results.records.manifest import CONTROL, Failure, Manifest, Refusal, Run, Tuning, Written
 
 __all__ = [
     "CONTROL", "SCHEMA_VERSION", "Audit", "Ceiling", "Divergence", "Failure", "Generation", "Manifest",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from specbench.ceilings import Ceiling
 from specbench.frames import frame
-from specbench.provenance import MethodSource, OtherModel, Work
-from specbench.records.findings import Audit, Divergence, Recomputation, SwitchChange
-from specbench.records.generations import SCHEMA_VERSION, Generation
+from specbench.results.ceilings import Ceiling
+from specbench.results.provenance import MethodSource, OtherModel, Work
+from specbench.results.records.findings import Audit, Divergence, Recomputation, SwitchChange
+from specbench.results.records.generations import SCHEMA_VERSION, Generation
 
 if TYPE_CHECKING:
     from pandas import DataFrame

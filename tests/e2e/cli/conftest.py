@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from specbench.audit import switches
+from specbench.precision import switches
 
 PLUGIN = """
 import torch

@@ -15,7 +15,7 @@ def test_a_machine_with_too_little_memory_is_no_fault_of_specbench(specbench, pr
     def full(*arguments):
         raise error
 
-    monkeypatch.setattr("specbench.factories.EdgeModel.ceiling", full)
+    monkeypatch.setattr("specbench.cloud.EdgeModel.ceiling", full)
     done = specbench("limits", "--profile", profile())
     assert done.code == ExitCode.MODEL
     assert "out of memory" in done.err

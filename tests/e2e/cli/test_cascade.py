@@ -3,9 +3,9 @@
 import pytest
 
 from specbench.api import Decoding, Options, Speculative
-from specbench.bench.store import RunStore
 from specbench.errors import ExitCode
 from specbench.registry import discover
+from specbench.results.store import RunStore
 from specbench.testing import check_method, tiny_llama
 
 CASCADE = """

@@ -6,12 +6,12 @@ import sys
 import pytest
 import yaml
 
-from specbench.bench.job import new_job
-from specbench.bench.store import RunStore
+from specbench.benchmark.job import new_job
 from specbench.cluster import submission as submissions
 from specbench.cluster.submission import Point, Submission
-from specbench.config import load_profile
 from specbench.errors import ExitCode
+from specbench.profile import load_profile
+from specbench.results.store import RunStore
 
 
 def test_help_needs_no_torch(specbench_process):

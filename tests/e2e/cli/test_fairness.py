@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from specbench.bench.store import RunStore
-from specbench.bench.tuning import DRAFT_LENGTHS
-from specbench.config import load_profile
+from specbench.benchmark.tuning import DRAFT_LENGTHS
+from specbench.profile import load_profile
+from specbench.results.store import RunStore
 
 
 def stored(tmp_path, run_id=None):

@@ -206,7 +206,7 @@ def test_by_a_rule_that_draws_texts_may_differ_and_none_is_judged(specbench, sha
 
 @pytest.mark.slow
 def test_a_load_over_which_an_edge_lost_the_cloud_is_no_measurement(specbench, shared, monkeypatch):
-    from specbench.factories import CloudModel
+    from specbench.cloud import CloudModel
 
     monkeypatch.setattr(CloudModel, "interruptions", 1)
     outcome = specbench(*COMMON, "--profile", shared, "--objective-tpot-ms", 100)

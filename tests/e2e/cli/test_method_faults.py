@@ -5,8 +5,8 @@ import json
 import pytest
 from builders import CRASHING
 
-from specbench.bench import runner
-from specbench.bench.store import RunStore
+from specbench.benchmark import runner
+from specbench.results.store import RunStore
 
 
 def stored(tmp_path):
@@ -53,11 +53,14 @@ def test_a_record_that_cannot_be_written_ends_its_method_alone(specbench, profil
     ("broken", "told"),
     [
         (
-            "specbench.bench.identity.divergences",
+            "specbench.benchmark.identity.divergences",
             "texts could not be held against the control's: OSError: no room",
         ),
-        ("specbench.factories.edge.EdgeModel.audit", "no longer run a forward pass: OSError('no room')"),
-        ("specbench.bench.other_models._roots", "the models in the process could not be looked at: OSError"),
+        ("specbench.roles.edge.EdgeModel.audit", "no longer run a forward pass: OSError('no room')"),
+        (
+            "specbench.benchmark.other_models._roots",
+            "models in the process could not be looked at: OSError",
+        ),
     ],
 )
 def test_a_check_that_fails_behind_the_last_prompt_loses_no_run(

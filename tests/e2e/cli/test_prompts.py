@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from specbench.bench.conversation import most_tokens, prompt_ids
-from specbench.bench.store import RunStore
+from specbench.benchmark.conversation import most_tokens, prompt_ids
+from specbench.results.store import RunStore
 from specbench.testing import tiny_tokenizer
 
 

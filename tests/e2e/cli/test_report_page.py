@@ -10,8 +10,8 @@ import pytest
 import yaml
 from pages import EVIL, evil_run
 
-from specbench.analysis.report import report
 from specbench.render.report.page import page as page_of
+from specbench.stats.report import report
 
 CHROMIUM = shutil.which("chromium")
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -179,7 +179,7 @@ def test_every_chart_is_drawn_without_an_error_or_a_request(visit, options):
 @pytest.fixture(scope="module")
 def map_of_markup(tmp_path_factory):
     """The page of a grid whose values hold markup."""
-    from specbench.analysis.grid import Row
+    from specbench.forecast.grid import Row
     from specbench.render.report.maps import map_page
 
     rows = []

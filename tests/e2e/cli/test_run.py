@@ -12,7 +12,7 @@ from builders import CRASHING
 from stores import stored
 
 from specbench.api import AutoregressiveDecoder
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 
 ALL = ["edge_baseline", "cloud_baseline", "cloud_optimized_baseline", "speculative"]
 FIGURES = {
@@ -138,7 +138,7 @@ def test_isolated_methods_show_the_memory_of_their_own_and_not_what_another_hold
 def test_checks_between_rounds_are_off_the_clock(specbench, profile, tmp_path, monkeypatch):
     """On a clock that only the checks move forward, every round arrives at once."""
     clock = {"ms": 0.0}
-    monkeypatch.setattr("specbench.bench.answering.now_ms", lambda: clock["ms"])
+    monkeypatch.setattr("specbench.benchmark.answering.now_ms", lambda: clock["ms"])
     monkeypatch.setattr(AutoregressiveDecoder, "check", lambda self: clock.update(ms=clock["ms"] + 50))
     specbench("run", "cloud_optimized_baseline", "--profile", profile(workload={"limit": 1}))
     (record, *_) = stored(tmp_path).generations

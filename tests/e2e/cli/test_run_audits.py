@@ -5,7 +5,7 @@ import shlex
 import pytest
 from audited import offered, stored
 
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 
 
 def test_a_run_keeps_its_audit_and_a_stored_run_is_judged_by_it(specbench, profile, tmp_path):

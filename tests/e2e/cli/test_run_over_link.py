@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 from specbench.testing import tiny_llama
 
 CPU = min(os.sched_getaffinity(0))

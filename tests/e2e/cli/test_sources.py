@@ -6,8 +6,8 @@ import sys
 import pytest
 from builders import PLUGIN
 
-from specbench.bench.store import RunStore
 from specbench.registry import discover
+from specbench.results.store import RunStore
 
 MINE = PLUGIN.format(name="mine")
 

@@ -2,7 +2,7 @@
 
 import json
 
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 
 
 def edit(tmp_path, run_id, change):

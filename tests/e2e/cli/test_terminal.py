@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from comparisons import pair, run
 
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 
 MAIN = [sys.executable, "-c", "from specbench.cli import main; main()"]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 
 RAW = """
 from specbench.api import Decoder, Method, Round, hookimpl

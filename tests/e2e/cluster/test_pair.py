@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from specbench.bench.job import new_job
-from specbench.bench.store import RunStore
+from specbench.benchmark.job import new_job
 from specbench.cluster.pair import serve_and_run
-from specbench.config import load_profile
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import load_profile
+from specbench.results.store import RunStore
 
 SAYS = '#!/bin/sh\necho "$0 $*" >> "${0%/*}/asked"\nenv >> "${0%/*}/asked"\n'
 

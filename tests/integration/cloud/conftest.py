@@ -11,10 +11,10 @@ import weakref
 
 import pytest
 
-from specbench.config import CloudSpec, EdgeSpec
-from specbench.factories import CloudModel, EdgeModel
-from specbench.factories.served import Served
-from specbench.wire.server import Patience, Server
+from specbench.cloud import CloudModel, EdgeModel
+from specbench.cloud.served import Served
+from specbench.cloud.server.server import Patience, Server
+from specbench.profile import CloudSpec, EdgeSpec
 
 
 class Watched(Served):

@@ -10,17 +10,17 @@ import pytest
 from builders import speculated
 from conftest import Watched, wait_until
 
-from specbench.config import Batch, CloudSpec, Decoding, EngineSpec, Options, Speculative
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Request
-from specbench.decoding.session import Block, Passed
+from specbench.cloud import CloudModel
+from specbench.cloud.server.batcher import Batcher
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.remote_target import RemoteTarget
+from specbench.cloud.transport.socket import SocketChannel
+from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel
 from specbench.models import vocabulary
-from specbench.wire.batcher import Batcher
-from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import Connection
-from specbench.wire.socket import SocketChannel
+from specbench.profile import Batch, CloudSpec, Decoding, EngineSpec, Options, Speculative
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.request import Request
 
 GREEDY = Options(Decoding(), Speculative())
 COUPLED = Options(Decoding(temperature=1.0), Speculative(verification="coupled"))

@@ -78,7 +78,7 @@ def server(profile, tmp_path):
 
 @pytest.fixture
 def short_patience(monkeypatch):
-    from specbench.wire import connection
+    from specbench.cloud.transport import connection
 
     monkeypatch.setattr(connection, "PATIENCE_S", 0.5)
 
@@ -186,7 +186,7 @@ def test_a_full_disk_on_the_edge_ends_the_run_and_the_clouds_process_with_it(pro
     script = f"""
 import resource, sys
 from specbench.cli import main
-from specbench.wire import process
+from specbench.cloud.transport import process
 started = process.CloudProcess.__init__
 def note(self, *arguments, **options):
     started(self, *arguments, **options)

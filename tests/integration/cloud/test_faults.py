@@ -11,17 +11,17 @@ from builders import speculated
 from conftest import wait_until
 
 from specbench.api import CloudLostError
-from specbench.config import CloudSpec, Decoding, Options, Speculative
-from specbench.decoding.request import Request
+from specbench.cloud import CloudModel
+from specbench.cloud.transport import connection as wire
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.channel import Channel, ChannelLostError
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.remote_target import RemoteTarget
+from specbench.cloud.transport.socket import SocketChannel
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel
 from specbench.models import vocabulary
-from specbench.wire import connection as wire
-from specbench.wire import protocol
-from specbench.wire.channel import Channel, ChannelLostError
-from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import Connection
-from specbench.wire.socket import SocketChannel
+from specbench.profile import CloudSpec, Decoding, Options, Speculative
+from specbench.speculation.request import Request
 
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))

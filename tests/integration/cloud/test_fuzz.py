@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from specbench.clock import now_ms
-from specbench.factories.served import Served
-from specbench.wire import protocol
-from specbench.wire.service import Service
+from specbench.cloud.served import Served
+from specbench.cloud.server.service import Service
+from specbench.cloud.transport import protocol
 
 NUMBERS = st.integers(-(2**63), 2**64 - 1)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.floats() | st.binary(max_size=20) | st.text(max_size=20)

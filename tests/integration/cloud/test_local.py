@@ -3,17 +3,17 @@
 import pytest
 from builders import speculated
 
-from specbench.config import CloudSpec, Decoding, LinkSpec, Options, Speculative
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.request import Request
+from specbench.cloud import CloudModel
+from specbench.cloud.served import Served
+from specbench.cloud.server.local_channel import LocalChannel
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.remote_target import RemoteTarget
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel
-from specbench.factories.served import Served
 from specbench.models import vocabulary
-from specbench.wire import protocol
-from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import Connection
-from specbench.wire.local_channel import LocalChannel
+from specbench.profile import CloudSpec, Decoding, LinkSpec, Options, Speculative
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.request import Request
 
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))

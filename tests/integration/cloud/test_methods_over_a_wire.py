@@ -10,19 +10,19 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_colocated import SpeculativeColocated
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
-from specbench.analysis.costs import round_costs
-from specbench.analysis.timings import round_time
 from specbench.api import CloudModel, Decoding, EdgeModel, Options, Request, Speculative
-from specbench.config import CloudSpec, EdgeSpec, EngineSpec, Gate, LinkSpec
-from specbench.decoding.lengths import LONGEST
+from specbench.cloud.agreement import demand_engine
+from specbench.cloud.served import Served
+from specbench.cloud.server.local_channel import LocalChannel
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.remote_target import RemoteTarget
 from specbench.errors import SpecbenchError
-from specbench.factories.agreement import demand_engine
-from specbench.factories.served import Served
 from specbench.models import vocabulary
+from specbench.profile import CloudSpec, EdgeSpec, EngineSpec, Gate, LinkSpec
+from specbench.speculation.draft_length import LONGEST
+from specbench.stats.round_costs import round_costs
+from specbench.stats.timings import round_time
 from specbench.testing import answer, tokens_of
-from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import Connection
-from specbench.wire.local_channel import LocalChannel
 
 PROMPT = tuple(range(10, 40))
 REQUEST = Request(PROMPT, 30, frozenset(), 7)

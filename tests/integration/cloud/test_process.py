@@ -11,11 +11,11 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from specbench.config import CloudSpec, Decoding, Options, Speculative
-from specbench.decoding.request import Request
+from specbench.cloud import CloudModel
+from specbench.cloud.transport import connection as wire
 from specbench.errors import CloudLostError, SpecbenchError
-from specbench.factories import CloudModel
-from specbench.wire import connection as wire
+from specbench.profile import CloudSpec, Decoding, Options, Speculative
+from specbench.speculation.request import Request
 
 GREEDY = Options(Decoding(), Speculative())
 REQUEST = Request(tuple(range(10, 40)), 16, frozenset([1]))
@@ -117,8 +117,8 @@ def test_who_is_to_wait_waits_for_a_process_that_does_not_start_again(lonely, tm
 @pytest.mark.slow
 def test_no_orphan_is_left_when_the_edge_is_killed(models):
     script = f"""
-from specbench.config import CloudSpec
-from specbench.factories import CloudModel
+from specbench.profile import CloudSpec
+from specbench.cloud import CloudModel
 cloud = CloudModel(CloudSpec(model={str(models / "target")!r}, device="cpu", placement="process"))
 cloud.load()
 print(cloud.process.pid, flush=True)

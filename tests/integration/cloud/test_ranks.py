@@ -14,14 +14,14 @@ import yaml
 from builders import tiny_mistral
 
 from specbench.cli.serve import _served
-from specbench.config import CloudSpec, Decoding, Options, Speculative
-from specbench.config.loading import load_profile
-from specbench.decoding import ranks
-from specbench.decoding.request import Request
+from specbench.cloud import CloudModel
+from specbench.cloud.split import SplitCloudModel
+from specbench.engine import ranks
 from specbench.errors import RanksLostError, SpecbenchError
-from specbench.factories import CloudModel
-from specbench.factories.split import SplitCloudModel
 from specbench.models.placement import rank_bytes
+from specbench.profile import CloudSpec, Decoding, Options, Speculative
+from specbench.profile.loading import load_profile
+from specbench.speculation.request import Request
 from specbench.testing import tiny_llama
 
 GREEDY = Options(Decoding(), Speculative())
@@ -185,8 +185,8 @@ def test_ranks_that_still_load_are_ended_and_not_told(models, monkeypatch):
 def test_what_was_started_ends_when_rank_0_is_killed(models):
     script = f"""
 import os, signal
-from specbench.config import CloudSpec
-from specbench.factories.split import SplitCloudModel
+from specbench.profile import CloudSpec
+from specbench.cloud.split import SplitCloudModel
 cloud = SplitCloudModel(CloudSpec(model={str(models / "target")!r}, device="cpu", parallel={{"tensor": 2}}))
 cloud.load()
 print(cloud.processes.pids[0], cloud.processes.meeting_point, flush=True)

@@ -10,8 +10,8 @@ import pytest
 from builders import LIAR
 from conftest import certificate
 
-from specbench.bench import costing
-from specbench.config.costs import read_costs
+from specbench.forecast import cost_measurement
+from specbench.profile.cost_table import read_costs
 
 BOTH = ("speculative", "cloud_baseline")
 
@@ -180,7 +180,7 @@ def test_a_departure_from_the_control_is_proven_by_the_cloud(specbench, profile,
 
 @pytest.mark.slow
 def test_limits_and_costs_are_measured_where_the_cloud_is_placed(specbench, profile, tmp_path, monkeypatch):
-    monkeypatch.setattr(costing, "REPEATS", 2)
+    monkeypatch.setattr(cost_measurement, "REPEATS", 2)
     path = tmp_path / "costs.yaml"
     place = profile(cloud={"placement": "process"}, link={"rtt_ms": 400})
     done = specbench("limits", "--profile", place, "--costs", path, "--json")

@@ -14,18 +14,18 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.uri import parse_uri
 
-from specbench.config import Decoding, Options, Speculative
-from specbench.decoding.request import Request
+from specbench.cloud.server.service import Service
+from specbench.cloud.transport import connection as wire
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.channel import ChannelLostError
+from specbench.cloud.transport.connection import LONGEST_PAUSE_S, PATIENCE_S, Connection
+from specbench.cloud.transport.remote_target import RemoteTarget
+from specbench.cloud.transport.socket import PING_S, PONG_S, SocketChannel
 from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
-from specbench.records import Round
-from specbench.wire import connection as wire
-from specbench.wire import protocol
-from specbench.wire.channel import ChannelLostError
-from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import LONGEST_PAUSE_S, PATIENCE_S, Connection
-from specbench.wire.service import Service
-from specbench.wire.socket import PING_S, PONG_S, SocketChannel
+from specbench.profile import Decoding, Options, Speculative
+from specbench.results.records import Round
+from specbench.speculation.request import Request
 
 GREEDY = Options(Decoding(), Speculative())
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="rejection"))

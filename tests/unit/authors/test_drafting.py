@@ -6,11 +6,9 @@ from dataclasses import replace
 
 import pytest
 from builders import shaken
-from specbench.analysis.schedule import Text
 from specbench.plugins.prompt_lookup import NgramDrafter
+from specbench.stats.schedule import Text
 
-from specbench.analysis.replay import ANY, play
-from specbench.analysis.virtual import Meter, VirtualDrafter
 from specbench.api import (
     CloudModel,
     Drafter,
@@ -21,9 +19,11 @@ from specbench.api import (
     SpeculativeLoop,
     SpeculativeMethod,
 )
-from specbench.bench.tracing import readings
 from specbench.clock import virtual_time
-from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Options, Speculative
+from specbench.forecast.replay import ANY, play
+from specbench.forecast.tracing import readings
+from specbench.forecast.virtual import Meter, VirtualDrafter
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Options, Speculative
 from specbench.testing import answer, check_method
 
 GREEDY = Options(Decoding(), Speculative())

@@ -4,10 +4,10 @@ import pytest
 from specbench.plugins.prompt_lookup import NgramDrafter
 
 from specbench.api import Request
-from specbench.bench.store import RunStore
-from specbench.config import load_profile
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import load_profile
 from specbench.registry import discover
+from specbench.results.store import RunStore
 
 OPTION = "methods.prompt_lookup.max_ngram"
 WITH_OPTION = """

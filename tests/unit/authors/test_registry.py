@@ -6,7 +6,7 @@ import sys
 import pytest
 from builders import PLUGIN as GOOD
 
-from specbench import hookspecs
+from specbench import hooks
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.registry import discover
 
@@ -152,9 +152,9 @@ def test_dashes_are_understood_and_the_nearest_name_is_offered():
 
 
 def test_every_hook_is_documented_and_typed():
-    hooks = [value for name, value in vars(hookspecs).items() if name.startswith("specbench_")]
-    assert hooks
-    for hook in hooks:
+    specifications = [value for name, value in vars(hooks).items() if name.startswith("specbench_")]
+    assert specifications
+    for hook in specifications:
         assert hook.__doc__
         assert hook.__doc__.strip().count("\n") == 0
         assert "return" in hook.__annotations__

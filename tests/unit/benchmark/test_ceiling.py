@@ -10,17 +10,17 @@ from comparisons import PROFILE
 from rich.console import Console
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from specbench.analysis.comparison import compare
 from specbench.api import CloudModel, EdgeModel
-from specbench.bench.answering import Answering
-from specbench.bench.ceiling import CeilingWatch, decoding_ms
-from specbench.bench.store import RunStore
-from specbench.ceilings import Ceiling, Reading
-from specbench.config import CloudSpec, EdgeSpec
-from specbench.decoding import bandwidth
+from specbench.benchmark.answering import Answering
+from specbench.benchmark.ceiling import CeilingWatch, decoding_ms
+from specbench.engine import bandwidth
 from specbench.errors import CloudLostError, SpecbenchError
-from specbench.records import Round, Run
+from specbench.profile import CloudSpec, EdgeSpec
 from specbench.render.tables import comparison_table
+from specbench.results.ceilings import Ceiling, Reading
+from specbench.results.records import Round, Run
+from specbench.results.store import RunStore
+from specbench.stats.comparison import compare
 from specbench.testing import tiny_llama
 
 

@@ -6,11 +6,11 @@ import pytest
 from builders import LIAR, broken_steps, generation
 
 from specbench.api import AutoregressiveDecoder, CloudModel, Options, Request
-from specbench.bench.identity import BUG, Prover, divergences, passes_of
-from specbench.bench.store import RunStore
-from specbench.config import CloudSpec, Decoding, Speculative
-from specbench.decoding.proof import by_rounds, by_single_steps, compared
-from specbench.records import Round
+from specbench.benchmark.identity import BUG, Prover, divergences, passes_of
+from specbench.profile import CloudSpec, Decoding, Speculative
+from specbench.results.records import Round
+from specbench.results.store import RunStore
+from specbench.speculation.ties import by_rounds, by_single_steps, compared
 from specbench.testing import answer, tiny_llama, tokens_of
 
 
@@ -135,7 +135,7 @@ def test_assisted_generations_first_pass_is_repeated_with_its_draft(twins):
     from specbench.plugins.hf_assisted import HfAssisted
 
     from specbench.api import EdgeModel
-    from specbench.config import EdgeSpec
+    from specbench.profile import EdgeSpec
 
     options = Options(Decoding(), Speculative(draft_length=4))
     cloud = CloudModel(CloudSpec(model=str(twins), device="cpu"))
@@ -197,7 +197,7 @@ def test_a_replay_of_the_rounds_finds_the_token_that_the_method_chose(twins):
     from specbench.plugins.speculative import SpeculativeDecoding
 
     from specbench.api import EdgeModel, Request
-    from specbench.config import EdgeSpec
+    from specbench.profile import EdgeSpec
     from specbench.testing import answer, tokens_of
 
     options = Options(Decoding(), Speculative(draft_length=4))

@@ -10,14 +10,14 @@ import pytest
 from builders import generation, manifest
 from comparisons import pair, run
 
-from specbench.analysis.report import report
-from specbench.analysis.timings import memory_points
-from specbench.bench import telemetry
-from specbench.bench.store import RunStore
-from specbench.bench.telemetry import MOST_LOOKS, MemoryMonitor, thinned
-from specbench.records import MemoryLook, Run
+from specbench.benchmark import telemetry
+from specbench.benchmark.telemetry import MOST_LOOKS, MemoryMonitor, thinned
 from specbench.render.report.charts import drawings
 from specbench.render.report.inks import LIGHT
+from specbench.results.records import MemoryLook, Run
+from specbench.results.store import RunStore
+from specbench.stats.report import report
+from specbench.stats.timings import memory_points
 
 
 @pytest.mark.parametrize("from_the_kernel", [True, False])

@@ -8,10 +8,10 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import CloudModel, Decoder, Decoding, EdgeModel, Options, Request, Round, Speculative
-from specbench.bench import answering
-from specbench.bench.answering import Answering
-from specbench.config import CloudSpec, EdgeSpec
-from specbench.decoding import assisted
+from specbench.benchmark import answering
+from specbench.benchmark.answering import Answering
+from specbench.profile import CloudSpec, EdgeSpec
+from specbench.speculation import assisted
 
 PASS_MS, DRAFT_MS, LOOK_MS = 10, 1, 7
 TOKENS = 4

@@ -3,12 +3,12 @@
 from builders import generation
 from comparisons import CONTROL, request, run
 
-from specbench.analysis.comparison import compare, groups_of
-from specbench.bench.preparation import prepare
-from specbench.bench.turns import Turns
-from specbench.config import load_profile
-from specbench.records import Prompt, Refusal
+from specbench.benchmark.preparation import prepare
+from specbench.benchmark.turns import Turns
+from specbench.profile import load_profile
 from specbench.registry import discover
+from specbench.results.records import Prompt, Refusal
+from specbench.stats.comparison import compare, groups_of
 
 
 def test_figures_leave_out_the_refused_turn_of_every_method():

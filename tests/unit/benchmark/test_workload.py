@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from specbench.bench.workload import load_prompts, parse_prompts, stratified
-from specbench.config import Workload
+from specbench.benchmark.workload import load_prompts, parse_prompts, stratified
 from specbench.errors import SpecbenchError
+from specbench.profile import Workload
 
 
 def row(**fields):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from specbench.config import CloudSpec, LinkSpec
+from specbench.cloud import CloudModel, LinkedCloud, LocalCloud, RemoteCloud
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel, LinkedCloud, LocalCloud, RemoteCloud
+from specbench.profile import CloudSpec, LinkSpec
 
 LINK = LinkSpec(rtt_ms=8)
 

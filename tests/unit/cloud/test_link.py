@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbench.config import LinkSpec, load_profile
-from specbench.config.loading import validated
+from specbench.cloud.link.link_trace import Schedule, read_trace
+from specbench.cloud.link.modelled import PACKET_BYTES, RETRANSMISSION_MS, Link, Pipe
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.wire.link import PACKET_BYTES, RETRANSMISSION_MS, Link, Pipe
-from specbench.wire.trace import Schedule, read_trace
+from specbench.profile import LinkSpec, load_profile
+from specbench.profile.loading import validated
 
 EXACT = {"rel": 1e-9, "abs": 1e-6}
 rates = st.none() | st.floats(0.01, 1000)

@@ -12,17 +12,17 @@ from builders import generation, manifest
 from comparisons import pair, run
 
 from specbench.atomic import write_json
-from specbench.bench import manifest as manifests
-from specbench.bench.child import Ended, beside, read_job
-from specbench.bench.job import new_job
-from specbench.bench.store import RunStore
+from specbench.benchmark import differences as manifests
+from specbench.benchmark.child_process import Ended, beside, read_job
+from specbench.benchmark.job import new_job
 from specbench.cluster import submission as submissions
 from specbench.cluster.jobs import FRUITLESS, Follower, judge
 from specbench.cluster.launchers import Known, Slurm
 from specbench.cluster.submission import Handed, Point, Submission
-from specbench.config import ClusterSpec, NodeSpec, Profile, load_profile
 from specbench.errors import SpecbenchError
-from specbench.records import Divergence
+from specbench.profile import ClusterSpec, NodeSpec, Profile, load_profile
+from specbench.results.records import Divergence
+from specbench.results.store import RunStore
 
 TWO_NODES = ("--set", "cluster.cloud={}")
 SETTINGS = ["workload.limit=3", "speculative.typical_epsilon=0.00001", 'cloud.max_memory={"0": 3GiB}',

@@ -15,7 +15,7 @@ from specbench.distill import heldout
 from specbench.distill.distillation import distil
 from specbench.distill.settings import Settings
 from specbench.errors import SpecbenchError
-from specbench.records import Prompt
+from specbench.results.records import Prompt
 from specbench.testing import STOP_ID, VOCABULARY_SIZE, tiny_llama
 
 HELDOUT = [Prompt("1", "talk", ("hello?", "and then?")), Prompt("2", "sums", ("1 + 2 =",))]
@@ -141,7 +141,7 @@ from pathlib import Path
 from specbench.distill import text, training
 from specbench.distill.distillation import distil
 from specbench.distill.settings import Settings
-from specbench.records import Prompt
+from specbench.results.records import Prompt
 
 values, heldout, stage = json.loads(sys.argv[1])
 values["out"] = Path(values["out"])

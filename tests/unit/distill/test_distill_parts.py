@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from specbench.bench.workload import load_prompts
-from specbench.config import Workload
-from specbench.distill import heldout, jobs, seeds
+from specbench.benchmark.workload import load_prompts
+from specbench.distill import heldout, seeds, text_jobs
 from specbench.distill.loss import head_loss
 from specbench.distill.schedule import Progress
 from specbench.distill.settings import Settings, chosen_layers
 from specbench.distill.writing import Request, Writer, is_looping
-from specbench.records import Prompt
+from specbench.profile import Workload
+from specbench.results.records import Prompt
 from specbench.testing import STOP_ID, VOCABULARY_SIZE, tiny_llama
 
 PROMPTS = [Prompt("1", "talk", ("hello?", "and then?")), Prompt("2", "sums", ("1 + 2 =",))]
@@ -85,7 +85,7 @@ def test_every_passage_names_a_source_that_the_list_explains():
 
 
 def test_a_prompts_file_is_answered_greedily_once_and_sampled_afterwards():
-    made = list(islice(jobs.from_prompts(PROMPTS, 32, 0), 6))
+    made = list(islice(text_jobs.from_prompts(PROMPTS, 32, 0), 6))
     assert [job.task for job in made[:4]] == ["talk", "sums", "talk", "sums"]
     assert all(turn.temperature == 0 for job in made[:2] for turn in job.turns)
     assert all(turn.temperature > 0 for job in made[2:] for turn in job.turns)

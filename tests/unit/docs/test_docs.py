@@ -11,14 +11,13 @@ from pydantic import BaseModel
 from repository import REPOSITORY
 
 import specbench.api
-from specbench.analysis.breakeven import BreakEven
-from specbench.analysis.grid import Row
-from specbench.analysis.load import Capacity, LoadRow
 from specbench.cli import app
-from specbench.config import list_profiles
-from specbench.config.profile import Profile
+from specbench.forecast.breakeven import BreakEven
+from specbench.forecast.grid import Row
+from specbench.profile import list_profiles
+from specbench.profile.schema import Profile
 from specbench.registry import discover
-from specbench.results import (
+from specbench.results.derived import (
     Acceptance,
     Agreement,
     CategorySpeedup,
@@ -27,6 +26,7 @@ from specbench.results import (
     Prediction,
     RoundCosts,
 )
+from specbench.serving_load.figures import Capacity, LoadRow
 from specbench.testing import check_method
 
 DOCS = REPOSITORY / "docs"

@@ -8,22 +8,24 @@ import typer.main
 from repository import REPOSITORY
 
 from specbench.cli import app
-from specbench.config.loading import _keys
-from specbench.config.profile import Profile
+from specbench.profile.loading import _keys
+from specbench.profile.schema import Profile
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 OTHERS = re.compile(r"(pip install|uv pip|vllm serve|torchrun|env -u|openssl)[^;,']*")
 # Modules below the command line that work for one command alone, so that its options need no name before them.
 WORKS_FOR = {
-    "bench/tuning": "run", "bench/load": "load", "bench/recorded": "load", "cluster/submission": "submit run",
-    "cluster/launchers": "submit run", "distill/settings": "distill", "distill/distillation": "distill",
-    "analysis/assumed": "plan", "analysis/over": "sweep", "analysis/variants": "replay",
+    "benchmark/tuning": "run", "serving_load/edges": "load", "serving_load/recorded": "load",
+    "cluster/submission": "submit run",
+    "cluster/launchers": "submit run",
+    "distill/settings": "distill", "distill/distillation": "distill",
+    "forecast/assumed": "plan", "forecast/over": "sweep", "forecast/variants": "replay",
 }  # fmt: skip
-OF_ALL_THAT_USE = {"bench/store": {"--runs-dir"}, "cli/__init__": {"--help"}}
+OF_ALL_THAT_USE = {"results/store": {"--runs-dir"}, "cli/__init__": {"--help"}}
 # Those that work for commands without --set too.
 WITHOUT_PROFILE = (
     *("models/files", "models/embedded", "models/shipped", "models/loading", "models/storage"),
-    *("distill/", "render/", "analysis/", "bench/store", "registry"),
+    *("distill/", "render/", "stats/", "forecast/", "sweeps/", "results/store", "registry"),
 )
 
 

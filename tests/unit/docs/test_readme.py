@@ -7,8 +7,8 @@ import typer.main
 from repository import REPOSITORY
 
 from specbench.cli import app
-from specbench.config import list_profiles
 from specbench.errors import INTERNAL_ERROR, ExitCode
+from specbench.profile import list_profiles
 from specbench.registry import discover
 from specbench.testing import check_method
 

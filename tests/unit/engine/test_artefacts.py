@@ -6,10 +6,12 @@ import os
 import pytest
 import torch
 
-from specbench.config import CloudSpec
-from specbench.decoding import artefacts, choice, kernels, program_cache
-from specbench.decoding.step import Step
-from specbench.factories import CloudModel
+from specbench.cloud import CloudModel
+from specbench.engine import kernels, program_cache
+from specbench.engine.compiled import programs
+from specbench.engine.compiled.step import Step
+from specbench.engine.kernels import choice
+from specbench.profile import CloudSpec
 
 #                      1    2    4    8    16   32   64   128 rows
 USUAL = [0.4, 0.4, 0.4, 0.4, 0.6, 0.9, 1.3, 1.6]
@@ -67,7 +69,7 @@ def loaded(models):
 
 
 def test_the_same_pass_has_the_same_name(loaded):
-    assert artefacts.fingerprint(step(loaded), True) == artefacts.fingerprint(step(loaded), True)
+    assert programs.fingerprint(step(loaded), True) == programs.fingerprint(step(loaded), True)
 
 
 @pytest.mark.parametrize(
@@ -76,26 +78,26 @@ def test_the_same_pass_has_the_same_name(loaded):
     ids=lambda other: next(iter(other)),
 )
 def test_a_pass_that_does_something_else_has_another_name(loaded, other):
-    assert artefacts.fingerprint(step(loaded), True) != artefacts.fingerprint(step(loaded, **other), True)
+    assert programs.fingerprint(step(loaded), True) != programs.fingerprint(step(loaded, **other), True)
 
 
 def test_a_pass_of_other_weights_settings_or_threads_has_another_name(loaded, models):
     draft = CloudModel(CloudSpec(model=str(models / "draft"), device="cpu")).engine.loaded
-    known = artefacts.fingerprint(step(loaded), True)
-    assert artefacts.fingerprint(step(draft), True) != known
-    assert artefacts.fingerprint(step(loaded), False) != known
+    known = programs.fingerprint(step(loaded), True)
+    assert programs.fingerprint(step(draft), True) != known
+    assert programs.fingerprint(step(loaded), False) != known
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        assert artefacts.fingerprint(step(loaded), True) != known
+        assert programs.fingerprint(step(loaded), True) != known
     finally:
         torch.set_num_threads(before)
 
 
 def test_another_processor_has_programs_and_choices_of_its_own(loaded, monkeypatch):
-    known = artefacts.fingerprint(step(loaded), "kernels")
-    monkeypatch.setattr(artefacts.kernels, "processor", lambda: f"{kernels.build.processor()} v2")
-    assert artefacts.fingerprint(step(loaded), "kernels") != known
+    known = programs.fingerprint(step(loaded), "kernels")
+    monkeypatch.setattr(programs.kernels, "processor", lambda: f"{kernels.build.processor()} v2")
+    assert programs.fingerprint(step(loaded), "kernels") != known
 
 
 def test_what_another_process_tidies_away_meanwhile_is_no_error(tmp_path):

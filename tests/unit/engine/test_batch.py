@@ -8,14 +8,14 @@ import pytest
 import torch
 from builders import tiny_mistral
 
-from specbench.config import CloudSpec, Decoding, EngineSpec
-from specbench.decoding import batch
-from specbench.decoding.generate import generate_commits
-from specbench.decoding.packed_compiled import PackedEngine
-from specbench.decoding.request import Request
-from specbench.decoding.session import Block, Passed
-from specbench.decoding.step import CannotCompileError
-from specbench.factories import CloudModel
+from specbench.cloud import CloudModel
+from specbench.engine import batch
+from specbench.engine.compiled.packed import PackedEngine
+from specbench.engine.compiled.step import CannotCompileError
+from specbench.engine.session import Block, Passed
+from specbench.profile import CloudSpec, Decoding, EngineSpec
+from specbench.speculation.generate import generate_commits
+from specbench.speculation.request import Request
 from specbench.testing import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads

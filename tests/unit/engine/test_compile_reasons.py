@@ -8,10 +8,10 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from specbench.api import CloudModel
-from specbench.config import CloudSpec, EngineSpec
-from specbench.decoding.artefacts import reasons
-from specbench.decoding.hushed import hushed
-from specbench.decoding.step import CannotCompileError
+from specbench.engine.compiled.programs import reasons
+from specbench.engine.compiled.step import CannotCompileError
+from specbench.engine.quiet import hushed
+from specbench.profile import CloudSpec, EngineSpec
 from specbench.testing import tiny_tokenizer
 
 SMALL = {

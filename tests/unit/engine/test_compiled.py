@@ -19,17 +19,18 @@ from transformers import (
 )
 
 from specbench.api import Decoding, Options, Request, Speculative
-from specbench.config import CloudSpec, EngineSpec
-from specbench.decoding import artefacts, captured, kernels, pages
-from specbench.decoding.captured import CapturedStep
-from specbench.decoding.compiled import CompiledEngine, CompiledSession, _is_invariant
-from specbench.decoding.finite import NotFiniteError
-from specbench.decoding.proposal import Proposal
-from specbench.decoding.step import CannotCompileError, Step
-from specbench.decoding.target import LocalTarget
-from specbench.decoding.together import join_products
+from specbench.cloud import CloudModel, EdgeModel
+from specbench.engine import huge_pages, kernels
+from specbench.engine.compiled import cuda_graphs, programs
+from specbench.engine.compiled.cuda_graphs import CapturedStep
+from specbench.engine.compiled.engine import CompiledEngine, CompiledSession, _is_invariant
+from specbench.engine.compiled.joined_products import join_products
+from specbench.engine.compiled.step import CannotCompileError, Step
+from specbench.engine.finite import NotFiniteError
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel, EdgeModel
+from specbench.profile import CloudSpec, EngineSpec
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.target import LocalTarget
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
@@ -181,7 +182,7 @@ def test_a_second_start_compiles_nothing(tmp_path, invariant, logged):
 
 
 def test_passes_read_the_weights_where_they_were_moved(tmp_path, monkeypatch, invariant):
-    monkeypatch.setattr(pages, "SMALLEST", 1)
+    monkeypatch.setattr(huge_pages, "SMALLEST", 1)
     moved = cloud(tiny_llama(tmp_path, seed=3), INVARIANT).engine
     places = sorted(part.data_ptr() for part in moved.loaded.model.parameters())
     assert places[-1] - places[0] < 2 * sum(part.nbytes for part in moved.loaded.model.parameters())
@@ -292,7 +293,7 @@ def test_a_product_with_one_vector_is_not_called_invariant_either(product):
 
     exported = torch.export.export(Block(), (torch.ones(4, 4),))
     with pytest.raises(CannotCompileError, match="rows may depend"):
-        artefacts._demand_invariant(exported.graph)
+        programs._demand_invariant(exported.graph)
 
 
 @pytest.mark.slow
@@ -302,9 +303,9 @@ def test_a_damaged_program_is_compiled_anew_and_kept(monkeypatch, tmp_path, inva
     path.parent.mkdir()
     path.write_bytes(b"PK cut short")
     step = invariant._step({})
-    artefacts.program(step, invariant._example(), invariant._varying(), "k", False)
+    programs.program(step, invariant._example(), invariant._varying(), "k", False)
     assert [line for line in logged.messages if "cannot be loaded, and is made anew" in line]
-    assert artefacts.Program(path, step)
+    assert programs.Program(path, step)
 
 
 def raises_outside_export(width):
@@ -393,7 +394,7 @@ def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, t
     ],
 )
 def test_passes_are_padded_to_widths_that_exist_where_the_padding_fits(width, room, expected):
-    assert list(captured._passes(width, room, 256)) == expected
+    assert list(cuda_graphs._passes(width, room, 256)) == expected
 
 
 def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):

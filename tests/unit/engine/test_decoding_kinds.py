@@ -7,8 +7,8 @@ import torch
 from builders import PLAIN, tiny
 
 from specbench.api import CloudModel, EdgeModel, Request
-from specbench.config import CloudSpec, EdgeSpec
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import CloudSpec, EdgeSpec
 
 PROMPT = tuple(range(10, 30))
 RECURRENT = {

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from specbench.api import Decoding, Options, Request, SpecbenchError, Speculative
-from specbench.audit import audit_model, finite_findings
-from specbench.bench.tracing import readings
-from specbench.config import CloudSpec, EdgeSpec, Gate, Profile
-from specbench.config.costs import Costs
-from specbench.decoding.finite import NotFiniteError, demand_finite
-from specbench.factories import CloudModel, EdgeModel
-from specbench.factories.served import Served
+from specbench.cloud import CloudModel, EdgeModel
+from specbench.cloud.served import Served
+from specbench.cloud.server.local_channel import LocalChannel
+from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.remote_target import RemoteTarget
+from specbench.engine.finite import NotFiniteError, demand_finite
+from specbench.forecast.tracing import readings
+from specbench.precision import audit_model, finite_findings
+from specbench.profile import CloudSpec, EdgeSpec, Gate, Profile
+from specbench.profile.cost_table import Costs
 from specbench.registry import discover
 from specbench.testing import answer
-from specbench.wire.client import RemoteTarget
-from specbench.wire.connection import Connection
-from specbench.wire.local_channel import LocalChannel
 
 METHODS = discover().methods
 GREEDY = Options(Decoding(), Speculative())

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import linear
 
-from specbench.decoding import kernels
-from specbench.decoding.kernels import build
+from specbench.engine import kernels
+from specbench.engine.kernels import build
 from specbench.errors import SpecbenchError
 
 pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
@@ -258,7 +258,7 @@ def test_other_flags_make_another_library(monkeypatch, tmp_path):
 def test_a_library_that_cannot_be_kept_or_loaded_is_one_error_and_no_reader(tmp_path):
     (tmp_path / "file").write_text("")
     script = (
-        "from specbench.decoding import bandwidth; from specbench.decoding.kernels import build\n"
+        "from specbench.speculation import bandwidth; from specbench.engine.kernels import build\n"
         "from specbench.errors import SpecbenchError\n"
         "assert not bandwidth.has_own_reader('cpu')\n"
         "try: build.load()\n"
@@ -274,7 +274,7 @@ def test_a_library_that_cannot_be_kept_or_loaded_is_one_error_and_no_reader(tmp_
 def test_another_process_finds_the_compiled_library():
     build._library()
     script = (
-        "import torch; from specbench.decoding.kernels import build; build._compile = None; "
+        "import torch; from specbench.engine.kernels import build; build._compile = None; "
         "print(build.load().linear(torch.ones(1, 3), torch.ones(2, 3)).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -10,12 +10,12 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.audit import audit_findings, declared_precision, parity_findings
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Precision, Profile, Speculative
-from specbench.decoding import kernels
-from specbench.decoding.quantized import UNPACK, QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
+from specbench.engine import kernels
+from specbench.engine.quantized import UNPACK, QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import memory
+from specbench.precision import audit_findings, declared_precision, parity_findings
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, Precision, Profile, Speculative
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
 pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads

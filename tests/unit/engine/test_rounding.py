@@ -4,9 +4,9 @@ import pytest
 from builders import broken_steps, tiny_mistral
 
 from specbench.api import CloudModel, Request
-from specbench.config import CloudSpec, EngineSpec
-from specbench.decoding.proof import by_rounds, by_single_steps
-from specbench.decoding.rounding import largest_move
+from specbench.profile import CloudSpec, EngineSpec
+from specbench.speculation.rounding import largest_move
+from specbench.speculation.ties import by_rounds, by_single_steps
 from specbench.testing import tiny_llama
 
 DTYPES = ["float64", "float32", "bfloat16", "float16"]

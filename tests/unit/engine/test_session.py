@@ -5,9 +5,9 @@ import torch
 from builders import PLAIN, tiny_mistral
 from transformers import MambaConfig, MambaForCausalLM
 
-from specbench.config import CloudSpec, EdgeSpec, EngineSpec
+from specbench.cloud import CloudModel, EdgeModel
 from specbench.errors import SpecbenchError
-from specbench.factories import CloudModel, EdgeModel
+from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 TOKENS = [20, 31, 42, 53, 64, 75, 30, 41, 52, 63, 74, 21, 32, 43]

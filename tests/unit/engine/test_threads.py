@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from specbench.bench.load import EDGE
-from specbench.bench.preparation import prepare
-from specbench.bench.recorded import drafts_of
-from specbench.config import CloudSpec, Decoding, load_profile
-from specbench.decoding.generate import generate_commits
-from specbench.decoding.request import Request
-from specbench.decoding.threads import model_thread, send_team_home
-from specbench.factories import CloudModel
+from specbench.benchmark.preparation import prepare
+from specbench.cloud import CloudModel
+from specbench.engine.threads import model_thread, send_team_home
+from specbench.profile import CloudSpec, Decoding, load_profile
 from specbench.registry import discover
+from specbench.serving_load.edges import EDGE
+from specbench.serving_load.recorded import drafts_of
+from specbench.speculation.generate import generate_commits
+from specbench.speculation.request import Request
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists() or not torch.backends.openmp.is_available(),
@@ -94,6 +94,6 @@ def test_many_edges_draft_beside_no_idle_team(two_threads, models, profile):
 
 
 def test_it_needs_no_torch():
-    code = "import sys; from specbench.decoding import threads; threads.send_team_home()"
+    code = "import sys; from specbench.speculation import threads; threads.send_team_home()"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,11 +9,11 @@ import yaml
 from replays import TABLE, costs, drawn, trace
 from rich.console import Console
 
-from specbench.analysis.grid import Row, best, grid
-from specbench.analysis.over import lengths_of, parse_over
-from specbench.analysis.replay import CONTROL, SCHEDULES
-from specbench.bench.traces import write_trace
-from specbench.config.costs import read_costs, write_costs
+from specbench.forecast.acceptance_trace import write_trace
+from specbench.forecast.grid import Row, best, grid
+from specbench.forecast.over import lengths_of, parse_over
+from specbench.forecast.replay import CONTROL, SCHEDULES
+from specbench.profile.cost_table import read_costs, write_costs
 from specbench.render.report.maps import map_page
 from specbench.render.schedules import map_table
 
@@ -45,7 +45,7 @@ def test_a_page_of_one_condition_or_of_one_key_can_be_written_too(replayed, spec
 
 def test_thousands_of_conditions_cost_no_more_rounds_than_one(monkeypatch):
     texts, counted = [drawn(0.7, 60)], []
-    from specbench.analysis import replay as module
+    from specbench.forecast import replay as module
 
     def counting(text, prices, method, length):
         counted.append((method.name, length))

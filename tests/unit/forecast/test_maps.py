@@ -10,12 +10,11 @@ from builders import manifest
 from comparisons import CONTROL, pair, run
 from replays import costs, drawn, trace
 
-from specbench.analysis.breakeven import break_evens
-from specbench.analysis.grid import Row, grid, winner
-from specbench.bench import sweep as sweeps
-from specbench.bench.store import RunStore
-from specbench.bench.traces import write_trace
-from specbench.config.costs import write_costs
+from specbench.benchmark import sweep_record as sweeps
+from specbench.forecast.acceptance_trace import write_trace
+from specbench.forecast.breakeven import break_evens
+from specbench.forecast.grid import Row, grid, winner
+from specbench.profile.cost_table import write_costs
 from specbench.render.precision import audit_columns
 from specbench.render.report.grids import grid_csv, grid_markdown
 from specbench.render.report.heat import map_drawings
@@ -23,6 +22,7 @@ from specbench.render.report.inks import LIGHT
 from specbench.render.report.lengths import length_drawings, length_tables, panels
 from specbench.render.report.maps import map_page
 from specbench.render.schedules import verdicts
+from specbench.results.store import RunStore
 
 
 def line(*points, **condition):
@@ -264,7 +264,7 @@ def test_a_sweep_without_a_run_says_how_to_go_on(specbench, swept):
 
 
 def test_a_second_draft_is_called_the_one_in_the_cloud():
-    from specbench.records import Audit
+    from specbench.results.records import Audit
 
     parts = [
         Audit(role, "m", "cpu", "float32", 9, (), (), "float32", (), ()) for role in ("edge", "cloud", "edge")

@@ -8,7 +8,7 @@ import pytest
 from replays import trace
 from repository import REPOSITORY
 
-from specbench.bench.traces import write_trace
+from specbench.forecast.acceptance_trace import write_trace
 
 PAGE = REPOSITORY / "docs" / "writing-a-method.md"
 NAME = "from_the_prompt"

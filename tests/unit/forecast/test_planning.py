@@ -6,11 +6,9 @@ from dataclasses import replace
 import pytest
 from comparisons import drafting
 
-from specbench.analysis import serving
-from specbench.analysis.acceptance import Survival
-from specbench.analysis.closed_form import FORMS
-from specbench.analysis.known import Known, measured_survival, of_chances, of_records
-from specbench.analysis.plan import (
+from specbench.forecast import serving
+from specbench.forecast.known import Known, measured_survival, of_chances, of_records
+from specbench.forecast.plan import (
     break_even_rtt_ms,
     farthest_ms,
     fastest,
@@ -20,11 +18,13 @@ from specbench.analysis.plan import (
     served_by,
     verdicts,
 )
-from specbench.analysis.prices import Prices
-from specbench.analysis.replay import CONTROL, Timed, known_method, replay
-from specbench.bench.traced import Text
-from specbench.config.costs import Costs
+from specbench.forecast.replay import CONTROL, Timed, known_method, replay
+from specbench.forecast.traced import Text
+from specbench.profile.cost_table import Costs
 from specbench.render.schedules import served_lines
+from specbench.stats.acceptance import Survival
+from specbench.stats.closed_form import FORMS
+from specbench.stats.prices import Prices
 
 TABLE = {
     "draft": {"step_ms": 2.0, "read_ms": 0.5},

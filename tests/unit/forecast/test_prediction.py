@@ -7,9 +7,9 @@ import pytest
 from builders import generation, manifest
 from comparisons import PROFILE
 
-from specbench.analysis.closed_form import predictions
-from specbench.analysis.comparison import compare
-from specbench.records import Round, Run
+from specbench.results.records import Round, Run
+from specbench.stats.closed_form import predictions
+from specbench.stats.comparison import compare
 
 DRAFT_MS, VERIFY_MS, RTT_MS = 2.0, 20.0, 10.0
 

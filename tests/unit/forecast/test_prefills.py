@@ -2,9 +2,9 @@
 
 from builders import generation, manifest
 
-from specbench.analysis.costs import round_costs
-from specbench.analysis.prefills import by_length, vllm_notes
-from specbench.records import Round, Run
+from specbench.results.records import Round, Run
+from specbench.stats.prefills import by_length, vllm_notes
+from specbench.stats.round_costs import round_costs
 
 
 def verified(length, ms):

@@ -3,12 +3,12 @@
 import pytest
 from replays import TABLE, drawn, prices
 
-from specbench.analysis.events import Asked, Awaited, Streamed, Timeline, charges_of
-from specbench.analysis.prices import Charge, Prices, at
-from specbench.analysis.replay import CONTROL, SCHEDULES, known_method, play, replay
-from specbench.bench.traced import Text
 from specbench.clock import VirtualClock
-from specbench.config.costs import Costs
+from specbench.forecast.events import Asked, Awaited, Streamed, Timeline, charges_of
+from specbench.forecast.replay import CONTROL, SCHEDULES, known_method, play, replay
+from specbench.forecast.traced import Text
+from specbench.profile.cost_table import Costs
+from specbench.stats.prices import Charge, Prices, at
 
 
 def events_of(text, table, method, length):

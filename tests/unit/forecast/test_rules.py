@@ -9,13 +9,13 @@ import torch
 from replays import costs, trace
 from test_traces import prepared_on, trace_of
 
-from specbench.analysis.rules import chances, shares
 from specbench.api import Options
-from specbench.bench.traces import read_trace, write_trace
-from specbench.bench.tracing import MOST_TOP, _chances, _top, readings
-from specbench.config import Decoding, Speculative
-from specbench.config.costs import write_costs
 from specbench.errors import SpecbenchError
+from specbench.forecast.acceptance_trace import read_trace, write_trace
+from specbench.forecast.rule_acceptance import chances, shares
+from specbench.forecast.tracing import MOST_TOP, _chances, _top, readings
+from specbench.profile import Decoding, Speculative
+from specbench.profile.cost_table import write_costs
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, -9.0], [0.0, 3.0, 1.0, 1.5, 0.2]], dtype=torch.float64)
 
@@ -46,7 +46,7 @@ DECODINGS = (
 
 @pytest.mark.parametrize("decoding", DECODINGS)
 def test_shares_are_what_sampling_draws_from(decoding):
-    from specbench.decoding.sampling import probabilities
+    from specbench.speculation.sampling import probabilities
 
     for top, row in zip(_top(LOGITS), probabilities(LOGITS, decoding), strict=True):
         found = shares(top, decoding)

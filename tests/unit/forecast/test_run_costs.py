@@ -7,12 +7,12 @@ import pytest
 from builders import generation
 from comparisons import PROFILE, run
 
-from specbench.analysis.assumed import assumptions, by_numbers
-from specbench.analysis.measured import run_costs
-from specbench.bench.store import RunStore
-from specbench.config.costs import Costs
 from specbench.errors import SpecbenchError
-from specbench.records import CONTROL, Round
+from specbench.forecast.assumed import assumptions, by_numbers
+from specbench.profile.cost_table import Costs
+from specbench.results.records import CONTROL, Round
+from specbench.results.store import RunStore
+from specbench.stats.measured_costs import run_costs
 
 STEP_MS, WIDE_MS, DRAFT_MS, TRIP_MS, REST_MS = 1000.0, 1200.0, 160.0, 50.0, 7.0
 

@@ -8,14 +8,14 @@ from specbench.plugins.prompt_lookup import PromptLookup
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
-from specbench.analysis.replay import ANY, play, rounds
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.bench.preparation import prepare
-from specbench.bench.traced import Text, texts_of
-from specbench.bench.traces import read_trace, write_trace
-from specbench.bench.tracing import WIDTH, make_trace, readings
-from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative, load_profile
+from specbench.benchmark.preparation import prepare
 from specbench.errors import SpecbenchError
+from specbench.forecast.acceptance_trace import read_trace, write_trace
+from specbench.forecast.replay import ANY, play, rounds
+from specbench.forecast.traced import Text, texts_of
+from specbench.forecast.tracing import WIDTH, make_trace, readings
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative, load_profile
 from specbench.testing import answer, tiny_llama, tokens_of
 
 DTYPE = "float64"  # wide passes and single steps agree to about 1e-15, so no tie can hide a bug
@@ -166,7 +166,7 @@ def test_a_trace_names_what_it_depends_on(tiny_trace):
 
 def test_a_trace_asks_what_a_run_asks(tiny_trace, specbench, tmp_path):
     path, trace = tiny_trace
-    from specbench.bench.store import RunStore
+    from specbench.results.store import RunStore
 
     assert specbench("run", "speculative", "--profile", path).code == 0
     store = RunStore(tmp_path / "runs")

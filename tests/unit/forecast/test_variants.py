@@ -3,13 +3,13 @@
 import pytest
 from replays import costs, drawn, prices
 
-from specbench.analysis.events import Asked
-from specbench.analysis.grid import grid
-from specbench.analysis.over import replayed_over
-from specbench.analysis.prices import Charge
-from specbench.analysis.replay import known_method, replay, timeless
-from specbench.analysis.variants import variants, with_agreement
-from specbench.bench.traced import Text
+from specbench.forecast.events import Asked
+from specbench.forecast.grid import grid
+from specbench.forecast.over import replayed_over
+from specbench.forecast.replay import known_method, replay, timeless
+from specbench.forecast.traced import Text
+from specbench.forecast.variants import variants, with_agreement
+from specbench.stats.prices import Charge
 
 
 def test_agreement_can_be_imposed_and_a_better_draft_is_never_slower():

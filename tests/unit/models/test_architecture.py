@@ -10,9 +10,9 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from transformers import CONFIG_MAPPING
 
 from specbench.api import CloudModel, EdgeModel, Request
-from specbench.config import CloudSpec, EdgeSpec
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models.architecture import meta_model
+from specbench.profile import CloudSpec, EdgeSpec
 from specbench.testing import answer, tiny_tokenizer, tokens_of
 
 TEXT = {

@@ -6,8 +6,8 @@ import pytest
 from transformers import Gemma3TextConfig, XLNetConfig
 
 from specbench.api import CloudModel
-from specbench.config import CloudSpec
 from specbench.models.context import context_length
+from specbench.profile import CloudSpec
 from specbench.testing import tiny_llama
 
 SCALED = {"rope_theta": 1e4, "factor": 4.0}

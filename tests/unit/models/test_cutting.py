@@ -6,8 +6,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from specbench.api import CloudModel, EdgeModel
-from specbench.config import CloudSpec, EdgeSpec
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import CloudSpec, EdgeSpec
 from specbench.testing import tiny_tokenizer
 
 SMALL = {

@@ -4,8 +4,8 @@ import pytest
 from builders import PLAIN
 
 from specbench.api import CloudModel, Request
-from specbench.config import CloudSpec
 from specbench.models import memory, placement
+from specbench.profile import CloudSpec
 from specbench.testing import tiny_llama
 
 

@@ -12,8 +12,8 @@ from builders import PLAIN
 from transformers import AutoModelForCausalLM
 
 from specbench.api import CloudModel, Request
-from specbench.config import CloudSpec
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import CloudSpec
 from specbench.testing import tiny_llama
 
 NAMES = {

@@ -3,9 +3,9 @@
 import pytest
 from builders import tiny
 
-from specbench.config import CloudSpec
-from specbench.factories import CloudModel
+from specbench.cloud import CloudModel
 from specbench.models import caches, memory
+from specbench.profile import CloudSpec
 
 TOKENS = list(range(10, 30))
 GEMMA4 = {

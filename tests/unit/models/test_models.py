@@ -15,10 +15,10 @@ from transformers import (
 )
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EdgeSpec, ModelSpec, Speculative
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import files, vocabulary
 from specbench.models.storage import stored_as
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, ModelSpec, Speculative
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from specbench.api import AutoregressiveDecoder, CloudModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EngineSpec, Speculative
-from specbench.decoding import batch
+from specbench.engine import batch
 from specbench.models.context import switch_of
+from specbench.profile import CloudSpec, Decoding, EngineSpec, Speculative
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
 SWITCH = 40

@@ -6,9 +6,9 @@ import pytest
 from safetensors import safe_open
 
 from specbench.api import CloudModel, EdgeModel
-from specbench.config import load_profile
 from specbench.errors import SpecbenchError
 from specbench.models import embedded, shipped
+from specbench.profile import load_profile
 
 
 @pytest.mark.parametrize("name", shipped.names())

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from specbench.api import CloudModel
-from specbench.config import CloudSpec
 from specbench.errors import ExitCode
+from specbench.profile import CloudSpec
 
 
 @pytest.fixture

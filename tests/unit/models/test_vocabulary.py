@@ -7,9 +7,9 @@ import torch
 from builders import PLAIN, mapped_draft
 
 from specbench.api import CloudModel, EdgeModel, Request
-from specbench.audit import audit_model
-from specbench.config import CloudSpec
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.precision import audit_model
+from specbench.profile import CloudSpec
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 

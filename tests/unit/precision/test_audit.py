@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from specbench import audit as auditing
-from specbench.audit import audit_findings, audit_model, parity_findings, remarks
-from specbench.config import CloudSpec, EdgeSpec, Precision, Profile
-from specbench.factories import CloudModel
+from specbench import precision as auditing
+from specbench.cloud import CloudModel
 from specbench.models.library import cache_argument
+from specbench.precision import audit_findings, audit_model, parity_findings, remarks
+from specbench.profile import CloudSpec, EdgeSpec, Precision, Profile
 from specbench.testing import tiny_llama, tiny_tokenizer
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from builders import manifest
 
-from specbench.audit import between_findings, run_findings, switches, verdict
-from specbench.audit.findings import Finding
-from specbench.records import Audit, SwitchChange, TensorGroup
+from specbench.precision import between_findings, run_findings, switches, verdict
+from specbench.precision.findings import Finding
+from specbench.results.records import Audit, SwitchChange, TensorGroup
 
 PROFILE = {"precision": {"parity": "edge_cloud", "allow_tf32": False}}
 SWITCHES = {"torch.backends.cudnn.conv.fp32_precision": "ieee", "torch.backends.cudnn.allow_tf32": False}

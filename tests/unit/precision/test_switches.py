@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from specbench.audit import switches
+from specbench.precision import switches
 
 MATMUL = "torch.backends.cuda.matmul.fp32_precision"
 needs_newer_settings = pytest.mark.skipif(
@@ -23,7 +23,7 @@ def _leave_the_process_exact():
 
 ROUND_TRIP = """
 import sys
-from specbench.audit import switches
+from specbench.precision import switches
 
 allow_tf32 = sys.argv[1] == "True"
 switches.configure(allow_tf32)

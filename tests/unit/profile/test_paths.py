@@ -8,12 +8,12 @@ import pytest
 import yaml
 from builders import mapped_draft
 
-from specbench.bench.store import RunStore
-from specbench.config import load_profile
-from specbench.config.paths import anchored
-from specbench.config.yaml_text import as_text
+from specbench.cloud import CloudModel, EdgeModel
 from specbench.errors import SpecbenchError, SpecbenchWarning
-from specbench.factories import CloudModel, EdgeModel
+from specbench.profile import load_profile
+from specbench.profile.paths import anchored
+from specbench.profile.yaml_text import as_text
+from specbench.results.store import RunStore
 
 without_a_warning = pytest.mark.filterwarnings("error::specbench.errors.SpecbenchWarning")
 ASKED = {"question_id": 1, "category": "talk", "turns": ["hello there"]}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from specbench.analysis.over import parse_over
-from specbench.config import Profile, list_profiles, load_profile
-from specbench.config.part import Part
-from specbench.config.yaml_text import as_page, as_text, parse_value, read_mapping
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.forecast.over import parse_over
+from specbench.profile import Profile, list_profiles, load_profile
+from specbench.profile.part import Part
+from specbench.profile.yaml_text import as_page, as_text, parse_value, read_mapping
 
 PAIR = "edge: {model: ./a}\ncloud: {model: ./b}\n"
 

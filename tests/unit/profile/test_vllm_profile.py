@@ -2,8 +2,8 @@
 
 import pytest
 
-from specbench.config import load_profile
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import load_profile
 
 VLLM = ("cloud.backend=vllm", "cloud.placement=http://127.0.0.1:8000")
 

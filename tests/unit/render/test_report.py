@@ -8,14 +8,14 @@ from builders import generation, manifest
 from comparisons import CONTROL, PROFILE, pair, run
 from pages import EVIL, Tags, evil_run
 
-from specbench.analysis.comparison import groups_of
-from specbench.analysis.fairness import EQUAL, NOT_EQUAL, ON_PURPOSE, fairness
-from specbench.analysis.report import report
-from specbench.analysis.texts import text_pairs
-from specbench.analysis.timings import memory_points, round_time
-from specbench.records import Divergence, Round, Run
 from specbench.render.report import charts, inks, pictures
 from specbench.render.report.page import headline, page
+from specbench.results.records import Divergence, Round, Run
+from specbench.stats.comparison import groups_of
+from specbench.stats.fairness import EQUAL, NOT_EQUAL, ON_PURPOSE, fairness
+from specbench.stats.report import report
+from specbench.stats.texts import text_pairs
+from specbench.stats.timings import memory_points, round_time
 
 
 @pytest.fixture(scope="module")

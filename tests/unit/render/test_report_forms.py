@@ -9,10 +9,10 @@ from dataclasses import replace
 from comparisons import CONTROL, pair, run
 from pages import EVIL, Tags, evil_run
 
-from specbench.analysis.report import report
 from specbench.render.report import documents
 from specbench.render.report.page import page
-from specbench.results import Prediction
+from specbench.results.derived import Prediction
+from specbench.stats.report import report
 
 
 def test_csv_has_one_header_and_unrounded_figures():

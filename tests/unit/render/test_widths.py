@@ -7,17 +7,17 @@ import pytest
 from comparisons import PROFILE, pair, run
 from rich.console import Console
 
-from specbench.analysis.comparison import CONTROL, compare
-from specbench.bench.observer import Progress
-from specbench.bench.telemetry import MemoryMonitor
-from specbench.bench.timeleft import SweepProgress
-from specbench.records import Ceiling, Round
+from specbench.benchmark.observer import Progress
+from specbench.benchmark.telemetry import MemoryMonitor
 from specbench.render import console, tables
 from specbench.render.live import LiveView
 from specbench.render.report.inks import of_methods
 from specbench.render.schedules import FIGURES, grid_table, map_table
 from specbench.render.sweeping import LiveSweepView
 from specbench.render.tables import comparison_table
+from specbench.results.records import Ceiling, Round
+from specbench.stats.comparison import CONTROL, compare
+from specbench.sweeps.time_left import SweepProgress
 
 WIDTHS = (60, 80, 100, 120)
 

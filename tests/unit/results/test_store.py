@@ -9,10 +9,10 @@ import pytest
 from builders import generation, manifest
 from comparisons import CONTROL, PROFILE, pair
 
-from specbench.analysis.comparison import compare
-from specbench.analysis.report import report
-from specbench.bench.store import RunStore
 from specbench.errors import SpecbenchError
+from specbench.results.store import RunStore
+from specbench.stats.comparison import compare
+from specbench.stats.report import report
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_run_is_written_by_one_process_at_a_time(store):
     store.create(manifest()).append([generation("1")])
     script = f"""
 from pathlib import Path
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 run, writer = RunStore(Path({str(store.folder)!r})).reopen("r1")
 print("open", flush=True)
 input()
@@ -83,9 +83,9 @@ def test_a_full_disk_is_one_error_and_leaves_whole_lines(store, tmp_path):
 import resource, signal
 from pathlib import Path
 import sys; sys.path.insert(0, {str(tmp_path)!r})
-from specbench.bench.store import RunStore
+from specbench.results.store import RunStore
 from specbench.errors import SpecbenchError
-from specbench.records import Generation, Manifest
+from specbench.results.records import Generation, Manifest
 import msgspec
 manifest = msgspec.json.decode({msgspec.json.encode(manifest())!r}, type=Manifest)
 generation = msgspec.json.decode({msgspec.json.encode(generation())!r}, type=Generation)

@@ -7,20 +7,21 @@ import pytest
 import torch
 from builders import generation
 
-from specbench.analysis.load import capacity, load_row
-from specbench.bench import conversation, recorded
-from specbench.bench.departures import departures
-from specbench.bench.load import COLOCATED, Answer, drive, schedule
-from specbench.bench.preparation import prepare
-from specbench.bench.recorded import Pace, RecordedDrafts
-from specbench.bench.traced import text_of
-from specbench.bench.traces import Trace, TracedText
-from specbench.config import Options, load_profile
-from specbench.decoding.request import Request
+from specbench.benchmark import conversation
+from specbench.benchmark.preparation import prepare
 from specbench.errors import CloudLostError, SpecbenchError
-from specbench.records import CONTROL as ALONE
-from specbench.records import Round
+from specbench.forecast.acceptance_trace import Trace, TracedText
+from specbench.forecast.traced import text_of
+from specbench.profile import Options, load_profile
 from specbench.registry import discover
+from specbench.results.records import CONTROL as ALONE
+from specbench.results.records import Round
+from specbench.serving_load import recorded
+from specbench.serving_load.departures import departures
+from specbench.serving_load.edges import COLOCATED, Answer, drive, schedule
+from specbench.serving_load.figures import capacity, load_row
+from specbench.serving_load.recorded import Pace, RecordedDrafts
+from specbench.speculation.request import Request
 
 EDGE = "speculative"
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from specbench.decoding.lengths import LONGEST, START, DraftLengths
-from specbench.records import Round
+from specbench.results.records import Round
+from specbench.speculation.draft_length import LONGEST, START, DraftLengths
 
 COSTS = {"draft": 2.0, "plain": 24.0, "token": 1.2}
 

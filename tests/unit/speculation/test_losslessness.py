@@ -8,10 +8,10 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Gate, Speculative
-from specbench.decoding.lengths import LONGEST
+from specbench.cloud.split import SplitCloudModel
 from specbench.errors import SpecbenchError
-from specbench.factories.split import SplitCloudModel
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Gate, Speculative
+from specbench.speculation.draft_length import LONGEST
 from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.

@@ -14,10 +14,10 @@ from transformers import GenerationConfig
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
 from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EdgeSpec, Gate, Speculative
-from specbench.decoding.assisted import in_target_ids
-from specbench.decoding.verification import cut, matching
 from specbench.errors import SpecbenchError
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, Gate, Speculative
+from specbench.speculation.assisted import in_target_ids
+from specbench.speculation.rules import cut, matching
 from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.

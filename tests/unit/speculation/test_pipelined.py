@@ -8,9 +8,9 @@ from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.config import CloudSpec, Decoding, EdgeSpec, EngineSpec, Gate, Speculative
-from specbench.decoding.ahead import AheadWindow
 from specbench.errors import SpecbenchError
+from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Gate, Speculative
+from specbench.speculation.ahead import AheadWindow
 from specbench.testing import answer, tiny_llama, tokens_of
 
 DTYPE = "float64"

@@ -10,9 +10,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from specbench.config import Decoding
-from specbench.decoding.randomness import Purpose, Stream, gumbel_noise
-from specbench.decoding.sampling import Scorer, draw, penalize_repetition, probabilities
+from specbench.profile import Decoding
+from specbench.speculation.randomness import Purpose, Stream, gumbel_noise
+from specbench.speculation.sampling import Scorer, draw, penalize_repetition, probabilities
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from specbench.decoding.proposal import DraftDistribution
+from specbench.speculation.proposal import DraftDistribution
 
 
 def spread(size, slope, seed=0):

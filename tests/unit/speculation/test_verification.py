@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbench.decoding.verification import Verdict, cut, entropy, matching, rank, typical
+from specbench.speculation.rules import Verdict, cut, entropy, matching, rank, typical
 
 ids = st.integers(0, 5)
 

@@ -6,9 +6,9 @@ from math import sqrt
 import pytest
 from builders import generation, manifest
 
-from specbench.analysis.comparison import compare
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.records import Divergence, Failure, Round, Run
+from specbench.results.records import Divergence, Failure, Round, Run
+from specbench.stats.comparison import compare
 
 PROFILE = {
     "edge": {"dtype": "float32"},

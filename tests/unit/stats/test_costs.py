@@ -5,10 +5,10 @@ from builders import generation
 from comparisons import request, row, run
 from rich.console import Console
 
-from specbench.analysis.comparison import CONTROL, compare
-from specbench.analysis.costs import round_costs
-from specbench.records import Round
 from specbench.render.tables import comparison_table
+from specbench.results.records import Round
+from specbench.stats.comparison import CONTROL, compare
+from specbench.stats.round_costs import round_costs
 
 FIRST = Round(tokens=(1,), bytes_up=5000, bytes_down=40, uplink_ms=10.0, downlink_ms=10.0)
 

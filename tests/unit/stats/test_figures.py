@@ -7,13 +7,13 @@ import pytest
 from builders import generation
 from comparisons import drafting, pair, request, row, run
 
-from specbench.analysis import noise
-from specbench.analysis.acceptance import acceptance
-from specbench.analysis.agreement import agreement
-from specbench.analysis.comparison import CONTROL, compare
-from specbench.analysis.latency import percentiles
-from specbench.records import Round
 from specbench.render.tables import draft_cells
+from specbench.results.records import Round
+from specbench.stats import noise
+from specbench.stats.acceptance import acceptance
+from specbench.stats.comparison import CONTROL, compare
+from specbench.stats.latency import percentiles
+from specbench.stats.text_similarity import agreement
 
 
 def test_acceptance_is_counted_position_by_position():

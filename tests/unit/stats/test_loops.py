@@ -6,11 +6,11 @@ import pytest
 from builders import generation
 from comparisons import CONTROL, run
 
-from specbench.analysis.comparison import compare
-from specbench.analysis.loops import is_loop
-from specbench.analysis.report import report
 from specbench.render.report import documents
 from specbench.render.report.page import page
+from specbench.stats.comparison import compare
+from specbench.stats.repetition import is_loop
+from specbench.stats.report import report
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 from builders import generation, manifest
 
-from specbench.analysis.place import place, round_trip_ms
-from specbench.records import Round, Run
+from specbench.results.records import Round, Run
+from specbench.stats.topology import place, round_trip_ms
 
 TRIPS = ((4.0, 6.0), (5.0, 7.0), (40.0, 60.0))
 UNWIRED = (Round((5,)),)

@@ -9,16 +9,16 @@ import pytest
 from comparisons import PROFILE, pair, request, row, run
 from rich.console import Console
 
-from specbench.analysis import endpoint, intervals
-from specbench.analysis.comparison import CONTROL, compare
 from specbench.errors import SpecbenchError
-from specbench.records import Tuning
 from specbench.render.report.documents import comparison_document
 from specbench.render.tables import comparison_table
+from specbench.results.records import Tuning
+from specbench.stats import intervals, verdict
+from specbench.stats.comparison import CONTROL, compare
 
 
 @pytest.mark.parametrize(
-    ("factor", "jitter", "verdict"),
+    ("factor", "jitter", "expected"),
     [
         (1.3, 0.05, "faster"),
         (0.7, 0.05, "slower"),
@@ -27,18 +27,18 @@ from specbench.render.tables import comparison_table
         (1.05, 0.3, "no difference shown"),
     ],
 )
-def test_a_verdict_follows_from_the_interval(factor, jitter, verdict):
+def test_a_verdict_follows_from_the_interval(factor, jitter, expected):
     found = row([run(pair(24, factor, jitter))])
-    assert found.verdict == verdict
+    assert found.verdict == expected
     low, high = found.speedup_interval
     assert low < found.speedup_vs_control < high
     assert f"{low:.2f} to {high:.2f}" in found.statement
     assert "24 prompts" in found.statement
-    assert verdict.split()[0] in found.statement
+    assert expected.split()[0] in found.statement
 
 
 @pytest.mark.parametrize(
-    ("interval", "verdict"),
+    ("interval", "expected"),
     [
         ((1.001, 1.5), "faster"),
         ((1.0, 1.5), "no difference shown"),
@@ -49,8 +49,8 @@ def test_a_verdict_follows_from_the_interval(factor, jitter, verdict):
         (None, None),
     ],
 )
-def test_a_difference_that_is_surely_below_3_percent_is_equivalence(interval, verdict):
-    assert endpoint.verdict(interval) == verdict
+def test_a_difference_that_is_surely_below_3_percent_is_equivalence(interval, expected):
+    assert verdict.verdict(interval) == expected
 
 
 def test_eleven_prompts_give_no_verdict_and_say_why():
@@ -76,7 +76,7 @@ def test_questions_weigh_the_same_whatever_their_turns_and_repeats():
             step_ms = 5.0 if repeat else 20.0
             records += [request(CONTROL, "long", 40.0, **fields), request("m", "long", step_ms, **fields)]
     records += [request(CONTROL, "short", 40.0), request("m", "short", 40.0)]
-    found = endpoint.speedup(
+    found = verdict.speedup(
         [r for r in records if r.method == CONTROL], [r for r in records if r.method == "m"]
     )
     assert found.logs == pytest.approx({"long": log(4), "short": 0.0})

@@ -10,16 +10,16 @@ import pytest
 from builders import CRASHING, LIAR
 from comparisons import PROFILE, pair, run
 
-from specbench.analysis.comparison import compare
-from specbench.analysis.grid import best, winner
-from specbench.analysis.notes import WRONG
-from specbench.analysis.sweeps import swept
-from specbench.bench import sweep as sweeps
-from specbench.bench.store import RunStore
-from specbench.config import load_profile
+from specbench.benchmark import sweep_record as sweeps
 from specbench.errors import SpecbenchError
-from specbench.records import Divergence, Failure, Written
+from specbench.forecast.grid import best, winner
+from specbench.profile import load_profile
 from specbench.render.schedules import cell_text, verdicts
+from specbench.results.records import Divergence, Failure, Written
+from specbench.results.store import RunStore
+from specbench.stats.comparison import compare
+from specbench.stats.notes import WRONG
+from specbench.sweeps.rows import swept
 
 KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 CRASH = 'raise MemoryError("no room") if False else ValueError("lost my way")'
@@ -268,8 +268,8 @@ def test_a_sweep_says_what_was_measured_and_what_moved_meanwhile(tmp_path):
 def test_a_sweep_over_a_trace_is_a_replay(specbench, tmp_path):
     from replays import costs, trace
 
-    from specbench.bench.traces import write_trace
-    from specbench.config.costs import write_costs
+    from specbench.forecast.acceptance_trace import write_trace
+    from specbench.profile.cost_table import write_costs
 
     write_trace(tmp_path / "t.json", trace())
     write_costs(tmp_path / "c.yaml", costs())

@@ -14,13 +14,13 @@ import pytest
 from builders import generation, manifest
 from rich.console import Console
 
-from specbench.bench import sweep as sweeps
-from specbench.bench import sweeper
-from specbench.bench.store import GENERATIONS, RunStore
-from specbench.bench.sweeper import Watch
-from specbench.bench.timeleft import SweepProgress, in_words
+from specbench.benchmark import sweep_record as sweeps
 from specbench.render import console
 from specbench.render.sweeping import LiveSweepView, PlainSweepView
+from specbench.results.store import GENERATIONS, RunStore
+from specbench.sweeps import runner
+from specbench.sweeps.runner import Watch
+from specbench.sweeps.time_left import SweepProgress, in_words
 
 BEGUN = SweepProgress("a=1", 6)
 
@@ -144,7 +144,7 @@ def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
 ):
     small = profile(workload={"limit": 2, "max_new_tokens": 100, "warmup": 0, "repeats": 12})
     program = (
-        f"import specbench.bench.sweeper as s; s.CLOSING_S = {sweeper.CLOSING_S if group else 0.1}\n"
+        f"import specbench.sweeps.runner as s; s.CLOSING_S = {runner.CLOSING_S if group else 0.1}\n"
         "from specbench.cli import main; main()"
     )
     words = ["sweep", "speculative", "--profile", str(small), "--over", "speculative.draft_length=1,2"]

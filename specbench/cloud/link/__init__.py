@@ -1,0 +1,1 @@
+"""What lies between edge and cloud: modelled, emulated with real packets, and measured."""

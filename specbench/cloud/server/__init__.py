@@ -1,0 +1,1 @@
+"""The cloud's side of the wire: one loaded model that serves many edges."""

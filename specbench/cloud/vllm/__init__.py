@@ -1,0 +1,1 @@
+"""A target that a vLLM server runs, over its HTTP interface."""

@@ -1,0 +1,1 @@
+"""What methods would take elsewhere: acceptance traces, virtual runs, replays and plans."""

@@ -1,0 +1,1 @@
+"""Many edges on one server, measured."""
