@@ -206,9 +206,9 @@ def test_by_a_rule_that_draws_texts_may_differ_and_none_is_judged(specbench, sha
 
 @pytest.mark.slow
 def test_a_load_over_which_an_edge_lost_the_cloud_is_no_measurement(specbench, shared, monkeypatch):
-    from specbench.cloud import CloudModel
+    from specbench.cloud import RemoteCloud
 
-    monkeypatch.setattr(CloudModel, "interruptions", 1)
+    monkeypatch.setattr(RemoteCloud, "interruptions", 1)
     outcome = specbench(*COMMON, "--profile", shared, "--objective-tpot-ms", 100)
     assert (outcome.code, outcome.out) == (7, "")
     assert "an edge lost the cloud over the requests by speculative_colocated" in outcome.err
