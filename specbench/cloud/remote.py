@@ -53,9 +53,9 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         facts = self.connection.facts
         speed = facts.bytes_per_second
         if self.measures_memory:
-            from specbench.cloud.transport.protocol import AskSpeed
+            from specbench.cloud.transport.protocol import AskSpeed, Speed
 
-            speed = self.connection.insist(AskSpeed).frame.bytes_per_second
+            speed = self.connection.insist(AskSpeed).of(Speed).bytes_per_second
         return Ceiling(facts.weight_bytes, speed, facts.reader)
 
     @property
@@ -96,7 +96,7 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         from specbench.cloud.transport import protocol
         from specbench.precision import switches
 
-        found = self.connection.insist(protocol.AskAudit).frame
+        found = self.connection.insist(protocol.AskAudit).of(protocol.Audited)
         wrong = switches.findings(found.switches, self._allow_tf32)
         if wrong and not found.audit.problem:  # the arithmetic there is part of what the cloud is
             return replace(found.audit, problem=f"cloud: {wrong[0].message}")

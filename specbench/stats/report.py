@@ -65,5 +65,5 @@ def report(runs: Sequence[Run], allow_unfair: bool = False) -> Report:
 
 
 def _remarks(manifest: Manifest) -> list[str]:
-    precision = manifest.profile["precision"]
-    return precision.remarks(manifest.audits, precision["parity"], precision.get("allow_tf32", False))
+    declared = manifest.profile["precision"]
+    return precision.remarks(manifest.audits, declared["parity"], declared.get("allow_tf32", False))

@@ -9,7 +9,6 @@ from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.protocol import Committed, Opened, Up
 from specbench.cloud.transport.replies import Reply, Sent
-from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.recomputation import Recomputed
@@ -68,14 +67,14 @@ class RemotePlace:
     ) -> Evidence:
         """Have a position computed twice; see `speculation.ties.evidence`."""
         fields = *asked(request), tuple(text), tuple(passes), pair
-        return self._asked_aside(lambda number: protocol.Prove(number, self._text, *fields)).frame.evidence
+        reply = self._asked_aside(lambda number: protocol.Prove(number, self._text, *fields))
+        return reply.of(protocol.Proven).evidence
 
     def recompute(self, request: Request, text: Sequence[int]) -> Recomputed:
         """Have a text held against a pass without a cache; see `speculation.recomputation`."""
         fields = *asked(request), tuple(text)
-        return self._asked_aside(
-            lambda number: protocol.Recompute(number, self._text, *fields)
-        ).frame.recomputed
+        reply = self._asked_aside(lambda number: protocol.Recompute(number, self._text, *fields))
+        return reply.of(protocol.Held).recomputed
 
     def _asked_aside(self, build: Callable[[int], Up]) -> Reply:
         """The reply to what is no step of a text, asked again as often as the connection is lost."""
@@ -145,9 +144,7 @@ class RemotePlace:
 
     def _commit(self, reply: Reply, sent: Sent | None, length: int) -> Round:
         """What a reply says, which is to stand behind `length` tokens of prompt and text."""
-        frame = reply.frame
-        if not isinstance(frame, Committed):
-            raise SpecbenchError(f"the cloud answers with a {type(frame).__name__}", exit_code=ExitCode.RUN)
+        frame = reply.of(Committed)
         if frame.cached != length + len(frame.tokens) - 1:  # all replies of a stream have the same number
             raise ChannelLostError("a part of the text is missing, or came twice")
         uplink_ms, downlink_ms = sent.uplink_ms if sent else None, reply.downlink_ms
@@ -204,9 +201,9 @@ class RemotePlace:
             lambda number: protocol.Open(
                 number, self._text, decoding, speculative, self._rolls_back, self._draft
             )
-        ).frame
+        )
         if self._draft is not None:
-            self.drafting = opened
+            self.drafting = opened.of(protocol.Opened)
         self._resume()
         self._epoch = epoch
 

@@ -140,7 +140,7 @@ class RemoteTarget(RemotePlace):
         """
         commit = self._commit(reply, sent, len(self._committed))
         self._connection.went_on()
-        frame = reply.frame
+        frame = reply.of(protocol.Committed)
         self._committed.extend(frame.tokens)
         self._trusted, self._cached = 0, frame.cached
         self._draws = frame.coins, frame.own, frame.proposals

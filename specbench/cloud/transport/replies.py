@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
-from specbench.cloud.transport.protocol import Down
+from specbench.cloud.transport.protocol import Down, Frame
+from specbench.errors import ExitCode, SpecbenchError
+
+FrameT = TypeVar("FrameT", bound=Frame)
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,17 @@ class Reply:
     downlink_ms: float | None
     waited_ms: float
     elapsed_ms: float | None
+
+    def of(self, kind: type[FrameT]) -> FrameT:
+        """The frame, of the kind that was asked for.
+
+        Raises:
+            SpecbenchError: the cloud answers with another kind.
+        """
+        if not isinstance(self.frame, kind):
+            name = type(self.frame).__name__
+            raise SpecbenchError(f"the cloud answers with a {name}", exit_code=ExitCode.RUN)
+        return self.frame
 
 
 @dataclass(frozen=True)
