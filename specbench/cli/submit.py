@@ -56,7 +56,7 @@ SubmissionArgument = Annotated[
 def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> None:
     """Submit one run as one job: METHODS and options as 'specbench run --help' shows them, and those below."""
     from specbench.cli.run import asked, workload_settings
-    from specbench.cluster.jobs import submit
+    from specbench.cluster.submitting import submit
     from specbench.registry import discover
     from specbench.results.store import RunStore
 
@@ -89,7 +89,7 @@ def sweep(
     Every combination is one job, with all methods in it.
     """
     from specbench.benchmark import sweep_record as sweeps
-    from specbench.cluster.jobs import submit_sweep
+    from specbench.cluster.submitting import submit_sweep
     from specbench.forecast.over import parse_over
     from specbench.profile import load_profile
     from specbench.results.store import RunStore
@@ -159,7 +159,7 @@ def collect(
     as_json: JsonOption = False,
 ) -> None:
     """Wait for a submission's jobs, submit those that were killed again, and show what was measured."""
-    from specbench.cluster.jobs import left_over
+    from specbench.cluster.submitting import left_over
     from specbench.render import console
 
     demand_maps(html, None)

@@ -10,18 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from specbench.benchmark import sweep_record as sweeps
 from specbench.benchmark.child_process import Ended, beside, read_ended
 from specbench.benchmark.job import Job
-from specbench.benchmark.sweep_record import Sweep
 from specbench.cluster import submission as submissions
 from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
 from specbench.cluster.submission import Handed, Submission
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.profile import Profile
-from specbench.profile.loading import validated
 from specbench.results.records import Run
 from specbench.results.store import RunStore
 
@@ -250,81 +247,6 @@ class Follower:
 
     def _was_cancelled(self) -> bool:
         return submissions.read(self.store, self.submission.submission_id).cancelled
-
-
-def submit(
-    command: Literal["run", "sweep"],
-    store: RunStore,
-    submission_id: str,
-    asked: Sequence[Job],
-    conditions: Sequence[dict[str, object]],
-    launcher: Literal["local", "slurm"],
-    workers: int,
-) -> Follower:
-    """Hand jobs to a launcher, each the run of a condition.
-
-    Args:
-        workers: how many the local launcher runs at a time.
-
-    Raises:
-        SpecbenchError: it is refused; then nothing is left of it.
-    """
-    profiles = [validated(Profile, job.profile, f"profile {job.profile_name}") for job in asked]
-    made = submissions.new_submission(command, submission_id, launcher, profiles, conditions, workers)
-    follower = Follower(made, store)
-    follower.submit(asked)
-    return follower
-
-
-def submit_sweep(asked: Sweep, store: RunStore, launcher: Literal["local", "slurm"], workers: int) -> Follower:
-    """Hand every condition of a sweep to a launcher; of one that is refused nothing is left.
-
-    Raises:
-        SpecbenchError: it is refused.
-    """
-    try:
-        points = [asked.job(store, index) for index in range(len(asked.conditions))]
-        return submit("sweep", store, asked.sweep_id, points, asked.conditions, launcher, workers)
-    except SpecbenchError:
-        sweeps.remove(store, asked.sweep_id)
-        raise
-
-
-def left_over(asked: Submission, seen: Sequence[Seen], code: ExitCode) -> SpecbenchError | None:
-    """The points that did not come to their end, where there are such.
-
-    Args:
-        code: what the others ended with.
-    """
-    left = {index: each for index, each in enumerate(seen) if each.state != "done"}
-    if not left:
-        return None
-    index, first = next(iter(left.items()))
-    return SpecbenchError(
-        f"{len(left)} of {len(seen)} points did not come to their end; point {index} {first.state}"
-        + (f": {first.note}" if first.note else ""),
-        f"'specbench submit status {asked.submission_id}' names them all, and what is stored is kept",
-        code or ExitCode.RUN,
-    )
-
-
-def demand_over(store: RunStore, sweep_id: str) -> None:
-    """Refuse to go on here with a sweep that goes on in jobs; of one that was submitted, update the record.
-
-    Raises:
-        SpecbenchError: they do, or the scheduler cannot be asked.
-    """
-    if not submissions.exists(store, sweep_id):
-        return
-    follower = Follower(submissions.read(store, sweep_id), store)
-    seen = follower.look()
-    if any(each.state in (*UNDER_WAY, "lost") for each in seen):
-        raise SpecbenchError(
-            f"sweep {sweep_id} goes on in jobs: {in_words(seen)}",
-            f"'specbench submit collect {sweep_id}' waits for them, and 'specbench submit cancel' ends them",
-            ExitCode.RUN,
-        )
-    follower.record(seen)
 
 
 def in_words(seen: Sequence[Seen]) -> str:

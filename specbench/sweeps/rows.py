@@ -16,7 +16,7 @@ from specbench.benchmark.job import loaded_profile
 from specbench.benchmark.observer import Unobserved
 from specbench.benchmark.sweep_record import Sweep, in_words
 from specbench.benchmark.workload import with_prompts
-from specbench.cluster.jobs import demand_over
+from specbench.cluster.submitting import demand_over
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.forecast.grid import Row
 from specbench.frames import frame

@@ -15,6 +15,7 @@ from torch.export import Dim
 from specbench.engine import huge_pages, kernels
 from specbench.engine.base import Engine
 from specbench.engine.compiled import programs
+from specbench.engine.compiled.checks import SPARE, demand_same_logits
 from specbench.engine.compiled.cuda_graphs import WIDTHS, CapturedStep
 from specbench.engine.compiled.step import CannotCompileError, Step, slot_shapes
 from specbench.engine.eager import EagerEngine
@@ -34,11 +35,7 @@ logger = logging.getLogger(__name__)
 
 PREFILL_CHUNK = 256
 DEFAULT_CAPACITY = 512
-SPARE = 65  # the longest draft that a profile allows, and one
 WIDEST = 1 << 20
-CHECKED_TOKENS = 12
-# Norms and rotary tables are computed in float32 whatever the model's dtype.
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 
 
 class CompiledEngine(Engine):
@@ -84,7 +81,7 @@ class CompiledEngine(Engine):
             make = self._captured if self._captures else self._ahead_of_time
             self._program = make(batch_invariant)
             with hushed():
-                self._demand_same_logits(eager, batch_invariant)
+                demand_same_logits(self, eager, batch_invariant)
             if self._captures:
                 self._see_every_width()
 
@@ -195,48 +192,12 @@ class CompiledEngine(Engine):
         tokens = torch.zeros(1, 3, dtype=torch.long)
         return tokens, torch.tensor(2), torch.arange(2), slot[:half], slot[half:]
 
-    def _demand_same_logits(self, eager: EagerEngine, batch_invariant: bool) -> None:
-        """Hold the compiled passes against the model's own: its attention may do what nobody exported.
-
-        Raises:
-            CannotCompileError: they differ by more than rounding, or rows depend on the width.
-        """
-        tokens = [token % self.speakable_tokens for token in range(CHECKED_TOKENS)]
-        tokens = self.said(tokens)
-        session, reference = self.session(), eager.session()
-        prompt, rest = tokens[:5], tokens[5:]
-        expected = torch.cat([reference.prefill(prompt), reference.extend(rest)]).double()
-        wide = torch.cat([session.prefill(prompt), session.extend(rest)])
-        session.truncate(0)
-        narrow = torch.cat([session.prefill(prompt), *(session.extend([token]) for token in rest)])
-        finite = expected.isfinite()
-        if not expected.amax(-1).isfinite().all():
-            raise CannotCompileError("its own logits are not finite")
-        scale = expected[finite].abs().max()
-        for found in (wide, narrow):
-            error = (found.double() - expected)[finite].abs().max() / scale
-            if not error <= TOLERANCE.get(self.loaded.dtype, 0.1):
-                raise CannotCompileError(f"its compiled logits differ from its own by {error:.1%}")
-        if batch_invariant and not (torch.equal(wide, narrow) and _is_invariant(session, tokens)):
-            raise CannotCompileError("its compiled rows depend on the number of rows")
-
     def _see_every_width(self) -> None:
         """Compile every width before a clock starts: a captured pass does it when it first sees one."""
         session = self.session()
         for width in WIDTHS:
             session.prefill(self.said([0]) * min(width, self._program.positions))
             session.truncate(0)
-
-
-def _is_invariant(session: CompiledSession, tokens: Sequence[int]) -> bool:
-    """Whether rows of the widest pass have the bits of single steps; not all, for each takes its time."""
-    begin, block = session.length, (list(tokens) * SPARE)[:SPARE]
-    wide = session.extend(block)
-    for row in reversed(range(0, SPARE, SPARE // 4)):  # backwards, for forgetting goes that way
-        session.truncate(begin + row)
-        if not torch.equal(session.extend([block[row]])[0], wide[row]):
-            return False
-    return True
 
 
 class CompiledSession(KVSession):

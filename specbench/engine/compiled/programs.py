@@ -50,8 +50,8 @@ ROW_BY_ROW = {
 }  # fmt: skip
 
 OUR_CODE = (
-    *("compiled/engine.py", "compiled/joined_products.py", "compiled/packed.py", "compiled/programs.py"),
-    *("compiled/step.py", "quantized.py"),
+    *("compiled/checks.py", "compiled/engine.py", "compiled/joined_products.py", "compiled/packed.py"),
+    *("compiled/programs.py", "compiled/step.py", "quantized.py"),
 )
 """In `engine`, what a compiled pass is made by."""
 

@@ -22,8 +22,9 @@ from specbench.api import Decoding, Options, Request, Speculative
 from specbench.cloud import CloudModel, EdgeModel
 from specbench.engine import huge_pages, kernels
 from specbench.engine.compiled import cuda_graphs, programs
+from specbench.engine.compiled.checks import is_invariant
 from specbench.engine.compiled.cuda_graphs import CapturedStep
-from specbench.engine.compiled.engine import CompiledEngine, CompiledSession, _is_invariant
+from specbench.engine.compiled.engine import CompiledEngine, CompiledSession
 from specbench.engine.compiled.joined_products import join_products
 from specbench.engine.compiled.step import CannotCompileError, Step
 from specbench.engine.finite import NotFiniteError
@@ -274,8 +275,8 @@ def test_an_engine_whose_widest_pass_has_other_rows_is_seen_through(invariant):
         def extend(self, token_ids):
             return super().extend(token_ids) + (len(token_ids) == 65)
 
-    assert _is_invariant(CompiledSession(invariant, 80, 80), tokens(12))
-    assert not _is_invariant(Widening(invariant, 80, 80), tokens(12))
+    assert is_invariant(CompiledSession(invariant, 80, 80), tokens(12))
+    assert not is_invariant(Widening(invariant, 80, 80), tokens(12))
 
 
 @pytest.mark.slow
