@@ -197,9 +197,8 @@ class Runner:
         return True
 
     def _initial_progress(self, method: Method) -> Progress:
-        units = len(self._prepared.prompts) * self._profile.workload.repeats
-        mine = [record for record in self._generations if record.method == method.name]
-        return Progress(method.name, len({(r.prompt_id, r.repeat) for r in mine}), units)
+        done = {(each.prompt_id, each.repeat) for each in self._generations if each.method == method.name}
+        return Progress(method.name, len(done), len(self._prepared.prompts) * self._profile.workload.repeats)
 
     def _warm_up(self, name: str) -> None:
         prompt = self._prepared.prompts[0]

@@ -275,20 +275,15 @@ def _known(reduce: Callable[[list], float], values: Sequence[float | None]) -> f
 
 def settings(runs: Sequence[Run]) -> tuple[str, ...]:
     """What was measured, for the title of every table; where, stands before it (`place`)."""
-    profile = runs[0].manifest.profile
+    profile, threads = runs[0].manifest.profile, runs[0].manifest.threads
     edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
         f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']}",
         _engine(runs),
-        _threads(runs),
+        f"{threads} thread{'' if threads == 1 else 's'}",
         f"{prompts} prompts, at most {workload['max_new_tokens']} tokens each",
     )
-
-
-def _threads(runs: Sequence[Run]) -> str:
-    count = runs[0].manifest.threads
-    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _engine(runs: Sequence[Run]) -> str:
