@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _innermost(places: list[Place], module: str) -> Place | None:
     return None
 
 
-def _waiting(generator: object) -> Iterator[Place]:
+def _waiting(generator: Any) -> Iterator[Place]:
     """Where a generator, and those that it yields from, stand; outermost first."""
     while frame := getattr(generator, "gi_frame", None):
         yield Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

@@ -14,3 +14,4 @@ hookspec = pluggy.HookspecMarker("specbench")
 @hookspec
 def specbench_method() -> Method | Sequence[Method]:
     """Return the method that this plugin brings, or several in a list."""
+    raise NotImplementedError  # pluggy calls the plugins'

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 from specbench.cloud import CloudModel, EdgeModel
 from specbench.errors import SpecbenchError
 from specbench.profile import Options, Part
 from specbench.profile.loading import validated
 from specbench.speculation.decoder import Decoder, SpeculativeDecoder
-from specbench.speculation.loop import AheadLoop, Drafter, FallbackDrafter, SpeculativeLoop, demand_chains
+from specbench.speculation.loop import (
+    AheadDrafter,
+    AheadLoop,
+    Drafter,
+    FallbackDrafter,
+    SpeculativeLoop,
+    demand_chains,
+)
 from specbench.speculation.rules import RULES
 
 PartT = TypeVar("PartT", bound=Part)
@@ -156,7 +163,11 @@ class SpeculativeMethod(Method):
         """Load what the drafter uses, and the cloud model as its verifier."""
         demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         drafter, target = self.drafter(edge, options), cloud.verifier(options)
-        loop_type = AheadLoop if self.drafts_ahead else SpeculativeLoop
-        loop = loop_type(drafter, target, options.speculative.draft_length)
+        length = options.speculative.draft_length
+        loop: SpeculativeLoop
+        if self.drafts_ahead:
+            loop = AheadLoop(cast(AheadDrafter, drafter), target, length)
+        else:
+            loop = SpeculativeLoop(drafter, target, length)
         fallback = drafter if cloud.goes_on_alone and isinstance(drafter, FallbackDrafter) else None
         return SpeculativeDecoder(drafter, target, loop, fallback)

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -165,14 +166,14 @@ def _candidates(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], object
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
         path = f"specbench.plugins.{module.name}"
         plugin = Plugin(module.name, path, __version__, "specbench")
-        found.append((plugin, lambda path=path: importlib.import_module(path)))
+        found.append((plugin, partial(importlib.import_module, path)))
     for point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
         owner = point.dist.name if point.dist else "an unknown package"
         version = point.dist.version if point.dist else "unknown"
         found.append((Plugin(point.name, f"{point.value} of {owner}", version, owner), point.load))
     for file in files:
         plugin = Plugin(file.stem, str(file), OF_A_FILE, file.name)
-        found.append((plugin, lambda file=file: _import_file(file)))
+        found.append((plugin, partial(_import_file, file)))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from specbench.speculation.round_checks import broken_promise
 
 
@@ -9,7 +11,7 @@ class BrokenContractError(Exception):
     """A method yielded something that no method may yield."""
 
 
-def demand_kept(part: object, left: int, stop_ids: frozenset[int]) -> None:
+def demand_kept(part: Any, left: int, stop_ids: frozenset[int]) -> None:
     """Refuse a round that breaks what every method promises; `left` is the budget before it.
 
     Raises:

@@ -60,7 +60,9 @@ class Target:
 
     def _next_pass(self) -> tuple[float, list[simpy.Event]]:
         """All that wait, as many as fit: how long it takes, and whose it is."""
-        rows, ended, drafts = 0, [], []
+        rows = 0
+        ended: list[simpy.Event] = []
+        drafts: list = []
         while self._waiting and (not ended or rows + _width(self._waiting[0][0]) <= MOST_ROWS):
             work, event = self._waiting.popleft()
             rows += _width(work)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import cutting
-from specbench.models.loading import meta_model
+from specbench.models.architecture import meta_model
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel

@@ -34,7 +34,7 @@ def _read_the_core_schema(kind: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -
 class _ProfileLoader(yaml.SafeLoader):
     """SafeLoader that refuses aliases (they multiply) and duplicate keys (the last would win in silence)."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}  # type: ignore[misc]  # the stubs call it an instance's
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Work:
     def and_also(self, other: Work) -> Work:
         """The sum of both."""
         names = [field.name for field in fields(Work)]
-        return Work(**{name: _sum((getattr(self, name), getattr(other, name))) for name in names})
+        sums: dict[str, Any] = {name: _sum((getattr(self, name), getattr(other, name))) for name in names}
+        return Work(**sums)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from specbench.engine.base import Engine
 from specbench.engine.finite import demand_finite
+from specbench.engine.session import KVSession
 from specbench.profile import Options
 from specbench.speculation import rules
 from specbench.speculation.proposal import DraftDistribution, Proposal
@@ -28,6 +29,7 @@ class ModelDrafter:
     def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
+        self._held: KVSession | None = None
         self._proposes = rules.RULES[options.speculative.verification].proposes
 
     def begin(self, request: Request) -> None:
@@ -35,7 +37,7 @@ class ModelDrafter:
         coupled = self._options.speculative.verification == "coupled"
         self._scorer = Scorer(self._options.decoding, request.seed, coupled)
         self._stream = Stream(request.seed, Purpose.PROPOSAL)
-        self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
+        self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._text = list(request.prompt_ids)
         self._committed = len(self._text)
         self._proposed = 0
@@ -150,9 +152,14 @@ class ModelDrafter:
             self.commit(tokens, 1)
             yield tokens[0]
 
+    @property
+    def _session(self) -> KVSession:
+        assert self._held is not None, "no text is under way"
+        return self._held
+
     def release(self) -> None:
         """Free the cache; the text has ended, or is given up."""
-        self._session = None
+        self._held = None
 
     def check(self) -> None:
         """Assert that the cache holds nothing behind the text and what was drafted ahead of it."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from specbench.clock import now_ms
 from specbench.engine.base import Engine
 from specbench.engine.batch import Steps, alone
-from specbench.engine.session import Block, Passed
+from specbench.engine.session import Block, KVSession, Passed
 from specbench.engine.threads import model_thread, send_team_home
 from specbench.profile import Options
 from specbench.results.records import Round
@@ -38,6 +38,7 @@ class LocalTarget:
     def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
+        self._held: KVSession | None = None
         self._pending: PassUnderWay | None = None
 
     def begin(self, request: Request) -> Round:
@@ -64,7 +65,7 @@ class LocalTarget:
             concurrent.futures.wait([self._pending.future])
             self._pending = None
         self._request = request
-        self._session = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
+        self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._judge = Judge(self._options, request.seed, self._engine.role)
         self._committed = list(request.prompt_ids)
         self._trusted = 0
@@ -112,9 +113,14 @@ class LocalTarget:
         self._trusted += len(commit.tokens)
         return replace(commit, verify_ms=None, unverified=len(commit.tokens))
 
+    @property
+    def _session(self) -> KVSession:
+        assert self._held is not None, "no text is under way"
+        return self._held
+
     def release(self) -> None:
         """Free the cache; the text has ended, or is given up."""
-        self._session = None
+        self._held = None
 
     def decode(self) -> Iterator[Round]:
         """Go on alone, token by token, to the end of the text."""

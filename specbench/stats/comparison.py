@@ -142,7 +142,7 @@ def _reference(group: Group, method: str, groups: Sequence[Group]) -> Group | No
     own = [other for other in found if other.run is group.run]
     if group.method == method:
         return found[0]
-    return (own or found or [None])[0]
+    return next(iter(own or found), None)
 
 
 def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[MethodSummary, list]:

@@ -242,7 +242,7 @@ class Connection:
 
     def _greeted(self) -> Channel:
         """A channel over which both sides have said who they are."""
-        self._number, self._waiting = 1, {1: deque()}
+        self._number, self._waiting = 1, {1: deque[tuple]()}
         channel = self._connect()
         try:
             self._facts = greeted(channel, self._tokenizer_sha256, self._facts, self._accept)
