@@ -112,7 +112,7 @@ def shown(view, monkeypatch, *snapshots):
     for snapshot in snapshots:
         view.advanced(snapshot)
     rendered = Console(file=io.StringIO(), width=140)
-    rendered.print(view._render())
+    rendered.print(view.bars.get_renderable())
     view.close()
     return rendered.file.getvalue()
 
