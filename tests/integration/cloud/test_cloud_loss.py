@@ -186,7 +186,7 @@ def test_a_full_disk_on_the_edge_ends_the_run_and_the_clouds_process_with_it(pro
     script = f"""
 import resource, sys
 from specbench.cli import main
-from specbench.cloud.transport import process
+from specbench.cloud import server_process as process
 started = process.CloudProcess.__init__
 def note(self, *arguments, **options):
     started(self, *arguments, **options)

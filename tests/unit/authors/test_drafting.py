@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from builders import shaken
 from specbench.plugins.prompt_lookup import NgramDrafter
-from specbench.stats.schedule import Text
 
 from specbench.api import (
     CloudModel,
@@ -19,10 +18,10 @@ from specbench.api import (
     SpeculativeLoop,
     SpeculativeMethod,
 )
-from specbench.clock import virtual_time
 from specbench.forecast.replay import ANY, play
+from specbench.forecast.traced import Text
 from specbench.forecast.tracing import readings
-from specbench.forecast.virtual import Meter, VirtualDrafter
+from specbench.forecast.virtual import VirtualDrafter
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Options, Speculative
 from specbench.testing import answer, check_method
 
@@ -102,12 +101,11 @@ def test_both_models_tell_their_tokenizer(edge, cloud):
 
 
 def test_a_replay_says_that_it_knows_no_log_probabilities():
-    with virtual_time() as clock:
-        drafter = VirtualDrafter(Text.of("0110", budget=4), Meter(ANY, clock))
-        drafter.begin(REQUEST)
-        for ask in (lambda: drafter.top_k(3), drafter.log_probabilities):
-            with pytest.raises(SpecbenchError, match="no log-probabilities of the draft"):
-                ask()
+    drafter = VirtualDrafter(Text.of("0110", budget=4), lambda charge: None)
+    drafter.begin(REQUEST)
+    for ask in (lambda: drafter.top_k(3), drafter.log_probabilities):
+        with pytest.raises(SpecbenchError, match="no log-probabilities of the draft"):
+            ask()
 
 
 class FirstLayer(SpeculativeMethod):

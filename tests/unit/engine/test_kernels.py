@@ -258,7 +258,7 @@ def test_other_flags_make_another_library(monkeypatch, tmp_path):
 def test_a_library_that_cannot_be_kept_or_loaded_is_one_error_and_no_reader(tmp_path):
     (tmp_path / "file").write_text("")
     script = (
-        "from specbench.speculation import bandwidth; from specbench.engine.kernels import build\n"
+        "from specbench.engine import bandwidth; from specbench.engine.kernels import build\n"
         "from specbench.errors import SpecbenchError\n"
         "assert not bandwidth.has_own_reader('cpu')\n"
         "try: build.load()\n"

@@ -12,8 +12,7 @@ from specbench.cloud import CloudModel
 from specbench.engine.threads import model_thread, send_team_home
 from specbench.profile import CloudSpec, Decoding, load_profile
 from specbench.registry import discover
-from specbench.serving_load.edges import EDGE
-from specbench.serving_load.recorded import drafts_of
+from specbench.serving_load.recorded import edges_of
 from specbench.speculation.generate import generate_commits
 from specbench.speculation.request import Request
 
@@ -83,17 +82,17 @@ def test_generate_runs_beside_no_idle_team(two_threads, models):
 
 def test_many_edges_draft_beside_no_idle_team(two_threads, models, profile):
     path = profile(edge={"model": str(models / "draft")}, cloud={"model": str(models / "target")})
-    prepared = prepare(load_profile(str(path), ["edge.threads=2"]), [discover(()).get(EDGE)])
+    prepared = prepare(load_profile(str(path), ["edge.threads=2"]), [discover(()).get("speculative")])
     send_team_home()
     alone = tasks()
     compute()
     team = tasks() - alone
     assert team
-    drafts_of(prepared, None)
+    edges_of(prepared, None)
     assert not team & tasks()
 
 
 def test_it_needs_no_torch():
-    code = "import sys; from specbench.speculation import threads; threads.send_team_home()"
+    code = "import sys; from specbench.engine import threads; threads.send_team_home()"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
