@@ -47,15 +47,15 @@ def run_reports(manifests: Sequence[Manifest]) -> list[dict]:
     """One report a stored run, and one for each that is held against the first."""
     reports = []
     for manifest in manifests:
-        precision = manifest.profile.get("precision", {})
-        parity = precision.get("parity", "edge_cloud")
+        declared = manifest.profile.get("precision", {})
+        parity = declared.get("parity", "edge_cloud")
         report = {
             "run": manifest.run_id,
             "audits": list(manifest.audits),
             "audits_at_end": list(manifest.audits_at_end),
             "switches": manifest.switches,
             "switch_changes": [asdict(change) for change in manifest.switch_changes],
-            "notes": precision.remarks(manifest.audits, parity, precision.get("allow_tf32", False)),
+            "notes": precision.remarks(manifest.audits, parity, declared.get("allow_tf32", False)),
         }
         reports.append(
             _judged(report, precision.run_findings(manifest), _command(manifest), parity, manifest.methods)

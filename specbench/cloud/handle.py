@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from specbench.roles.edge import EdgeModel
     from specbench.speculation.assisted import AssistedGeneration
     from specbench.speculation.colocated import ColocatedTarget
+    from specbench.speculation.drafter import ModelDrafter
     from specbench.speculation.recomputation import Recomputed
     from specbench.speculation.request import Request
     from specbench.speculation.target import LocalTarget
@@ -152,6 +153,34 @@ class CloudModel(ModelFactory):
             "assisted generation runs both models in one loop, with nothing between edge and cloud",
             "add --set cloud.placement=in_process and leave out the link",
         )
+
+    def self_drafter(self, options: Options, layers: int) -> ModelDrafter:
+        """The model's first layers as a draft of their own: the weights are shared, the cache is not.
+
+        Args:
+            layers: how many of them, at least 1.
+
+        Raises:
+            SpecbenchError: edge and cloud are apart, the engine is compiled, or the model cannot be cut.
+        """
+        if self.is_wired:
+            raise SpecbenchError(
+                "self-speculation drafts with the target's own weights, which are beyond the link",
+                "add --set cloud.placement=in_process and leave out the link",
+            )
+        if self.engine.kind != "eager":
+            raise SpecbenchError(
+                f"self-speculation drafts eagerly, and the target's engine is {self.engine.kind}",
+                "add --set engine.kind=eager",
+            )
+        from specbench.engine.eager import EagerEngine
+        from specbench.models.prefix import first_layers
+        from specbench.speculation.drafter import ModelDrafter
+
+        engine = EagerEngine(first_layers(self.engine.loaded, layers), self.engine.vocabulary_size)
+        engine.role = self.role
+        engine.require_rollback()
+        return ModelDrafter(engine, options)
 
     def audit_draft(self) -> Audit | None:
         """What precision the draft has that a cloud elsewhere runs now; `None` where it runs none."""
