@@ -32,7 +32,7 @@ class Place:
                 "warmup": 0,
             },
             # Rounds that take a while and no computing, so that a run can be met half way.
-            "link": {"rtt_ms": 20},
+            "link": {"rtt_ms": 80},
         }
         self.profile = folder / "tiny.yaml"
         self.profile.write_text(yaml.safe_dump(values))
