@@ -109,7 +109,7 @@ class SpeculativeMethod(Method):
             is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
     """
 
-    roles = ("edge", "cloud")
+    roles: ClassVar[tuple[str, ...]] = ("edge", "cloud")
     rules: ClassVar[frozenset[str]] = frozenset(RULES)
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False

@@ -204,8 +204,9 @@ def _checked(plugin: Plugin, method: object, module: object) -> Plugin:
         _demand_method(method)
     except Exception as error:
         name = getattr(method, "name", None)
-        is_name = isinstance(name, str) and re.fullmatch(r"\w+", name)
-        return _failed(replace(plugin, name=name) if is_name else plugin, error)
+        if isinstance(name, str) and re.fullmatch(r"\w+", name):
+            plugin = replace(plugin, name=name)
+        return _failed(plugin, error)
     assert isinstance(method, Method)
     if not isinstance(module, ModuleType):  # an entry point may name an object in one
         module = sys.modules.get(method.__module__)

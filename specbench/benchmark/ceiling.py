@@ -70,6 +70,8 @@ class CeilingWatch:
                 if isinstance(error, CloudLostError) or is_out_of_memory(error):
                     continue  # no run ends for a figure
                 raise
+            if now is None:
+                continue  # a server of another kind shows nothing of its memory
             before = self._ceilings[factory.role]
             reading = Reading(prompt_id, repeat, now.bytes_per_second)
             self._ceilings[factory.role] = replace(before, readings=(*before.readings, reading))
@@ -86,8 +88,9 @@ def decoding_ms(factory: EdgeModel | CloudModel, vocabulary_size: int) -> float:
 
     size = vocabulary_size
     prompt = tuple(range(min(4, size - 1), min(4 + PROMPT_TOKENS, size)))
-    target, times = factory.target(Options(Decoding(), Speculative())), []
+    target = factory.target(Options(Decoding(), Speculative()))
+    times: list[float] = []
     for budget in (4, DECODED_TOKENS):  # the first is a warm-up
         target.begin(Request(prompt, budget, frozenset()))
-        times = [commit.verify_ms for commit in target.decode()]
+        times = [commit.verify_ms for commit in target.decode() if commit.verify_ms is not None]
     return statistics.median(times)

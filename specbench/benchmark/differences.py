@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from typing import Any
 
 from specbench import precision
 from specbench.errors import ExitCode
@@ -39,8 +40,8 @@ def differences(
     shared = left.models.keys() & right.models.keys()  # a run that loads no edge says nothing about it
     skip |= set(_places_of_the_same(left, right))
     both = left.profile.get("methods", {}).keys() & right.profile.get("methods", {}).keys()
-    parts = [
-        ("", *(_of(both, shared, run.profile) for run in (left, right))),
+    parts: list[tuple[str, Any, Any]] = [
+        ("", _of(both, shared, left.profile), _of(both, shared, right.profile)),
         ("versions", left.versions, right.versions),
         ("machine", left.machine, right.machine),
         *((f"models.{role}", left.models[role], right.models[role]) for role in sorted(shared)),
@@ -56,7 +57,7 @@ def differences(
             yield f"the {role}'s engine", left.engines[role], right.engines[role]
     yield from _source_differences(left, right)
     if left.trace_sha256 != right.trace_sha256:
-        yield "the link's trace", *(f"{(run.trace_sha256 or 'none')[:8]}" for run in (left, right))
+        yield "the link's trace", (left.trace_sha256 or "none")[:8], (right.trace_sha256 or "none")[:8]
     if left.edge_device != right.edge_device:
         yield "what was applied of the edge device", left.edge_device, right.edge_device
     if left.threads != right.threads:
@@ -64,7 +65,7 @@ def differences(
     if left.stop_ids != right.stop_ids:
         yield "stop_ids", list(left.stop_ids), list(right.stop_ids)
     if left.prompts_sha256 != right.prompts_sha256:
-        yield "prompts", *(f"{len(run.prompt_ids)} ({run.prompts_sha256[:8]})" for run in (left, right))
+        yield "prompts", _prompts_in_words(left), _prompts_in_words(right)
 
 
 def _of(methods: Set[str], roles: Set[str], profile: dict) -> dict:
@@ -110,3 +111,7 @@ def _flat(value: dict, prefix: str) -> Iterator[tuple[str, object]]:
             yield from _flat(item, name)
         else:
             yield name, item
+
+
+def _prompts_in_words(run: Manifest) -> str:
+    return f"{len(run.prompt_ids)} ({run.prompts_sha256[:8]})"

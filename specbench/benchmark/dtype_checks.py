@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import asdict
 
 from specbench import precision
-from specbench.api import CloudModel, EdgeModel, Method, Options
+from specbench.api import EdgeModel, Method, Options
 from specbench.benchmark.preparation import configure_torch
-from specbench.cloud import cloud_of
+from specbench.cloud import ModelFactory, cloud_of
 from specbench.errors import SpecbenchError
 from specbench.precision import Finding
 from specbench.profile import ModelSpec, Profile
@@ -136,7 +136,7 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     return found
 
 
-def _unknown(factory: EdgeModel | CloudModel, error: SpecbenchError, keep_going: bool) -> Finding | None:
+def _unknown(factory: ModelFactory, error: SpecbenchError, keep_going: bool) -> Finding | None:
     """The finding on a model whose precision cannot be known; `None` when its absence is the user's error."""
     from specbench.models import storage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from specbench.benchmark.preparation import Prepared
@@ -74,7 +74,7 @@ def _parts(module: nn.Module) -> set[int] | None:
         return None
 
 
-def _models(objects: Iterable[object]) -> Iterator[nn.Module]:
+def _models(objects: Iterable[Any]) -> Iterator[nn.Module]:
     torch = sys.modules.get("torch")
     if torch is None:
         return

@@ -250,7 +250,7 @@ class Runner:
                     repeat=repeat,
                     prompt_tokens=len(request.prompt_ids),
                     prompt_sha256=conversation.ids_sha256(request.prompt_ids),
-                    text=self._prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True),
+                    text=str(self._prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True)),
                     finish_reason="stop" if tokens[-1] in request.stop_ids else "length",
                     rounds=tuple(rounds),
                     arrival_ms=tuple(answer.arrival_ms),

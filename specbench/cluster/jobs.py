@@ -8,7 +8,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -174,7 +174,7 @@ class Follower:
             time.sleep(pause_s)
             pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
 
-    def _seen(self, index: int, known: dict[str, Known]) -> Seen:
+    def _seen(self, index: int, known: Mapping[str, Known]) -> Seen:
         # First its end: a job that ends in between has stored all of its run before.
         ended = read_ended(submissions.job_of(self.store, self.submission.submission_id, index))
         point, run = self.submission.points[index], self.run_of(index)

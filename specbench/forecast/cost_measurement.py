@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.clock import now_ms
@@ -41,7 +41,10 @@ def measure_costs(edge: EdgeModel, cloud: CloudModel, options: Options, descript
     from specbench.models import vocabulary
 
     edge.demand_same_tokens(cloud)
-    drafter, target, stream = edge.drafter(options), cloud.verifier(options), cloud.target(options)
+    drafter = edge.drafter(options)
+    # A vLLM server is refused before.
+    target = cast("LocalTarget | RemoteTarget", cloud.verifier(options))
+    stream = cast("LocalTarget | RemoteTarget", cloud.target(options))
     is_one_machine = cloud.spec.placement in ("in_process", "process")
     some_ids = vocabulary.size(cloud.tokenizer)
     samples: Samples = defaultdict(list)

@@ -58,7 +58,7 @@ def of_records(records: Sequence[Generation], chosen: Sequence[Method] = ()) -> 
     """What a run's answers say; `None` where `speculative` drafted nothing."""
     mine = [each for each in records if each.method == "speculative"]
     found = acceptance(mine)
-    survival = found and survival_of(found)
+    survival = survival_of(found) if found else None
     if survival is None:
         return None
     rules = {each.verification for each in mine if each.verification}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from specbench.errors import SpecbenchError
 from specbench.forecast.replay import Length
@@ -106,7 +107,7 @@ def _is_of_the_trace(key: str) -> bool:
     return part in Profile.model_fields and part != "link"
 
 
-def _thresholds(gates: Sequence[object]) -> tuple[str, list[object]]:
+def _thresholds(gates: Sequence[Any]) -> tuple[str, list[object]]:
     """A replay's key for gates of a profile, and its values; without a gate any measure serves."""
     read = [None if gate is None else validated(Gate, gate, GATE) for gate in gates]
     measures = sorted({gate.measure for gate in read if gate})

@@ -111,7 +111,7 @@ def _weights(survival: Survival, found: Sequence[tuple[Kind, int, float]]) -> di
     for (outcomes, _), count, _ in found:
         if len(outcomes) == 1 and outcomes[0].drafted:
             counts[outcomes[0].drafted, outcomes[0].accepted] += count
-    weights = {}
+    weights: dict[tuple, float] = {}
     for drafted in {drafted for drafted, _ in counts}:
         curve = [1.0, *survival.curve(drafted), 0.0]
         chances = {key: curve[key[1]] - curve[key[1] + 1] for key in counts if key[0] == drafted}

@@ -51,7 +51,8 @@ def shares(top: Top, decoding: Decoding) -> Shares:
     weights = [math.exp((log - logs[0]) / decoding.temperature) for log in logs]
     if decoding.top_k:
         weights = weights[: decoding.top_k]
-    whole, before, kept = sum(weights), 0.0, []
+    whole, before = sum(weights), 0.0
+    kept: list[float] = []
     for weight in weights:
         if kept and before >= decoding.top_p * whole:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -154,7 +155,7 @@ def most_served(
     for length in lengths:
         work = work_of(length)
         load = most_clients(
-            lambda clients, work=work: simulate(work, prices, clients),
+            partial(simulate, work, prices),
             objective_ms,
             most.clients if most else 0,
         )

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import GenerationConfig
@@ -133,7 +133,7 @@ def stream(
             drawing = _drawing if streamer.draws else nullcontext()
             with drawing, demanding_finite(loaded.model, "cloud"):
                 torch.manual_seed(request.seed)
-                loaded.model.generate(
+                cast(Any, loaded.model).generate(
                     prompt,
                     attention_mask=torch.ones_like(prompt),
                     generation_config=config,

@@ -34,6 +34,7 @@ MAY_DIFFER = (
 SEED = "workload.seed"
 UNFAIR = "UNFAIR"
 UNVERIFIED = "not verified"
+NumberT = TypeVar("NumberT", int, float)
 LABELS = {True: "lossless", False: "lossy", None: "not the cloud's text"}
 
 
@@ -268,7 +269,7 @@ def _unproven(group: Group, control: Group | None) -> str | None:
     return f"{equal} of {len(both)} texts as the control's"
 
 
-def _known(reduce: Callable[[list], float], values: Sequence[float | None]) -> float | None:
+def _known(reduce: Callable[[list], NumberT], values: Sequence[NumberT | None]) -> NumberT | None:
     known = [value for value in values if value is not None]
     return reduce(known) if known else None
 

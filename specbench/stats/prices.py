@@ -57,7 +57,7 @@ class Prices:
         """A draft on the uplink, without latency."""
         return self._up * (self._sizes.per_message + drafted * self._sizes.up_per_token)
 
-    def answer_ms(self, committed: int) -> float:
+    def answer_ms(self, committed: float) -> float:
         """Committed tokens on the downlink, without latency."""
         return self._down * (self._sizes.per_message + committed * self._sizes.down_per_token)
 

@@ -52,7 +52,8 @@ def told_runs(runs: Sequence[Run]) -> list[str]:
 
 def _varied(runs: Sequence[Run]) -> dict[str, dict[str, object]]:
     """By setting in which any run differs from the first, the value of each run."""
-    first, found = runs[0].manifest, {}
+    first = runs[0].manifest
+    found: dict[str, dict[str, object]] = {}
     for run in runs[1:]:
         for key, left, right in differences(first, run.manifest):
             values = found.setdefault(key, dict.fromkeys((each.manifest.run_id for each in runs), left))

@@ -49,8 +49,9 @@ class Speedup:
             logs = {name: log for name, log in self.logs.items() if self.category[name] == category}
             part = replace(self, logs=logs, throughput=None)
             enough = len(logs) >= FEWEST_PROMPTS
-            row = CategorySpeedup(method, category, len(logs), part.ratio, None, None, None)
-            rows.append((row, part._bootstrap() if enough else None))
+            if part.ratio is not None:
+                row = CategorySpeedup(method, category, len(logs), part.ratio, None, None, None)
+                rows.append((row, part._bootstrap() if enough else None))
         return rows
 
     def _bootstrap(self) -> intervals.Bootstrap:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specbench.benchmark import sweep_record as sweeps
 from specbench.benchmark.child_process import Ended
@@ -214,7 +214,7 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, verd
         condition: the values of the profile's keys that the sweep varies.
     """
     others = {key: value for key, value in condition.items() if key != DRAFT_LENGTH}
-    length = condition.get(DRAFT_LENGTH, run.manifest.profile["speculative"]["draft_length"])
+    length: Any = condition.get(DRAFT_LENGTH, run.manifest.profile["speculative"]["draft_length"])
     records = {method: run.of(method) for method in run.manifest.methods}
     found = []
     for summary in compare([run]).methods:
@@ -243,7 +243,8 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, verd
 
 def _corrected(found: Sequence[tuple[Row, verdict.Speedup]]) -> list[Row]:
     """Rows with intervals for the best of a method's draft lengths under a condition, whichever it is."""
-    rows, together = [row for row, _ in found], {}
+    rows = [row for row, _ in found]
+    together: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(rows):
         together.setdefault((row.method, json.dumps(list(row.condition.values()))), []).append(index)
     for (method, _), lengths in together.items():

@@ -63,6 +63,14 @@ class VllmTarget:
         """Have drafted tokens checked; commit those accepted and one token of the target's own."""
         return self.submit(proposal).result()
 
+    def trust(self, tokens: Sequence[int]) -> Round:
+        """Refused: a vLLM server sees every draft.
+
+        Raises:
+            SpecbenchError: always.
+        """
+        raise SpecbenchError("cloud.backend: vllm verifies every draft", "add --set speculative.gate=null")
+
     def submit(self, proposal: Proposal | None = None) -> Pending:
         """Send a draft on its way and return at once.
 

@@ -201,7 +201,7 @@ def altered(one, place):
 
 def test_a_text_with_a_token_that_no_tie_explains_is_counted_as_something_else(alone):
     prepared, asked, answers = alone
-    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]}, print)
+    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]})
     assert found == {ALONE: (0, 1)}
 
 
@@ -213,18 +213,18 @@ def test_a_text_that_a_near_tie_explains_is_counted_as_a_tie(alone):
         weights[token ^ 1] = weights[token]
     known = {ALONE: answers, EDGE: [altered(answers[0], 3)]}
     method = discover(()).get(EDGE)
-    found = departures(replace(prepared, methods=(method,)), asked, known, print)
+    found = departures(replace(prepared, methods=(method,)), asked, known)
     assert found == {ALONE: None, EDGE: (1, 0)}
 
 
-def test_a_server_that_is_lost_over_a_proof_costs_the_proof_and_no_figure(alone, monkeypatch):
+def test_a_server_that_is_lost_over_a_proof_costs_the_proof_and_no_figure(alone, monkeypatch, logged):
     prepared, asked, answers = alone
 
     def lost(*arguments):
         raise CloudLostError("the cloud is gone")
 
     monkeypatch.setattr(prepared.cloud, "evidence", lost)
-    said = []
-    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]}, said.append)
-    assert (found, said) == ({ALONE: None}, [f"the texts by {ALONE} are not judged: the cloud is gone"])
+    found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]})
+    assert found == {ALONE: None}
+    assert f"the texts by {ALONE} are not judged: the cloud is gone" in logged.messages
     assert load_row(ALONE, answers, 30.0, found[ALONE]).departed is None
