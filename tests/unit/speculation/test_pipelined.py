@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
-from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
+from specbench.api import RULES, AutoregressiveDecoder, EdgeModel, Options, Request
+from specbench.cloud import LocalCloud
 from specbench.errors import SpecbenchError
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Gate, Speculative
 from specbench.speculation.ahead import AheadWindow
@@ -52,7 +53,7 @@ class Far:
         return self._pending(self._target, proposal)
 
 
-class FarCloud(CloudModel):
+class FarCloud(LocalCloud):
     """A cloud whose verifier stands at the end of such a link."""
 
     pending, rtt_ms = Unhurried, 1e9
