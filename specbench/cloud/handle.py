@@ -62,7 +62,7 @@ class CloudModel(ModelFactory):
         kind: type = cls
         if cls is CloudModel:
             placement = fields.get("placement", spec.placement if spec else "in_process")
-            here = "here" if link is None or link.is_nothing else "behind a link"
+            here = "here" if link is None or link.is_empty else "behind a link"
             kind = cls._kinds[here if placement == "in_process" else "elsewhere"]
         return super().__new__(kind)
 

@@ -120,7 +120,7 @@ class WiredCloud(CloudModel):
 
     def _behind_link(self, channel: Channel) -> Channel:
         """The channel as the profile's link leaves it."""
-        if self._link_spec.kind != "modelled" or self._link_spec.is_nothing:
+        if self._link_spec.kind != "modelled" or self._link_spec.is_empty:
             return channel
         from specbench.cloud.link.delayed_channel import LinkedChannel
         from specbench.cloud.link.modelled import Link

@@ -11,7 +11,7 @@ from torch import nn
 
 from specbench.engine import huge_pages, kernels
 from specbench.engine.quantized import QuantizedEmbedding, QuantizedMatrix
-from specbench.engine.threads import send_team_home
+from specbench.engine.threads import release_compute_threads
 from specbench.errors import SpecbenchError
 from specbench.models import confinement
 from specbench.models.architecture import layer_configs
@@ -51,7 +51,7 @@ class MemoryReader:
         with torch.inference_mode():
             seconds = {one: min(_seconds(readers[one], self._device) for _ in range(reads)) for one in chosen}
         self._fastest, self.read_bytes = min(seconds, key=lambda one: seconds[one]), count
-        send_team_home()
+        release_compute_threads()
         return count / min(seconds.values())
 
     def _readers(self) -> tuple[list[Callable[[], object]], int]:

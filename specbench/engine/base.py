@@ -44,20 +44,20 @@ class Engine(ABC):
         """How many forward passes this engine has made."""
 
     @property
-    def speakable_tokens(self) -> int:
+    def known_tokens(self) -> int:
         """How many of the target's tokens the model can say."""
         return len(self.draft_vocabulary.target_ids) if self.draft_vocabulary else self.vocabulary_size
 
-    def read(self, token_ids: Sequence[int]) -> Sequence[int]:
+    def to_own_ids(self, token_ids: Sequence[int]) -> Sequence[int]:
         """The target's ids as the model's own."""
         return self.draft_vocabulary.to_draft(token_ids) if self.draft_vocabulary else token_ids
 
-    def said(self, own_ids: Sequence[int]) -> list[int]:
+    def to_target_ids(self, own_ids: Sequence[int]) -> list[int]:
         """The model's own ids as the target's."""
         known = self.draft_vocabulary
         return [known.target_ids[token] for token in own_ids] if known else list(own_ids)
 
-    def spoken(self, logits: torch.Tensor) -> torch.Tensor:
+    def to_target_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """The model's own logits, shape (rows, its vocabulary), as the target's: (rows, vocabulary_size)."""
         return (
             self.draft_vocabulary.scatter(logits)
@@ -92,13 +92,13 @@ class Engine(ABC):
         import torch
 
         model: Any = self.loaded.model
-        own_ids = torch.tensor([list(self.read(token_ids))], device=self.loaded.device)
+        own_ids = torch.tensor([list(self.to_own_ids(token_ids))], device=self.loaded.device)
         with torch.inference_mode():
             inputs = model.prepare_inputs_for_generation(own_ids, use_cache=False, is_first_iteration=True)
             if "logits_to_keep" in inspect.signature(model.forward).parameters:
                 inputs["logits_to_keep"] = count
             logits = model(**inputs).logits
-        return self.spoken(logits[0, -count:])
+        return self.to_target_logits(logits[0, -count:])
 
     @property
     def lasting_state(self) -> str | None:
@@ -177,7 +177,7 @@ class Engine(ABC):
 
     def _tokens(self, count: int) -> list[int]:
         """Ids that the model knows, for passes that nobody reads; the first ones are often special."""
-        known = self.speakable_tokens
+        known = self.known_tokens
         if self.draft_vocabulary is None:  # a tokenizer may have more ids than a model
             known = min(known, self.loaded.model.config.get_text_config().vocab_size)
-        return self.said([(FIRST_PROBED + index) % known for index in range(count)])
+        return self.to_target_ids([(FIRST_PROBED + index) % known for index in range(count)])

@@ -77,7 +77,7 @@ def obstacle(engine: Engine) -> str | None:
     try:
         blocks, expected = [], []
         for prompt, width in PROBED:
-            tokens = engine.said([token % engine.speakable_tokens for token in range(prompt + width)])
+            tokens = engine.to_target_ids([token % engine.known_tokens for token in range(prompt + width)])
             shared, single = engine.session(), engine.session()
             shared.prefill(tokens[:prompt])
             single.prefill(tokens[:prompt])

@@ -117,9 +117,9 @@ class EagerEngine(Engine):
         if cache is not None:
             arguments[self._cache_argument] = cache
         output = self.loaded.model(
-            input_ids=torch.tensor([self.read(token_ids)], device=device), use_cache=True, **arguments
+            input_ids=torch.tensor([self.to_own_ids(token_ids)], device=device), use_cache=True, **arguments
         )
-        logits = self.spoken(output.logits[0, -last:])
+        logits = self.to_target_logits(output.logits[0, -last:])
         return logits, output[self._cache_argument] if cache is None else cache
 
     @torch.inference_mode()
@@ -132,7 +132,7 @@ class EagerEngine(Engine):
         if not self._takes_positions:
             raise ValueError(f"a {type(self.loaded.model).__name__} does not take the positions of its tokens")
         sessions = [block.session for block in blocks]
-        tokens = [list(self.read(block.token_ids)) for block in blocks]
+        tokens = [list(self.to_own_ids(block.token_ids)) for block in blocks]
         starts = [(session.length, len(part)) for session, part in zip(sessions, tokens, strict=True)]
         positions = [position for start, count in starts for position in range(start, start + count)]
         device = self.loaded.device
@@ -148,7 +148,7 @@ class EagerEngine(Engine):
             ).logits
         for session, part in zip(sessions, tokens, strict=True):
             session.grown(len(part))
-        return list(self.spoken(logits[0]).split([len(part) for part in tokens]))
+        return list(self.to_target_logits(logits[0]).split([len(part) for part in tokens]))
 
 
 class EagerSession(KVSession):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 
-from specbench.engine.threads import send_team_home
+from specbench.engine.threads import release_compute_threads
 from specbench.errors import RanksLostError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Ranks:
 
     def hear(self) -> object:
         """The next order, on any other rank."""
-        send_team_home()
+        release_compute_threads()
         box: list[object] = [None]
         dist.broadcast_object_list(box, src=0, group=self._orders)
         return box[0]

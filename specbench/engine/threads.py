@@ -40,7 +40,7 @@ def model_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "specbench passes", torch.set_num_threads, (torch.get_num_threads(),))
 
 
-def send_team_home() -> None:
+def release_compute_threads() -> None:
     """End the compute threads of the calling thread; its next parallel region starts them again, in 0.1 ms.
 
     Call it before waiting for what another thread of this process computes. Does nothing with an OpenMP that

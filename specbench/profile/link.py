@@ -50,6 +50,6 @@ class LinkSpec(Part):
         return bool(self.rtt_ms or self.loss or self.trace or rates != (None, None))
 
     @property
-    def is_nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether there is no link at all."""
         return self.kind == "modelled" and not self.is_set

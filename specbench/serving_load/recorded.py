@@ -18,7 +18,7 @@ from specbench.api import AheadDrafter, EdgeModel, Options, Proposal, Request, S
 from specbench.benchmark import conversation
 from specbench.benchmark.preparation import Prepared, model_files
 from specbench.clock import now_ms
-from specbench.engine.threads import model_thread, send_team_home
+from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.forecast.acceptance_trace import Trace, TracedText, read_trace
 from specbench.forecast.traced import WRONG, Text, TracedDrafter, text_of
 from specbench.models import vocabulary
@@ -144,7 +144,7 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
     options = Options.of(prepared.profile)
     if trace is None:
         prepared.edge.load()
-        send_team_home()  # drafts are made in another thread
+        release_compute_threads()  # drafts are made in another thread
         thread = model_thread()
         threads = prepared.profile.edge.threads
         label = f"real drafts, made in turn by one process (edge.threads: {threads}) beside the server"

@@ -42,7 +42,7 @@ class ColocatedTarget(LocalTarget):
     @property
     def draws(self) -> tuple[int, int, int]:
         """As of every target, with what the draft has drawn."""
-        return *self._judge.draws, self._drafter.drawn
+        return *self._verifier.draws, self._drafter.drawn
 
     def decoding(self) -> Steps[Round]:
         """Draft and verify, round by round, to the end of the text; in steps."""

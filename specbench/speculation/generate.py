@@ -14,7 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from specbench.clock import now_ms
 from specbench.engine.finite import demanding_finite
-from specbench.engine.threads import send_team_home
+from specbench.engine.threads import release_compute_threads
 from specbench.profile import Decoding
 from specbench.results.records import Round
 from specbench.speculation.request import Request
@@ -49,7 +49,7 @@ class QueueStreamer(BaseStreamer):
             with _others_draw() if self.draws else nullcontext():
                 self.items.put(item)
                 if not self.asked.acquire(timeout=PROMPTLY_S):
-                    send_team_home()
+                    release_compute_threads()
                     self.asked.acquire()
             if self.is_abandoned:
                 raise _AbandonedError
@@ -145,12 +145,12 @@ def stream(
         streamer.items.put(done)
 
     worker = threading.Thread(target=work, name="model.generate", daemon=True)
-    send_team_home()
+    release_compute_threads()
     try:
         worker.start()
         while (item := streamer.items.get()) is not done:
             yield item
-            send_team_home()
+            release_compute_threads()
             streamer.asked.release()
         if failures:
             raise failures[0]

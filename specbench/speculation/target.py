@@ -12,14 +12,14 @@ from specbench.clock import now_ms
 from specbench.engine.base import Engine
 from specbench.engine.batch import Steps, alone
 from specbench.engine.session import Block, KVSession, Passed
-from specbench.engine.threads import model_thread, send_team_home
+from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation import rules
 from specbench.speculation.proposal import NO_DRAFT, Proposal
 from specbench.speculation.request import Pending, Request
 from specbench.speculation.rules import Verdict
-from specbench.speculation.verifier import Judge
+from specbench.speculation.verifier import Verifier
 
 
 class LocalTarget:
@@ -46,7 +46,7 @@ class LocalTarget:
         started = now_ms()
         self._start(request)
         logits = self._session.prefill(request.prompt_ids)
-        verdict = self._judge.verdict(NO_DRAFT, logits, self._committed)
+        verdict = self._verifier.verdict(NO_DRAFT, logits, self._committed)
         return self._commit([verdict.next_token], started)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
@@ -56,7 +56,7 @@ class LocalTarget:
             draws: that target's, so that this one goes on with the same random numbers.
         """
         self._start(request)
-        self._judge.skip(*draws[:2])
+        self._verifier.skip(*draws[:2])
         self._committed.extend(tokens)
         self._session.prefill(self._committed[:-1])
 
@@ -66,7 +66,7 @@ class LocalTarget:
             self._pending = None
         self._request = request
         self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
-        self._judge = Judge(self._options, request.seed, self._engine.role)
+        self._verifier = Verifier(self._options, request.seed, self._engine.role)
         self._committed = list(request.prompt_ids)
         self._trusted = 0
 
@@ -78,7 +78,7 @@ class LocalTarget:
     @property
     def draws(self) -> tuple[int, int, int]:
         """Random numbers used for this text so far: coins, for the target's own tokens, for its own drafts."""
-        return *self._judge.draws, 0
+        return *self._verifier.draws, 0
 
     @property
     def cached_length(self) -> int:
@@ -148,7 +148,7 @@ class LocalTarget:
         """Commit what a submitted pass accepted."""
         waited_from = now_ms()
         if not pending.is_done:
-            send_team_home()
+            release_compute_threads()
         verdict, verify_ms = pending.future.result()
         wait_ms = now_ms() - waited_from
         self._pending = None
@@ -182,7 +182,7 @@ class LocalTarget:
     def _judged(self, proposal: Proposal, passed: Passed) -> Verdict:
         """What a pass decides; what it refuses leaves the cache, and nothing is committed."""
         logits = passed.logits[-1 - len(proposal.tokens) :]
-        verdict = self._judge.verdict(proposal, logits, self._committed)
+        verdict = self._verifier.verdict(proposal, logits, self._committed)
         self._session.truncate(len(self._committed) + verdict.accepted)
         return verdict
 
@@ -190,7 +190,7 @@ class LocalTarget:
         started = now_ms()
         verdict = self._judged(proposal, self._block(proposal).passed())
         verify_ms = now_ms() - started
-        send_team_home()
+        release_compute_threads()
         return verdict, verify_ms
 
     def _take(self, proposal: Proposal | None, verdict: Verdict, started: float) -> Round:

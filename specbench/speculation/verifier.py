@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Judge:
+class Verifier:
     """Decides the target's tokens, alone or behind a draft, by one rule.
 
     Args:
@@ -38,7 +38,7 @@ class Judge:
         return self._coins.drawn, self._own.drawn
 
     def skip(self, coins: int, own: int) -> None:
-        """Go on where a judge with these `draws` stopped."""
+        """Go on where one with these `draws` stopped."""
         self._coins.skip(coins)
         self._own.skip(own)
 

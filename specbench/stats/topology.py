@@ -14,7 +14,7 @@ def place(runs: Sequence[Run]) -> str:
     profile = runs[0].manifest.profile
     placement, link = profile["cloud"].get("placement", "in_process"), LinkSpec(**profile.get("link", {}))
     is_remote = "://" in placement
-    if link.is_nothing and not is_remote:
+    if link.is_empty and not is_remote:
         where = "on one machine" if placement == "in_process" else "in two processes of one machine"
         return f"co-located: edge and cloud {where}, no link"
     kind = "real" if is_remote and not link.is_set else link.kind

@@ -22,7 +22,7 @@ import torch
 from engine_measure import Pair, answer, demand_compiled, middle, parser, ratio, show, tokens_of
 from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 
-from specbench.engine.threads import send_team_home
+from specbench.engine.threads import release_compute_threads
 
 PREFILL = 512
 
@@ -45,7 +45,7 @@ def llama(rest):
         peer = Peer(llama_cpp, path, room, torch.get_num_threads(), ours.cloud.engine.vocabulary_size)
         for turn, request in enumerate([requests[0], *requests]):
             ms, rounds = answer(decoder, request)
-            send_team_home()  # llama.cpp may bring threads of its own
+            release_compute_threads()  # llama.cpp may bring threads of its own
             theirs, text = peer.answer(request)
             if turn:
                 times["specbench"].append(ms)

@@ -8,7 +8,7 @@ from specbench.clock import now_ms
 from specbench.cloud.server.host import Host
 from specbench.cloud.server.service import Service
 from specbench.cloud.transport.channel import Channel
-from specbench.engine.threads import model_thread, send_team_home
+from specbench.engine.threads import model_thread, release_compute_threads
 
 
 class LocalChannel(Channel):
@@ -52,7 +52,7 @@ class LocalChannel(Channel):
                     if not self._inbox.empty():  # the edge reads a stream no further
                         break
                 replies.close()
-                send_team_home()
+                release_compute_threads()
         except BaseException as error:
             self._outbox.put(error)
         finally:

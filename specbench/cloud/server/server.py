@@ -19,7 +19,7 @@ from specbench.cloud.server.host import Host
 from specbench.cloud.server.service import Service
 from specbench.cloud.transport import protocol
 from specbench.cloud.transport.socket import PING_S, PONG_S
-from specbench.engine.threads import model_thread, send_team_home
+from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.profile import Batch
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Server:
 
         quiet = logging.getLogger(f"{__name__}.websockets")  # what edges do wrong is logged here, in our words
         quiet.disabled = True
-        send_team_home()  # this thread has loaded the model
+        release_compute_threads()  # this thread has loaded the model
         async with contextlib.AsyncExitStack() as stack:
             self._worker = stack.enter_context(model_thread())
             if self._batch.sessions > 1:

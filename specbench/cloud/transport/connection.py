@@ -15,7 +15,7 @@ from specbench.cloud.transport.channel import Channel, ChannelLostError
 from specbench.cloud.transport.handshake import greeted
 from specbench.cloud.transport.protocol import Facts, ProtocolError, Refused, Up
 from specbench.cloud.transport.replies import Reply, Sent
-from specbench.engine.threads import send_team_home
+from specbench.engine.threads import release_compute_threads
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Connection:
                 self._take(0)
         was_here = bool(waiting)
         if not was_here and self.channel.shares_process:
-            send_team_home()
+            release_compute_threads()
         while not waiting:
             try:
                 self._take(self.channel.silence_s)

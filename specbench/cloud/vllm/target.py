@@ -11,7 +11,7 @@ from functools import cached_property
 from specbench.clock import now_ms
 from specbench.cloud.vllm.client import Completion, VllmServer
 from specbench.engine.session import Block, Passed
-from specbench.engine.threads import send_team_home
+from specbench.engine.threads import release_compute_threads
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.results.records import Round
 from specbench.speculation import rules
@@ -104,7 +104,7 @@ class VllmTarget:
         """Commit what a request accepted."""
         waited_from = now_ms()
         if not pending.is_done:
-            send_team_home()
+            release_compute_threads()
         try:
             accepted, tokens, found, elapsed_ms = pending.future.result()
         finally:
@@ -150,7 +150,7 @@ class VllmTarget:
             self._has_ended, self._arrived_ms = False, now_ms()
             stop_ids = sorted(self._request.stop_ids)
             self._stream = self._server.stream(self._committed, self.remaining, self._salt, stop_ids)
-        send_team_home()
+        release_compute_threads()
         found, before_ms = next(self._stream, None), self._arrived_ms
         if found is None:
             raise SpecbenchError(

@@ -23,8 +23,8 @@ def demand_same_logits(engine: Engine, eager: EagerEngine, batch_invariant: bool
     Raises:
         CannotCompileError: they differ by more than rounding, or rows depend on the width.
     """
-    tokens = [token % engine.speakable_tokens for token in range(CHECKED_TOKENS)]
-    tokens = engine.said(tokens)
+    tokens = [token % engine.known_tokens for token in range(CHECKED_TOKENS)]
+    tokens = engine.to_target_ids(tokens)
     session, reference = engine.session(), eager.session()
     prompt, rest = tokens[:5], tokens[5:]
     expected = torch.cat([reference.prefill(prompt), reference.extend(rest)]).double()

@@ -196,7 +196,7 @@ class CompiledEngine(Engine):
         """Compile every width before a clock starts: a captured pass does it when it first sees one."""
         session = self.session()
         for width in WIDTHS:
-            session.prefill(self.said([0]) * min(width, self._program.positions))
+            session.prefill(self.to_target_ids([0]) * min(width, self._program.positions))
             session.truncate(0)
 
 
@@ -217,19 +217,19 @@ class CompiledSession(KVSession):
     def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
         self.demand_room(len(token_ids))
-        own_ids = self._engine.read(token_ids)
+        own_ids = self._engine.to_own_ids(token_ids)
         size = self._engine.prefill_chunk
         for begin in range(0, len(own_ids), size):
             chunk = own_ids[begin : begin + size]
             logits, _ = self._pass(torch.tensor([chunk]), torch.tensor([len(chunk) - 1]))
-        return self._engine.spoken(logits)
+        return self._engine.to_target_logits(logits)
 
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
         self.demand_room(len(token_ids))
-        logits, _ = self._pass(torch.tensor([self._engine.read(token_ids)]), torch.arange(len(token_ids)))
-        return self._engine.spoken(logits)
+        logits, _ = self._pass(torch.tensor([self._engine.to_own_ids(token_ids)]), torch.arange(len(token_ids)))
+        return self._engine.to_target_logits(logits)
 
     @torch.inference_mode()
     def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
@@ -241,12 +241,12 @@ class CompiledSession(KVSession):
             return []
         taken = len(unread) + count - 1
         self.demand_room(taken)
-        tokens = torch.tensor([self._engine.read(unread)])
+        tokens = torch.tensor([self._engine.to_own_ids(unread)])
         drafted = self._engine.draft(tokens, self._length, self._slot, count)
         if len(drafted) < count:
             raise NotFiniteError(self._engine.role)
         self._length += taken
-        return self._engine.said(drafted)
+        return self._engine.to_target_ids(drafted)
 
     def _forget(self, count: int) -> None:
         pass  # what lies behind the length is never read

@@ -91,10 +91,10 @@ class PackedEngine(CompiledEngine):
         """Append tokens to several sessions; a batch-invariant engine passes over at most `SPARE` at a time."""
         found: list[torch.Tensor] = []
         for group in _groups(blocks, self._most_rows):
-            parts = [(block.session, self.read(block.token_ids)) for block in group]
+            parts = [(block.session, self.to_own_ids(block.token_ids)) for block in group]
             widths = [len(token_ids) for _, token_ids in parts]
             logits, _ = self.run_packed(parts, torch.arange(sum(widths)))
-            found += self.spoken(logits).split(widths)
+            found += self.to_target_logits(logits).split(widths)
         for block in blocks:
             block.session.grown(len(block.token_ids))
         return found

@@ -207,7 +207,7 @@ def test_an_error_in_one_text_is_that_texts_alone(host, start, connect, monkeypa
     good.begin(request(4))
     bad.begin(request(5))
     broken = next(target for target in host.targets if target._request.seed == 5)
-    monkeypatch.setattr(broken._judge, "verdict", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(broken._verifier, "verdict", lambda *arguments: 1 / 0)
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(target.verify, Proposal((5, 6))) for target in (good, bad)]
         assert jobs[0].result(30).tokens

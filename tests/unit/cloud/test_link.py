@@ -233,6 +233,6 @@ def test_a_link_that_contradicts_itself_is_refused(link, message):
 
 
 def test_the_default_profile_has_no_link_and_set_makes_one():
-    assert load_profile("default").link.is_nothing
+    assert load_profile("default").link.is_empty
     link = load_profile("default", ["link.rtt_ms=20", "link.loss=0.01"]).link
-    assert (link.rtt_ms, link.loss, link.is_nothing) == (20, 0.01, False)
+    assert (link.rtt_ms, link.loss, link.is_empty) == (20, 0.01, False)

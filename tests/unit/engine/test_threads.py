@@ -9,7 +9,7 @@ import torch
 
 from specbench.benchmark.preparation import prepare
 from specbench.cloud import CloudModel
-from specbench.engine.threads import model_thread, send_team_home
+from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.profile import CloudSpec, Decoding, load_profile
 from specbench.registry import discover
 from specbench.serving_load.recorded import edges_of
@@ -41,35 +41,35 @@ def two_threads():
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
-    send_team_home()
+    release_compute_threads()
 
 
 def test_a_team_that_is_sent_home_is_gone_and_comes_back_when_it_is_needed(two_threads):
-    send_team_home()
+    release_compute_threads()
     alone = count()
     compute()
     assert count() == alone + 1
-    send_team_home()
+    release_compute_threads()
     assert count() == alone
     compute()
     assert count() == alone + 1
 
 
 def test_a_team_of_another_thread_stays(two_threads):
-    send_team_home()
+    release_compute_threads()
     with model_thread() as worker:
         worker.submit(compute).result()
         with_team = count()
-        send_team_home()
+        release_compute_threads()
         assert count() == with_team
-        worker.submit(send_team_home).result()
+        worker.submit(release_compute_threads).result()
         assert count() == with_team - 1
 
 
 def test_generate_runs_beside_no_idle_team(two_threads, models):
     cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     loaded = cloud.engine.loaded
-    send_team_home()
+    release_compute_threads()
     alone = tasks()
     compute()
     team = tasks() - alone
@@ -83,7 +83,7 @@ def test_generate_runs_beside_no_idle_team(two_threads, models):
 def test_many_edges_draft_beside_no_idle_team(two_threads, models, profile):
     path = profile(edge={"model": str(models / "draft")}, cloud={"model": str(models / "target")})
     prepared = prepare(load_profile(str(path), ["edge.threads=2"]), [discover(()).get("speculative")])
-    send_team_home()
+    release_compute_threads()
     alone = tasks()
     compute()
     team = tasks() - alone
@@ -93,6 +93,6 @@ def test_many_edges_draft_beside_no_idle_team(two_threads, models, profile):
 
 
 def test_it_needs_no_torch():
-    code = "import sys; from specbench.engine import threads; threads.send_team_home()"
+    code = "import sys; from specbench.engine import threads; threads.release_compute_threads()"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
