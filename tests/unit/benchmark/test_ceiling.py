@@ -153,7 +153,7 @@ def test_memory_is_read_beside_each_prompt_and_the_readings_are_kept(specbench, 
     order, look, answer = [], CeilingWatch.look, Answering.run
     monkeypatch.setattr(CeilingWatch, "look", lambda *args: (order.append(args[1]), look(*args))[1])
     monkeypatch.setattr(Answering, "run", lambda *args: (order.append("answer"), answer(*args))[1])
-    done = specbench("run", "speculative", "--profile", profile(workload={"repeats": 2}), "--json")
+    done = specbench("run", "speculative", "--profile", profile(workload={"repeats": 2, "warmup": 0}), "--json")
     assert done.code == 0, done.err
     store = RunStore(tmp_path / "runs")
     stored = store.read(store.find(None))

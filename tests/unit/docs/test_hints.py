@@ -27,6 +27,11 @@ WITHOUT_PROFILE = (
     *("models/files", "models/embedded", "models/shipped", "models/loading", "models/storage"),
     *("distill/", "render/", "stats/", "forecast/", "sweeps/", "results/store", "registry"),
 )
+WITH_PROFILE = ("forecast/acceptance_trace", "forecast/cost_measurement", "forecast/traced", "forecast/tracing")
+
+
+def _takes_no_profile(module):
+    return module.startswith(WITHOUT_PROFILE) and module not in WITH_PROFILE
 
 
 def commands(command, name=""):
@@ -97,7 +102,7 @@ def test_a_hint_names_options_that_its_command_has(module, hint):
     own = WORKS_FOR.get(module, file.replace("_", "-") if kind == "cli" else "")
     known = {each for name, options in COMMANDS.items() if own in (name, name.split()[0]) for each in options}
     assert set(OPTION.findall(rest)) <= known | OF_ALL_THAT_USE.get(module, set()) | (
-        set() if module.startswith(WITHOUT_PROFILE) or kind == "cli" else {"--set"}
+        set() if kind == "cli" or _takes_no_profile(module) else {"--set"}
     )
 
 
