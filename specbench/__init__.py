@@ -27,7 +27,7 @@ _EXPORTS = {
     "SpecbenchError": "specbench.errors",
     "compare": "specbench.stats.comparison",
     "load_profile": "specbench.profile",
-    "run": "specbench.benchmark.running",
+    "run": "specbench.benchmark.execution",
     "sweep": "specbench.sweeps.rows",
 }
 

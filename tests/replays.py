@@ -3,7 +3,7 @@
 import random
 
 from specbench.forecast.acceptance_trace import Trace, TracedText
-from specbench.forecast.traced import Text
+from specbench.forecast.traced_drafter import Text
 from specbench.profile.cost_table import Costs
 from specbench.stats.prices import Prices
 

@@ -9,7 +9,7 @@ import typer
 
 def job(file: Path) -> None:
     """Make the run that FILE asks for, and write beside it how that ended."""
-    from specbench.benchmark.running import execute_file
+    from specbench.benchmark.execution import execute_file
     from specbench.render.live import make_view
 
     if code := execute_file(file, make_view()):

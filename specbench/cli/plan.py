@@ -96,7 +96,7 @@ def plan(
     from specbench.profile.loading import overriding
     from specbench.registry import discover
     from specbench.render import console
-    from specbench.render.schedules import assumed_lines, plan_document, plan_table, served_lines
+    from specbench.render.forecasts import assumed_lines, plan_document, plan_table, served_lines
     from specbench.results.records import CONTROL
     from specbench.stats.measured_costs import run_costs
     from specbench.stats.prices import Prices

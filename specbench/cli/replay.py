@@ -48,7 +48,7 @@ def replay(
     from specbench.forecast.assumed import assumptions
     from specbench.forecast.grid import grid
     from specbench.forecast.over import lengths_of, parse_over, replayed_over
-    from specbench.forecast.traced import texts_of
+    from specbench.forecast.traced_drafter import texts_of
     from specbench.forecast.variants import RULE, demand_known, knowing, told, variants
     from specbench.profile.cost_table import read_costs
     from specbench.registry import discover
@@ -93,9 +93,9 @@ def show_grid(
     from specbench.cli.report import write
     from specbench.render import console
     from specbench.render.fitting import Fitted
+    from specbench.render.forecasts import grid_table, map_table
     from specbench.render.report.grids import grid_document, write_grid
     from specbench.render.report.lengths import length_tables
-    from specbench.render.schedules import grid_table, map_table
 
     document = grid_document(rows, **head)
     if as_json:

@@ -63,7 +63,7 @@ def run(
     """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
     from specbench.api import CloudLostError
     from specbench.benchmark.differences import outcome
-    from specbench.benchmark.running import execute
+    from specbench.benchmark.execution import execute
     from specbench.render.live import make_view
     from specbench.results.store import RunStore
 

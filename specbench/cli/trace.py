@@ -27,7 +27,7 @@ def trace(
 
     from specbench.benchmark.preparation import prepare
     from specbench.forecast.acceptance_trace import demand_traceable, write_trace
-    from specbench.forecast.tracing import make_trace
+    from specbench.forecast.trace_making import make_trace
     from specbench.profile import LinkSpec
     from specbench.render import console
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbench.cloud.agreement import demand_engine, demand_meant
+from specbench.cloud.server_matches_profile import demand_engine, demand_meant
 from specbench.cloud.wired import WiredCloud
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.profile import Options

@@ -12,7 +12,7 @@ from itertools import product
 from specbench.errors import SpecbenchError
 from specbench.forecast import serving
 from specbench.forecast.replay import Length, Timed, known_method, replay
-from specbench.forecast.traced import Text
+from specbench.forecast.traced_drafter import Text
 from specbench.forecast.variants import KEYS, demand_known
 from specbench.method import Method
 from specbench.profile.cost_table import Costs

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from specbench.forecast.acceptance_trace import Trace
 from specbench.forecast.replay import known_method, rounds
-from specbench.forecast.traced import Text, texts_of
+from specbench.forecast.traced_drafter import Text, texts_of
 from specbench.forecast.variants import RULE, demand_known, knowing, told
 from specbench.method import Method
 from specbench.results.records import Generation

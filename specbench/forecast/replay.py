@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from specbench.clock import virtual_time
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Asked, Awaited, Event, Timeline, charges_of, elapsed_ms
-from specbench.forecast.traced import Text
+from specbench.forecast.traced_drafter import Text
 from specbench.forecast.virtual import VirtualCloud, VirtualEdge
 from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.cost_table import Costs

@@ -12,7 +12,7 @@ import numpy as np
 from specbench.forecast.clients import Target, follow
 from specbench.forecast.events import Asked, Event
 from specbench.forecast.replay import Length, Timed, played, timed
-from specbench.forecast.traced import Text
+from specbench.forecast.traced_drafter import Text
 from specbench.method import Method
 from specbench.stats.prices import Prices
 

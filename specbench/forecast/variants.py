@@ -11,7 +11,7 @@ from specbench.errors import SpecbenchError
 from specbench.forecast.acceptance_trace import Trace, TracedText
 from specbench.forecast.replay import SCHEDULES, known_method
 from specbench.forecast.rule_acceptance import chances
-from specbench.forecast.traced import Text, runs_of
+from specbench.forecast.traced_drafter import Text, runs_of
 from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Speculative
 from specbench.profile.loading import validated

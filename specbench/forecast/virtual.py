@@ -14,7 +14,7 @@ from specbench.clock import now_ms
 from specbench.engine.batch import alone
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Asked, Awaited, OpenRequest, Streamed, Timeline
-from specbench.forecast.traced import Text, TracedDrafter
+from specbench.forecast.traced_drafter import Text, TracedDrafter
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.loop import SpeculativeLoop

@@ -1,6 +1,7 @@
 """What precision really is: declared in the profile, found in the loaded models, and set for the arithmetic."""
 
 from specbench.precision import switches
+from specbench.precision.audit_findings import audit_findings, remarks
 from specbench.precision.declared import (
     declared_precision,
     declared_remarks,
@@ -12,7 +13,6 @@ from specbench.precision.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
 from specbench.precision.finite_logits import finite_findings
 from specbench.precision.loaded import audit_model
 from specbench.precision.stored import between_findings, change_findings, differences, run_findings
-from specbench.precision.verdicts import audit_findings, remarks
 
 __all__ = [
     "DIFFERS", "OK", "UNKNOWN", "Finding", "audit_findings", "audit_model", "between_findings",

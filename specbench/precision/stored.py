@@ -8,10 +8,10 @@ from functools import reduce
 from operator import getitem
 
 from specbench.precision import switches
+from specbench.precision.audit_findings import audit_findings, dtypes_of
 from specbench.precision.declared import arithmetic_of
 from specbench.precision.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 from specbench.precision.finite_logits import finite_findings
-from specbench.precision.verdicts import audit_findings, dtypes_of
 from specbench.results.records import Audit, Manifest, TensorGroup
 
 

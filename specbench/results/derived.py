@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from specbench.frames import frame
+from specbench.dataframe import frame
 from specbench.results.records import Divergence, Failure
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from specbench.benchmark.preparation import Prepared, model_files
 from specbench.clock import now_ms
 from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.forecast.acceptance_trace import Trace, TracedText, read_trace
-from specbench.forecast.traced import WRONG, Text, TracedDrafter, text_of
+from specbench.forecast.traced_drafter import WRONG, Text, TracedDrafter, text_of
 from specbench.models import vocabulary
 from specbench.results.records import Prompt
 from specbench.serving_load.edges import EdgeModels

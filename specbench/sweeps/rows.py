@@ -17,9 +17,9 @@ from specbench.benchmark.observer import Unobserved
 from specbench.benchmark.sweep_record import Sweep, in_words
 from specbench.benchmark.workload import with_prompts
 from specbench.cluster.submitting import demand_over
+from specbench.dataframe import frame
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.forecast.grid import Row
-from specbench.frames import frame
 from specbench.profile import Profile
 from specbench.results.records import CONTROL, Generation, Manifest, Prompt, Run
 from specbench.results.store import RunStore

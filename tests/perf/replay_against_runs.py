@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 
 from specbench.forecast.acceptance_trace import read_trace
 from specbench.forecast.replay import replay, rounds
-from specbench.forecast.traced import text_of
+from specbench.forecast.traced_drafter import text_of
 from specbench.profile.cost_table import Costs, read_costs
 from specbench.profile.yaml_text import as_page
 from specbench.results.records import CONTROL

@@ -20,7 +20,7 @@ class Facts(Struct, frozen=True):
         files: SHA-256 of the model's files by name.
         engine: what really runs the passes; `engine_kind` and `batch_invariant` are what the profile asked for.
         threads: of one rank; `ranks` are the processes that hold the weights together.
-        sessions: how many edges share a pass, and how long one waits for others, as `config.Batch` has it.
+        sessions: how many edges share a pass, and how long one waits for others, as `profile.Batch` has it.
         switches: what the arithmetic of its process is.
         weight_bytes: read for every token, and how fast, as `Ceiling` has it.
     """

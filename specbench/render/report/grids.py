@@ -11,12 +11,12 @@ from pathlib import Path
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Row, best, winner
+from specbench.render.forecasts import MAP_FOOT, cell_text, told_break_even, verdicts
 from specbench.render.report import pictures
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.lengths import length_drawings, length_tables
 from specbench.render.report.tabular import Table
-from specbench.render.schedules import MAP_FOOT, cell_text, told_break_even, verdicts
 from specbench.results.records import CONTROL
 
 FIGURES = tuple(field.name for field in fields(Row) if field.name not in ("condition", "interval", "measured"))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from specbench.forecast.breakeven import RTT, break_evens
 from specbench.forecast.grid import Row, best, winner
+from specbench.render.forecasts import cell_text, told_break_even
 from specbench.render.report.inks import WIDE_PX, Ink, by_name, legend_of, of_methods
 from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side, titled
-from specbench.render.schedules import cell_text, told_break_even
 from specbench.results.records import CONTROL
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from specbench.forecast.breakeven import RTT
 from specbench.forecast.grid import Row
+from specbench.render.forecasts import cell_text
 from specbench.render.report.inks import SERIES, WIDE_PX, Ink, by_name, of_methods
 from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side, titled
 from specbench.render.report.tabular import Table
-from specbench.render.schedules import cell_text
 from specbench.results.records import CONTROL
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from math import log2
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Row, winner
+from specbench.render.forecasts import cell_text, told_break_even, verdicts
 from specbench.render.report.heat import FULL, curves, facets
 from specbench.render.report.inks import of_methods
 from specbench.render.report.lengths import length_drawings, length_tables
 from specbench.render.report.sections import Section
 from specbench.render.report.tabular import Table
 from specbench.render.report.templates import render, shown_charts
-from specbench.render.schedules import cell_text, told_break_even, verdicts
 from specbench.results.records import CONTROL
 
 DEEPEST = 55  # per cent of colour under a text

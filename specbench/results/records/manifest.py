@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from specbench.frames import frame
+from specbench.dataframe import frame
 from specbench.results.ceilings import Ceiling
 from specbench.results.provenance import MethodSource, OtherModel, Work
 from specbench.results.records.findings import Audit, Divergence, Recomputation, SwitchChange

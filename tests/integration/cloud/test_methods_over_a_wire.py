@@ -11,9 +11,9 @@ from specbench.plugins.speculative_colocated import SpeculativeColocated
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import CloudModel, Decoding, EdgeModel, Options, Request, Speculative
-from specbench.cloud.agreement import demand_engine
 from specbench.cloud.served import Served
 from specbench.cloud.server.local_channel import LocalChannel
+from specbench.cloud.server_matches_profile import demand_engine
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.remote_target import RemoteTarget
 from specbench.errors import SpecbenchError

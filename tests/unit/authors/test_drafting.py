@@ -19,8 +19,8 @@ from specbench.api import (
     SpeculativeMethod,
 )
 from specbench.forecast.replay import ANY, play
-from specbench.forecast.traced import Text
-from specbench.forecast.tracing import readings
+from specbench.forecast.trace_making import readings
+from specbench.forecast.traced_drafter import Text
 from specbench.forecast.virtual import VirtualDrafter
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Options, Speculative
 from specbench.testing import answer, check_method

@@ -27,7 +27,12 @@ WITHOUT_PROFILE = (
     *("models/files", "models/embedded", "models/shipped", "models/loading", "models/storage"),
     *("distill/", "render/", "stats/", "forecast/", "sweeps/", "results/store", "registry"),
 )
-WITH_PROFILE = ("forecast/acceptance_trace", "forecast/cost_measurement", "forecast/traced", "forecast/tracing")
+WITH_PROFILE = (
+    "forecast/acceptance_trace",
+    "forecast/cost_measurement",
+    "forecast/trace_making",
+    "forecast/traced_drafter",
+)
 
 
 def _takes_no_profile(module):

@@ -13,7 +13,7 @@ from specbench.cloud.server.local_channel import LocalChannel
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.remote_target import RemoteTarget
 from specbench.engine.finite import NotFiniteError, demand_finite
-from specbench.forecast.tracing import readings
+from specbench.forecast.trace_making import readings
 from specbench.precision import audit_model, finite_findings
 from specbench.profile import CloudSpec, EdgeSpec, Gate, Profile
 from specbench.profile.cost_table import Costs

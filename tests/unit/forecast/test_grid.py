@@ -14,8 +14,8 @@ from specbench.forecast.grid import Row, best, grid
 from specbench.forecast.over import lengths_of, parse_over
 from specbench.forecast.replay import CONTROL, SCHEDULES
 from specbench.profile.cost_table import read_costs, write_costs
+from specbench.render.forecasts import map_table
 from specbench.render.report.maps import map_page
-from specbench.render.schedules import map_table
 
 
 def test_the_page_of_a_grid_is_a_map_without_scripts_that_keeps_markup_as_text(replayed, specbench, tmp_path):

@@ -15,13 +15,13 @@ from specbench.forecast.acceptance_trace import write_trace
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Row, grid, winner
 from specbench.profile.cost_table import write_costs
+from specbench.render.forecasts import verdicts
 from specbench.render.precision import audit_columns
 from specbench.render.report.grids import grid_csv, grid_markdown
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.inks import LIGHT
 from specbench.render.report.lengths import length_drawings, length_tables, panels
 from specbench.render.report.maps import map_page
-from specbench.render.schedules import verdicts
 from specbench.results.store import RunStore
 
 

@@ -19,9 +19,9 @@ from specbench.forecast.plan import (
     verdicts,
 )
 from specbench.forecast.replay import CONTROL, Timed, known_method, replay
-from specbench.forecast.traced import Text
+from specbench.forecast.traced_drafter import Text
 from specbench.profile.cost_table import Costs
-from specbench.render.schedules import served_lines
+from specbench.render.forecasts import served_lines
 from specbench.stats.acceptance import Survival
 from specbench.stats.closed_form import FORMS
 from specbench.stats.prices import Prices

@@ -6,7 +6,7 @@ from replays import TABLE, drawn, prices
 from specbench.clock import VirtualClock
 from specbench.forecast.events import Asked, Awaited, Streamed, Timeline, charges_of
 from specbench.forecast.replay import CONTROL, SCHEDULES, known_method, play, replay
-from specbench.forecast.traced import Text
+from specbench.forecast.traced_drafter import Text
 from specbench.profile.cost_table import Costs
 from specbench.stats.prices import Charge, Prices, at
 

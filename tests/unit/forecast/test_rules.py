@@ -13,7 +13,7 @@ from specbench.api import Options
 from specbench.errors import SpecbenchError
 from specbench.forecast.acceptance_trace import read_trace, write_trace
 from specbench.forecast.rule_acceptance import chances, shares
-from specbench.forecast.tracing import MOST_TOP, _chances, _top, readings
+from specbench.forecast.trace_making import MOST_TOP, _chances, _top, readings
 from specbench.profile import Decoding, Speculative
 from specbench.profile.cost_table import write_costs
 

@@ -13,8 +13,8 @@ from specbench.benchmark.preparation import prepare
 from specbench.errors import SpecbenchError
 from specbench.forecast.acceptance_trace import read_trace, write_trace
 from specbench.forecast.replay import ANY, play, rounds
-from specbench.forecast.traced import Text, texts_of
-from specbench.forecast.tracing import WIDTH, make_trace, readings
+from specbench.forecast.trace_making import WIDTH, make_trace, readings
+from specbench.forecast.traced_drafter import Text, texts_of
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Speculative, load_profile
 from specbench.testing import answer, tiny_llama, tokens_of
 

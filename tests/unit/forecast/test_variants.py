@@ -7,7 +7,7 @@ from specbench.forecast.events import Asked
 from specbench.forecast.grid import grid
 from specbench.forecast.over import replayed_over
 from specbench.forecast.replay import known_method, replay, timeless
-from specbench.forecast.traced import Text
+from specbench.forecast.traced_drafter import Text
 from specbench.forecast.variants import variants, with_agreement
 from specbench.stats.prices import Charge
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from specbench.benchmark.observer import Progress
 from specbench.benchmark.telemetry import MemoryMonitor
 from specbench.render import console, tables
+from specbench.render.forecasts import FIGURES, grid_table, map_table
 from specbench.render.live import LiveView
 from specbench.render.report.inks import of_methods
-from specbench.render.schedules import FIGURES, grid_table, map_table
 from specbench.render.sweeping import LiveSweepView
 from specbench.render.tables import comparison_table
 from specbench.results.records import Ceiling, Round

@@ -11,7 +11,7 @@ from specbench.benchmark import conversation
 from specbench.benchmark.preparation import prepare
 from specbench.errors import CloudLostError, SpecbenchError
 from specbench.forecast.acceptance_trace import Trace, TracedText
-from specbench.forecast.traced import text_of
+from specbench.forecast.traced_drafter import text_of
 from specbench.profile import Options, load_profile
 from specbench.registry import discover
 from specbench.results.records import CONTROL as ALONE

@@ -14,7 +14,7 @@ from specbench.benchmark import sweep_record as sweeps
 from specbench.errors import SpecbenchError
 from specbench.forecast.grid import best, winner
 from specbench.profile import load_profile
-from specbench.render.schedules import cell_text, verdicts
+from specbench.render.forecasts import cell_text, verdicts
 from specbench.results.records import Divergence, Failure, Written
 from specbench.results.store import RunStore
 from specbench.stats.comparison import compare
