@@ -14,9 +14,10 @@ from specbench.benchmark.child_process import Ended, keep_end
 from specbench.benchmark.differences import outcome
 from specbench.benchmark.isolation import resident_bytes
 from specbench.benchmark.job import Job
-from specbench.benchmark.new_manifest import demand_same, new_manifest
+from specbench.benchmark.new_manifest import new_manifest
 from specbench.benchmark.observer import Observer, Unobserved
 from specbench.benchmark.preparation import Prepared, prepare
+from specbench.benchmark.resuming import demand_same, resumed_job
 from specbench.benchmark.runner import Runner
 from specbench.benchmark.workload import with_prompts
 from specbench.models.confinement import confine
@@ -63,7 +64,7 @@ def run(
     """
     store = RunStore(Path(runs_dir))
     if resume and not methods:
-        job = jobs.resumed_job(store, resume, plugins=plugins, isolate=isolate, tune_on=tune_on)
+        job = resumed_job(store, resume, plugins=plugins, isolate=isolate, tune_on=tune_on)
     else:
         loaded, name = jobs.loaded_profile(profile)
         job = jobs.new_job(

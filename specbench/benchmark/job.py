@@ -9,7 +9,6 @@ from pathlib import Path
 
 from specbench.errors import SpecbenchError
 from specbench.profile import Profile, load_profile
-from specbench.profile.loading import validated, with_changes
 from specbench.profile.paths import anchored
 from specbench.results import environment
 from specbench.results.store import RunStore
@@ -89,39 +88,6 @@ def new_job(
         tune_on=tune_on,
         tuning_run_id=tuning_run_id,
         command=tuple(environment.encodable(word) for word in command),
-    )
-
-
-def resumed_job(
-    store: RunStore,
-    run_id: str,
-    *,
-    overrides: Sequence[str] = (),
-    settings: dict[str, object] | None = None,
-    plugins: Sequence[str | Path] = (),
-    isolate: bool = False,
-    tune_on: str | None = None,
-    command: Sequence[str] = (),
-) -> Job:
-    """The job that a stored run was, to go on with it; overrides and settings come on top of its profile.
-
-    Raises:
-        SpecbenchError: there is no such run, or its manifest or a change is no valid profile.
-    """
-    manifest = store.read(store.find(run_id)).manifest
-    profile = validated(Profile, manifest.profile, f"the profile of run {manifest.run_id}")
-    tuned_on = manifest.tuning.on if manifest.tuning else None
-    return new_job(
-        store,
-        with_changes(profile, overrides, settings),
-        manifest.profile_name,
-        manifest.methods,
-        plugins=(*manifest.plugin_files, *plugins),
-        only=True,  # the control is among its methods, or was left out
-        isolate=isolate,
-        tune_on=tune_on or tuned_on,
-        resume=manifest.run_id,
-        command=command,
     )
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a run that is about to start, held against that of the run it goes on with."""
+"""The manifest of a run that is about to start."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from specbench.api import Method, Options
-from specbench.benchmark import differences as manifests
 from specbench.benchmark.preparation import Prepared, model_files, prompts_sha256
 from specbench.cloud.link.link_trace import trace_sha256
-from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Profile
 from specbench.registry import blaming
 from specbench.results import environment
@@ -84,23 +82,3 @@ def _repeats_control(method: Method, profile: Profile) -> bool:
 
 def _may_go_on_alone(method: Method, profile: Profile) -> bool:
     return profile.cloud.on_cloud_loss == "edge_only" and set(method.roles) == {"edge", "cloud"}
-
-
-def demand_same(stored: Manifest, current: Manifest) -> None:
-    """Refuse to go on with a run whose settings were others.
-
-    Raises:
-        SpecbenchError: naming the first setting that differs, and both values.
-    """
-    difference: tuple[str, object, object] | None
-    if sorted(stored.methods) != sorted(current.methods):
-        difference = ("methods", ", ".join(stored.methods), ", ".join(current.methods))
-    else:
-        difference = next(manifests.differences(stored, current, ["memory"]), None)
-    if difference:
-        field, before, now = difference
-        raise SpecbenchError(
-            f"run {stored.run_id} cannot be resumed: {field} was {before}, and is {now}",
-            "repeat the command of its manifest, or start a new run",
-            ExitCode.STORE,
-        )

@@ -109,7 +109,8 @@ def asked(
     resume: str | None = None,
 ) -> Job:
     """What the options of this command ask for; with --resume alone they come on top of what the run was."""
-    from specbench.benchmark.job import new_job, resumed_job
+    from specbench.benchmark.job import new_job
+    from specbench.benchmark.resuming import resumed_job
     from specbench.profile import load_profile
 
     if not resume or methods:
