@@ -1,4 +1,4 @@
-"""Pipelined speculation: the edge drafts on while the cloud verifies, and rolls back when that was in vain."""
+"""Pipelined speculation: the edge drafts on while the cloud verifies, and rolls back what a refusal drops."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class SpecbenchError(Exception):
 
 
 class ModelError(SpecbenchError):
-    """A model that cannot be had, or cannot be run here."""
+    """A model that is missing, damaged, or cannot run here."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message, hint, ExitCode.MODEL)

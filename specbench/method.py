@@ -41,11 +41,11 @@ class Method(ABC):
             sets them below `methods.NAME`, and `self.own(options, Settings)` reads them.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    roles: ClassVar[tuple[str, ...]]
+    name: str
+    summary: str
+    roles: tuple[str, ...]
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
-    own_passes: ClassVar[bool] = False
+    own_passes: bool = False
     settings: ClassVar[type[Part]] = Part
 
     def own(self, options: Options, settings: type[PartT]) -> PartT:
@@ -109,7 +109,7 @@ class SpeculativeMethod(Method):
             is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
     """
 
-    roles: ClassVar[tuple[str, ...]] = ("edge", "cloud")
+    roles: tuple[str, ...] = ("edge", "cloud")
     rules: ClassVar[frozenset[str]] = frozenset(RULES)
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False

@@ -23,9 +23,8 @@ class AtDraftLength(Method):
     """A method under one draft length, so that several are measured interleaved."""
 
     def __init__(self, method: Method, draft_length: int | Literal["auto"]) -> None:
-        self.name = f"{method.name}[{draft_length}]"  # type: ignore[misc]  # of this one object
-        self.summary, self.roles = method.summary, method.roles  # type: ignore[misc]
-        self.own_passes = method.own_passes  # type: ignore[misc]
+        self.name = f"{method.name}[{draft_length}]"
+        self.summary, self.roles, self.own_passes = method.summary, method.roles, method.own_passes
         self._method, self._draft_length = method, draft_length
 
     def lossless(self, options: Options) -> bool | None:

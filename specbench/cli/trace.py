@@ -23,7 +23,9 @@ def trace(
 
     demand_place(out)
     loaded = load_profile(profile, overrides or ())
-    method = discover(()).get("speculative")
+    registry = discover(())
+    registry.demand_settings(loaded)
+    method = registry.get("speculative")
 
     from specbench.benchmark.preparation import prepare
     from specbench.forecast.acceptance_trace import demand_traceable, write_trace

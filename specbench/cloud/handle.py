@@ -31,7 +31,9 @@ class CloudModel(ModelFactory):
     """The target model, in the cloud.
 
     `CloudModel(spec)` makes a `LocalCloud` where the placement is `in_process`, a `LinkedCloud` where a link
-    lies before that, and a `RemoteCloud` for any other placement.
+    lies before that, and a `RemoteCloud` for any other placement. Each kind has its own `target`, `verifier`,
+    `colocated`, `generator`, `evidence` and `recomputed`. They are not marked abstract, because a type checker
+    would then refuse `CloudModel(spec)`.
 
     Args:
         link: what lies between edge and cloud; nothing when absent.
@@ -211,8 +213,8 @@ class CloudModel(ModelFactory):
 
     @property
     def elsewhere(self) -> dict:
-        """What a cloud on another machine says of itself; reached, and held against the profile, here."""
-        raise NotImplementedError
+        """What a cloud on another machine says of itself, checked against the profile; empty for all others."""
+        return {}
 
     @property
     def goes_on_alone(self) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specbench.cloud.handle import CloudModel
 from specbench.errors import SpecbenchError
-from specbench.profile import CloudSpec, Decoding, EngineSpec, LinkSpec, Options
+from specbench.profile import Decoding, Options
 from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
@@ -30,15 +30,8 @@ class LocalCloud(CloudModel, runs="here"):
         SpecbenchError: the profile splits the model, and this is no process of its ranks.
     """
 
-    def __init__(
-        self,
-        spec: CloudSpec | None = None,
-        engine: EngineSpec | None = None,
-        allow_tf32: bool = False,
-        link: LinkSpec | None = None,
-        **fields: object,
-    ) -> None:
-        super().__init__(spec, engine, allow_tf32, link, **fields)
+    def __init__(self, *arguments: Any, **fields: Any) -> None:
+        super().__init__(*arguments, **fields)
         if self.spec.ranks > 1 and not self.is_split:
             raise SpecbenchError(
                 "cloud.parallel starts a process for each rank, and cloud.placement is in_process",

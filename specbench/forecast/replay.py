@@ -37,7 +37,7 @@ class Timed:
         ttft_ms: to the first token; `None` where the cost table says nothing of prompts.
         decode_ms: from the first token's arrival to the last one's.
         tokens: committed, the first one included.
-        wasted: tokens that were drafted ahead in vain.
+        wasted: tokens that were drafted ahead and dropped.
     """
 
     ttft_ms: float | None

@@ -36,7 +36,7 @@ FIGURES = (
 FOOT = (
     "* the cloud alone. TTFT, TPOT: medians over texts. Speed-up: of TPOT against "
     "the cloud alone, ratio of geometric means; in brackets where a measured interval (95 %, corrected by Holm "
-    "over the draft lengths) holds 1 or there is none. Wasted: tokens drafted ahead in vain."
+    "over the draft lengths) holds 1 or there is none. Wasted: tokens drafted ahead and dropped."
 )
 
 

@@ -62,7 +62,7 @@ class RoundCosts:
         draft_share: of the time between the first and the last token; `link_share` and `verify_share` likewise.
             What overlaps counts in each, so they may add up to more than 1. Methods that draft.
         hidden_share: of the round trips, what was spent on drafts that stood. Methods that draft ahead.
-        wasted_per_round: tokens drafted ahead in vain.
+        wasted_per_round: tokens drafted ahead and dropped.
         prefilled_per_round: tokens that the target read anew for a round, where it keeps no cache between them;
             `prefill_ms_per_round` is the time that this took.
     """

@@ -126,7 +126,7 @@ class ModelDrafter:
             tokens: the committed ids, of which the first `accepted` are those last proposed.
 
         Returns:
-            How many tokens were drafted ahead in vain.
+            How many tokens were drafted ahead and are dropped.
         """
         drafted = self._text[self._committed :]
         if accepted == self._proposed and drafted[: len(tokens)] == list(tokens):

@@ -44,8 +44,8 @@ def colocated(survival: Survival, prices: Prices, draft_length: int, rtt_ms: flo
 def pipelined(survival: Survival, prices: Prices, draft_length: int, rtt_ms: float) -> dict[str, float]:
     """The terms of a round of `speculative_pipelined`, in the mean.
 
-    What is drafted ahead stands if all γ tokens and the guess behind them do. A step is begun while less is
-    lost by ending too late, if it was in vain, than is won if not.
+    What is drafted ahead stands if all γ tokens and the guess behind them are accepted. The edge begins another
+    step while its expected gain is larger than its expected delay.
     """
     terms = synchronous(survival, prices, draft_length, rtt_ms)
     stands = survival.curve(draft_length + 1)[-1]

@@ -64,7 +64,7 @@ class Connection:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether the cloud was looked for in vain as long as is allowed, and has not been back."""
+        """Whether the time allowed for reconnecting has passed without success."""
         return self._patience_s == 0
 
     @property

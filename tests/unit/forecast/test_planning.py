@@ -235,7 +235,7 @@ def test_what_is_looked_for_no_farther_is_called_at_least_that_many():
 
 
 def test_many_clients_are_served_best_by_another_length_than_one():
-    """Passes are shared: what is drafted in vain costs the others."""
+    """Passes are shared: wasted draft tokens cost the others."""
     texts, target = drawn(0.85, tokens=60, count=12), {"verify_ms": {1: 20.0, 9: 22.0, 64: 120.0}}
     table = Prices(Costs.model_validate({**TABLE, "link": {"rtt_ms": 30.0}, "target": target}))
     method = known_method("speculative")
