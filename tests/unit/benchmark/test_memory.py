@@ -96,8 +96,8 @@ def test_a_real_run_keeps_the_course_of_every_answer(specbench, profile, tmp_pat
     stored = store.read(store.find(None))
     assert all(2 <= len(each.memory) <= MOST_LOOKS for each in stored.generations)
     assert all(
-        max(look.rss_bytes for look in each.memory) == each.peak_rss_bytes for each in stored.generations
-    )
+        max(look.rss_bytes for look in each.memory) <= each.peak_rss_bytes for each in stored.generations
+    ), "the kernel's peak counts what stood between two looks"
     document = json.loads(specbench("report", "--format", "json").out)
     (points,) = document["report"]["memory"].values()
     assert all(point["course"] for point in points)
