@@ -12,7 +12,7 @@ SECTIONS = {
     "run": ("files.md", RUN), "compare": ("files.md", RUN), "report": ("files.md", RUN),
     "sweep": ("files.md", GRID), "replay": ("files.md", GRID), "plan": ("files.md", "### `plan`"),
     "trace": ("files.md", "### `trace`"), "limits": ("files.md", "### `limits`"),
-    "load": ("files.md", "### `load`"),
+    "load": ("files.md", "### `load`"), "runs": ("files.md", "### `runs`"),
     "check-dtype": ("files.md", "### `check-dtype`"), "distill": ("files.md", "### `distill`"),
     "link": ("link.md", ""), "submit": ("cluster.md", ""),
 }  # fmt: skip
