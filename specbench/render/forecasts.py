@@ -127,7 +127,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         times = f"{top.speedup:.2f} times its speed per token"
         times += "" if top.draft_length is None else f", with draft length {top.draft_length}"
         if top.is_open:
-            times += ", which cannot be told from it" if top.interval else ", on too few prompts to tell"
+            times += ", which is inconclusive" if top.interval else ", with too few prompts for an interval"
         name = method if top.lossless else f"{method} ({LABELS[top.lossless]})"
         if len(found) == 1:
             line = f"{name}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
