@@ -1,21 +1,15 @@
-"""The pages of docs/ are whole: every key, option and public name is there, and every link leads somewhere."""
+"""The pages of docs/ are whole: every public name and JSON key is there, and every link leads somewhere."""
 
-import json
 import re
-import typing
 from dataclasses import fields
 
 import pytest
-import typer.main
-from pydantic import BaseModel
 from repository import REPOSITORY
 
 import specbench.api
-from specbench.cli import app
 from specbench.forecast.breakeven import BreakEven
 from specbench.forecast.grid import Row
 from specbench.profile import list_profiles
-from specbench.profile.schema import Profile
 from specbench.registry import discover
 from specbench.results.derived import (
     Acceptance,
@@ -37,70 +31,9 @@ def text_of(name):
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-def part_in(annotation):
-    """The part of a profile that a field holds, itself or as one choice among others."""
-    choices = (annotation, *typing.get_args(annotation))
-    return next((each for each in choices if isinstance(each, type) and issubclass(each, BaseModel)), None)
-
-
-def keys_of(part, prefix=""):
-    """Dotted keys with their fields; a part that is always there is no key of its own."""
-    for name, field in part.model_fields.items():
-        inner = part_in(field.annotation)
-        if inner is None or field.default is None:
-            yield f"{prefix}{name}", field
-        if inner:
-            yield from keys_of(inner, f"{prefix}{name}.")
-
-
-def described_keys():
-    """Type, default and meaning by key, from the rows of all tables that begin with keys."""
-    lines = text_of("reference/profile.md").splitlines()
-    rows = (line.strip("| ").split(" | ") for line in lines if line.startswith("| `"))
-    return {key: cells for first, *cells in rows for key in re.findall(r"`([\w.]+)`", first)}
-
-
 MEMBERS = sorted(
     name for name in {*vars(specbench.api.Method), *specbench.api.Method.__annotations__} if name[0] != "_"
 )
-KEYS, DESCRIBED = dict(keys_of(Profile)), described_keys()
-
-
-def test_keys_are_looked_for_in_parts_of_parts():
-    assert {"edge.model", "cloud.batch.wait_ms", "cloud.parallel.tensor", "cluster.cloud.gpus"} <= KEYS.keys()
-    assert {"speculative.gate", "speculative.gate.threshold", "link.rtt_ms"} <= KEYS.keys()
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_every_key_of_a_profile_has_type_default_and_meaning(key):
-    kind, default, meaning = DESCRIBED[key]
-    assert kind
-    assert meaning
-    known = KEYS[key]
-    expected = "needed" if known.is_required() else known.default
-    assert default == (expected if isinstance(expected, str) else json.dumps(expected))
-
-
-def test_no_key_is_described_that_there_is_not():
-    assert DESCRIBED.keys() == KEYS.keys()
-
-
-def commands(command, name=""):
-    """Every command with the words that call it, those of groups one by one."""
-    if inner := getattr(command, "commands", None):
-        for word, each in inner.items():
-            yield from commands(each, f"{name} {word}".strip())
-    elif not command.hidden:
-        yield name, command
-
-
-@pytest.mark.parametrize(("name", "command"), list(commands(typer.main.get_command(app))))
-def test_every_option_of_a_command_stands_in_its_section(name, command):
-    section = text_of("reference/commands.md").partition(f"\n### {name.split()[0]}\n")[2].partition("\n##")[0]
-    syntax = "\n".join(line for line in section.splitlines() if line.startswith("    "))
-    options = [part for part in command.params if part.param_type_name == "option" and not part.hidden]
-    for option in options:
-        assert option.opts[0] in syntax or option.opts[0] == "--runs-dir"
 
 
 @pytest.mark.parametrize("name", specbench.api.__all__)

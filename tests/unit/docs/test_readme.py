@@ -23,7 +23,7 @@ def test_every_profile_and_method_is_described(name):
 
 @pytest.mark.parametrize("status", [*map(int, ExitCode), INTERNAL_ERROR])
 def test_every_exit_status_is_described(status):
-    assert re.search(rf"\| {status} \| [a-z]", README)
+    assert re.search(rf"\| {status} \| [a-z]", COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,6 @@ def test_every_exit_status_is_described(status):
 )
 def test_every_command_is_described(name):
     assert f"| `specbench {name}` |" in README
-    assert f"\n### {name}\n\n    specbench {name}" in COMMANDS
 
 
 def test_the_two_set_up_lines_are_what_ci_runs():
