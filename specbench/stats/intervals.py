@@ -1,7 +1,7 @@
 """Bootstrap intervals for the mean of paired differences, stratified, and Holm's correction.
 
 Plain BCa intervals are too narrow for timings: their tails are heavy, and the estimated acceleration chases
-single outliers. What is used instead, and how both were calibrated, stands in docs/statistics.md.
+single outliers. What is used instead, and how both were calibrated, stands in docs/explanation/statistics.md.
 """
 
 from __future__ import annotations

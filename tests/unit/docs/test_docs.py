@@ -55,9 +55,8 @@ def keys_of(part, prefix=""):
 
 def described_keys():
     """Type, default and meaning by key, from the rows of all tables that begin with keys."""
-    rows = (
-        line.strip("| ").split(" | ") for line in text_of("profile.md").splitlines() if line.startswith("| `")
-    )
+    lines = text_of("reference/profile.md").splitlines()
+    rows = (line.strip("| ").split(" | ") for line in lines if line.startswith("| `"))
     return {key: cells for first, *cells in rows for key in re.findall(r"`([\w.]+)`", first)}
 
 
@@ -97,7 +96,7 @@ def commands(command, name=""):
 
 @pytest.mark.parametrize(("name", "command"), list(commands(typer.main.get_command(app))))
 def test_every_option_of_a_command_stands_in_its_section(name, command):
-    section = text_of("commands.md").partition(f"\n### {name.split()[0]}\n")[2].partition("\n##")[0]
+    section = text_of("reference/commands.md").partition(f"\n### {name.split()[0]}\n")[2].partition("\n##")[0]
     syntax = "\n".join(line for line in section.splitlines() if line.startswith("    "))
     options = [part for part in command.params if part.param_type_name == "option" and not part.hidden]
     for option in options:
@@ -106,22 +105,22 @@ def test_every_option_of_a_command_stands_in_its_section(name, command):
 
 @pytest.mark.parametrize("name", specbench.api.__all__)
 def test_every_public_name_stands_where_methods_are_explained(name):
-    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text_of("writing-a-method.md"))
+    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text_of("how-to/write-a-method.md"))
 
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_member_of_a_method_is_explained(member):
-    assert re.search(rf"^\| `{member}\b", text_of("writing-a-method.md"), re.MULTILINE)
+    assert re.search(rf"^\| `{member}\b", text_of("how-to/write-a-method.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("member", [field.name for field in fields(specbench.api.Round)])
 def test_every_figure_of_a_round_is_named(member):
-    assert f"`{member}`" in text_of("writing-a-method.md")
+    assert f"`{member}`" in text_of("how-to/write-a-method.md")
 
 
 def test_the_method_that_is_explained_keeps_the_contract(tmp_path):
     file = tmp_path / "from_the_prompt.py"
-    file.write_text(text_of("writing-a-method.md").partition("```python\n")[2].partition("```")[0])
+    file.write_text(text_of("how-to/write-a-method.md").partition("```python\n")[2].partition("```")[0])
     check_method(discover([file]).get("from_the_prompt"))
 
 
@@ -135,7 +134,7 @@ def test_the_method_that_is_explained_keeps_the_contract(tmp_path):
     ],
 )
 def test_every_key_of_what_json_prints_is_named(part, title):
-    section = text_of("files.md").partition(f"### {title}\n")[2].partition("###")[0]
+    section = text_of("reference/files.md").partition(f"### {title}\n")[2].partition("###")[0]
     assert {field.name for field in fields(part)} <= set(re.findall(r'"(\w+)"', section))
 
 
@@ -171,3 +170,13 @@ def test_every_link_leads_somewhere(page):
         if anchor:
             titles = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_every_page_that_the_code_names_is_there():
+    folders = [REPOSITORY / name for name in ("specbench", "plugins", "tests")]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    named = {
+        name for path in files for name in re.findall(r"docs/[a-z/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (REPOSITORY / name).exists()] == []
