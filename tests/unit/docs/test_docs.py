@@ -51,10 +51,12 @@ def test_every_figure_of_a_round_is_named(member):
     assert f"`{member}`" in text_of("how-to/write-a-method.md")
 
 
-def test_the_method_that_is_explained_keeps_the_contract(tmp_path):
-    file = tmp_path / "from_the_prompt.py"
-    file.write_text(text_of("how-to/write-a-method.md").partition("```python\n")[2].partition("```")[0])
-    check_method(discover([file]).get("from_the_prompt"))
+@pytest.mark.parametrize("name", ["from_the_prompt", "mine"])
+def test_a_method_that_is_explained_keeps_the_contract(tmp_path, name):
+    blocks = re.findall(r"```python\n(.*?)```", text_of("how-to/write-a-method.md"), re.DOTALL)
+    file = tmp_path / "method.py"
+    file.write_text(next(block for block in blocks if f'"{name}"' in block and "def specbench_method" in block))
+    check_method(discover([file]).get(name))
 
 
 @pytest.mark.parametrize(
