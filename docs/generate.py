@@ -193,7 +193,8 @@ def methods_part() -> str:
     from specbench.speculation.rules import RULES
 
     options, rows = Options(Decoding(), Speculative()), []
-    shipped = {k: m for k, m in discover().methods.items() if type(m).__module__.startswith("specbench.plugins")}
+    known = discover().methods.items()
+    shipped = {name: each for name, each in known if type(each).__module__.startswith("specbench.plugins")}
     for name, method in sorted(shipped.items()):
         rules = sorted(getattr(method, "rules", ()))
         text = {True: "the control's", False: "lossy", None: "the draft's own"}[method.lossless(options)]

@@ -94,7 +94,7 @@ class CategorySpeedup:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """One row of the result table; how each column is defined stands in docs/explanation/statistics.md.
+    """One row of the result table; how each column is defined stands in docs/reference/figures.md.
 
     Args:
         label: verification rule and whether the text is the cloud's; what makes the row unfair, if anything.
