@@ -169,6 +169,6 @@ def test(
     if failed:
         raise SpecbenchError(
             f"{failed} check{'' if failed == 1 else 's'} failed",
-            "docs/writing-a-method.md lists what a method must do",
+            "docs/how-to/write-a-method.md lists what a method must do",
             ExitCode.CHECK_FAILED,
         )

@@ -136,7 +136,8 @@ def _served(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
     if profile.cloud.backend == "vllm":
         raise SpecbenchError(
-            "cloud.backend is vllm, which is a server of its own", "start it with: vllm serve MODEL"
+            "cloud.backend is vllm, which is a server of its own",
+            "start it with: vllm serve MODEL (docs/how-to/vllm.md)",
         )
     here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
     if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host

@@ -145,7 +145,7 @@ class JsonHttp:
             )
         return SpecbenchError(
             f"cannot connect to a vLLM server at {self.url}: {reason}",
-            "start one there: vllm serve MODEL --port N",
+            "start one there: vllm serve MODEL --port N (docs/how-to/vllm.md)",
             ExitCode.RUN,
         )
 
