@@ -59,7 +59,8 @@ def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_token
         logger.info(f"{device}: about {total / 1e9:.2f} GB needed, {free / 1e9:.1f} GB free")
         if total > free:
             raise SpecbenchError(
-                f"the models need about {total / 1e9:.1f} GB on {device}, but only {free / 1e9:.1f} GB are free",
+                f"the models need about {total / 1e9:.1f} GB on {device}, but only {free / 1e9:.1f} "
+                "GB are free",
                 "cloud.device_map with cloud.max_memory spreads and offloads the target, as the profile "
                 "memory_optimized does; or choose smaller models",
                 ExitCode.MODEL,
