@@ -34,12 +34,13 @@ LOSSY_COLUMNS = (
 CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "verdict\n(Holm)")
 POSITIONS_A_LINE = 6
 FOOT = (
-    "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
-    "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
-    "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
-    "Memory: the process, which all methods of a run share unless a note says otherwise. Ceiling: read "
-    "bandwidth over the bytes of weights that a token reads; share: 1/TPOT of it, median of prompts. Draft, "
-    "link, verify time: shares of the time between first and last token; what overlaps counts in each."
+    "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. "
+    "tok/s: all tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, "
+    "paired by prompt, so it is not the ratio of two table cells. Interval: bootstrap over prompts. "
+    "Acceptance: sums over sums. Memory: of the process, which all methods of a run share unless a note "
+    "says otherwise. Ceiling: read bandwidth divided by the bytes of weights that a token reads. Share of "
+    "ceiling: median over prompts. Draft, link, verify time: shares of the time between first and last "
+    "token; overlapping parts count in each."
 )
 
 
