@@ -33,14 +33,14 @@ from specbench.cli import (
     sweep,
     trace,
 )
+from specbench.cli.app import App
 from specbench.cli.options import debugging, examples, show_help
 from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, described
 
-app = typer.Typer(
+app = App(
     name="specbench",
     help="Measure whether speculative decoding between an edge device and the cloud pays.",
     epilog=examples("specbench run speculative", "specbench compare latest --details"),
-    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )

@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
+from specbench.cli.app import App
 from specbench.cli.options import JsonOption, ProfileOption, SetOption, examples, show_help
 
 UP = "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
-app = typer.Typer(
+app = App(
     help="Emulate a link of real packets on this machine. Needs root.",
     epilog=examples(
         "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
     ),
     callback=show_help,
-    invoke_without_command=True,
 )
 
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from specbench.cli.app import App
 from specbench.cli.options import examples
 
-app = typer.Typer(
+app = App(
     help="List models that need no hub, or fetch one.",
     epilog=examples("specbench models", "specbench models pull smollm2-135m-instruct"),
-    invoke_without_command=True,
 )
 
 

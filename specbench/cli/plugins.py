@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from specbench.cli.app import App, Group
 from specbench.cli.options import PluginOption, examples
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from specbench.method import Method
 
 
-class NamesToo(TyperGroup):
+class NamesToo(Group):
     """`specbench plugins NAME` is `specbench plugins show NAME`."""
 
     def resolve_command(
@@ -27,11 +27,10 @@ class NamesToo(TyperGroup):
         return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
 
-app = typer.Typer(
+app = App(
     cls=NamesToo,
     help="List methods, show one, write a new one, or test one.",
     epilog=examples("specbench plugins", "specbench plugins show speculative"),
-    invoke_without_command=True,
 )
 
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from specbench.cli.app import App
 from specbench.cli.options import SetOption, examples
 
-app = typer.Typer(
+app = App(
     help="List profiles, or show one.",
     epilog=examples("specbench profiles", "specbench profiles show default"),
-    invoke_without_command=True,
 )
 
 

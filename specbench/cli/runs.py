@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specbench.cli.app import App
 from specbench.cli.options import A_RUN, RUNS_DIR, JsonOption, RunsDirOption, examples
 from specbench.errors import SpecbenchError
 
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
 
     from specbench.results.run_list import RunInfo
 
-app = typer.Typer(
+app = App(
     help="List stored runs, or delete some.",
     epilog=examples("specbench runs", "specbench runs delete before"),
-    invoke_without_command=True,
 )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from specbench.cli.app import App
 from specbench.cli.options import (
     RUNS_DIR,
     HtmlOption,
@@ -32,11 +33,10 @@ if TYPE_CHECKING:
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-app = typer.Typer(
+app = App(
     help="Run and sweep as jobs of Slurm or of this machine.",
     epilog=examples("specbench submit run speculative", "specbench submit collect"),
     callback=show_help,
-    invoke_without_command=True,
 )
 
 

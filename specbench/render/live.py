@@ -69,8 +69,8 @@ class LiveView(View):
 
     def advanced(self, progress: Snapshot) -> None:
         """Keep the newest snapshot; drawing happens elsewhere."""
-        self._progress[progress.method] = progress
-        if progress.finished and self.bars:
+        before, self._progress[progress.method] = self._progress[progress.method], progress
+        if progress.prompts_done != before.prompts_done and self.bars:
             self._speedups.add(progress.method, progress.finished)
             self.bars.update(self._all, completed=self._done())
 

@@ -21,7 +21,8 @@ def matrix(reports: Sequence[Mapping]) -> Group:
     for number, report in enumerate(reports, 1):
         roles = [_any_role(report["methods"], role) for role in ("edge", "cloud")]
         verdict = Text(report["verdict"], style=STYLES[report["verdict"]])
-        declared.append((str(number), report["profile"], *map(_declared, roles), verdict))
+        dtypes = [role["dtype"] if role else "-" for role in roles]
+        declared.append((str(number), report["profile"], *dtypes, verdict))
     for rows in zip(*(report["methods"] for report in reports), strict=True):
         verdicts = [Text(row["verdict"], style=STYLES[row["verdict"]]) for row in rows]
         marks.append((rows[0]["method"], *verdicts))

@@ -146,4 +146,4 @@ def test_different_verification_rules_are_kept_apart():
     ]
     found = compare([run(records)])
     assert [row.verification for row in found.methods] == ["greedy", "rank"]
-    assert any("never compare the two" in note for note in found.notes)
+    assert any("of different verification rules are not comparable" in note for note in found.notes)
