@@ -24,7 +24,7 @@ WORDS: dict[str | None, tuple[str, str]] = {
     UNDECIDED: ("inconclusive", "yellow"),
     None: ("no verdict", "yellow"),
 }
-LOSSY = {False: "lossy rule", None: "another model"}
+LOSSY = {False: "lossy rule", None: "other model"}
 OTHER_TEXT = "not the target's text:"
 COLUMNS = ("speed-up\n(95 % interval)", "TTFT\nms", "TPOT\nms")
 OPTIONAL = ("accept\nlength", "tok/s", "peak\nmemory")
@@ -43,11 +43,12 @@ def comparison_table(comparison: Comparison, details: bool = False) -> Renderabl
     answer = Text(headline(comparison), style="bold")
     notes = [note for note in comparison.notes if details or note not in comparison.background]
     runs = comparison.told_runs if len(comparison.runs) > 1 else ()
-    command = f"specbench compare {' '.join(comparison.runs)} --details"
     parts: list[RenderableType] = [Text(f"warning: {line}", style="red") for line in comparison.warnings]
     parts += [answer, Text(f"\n{comparison.profile} · {comparison.setting}"), ResultTable(comparison)]
     parts += detail_tables(comparison) if details else [Text(FOOT, style="dim")]
-    parts.append(Text("Terms: docs/glossary.md." + ("" if details else f" More: {command}"), style="dim"))
+    parts.append(Text("Terms: docs/glossary.md", style="dim"))
+    if not details:
+        parts.append(Text(f"More: specbench compare {' '.join(comparison.runs)} --details", style="dim"))
     parts += divergence_lines(comparison.divergences, details)
     parts += [
         Text(f"failed: {failure.method} on prompt {failure.prompt_id}: {failure.error}", style="red")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specbench.results.derived import Comparison, MethodSummary
+from specbench.stats.comparison import MODEL_GENERATE
+from specbench.stats.row_names import base
 from specbench.stats.verdict import EQUIVALENT, FASTER, FEWEST_PROMPTS, SLOWER, UNDECIDED
 
 
@@ -21,7 +23,8 @@ def headline(comparison: Comparison) -> str:
     lossless = [row for row in comparison.judged if row.lossless]
     if not lossless:
         return "No verdict: no method that keeps the target's text was measured beside the control."
-    answer = _answer(lossless)
+    competing = [row for row in lossless if base(row.method) != MODEL_GENERATE]  # which is the cloud alone too
+    answer = _answer(competing or lossless)
     return f"{answer} But most texts repeat themselves." if comparison.mostly_repeats else answer
 
 
@@ -45,7 +48,7 @@ def _answer(rows: Sequence[MethodSummary]) -> str:
             f"far {name} is at {best.speedup_vs_control:.2f}x."
         )
     low, high = best.speedup_interval
-    figures = f"{best.speedup_vs_control:.2f}x (95 % interval {low:.2f} to {high:.2f})"
+    figures = f"{best.speedup_vs_control:.2f}x ({low:.2f} to {high:.2f})"
     if verdict == FASTER:
         lead = f"{name} is fastest" if len(found) > 1 else f"{name} is faster than the cloud alone"
         return f"{lead}: {figures}, {_text(best)}."

@@ -81,7 +81,7 @@ def _of_runs(found: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _run_notes(run: Run, repeats: int) -> list[str]:
     """What is to know of one run, the gravest first."""
-    notes = [*run.faults, *wrong_notes(run.manifest), *_refusal_notes(run.manifest), *run.manifest.remarks]
+    notes = [*run.faults, *wrong_notes(run.manifest), *_refusal_notes(run.manifest)]
     notes += _manifest_notes(run.manifest)
     if run.manifest.profile["cloud"].get("backend") == "vllm":
         notes += vllm_notes(run)
@@ -152,7 +152,7 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
 
 
 def _background_of(run: Run) -> list[str]:
-    manifest, notes = run.manifest, []
+    manifest, notes = run.manifest, [*run.manifest.remarks]
     if manifest.profile["speculative"].get("gate") and not FORMS.keys().isdisjoint(manifest.methods):
         notes.append(
             f"no prediction for run {manifest.run_id}: its gate chose which drafts were verified, and the "

@@ -237,7 +237,7 @@ def swept(tmp_path):
 def test_a_stored_sweep_is_rendered_again_whatever_became_of_its_profile(specbench, swept, tmp_path):
     page = specbench("report", "s1", "--out", tmp_path / "page.html", "--charts", tmp_path / "maps")
     assert page.code == 0, page.err
-    assert "no run of it is on record" in page.err
+    assert "no stored run" in page.err
     assert "sweep s1" in (tmp_path / "page.html").read_text()
     assert (tmp_path / "maps" / "winner.png").exists()
     assert [row["method"] for row in json.loads(specbench("report", "s1", "--format", "json").out)["rows"]] == [

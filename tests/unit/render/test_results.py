@@ -137,6 +137,13 @@ def test_the_headline_says_what_was_shown_and_no_more(questions, factor, jitter,
     assert headline(compare([run(pair(questions, factor, jitter))])).startswith(words)
 
 
+def test_the_cloud_alone_in_another_loop_is_no_answer_beside_a_method():
+    records = [*pair(24, 2.0, 0.01, method="cloud_baseline"), *pair(24, 0.5, 0.01)]
+    unique = {(each.method, each.prompt_id): each for each in records}
+    made = compare([run(unique.values())])
+    assert headline(made).startswith("m is slower than the cloud alone: 0.50x")
+
+
 def test_without_a_control_or_a_method_of_the_same_text_there_is_no_verdict():
     alone = [each for each in pair(12, 1.5) if each.method == "m"]
     assert headline(compare([run(alone)])).startswith("No verdict: the control was not measured")
