@@ -26,7 +26,7 @@ def test_method_keeps_the_contract(name):
     check_method(METHODS[name])
 
 
-@pytest.mark.parametrize("name", ["speculative", "speculative_pipelined", "prompt_lookup"])
+@pytest.mark.parametrize("name", ["speculative", "speculative_pipelined", "prompt_lookup", "suffix", "hybrid"])
 def test_method_keeps_the_contract_when_it_chooses_its_draft_length(name):
     check_method(METHODS[name], Options(Decoding(), Speculative(draft_length="auto")))
 

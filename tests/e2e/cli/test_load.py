@@ -63,7 +63,7 @@ def test_edges_replay_the_drafts_of_a_trace(specbench, shared, tmp_path):
     assert "the trace's texts have up to 12 tokens, and 13 are asked for" in short.err
 
 
-@pytest.mark.parametrize("method", ["speculative_pipelined", "from_the_prompt", "cloud_baseline"])
+@pytest.mark.parametrize("method", ["speculative_pipelined", "from_the_prompt", "cloud_baseline", "hybrid"])
 def test_any_method_that_asks_a_server_is_driven_by_its_own_decoder(specbench, shared, tmp_path, method):
     code = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
     (tmp_path / "from_the_prompt.py").write_text(code)
