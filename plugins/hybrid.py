@@ -73,6 +73,7 @@ class HybridDecoding(SpeculativeMethod):
     name = "hybrid"
     summary = "the edge drafts what followed a long earlier match, else by its model"
     api_version = 4
+    takes_confidence_stop = True
     settings = Settings
     # A match has no distribution.
     rules = frozenset(name for name, rule in RULES.items() if rule.proposes != "sample")

@@ -49,6 +49,7 @@ class Speculative(Part):
     """How drafted tokens are proposed and verified.
 
     `draft_length` is 1 to 64 tokens a round, or `auto`: chosen for each round by what its text has shown.
+    With `confidence_stop`, a draft ends behind the first token to which it gives a lower probability.
     `rank` is how many of the target's most likely tokens the rule of that name accepts; `typical_epsilon` and
     `typical_delta` are the thresholds of the rule `typical`.
     """
@@ -56,6 +57,7 @@ class Speculative(Part):
     draft_length: int | Literal["auto"] = 4
     verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = "greedy"
     gate: Gate | None = None
+    confidence_stop: Annotated[float, Field(gt=0, le=1)] | None = None
     rank: Annotated[int, Field(ge=1)] = 20
     typical_epsilon: Annotated[float, Field(gt=0, le=1)] = 0.09
     typical_delta: Annotated[float, Field(gt=0, le=1)] = 0.3
