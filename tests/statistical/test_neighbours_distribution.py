@@ -83,6 +83,12 @@ def test_lookups_write_the_targets_distribution(pair, method, rule):
     assert p_value(method, pair, options_of(rule)) > SIGNIFICANCE
 
 
+@pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
+def test_drafts_that_end_where_they_are_unsure_leave_the_targets_distribution(pair, rule):
+    stopping = Speculative(draft_length=2, verification=rule, confidence_stop=0.4)
+    assert p_value(SpeculativeDecoding(), pair, Options(SAMPLING, stopping)) > SIGNIFICANCE
+
+
 def test_the_test_sees_a_draft_distribution_that_was_not_sampled_from(pair, monkeypatch):
     """The fault that transformers' issue 47932 found in other candidate generators: raw logits taken for q."""
     drawn_from = AssistedCandidateGenerator.get_candidates

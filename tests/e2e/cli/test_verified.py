@@ -149,7 +149,7 @@ EVERY = [
 @pytest.mark.parametrize(
     ("methods", "parts"),
     [
-        ([*EVERY, "hf_assisted", "hf_assisted_dynamic"], {}),
+        ([*EVERY, "early_exit", "hf_assisted", "hf_assisted_dynamic"], {}),
         pytest.param(EVERY, {"link": {"rtt_ms": 2}}, marks=pytest.mark.slow),
         pytest.param(EVERY, {"engine": {"kind": "compiled"}}, marks=pytest.mark.slow),
         (["speculative"], {"speculative": {"gate": {"measure": "entropy", "threshold": 9.0}}}),
