@@ -59,14 +59,15 @@ class ModelDrafter:
         With `speculative.confidence_stop`, the first token that the draft is unsure of is the last one. It is
         verified too: whether a drawn token is proposed must not depend on which token it is (`rejection`).
         """
+        start = self._committed
         distributions: list[DraftDistribution] = []
         gated = self._options.speculative.gate is not None
         # A gate asks the draft about each token, and it was not asked about those that are here already.
         is_certain = gated and draft_length > 0 and not self.uncommitted
         if self._is_plain and not gated and self._stop is None:
-            missing = self._committed + draft_length - len(self._text)
+            missing = start + draft_length - len(self._text)
             self._text += self._session.draft_greedy(self._unread, max(missing, 0))
-        while len(self._text) < self._end(draft_length):
+        while len(self._text) < self._end(start, draft_length):
             penalized = self._penalized()
             if self._proposes == "sample":
                 distribution = DraftDistribution.quantised(probabilities(penalized, self._options.decoding)[0])
@@ -78,9 +79,9 @@ class ModelDrafter:
                 token = self._choice(penalized)
             is_certain = is_certain and self._is_certain(penalized, token)
             self._take(token, penalized)
-        end = self._end(draft_length)
-        self._proposed = end - self._committed
-        return Proposal(tuple(self._text[self._committed : end]), tuple(distributions), is_certain)
+        end = self._end(start, draft_length)
+        self._proposed = end - start
+        return Proposal(tuple(self._text[start:end]), tuple(distributions), is_certain)
 
     def append(self, tokens: Sequence[int]) -> None:
         """Take tokens of another's proposal behind all that is drafted; `propose` goes on behind them.
@@ -174,10 +175,10 @@ class ModelDrafter:
                 self._unsure.append(len(self._text))
         self._text.append(token)
 
-    def _end(self, draft_length: int) -> int:
+    def _end(self, start: int, draft_length: int) -> int:
         """Where a proposal of at most so many tokens ends in the text."""
-        behind = [position + 1 for position in self._unsure if position >= self._committed]
-        return min([self._committed + draft_length, *behind])
+        unsure = [position + 1 for position in self._unsure if position >= start]
+        return min([start + draft_length, *unsure])
 
     @property
     def _session(self) -> KVSession:
