@@ -57,11 +57,15 @@ class HfAssisted(Method):
                 f"speculative.draft_length: auto is not known to {self.name}",
                 "add --set speculative.draft_length=4, or run hf_assisted_dynamic",
             )
-        for key in ("gate", "confidence_stop"):
-            if getattr(options.speculative, key) is not None:
-                raise SpecbenchError(
-                    f"speculative.{key} is not known to {self.name}", f"add --set speculative.{key}=null"
-                )
+        if options.speculative.gate:
+            raise SpecbenchError(
+                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+            )
+        if options.speculative.confidence_stop is not None:
+            raise SpecbenchError(
+                f"speculative.confidence_stop is not known to {self.name}",
+                "add --set speculative.confidence_stop=null",
+            )
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load both models."""

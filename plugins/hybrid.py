@@ -26,7 +26,7 @@ from specbench.api import (
 class Settings(Part):
     """The options of `hybrid`."""
 
-    min_match: Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")] = 4
+    min_match: Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")] = 2
     max_draft_factor: Annotated[
         float, Field(ge=1, le=64, description="Longest draft from a match, as a multiple of its length")
     ] = 2.0

@@ -22,7 +22,7 @@ from specbench.api import (
 class Settings(Part):
     """The options of `suffix`."""
 
-    min_match: Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")] = 2
+    min_match: Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")] = 1
     max_draft_factor: Annotated[
         float, Field(ge=1, le=64, description="Longest draft, as a multiple of the match's length")
     ] = 2.0

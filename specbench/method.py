@@ -143,12 +143,15 @@ class SpeculativeMethod(Method):
                 f"speculative.verification: {verification} needs decoding.temperature: 0, not {temperature}",
                 f"add --set decoding.temperature=0, or --set speculative.verification={self._sampling_rule}",
             )
-        taken = {"gate": self.takes_gate, "confidence_stop": self.takes_confidence_stop}
-        for key, is_taken in taken.items():
-            if getattr(options.speculative, key) is not None and not is_taken:
-                raise SpecbenchError(
-                    f"speculative.{key} is not known to {self.name}", f"add --set speculative.{key}=null"
-                )
+        if options.speculative.gate and not self.takes_gate:
+            raise SpecbenchError(
+                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+            )
+        if options.speculative.confidence_stop is not None and not self.takes_confidence_stop:
+            raise SpecbenchError(
+                f"speculative.confidence_stop is not known to {self.name}",
+                "add --set speculative.confidence_stop=null",
+            )
 
     def depends_on_time(self, options: Options) -> bool:
         """With `auto` lengths, and where drafting goes on until a verdict is there."""
