@@ -8,10 +8,10 @@ OPTIONS = {"suffix": "methods.suffix.min_match=1,3", "hybrid": "methods.hybrid.m
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_method_is_swept_replayed_and_planned(specbench, profile, tmp_path, name):
+def test_a_method_is_swept_replayed_and_planned(specbench, profile, models, tmp_path, name):
     from replays import costs
 
-    path = profile(workload={"max_new_tokens": 40})
+    path = profile(edge={"model": str(models / "target")}, workload={"max_new_tokens": 40})
     swept = specbench("sweep", name, "--profile", path, "--over", OPTIONS[name], "--json")
     assert swept.code == 0, swept.err
     assert len([row for row in swept.json["rows"] if row["method"] == name]) == 2

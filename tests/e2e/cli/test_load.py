@@ -75,7 +75,7 @@ def test_any_method_that_asks_a_server_is_driven_by_its_own_decoder(specbench, s
     assert list(rows) == [method, "cloud_optimized_baseline", "speculative_colocated"]
     assert len({row["tokens"] for row in rows.values()}) == 1
     assert {(row["requests"], row["ties"], row["departed"]) for row in rows.values()} == {(6, 0, 0)}
-    assert (outcome.json["capacity"] is not None) == (method == "speculative_pipelined")
+    assert (outcome.json["capacity"] is not None) == (method in ("speculative_pipelined", "hybrid"))
 
 
 def test_a_method_that_asks_no_server_is_refused(specbench, shared):
