@@ -61,6 +61,11 @@ class HfAssisted(Method):
             raise SpecbenchError(
                 f"speculative.gate is not supported by {self.name}", "add --set speculative.gate=null"
             )
+        if options.speculative.confidence_stop is not None:
+            raise SpecbenchError(
+                f"speculative.confidence_stop is not known to {self.name}",
+                "add --set speculative.confidence_stop=null",
+            )
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load both models."""

@@ -16,20 +16,21 @@ class Decoding(Part):
     """How a token is chosen from logits."""
 
     temperature: Annotated[float, Field(ge=0, le=100)] = Field(
-        0.0, description="0 is greedy. Values between 0 and 1e-6 overflow and are refused."
+        default=0.0, description="0 is greedy. Values between 0 and 1e-6 overflow and are refused."
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0,
+        default=1.0,
         description="Sample from the most probable tokens that make up this probability. 1 is off, and the "
         "only value at temperature 0.",
     )
     top_k: Annotated[int, Field(ge=0)] = Field(
-        0,
+        default=0,
         description="Sample from this many most probable tokens. 0 is off, and the only value at "
         "temperature 0.",
     )
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = Field(
-        1.0, description="Lowers the logits of tokens that the text already has, as in transformers. 1 is off."
+        default=1.0,
+        description="Lowers the logits of tokens that the text already has, as in transformers. 1 is off.",
     )
 
     @field_validator("temperature")
@@ -64,22 +65,31 @@ class Speculative(Part):
     """How drafted tokens are proposed and verified."""
 
     draft_length: int | Literal["auto"] = Field(
-        4,
+        default=4,
         description=f"Tokens that are drafted in a round, 1 to {LONGEST_DRAFT}. `auto` chooses before each "
         "round, from the acceptance and times of this text so far.",
     )
     verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = Field(
-        "greedy", description="Verification rule. `rank` and `typical` are lossy."
+        default="greedy", description="Verification rule. `rank` and `typical` are lossy."
     )
     gate: Gate | None = Field(
-        None,
+        default=None,
         description="Commit a draft without verification when the draft model is sure of every token. Lossy.",
     )
-    rank: Annotated[int, Field(ge=1)] = Field(
-        20, description="How many of the target's most probable tokens the rule `rank` accepts."
+    confidence_stop: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="End a draft behind the first token to which the draft model gives a lower probability. "
+        "Lossless.",
     )
-    typical_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(0.09, description="ε of the rule `typical`.")
-    typical_delta: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="δ of the rule `typical`.")
+    rank: Annotated[int, Field(ge=1)] = Field(
+        default=20, description="How many of the target's most probable tokens the rule `rank` accepts."
+    )
+    typical_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.09, description="ε of the rule `typical`."
+    )
+    typical_delta: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.3, description="δ of the rule `typical`."
+    )
 
     @field_validator("draft_length", mode="before")
     @classmethod

@@ -13,30 +13,30 @@ class LinkSpec(Part):
     """What lies between edge and cloud."""
 
     kind: Literal["modelled", "emulated", "real"] = Field(
-        "modelled",
+        default="modelled",
         description="`modelled` delays every message inside specbench. `emulated` sends real packets "
         "between two network namespaces (`specbench link up`). `real` is the network between two hosts: "
         "measured, not set.",
     )
     rtt_ms: Annotated[float, Field(ge=0, le=60_000)] = Field(
-        0.0, description="Round trip of an empty message: half of it each way."
+        default=0.0, description="Round trip of an empty message: half of it each way."
     )
     jitter_ms: Annotated[float, Field(ge=0, le=30_000)] = Field(
-        0.0,
+        default=0.0,
         description="Each way takes up to this much more or less, and no message overtakes another. At most "
         "half of `rtt_ms`.",
     )
     uplink_mbps: Annotated[float, Field(ge=0.001)] | None = Field(
-        None, description="Rate from edge to cloud. null is no limit."
+        default=None, description="Rate from edge to cloud. null is no limit."
     )
     downlink_mbps: Annotated[float, Field(ge=0.001)] | None = Field(
-        None, description="Rate from cloud to edge. null is no limit."
+        default=None, description="Rate from cloud to edge. null is no limit."
     )
     loss: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.0, description="Share of packets that are lost, each way."
+        default=0.0, description="Share of packets that are lost, each way."
     )
     trace: Name | None = Field(
-        None,
+        default=None,
         description="`builtin`, or a CSV file of time, rate and delay. It replaces `rtt_ms` and both rates. "
         "For `modelled` only.",
     )

@@ -34,20 +34,20 @@ class ModelSpec(Part):
         "format, or a hub id."
     )
     layers: Annotated[int, Field(ge=1)] | None = Field(
-        None,
+        default=None,
         description="Keep only this many transformer layers, from the first on. Architectures that cannot "
         "be cut are refused.",
     )
-    revision: Name | None = Field(None, description="Branch, tag or commit of a hub model.")
+    revision: Name | None = Field(default=None, description="Branch, tag or commit of a hub model.")
     trust_remote_code: bool = Field(
-        False,
+        default=False,
         description="Run Python code from the model's folder. Without it, a model that needs such code is "
         "refused.",
     )
-    dtype: Dtype = Field("float32", description="Precision of weights, activations and cache.")
-    device: Device = Field("auto", description=DEVICE)
+    dtype: Dtype = Field(default="float32", description="Precision of weights, activations and cache.")
+    device: Device = Field(default="auto", description=DEVICE)
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None,
+        default=None,
         description="Compute threads. null leaves the choice to torch. With `cloud.placement: in_process` "
         "both models share them and must not differ. With `cloud.parallel`, threads of each rank.",
     )
@@ -60,28 +60,28 @@ HELPERS = "edge.helpers."
 class EdgeSpec(ModelSpec):
     """The draft model, on the edge device."""
 
-    device: Device = Field("cpu", description=DEVICE)
+    device: Device = Field(default="cpu", description=DEVICE)
     vocab_map: Name | None = Field(
-        None,
+        default=None,
         description="File that maps the vocabulary of a smaller draft to the target's, as `specbench "
         "distill` writes it: a path, or a file name in the model's folder. Such a draft uses the target's "
         "tokenizer.",
     )
     quantization: Quantization | None = Field(
-        None,
+        default=None,
         description="Hold the matrices in 8 bits (a scale per row) or 4 bits (a scale and an offset per 32 "
         "weights), and compute in float32. CPU and float32 only. Needs a C++ compiler.",
     )
     cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
-        None,
+        default=None,
         description="Processors that the edge's process may use, such as `[0, 1]`. Needs the cloud in "
         "another process.",
     )
     memory_limit: MemorySize | None = Field(
-        None, description="Memory that the edge's process may use. Needs the cloud in another process."
+        default=None, description="Memory that the edge's process may use. Needs the cloud in another process."
     )
     helpers: dict[Name, EdgeSpec] | None = Field(
-        None,
+        default=None,
         description="Further draft models by name, for methods that load one, such as `small: {model: "
         "./small-draft}`. They run in the edge's process.",
     )
@@ -115,7 +115,7 @@ class Parallel(Part):
     """How a target is split over processes."""
 
     tensor: Annotated[int, Field(ge=1, le=1024)] = Field(
-        1, description="Number of ranks: processes that each hold a share of every weight."
+        default=1, description="Number of ranks: processes that each hold a share of every weight."
     )
 
 
@@ -123,10 +123,11 @@ class Batch(Part):
     """How edges of a `specbench serve` share passes of the target."""
 
     sessions: Annotated[int, Field(ge=1, le=1024)] = Field(
-        1, description="Largest number of edges that share a pass. With 1, every edge has passes of its own."
+        default=1,
+        description="Largest number of edges that share a pass. With 1, every edge has passes of its own.",
     )
     wait_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
-        5.0, description="Longest time that an edge waits for others to share its pass."
+        default=5.0, description="Longest time that an edge waits for others to share its pass."
     )
 
 
@@ -134,37 +135,39 @@ class CloudSpec(ModelSpec):
     """The target model, in the cloud."""
 
     backend: Literal["transformers", "vllm"] = Field(
-        "transformers",
+        default="transformers",
         description="`vllm` verifies drafts on a vLLM server. `model` and `dtype` then say what that server "
         "was started with, and only the tokenizer is read here.",
     )
     placement: Placement = Field(
-        "in_process",
+        default="in_process",
         description="Where the target runs: in this process, in a process that the run starts and ends, at "
         "the address of a `specbench serve` (ws, wss), or at that of a vLLM server (http, https).",
     )
     token_file: Name | None = Field(
-        None, description="File with the token of the server, or the API key of a vLLM server."
+        default=None, description="File with the token of the server, or the API key of a vLLM server."
     )
     on_cloud_loss: Literal["fail", "wait", "edge_only"] = Field(
-        "fail",
+        default="fail",
         description="When a lost cloud does not come back: end the run, wait without a limit, or let the "
         "draft finish alone, which is lossy.",
     )
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = Field(
-        None,
+        default=None,
         description="Spread the target over devices and disk, as accelerate does. It changes where weights "
         "lie, never their precision.",
     )
     max_memory: dict[str, MemorySize] | None = Field(
-        None, description="Memory of each device, by CUDA index or `cpu`. Needs `device_map`."
+        default=None, description="Memory of each device, by CUDA index or `cpu`. Needs `device_map`."
     )
     offload_folder: Name | None = Field(
-        None, description="Folder for weights that must be converted while they are read. Needs `device_map`."
+        default=None,
+        description="Folder for weights that must be converted while they are read. Needs `device_map`.",
     )
     batch: Batch = Batch()
     parallel: Parallel | None = Field(
-        None, description="Split every weight over several processes. Needs the cloud in another process."
+        default=None,
+        description="Split every weight over several processes. Needs the cloud in another process.",
     )
 
     @field_validator("max_memory", mode="before")

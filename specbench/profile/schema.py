@@ -21,16 +21,17 @@ class EngineSpec(Part):
     """What runs the forward passes, for the control and for speculation alike."""
 
     kind: Literal["eager", "compiled"] = Field(
-        "eager",
+        default="eager",
         description="`eager` is the forward pass of transformers. `compiled` compiles whole passes, once "
         "per model and machine.",
     )
     batch_invariant: bool = Field(
-        False,
+        default=False,
         description="Make every row of a verification bit for bit the row of a single step. Needs `compiled`.",
     )
     check_cache: bool = Field(
-        True, description="Check the lengths of the caches after every round. This time is not measured."
+        default=True,
+        description="Check the lengths of the caches after every round. This time is not measured.",
     )
 
     @model_validator(mode="after")
@@ -44,22 +45,22 @@ class Workload(Part):
     """Which prompts, how many, how long, how often."""
 
     prompts: Name = Field(
-        BUILTIN,
+        default=BUILTIN,
         description="`builtin` (48 prompts in six categories), or the path of a JSONL file in Spec-Bench's "
         "format.",
     )
     limit: Annotated[int, Field(ge=1)] | None = Field(
-        12,
+        default=12,
         description="Number of prompts, drawn from all categories in turn. null is all, and what holds "
         "where `prompts` names a file and no limit is given beside it.",
     )
-    max_new_tokens: Annotated[int, Field(ge=1)] = Field(96, description="Longest answer, in tokens.")
+    max_new_tokens: Annotated[int, Field(ge=1)] = Field(default=96, description="Longest answer, in tokens.")
     warmup: Annotated[int, Field(ge=0)] = Field(
-        1, description="Answers of each method before the measurement, which are thrown away."
+        default=1, description="Answers of each method before the measurement, which are thrown away."
     )
-    repeats: Annotated[int, Field(ge=1)] = Field(1, description="How often each prompt is asked.")
+    repeats: Annotated[int, Field(ge=1)] = Field(default=1, description="How often each prompt is asked.")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
-        0, description="Decides the order of prompts and methods, and every random number."
+        default=0, description="Decides the order of prompts and methods, and every random number."
     )
 
 
@@ -67,13 +68,14 @@ class Precision(Part):
     """What must agree before anything is timed."""
 
     parity: Literal["edge_cloud", "per_role", "off"] = Field(
-        "edge_cloud",
+        default="edge_cloud",
         description="`edge_cloud`: edge and cloud have one precision. `per_role`: each role has one "
         "precision in all methods and runs, and the two may differ. `off`: nothing is demanded, and every "
         "table says so.",
     )
     allow_tf32: bool = Field(
-        False, description="Compute float32 products as TF32 where a GPU can. Autocast is never allowed."
+        default=False,
+        description="Compute float32 products as TF32 where a GPU can. Autocast is never allowed.",
     )
 
 
@@ -81,7 +83,7 @@ class Memory(Part):
     """How memory is watched."""
 
     monitor_interval_ms: Annotated[int, Field(ge=20, le=60_000)] = Field(
-        200, description="Time between two readings of the process's memory while methods run."
+        default=200, description="Time between two readings of the process's memory while methods run."
     )
 
 
@@ -96,7 +98,7 @@ class Profile(Part):
     decoding: Decoding = Decoding()
     speculative: Speculative = Speculative()
     methods: dict[Name, dict[Name, Any]] = Field(
-        {},
+        default={},
         description="Options of each method's own, by the method's name. `specbench plugins NAME` lists them.",
     )
     precision: Precision = Precision()

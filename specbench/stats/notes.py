@@ -153,10 +153,16 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
 
 def _background_of(run: Run) -> list[str]:
     manifest, notes = run.manifest, [*run.manifest.remarks]
-    if manifest.profile["speculative"].get("gate") and not FORMS.keys().isdisjoint(manifest.methods):
+    settings, predicts = manifest.profile["speculative"], not FORMS.keys().isdisjoint(manifest.methods)
+    if predicts and settings.get("gate"):
         notes.append(
             f"no prediction for run {manifest.run_id}: its gate chose which drafts were verified, and the "
             "closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
+        )
+    elif predicts and settings.get("confidence_stop"):
+        notes.append(
+            f"no prediction for run {manifest.run_id}: its confidence_stop chose how much was drafted; "
+            "'specbench replay --over confidence_stop=...' times it on a trace"
         )
     if own := [name for name in manifest.methods if name in manifest.isolated_rss_bytes]:
         notes.append(f"peak RSS of {', '.join(own)} is of a process of its own (--isolate)")
