@@ -155,7 +155,7 @@ def test_draft_lengths_are_taken_out_of_a_grid():
         ),
         (["--method", "cloud"], "no method 'cloud'"),
         (["--method", "edge_baseline"], "a replay has no edge model"),
-        (["--method", "prompt_lookup"], "there are no prompts here"),
+        (["--method", "prompt_lookup"], "there are none here"),
     ],
 )
 def test_a_wrong_condition_gets_one_clear_error(replayed, specbench, options, message):
@@ -234,7 +234,7 @@ def test_a_trace_of_first_tokens_alone_gets_one_clear_error(replayed, specbench,
     write_trace(replayed[0], trace(tokens=1))
     done = specbench(*words, *replayed)
     assert done.code == 2
-    assert "no text of two tokens" in done.err
+    assert "no text with two or more tokens" in done.err
 
 
 @pytest.mark.parametrize(
