@@ -96,7 +96,7 @@ def test_a_condition_that_fails_holds_up_no_other_and_is_named_at_the_end(specbe
     )
     assert done.code == 4
     assert done.err.count("ended with exit status 4") == 2
-    assert f"2 of 3 conditions ended early, for the reasons above: edge.model={names[0]}; edge" in done.err
+    assert f"2 of 3 conditions failed; the reasons are above: edge.model={names[0]}; edge" in done.err
     assert "condition 3 of 3" in done.err
     assert [row["condition"]["edge.model"] for row in done.json["rows"]] == [str(names[1])] * 2
     hint = f"sweep --resume {done.json['sweep']}"
