@@ -18,7 +18,8 @@ from transformers.cache_utils import DynamicLayer
 
 from specbench.engine.compiled import programs
 from specbench.engine.compiled.checks import SPARE
-from specbench.engine.compiled.engine import DEFAULT_CAPACITY, WIDEST, CompiledEngine, CompiledSession
+from specbench.engine.compiled.engine import DEFAULT_CAPACITY, WIDEST, CompiledEngine
+from specbench.engine.compiled.session import CompiledSession
 from specbench.engine.compiled.step import CannotCompileError, Step, demanded_scale
 from specbench.engine.session import KVSession
 

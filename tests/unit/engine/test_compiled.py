@@ -24,8 +24,9 @@ from specbench.engine import huge_pages, kernels
 from specbench.engine.compiled import cuda_graphs, programs
 from specbench.engine.compiled.checks import is_invariant
 from specbench.engine.compiled.cuda_graphs import CapturedStep
-from specbench.engine.compiled.engine import CompiledEngine, CompiledSession
+from specbench.engine.compiled.engine import CompiledEngine
 from specbench.engine.compiled.joined_products import join_products
+from specbench.engine.compiled.session import CompiledSession
 from specbench.engine.compiled.step import CannotCompileError, Step
 from specbench.engine.finite import NotFiniteError
 from specbench.errors import SpecbenchError
