@@ -40,6 +40,9 @@ WIDEST = 1 << 20
 class CompiledEngine(Engine):
     """Runs one compiled pass, over any number of tokens, in a cache of fixed size.
 
+    It is made in two steps, so that what several engines have to compile can be compiled at once: after the
+    first, all is known that its program depends on, and `compile` comes before any pass.
+
     Args:
         batch_invariant: every row of a pass over at most `SPARE` tokens has the bits that it would have alone.
 
@@ -74,26 +77,55 @@ class CompiledEngine(Engine):
             raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
         if obstacle := varying_positions(loaded.model.config):
             raise CannotCompileError(obstacle)
+        self._batch_invariant = batch_invariant
         with programs.reasons():
-            eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
-            self._shapes = slot_shapes(eager)
-            make = self._captured if self._captures else self._ahead_of_time
-            self._program = make(batch_invariant)
+            self._reference = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
+            self._shapes = slot_shapes(self._reference)
+            if not self._captures:
+                self._choose_kernels()
+
+    @property
+    def is_to_be_made(self) -> bool:
+        """Whether its program does not lie on disk yet, and takes a minute or two."""
+        return not self._captures and not programs.is_kept(self._key)
+
+    def make(self) -> programs.Program:
+        """The program, from disk or compiled now.
+
+        Raises:
+            CannotCompileError: what stands in the way.
+        """
+        with programs.reasons(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
+            return programs.program(
+                self._ahead, self._example(), self._varying(), self._key, self._batch_invariant
+            )
+
+    def compile(self) -> CompiledEngine:
+        """Compile its pass, or read it from disk, and hold it against the model's own.
+
+        Raises:
+            CannotCompileError: what stands in the way.
+        """
+        with programs.reasons():
+            self._program = self._captured() if self._captures else self.make()
             with hushed():
-                demand_same_logits(self, eager, batch_invariant)
+                demand_same_logits(self, self._reference, self._batch_invariant)
             if self._captures:
                 self._see_every_width()
+        return self
 
     @property
     def _captures(self) -> bool:
         """Whether passes are CUDA graphs."""
         return self.loaded.device.type != "cpu"
 
-    def _captured(self, batch_invariant: bool) -> CapturedStep:
+    def _captured(self) -> CapturedStep:
         logger.info("capturing %s at %d widths: minutes", type(self.loaded.model).__name__, len(WIDTHS))
         return CapturedStep(self._step({}))
 
-    def _ahead_of_time(self, batch_invariant: bool) -> programs.Program:
+    def _choose_kernels(self) -> None:
+        """Settle what the program depends on; the products are measured, where nobody has measured them."""
         try:
             kernels.load()
         except SpecbenchError as error:
@@ -101,15 +133,12 @@ class CompiledEngine(Engine):
         huge_pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
         linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
         weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
-        if batch_invariant:
+        if self._batch_invariant:
             widest = {tuple(weight.shape): SPARE for weight in weights}
         else:
             widest = choice.widest_by_shape(weights, programs.fingerprint(self._step({}), "kernels"))
-        step = self._step(widest)
-        key = programs.fingerprint(step, batch_invariant)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
-            return programs.program(step, self._example(), self._varying(), key, batch_invariant)
+        self._ahead = self._step(widest)
+        self._key = programs.fingerprint(self._ahead, self._batch_invariant)
 
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """As of every engine; `PackedEngine` can."""
