@@ -21,11 +21,12 @@ class EngineSpec(Part):
     """What runs the forward passes, for the control and for speculation alike.
 
     `eager` is transformers' own forward pass. `compiled` compiles whole passes, once per model and machine.
+    `auto` is `compiled` where a C++ compiler and the model's architecture allow it, on a CPU, and else `eager`.
     `batch_invariant` makes every row of a verification bit for bit the row of a single step.
     `check_cache` asserts cache lengths after every round, off the clock.
     """
 
-    kind: Literal["eager", "compiled"] = "eager"
+    kind: Literal["auto", "compiled", "eager"] = "auto"
     batch_invariant: bool = False
     check_cache: bool = True
 

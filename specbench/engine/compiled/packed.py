@@ -16,7 +16,6 @@ from torch.export import Dim
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
-from specbench.engine.compiled import programs
 from specbench.engine.compiled.checks import SPARE
 from specbench.engine.compiled.engine import DEFAULT_CAPACITY, WIDEST, CompiledEngine
 from specbench.engine.compiled.session import CompiledSession

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from specbench.engine.base import Engine
 from specbench.engine.finite import NotFiniteError
 from specbench.engine.session import KVSession
-
-if TYPE_CHECKING:
-    from specbench.engine.compiled.engine import CompiledEngine
 
 
 class CompiledSession(KVSession):
     """One sequence in tensors of fixed size; forgetting moves a counter.
 
     Args:
+        engine: a compiled one, which hands out the tensors and runs the passes.
         capacity: of the tensors; what goes beyond `room` is for the padding of a captured pass.
     """
 
-    def __init__(self, engine: CompiledEngine, capacity: int, room: int) -> None:
+    def __init__(self, engine: Engine, capacity: int, room: int) -> None:
         super().__init__(engine.role)
         self._engine = engine
         self._room = room

@@ -202,7 +202,8 @@ def serving(models, *launcher):
     """`specbench serve` on two ranks, and what it says on stderr."""
     profile = models / "two_ranks.yaml"
     cloud = {"model": str(models / "target"), "device": "cpu", "parallel": {"tensor": 2}}
-    profile.write_text(yaml.safe_dump({"edge": {"model": str(models / "draft")}, "cloud": cloud}))
+    edge, engine = {"model": str(models / "draft")}, {"kind": "eager"}
+    profile.write_text(yaml.safe_dump({"edge": edge, "cloud": cloud, "engine": engine}))
     words = [*(launcher or [sys.executable]), "-m", "specbench", "serve", "--profile", profile, "--port", "0"]
     process = subprocess.Popen(
         [str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

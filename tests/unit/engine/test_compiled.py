@@ -325,7 +325,7 @@ def test_an_error_of_the_models_own_code_is_a_reason_not_to_compile(models, widt
     loaded = cloud(models / "target", engine=None).engine.loaded
     loaded.model.register_forward_pre_hook(raises_outside_export(width), with_kwargs=True)
     with pytest.raises(CannotCompileError, match=r"^this many are not served$"):
-        CompiledEngine(loaded, 96)
+        CompiledEngine(loaded, 96).compile()
 
 
 def test_a_cache_that_cannot_be_written_is_a_reason_not_to_compile(monkeypatch, models, tmp_path, logged):
@@ -348,7 +348,7 @@ def test_a_model_that_breaks_the_graph_is_a_reason_not_to_capture(models):
     loaded = cloud(models / "target", engine=None).engine.loaded
     loaded.model.model.register_forward_pre_hook(lambda *_: torch._dynamo.graph_break())
     with pytest.raises(CannotCompileError):
-        CapturingEngine(loaded, 96)
+        CapturingEngine(loaded, 96).compile()
 
 
 @pytest.fixture
@@ -360,7 +360,7 @@ def traced_only(monkeypatch):
 
 def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models):
     eager = cloud(models / "target", engine=None).engine
-    engine = CapturingEngine(eager.loaded, 96)
+    engine = CapturingEngine(eager.loaded, 96).compile()
     with torch.compiler.set_stance("fail_on_recompile"):
         for budget in (1, 200, 512):
             ours, theirs = engine.session(budget), eager.session()
@@ -379,7 +379,7 @@ def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models)
 
 def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, tmp_path):
     eager = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), engine=None).engine
-    ours, theirs = CapturingEngine(eager.loaded, 96).session(), eager.session()
+    ours, theirs = CapturingEngine(eager.loaded, 96).compile().session(), eager.session()
     prompt, block = tokens(237), tokens(19, seed=1)  # 256 places; nineteen would be padded to 32
     torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.extend(block), theirs.extend(block), rtol=1e-3, atol=1e-3)
