@@ -40,7 +40,7 @@ class HfAssisted(Method):
     dynamic = False
 
     def lossless(self, options: Options) -> bool:
-        """Its text is the cloud's, or drawn from the cloud's distribution; docs/neighbours.md has the proof."""
+        """Its text is the cloud's, or drawn from its distribution (proof: docs/explanation/neighbours.md)."""
         return True
 
     def validate(self, options: Options) -> None:

@@ -107,7 +107,8 @@ def test_transformers_applies_the_temperature_to_the_draft_twice(pair):
     """Lossless, and it costs acceptance: a target that drafts for itself should be refused nothing.
 
     `generate` hands the assistant its finished list of processors, and the assistant's own `generate` adds the
-    temperature again. When this fails, transformers has mended it, and docs/neighbours.md is out of date.
+    temperature again. When this fails, transformers has mended it, and
+    docs/explanation/neighbours.md is out of date.
     """
     target = pair[1]
     assert accepted_share(SpeculativeDecoding(), target, 0.5) == 1

@@ -9,7 +9,7 @@ import sys
 import pytest
 from repository import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "writing-a-method.md"
+PAGE = REPOSITORY / "docs" / "how-to" / "write-a-method.md"
 COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
 
 
