@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from blocks import PAGES, all_blocks, blocks, commands
 
-from specbench.results.store import RunStore
+from specbench.results.store import SWEEPS, RunStore
 
 REPLACED = [
     (r"workload\.limit=\d+|workload\.limit=null", "workload.limit=2"),
@@ -46,9 +46,8 @@ def shortened(command):
 
 def newest(kind):
     store = RunStore(Path(os.environ["SPECBENCH_RUNS"]))
-    return (
-        store.ids()[-1] if kind == "RUN" else max(path.parent.name for path in store.root.glob("*/sweep.json"))
-    )
+    ids = store.ids() if kind == "RUN" else [path.stem for path in (store.folder / SWEEPS).glob("*.json")]
+    return max(ids)
 
 
 def call(specbench, command):
