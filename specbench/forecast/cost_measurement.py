@@ -40,7 +40,7 @@ def measure_costs(edge: EdgeModel, cloud: CloudModel, options: Options, descript
     """
     from specbench.models import vocabulary
 
-    edge.demand_same_tokens(cloud, options.speculative.cross_vocabulary)
+    edge.demand_same_tokens(cloud)
     drafter = edge.drafter(options)
     # A vLLM server is refused before.
     target = cast("LocalTarget | RemoteTarget", cloud.verifier(options))

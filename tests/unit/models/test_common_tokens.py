@@ -104,6 +104,16 @@ def test_a_pair_of_two_families_is_refused_without_the_key_and_runs_with_it(spec
     assert done.json["methods"]["hf_assisted"]["exact_match"] == 1
 
 
+def test_its_costs_are_measured_and_its_agreement_traced(specbench, profile, folders, tmp_path):
+    path = profile(edge={"model": str(folders / "draft")}, cloud={"model": str(folders / "target")})
+    key = ("--profile", path, "--set", "speculative.cross_vocabulary=true")
+    trace, costs = tmp_path / "trace.json", tmp_path / "costs.yaml"
+    for command in (("limits", "--costs", costs), ("trace", "--out", trace)):
+        done = specbench(*command, *key)
+        assert done.code == 0, done.err
+    assert specbench("replay", trace, "--costs", costs).code == 0
+
+
 def test_a_method_without_a_draft_model_pairs_with_nothing(folders, profile, specbench):
     path = profile(edge={"model": str(folders / "draft")}, cloud={"model": str(folders / "target")})
     assert specbench("run", "suffix", "--profile", path).code == 0
