@@ -105,7 +105,8 @@ def option_row(param: Any, context: Any) -> list[str]:
     else:
         kind = "" if param.is_flag else f" {param.metavar or value_name(given)}"
         names = ", ".join([*param.opts, *param.secondary_opts]) + kind
-    return [f"`{cell(names)}`", cell(default), cell(meaning + again + variable)]
+    shown = "` \\| `".join(names.split("|"))  # in code, only one of GitHub and mkdocs reads an escape
+    return [f"`{shown}`", cell(default), cell(meaning + again + variable)]
 
 
 def value_name(given: str) -> str:
