@@ -16,6 +16,7 @@ from typing import Any
 REFERENCE = Path(__file__).parent / "reference"
 MARK = re.compile(r"(<!-- generated: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 EXTRA = re.compile(r"  \[[^\[\]]*(\[[^\[\]]*\][^\[\]]*)*\]$")
+EXAMPLES = "<!-- not run here: examples of the help, whose options a test checks -->"
 UNITS = {"_ms": "ms", "_mbps": "Mbit/s"}
 
 
@@ -78,10 +79,10 @@ def command_rows(name: str) -> list[list[str]]:
 
 def prose(paragraph: str) -> str:
     """A paragraph of a help text; lines that are commands become a block."""
-    lines = [line.strip() for line in paragraph.replace("\b", "").strip().splitlines()]
+    lines = [line.strip() for line in paragraph.replace("\b", "").splitlines() if line.strip()]
     examples = [line for line in lines if line.startswith("specbench ")]
     rest = " ".join(line for line in lines if line not in examples)
-    block = "```bash\n" + "\n".join(examples) + "\n```" if examples else ""
+    block = f"{EXAMPLES}\n```bash\n" + "\n".join(examples) + "\n```" if examples else ""
     return "\n\n".join(part for part in (rest, block) if part)
 
 

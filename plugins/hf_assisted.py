@@ -36,6 +36,7 @@ class HfAssisted(Method):
     roles = ("edge", "cloud")
     api_version = 4
     own_passes = True
+    needs_eager = True
     dynamic = False
 
     def lossless(self, options: Options) -> bool:
@@ -48,18 +49,23 @@ class HfAssisted(Method):
         known = "rejection" if temperature > 0 else "greedy"
         if verification not in (known, "rejection"):
             raise SpecbenchError(
-                f"speculative.verification: {verification} is not what {self.name} does at "
+                f"speculative.verification: {verification} is not supported by {self.name} at "
                 f"decoding.temperature: {temperature}",
                 f"add --set speculative.verification={known}",
             )
         if options.speculative.draft_length == "auto" and not self.dynamic:
             raise SpecbenchError(
-                f"speculative.draft_length: auto is not known to {self.name}",
+                f"speculative.draft_length: auto is not supported by {self.name}",
                 "add --set speculative.draft_length=4, or run hf_assisted_dynamic",
             )
         if options.speculative.gate:
             raise SpecbenchError(
-                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+                f"speculative.gate is not supported by {self.name}", "add --set speculative.gate=null"
+            )
+        if options.speculative.confidence_stop is not None:
+            raise SpecbenchError(
+                f"speculative.confidence_stop is not known to {self.name}",
+                "add --set speculative.confidence_stop=null",
             )
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:

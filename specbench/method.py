@@ -37,6 +37,8 @@ class Method(ABC):
             right; a method that does not say is of version 3.
         own_passes: its passes are calls of the models themselves, as in `model.generate`, and not the engine's:
             they run eagerly, whatever `engine.kind` says. Its row says so.
+        needs_eager: it runs on transformers' own passes alone. With `engine.kind: auto` all methods of its run
+            do, and a line says why.
         settings: the method's own options, fields with type, default and `Field(description=...)`. The profile
             sets them below `methods.NAME`, and `self.own(options, Settings)` reads them.
     """
@@ -46,6 +48,7 @@ class Method(ABC):
     roles: tuple[str, ...]
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
     own_passes: bool = False
+    needs_eager: bool = False
     settings: ClassVar[type[Part]] = Part
 
     def own(self, options: Options, settings: type[PartT]) -> PartT:
@@ -103,6 +106,7 @@ class SpeculativeMethod(Method):
         rules: the verification rules that its drafts can be judged by.
         rules_reason: why the others cannot, as the end of a sentence.
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
+        takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
         drafts_trees: its proposals have `parents`. No target verifies them yet.
         hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
@@ -113,6 +117,7 @@ class SpeculativeMethod(Method):
     rules: ClassVar[frozenset[str]] = frozenset(RULES)
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False
+    takes_confidence_stop: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
     hidden_layers: ClassVar[tuple[int, ...]] = ()
@@ -127,13 +132,13 @@ class SpeculativeMethod(Method):
         return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
-        """Refuse a rule that this drafter cannot be judged by, a gate, and what no target offers yet."""
+        """Refuse a rule, gate or confidence stop that this drafter does not know, and what no target offers."""
         demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         verification, temperature = options.speculative.verification, options.decoding.temperature
         if verification not in self.rules:
             other = "greedy" if temperature == 0 else self._sampling_rule
             raise SpecbenchError(
-                f"speculative.verification: {verification} is not known to {self.name}{self.rules_reason}",
+                f"speculative.verification: {verification} is not supported by {self.name}{self.rules_reason}",
                 f"add --set speculative.verification={other}",
             )
         if RULES[verification].needs_greedy and temperature > 0:
@@ -143,7 +148,12 @@ class SpeculativeMethod(Method):
             )
         if options.speculative.gate and not self.takes_gate:
             raise SpecbenchError(
-                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+                f"speculative.gate is not supported by {self.name}", "add --set speculative.gate=null"
+            )
+        if options.speculative.confidence_stop is not None and not self.takes_confidence_stop:
+            raise SpecbenchError(
+                f"speculative.confidence_stop is not known to {self.name}",
+                "add --set speculative.confidence_stop=null",
             )
 
     def depends_on_time(self, options: Options) -> bool:

@@ -34,7 +34,7 @@ class LocalCloud(CloudModel, runs="here"):
         super().__init__(*arguments, **fields)
         if self.spec.ranks > 1 and not self.is_split:
             raise SpecbenchError(
-                "cloud.parallel starts a process for each rank, and cloud.placement is in_process",
+                "cloud.parallel needs a process per rank, but cloud.placement is in_process",
                 "add --set cloud.placement=process",
             )
 
@@ -44,9 +44,10 @@ class LocalCloud(CloudModel, runs="here"):
         return False
 
     @property
-    def _compiled_type(self) -> type[CompiledEngine]:
+    def compiled_type(self) -> type[CompiledEngine]:
+        """As of every model; for several sequences a pass where the profile says so."""
         if self.spec.batch.sessions == 1:
-            return super()._compiled_type
+            return super().compiled_type
         from specbench.engine.compiled.packed import PackedEngine
 
         return PackedEngine

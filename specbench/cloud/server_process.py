@@ -75,9 +75,14 @@ class CloudProcess:
         self.url = self._process.stdout.readline().decode().strip()
         if not self.url:
             code = self._process.wait()
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self.lines
             self._end()
             raise _failure(lines, code)
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has said so far, on stderr."""
+        return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
 
     @property
     def is_alive(self) -> bool:
@@ -87,8 +92,7 @@ class CloudProcess:
     @property
     def end(self) -> str:
         """The status of one that has ended, and what it said last."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return ": ".join([f"status {self._process.poll()}", *lines[-1:]])
+        return ": ".join([f"status {self._process.poll()}", *self.lines[-1:]])
 
     @property
     def pid(self) -> int:
@@ -118,12 +122,12 @@ def _failure(lines: list[str], code: int) -> SpecbenchError:
     status = code if code >= 0 else 128 - code
     if "error" not in said and 128 < status < 128 + signal.NSIG:  # as srun tells it too
         return SpecbenchError(
-            f"the cloud's process was killed by signal {status - 128} before it served", None, status
+            f"the cloud process was killed by signal {status - 128} before it served", None, status
         )
     message = said.get("error") or (lines[-1] if lines else f"exit status {code}")
     known = code in {int(status) for status in ExitCode} and code > 0
     return SpecbenchError(
-        f"the cloud's process did not start: {message}",
+        f"the cloud process did not start: {message}",
         said.get("hint"),
         ExitCode(code) if known else ExitCode.RUN,
     )

@@ -76,6 +76,11 @@ class Speculative(Part):
         default=None,
         description="Commit a draft without verification when the draft model is sure of every token. Lossy.",
     )
+    confidence_stop: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="End a draft behind the first token to which the draft model gives a lower probability. "
+        "Lossless.",
+    )
     rank: Annotated[int, Field(ge=1)] = Field(
         default=20, description="How many of the target's most probable tokens the rule `rank` accepts."
     )

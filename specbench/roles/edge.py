@@ -15,9 +15,9 @@ from specbench.results.environment import expanded
 from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
-    from specbench.engine.base import Engine
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
+    from specbench.roles.engine_choice import Begun
     from specbench.speculation.drafter import ModelDrafter
 
 logger = logging.getLogger(__name__)
@@ -90,9 +90,9 @@ class EdgeModel(ModelFactory):
         known = [own.target_ids, own.unknown_id] if own else None
         return settings_hash(files.fingerprint(folder), spec.layers, spec.dtype, spec.quantization, known)
 
-    def _loaded_engine(self) -> Engine:
+    def _begin(self) -> Begun:
         self.demand_quantizable()  # before it is read
-        return super()._loaded_engine()
+        return super()._begin()
 
     def demand_quantizable(self) -> None:
         """Refuse a model that cannot be quantised as the profile says; reads no weights.

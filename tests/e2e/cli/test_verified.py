@@ -106,7 +106,7 @@ def test_passes_around_a_compiled_engine_are_counted(specbench, profile, raw, ma
     assert done.code == 0, done.err
     calls = manifest().work["raw"].uncompiled
     assert calls == manifest().work["raw"].rounds
-    told = f"models were called {calls} times beside their compiled engine: these passes ran eagerly"
+    told = f"models were called {calls} times outside their compiled engine: these passes ran eagerly"
     assert told in done.json["methods"]["raw"]["unverified"]
     declared = done.json["methods"]["cloud_baseline"]
     assert (declared["unverified"], declared["label"]) == ([], "lossless, eager passes")
@@ -142,14 +142,14 @@ def test_a_model_that_a_method_loads_by_itself_is_named_with_its_precision(
 
 EVERY = [
     "edge_baseline", "cloud_baseline", "prompt_lookup", "speculative", "speculative_pipelined",
-    "speculative_colocated",
+    "speculative_colocated", "suffix", "hybrid",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("methods", "parts"),
     [
-        ([*EVERY, "hf_assisted", "hf_assisted_dynamic"], {}),
+        ([*EVERY, "early_exit", "hf_assisted", "hf_assisted_dynamic"], {}),
         pytest.param(EVERY, {"link": {"rtt_ms": 2}}, marks=pytest.mark.slow),
         pytest.param(EVERY, {"engine": {"kind": "compiled"}}, marks=pytest.mark.slow),
         (["speculative"], {"speculative": {"gate": {"measure": "entropy", "threshold": 9.0}}}),
