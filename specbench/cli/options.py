@@ -37,11 +37,12 @@ HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Also write the map as a page of its own.")
 ]
 ChartsOption = Annotated[
-    Path | None, typer.Option("--charts", metavar="DIR", help="Also write every chart there, as SVG and PNG.")
+    Path | None,
+    typer.Option("--charts", metavar="DIR", help="Also write every chart there, as SVG, PNG, PDF and CSV."),
 ]
 MapsOption = Annotated[
     Path | None,
-    typer.Option("--charts", metavar="DIR", help="Also write the maps there, as SVG and PNG, CSV and JSON."),
+    typer.Option("--charts", metavar="DIR", help="Also write the charts there, as SVG, PNG, PDF and CSV."),
 ]
 AllowUnfairOption = Annotated[
     bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
