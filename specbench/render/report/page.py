@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from specbench.profile.yaml_text import as_page
 from specbench.render.report.audit import audit_section, held_lines
 from specbench.render.report.charts import drawings
@@ -15,6 +17,7 @@ from specbench.stats.report import Report
 from specbench.stats.verdict import FASTER, SLOWER
 
 MOST_LOSSY_TEXTS = 6  # as many as anybody reads; those of lossless methods are all shown
+UNBROKEN = re.compile(r"(?<=\d) to (?=\d)")  # an interval stays on one line
 TONES = {FASTER: "good", SLOWER: "bad"}
 
 
@@ -31,7 +34,7 @@ def page(report: Report) -> str:
     return render(
         "page.html.j2",
         comparison=comparison,
-        headline=found.sentence,
+        headline=UNBROKEN.sub("\u00a0to\u00a0", found.sentence),
         tone=TONES.get(found.verdict or "", ""),
         best=found.best,
         figures=_figures(found.best, report) if found.best else [],

@@ -75,10 +75,10 @@ def write_files(drawings: Sequence[Drawing], folder: Path, width_mm: float = WID
 
     files: dict[str, str | bytes] = {}
     for drawing in drawings:
-        svg = _sized(_svg(drawing, inks.LIGHT, round(width_mm * PX_PER_MM), inks.LIGHT["paper"]))
-        files[f"{drawing.name}.svg"] = svg
-        files[f"{drawing.name}.png"] = vl_convert.svg_to_png(svg, scale=PNG_PPI / 96, ppi=PNG_PPI)
-        files[f"{drawing.name}.pdf"] = vl_convert.svg_to_pdf(svg, scale=POINTS_PER_PX)
+        svg = _svg(drawing, inks.LIGHT, round(width_mm * PX_PER_MM), inks.LIGHT["paper"])
+        files[f"{drawing.name}.svg"] = _sized(svg, 1 / PX_PER_MM, "mm")
+        files[f"{drawing.name}.png"] = vl_convert.svg_to_png(svg, scale=POINTS_PER_PX, ppi=PNG_PPI)
+        files[f"{drawing.name}.pdf"] = vl_convert.svg_to_pdf(_sized(svg, POINTS_PER_PX, ""))
         files[f"{drawing.name}.csv"] = figures_csv(drawing)
     return write_into(folder, files)
 
@@ -120,12 +120,12 @@ def _svg(drawing: Drawing, ink: inks.Ink, width: int, background: str = "transpa
     return vl_convert.vegalite_to_svg(_clean({**spec, "background": background}))
 
 
-def _sized(svg: str) -> str:
-    """The same picture, its size in millimetres."""
+def _sized(svg: str, factor: float, unit: str) -> str:
+    """The same picture, its size in pixels times a factor, in another unit."""
     return re.sub(
         r'(<svg[^>]*? width=)"([\d.]+)" height="([\d.]+)"',
         lambda found: (
-            f'{found[1]}"{float(found[2]) / PX_PER_MM:.2f}mm" height="{float(found[3]) / PX_PER_MM:.2f}mm"'
+            f'{found[1]}"{float(found[2]) * factor:.2f}{unit}" height="{float(found[3]) * factor:.2f}{unit}"'
         ),
         svg,
         count=1,

@@ -19,7 +19,7 @@ from specbench.render.report.marks import (
 from specbench.render.tables import interval_text
 from specbench.stats.answer import compared
 from specbench.stats.report import Report
-from specbench.stats.verdict import FASTER, MARGIN, SLOWER
+from specbench.stats.verdict import FASTER, FEWEST_PROMPTS, MARGIN, SLOWER
 
 if TYPE_CHECKING:
     import altair as alt
@@ -43,7 +43,9 @@ def speedups(report: Report) -> Drawing | None:
             "method": method.method, "lossless": method.lossless, "speedup": method.speedup_vs_control,
             "interval": method.speedup_interval, "verdict": method.verdict, "prompts": method.paired_prompts,
         }  # fmt: skip
-        rows.append({**_row(figures, method.method), "row": at, "color": color, "shape": shape})
+        rows.append(
+            {**_row(figures, method.method, bool(method.lossless)), "row": at, "color": color, "shape": shape}
+        )
         at += 1
     title = "Speed-up: speed per token against the cloud alone"
     return _drawing("speedup", title, rows, headings) if rows else None
@@ -62,22 +64,30 @@ def categories(report: Report) -> Drawing | None:
                     "interval": part.interval, "verdict": part.verdict, "prompts": part.prompts,
                 }  # fmt: skip
                 name = f"{part.method}, {part.category}"
-                rows.append({**_row(figures, name), "row": float(len(rows)), "color": color, "shape": shape})
+                rows.append(
+                    {
+                        **_row(figures, name, bool(method.lossless)),
+                        "row": float(len(rows)),
+                        "color": color,
+                        "shape": shape,
+                    }
+                )
     if len({row["category"] for row in rows}) < 2:
         return None
     return _drawing("speedup-categories", "Speed-up by category of prompts", rows, [])
 
 
-def _row(figures: dict, name: str) -> dict:
-    """A row's figures and label."""
+def _row(figures: dict, name: str, same_text: bool = True) -> dict:
+    """A row's figures and label; faster and slower are said of the same text alone."""
     interval = figures.pop("interval")
     low, high = interval or (None, None)
     known = f" ({interval_text(interval)})" if interval else ""
     short = f"{name} · {figures['speedup']:.2f}x{known}"
-    verdict = figures["verdict"] or ("too few prompts" if interval is None else "no verdict")
-    sign = SIGNS.get(figures["verdict"], "")
-    return {**figures, "low": low, "high": high, "short": f"{sign} {short}".strip(),
-            "label": f"{sign} {short}, {verdict}".strip()}  # fmt: skip
+    few = "too few prompts" if figures["prompts"] < FEWEST_PROMPTS else "no verdict"
+    sign = SIGNS.get(figures["verdict"], "") if same_text else ""
+    short = f"{sign} {short}".strip()
+    label = f"{short}, {figures['verdict'] or few}" if same_text else short
+    return {**figures, "low": low, "high": high, "short": short, "label": label}
 
 
 def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[Mapping]) -> Drawing:

@@ -54,6 +54,8 @@ def test_speed_ups_are_sorted_and_what_may_differ_in_text_stands_apart():
     assert labels[0].startswith("▲ quick · ")
     assert labels[0].endswith(", faster")
     assert labels[2].startswith("▼ slow · ")
+    assert labels[3].startswith("lossy · 3."), "no sign"
+    assert labels[3].endswith(")"), "no verdict"
     assert {row["category"] for row in categories(several()).figures} == {"c0", "c1"}
 
 

@@ -64,7 +64,7 @@ def test_the_answer_comes_first_with_its_interval_and_then_what_was_held_equal()
     sentence = answer(made.comparison).sentence
     assert "m is faster than the cloud alone: 1.3" in sentence
     at = [text.index(words) for words in (sentence, "Time per output token", "Held equal for all methods:",
-                                          made.comparison.methods[-1].statement, "Environment\n")]  # fmt: skip
+                                          made.comparison.methods[-1].statement, "Machine and versions")]  # fmt: skip
     assert at == sorted(at)
     assert "Not equal:" not in text[: at[3]]
 
