@@ -63,8 +63,15 @@ def test_the_answer_comes_first_with_its_interval_and_then_what_was_held_equal()
     text = Tags(page(made)).text
     sentence = answer(made.comparison).sentence
     assert "m is faster than the cloud alone: 1.3" in sentence
-    at = [text.index(words) for words in (sentence, "Time per output token", "Held equal for all methods:",
-                                          made.comparison.methods[-1].statement, "Machine and versions")]  # fmt: skip
+    statement = made.comparison.methods[-1].statement
+    order = (
+        sentence,
+        "Time per output token",
+        "Held equal for all methods:",
+        statement,
+        "Machine and versions",
+    )
+    at = [text.index(words) for words in order]
     assert at == sorted(at)
     assert "Not equal:" not in text[: at[3]]
 
