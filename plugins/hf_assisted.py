@@ -39,7 +39,7 @@ class HfAssisted(Method):
     dynamic = False
 
     def lossless(self, options: Options) -> bool:
-        """Its text is the cloud's, or drawn from the cloud's distribution; docs/neighbours.md has the proof."""
+        """Its text is the cloud's, or drawn from its distribution (proof: docs/explanation/neighbours.md)."""
         return True
 
     def validate(self, options: Options) -> None:
@@ -60,6 +60,11 @@ class HfAssisted(Method):
         if options.speculative.gate:
             raise SpecbenchError(
                 f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+            )
+        if options.speculative.confidence_stop is not None:
+            raise SpecbenchError(
+                f"speculative.confidence_stop is not known to {self.name}",
+                "add --set speculative.confidence_stop=null",
             )
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:

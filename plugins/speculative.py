@@ -14,6 +14,7 @@ class SpeculativeDecoding(SpeculativeMethod):
     name = "speculative"
     summary = "the edge drafts, the cloud verifies"
     api_version = 4
+    takes_confidence_stop = True
     takes_gate = True
 
 

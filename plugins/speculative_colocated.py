@@ -23,6 +23,7 @@ class SpeculativeColocated(SpeculativeMethod):
     name = "speculative_colocated"
     summary = "speculative with both models in the cloud, streamed to the edge"
     api_version = 4
+    takes_confidence_stop = True
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load both models where the cloud is; the loop runs there."""

@@ -11,6 +11,7 @@ class SpeculativePipelined(SpeculativeMethod):
     name = "speculative_pipelined"
     summary = "speculative, drafting on while the cloud verifies"
     api_version = 4
+    takes_confidence_stop = True
     # Only a rule that matches the draft's own choice with the target's says whether a guess stands.
     rules = frozenset(name for name, rule in RULES.items() if rule.repeats_control)
     rules_reason = ", which needs a rule by which drafted tokens are the control's or refused"

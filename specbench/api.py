@@ -28,10 +28,19 @@ from specbench.results.records import Round
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
-from specbench.speculation.loop import AheadDrafter, AheadLoop, Drafter, FeatureDrafter, SpeculativeLoop, Target
+from specbench.speculation.loop import (
+    AheadDrafter,
+    AheadLoop,
+    Drafter,
+    DraftModel,
+    FeatureDrafter,
+    SpeculativeLoop,
+    Target,
+)
 from specbench.speculation.proposal import DraftDistribution, Proposal
 from specbench.speculation.request import Pending, Request
 from specbench.speculation.rules import RULES
+from specbench.speculation.suffix import SuffixDrafter
 
 __all__ = [
     "API_VERSION",
@@ -46,6 +55,7 @@ __all__ = [
     "Decoding",
     "DraftDistribution",
     "DraftLengths",
+    "DraftModel",
     "Drafter",
     "EdgeModel",
     "ExitCode",
@@ -62,6 +72,7 @@ __all__ = [
     "SpeculativeDecoder",
     "SpeculativeLoop",
     "SpeculativeMethod",
+    "SuffixDrafter",
     "Target",
     "hookimpl",
     "now_ms",

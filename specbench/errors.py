@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit status of the command line; listed in the README."""
+    """Exit status of the command line; listed in docs/reference/exit-status.md."""
 
     OK = 0
     CHECK_FAILED = 1

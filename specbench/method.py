@@ -103,6 +103,7 @@ class SpeculativeMethod(Method):
         rules: the verification rules that its drafts can be judged by.
         rules_reason: why the others cannot, as the end of a sentence.
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
+        takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
         drafts_trees: its proposals have `parents`. No target verifies them yet.
         hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
@@ -113,6 +114,7 @@ class SpeculativeMethod(Method):
     rules: ClassVar[frozenset[str]] = frozenset(RULES)
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False
+    takes_confidence_stop: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
     hidden_layers: ClassVar[tuple[int, ...]] = ()
@@ -127,7 +129,7 @@ class SpeculativeMethod(Method):
         return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
-        """Refuse a rule that this drafter cannot be judged by, a gate, and what no target offers yet."""
+        """Refuse a rule, gate or confidence stop that this drafter does not know, and what no target offers."""
         demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         verification, temperature = options.speculative.verification, options.decoding.temperature
         if verification not in self.rules:
@@ -144,6 +146,11 @@ class SpeculativeMethod(Method):
         if options.speculative.gate and not self.takes_gate:
             raise SpecbenchError(
                 f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+            )
+        if options.speculative.confidence_stop is not None and not self.takes_confidence_stop:
+            raise SpecbenchError(
+                f"speculative.confidence_stop is not known to {self.name}",
+                "add --set speculative.confidence_stop=null",
             )
 
     def depends_on_time(self, options: Options) -> bool:

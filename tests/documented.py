@@ -7,14 +7,14 @@ from repository import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 RUN, GRID = "### `run` and `compare`", "### `sweep`, `replay`, `plan --over`"
+FILES = "reference/files.md"
 # By command, the page and the title of the section; "" is the whole page.
 SECTIONS = {
-    "run": ("files.md", RUN), "compare": ("files.md", RUN), "report": ("files.md", RUN),
-    "sweep": ("files.md", GRID), "replay": ("files.md", GRID), "plan": ("files.md", "### `plan`"),
-    "trace": ("files.md", "### `trace`"), "limits": ("files.md", "### `limits`"),
-    "load": ("files.md", "### `load`"),
-    "check-dtype": ("files.md", "### `check-dtype`"), "distill": ("files.md", "### `distill`"),
-    "link": ("link.md", ""), "submit": ("cluster.md", ""),
+    "run": (FILES, RUN), "compare": (FILES, RUN), "report": (FILES, RUN),
+    "sweep": (FILES, GRID), "replay": (FILES, GRID), "plan": (FILES, "### `plan`"),
+    "trace": (FILES, "### `trace`"), "limits": (FILES, "### `limits`"), "load": (FILES, "### `load`"),
+    "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
+    "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip
 # Keys below which there are names that nobody chose, and what those hold is described.
 NAMES = ("methods", "percentiles", "models", "clients", "heldout", "edge_device")

@@ -116,7 +116,9 @@ def _write_costs(path: Path, edge: EdgeModel, cloud: CloudModel, profile: Profil
     from specbench.results.environment import machine
 
     console.note("measuring drafts, verifications and prompts")
-    options = Options(profile.decoding, profile.speculative.model_copy(update={"gate": None}))
+    options = Options(
+        profile.decoding, profile.speculative.model_copy(update={"gate": None, "confidence_stop": None})
+    )
     engines = " and ".join(dict.fromkeys((edge.engine_kind, cloud.engine_kind)))
     description = f"{edge.spec.model} drafts for {cloud.spec.model}, {engines}, {machine()['cpu']}"
     write_costs(path, placed(measure_costs(edge, cloud, options, description), profile))

@@ -163,6 +163,6 @@ def test(
     if failed:
         raise SpecbenchError(
             f"{failed} checks failed",
-            "docs/writing-a-method.md says what a method keeps",
+            "docs/how-to/write-a-method.md says what a method keeps",
             ExitCode.CHECK_FAILED,
         )

@@ -114,7 +114,7 @@ def _demand_sharing(cloud: CloudModel, batch: Batch) -> None:
 def _served(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
     if profile.cloud.backend == "vllm":
-        raise SpecbenchError("cloud.backend is vllm, a server itself", "vllm serve MODEL (docs/vllm.md)")
+        raise SpecbenchError("cloud.backend is vllm, a server itself", "vllm serve MODEL (docs/how-to/vllm.md)")
     here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
     if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", profile.cloud.ranks))  # torchrun's, of this host

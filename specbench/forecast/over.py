@@ -9,7 +9,7 @@ from typing import Any
 
 from specbench.errors import SpecbenchError
 from specbench.forecast.replay import Length
-from specbench.forecast.variants import SETTINGS
+from specbench.forecast.variants import SETTINGS, STOP
 from specbench.profile import Gate, Profile
 from specbench.profile.loading import validated
 from specbench.profile.yaml_text import parse_value
@@ -22,6 +22,7 @@ GATE = "speculative.gate"
 MEASURE, THRESHOLD = f"{GATE}.measure", f"{GATE}.threshold"
 OF_PROFILE = {
     f"speculative.{DRAFT_LENGTH}": DRAFT_LENGTH,
+    f"speculative.{STOP}": STOP,
     **{f"{part}.{key}": key for key, part in SETTINGS.items()},
 }
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import exp
 from typing import NoReturn
 
 from specbench.api import AheadDrafter, Proposal, Request, SpecbenchError
@@ -23,6 +24,7 @@ class Text:
             target's own prefix; as long as the sequence.
         budget: tokens that were asked for; a sequence that met a stop token is shorter.
         sure: by position, of how many tokens in a row a gate finds the draft sure; empty without a gate.
+        unsure: positions behind which `speculative.confidence_stop` ends a draft.
         tokens: the target's ids; positions stand for them where they are unknown.
         prompt_ids: for drafters that read the prompt; empty where they are unknown.
     """
@@ -31,6 +33,7 @@ class Text:
     budget: int
     runs: tuple[int, ...]
     sure: tuple[int, ...] = ()
+    unsure: frozenset[int] = frozenset()
     tokens: tuple[int, ...] = ()
     prompt_ids: tuple[int, ...] = ()
 
@@ -83,14 +86,24 @@ def texts_of(trace: Trace) -> list[Text]:
     return [text_of(text) for text in trace.texts]
 
 
-def text_of(traced: TracedText) -> Text:
-    """One sequence as it is stored."""
+def text_of(traced: TracedText, confidence_stop: float | None = None) -> Text:
+    """One sequence as it is stored, and where a draft along it ends with `speculative.confidence_stop`."""
     return Text(
         traced.prompt_tokens,
         traced.max_new_tokens,
         runs_of(traced.agrees),
+        unsure=unsure_in(traced, confidence_stop) if confidence_stop is not None else frozenset(),
         tokens=traced.tokens,
         prompt_ids=traced.prompt_ids or (),
+    )
+
+
+def unsure_in(traced: TracedText, confidence_stop: float) -> frozenset[int]:
+    """Positions at which the draft gave its own token a lower probability than this."""
+    return frozenset(
+        position
+        for position, log_probability in enumerate(traced.log_probability)
+        if exp(log_probability) < confidence_stop
     )
 
 
@@ -115,10 +128,10 @@ class TracedDrafter(AheadDrafter):
 
     def propose(self, draft_length: int) -> Proposal:
         """What the draft said there, those tokens first that were drafted ahead."""
-        self._proposed = draft_length
-        self._draft(draft_length - self._uncommitted)
-        tokens = self._tokens(draft_length)
-        return Proposal(tokens, is_certain=self._text.passes(self._committed, draft_length))
+        self._proposed = self._length(draft_length)
+        self._draft(self._proposed - self._uncommitted)
+        tokens = self._tokens(self._proposed)
+        return Proposal(tokens, is_certain=self._text.passes(self._committed, self._proposed))
 
     def append(self, tokens: Sequence[int]) -> None:
         """Take tokens of another's proposal; behind a wrong one, whatever the draft says is refused."""
@@ -178,6 +191,13 @@ class TracedDrafter(AheadDrafter):
             return self._others[position]
         start = max([self._committed, *(other + 1 for other in self._others if other < position)])
         return self._text.drafted(start, position - start + 1)[-1]
+
+    def _length(self, draft_length: int) -> int:
+        """Of a proposal; behind a wrong token, which no trace knows, the draft is as sure as along the text."""
+        for position in range(self._committed, self._committed + draft_length):
+            if position in self._text.unsure and position not in self._others:
+                return position + 1 - self._committed
+        return draft_length
 
     def _draft(self, count: int) -> None:
         if count <= 0:

@@ -11,7 +11,7 @@ from specbench.errors import SpecbenchError
 from specbench.forecast.acceptance_trace import Trace, TracedText
 from specbench.forecast.replay import SCHEDULES, known_method
 from specbench.forecast.rule_acceptance import chances
-from specbench.forecast.traced_drafter import Text, runs_of
+from specbench.forecast.traced_drafter import Text, runs_of, unsure_in
 from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Speculative
 from specbench.profile.loading import validated
@@ -25,6 +25,7 @@ GATES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "gate.log_probability": ("log_probability", operator.ge),
 }
 """By key, the column of a trace that a gate measures, and how it compares with the threshold."""
+STOP = "confidence_stop"
 RULE, TEMPERATURE = "verification", "temperature"
 SETTINGS = {
     RULE: "speculative",
@@ -36,7 +37,7 @@ SETTINGS = {
     "top_k": "decoding",
 }
 """What a rule is told, by the part of a profile that has it."""
-KEYS = (AGREEMENT, *SETTINGS, *GATES)
+KEYS = (AGREEMENT, *SETTINGS, *GATES, STOP)
 
 
 def knowing(over: Mapping[str, Sequence[object]]) -> list[str]:
@@ -63,6 +64,8 @@ def _unknown(method: Method, over: Mapping[str, Sequence[object]]) -> str | None
     for key in GATES:
         if not method.takes_gate and any(value is not None for value in over.get(key, ())):
             return key
+    if not method.takes_confidence_stop and any(value is not None for value in over.get(STOP, ())):
+        return STOP
     for rule in over.get(RULE, ()):
         if isinstance(rule, str) and rule in RULES and rule not in method.rules:
             return f"verification {rule}"
@@ -71,8 +74,10 @@ def _unknown(method: Method, over: Mapping[str, Sequence[object]]) -> str | None
 
 def told(trace: Trace, over: Mapping[str, Sequence[object]]) -> tuple[bool, str]:
     """Whether schedules over a trace take what real ones do, and as words, with the reason why not."""
-    if changes := [key for key in KEYS if key in over]:
+    if changes := [key for key in KEYS if key in over and key != STOP]:
         return False, f"approximate: {' and '.join(changes)} would change the text"
+    if STOP in over:
+        return False, f"approximate: where {STOP} ends a draft behind a wrong token is not in the trace"
     return trace.exact, "exact" if trace.exact else f"approximate: {trace.verification} changes the text"
 
 
@@ -107,6 +112,8 @@ def variants(
                 found = with_agreement(found, condition[AGREEMENT])
             for key in gates:
                 found = gated(found, traced, key, condition[key])
+            if condition.get(STOP) is not None:
+                found = stopped(found, traced, condition[STOP])
             known[values] = found
         return known[values]
 
@@ -132,6 +139,17 @@ def gated(texts: Sequence[Text], traced: Sequence[TracedText], key: str, thresho
         bits = "".join("01"[passes(value, threshold)] for value in getattr(known, column))
         found.append(replace(text, sure=runs_of(bits)))
     return found
+
+
+def stopped(texts: Sequence[Text], traced: Sequence[TracedText], threshold: object) -> list[Text]:
+    """The same texts, along which a draft ends behind a token that is less probable than the threshold.
+
+    Raises:
+        SpecbenchError: the threshold is no probability.
+    """
+    stop = validated(Speculative, {STOP: threshold}, "speculative").confidence_stop
+    assert stop is not None
+    return [replace(text, unsure=unsure_in(known, stop)) for text, known in zip(texts, traced, strict=True)]
 
 
 def settings(profile: Mapping[str, Mapping], condition: Mapping[str, object]) -> Profiled:
@@ -197,5 +215,5 @@ def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
             place = coin.random()  # where the position stands between the surest agreement and the last to come
             place = place * known if run else known + place * (1 - known)
             agrees += "01"[place < share]
-        changed.append(replace(text, runs=runs_of(agrees), sure=()))
+        changed.append(replace(text, runs=runs_of(agrees), sure=(), unsure=frozenset()))
     return changed

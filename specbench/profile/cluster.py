@@ -10,24 +10,28 @@ from specbench.profile.part import MemorySize, Name, Part
 
 
 class NodeSpec(Part):
-    """What one node must have. `constraint` is the scheduler's name of a feature, such as a kind of machine."""
+    """What one node must have."""
 
-    partition: Name | None = None
-    constraint: Name | None = None
-    cpus: Annotated[int, Field(ge=1)] | None = None
-    memory: MemorySize | None = None
-    gpus: Annotated[int, Field(ge=1)] | None = None
+    partition: Name | None = Field(default=None, description="Partition that the job is submitted to.")
+    constraint: Name | None = Field(
+        default=None,
+        description="Feature that the node must have, by the scheduler's name, such as a kind of machine.",
+    )
+    cpus: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Number of the node's processors."
+    )
+    memory: MemorySize | None = Field(default=None, description="Memory of the node.")
+    gpus: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Number of the node's GPUs.")
 
 
 class ClusterSpec(NodeSpec):
-    """What `specbench submit --launcher slurm` asks for, for every job; nothing that is measured depends on it.
+    """What every job of `specbench submit --launcher slurm` asks for; no measurement depends on it."""
 
-    `minutes` may pass before a job is ended. An `exclusive` job shares its nodes with nobody, whose work would
-    be measured too. With `cloud`, a job has two nodes: the target is served on this one, and the edge is the
-    other.
-    """
-
-    account: Name | None = None
-    minutes: Annotated[int, Field(ge=1)] = 60
-    exclusive: bool = True
-    cloud: NodeSpec | None = None
+    account: Name | None = Field(default=None, description="Account that pays for the job.")
+    minutes: Annotated[int, Field(ge=1)] = Field(default=60, description="Time limit of one job, in minutes.")
+    exclusive: bool = Field(
+        default=True, description="Share the nodes with no other job, whose work would be measured too."
+    )
+    cloud: NodeSpec | None = Field(
+        default=None, description="A second node, which serves the target. The first node is then the edge."
+    )

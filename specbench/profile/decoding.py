@@ -13,12 +13,25 @@ LEAST_TEMPERATURE = 1e-6  # logits divided by less overflow in float32, which `m
 
 
 class Decoding(Part):
-    """How a token is chosen from logits; temperature 0 is greedy. `top_k: 0` and `top_p: 1` are off."""
+    """How a token is chosen from logits."""
 
-    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=0.0, description="0 is greedy. Values between 0 and 1e-6 overflow and are refused."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="Sample from the most probable tokens that make up this probability. 1 is off, and the "
+        "only value at temperature 0.",
+    )
+    top_k: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Sample from this many most probable tokens. 0 is off, and the only value at "
+        "temperature 0.",
+    )
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = Field(
+        default=1.0,
+        description="Lowers the logits of tokens that the text already has, as in transformers. 1 is off.",
+    )
 
     @field_validator("temperature")
     @classmethod
@@ -35,30 +48,48 @@ class Decoding(Part):
 
 
 class Gate(Part):
-    """When the draft is so sure of all its tokens that the round is not verified. Lossy.
+    """When the draft is so sure of all its tokens that the round is not verified. Lossy."""
 
-    `entropy`: at most `threshold` nats; `margin`: the two highest probabilities are at least so far apart;
-    `log_probability`: the token has at least so much, in nats. All at temperature 1 where decoding is greedy.
-    """
-
-    measure: Literal["entropy", "margin", "log_probability"]
-    threshold: float
+    measure: Literal["entropy", "margin", "log_probability"] = Field(
+        description="What is measured of the draft's distribution, at temperature 1 where decoding is "
+        "greedy: its entropy, the distance of the two highest probabilities, or the log-probability of the "
+        "drafted token."
+    )
+    threshold: float = Field(
+        description="Entropy at most this, margin or log-probability at least this. In nats, except for "
+        "`margin`."
+    )
 
 
 class Speculative(Part):
-    """How drafted tokens are proposed and verified.
+    """How drafted tokens are proposed and verified."""
 
-    `draft_length` is 1 to 64 tokens a round, or `auto`: chosen for each round by what its text has shown.
-    `rank` is how many of the target's most likely tokens the rule of that name accepts; `typical_epsilon` and
-    `typical_delta` are the thresholds of the rule `typical`.
-    """
-
-    draft_length: int | Literal["auto"] = 4
-    verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = "greedy"
-    gate: Gate | None = None
-    rank: Annotated[int, Field(ge=1)] = 20
-    typical_epsilon: Annotated[float, Field(gt=0, le=1)] = 0.09
-    typical_delta: Annotated[float, Field(gt=0, le=1)] = 0.3
+    draft_length: int | Literal["auto"] = Field(
+        default=4,
+        description=f"Tokens that are drafted in a round, 1 to {LONGEST_DRAFT}. `auto` chooses before each "
+        "round, from the acceptance and times of this text so far.",
+    )
+    verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = Field(
+        default="greedy", description="Verification rule. `rank` and `typical` are lossy."
+    )
+    gate: Gate | None = Field(
+        default=None,
+        description="Commit a draft without verification when the draft model is sure of every token. Lossy.",
+    )
+    confidence_stop: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="End a draft behind the first token to which the draft model gives a lower probability. "
+        "Lossless.",
+    )
+    rank: Annotated[int, Field(ge=1)] = Field(
+        default=20, description="How many of the target's most probable tokens the rule `rank` accepts."
+    )
+    typical_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.09, description="ε of the rule `typical`."
+    )
+    typical_delta: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.3, description="δ of the rule `typical`."
+    )
 
     @field_validator("draft_length", mode="before")
     @classmethod

@@ -10,22 +10,36 @@ from specbench.profile.part import Name, Part
 
 
 class LinkSpec(Part):
-    """What lies between edge and cloud.
+    """What lies between edge and cloud."""
 
-    `modelled` delays every message in this program; `emulated` sends real packets between two network
-    namespaces (`specbench link up`); `real` is whatever lies between two hosts, measured and not set.
-    `rtt_ms` is both ways together; each way takes up to `jitter_ms` more or less, and nothing overtakes.
-    `loss` is the share of packets lost each way. `trace` is `builtin` or a CSV file of time, rate and delay:
-    it stands for `rtt_ms` and both rates.
-    """
-
-    kind: Literal["modelled", "emulated", "real"] = "modelled"
-    rtt_ms: Annotated[float, Field(ge=0, le=60_000)] = 0.0
-    jitter_ms: Annotated[float, Field(ge=0, le=30_000)] = 0.0
-    uplink_mbps: Annotated[float, Field(ge=0.001)] | None = None
-    downlink_mbps: Annotated[float, Field(ge=0.001)] | None = None
-    loss: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    trace: Name | None = None
+    kind: Literal["modelled", "emulated", "real"] = Field(
+        default="modelled",
+        description="`modelled` delays every message inside specbench. `emulated` sends real packets "
+        "between two network namespaces (`specbench link up`). `real` is the network between two hosts: "
+        "measured, not set.",
+    )
+    rtt_ms: Annotated[float, Field(ge=0, le=60_000)] = Field(
+        default=0.0, description="Round trip of an empty message: half of it each way."
+    )
+    jitter_ms: Annotated[float, Field(ge=0, le=30_000)] = Field(
+        default=0.0,
+        description="Each way takes up to this much more or less, and no message overtakes another. At most "
+        "half of `rtt_ms`.",
+    )
+    uplink_mbps: Annotated[float, Field(ge=0.001)] | None = Field(
+        default=None, description="Rate from edge to cloud. null is no limit."
+    )
+    downlink_mbps: Annotated[float, Field(ge=0.001)] | None = Field(
+        default=None, description="Rate from cloud to edge. null is no limit."
+    )
+    loss: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.0, description="Share of packets that are lost, each way."
+    )
+    trace: Name | None = Field(
+        default=None,
+        description="`builtin`, or a CSV file of time, rate and delay. It replaces `rtt_ms` and both rates. "
+        "For `modelled` only.",
+    )
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> LinkSpec:

@@ -11,26 +11,46 @@ from specbench.profile.part import MemorySize, Name, Part
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Quantization = Literal["int8", "int4"]
-Device = Annotated[str, StringConstraints(pattern=r"^(cpu|auto|cuda(:\d+)?)$")]
+Device = Annotated[
+    str,
+    StringConstraints(pattern=r"^(cpu|auto|cuda(:\d+)?)$"),
+    Field(examples=["cpu", "auto", "cuda", "cuda:0"]),
+]
 Placement = Annotated[
-    str, StringConstraints(pattern=r"^(in_process|process|(ws|http)s?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$")
+    str,
+    StringConstraints(pattern=r"^(in_process|process|(ws|http)s?://(\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5})$"),
+    Field(examples=["in_process", "process", "ws://host:8470", "wss://host:8470", "http://host:8000"]),
 ]
 
 
+DEVICE = "`auto` is the first CUDA device, or the CPU where there is none."
+
+
 class ModelSpec(Part):
-    """Which model a role runs and how it is held.
+    """Which model a role runs and how it is held."""
 
-    `model` is `embedded:NAME`, a local folder in Hugging Face format, or a hub id. `layers` keeps only
-    the first N transformer layers.
-    """
-
-    model: Name
-    layers: Annotated[int, Field(ge=1)] | None = None
-    revision: Name | None = None
-    trust_remote_code: bool = False
-    dtype: Dtype = "float32"
-    device: Device = "auto"
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    model: Name = Field(
+        description="`embedded:NAME` (`specbench models` lists them), a local folder in Hugging Face "
+        "format, or a hub id."
+    )
+    layers: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Keep only this many transformer layers, from the first on. Architectures that cannot "
+        "be cut are refused.",
+    )
+    revision: Name | None = Field(default=None, description="Branch, tag or commit of a hub model.")
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Run Python code from the model's folder. Without it, a model that needs such code is "
+        "refused.",
+    )
+    dtype: Dtype = Field(default="float32", description="Precision of weights, activations and cache.")
+    device: Device = Field(default="auto", description=DEVICE)
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description="Compute threads. null leaves the choice to torch. With `cloud.placement: in_process` "
+        "both models share them and must not differ. With `cloud.parallel`, threads of each rank.",
+    )
 
 
 HELPERS = "edge.helpers."
@@ -38,23 +58,33 @@ HELPERS = "edge.helpers."
 
 
 class EdgeSpec(ModelSpec):
-    """The draft model, on the edge device.
+    """The draft model, on the edge device."""
 
-    `vocab_map` is the path of the file that says which of the target's tokens a draft with a vocabulary of its
-    own can say, or its name alone in the model's folder; such a draft uses the target's tokenizer.
-    `quantization` holds the matrices in eight bits (a scale per row) or four (a scale and an offset per 32
-    weights) and computes in float32, on the CPU. `cpus` are the processors, by number, and `memory_limit` the
-    memory that the edge's process may use.
-
-    `helpers` are further draft models by name, for methods that name one. They run in the edge's process.
-    """
-
-    device: Device = "cpu"
-    vocab_map: Name | None = None
-    quantization: Quantization | None = None
-    cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
-    memory_limit: MemorySize | None = None
-    helpers: dict[Name, EdgeSpec] | None = None
+    device: Device = Field(default="cpu", description=DEVICE)
+    vocab_map: Name | None = Field(
+        default=None,
+        description="File that maps the vocabulary of a smaller draft to the target's, as `specbench "
+        "distill` writes it: a path, or a file name in the model's folder. Such a draft uses the target's "
+        "tokenizer.",
+    )
+    quantization: Quantization | None = Field(
+        default=None,
+        description="Hold the matrices in 8 bits (a scale per row) or 4 bits (a scale and an offset per 32 "
+        "weights), and compute in float32. CPU and float32 only. Needs a C++ compiler.",
+    )
+    cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Processors that the edge's process may use, such as `[0, 1]`. Needs the cloud in "
+        "another process.",
+    )
+    memory_limit: MemorySize | None = Field(
+        default=None, description="Memory that the edge's process may use. Needs the cloud in another process."
+    )
+    helpers: dict[Name, EdgeSpec] | None = Field(
+        default=None,
+        description="Further draft models by name, for methods that load one, such as `small: {model: "
+        "./small-draft}`. They run in the edge's process.",
+    )
 
     @property
     def drafts(self) -> dict[str, EdgeSpec]:
@@ -82,45 +112,63 @@ class EdgeSpec(ModelSpec):
 
 
 class Parallel(Part):
-    """How a target is split: `tensor` is the number of ranks, processes with a share of every weight."""
+    """How a target is split over processes."""
 
-    tensor: Annotated[int, Field(ge=1, le=1024)] = 1
+    tensor: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=1, description="Number of ranks: processes that each hold a share of every weight."
+    )
 
 
 class Batch(Part):
-    """How many edges of a `specbench serve` share a pass, and how long one waits for others, at most.
+    """How edges of a `specbench serve` share passes of the target."""
 
-    With one session every verification and step is a pass of its own.
-    """
-
-    sessions: Annotated[int, Field(ge=1, le=1024)] = 1
-    wait_ms: Annotated[float, Field(ge=0, le=10_000)] = 5.0
+    sessions: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=1,
+        description="Largest number of edges that share a pass. With 1, every edge has passes of its own.",
+    )
+    wait_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        default=5.0, description="Longest time that an edge waits for others to share its pass."
+    )
 
 
 class CloudSpec(ModelSpec):
-    """The target model, in the cloud.
+    """The target model, in the cloud."""
 
-    `device_map`, `max_memory` (per device: a CUDA index or `cpu`) and `offload_folder` are accelerate's:
-    they spread a target over devices and disk. They change where weights lie, never their precision.
-    `parallel` splits every weight over several processes instead.
-
-    `placement` is where the target runs: `in_process`, `process` (another one, started and stopped here), or
-    the address of a `specbench serve`, to which `token_file` is the key. `on_cloud_loss` is what happens when
-    it does not come back: the run ends (`fail`), waits for ever, or the draft goes on alone (lossy).
-
-    With `backend: vllm`, `placement` is the address of a vLLM server, `http://host:port`. `model` and `dtype`
-    then say what it was started with; only the tokenizer is read here.
-    """
-
-    backend: Literal["transformers", "vllm"] = "transformers"
-    placement: Placement = "in_process"
-    token_file: Name | None = None
-    on_cloud_loss: Literal["fail", "wait", "edge_only"] = "fail"
-    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
-    max_memory: dict[str, MemorySize] | None = None
-    offload_folder: Name | None = None
+    backend: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="`vllm` verifies drafts on a vLLM server. `model` and `dtype` then say what that server "
+        "was started with, and only the tokenizer is read here.",
+    )
+    placement: Placement = Field(
+        default="in_process",
+        description="Where the target runs: in this process, in a process that the run starts and ends, at "
+        "the address of a `specbench serve` (ws, wss), or at that of a vLLM server (http, https).",
+    )
+    token_file: Name | None = Field(
+        default=None, description="File with the token of the server, or the API key of a vLLM server."
+    )
+    on_cloud_loss: Literal["fail", "wait", "edge_only"] = Field(
+        default="fail",
+        description="When a lost cloud does not come back: end the run, wait without a limit, or let the "
+        "draft finish alone, which is lossy.",
+    )
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = Field(
+        default=None,
+        description="Spread the target over devices and disk, as accelerate does. It changes where weights "
+        "lie, never their precision.",
+    )
+    max_memory: dict[str, MemorySize] | None = Field(
+        default=None, description="Memory of each device, by CUDA index or `cpu`. Needs `device_map`."
+    )
+    offload_folder: Name | None = Field(
+        default=None,
+        description="Folder for weights that must be converted while they are read. Needs `device_map`.",
+    )
     batch: Batch = Batch()
-    parallel: Parallel | None = None
+    parallel: Parallel | None = Field(
+        default=None,
+        description="Split every weight over several processes. Needs the cloud in another process.",
+    )
 
     @field_validator("max_memory", mode="before")
     @classmethod

@@ -18,16 +18,21 @@ BUILTIN = "builtin"
 
 
 class EngineSpec(Part):
-    """What runs the forward passes, for the control and for speculation alike.
+    """What runs the forward passes, for the control and for speculation alike."""
 
-    `eager` is transformers' own forward pass. `compiled` compiles whole passes, once per model and machine.
-    `batch_invariant` makes every row of a verification bit for bit the row of a single step.
-    `check_cache` asserts cache lengths after every round, off the clock.
-    """
-
-    kind: Literal["eager", "compiled"] = "eager"
-    batch_invariant: bool = False
-    check_cache: bool = True
+    kind: Literal["eager", "compiled"] = Field(
+        default="eager",
+        description="`eager` is the forward pass of transformers. `compiled` compiles whole passes, once "
+        "per model and machine.",
+    )
+    batch_invariant: bool = Field(
+        default=False,
+        description="Make every row of a verification bit for bit the row of a single step. Needs `compiled`.",
+    )
+    check_cache: bool = Field(
+        default=True,
+        description="Check the lengths of the caches after every round. This time is not measured.",
+    )
 
     @model_validator(mode="after")
     def _torch_has_no_invariant_kernels(self) -> EngineSpec:
@@ -37,44 +42,53 @@ class EngineSpec(Part):
 
 
 class Workload(Part):
-    """Which prompts, how many, how long, how often.
+    """Which prompts, how many, how long, how often."""
 
-    `prompts` is `builtin` or the path of a JSONL file in Spec-Bench's format. `limit` takes that many,
-    stratified over the categories; where a file is named without a limit, all of it is asked. `warmup`
-    generations per method are run and thrown away.
-    """
-
-    prompts: Name = BUILTIN
-    limit: Annotated[int, Field(ge=1)] | None = 12
-    max_new_tokens: Annotated[int, Field(ge=1)] = 96
-    warmup: Annotated[int, Field(ge=0)] = 1
-    repeats: Annotated[int, Field(ge=1)] = 1
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    prompts: Name = Field(
+        default=BUILTIN,
+        description="`builtin` (48 prompts in six categories), or the path of a JSONL file in Spec-Bench's "
+        "format.",
+    )
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        default=12,
+        description="Number of prompts, drawn from all categories in turn. null is all, and what holds "
+        "where `prompts` names a file and no limit is given beside it.",
+    )
+    max_new_tokens: Annotated[int, Field(ge=1)] = Field(default=96, description="Longest answer, in tokens.")
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        default=1, description="Answers of each method before the measurement, which are thrown away."
+    )
+    repeats: Annotated[int, Field(ge=1)] = Field(default=1, description="How often each prompt is asked.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Decides the order of prompts and methods, and every random number."
+    )
 
 
 class Precision(Part):
-    """What must agree before anything is timed.
+    """What must agree before anything is timed."""
 
-    `edge_cloud`: edge and cloud have one precision. `per_role`: each role is the same across methods.
-    `off`: nothing is demanded, and every table says so. `allow_tf32` sets every switch that rules what float32
-    is computed as; autocast is never allowed.
-    """
-
-    parity: Literal["edge_cloud", "per_role", "off"] = "edge_cloud"
-    allow_tf32: bool = False
+    parity: Literal["edge_cloud", "per_role", "off"] = Field(
+        default="edge_cloud",
+        description="`edge_cloud`: edge and cloud have one precision. `per_role`: each role has one "
+        "precision in all methods and runs, and the two may differ. `off`: nothing is demanded, and every "
+        "table says so.",
+    )
+    allow_tf32: bool = Field(
+        default=False,
+        description="Compute float32 products as TF32 where a GPU can. Autocast is never allowed.",
+    )
 
 
 class Memory(Part):
     """How memory is watched."""
 
-    monitor_interval_ms: Annotated[int, Field(ge=20, le=60_000)] = 200
+    monitor_interval_ms: Annotated[int, Field(ge=20, le=60_000)] = Field(
+        default=200, description="Time between two readings of the process's memory while methods run."
+    )
 
 
 class Profile(Part):
-    """Everything that a run depends on. Only the two models have no default.
-
-    `methods` holds the options of each method's own, by the method's name; the method says which there are.
-    """
+    """Everything that a run depends on. Only the two models have no default."""
 
     edge: EdgeSpec
     cloud: CloudSpec
@@ -83,7 +97,10 @@ class Profile(Part):
     workload: Workload = Workload()
     decoding: Decoding = Decoding()
     speculative: Speculative = Speculative()
-    methods: dict[Name, dict[Name, Any]] = Field(default={})
+    methods: dict[Name, dict[Name, Any]] = Field(
+        default={},
+        description="Options of each method's own, by the method's name. `specbench plugins NAME` lists them.",
+    )
     precision: Precision = Precision()
     memory: Memory = Memory()
     cluster: ClusterSpec = ClusterSpec()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import ClassVar
 
 import yaml
 
@@ -34,7 +33,7 @@ def _read_the_core_schema(kind: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -
 class _ProfileLoader(yaml.SafeLoader):
     """SafeLoader that refuses aliases (they multiply) and duplicate keys (the last would win in silence)."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}  # type: ignore[misc]  # the stubs call it an instance's
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012  # the stubs of PyYAML call it an instance's
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -94,7 +94,7 @@ class CategorySpeedup:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """One row of the result table; how each column is defined stands in docs/statistics.md.
+    """One row of the result table; how each column is defined stands in docs/reference/figures.md.
 
     Args:
         label: verification rule and whether the text is the cloud's; what makes the row unfair, if anything.
@@ -152,7 +152,7 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the closed form (docs/planning.md) makes of a run's own costs and acceptance, and what was measured.
+    """What the closed form (docs/explanation/planning.md) predicts from a run, and what was measured.
 
     Args:
         predicted_ms: per token behind the first; `measured_ms` all of that time over all of those tokens.

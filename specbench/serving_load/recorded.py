@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import cast
 
-from specbench.api import AheadDrafter, EdgeModel, Options, Proposal, Request, SpecbenchError
+from specbench.api import AheadDrafter, DraftModel, EdgeModel, Options, Proposal, Request, SpecbenchError
 from specbench.benchmark import conversation
 from specbench.benchmark.preparation import Prepared, model_files
 from specbench.clock import now_ms
@@ -55,8 +55,8 @@ def measured_pace(edge: EdgeModel, options: Options, request: Request) -> Pace:
         for _ in range(2):  # the first one reads what the prefill left
             drafter.commit([request.prompt_ids[0]], 0)
             started = now_ms()
-            drafter.propose(length)
-            steps.append((now_ms() - started) / length)
+            drafted = len(drafter.propose(length))
+            steps.append((now_ms() - started) / drafted)
     return Pace(median(steps), median(prefills))
 
 
@@ -92,7 +92,7 @@ class InTurn(AheadDrafter):
         thread: runs all of them.
     """
 
-    def __init__(self, drafts: AheadDrafter, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, drafts: DraftModel, thread: ThreadPoolExecutor) -> None:
         self._drafts, self._thread = drafts, thread
 
     def begin(self, request: Request) -> None:
@@ -102,6 +102,10 @@ class InTurn(AheadDrafter):
     def propose(self, draft_length: int) -> Proposal:
         """As of what drafts."""
         return self._thread.submit(self._drafts.propose, draft_length).result()
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """As of what drafts."""
+        self._thread.submit(self._drafts.append, tokens).result()
 
     def draft_ahead(self) -> int:
         """As of what drafts."""
@@ -166,7 +170,8 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
     pace = measured_pace(prepared.edge, options, known[0][1])
     size = vocabulary.size(tokenizer)
     label = f"drafts recorded in {trace.name}, their time slept ({pace.step_ms:.2f} ms a token)"
-    sequences = {sha256: text_of(text) for sha256, text in texts.items()}
+    stop = options.speculative.confidence_stop
+    sequences = {sha256: text_of(text, stop) for sha256, text in texts.items()}
     models = _shared(prepared.edge, lambda _: RecordedDrafts(sequences, pace, size))
     return [prompt for prompt, _ in known], models, label
 

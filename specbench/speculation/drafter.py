@@ -41,6 +41,7 @@ class ModelDrafter:
         self._text = list(request.prompt_ids)
         self._committed = len(self._text)
         self._proposed = 0
+        self._unsure: list[int] = []  # positions of drafted tokens, behind which a proposal ends
         self._session.prefill(request.prompt_ids)
 
     @property
@@ -53,15 +54,20 @@ class ModelDrafter:
         self._stream.skip(count)
 
     def propose(self, draft_length: int) -> Proposal:
-        """The next `draft_length` tokens behind all that is committed, those that were drafted ahead first."""
-        self._proposed, end = draft_length, self._committed + draft_length
+        """At most `draft_length` tokens behind all that is committed, those that were drafted ahead first.
+
+        With `speculative.confidence_stop`, the first token that the draft is unsure of is the last one. It is
+        verified too: whether a drawn token is proposed must not depend on which token it is (`rejection`).
+        """
+        start = self._committed
         distributions: list[DraftDistribution] = []
         gated = self._options.speculative.gate is not None
         # A gate asks the draft about each token, and it was not asked about those that are here already.
         is_certain = gated and draft_length > 0 and not self.uncommitted
-        if self._is_plain and not gated:
-            self._text += self._session.draft_greedy(self._unread, max(end - len(self._text), 0))
-        while len(self._text) < end:
+        if self._is_plain and not gated and self._stop is None:
+            missing = start + draft_length - len(self._text)
+            self._text += self._session.draft_greedy(self._unread, max(missing, 0))
+        while len(self._text) < self._end(start, draft_length):
             penalized = self._penalized()
             if self._proposes == "sample":
                 distribution = DraftDistribution.quantised(probabilities(penalized, self._options.decoding)[0])
@@ -72,8 +78,10 @@ class ModelDrafter:
             else:
                 token = self._choice(penalized)
             is_certain = is_certain and self._is_certain(penalized, token)
-            self._text.append(token)
-        return Proposal(tuple(self._text[self._committed : end]), tuple(distributions), is_certain)
+            self._take(token, penalized)
+        end = self._end(start, draft_length)
+        self._proposed = end - start
+        return Proposal(tuple(self._text[start:end]), tuple(distributions), is_certain)
 
     def append(self, tokens: Sequence[int]) -> None:
         """Take tokens of another's proposal behind all that is drafted; `propose` goes on behind them.
@@ -110,10 +118,11 @@ class ModelDrafter:
         The first one behind a proposal stands where the target puts a token of its own, and guesses it; for the
         rules by which the draft makes its own choice, `greedy` and `coupled`.
         """
-        if self._is_plain:
+        if self._is_plain and self._stop is None:
             self._text += self._session.draft_greedy(self._unread, 1)
         else:
-            self._text.append(self._choice(self._penalized()))
+            penalized = self._penalized()
+            self._take(self._choice(penalized), penalized)
         return self._text[-1]
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
@@ -135,6 +144,7 @@ class ModelDrafter:
         kept = self._committed + accepted
         self._session.truncate(min(self._session.length, kept))
         self._text[kept:] = tokens[accepted:]
+        self._unsure.clear()
         self._committed = len(self._text)
         return len(drafted) - self._proposed
 
@@ -146,11 +156,29 @@ class ModelDrafter:
     def decode_alone(self) -> Iterator[int]:
         """Decode without a target, behind all that is committed; the text is not the cloud's any more."""
         del self._text[self._committed :]
+        self._unsure.clear()
         self._session.truncate(min(self._session.length, self._committed - 1))
         while True:
             tokens = self.propose(1).tokens
             self.commit(tokens, 1)
             yield tokens[0]
+
+    @property
+    def _stop(self) -> float | None:
+        return self._options.speculative.confidence_stop
+
+    def _take(self, token: int, penalized: torch.Tensor) -> None:
+        """Append a drafted token, and remember whether the draft is unsure of it."""
+        if self._stop is not None:
+            share = soft_probabilities(penalized, self._options.decoding)[0, token]
+            if float(share) < self._stop:
+                self._unsure.append(len(self._text))
+        self._text.append(token)
+
+    def _end(self, start: int, draft_length: int) -> int:
+        """Where a proposal of at most so many tokens ends in the text."""
+        unsure = [position + 1 for position in self._unsure if position >= start]
+        return min([start + draft_length, *unsure])
 
     @property
     def _session(self) -> KVSession:

@@ -68,6 +68,13 @@ class FallbackDrafter(Drafter, Protocol):
         """Tokens behind all that is committed, without end; the text is not the cloud's any more."""
 
 
+class DraftModel(AheadDrafter, FallbackDrafter, Protocol):
+    """A model that drafts, as `edge.drafter` gives one; it goes on behind tokens of another drafter."""
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Take tokens of another's proposal behind all that is drafted; `propose` returns them first."""
+
+
 class FeatureDrafter(Drafter, Protocol):
     """A drafter that reads the target's hidden states, of the layers that its method declares.
 

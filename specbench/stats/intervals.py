@@ -1,7 +1,8 @@
 """Bootstrap intervals for the mean of paired differences, stratified, and Holm's correction.
 
 Plain BCa intervals are too narrow for timings: their tails are heavy, and the estimated acceleration chases
-single outliers. What is used instead, and how both were calibrated, stands in docs/statistics.md.
+single outliers. What is used instead stands in docs/explanation/statistics.md, and how both were
+calibrated in docs/results/2026-11-23-calibration.md.
 """
 
 from __future__ import annotations

@@ -133,10 +133,16 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
     if device := manifest.edge_device:
         notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))
-    if manifest.profile["speculative"].get("gate") and not FORMS.keys().isdisjoint(manifest.methods):
+    settings, predicts = manifest.profile["speculative"], not FORMS.keys().isdisjoint(manifest.methods)
+    if predicts and settings.get("gate"):
         notes.append(
             f"nothing is predicted of run {manifest.run_id}: its gate chose which drafts were verified, and "
             "the closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
+        )
+    elif predicts and settings.get("confidence_stop"):
+        notes.append(
+            f"nothing is predicted of run {manifest.run_id}: its confidence_stop chose how much was drafted; "
+            "'specbench replay --over confidence_stop=...' times it on a trace"
         )
     if manifest.recomputation and manifest.recomputation.reason:
         notes.append(

@@ -1,7 +1,7 @@
 """What vLLM 0.32.0 really answered for a tiny model, behind a server of this process.
 
-`SPECBENCH_VLLM_RECORD=http://host:port` records it anew (docs/vllm.md); tests that change an answer are then
-skipped.
+`SPECBENCH_VLLM_RECORD=http://host:port` records it anew (docs/how-to/vllm.md); tests that change an answer are
+then skipped.
 """
 
 import json

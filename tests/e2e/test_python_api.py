@@ -20,7 +20,7 @@ from specbench.benchmark.job import new_job
 from specbench.benchmark.observer import Unobserved
 from specbench.results.store import RunStore
 
-PAGE = REPOSITORY / "docs" / "python-api.md"
+PAGE = REPOSITORY / "docs" / "reference" / "python-api.md"
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
     python tests/perf/vllm_by_hand.py http://127.0.0.1:8000 [--profile NAME] [--limit 4] [--max-new-tokens 48]
 
-The server runs the profile's cloud model in the profile's dtype (docs/vllm.md). Three parts: `specbench run
+The server runs the profile's cloud model in its dtype (docs/how-to/vllm.md). Three parts: `specbench run
 speculative cloud_baseline` on it; every first turn of that run against transformers, here, in one pass over
 the text (top-1 ids by both, log-probabilities of what was said); and the time of a verification by the length
 of the text, beside a streamed token's. Exit status 1 when an id departs by more than the scores of both do.

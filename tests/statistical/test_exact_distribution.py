@@ -66,10 +66,20 @@ def outcomes(rule, coins=DRAFT_LENGTH):
     return found
 
 
-def drafts(sent, rule):
+def whole(sent, stop, drafted=()):
+    """Every draft that goes on behind `drafted`; a word that is less probable than `stop` is its last one."""
+    ends = drafted and sent[drafted[:-1]].probability(drafted[-1]) < stop
+    if ends or len(drafted) == DRAFT_LENGTH:
+        yield drafted
+        return
+    for token in range(WORDS):
+        yield from whole(sent, stop, (*drafted, token))
+
+
+def drafts(sent, rule, stop):
     """Every draft that can be proposed at the beginning, with its probability, distributions and prefixes."""
-    for drafted in itertools.product(range(WORDS), repeat=DRAFT_LENGTH):
-        path = [drafted[:length] for length in range(DRAFT_LENGTH + 1)]
+    for drafted in whole(sent, stop):
+        path = [drafted[:length] for length in range(len(drafted) + 1)]
         distributions = [sent[prefix] for prefix in path[:-1]]
         chances = [each.probability(token) for each, token in zip(distributions, drafted, strict=True)]
         if rule == "one_hot":
@@ -87,7 +97,7 @@ def judge(rule, drafted, distributions, targets):
     return lambda coins, uniform: judged(drafted, distributions, targets, coins, uniform)
 
 
-def written(rule, tables, told=lambda distributions: distributions):
+def written(rule, tables, told=lambda distributions: distributions, stop=0.0):
     """Probability of every text of three words, and how many drafted words stand on average.
 
     Args:
@@ -95,21 +105,29 @@ def written(rule, tables, told=lambda distributions: distributions):
     """
     sent, target = tables
     found, accepted = np.zeros((WORDS,) * LENGTH), 0.0
-    for chance, drafted, distributions, path in drafts(sent, rule):
+    for chance, drafted, distributions, path in drafts(sent, rule, stop):
         targets = torch.stack([target[prefix] for prefix in path])
         for verdict, share in outcomes(judge(rule, drafted, told(distributions), targets)).items():
             text = (*drafted[: verdict.accepted], verdict.next_token)
             accepted += chance * share * verdict.accepted
             for rest in itertools.product(range(WORDS), repeat=LENGTH - len(text)):
-                whole = (*text, *rest)  # the next round begins anew, and so does as this one
-                follows = [float(target[whole[:at]][whole[at]]) for at in range(len(text), LENGTH)]
-                found[whole] += chance * share * np.prod(follows)
+                full = (*text, *rest)  # the next round begins anew, and so does as this one
+                follows = [float(target[full[:at]][full[at]]) for at in range(len(text), LENGTH)]
+                found[full] += chance * share * np.prod(follows)
     return found.ravel(), accepted
 
 
 @pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
 def test_a_sampling_rule_writes_exactly_the_targets_distribution(tables, rule):
     found, _ = written(rule, tables)
+    assert found == pytest.approx(joint(tables[1]), abs=EXACT)
+
+
+@pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
+def test_so_it_does_where_a_draft_ends_behind_a_word_that_it_is_unsure_of(tables, rule):
+    lengths = {len(drafted) for drafted in whole(tables[0], 0.3)}
+    assert lengths == {*range(1, DRAFT_LENGTH + 1)}
+    found, _ = written(rule, tables, stop=0.3)
     assert found == pytest.approx(joint(tables[1]), abs=EXACT)
 
 

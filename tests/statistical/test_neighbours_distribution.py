@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 from specbench.plugins.hf_assisted import HfAssisted, HfAssistedDynamic
+from specbench.plugins.hybrid import HybridDecoding
 from specbench.plugins.prompt_lookup import PromptLookup
 from specbench.plugins.speculative import SpeculativeDecoding
+from specbench.plugins.suffix import SuffixDecoding
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
@@ -21,6 +23,7 @@ WORDS, LENGTH, SAMPLES = 4, 3, 1500
 PROMPT = (1, 2, 1)
 SAMPLING = Decoding(temperature=0.6, top_p=0.9)
 SIGNIFICANCE = 1e-3
+LOOKUPS = [PromptLookup(), SuffixDecoding(), HybridDecoding()]
 ASSISTED = [HfAssisted(), HfAssistedDynamic()]
 
 
@@ -75,8 +78,15 @@ def test_assisted_sampling_writes_the_targets_distribution(pair, method):
 
 
 @pytest.mark.parametrize("rule", ["one_hot", "coupled"])
-def test_prompt_lookup_writes_the_targets_distribution(pair, rule):
-    assert p_value(PromptLookup(), pair, options_of(rule)) > SIGNIFICANCE
+@pytest.mark.parametrize("method", LOOKUPS, ids=lambda method: method.name)
+def test_lookups_write_the_targets_distribution(pair, method, rule):
+    assert p_value(method, pair, options_of(rule)) > SIGNIFICANCE
+
+
+@pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
+def test_drafts_that_end_where_they_are_unsure_leave_the_targets_distribution(pair, rule):
+    stopping = Speculative(draft_length=2, verification=rule, confidence_stop=0.4)
+    assert p_value(SpeculativeDecoding(), pair, Options(SAMPLING, stopping)) > SIGNIFICANCE
 
 
 def test_the_test_sees_a_draft_distribution_that_was_not_sampled_from(pair, monkeypatch):
@@ -107,7 +117,8 @@ def test_transformers_applies_the_temperature_to_the_draft_twice(pair):
     """Lossless, and it costs acceptance: a target that drafts for itself should be refused nothing.
 
     `generate` hands the assistant its finished list of processors, and the assistant's own `generate` adds the
-    temperature again. When this fails, transformers has mended it, and docs/neighbours.md is out of date.
+    temperature again. When this fails, transformers has mended it, and
+    docs/explanation/neighbours.md is out of date.
     """
     target = pair[1]
     assert accepted_share(SpeculativeDecoding(), target, 0.5) == 1

@@ -184,7 +184,7 @@ class VllmServer:
         """
         places = choice.get("prompt_logprobs")
         if not isinstance(places, list) or len(places) != len(prompt):
-            raise self._strange("sends no prompt_logprobs", "a verifier needs them; see docs/vllm.md")
+            raise self._strange("sends no prompt_logprobs", "a verifier needs them; see docs/how-to/vllm.md")
         found = []
         for token, place in zip(prompt[1:], places[1:], strict=True):
             try:

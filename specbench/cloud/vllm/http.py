@@ -145,7 +145,7 @@ class JsonHttp:
             )
         return SpecbenchError(
             f"there is no vLLM server at {self.url}: {reason}",
-            "start one there: vllm serve MODEL --port N (docs/vllm.md)",
+            "start one there: vllm serve MODEL --port N (docs/how-to/vllm.md)",
             ExitCode.RUN,
         )
 

@@ -1,4 +1,4 @@
-"""A method is one file: the one of docs/writing-a-method.md, with every command that takes such files.
+"""A method is one file: the one of docs/how-to/write-a-method.md, with every command that takes such files.
 
 `plan` and `load` join this test when they take `--plugin`.
 """
@@ -13,7 +13,7 @@ COSTS = "draft: {step_ms: 2.0}\ntarget: {verify_ms: {1: 20.0, 5: 24.0}, prefill_
 @pytest.fixture
 def plugin(tmp_path):
     """The method that the docs explain, as a file."""
-    code = (DOCS / "writing-a-method.md").read_text(encoding="utf-8").partition("```python\n")[2]
+    code = (DOCS / "how-to" / "write-a-method.md").read_text(encoding="utf-8").partition("```python\n")[2]
     path = tmp_path / "from_the_prompt.py"
     path.write_text(code.partition("```")[0])
     assert len(path.read_text().splitlines()) <= 40

@@ -52,7 +52,7 @@ def test_a_method_that_there_is_not_is_named_with_the_nearest_one(specbench):
 
 
 def test_the_method_of_a_new_package_is_the_one_that_the_docs_explain():
-    explained = (DOCS / "writing-a-method.md").read_text(encoding="utf-8").partition("```python\n")[2]
+    explained = (DOCS / "how-to" / "write-a-method.md").read_text(encoding="utf-8").partition("```python\n")[2]
     code = explained.partition("```")[0]
     assert code.strip() in (TEMPLATE / "method.py.txt").read_text(encoding="utf-8")
     assert len(code.strip().splitlines()) <= 40

@@ -142,14 +142,14 @@ def test_a_model_that_a_method_loads_by_itself_is_named_with_its_precision(
 
 EVERY = [
     "edge_baseline", "cloud_baseline", "prompt_lookup", "speculative", "speculative_pipelined",
-    "speculative_colocated",
+    "speculative_colocated", "suffix", "hybrid",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("methods", "parts"),
     [
-        ([*EVERY, "hf_assisted", "hf_assisted_dynamic"], {}),
+        ([*EVERY, "early_exit", "hf_assisted", "hf_assisted_dynamic"], {}),
         pytest.param(EVERY, {"link": {"rtt_ms": 2}}, marks=pytest.mark.slow),
         pytest.param(EVERY, {"engine": {"kind": "compiled"}}, marks=pytest.mark.slow),
         (["speculative"], {"speculative": {"gate": {"measure": "entropy", "threshold": 9.0}}}),

@@ -15,7 +15,6 @@ from specbench.api import (
     Proposal,
     Request,
     SpecbenchError,
-    SpeculativeLoop,
     SpeculativeMethod,
 )
 from specbench.forecast.replay import ANY, play
@@ -108,29 +107,12 @@ def test_a_replay_says_that_it_knows_no_log_probabilities():
             ask()
 
 
-class FirstLayer(SpeculativeMethod):
-    name, summary, roles = "first_layer", "drafts with the target's first layer", ("cloud",)
-    api_version = 4
-
-    def open(self, edge, cloud, options):
-        from specbench.api import SpeculativeDecoder
-
-        drafter, target = cloud.self_drafter(options, layers=1), cloud.verifier(options)
-        return SpeculativeDecoder(
-            drafter, target, SpeculativeLoop(drafter, target, options.speculative.draft_length)
-        )
-
-
 def test_a_target_drafts_with_its_own_first_layers_over_the_same_weights(models, cloud):
     cut = EdgeModel(EdgeSpec(model=str(models / "target"), layers=1))
     drafter = cloud.self_drafter(GREEDY, layers=1)
     assert begun(drafter).propose(6).tokens == begun(cut.drafter(GREEDY)).propose(6).tokens
     whole = {tensor.data_ptr() for tensor in cloud.engine.loaded.model.parameters()}
     assert {tensor.data_ptr() for tensor in drafter._engine.loaded.model.parameters()} <= whole
-
-
-def test_self_speculation_keeps_the_contract():
-    check_method(FirstLayer())
 
 
 def test_self_speculation_is_refused_where_the_draft_would_need_weights_that_are_elsewhere(models):
@@ -156,7 +138,7 @@ def test_self_speculation_is_refused_where_the_draft_would_need_weights_that_are
 def test_a_method_that_needs_what_no_target_offers_is_refused_before_anything_is_loaded(
     edge, cloud, declared, wanted
 ):
-    method = type("Needy", (FirstLayer,), {"name": "needy", "open": SpeculativeMethod.open, **declared})()
+    method = type("Needy", (SpeculativeMethod,), {"name": "needy", "roles": ("cloud",), **declared})()
     for refused in (lambda: method.validate(GREEDY), lambda: method.open(edge, cloud, GREEDY)):
         with pytest.raises(SpecbenchError, match=f"needy needs {wanted}"):
             refused()

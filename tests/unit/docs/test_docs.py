@@ -1,21 +1,15 @@
-"""The pages of docs/ are whole: every key, option and public name is there, and every link leads somewhere."""
+"""The pages of docs/ are whole: every public name and JSON key is there, and every link leads somewhere."""
 
-import json
 import re
-import typing
 from dataclasses import fields
 
 import pytest
-import typer.main
-from pydantic import BaseModel
 from repository import REPOSITORY
 
 import specbench.api
-from specbench.cli import app
 from specbench.forecast.breakeven import BreakEven
 from specbench.forecast.grid import Row
 from specbench.profile import list_profiles
-from specbench.profile.schema import Profile
 from specbench.registry import discover
 from specbench.results.derived import (
     Acceptance,
@@ -37,92 +31,32 @@ def text_of(name):
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-def part_in(annotation):
-    """The part of a profile that a field holds, itself or as one choice among others."""
-    choices = (annotation, *typing.get_args(annotation))
-    return next((each for each in choices if isinstance(each, type) and issubclass(each, BaseModel)), None)
-
-
-def keys_of(part, prefix=""):
-    """Dotted keys with their fields; a part that is always there is no key of its own."""
-    for name, field in part.model_fields.items():
-        inner = part_in(field.annotation)
-        if inner is None or field.default is None:
-            yield f"{prefix}{name}", field
-        if inner:
-            yield from keys_of(inner, f"{prefix}{name}.")
-
-
-def described_keys():
-    """Type, default and meaning by key, from the rows of all tables that begin with keys."""
-    rows = (
-        line.strip("| ").split(" | ") for line in text_of("profile.md").splitlines() if line.startswith("| `")
-    )
-    return {key: cells for first, *cells in rows for key in re.findall(r"`([\w.]+)`", first)}
-
-
 MEMBERS = sorted(
     name for name in {*vars(specbench.api.Method), *specbench.api.Method.__annotations__} if name[0] != "_"
 )
-KEYS, DESCRIBED = dict(keys_of(Profile)), described_keys()
-
-
-def test_keys_are_looked_for_in_parts_of_parts():
-    assert {"edge.model", "cloud.batch.wait_ms", "cloud.parallel.tensor", "cluster.cloud.gpus"} <= KEYS.keys()
-    assert {"speculative.gate", "speculative.gate.threshold", "link.rtt_ms"} <= KEYS.keys()
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_every_key_of_a_profile_has_type_default_and_meaning(key):
-    kind, default, meaning = DESCRIBED[key]
-    assert kind
-    assert meaning
-    known = KEYS[key]
-    expected = "needed" if known.is_required() else known.default
-    assert default == (expected if isinstance(expected, str) else json.dumps(expected))
-
-
-def test_no_key_is_described_that_there_is_not():
-    assert DESCRIBED.keys() == KEYS.keys()
-
-
-def commands(command, name=""):
-    """Every command with the words that call it, those of groups one by one."""
-    if inner := getattr(command, "commands", None):
-        for word, each in inner.items():
-            yield from commands(each, f"{name} {word}".strip())
-    elif not command.hidden:
-        yield name, command
-
-
-@pytest.mark.parametrize(("name", "command"), list(commands(typer.main.get_command(app))))
-def test_every_option_of_a_command_stands_in_its_section(name, command):
-    section = text_of("commands.md").partition(f"\n### {name.split()[0]}\n")[2].partition("\n##")[0]
-    syntax = "\n".join(line for line in section.splitlines() if line.startswith("    "))
-    options = [part for part in command.params if part.param_type_name == "option" and not part.hidden]
-    for option in options:
-        assert option.opts[0] in syntax or option.opts[0] == "--runs-dir"
 
 
 @pytest.mark.parametrize("name", specbench.api.__all__)
 def test_every_public_name_stands_where_methods_are_explained(name):
-    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text_of("writing-a-method.md"))
+    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text_of("how-to/write-a-method.md"))
 
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_member_of_a_method_is_explained(member):
-    assert re.search(rf"^\| `{member}\b", text_of("writing-a-method.md"), re.MULTILINE)
+    assert re.search(rf"^\| `{member}\b", text_of("how-to/write-a-method.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("member", [field.name for field in fields(specbench.api.Round)])
 def test_every_figure_of_a_round_is_named(member):
-    assert f"`{member}`" in text_of("writing-a-method.md")
+    assert f"`{member}`" in text_of("how-to/write-a-method.md")
 
 
-def test_the_method_that_is_explained_keeps_the_contract(tmp_path):
-    file = tmp_path / "from_the_prompt.py"
-    file.write_text(text_of("writing-a-method.md").partition("```python\n")[2].partition("```")[0])
-    check_method(discover([file]).get("from_the_prompt"))
+@pytest.mark.parametrize("name", ["from_the_prompt", "mine"])
+def test_a_method_that_is_explained_keeps_the_contract(tmp_path, name):
+    blocks = re.findall(r"```python\n(.*?)```", text_of("how-to/write-a-method.md"), re.DOTALL)
+    file = tmp_path / "method.py"
+    file.write_text(next(block for block in blocks if f'"{name}"' in block and "def specbench_method" in block))
+    check_method(discover([file]).get(name))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +69,7 @@ def test_the_method_that_is_explained_keeps_the_contract(tmp_path):
     ],
 )
 def test_every_key_of_what_json_prints_is_named(part, title):
-    section = text_of("files.md").partition(f"### {title}\n")[2].partition("###")[0]
+    section = text_of("reference/files.md").partition(f"### {title}\n")[2].partition("###")[0]
     assert {field.name for field in fields(part)} <= set(re.findall(r'"(\w+)"', section))
 
 
@@ -171,3 +105,13 @@ def test_every_link_leads_somewhere(page):
         if anchor:
             titles = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_every_page_that_the_code_names_is_there():
+    folders = [REPOSITORY / name for name in ("specbench", "plugins", "tests")]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    named = {
+        name for path in files for name in re.findall(r"docs/[a-z/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (REPOSITORY / name).exists()] == []

@@ -10,7 +10,7 @@ from repository import REPOSITORY
 
 from specbench.forecast.acceptance_trace import write_trace
 
-PAGE = REPOSITORY / "docs" / "writing-a-method.md"
+PAGE = REPOSITORY / "docs" / "how-to" / "write-a-method.md"
 NAME = "from_the_prompt"
 
 

@@ -20,6 +20,7 @@ DRAFTS = st.sampled_from(["stranger", "first layer", "a near copy", "the target 
 SPECULATIVE = SpeculativeDecoding()
 METHODS = st.sampled_from([SPECULATIVE, SpeculativePipelined()])
 LENGTHS = st.integers(1, 16) | st.just("auto")
+STOPS = st.sampled_from([None, 0.1, 0.5])
 GREEDY = Options(Decoding(), Speculative())
 LONG_DRAFTS = Options(Decoding(), Speculative(draft_length=8))
 PROMPT = tuple(range(20, 50))
@@ -98,11 +99,13 @@ def demand_rounds(rounds, request, draft_length):
     budget=st.integers(1, 40),
     stops=st.sets(st.integers(0, 95), max_size=6),
     penalty=st.sampled_from([1.0, 1.3]),
+    stop=STOPS,
 )
 def test_greedy_text_equals_the_controls(
-    factories, draft, prompt, method, draft_length, budget, stops, penalty
+    factories, draft, prompt, method, draft_length, budget, stops, penalty, stop
 ):
-    options = Options(Decoding(repetition_penalty=penalty), Speculative(draft_length=draft_length))
+    speculative = Speculative(draft_length=draft_length, confidence_stop=stop)
+    options = Options(Decoding(repetition_penalty=penalty), speculative)
     demand_control_text(factories, draft, Request(tuple(prompt), budget, frozenset(stops)), options, method)
 
 
@@ -116,11 +119,13 @@ def test_greedy_text_equals_the_controls(
     stops=st.sets(st.integers(0, 95), max_size=6),
     decoding=st.sampled_from(SAMPLING),
     seed=st.integers(0, 2**63 - 1),
+    stop=STOPS,
 )
 def test_coupled_text_equals_the_controls(
-    factories, draft, prompt, method, draft_length, budget, stops, decoding, seed
+    factories, draft, prompt, method, draft_length, budget, stops, decoding, seed, stop
 ):
-    options = Options(decoding, Speculative(draft_length=draft_length, verification="coupled"))
+    speculative = Speculative(draft_length=draft_length, verification="coupled", confidence_stop=stop)
+    options = Options(decoding, speculative)
     request = Request(tuple(prompt), budget, frozenset(stops), seed)
     demand_control_text(factories, draft, request, options, method)
 
@@ -135,13 +140,14 @@ def test_coupled_text_equals_the_controls(
     stops=st.sets(st.integers(0, 95), max_size=4),
     decoding=st.sampled_from(SAMPLING),
     seed=st.integers(0, 2**63 - 1),
+    stop=STOPS,
 )
 def test_no_rule_breaks_what_every_round_promises(
-    factories, rule, draft, gate, draft_length, budget, stops, decoding, seed
+    factories, rule, draft, gate, draft_length, budget, stops, decoding, seed, stop
 ):
     if RULES[rule].needs_greedy:
         decoding = Decoding()
-    speculative = Speculative(draft_length=draft_length, verification=rule, gate=gate)
+    speculative = Speculative(draft_length=draft_length, verification=rule, gate=gate, confidence_stop=stop)
     request = Request(PROMPT, budget, frozenset(stops), seed)
     demand_rounds(speculate(factories, draft, request, Options(decoding, speculative)), request, draft_length)
 

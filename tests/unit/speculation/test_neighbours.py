@@ -9,7 +9,9 @@ from builders import mapped_draft
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.hf_assisted import HfAssisted, HfAssistedDynamic
+from specbench.plugins.hybrid import HybridDecoding
 from specbench.plugins.prompt_lookup import NgramDrafter, PromptLookup
+from specbench.plugins.suffix import SuffixDecoding
 from transformers import GenerationConfig
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
@@ -22,7 +24,8 @@ from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.
 DTYPE = "float64"
-METHODS = {method.name: method for method in (PromptLookup(), HfAssisted(), HfAssistedDynamic())}
+LOOKUPS = {method.name: method for method in (PromptLookup(), SuffixDecoding(), HybridDecoding())}
+METHODS = LOOKUPS | {method.name: method for method in (HfAssisted(), HfAssistedDynamic())}
 DRAFTS = ["stranger", "first layer", "the target itself", "a few words", "padded rows"]
 PROMPT = tuple(range(20, 50))
 TAKES_NO_DISTRIBUTION = sorted(name for name, rule in RULES.items() if rule.proposes != "sample")
@@ -97,6 +100,7 @@ def test_greedy_text_equals_the_controls(pairs, method, draft, prompt, draft_len
 
 @quickly
 @given(
+    method=st.sampled_from(sorted(LOOKUPS)),
     rule=st.sampled_from(TAKES_NO_DISTRIBUTION),
     temperature=st.sampled_from([0.0, 0.7, 1.3]),
     prompt=st.lists(st.integers(4, 20), min_size=1, max_size=40),
@@ -105,14 +109,14 @@ def test_greedy_text_equals_the_controls(pairs, method, draft, prompt, draft_len
     stops=st.sets(st.integers(0, 95), max_size=4),
     seed=st.integers(0, 2**63 - 1),
 )
-def test_prompt_lookup_keeps_its_promises_under_every_rule_that_takes_it(
-    pairs, rule, temperature, prompt, draft_length, budget, stops, seed
+def test_lookups_keep_their_promises_under_every_rule_that_takes_them(
+    pairs, method, rule, temperature, prompt, draft_length, budget, stops, seed
 ):
     options = options_of(rule, draft_length, temperature=0.0 if RULES[rule].needs_greedy else temperature)
     request = Request(tuple(prompt), budget, frozenset(stops), seed)
-    rounds = run(pairs, "prompt_lookup", "stranger", request, options)
+    rounds = run(pairs, method, "stranger", request, options)
     demand_promises(rounds, request, draft_length)
-    if METHODS["prompt_lookup"].repeats_control(options):
+    if METHODS[method].repeats_control(options):
         assert tokens_of(rounds) == alone(pairs, request, options)
 
 
@@ -232,6 +236,8 @@ def test_assisted_generation_refuses_an_engine_that_is_not_transformers_own(pair
         ("prompt_lookup", options_of("rejection", temperature=1.0), "verification=one_hot"),
         ("prompt_lookup", options_of("block"), "verification=greedy"),
         ("prompt_lookup", options_of("greedy", temperature=0.5), "verification=one_hot"),
+        ("suffix", options_of("rejection", temperature=1.0), "verification=one_hot"),
+        ("hybrid", options_of("block", temperature=1.0), "verification=one_hot"),
         ("hf_assisted", options_of("greedy", temperature=0.5), "verification=rejection"),
         ("hf_assisted", options_of("coupled", temperature=0.5), "verification=rejection"),
         ("hf_assisted_dynamic", options_of("typical"), "verification=greedy"),

@@ -104,12 +104,14 @@ def counts(rounds):
     ),
     pending=st.sampled_from([Unhurried, Hurried]),
     seed=st.integers(0, 2**63 - 1),
+    stop=st.sampled_from([None, 0.1, 0.5]),
 )
 def test_its_rounds_are_those_of_speculative_however_long_the_verdict_takes(
-    factories, draft, draft_length, budget, stops, decoding, pending, seed
+    factories, draft, draft_length, budget, stops, decoding, pending, seed, stop
 ):
     rule = "coupled" if decoding.temperature else "greedy"
-    options = Options(decoding, Speculative(draft_length=draft_length, verification=rule))
+    speculative = Speculative(draft_length=draft_length, verification=rule, confidence_stop=stop)
+    options = Options(decoding, speculative)
     request = Request(PROMPT, budget, frozenset(stops), seed)
     factories[0].pending = pending
     ahead = run(factories, SpeculativePipelined(), draft, request, options)

@@ -1,0 +1,91 @@
+"""Hybrid drafting: the sequence itself where it matches long enough, else the draft model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from specbench.api import (
+    RULES,
+    Drafter,
+    DraftModel,
+    EdgeModel,
+    Method,
+    Options,
+    Part,
+    Proposal,
+    Request,
+    SpeculativeMethod,
+    SuffixDrafter,
+    hookimpl,
+)
+
+
+class Settings(Part):
+    """The options of `hybrid`."""
+
+    min_match: Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")] = 2
+    max_draft_factor: Annotated[
+        float, Field(ge=1, le=64, description="Longest draft from a match, as a multiple of its length")
+    ] = 2.0
+
+
+class HybridDrafter(Drafter):
+    """A round is drafted by one of two; the draft model reads what the other drafted once it drafts again."""
+
+    def __init__(self, suffix: SuffixDrafter, model: DraftModel) -> None:
+        self._suffix = suffix
+        self._model = model
+
+    def begin(self, request: Request) -> None:
+        """Read the prompt, twice."""
+        self._suffix.begin(request)
+        self._model.begin(request)
+
+    def propose(self, draft_length: int) -> Proposal:
+        """What followed a long match, or what the model drafts."""
+        found = self._suffix.propose(draft_length).tokens
+        self._model.append(found)
+        return self._model.propose(len(found) or draft_length)
+
+    def commit(self, tokens: Sequence[int], accepted: int) -> int:
+        """Take over what was committed, in both."""
+        self._suffix.commit(tokens, accepted)
+        return self._model.commit(tokens, accepted)
+
+    def decode_alone(self) -> Iterator[int]:
+        """The model's own text, where the cloud is lost for good."""
+        return self._model.decode_alone()
+
+    def check(self) -> None:
+        """The length of the model's cache."""
+        self._model.check()
+
+
+class HybridDecoding(SpeculativeMethod):
+    """SAM Decoding (Hu et al. 2024) and SuffixDecoding (Oliaro et al. 2024), each with a draft model behind it.
+
+    A draft from a match takes no pass of the draft model, which reads it in one pass once it drafts again.
+    """
+
+    name = "hybrid"
+    summary = "the edge drafts what followed a long earlier match, else by its model"
+    api_version = 4
+    takes_confidence_stop = True
+    settings = Settings
+    # A match has no distribution.
+    rules = frozenset(name for name, rule in RULES.items() if rule.proposes != "sample")
+    rules_reason = ", whose drafts from a match have no distribution"
+
+    def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
+        """Both of them."""
+        own = self.own(options, Settings)
+        return HybridDrafter(SuffixDrafter(own.min_match, own.max_draft_factor), edge.drafter(options))
+
+
+@hookimpl
+def specbench_method() -> Method:
+    """Return the method that this plugin brings."""
+    return HybridDecoding()
