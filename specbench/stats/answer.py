@@ -59,11 +59,11 @@ def answer(comparison: Comparison) -> Answer:
         return Answer(f"No verdict: {', '.join(wrong)} gave wrong texts", best)
     if best is None:
         return Answer(_nothing(comparison))
+    if comparison.mostly_repeats:
+        return Answer(f"Measured on texts that repeat themselves: {best.method} reaches {figure(best)}", best)
     told = f"{_pays(best, rows)}, {_text(best, comparison)}"
     if best.unverified:
         told += "; its figures are not verified"
-    if comparison.mostly_repeats:
-        told += "; measured on texts that repeat themselves"
     return Answer(told, best, best.verdict)
 
 

@@ -19,7 +19,7 @@ from specbench.stats.row_names import base
 if TYPE_CHECKING:
     import altair as alt
 
-SHADES = {"draft": 1.0, "link": 0.35, "verify": 0.7, "other": 0.12, "not split": 0.7}
+SHADES = {"draft": 1.0, "link": 0.3, "verify": 0.6, "other": 0.15, "not split": 0.6}  # opacity of each part
 
 
 def drawings(report: Report) -> list[Drawing]:
@@ -92,7 +92,7 @@ def times(report: Report) -> Drawing | None:
         marks = [
             shown.encode(
                 stroke=tint(alt.Stroke),
-                fillOpacity=alt.FillOpacity("part:N", scale=shade, legend=legend, title=None),
+                opacity=alt.Opacity("part:N", scale=shade, legend=legend, title=None),
             ),
             alt.Chart(data(ends))
             .mark_rule(strokeWidth=2, color=ink["ink"])

@@ -21,10 +21,10 @@ def acceptance(report: Report) -> Drawing | None:
     for row in ranked(report.comparison):
         for kind, shares in (
             (
-                "conditional: given that all before it were",
+                "conditional acceptance",
                 row.acceptance.conditional if row.acceptance else (),
             ),
-            ("survival: it and all before it", row.acceptance.survival if row.acceptance else ()),
+            ("survival", row.acceptance.survival if row.acceptance else ()),
         ):
             points += [
                 {"method": row.method, "kind": kind, "position": position, "share": share,
@@ -67,7 +67,7 @@ def acceptance(report: Report) -> Drawing | None:
         return finished(marks, ink, width)
 
     figures = tuple(
-        {"method": point["method"], "kind": point["kind"].partition(":")[0], "position": point["position"],
+        {"method": point["method"], "kind": point["kind"], "position": point["position"],
          "share": point["share"]} for point in points
     )  # fmt: skip
     return Drawing("acceptance", "Acceptance by position in the draft", told_by(points), draw, figures)

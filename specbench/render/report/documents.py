@@ -73,8 +73,9 @@ def as_csv(report: Report) -> str:
 def as_markdown(report: Report) -> str:
     """The answer and tables, in the order of the page."""
     comparison = report.comparison
-    lines = [f"# {plain(comparison.profile)}", "", f"**{plain(answer(comparison).sentence)}.**", ""]
+    lines = [f"# {plain(comparison.profile)}", ""]
     lines += [f"**Warning: {plain(line)}.**\n" for line in comparison.warnings]
+    lines += [f"**{plain(answer(comparison).sentence)}.**", ""]
     lines += [plain(comparison.setting), ""]
     lines += [f"- failed: {plain(f'{part.method}: {part.error}')}" for part in comparison.failures]
     lines += [f"- {plain(note)}" for note in comparison.notes]

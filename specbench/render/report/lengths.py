@@ -10,7 +10,7 @@ from specbench.forecast.breakeven import RTT
 from specbench.forecast.grid import Row
 from specbench.render.forecasts import cell_text
 from specbench.render.report.inks import STEPS, WIDE_PX, Ink, by_name, of_methods, of_steps
-from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side, titled
+from specbench.render.report.marks import Drawing, at_one, data, intervals, row_figures, side_by_side, titled
 from specbench.render.report.tabular import Table
 from specbench.results.records import CONTROL
 
@@ -152,13 +152,11 @@ def _points(panel: Panel) -> list[dict]:
         for row in rows:
             place = longest + 1 if row.draft_length == "auto" else row.draft_length
             low, high = row.interval or (row.speedup, row.speedup)
-            known = row.interval or (None, None)
             points.append(
                 {"line": name, "length": str(row.draft_length), "place": place, "at": place + aside,
                  "speedup": row.speedup, "low": low, "high": high, "known": row.interval is not None,
                  "open": row.is_open, "label": _told(panel, name, row),
-                 "figures": {**row.condition, "method": row.method, "draft_length": row.draft_length,
-                             "speedup": row.speedup, "low": known[0], "high": known[1]}}
+                 "figures": row_figures(row)}
             )  # fmt: skip
     return points
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
+from specbench.forecast.grid import Row
 from specbench.render.report.inks import Ink
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ class Drawing:
 def told_by(rows: Sequence[Mapping]) -> str:
     """The labels of all rows, as one text."""
     return "; ".join(str(row["label"]) for row in rows)
+
+
+def row_figures(row: Row) -> dict[str, object]:
+    """A row of a grid, as the data of its charts hold it."""
+    low, high = row.interval or (None, None)
+    return {**row.condition, "method": row.method, "draft_length": row.draft_length, "speedup": row.speedup,
+            "low": low, "high": high}  # fmt: skip
 
 
 def data(rows: Sequence[Mapping]) -> alt.InlineData:

@@ -10,7 +10,7 @@ from specbench.forecast.grid import Row, best
 from specbench.render.forecasts import cell_text, told_break_even
 from specbench.render.report.heat import looks_in
 from specbench.render.report.inks import WIDE_PX, Ink, by_name
-from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side
+from specbench.render.report.marks import Drawing, at_one, data, intervals, row_figures, side_by_side
 from specbench.results.records import CONTROL
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ def round_trip_drawings(rows: Sequence[Row]) -> list[Drawing]:
     if not evens:
         return []
     points: dict[str, list[dict]] = {}
+    figures = []
     for by_method in best(rows):
         for row in by_method.values():
             if row.competes:
                 points.setdefault(_others(row.condition), []).append(_point(row))
+                figures.append(row_figures(row))
     told = "; ".join(f"{even.method} {told_break_even(even)}" for even in evens)
 
     def draw(ink: Ink, width: int) -> alt.ConcatChart:
@@ -58,10 +60,7 @@ def round_trip_drawings(rows: Sequence[Row]) -> list[Drawing]:
         return side_by_side(charts, ink, width, columns)
 
     title = "Speed-up over the round trip; a line down from 1 marks where a method breaks even"
-    hidden = ("label", "open")
-    figures = tuple({key: value for key, value in point.items() if key not in hidden}
-                    for found in points.values() for point in found)  # fmt: skip
-    return [Drawing("break-even", title, told, draw, figures)]
+    return [Drawing("break-even", title, told, draw, tuple(figures))]
 
 
 def _others(condition: dict[str, object]) -> str:
@@ -72,8 +71,7 @@ def _point(row: Row) -> dict:
     low, high = row.interval or (None, None)
     interval = f" ({low:.2f} to {high:.2f})" if row.interval else ""
     return {
-        **{key: value for key, value in row.condition.items() if key != RTT}, "method": row.method,
-        "rtt_ms": row.condition[RTT], "draft_length": row.draft_length, "speedup": row.speedup, "low": low,
+        "method": row.method, "rtt_ms": row.condition[RTT], "speedup": row.speedup, "low": low,
         "high": high, "open": row.is_open,
         "label": f"{row.method} at {row.condition[RTT]} ms: {cell_text(row)}{interval}",
     }  # fmt: skip

@@ -65,7 +65,7 @@ def _speed(report: Report) -> Section:
         columns = ("method", "category", *_flat(tables.CATEGORY_COLUMNS))
         caption = "By category; intervals and verdicts are corrected for multiple comparisons (Holm)"
         folded.insert(0, Table(caption, columns, by_category, names=2))
-    told = [f"{row.statement}." for row in report.comparison.judged]
+    told = [f"{row.statement}." for row in rows if row.statement]
     told += [f"{tables.prediction_line(found)}." for found in report.comparison.predictions]
     return Section("speed", "Verdicts and speed", tuple(told), (), (shown,), tables.FOOT,
                    ("speedup-categories",), tuple(folded))  # fmt: skip

@@ -60,7 +60,7 @@ def test_every_chart_has_a_description_and_every_table_a_caption_and_headings(ev
 
 def test_the_answer_comes_first_with_its_interval_and_then_what_was_held_equal():
     made = report([run(pair(24, 1.3, 0.05))])
-    text = Tags(page(made)).text
+    text = Tags(page(made)).text.replace("\u00a0", " ")
     sentence = answer(made.comparison).sentence
     assert "m is faster than the cloud alone: 1.3" in sentence
     statement = made.comparison.methods[-1].statement

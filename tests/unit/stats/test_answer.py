@@ -76,7 +76,9 @@ def test_without_a_fair_and_whole_comparison_there_is_no_verdict(comparison):
     assert told(comparison, fast, unfair=("threads",)).sentence == "No fair verdict: the runs differ"
     damaged = told(comparison, fast, faults=("a line is missing",))
     assert (damaged.sentence, damaged.verdict) == ("No verdict: the file of a run is damaged", None)
-    assert "measured on texts that repeat" in told(comparison, fast, mostly_repeats=True).sentence
+    repeating = told(comparison, fast, mostly_repeats=True)
+    assert repeating.sentence == f"Measured on texts that repeat themselves: a reaches 1.50x {SHOWN}"
+    assert repeating.verdict is None
     wrong = compare(
         [run(pair(24, 1.3, 0.05), divergences=(Divergence("m", "1", 0, 0, 3, (1, 2), verdict="bug"),))]
     )
