@@ -10,7 +10,7 @@ from specbench.forecast.grid import Row, best, winner
 from specbench.render.forecasts import cell_text, told_break_even, verdicts
 from specbench.render.report.heat import FULL, facets
 from specbench.render.report.inks import of_methods
-from specbench.render.report.lengths import length_drawings, length_tables
+from specbench.render.report.lengths import length_drawings, length_tables, panels
 from specbench.render.report.roundtrips import round_trip_drawings
 from specbench.render.report.sections import Section
 from specbench.render.report.tabular import Table
@@ -35,7 +35,10 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
     Raises:
         SpecbenchError: `[report]` is not installed.
     """
-    charts = shown_charts([*length_drawings(rows), *round_trip_drawings(rows)])
+    answers = [length_drawings(rows), round_trip_drawings(rows)]
+    if len(panels(rows)) > 1:  # too many to be read first
+        answers.reverse()
+    charts = shown_charts([drawing for drawn in answers for drawing in drawn])
     methods = list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
     looks = of_methods([CONTROL, *methods], CONTROL)
 
@@ -51,7 +54,12 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
         sections.append(_heat("winner", "Where each method wins", rows, fastest))
         for method in methods:
             sections.append(
-                _heat(f"map-{method}", method, rows, lambda found, method=method: _shaded(found.get(method)))
+                _heat(
+                    f"map-{method}",
+                    f"{method}: speed-up",
+                    rows,
+                    lambda found, method=method: _shaded(found.get(method)),
+                )
             )
     return render(
         "map.html.j2",

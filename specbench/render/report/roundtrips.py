@@ -59,7 +59,9 @@ def round_trip_drawings(rows: Sequence[Row]) -> list[Drawing]:
             ).properties(height=CURVE_PX)
         return side_by_side(charts, ink, width, columns)
 
-    title = "Speed-up over the round trip; a line down from 1 marks where a method breaks even"
+    title = "Speed-up over the round trip"
+    if any(even.rtt_ms is not None and not even.beyond for even in evens):
+        title += "; a line down from 1 marks where a method breaks even"
     return [Drawing("break-even", title, told, draw, tuple(figures))]
 
 
