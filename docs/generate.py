@@ -78,7 +78,7 @@ def command_rows(name: str) -> list[list[str]]:
 
 def prose(paragraph: str) -> str:
     """A paragraph of a help text; lines that are commands become a block."""
-    lines = [line.strip() for line in paragraph.replace("\b", "").strip().splitlines()]
+    lines = [line.strip() for line in paragraph.replace("\b", "").splitlines() if line.strip()]
     examples = [line for line in lines if line.startswith("specbench ")]
     rest = " ".join(line for line in lines if line not in examples)
     block = "```bash\n" + "\n".join(examples) + "\n```" if examples else ""

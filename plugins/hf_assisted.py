@@ -48,18 +48,18 @@ class HfAssisted(Method):
         known = "rejection" if temperature > 0 else "greedy"
         if verification not in (known, "rejection"):
             raise SpecbenchError(
-                f"speculative.verification: {verification} is not what {self.name} does at "
+                f"speculative.verification: {verification} is not supported by {self.name} at "
                 f"decoding.temperature: {temperature}",
                 f"add --set speculative.verification={known}",
             )
         if options.speculative.draft_length == "auto" and not self.dynamic:
             raise SpecbenchError(
-                f"speculative.draft_length: auto is not known to {self.name}",
+                f"speculative.draft_length: auto is not supported by {self.name}",
                 "add --set speculative.draft_length=4, or run hf_assisted_dynamic",
             )
         if options.speculative.gate:
             raise SpecbenchError(
-                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+                f"speculative.gate is not supported by {self.name}", "add --set speculative.gate=null"
             )
         if options.speculative.confidence_stop is not None:
             raise SpecbenchError(

@@ -67,7 +67,7 @@ def read_record(path: Path, kind: type[Record], version: int) -> Record:
         if found != version:
             raise SpecbenchError(
                 f"{path} has schema version {found}; this specbench reads {version}",
-                "use the specbench that wrote it, or start anew",
+                "use the version of specbench that wrote it, or start again",
                 ExitCode.STORE,
             )
         return msgspec.json.decode(data, type=kind)

@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
 
 
 class SpecbenchError(Exception):
-    """Something that the user can mend.
+    """Something that the user can fix.
 
     Args:
         message: one sentence that names the thing and the reason.
@@ -75,7 +75,7 @@ def described(error: Exception) -> SpecbenchError:
         return SpecbenchError(f"out of memory ({name}: {line})", LESS_MEMORY, ExitCode.MODEL)
     return SpecbenchError(
         f"internal error: {name}: {line}",
-        "this is a fault of specbench; 'specbench --debug ...' shows where",
+        "please report it, with the output of 'specbench --debug ...'",
         INTERNAL_ERROR,
     )
 

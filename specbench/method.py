@@ -135,7 +135,7 @@ class SpeculativeMethod(Method):
         if verification not in self.rules:
             other = "greedy" if temperature == 0 else self._sampling_rule
             raise SpecbenchError(
-                f"speculative.verification: {verification} is not known to {self.name}{self.rules_reason}",
+                f"speculative.verification: {verification} is not supported by {self.name}{self.rules_reason}",
                 f"add --set speculative.verification={other}",
             )
         if RULES[verification].needs_greedy and temperature > 0:
@@ -145,7 +145,7 @@ class SpeculativeMethod(Method):
             )
         if options.speculative.gate and not self.takes_gate:
             raise SpecbenchError(
-                f"speculative.gate is not known to {self.name}", "add --set speculative.gate=null"
+                f"speculative.gate is not supported by {self.name}", "add --set speculative.gate=null"
             )
         if options.speculative.confidence_stop is not None and not self.takes_confidence_stop:
             raise SpecbenchError(

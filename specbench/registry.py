@@ -125,7 +125,7 @@ def blaming(method: Method) -> Iterator[None]:
         where = blame.place_of(error, method.__module__)
         raise SpecbenchError(
             f"method {method.name} is broken: {type(error).__name__}: {error} ({where})",
-            "mend it, or leave it out; 'specbench --debug ...' shows the traceback",
+            "fix it, or leave it out; 'specbench --debug ...' shows the traceback",
             ExitCode.PLUGIN,
         ) from error
 
@@ -154,9 +154,7 @@ def discover(files: Sequence[Path] = ()) -> Registry:
 
 def _broken(said: str, plugin: Plugin) -> SpecbenchError:
     lines = filter(None, (f"{said}: {plugin.error}", plugin.traceback))
-    return SpecbenchError(
-        "\n".join(lines), "mend it, or remove it; 'specbench plugins' lists all", ExitCode.PLUGIN
-    )
+    return SpecbenchError("\n".join(lines), "fix or remove it; 'specbench plugins' lists all", ExitCode.PLUGIN)
 
 
 def _candidates(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], object]]]:
@@ -241,7 +239,7 @@ def _import_file(path: Path) -> ModuleType:
     name = f"specbench_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

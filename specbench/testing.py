@@ -240,9 +240,7 @@ class Contract:
         control = self.cloud.target(self.options)
         first = control.begin(Request(PROMPT, 24, frozenset()))
         alone = [*first.tokens, *(token for commit in control.decode() for token in commit.tokens)]
-        assert self._free == alone, (
-            f"{self.method.name} says that it repeats the control, and its text is another"
-        )
+        assert self._free == alone, f"{self.method.name} declares repeats_control, but its text differs"
 
     @cached_property
     def _free(self) -> list[int]:

@@ -13,6 +13,7 @@ SECTIONS = {
     "run": (FILES, RUN), "compare": (FILES, RUN), "report": (FILES, RUN),
     "sweep": (FILES, GRID), "replay": (FILES, GRID), "plan": (FILES, "### `plan`"),
     "trace": (FILES, "### `trace`"), "limits": (FILES, "### `limits`"), "load": (FILES, "### `load`"),
+    "runs": (FILES, "### `runs`"),
     "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
     "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip

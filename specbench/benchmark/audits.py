@@ -54,7 +54,7 @@ class PrecisionWatch:
             reason = first_line(error)
             raise SpecbenchError(
                 f"the models cannot run a forward pass for the precision audit: {reason}",
-                "leave out the method that changed them",
+                "remove the method that changed the models",
                 ExitCode.CHECK_FAILED,
             ) from error
         found = precision.audit_findings(audits, self._precision.parity)

@@ -35,7 +35,7 @@ class CeilingWatch:
     ) -> None:
         self._ceilings = dict(known)
         if any(factory.measures_memory for factory in factories):
-            logger.info("measuring how fast memory is read")
+            logger.info("measuring memory bandwidth")
         for factory in factories:
             ceiling = factory.ceiling()
             if ceiling and factory.role not in known:

@@ -21,6 +21,6 @@ def demand_kept(part: Any, left: int, stop_ids: frozenset[int]) -> None:
         raise BrokenContractError(f"it {broken}")
     over = len(part.tokens) - left
     if over > 0:
-        raise BrokenContractError(f"it committed {over} tokens behind a stop token or beyond its budget")
+        raise BrokenContractError(f"it committed {over} tokens after a stop token or beyond its budget")
     if not stop_ids.isdisjoint(part.tokens[:-1]):
-        raise BrokenContractError("it committed tokens behind a stop token")
+        raise BrokenContractError("it committed tokens after a stop token")

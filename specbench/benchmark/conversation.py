@@ -103,7 +103,7 @@ def demand_room(prompt: Prompt, prompt_tokens: int, max_new_tokens: int, context
         raise SpecbenchError(f"prompt {prompt.prompt_id} has no tokens", exit_code=ExitCode.USAGE)
     if context_length is not None and prompt_tokens + max_new_tokens > context_length:
         raise SpecbenchError(
-            f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens} "
+            f"prompt {prompt.prompt_id} has {prompt_tokens} tokens and with a budget of {max_new_tokens} "
             f"does not fit the context of {context_length}",
             "shorten it, lower workload.max_new_tokens, or leave it out (workload.prompts, workload.limit)",
             ExitCode.USAGE,
@@ -133,7 +133,7 @@ def demand_steady(
         ways.append(f"prompts that are longer than {switch.length} tokens")
     each = f" for each of {turns} turns" if turns > 1 else ""
     raise SpecbenchError(
-        f"prompt {prompt.prompt_id} has {prompt_tokens} tokens, and with a budget of {max_new_tokens}{each} "
+        f"prompt {prompt.prompt_id} has {prompt_tokens} tokens and with a budget of {max_new_tokens}{each} "
         f"its text may pass {switch.length} tokens, where {model} changes its rotary frequencies "
         f"({switch.kind}): the cache would hold keys of the shorter text",
         f"{' or '.join(ways) or 'shorter prompts'}; leave this one out (workload.prompts, workload.limit)",

@@ -42,6 +42,7 @@ def run(
     isolate: bool = False,
     tune_on: str | None = None,
     resume: str | None = None,
+    name: str | None = None,
 ) -> Run:
     """Run methods over prompts, interleaved, with the control beside them, and store what is measured.
 
@@ -55,7 +56,8 @@ def run(
         only: leave out the control; then there is no speed-up.
         isolate: also run each method in its own process to measure its peak memory.
         tune_on: a category or a file of prompts on which the draft length is chosen.
-        resume: the id of an interrupted run to go on with.
+        resume: an interrupted run to go on with, by its id or name.
+        name: what the run may be called instead of its id.
 
     Raises:
         SpecbenchError: the first thing that is wrong. A method that fails does not raise: it is in
@@ -66,17 +68,18 @@ def run(
     if resume and not methods:
         job = resumed_job(store, resume, plugins=plugins, isolate=isolate, tune_on=tune_on)
     else:
-        loaded, name = jobs.loaded_profile(profile)
+        loaded, profile_name = jobs.loaded_profile(profile)
         job = jobs.new_job(
             store,
             with_prompts(loaded, prompts, store.folder),
-            name,
+            profile_name,
             methods,
             plugins=plugins,
             only=only,
             isolate=isolate,
             tune_on=tune_on,
             resume=resume,
+            name=name,
         )
     return execute(job, observer or Unobserved())
 
@@ -96,7 +99,7 @@ def execute(job: Job, observer: Observer) -> Run:
     chosen = [registry.get(name) for name in _names(job, registry)]
     for name, found in registry.plugins.items():
         if found.error:
-            logger.info(f"plugin {name} ({found.source}) is broken and left out: {found.error}")
+            logger.info(f"plugin {name} ({found.source}) is broken and skipped: {found.error}")
     store = job.store
     goes_on = job.run_id in store.ids()
     split = tuning.split(profile, job.tune_on) if job.tune_on else None
@@ -120,7 +123,7 @@ def execute(job: Job, observer: Observer) -> Run:
             run, writer = store.reopen(job.run_id, job.whole_prompts)
             demand_same(run.manifest, manifest)
             for fault in run.faults:
-                logger.info(f"{fault}; they are asked again")
+                logger.info(f"{fault}; asking them again")
             manifest, done = run.manifest, run.generations
         if job.isolate and not manifest.isolated_rss_bytes:
             alone = resident_bytes(job, prepared.profile, manifest.methods)
@@ -156,14 +159,15 @@ def _names(job: Job, registry: Registry) -> list[str]:
 def _manifest(job: Job, prepared: Prepared, registry: Registry, run_id: str) -> Manifest:
     sources = {name: registry.plugins[name].code for name in _names(job, registry)}
     manifest = new_manifest(prepared, run_id, job.profile_name, job.command, sources)
-    return replace(manifest, plugin_files=job.plugins)
+    return replace(manifest, plugin_files=job.plugins, name=job.name)
 
 
 def _tune(job: Job, prepared: Prepared, registry: Registry, split: tuning.Split, observer: Observer) -> Tuning:
     """Measure every draft length in a stored run of its own, and choose."""
     method = prepared.methods[0]
     lengths = tuning.candidates(prepared, method, split.tuning)
-    manifest = _manifest(job, lengths, registry, job.tuning_run_id or job.store.new_id())
+    tuning_id = job.tuning_run_id or job.store.new_id()
+    manifest = replace(_manifest(job, lengths, registry, tuning_id), name=None)
     try:
         measured = Runner(lengths, manifest, job.store.create(manifest), observer).run()
     finally:

@@ -29,7 +29,7 @@ def resident_bytes(job: Job, profile: Profile, methods: Iterable[str]) -> dict[s
     alone = replace(job, run_id="alone", profile=once, only=True, isolate=False, tune_on=None)
     found: dict[str, int] = {}
     for name in methods:
-        logger.info(f"{name}, in a process of its own")
+        logger.info(f"measuring the memory of {name} in its own process")
         with tempfile.TemporaryDirectory(prefix="specbench-") as scratch:
             file = Path(scratch) / JOB
             mine = replace(alone, runs_dir=scratch, methods=(name,))
@@ -40,5 +40,5 @@ def resident_bytes(job: Job, profile: Profile, methods: Iterable[str]) -> dict[s
             found[name] = max(peaks)
         else:
             reason = f"; {ended.error}" if ended.error else ""
-            logger.info(f"{name} did not finish there, and its own memory is unknown{reason}")
+            logger.info(f"{name} did not finish in its own process; its memory is unknown{reason}")
     return found

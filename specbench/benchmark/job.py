@@ -11,6 +11,7 @@ from specbench.errors import SpecbenchError
 from specbench.profile import Profile, load_profile
 from specbench.profile.paths import anchored
 from specbench.results import environment
+from specbench.results.run_names import demand_name
 from specbench.results.store import RunStore
 
 JOB_VERSION = 1
@@ -40,6 +41,7 @@ class Job:
     isolate: bool = False
     tune_on: str | None = None
     tuning_run_id: str | None = None
+    name: str | None = None
     whole_prompts: bool = False
     command: tuple[str, ...] = ()
     schema_version: int = JOB_VERSION
@@ -61,19 +63,21 @@ def new_job(
     isolate: bool = False,
     tune_on: str | None = None,
     resume: str | None = None,
+    name: str | None = None,
     command: Sequence[str] = (),
 ) -> Job:
     """A job from here: paths become absolute.
 
     Args:
-        resume: the id of the run that it goes on with.
+        resume: the run that it resumes, as `RunStore.find` takes it.
+        name: what the run may be called instead of its id.
 
     Raises:
-        SpecbenchError: no method is named, or there is no run to go on with.
+        SpecbenchError: no method is named, the name is not valid, or there is no run to resume.
     """
     if not methods:
         raise SpecbenchError(
-            "missing argument 'METHOD'", "such as speculative; 'specbench plugins' lists them all"
+            "missing argument 'METHOD'", "name one, such as speculative; 'specbench plugins' lists all methods"
         )
     tuning_run_id = store.new_id() if tune_on else None
     return Job(
@@ -87,6 +91,7 @@ def new_job(
         isolate=isolate,
         tune_on=tune_on,
         tuning_run_id=tuning_run_id,
+        name=demand_name(name) if name else None,
         command=tuple(environment.encodable(word) for word in command),
     )
 

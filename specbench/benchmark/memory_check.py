@@ -36,19 +36,19 @@ def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_token
         except SpecbenchError:
             raise
         except Exception as error:  # a model that cannot be built without its weights may load all the same
-            logger.info(f"{role}: the memory that {spec.model} needs is not known: {first_line(error)}")
+            logger.info(f"{role}: cannot estimate the memory of {spec.model}: {first_line(error)}")
             continue
         total = sum(where.values())
-        beside = " beside a cache of unknown size" if estimate.cache is None else ""
+        beside = " plus a cache of unknown size" if estimate.cache is None else ""
         held = quantization or spec.dtype
         size = f"{total / 1e9:.2f} GB{beside} in {held} {_in_words(where)}"
         logger.info(f"{role}: {spec.model} needs about {size}")
         drafts += total if role != "cloud" else 0
         if left is not None and drafts > left:
             raise SpecbenchError(
-                f"the edge's models need about {drafts / 1e9:.2f} GB, and edge.memory_limit leaves "
+                f"the edge's models need about {drafts / 1e9:.2f} GB, but edge.memory_limit leaves "
                 f"{left / 1e9:.2f} GB",
-                "raise the limit, or choose a smaller draft",
+                "raise edge.memory_limit, or choose a smaller draft",
                 ExitCode.MODEL,
             )
         for device, held_bytes in where.items():
@@ -59,7 +59,8 @@ def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_token
         logger.info(f"{device}: about {total / 1e9:.2f} GB needed, {free / 1e9:.1f} GB free")
         if total > free:
             raise SpecbenchError(
-                f"the models need about {total / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are free",
+                f"the models need about {total / 1e9:.1f} GB on {device}, but only {free / 1e9:.1f} "
+                "GB are free",
                 "cloud.device_map with cloud.max_memory spreads and offloads the target, as the profile "
                 "memory_optimized does; or choose smaller models",
                 ExitCode.MODEL,

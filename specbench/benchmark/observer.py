@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from specbench.benchmark.telemetry import MemoryMonitor
-from specbench.results.records import Failure
+from specbench.results.records import Failure, Generation, Round
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one method is; a snapshot, made after every round."""
+    """How far one method is; a snapshot, made after every round.
+
+    Args:
+        finished: the records of the prompt that this snapshot ends; at the start, those of earlier sittings.
+    """
 
     method: str
     prompts_done: int
@@ -21,6 +25,22 @@ class Progress:
     busy_ms: float = 0.0
     drafted: int = 0
     accepted: int = 0
+    finished: tuple[Generation, ...] = ()
+
+    def after_round(self, part: Round, step_ms: float) -> Progress:
+        """The same, one round later."""
+        return replace(
+            self,
+            tokens=self.tokens + len(part.tokens),
+            busy_ms=self.busy_ms + step_ms,
+            drafted=self.drafted + (part.drafted or 0),
+            accepted=self.accepted + (part.accepted or 0),
+            finished=(),
+        )
+
+    def after_prompt(self, records: Sequence[Generation]) -> Progress:
+        """The same, once a prompt is answered."""
+        return replace(self, prompts_done=self.prompts_done + 1, finished=tuple(records))
 
 
 class Observer(Protocol):

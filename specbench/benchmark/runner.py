@@ -143,7 +143,7 @@ class Runner:
                 raise SpecbenchError(
                     f"run {self._manifest.run_id} cannot be resumed: the {role}'s engine was {kind}, and is "
                     f"{engines[role]}",
-                    "see why above, or start a new run",
+                    "see the reason above, or start a new run",
                     ExitCode.STORE,
                 )
         self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
@@ -193,12 +193,14 @@ class Runner:
         measured = {record.method for record in self._generations}
         if not others or not others.isdisjoint({*self._decoders, *measured}):
             return False
-        logger.info("no method is left to measure beside the control, so the run ends here")
+        logger.info("every method but the control failed, so the run ends here")
         return True
 
     def _initial_progress(self, method: Method) -> Progress:
-        done = {(each.prompt_id, each.repeat) for each in self._generations if each.method == method.name}
-        return Progress(method.name, len(done), len(self._prepared.prompts) * self._profile.workload.repeats)
+        records = tuple(each for each in self._generations if each.method == method.name)
+        done = len({(each.prompt_id, each.repeat) for each in records})
+        total = len(self._prepared.prompts) * self._profile.workload.repeats
+        return Progress(method.name, done, total, finished=records)
 
     def _warm_up(self, name: str) -> None:
         prompt = self._prepared.prompts[0]
@@ -262,7 +264,7 @@ class Runner:
                     interrupted=self._prepared.cloud.interruptions > interruptions,
                 )
             )
-        self._advance(name, replace(self._progress[name], prompts_done=self._progress[name].prompts_done + 1))
+        self._advance(name, self._progress[name].after_prompt(generations))
         return generations
 
     def _rule(self, rounds: Sequence[Round]) -> str | None:
@@ -270,17 +272,7 @@ class Runner:
         return self._profile.speculative.verification if drafts else None
 
     def _count(self, name: str, part: Round, step_ms: float) -> None:
-        known = self._progress[name]
-        self._advance(
-            name,
-            replace(
-                known,
-                tokens=known.tokens + len(part.tokens),
-                busy_ms=known.busy_ms + step_ms,
-                drafted=known.drafted + (part.drafted or 0),
-                accepted=known.accepted + (part.accepted or 0),
-            ),
-        )
+        self._advance(name, self._progress[name].after_round(part, step_ms))
 
     def _advance(self, name: str, progress: Progress) -> None:
         self._progress[name] = progress

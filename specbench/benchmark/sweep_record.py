@@ -85,12 +85,12 @@ def new_sweep(
     """
     if not methods or not over:
         raise SpecbenchError(
-            "a sweep needs methods, and a key to vary",
+            "a sweep needs at least one method and one --over",
             "for example 'specbench sweep speculative --over speculative.draft_length=1..8'",
         )
     if any(key.partition(".")[0] == "cluster" for key in over):
         raise SpecbenchError(
-            "cluster: says where jobs run, the same for all of them, and is nothing to vary",
+            "cluster keys say where jobs run; they cannot be varied",
             "submit once for each value, with --set",
         )
     registry = discover([Path(path) for path in plugins])

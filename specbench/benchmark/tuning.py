@@ -72,7 +72,7 @@ def split(profile: Profile, on: str) -> Split:
     workload = profile.workload
     if profile.speculative.draft_length == "auto":
         raise SpecbenchError(
-            "speculative.draft_length: auto leaves --tune-on nothing to choose",
+            "speculative.draft_length: auto already chooses the draft length, so --tune-on cannot",
             "drop one of them, or add --set speculative.draft_length=4",
         )
     prompts = read_prompts(workload.prompts)
@@ -82,7 +82,8 @@ def split(profile: Profile, on: str) -> Split:
         rest = [prompt for prompt in prompts if prompt.category != on]
         if not rest:
             raise SpecbenchError(
-                f"all prompts are of the category {on}, so none is left to report", "tune on a file"
+                f"all prompts are of the category {on}, so no prompt is left for the measurement",
+                "tune on a file",
             )
     elif expanded(on).is_file():
         on = str(expanded(on).absolute())
@@ -97,8 +98,8 @@ def split(profile: Profile, on: str) -> Split:
         for turn in prompt.turns:
             if _text(turn) in asked:
                 raise SpecbenchError(
-                    f"prompt {prompt.prompt_id} of {on} is also asked in the report ({asked[_text(turn)]})",
-                    "a draft length that is tuned on a prompt must not be reported on it; take others",
+                    f"prompt {prompt.prompt_id} of {on} is also in the measurement ({asked[_text(turn)]})",
+                    "tune on other prompts than those that are measured",
                 )
     remark = limit_remark(workload, len(reported), len(rest))
     return Split(on, stratified(chosen, workload.limit), reported, remark)
@@ -120,7 +121,7 @@ def choose(run: Run, method: str, on: str) -> Tuning:
         failure = run.manifest.failures[0]
         raise SpecbenchError(
             f"tuning failed: {failure.method}: {failure.error}",
-            "mend the method, or set speculative.draft_length by hand instead of --tune-on",
+            "fix the method, or set speculative.draft_length by hand instead of --tune-on",
             ExitCode.RUN,
         )
     tpots: dict[str, dict[tuple, float]] = {}
@@ -129,10 +130,10 @@ def choose(run: Run, method: str, on: str) -> Tuning:
             tpots.setdefault(record.method, {})[_request(record)] = record.tpot_ms
     shared = set.intersection(*(set(found) for found in tpots.values())) if tpots else set()
     if not shared or len(tpots) < len(DRAFT_LENGTHS):
-        raise SpecbenchError(f"no answer on {on} is long enough to tune on", "raise --max-new-tokens")
+        raise SpecbenchError(f"no answer on {on} is long enough for tuning", "pass a larger --max-new-tokens")
     if not any(part.drafted for record in run.generations for part in record.rounds):
         raise SpecbenchError(
-            f"{method} drafts nothing, so --tune-on has nothing to tune", "name a method that drafts first"
+            f"{method} does not draft, so --tune-on has nothing to tune", "name a method that drafts first"
         )
     means = {
         length: math.exp(sum(math.log(tpots[f"{method}[{length}]"][key]) for key in shared) / len(shared))

@@ -44,5 +44,5 @@ class Turns:
             if turn == 0:
                 raise
             self._refusals[prompt.prompt_id, repeat] = Refusal(prompt.prompt_id, turn, repeat, error.message)
-            logger.info(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
+            logger.info(f"turn {turn + 1} of prompt {prompt.prompt_id} is skipped: {error.message}")
             return None

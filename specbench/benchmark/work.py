@@ -142,7 +142,7 @@ def _reasons(manifest: Manifest, method: Method) -> list[str]:
     reasons = []
     work, role = manifest.work.get(method.name, Work()), deciding_role(method)
     if work.without_pass:
-        beside = f" (models were called {work.beside_engine} times beside it)" if work.beside_engine else ""
+        beside = f" (models were called {work.beside_engine} times outside it)" if work.beside_engine else ""
         reasons.append(
             f"{work.without_pass} of {work.rounds} rounds committed tokens without a pass of the {role}'s "
             f"engine{beside}"
@@ -150,11 +150,12 @@ def _reasons(manifest: Manifest, method: Method) -> list[str]:
     if work.without_answer:
         reasons.append(
             f"{work.without_answer} of {work.rounds} rounds committed tokens that no frame from the cloud "
-            "brought"
+            "delivered"
         )
     if work.uncompiled:
         reasons.append(
-            f"models were called {work.uncompiled} times beside their compiled engine: these passes ran eagerly"
+            f"models were called {work.uncompiled} times outside their compiled engine: these passes ran "
+            "eagerly"
         )
     for model in manifest.other_models:
         if model.method == method.name:

@@ -64,7 +64,7 @@ def _as_line(prompt: Prompt) -> dict[str, object]:
 def limit_remark(workload: Workload, asked: int, there: int) -> str | None:
     """That only some of the prompts are asked, where that is so."""
     source = "built-in prompts" if workload.prompts == BUILTIN else f"prompts in {workload.prompts}"
-    return f"{asked} of {there} {source} are asked (workload.limit)" if asked < there else None
+    return f"{asked} of {there} {source} are used (workload.limit)" if asked < there else None
 
 
 def read_prompts(source: str) -> list[Prompt]:
@@ -102,7 +102,7 @@ def parse_prompts(data: bytes, name: str) -> list[Prompt]:
             raise SpecbenchError(f"{name}, line {number}: question_id {prompt.prompt_id} appears twice")
         prompts[prompt.prompt_id] = prompt
     if not prompts:
-        raise SpecbenchError(f"{name} is empty", "write one JSON object a line, as in Spec-Bench")
+        raise SpecbenchError(f"{name} is empty", "write one JSON object per line, as in Spec-Bench")
     return list(prompts.values())
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -26,39 +27,57 @@ from specbench.cli import (
     replay,
     report,
     run,
+    runs,
     serve,
     submit,
     sweep,
     trace,
 )
-from specbench.cli.options import debugging, show_help
+from specbench.cli.app import App
+from specbench.cli.options import debugging, examples, show_help
 from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, described
 
-app = typer.Typer(
+app = App(
     name="specbench",
-    help="Does speculative decoding between an edge device and the cloud pay, all else being equal?",
-    invoke_without_command=True,
-    add_completion=False,
+    help="Measure whether speculative decoding between an edge device and the cloud pays.",
+    epilog=examples("specbench run speculative", "specbench compare latest --details"),
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("check-dtype")(check_dtype.check_dtype)
-app.command("distill")(distill.distill)
-app.command("limits")(limits.limits)
-app.command("trace")(trace.trace)
-app.command("replay")(replay.replay)
-app.command("sweep")(sweep.sweep)
-app.command("plan")(plan.plan)
-app.command("serve")(serve.serve)
-app.command("load")(load.load)
+GROUPS: dict[str, dict[str, typer.Typer | tuple[Callable[..., None], tuple[str, ...]]]] = {
+    "Measure": {
+        "run": (run.run, run.EXAMPLES),
+        "sweep": (sweep.sweep, sweep.EXAMPLES),
+        "load": (load.load, load.EXAMPLES),
+        "submit": submit.app,
+    },
+    "Read and check": {
+        "compare": (compare.compare, compare.EXAMPLES),
+        "report": (report.report, report.EXAMPLES),
+        "runs": runs.app,
+        "check-dtype": (check_dtype.check_dtype, check_dtype.EXAMPLES),
+        "limits": (limits.limits, limits.EXAMPLES),
+    },
+    "Predict": {
+        "trace": (trace.trace, trace.EXAMPLES),
+        "replay": (replay.replay, replay.EXAMPLES),
+        "plan": (plan.plan, plan.EXAMPLES),
+    },
+    "Take apart": {"serve": (serve.serve, serve.EXAMPLES), "link": link.app},
+    "Make and look up": {
+        "distill": (distill.distill, distill.EXAMPLES),
+        "models": models.app,
+        "profiles": profiles.app,
+        "plugins": plugins.app,
+    },
+}
+for panel, commands in GROUPS.items():
+    for name, each in commands.items():
+        if isinstance(each, typer.Typer):
+            app.add_typer(each, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel, epilog=examples(*each[1]))(each[0])
 app.command("job", hidden=True)(job.job)
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(profiles.app, name="profiles")
-app.add_typer(models.app, name="models")
-app.add_typer(link.app, name="link")
-app.add_typer(submit.app, name="submit")
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from specbench.cli.options import (
+    A_RUN,
     RUNS_DIR,
     JsonOption,
     PluginOption,
@@ -19,32 +20,43 @@ from specbench.cli.options import (
 )
 from specbench.errors import ExitCode, SpecbenchError
 
+EXAMPLES = ("specbench check-dtype", "specbench check-dtype --profile default --load")
+
 
 def check_dtype(
     profile: Annotated[
         str | None,
-        typer.Option("--profile", "-p", help="A profile's name, or a YAML file; all shipped ones if none."),
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME|FILE",
+            help="Name of a profile, or path of a YAML file (default: all shipped; with --load, default).",
+        ),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All shipped profiles; what --load cannot load is unknown.")
+        bool,
+        typer.Option("--all", help="Check all shipped profiles. With --load, missing models are unknown."),
     ] = False,
     load: Annotated[
-        bool,
-        typer.Option("--load", help="Load the models (of 'default' if none is named); look at every tensor."),
+        bool, typer.Option("--load", help="Load both models and check every tensor, not the declaration alone.")
     ] = False,
     runs: Annotated[
         list[str] | None,
-        typer.Option("--run", metavar="ID", help="A stored run instead; repeatable, then they are compared."),
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help=f"Check a stored run instead: {A_RUN}. Repeatable; further runs are compared with the first.",
+        ),
     ] = None,
     overrides: SetOption = None,
     plugin: PluginOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that edge and cloud have the precision that the profile demands; exit 1 when not."""
+    """Check that edge and cloud have the precision that the profile demands. Exits with 1 if not."""
     if runs and (profile or every or load or overrides or plugin):
         raise SpecbenchError(
-            "--run asks about stored runs, whose profile, methods and precision are fixed",
+            "--run checks stored runs, whose profile, methods and precision are fixed",
             "leave out --profile, --all, --load, --set and --plugin",
         )
     demand_alone("--all" if every else "", {"--profile": profile})
@@ -55,6 +67,8 @@ def check_dtype(
     ok = all(report["ok"] for report in reports)
     if as_json:
         _print_json(reports, kind, ok)
+    elif kind == "profiles" and not load and not profile:
+        _print_matrix(reports)
     else:
         for report in reports:
             _print(report)
@@ -107,6 +121,16 @@ def _print_json(reports: Sequence[dict], kind: str, ok: bool) -> None:
     if kind == "runs":
         document["between"] = [report for report in plain if "between" in report]
     console.print_json(document)
+
+
+def _print_matrix(reports: Sequence[dict]) -> None:
+    from specbench.render import console, precision
+
+    console.out.print(precision.matrix(reports))
+    for report in reports:
+        for line in precision.finding_lines(report):
+            console.out.print(f"{report['profile']}: ", line, sep="", soft_wrap=True)
+    console.out.print("declared only; add --load to check the tensors of the models", soft_wrap=True)
 
 
 def _print(report: dict) -> None:

@@ -10,26 +10,44 @@ import typer
 from specbench.cli.options import JsonOption
 from specbench.errors import ExitCode
 
+EXAMPLES = ("specbench distill --target embedded:smollm2-135m-instruct --out draft --minutes 30",)
+
 
 def distill(
     target: Annotated[
-        str, typer.Option("--target", metavar="MODEL", help="embedded:NAME, a folder, or a hub id.")
+        str,
+        typer.Option("--target", metavar="MODEL", help="Target model: embedded:NAME, a folder, or a hub id."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the draft.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write the draft model to.")],
     layers: Annotated[
-        str, typer.Option(metavar="N|LIST", help="How many of the target's layers, or which: 0,1,29.")
+        str,
+        typer.Option("--layers", metavar="N|LIST", help="Number of target layers to keep, or a list: 0,1,29."),
     ] = "3",
-    draft_vocab: Annotated[int, typer.Option(help="Tokens that the draft knows.")] = 12288,
+    draft_vocab: Annotated[
+        int, typer.Option("--draft-vocab", metavar="N", help="Vocabulary size of the draft, in tokens.")
+    ] = 12288,
     prompts: Annotated[
-        str, typer.Option(metavar="FILE.jsonl|seeds", help="What the target is asked, for training text.")
+        str,
+        typer.Option(
+            "--prompts", metavar="FILE|seeds", help="Prompts from which the target writes the training text."
+        ),
     ] = "seeds",
-    minutes: Annotated[float, typer.Option(help="Time to spend: half on text, half on training.")] = 150.0,
-    seed: Annotated[int, typer.Option(help="Decides prompts, samples and order.")] = 0,
-    tokens: Annotated[int | None, typer.Option(help="Tokens of text, instead of half the time.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps, instead of half the time.")] = None,
+    minutes: Annotated[
+        float,
+        typer.Option("--minutes", metavar="N", help="Time budget in minutes; text and training get half each."),
+    ] = 150.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")] = 0,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", metavar="N", help="Tokens of training text (default: half the time budget)."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", help="Training steps (default: half the time budget)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a small draft for a target, from text that the target writes itself; run it again to go on."""
+    """Distil a small draft model from a target. The same command resumes an interrupted distillation."""
     from specbench.distill.distillation import distil
     from specbench.distill.settings import Settings
     from specbench.render import console
@@ -39,7 +57,7 @@ def distill(
         report = distil(settings)
     except KeyboardInterrupt:
         if settings.work.is_dir():
-            console.note(f"interrupted; what was made is kept in {settings.work}: the same command goes on")
+            console.note(f"interrupted; the work is kept in {settings.work}, and the same command resumes it")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     if as_json:
         console.print_json(report)

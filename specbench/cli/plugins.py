@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from specbench.cli.options import PluginOption
+from specbench.cli.app import App, Group
+from specbench.cli.options import PluginOption, examples
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from specbench.method import Method
 
 
-class NamesToo(TyperGroup):
+class NamesToo(Group):
     """`specbench plugins NAME` is `specbench plugins show NAME`."""
 
     def resolve_command(
@@ -27,14 +27,16 @@ class NamesToo(TyperGroup):
         return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
 
-app = typer.Typer(
-    cls=NamesToo, help="List methods, show one, begin one, or test one.", invoke_without_command=True
+app = App(
+    cls=NamesToo,
+    help="List methods, show one, write a new one, or test one.",
+    epilog=examples("specbench plugins", "specbench plugins show speculative"),
 )
 
 
 @app.callback()
 def plugins(context: typer.Context, plugin: PluginOption = None) -> None:
-    """List all methods: ours, other packages', and files given with --plugin."""
+    """List all methods: shipped ones, those of other packages, and those of --plugin files."""
     context.obj = list(plugin or ())
     if context.invoked_subcommand is not None:
         return
@@ -55,13 +57,13 @@ def plugins(context: typer.Context, plugin: PluginOption = None) -> None:
     console.out.print(table)
 
 
-@app.command("show")
+@app.command("show", epilog=examples("specbench plugins show speculative"))
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A method's name.")],
+    name: Annotated[str, typer.Argument(metavar="METHOD", help="Name of a method.")],
     plugin: PluginOption = None,
 ) -> None:
-    """Show one method and its options: key, type, default and meaning; 'specbench plugins NAME' for short."""
+    """Show one method and its options. 'specbench plugins METHOD' does the same."""
     from rich.table import Table
     from rich.text import Text
 
@@ -73,7 +75,7 @@ def show(
     console.out.print(Text(f"{method.name}: {method.summary}"))
     console.out.print(Text(f"models: {', '.join(method.roles)}; from {registry.plugins[method.name].source}"))
     if not method.settings.model_fields:
-        console.out.print("It has no options of its own.")
+        console.out.print("This method has no options of its own.")
         return
     table = Table(header_style="bold")
     for column in ("option", "type", "default", "meaning"):
@@ -119,27 +121,30 @@ def _kind(known: dict) -> str:
     return " ".join([str(known.get("type", "any value")), *limits])
 
 
-@app.command("new")
+@app.command("new", epilog=examples("specbench plugins new my_method --in ."))
 def new(
-    name: Annotated[str, typer.Argument(help="The method's name: letters, digits and underscores.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the method: letters, digits, underscores.")
+    ],
     folder: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Where to write it (default: here).")
+        Path | None,
+        typer.Option("--in", metavar="DIR", help="Folder for the package (default: the current one)."),
     ] = None,
 ) -> None:
-    """Write a package with one working method, its contract tests and a README."""
+    """Write a package with a working method, its contract tests and a README."""
     from specbench.render import console
     from specbench.template import write_package
 
     written = write_package(name, folder or Path())
     console.out.print(f"wrote {written}", markup=False, soft_wrap=True)
-    console.note(f"pip install -e {written} makes 'specbench run {name.replace('-', '_')}' work")
+    console.note(f"next: pip install -e {written} && specbench run {name.replace('-', '_')}")
 
 
-@app.command("test")
+@app.command("test", epilog=examples("specbench plugins test my_method.py"))
 def test(
-    plugin: Annotated[str, typer.Argument(metavar="PATH|NAME", help="A plugin file, or a method's name.")],
+    plugin: Annotated[str, typer.Argument(metavar="FILE|METHOD", help="Plugin file, or name of a method.")],
 ) -> None:
-    """Run the contract on every method of a plugin, a line for each check; exit 1 when one fails."""
+    """Run the contract tests on every method of a plugin. Exits with 1 if one fails."""
     from specbench.registry import discover
     from specbench.render import console
     from specbench.testing import checks
@@ -162,7 +167,7 @@ def test(
             )
     if failed:
         raise SpecbenchError(
-            f"{failed} checks failed",
-            "docs/how-to/write-a-method.md says what a method keeps",
+            f"{failed} check{'' if failed == 1 else 's'} failed",
+            "docs/how-to/write-a-method.md lists what a method must do",
             ExitCode.CHECK_FAILED,
         )

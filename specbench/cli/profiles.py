@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import SetOption
+from specbench.cli.app import App
+from specbench.cli.options import SetOption, examples
 
-app = typer.Typer(help="List profiles, or show one.", invoke_without_command=True)
+app = App(
+    help="List profiles, or show one.",
+    epilog=examples("specbench profiles", "specbench profiles show default"),
+)
 
 
 @app.callback()
@@ -37,11 +41,14 @@ def profiles(context: typer.Context) -> None:
         console.out.print(table)
 
 
-@app.command("show")
+@app.command("show", epilog=examples("specbench profiles show default --set link.rtt_ms=20"))
 def show(
-    name: Annotated[str, typer.Argument(help="A profile's name, or a YAML file.")], overrides: SetOption = None
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Name of a shipped profile, or path of a YAML file.")
+    ],
+    overrides: SetOption = None,
 ) -> None:
-    """Print a profile with everything it extends merged in."""
+    """Print a profile as YAML, with everything that it extends merged in."""
     import sys
 
     from specbench.profile import load_profile

@@ -14,26 +14,33 @@ if TYPE_CHECKING:
     from specbench.forecast.grid import Row
 
 
+EXAMPLES = (
+    "specbench replay trace.json --costs costs.json",
+    "specbench replay trace.json --costs costs.json --over link.rtt_ms=0,20,100",
+)
+
+
 def replay(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Made by 'specbench trace'.")],
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace that 'specbench trace' wrote.")],
     costs: Annotated[
         Path,
-        typer.Option(
-            "--costs", metavar="FILE", help="A cost table, such as 'specbench limits --costs' writes."
-        ),
+        typer.Option("--costs", metavar="FILE", help="Cost table, such as 'specbench limits --costs' writes."),
     ],
     over: Annotated[
         list[str] | None,
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary draft_length, agreement, clients, or a value of the cost table: link.rtt_ms=0,20,100.",
+            help="Vary draft_length, agreement, clients or a value of the cost table, such as "
+            "link.rtt_ms=0,20,100. Repeatable.",
         ),
     ] = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", help="Method to replay, repeatable; those that draft with the edge's model if absent."
+            "--method",
+            metavar="METHOD",
+            help="Method to replay (default: all that draft with the edge model). Repeatable.",
         ),
     ] = None,
     plugin: PluginOption = None,
@@ -41,7 +48,7 @@ def replay(
     charts: MapsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay schedules over a trace with given costs: no model is loaded and no time is spent waiting."""
+    """Replay methods over a trace on a virtual clock, with given costs and without loading a model."""
     from dataclasses import asdict
 
     from specbench.forecast.acceptance_trace import read_trace

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Files = Callable[[Path, float, Sequence[str]], list[Path]]
 
 PAGE = Path("report.html")
+EXAMPLES = ("specbench report", "specbench report latest --format md --charts figures")
 
 
 class Format(str, Enum):
@@ -49,12 +50,12 @@ def report(
             "--out",
             "-o",
             metavar="FILE",
-            help="What to write; if absent, report.html, or stdout for other formats.",
+            help="Output file (default: report.html; stdout for other formats).",
         ),
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Output format (default: that of the name of --out, or html)."),
+        typer.Option("--format", help="Output format (default: the suffix of --out, else html)."),
     ] = None,
     charts: ChartsOption = None,
     chart_width_mm: Annotated[
@@ -76,7 +77,7 @@ def report(
     allow_unfair: AllowUnfairOption = False,
     runs_dir: RunsDirOption = RUNS_DIR,
 ) -> None:
-    """Write what stored runs, or a sweep, say: a self-contained page, verdict first; Markdown, CSV or JSON."""
+    """Write a report of stored runs or of a sweep: a self-contained HTML page, Markdown, CSV or JSON."""
     from specbench.benchmark import sweep_record as sweeps
     from specbench.render import console
     from specbench.results.store import RunStore
@@ -134,8 +135,8 @@ def _format(asked: Format | None, out: Path | None) -> Format:
         from specbench.errors import SpecbenchError
 
         raise SpecbenchError(
-            f"--format {asked.value} would be written into {out}, whose name says {named.value}",
-            f"leave out --format, or name a file such as {out.with_suffix('.' + asked.value)}" if out else None,
+            f"--format {asked.value} contradicts --out {out}, whose suffix means {named.value}",
+            f"leave out --format, or write to {out.with_suffix('.' + asked.value)}" if out else None,
         )
     return asked or named or Format.HTML
 
@@ -204,7 +205,7 @@ def _of_sweep(sweep: Sweep, store: RunStore, form: Format) -> tuple[str, Files]:
     if not rows:
         raise SpecbenchError(
             f"sweep {sweep.sweep_id} has no finished run",
-            f"'specbench sweep --resume {sweep.sweep_id}' goes on with it",
+            f"resume it with 'specbench sweep --resume {sweep.sweep_id}'",
             ExitCode.STORE,
         )
     document = grids.grid_document(rows, sweep=sweep.sweep_id, runs=sweep.runs, notes=notes)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specbench.cli.options import (
+    A_RUN,
     RUNS_DIR,
     JsonOption,
+    LimitOption,
+    MaxNewTokensOption,
     PluginOption,
     ProfileOption,
+    PromptsOption,
+    RepeatsOption,
     RunsDirOption,
     SetOption,
     demand_alone,
+    workload_settings,
 )
-from specbench.errors import ExitCode
+from specbench.errors import CloudLostError, ExitCode
 
 if TYPE_CHECKING:
     from specbench.benchmark.job import Job
@@ -26,69 +33,80 @@ if TYPE_CHECKING:
     from specbench.results.store import RunStore
 
 
+EXAMPLES = (
+    "specbench run speculative prompt_lookup",
+    "specbench run speculative --set link.rtt_ms=20 --set cloud.placement=process --name wifi",
+)
+
+
 def run(
     methods: Annotated[
-        list[str] | None, typer.Argument(metavar="METHOD", help="See 'specbench plugins'; none with --resume.")
+        list[str] | None,
+        typer.Argument(metavar="METHOD", help="Methods to run, as 'specbench plugins' lists them."),
     ] = None,
     profile: ProfileOption = "default",
     overrides: SetOption = None,
-    limit: Annotated[int | None, typer.Option(help="How many prompts (workload.limit).")] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens per answer (workload.max_new_tokens).")
-    ] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.jsonl", help="Prompts in Spec-Bench's format (workload.prompts)."),
-    ] = None,
-    repeats: Annotated[
-        int | None, typer.Option(help="How often every prompt is asked (workload.repeats).")
-    ] = None,
+    limit: LimitOption = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    prompts: PromptsOption = None,
+    repeats: RepeatsOption = None,
     tune_on: Annotated[
         str | None,
         typer.Option(
-            metavar="CATEGORY|FILE", help="Choose the draft length on these prompts, and report on others."
+            metavar="CATEGORY|FILE",
+            help="Choose the draft length on the prompts of a category or file, and measure on the others.",
         ),
     ] = None,
-    only: Annotated[bool, typer.Option("--only", help="Leave out the control; no speed-up is shown.")] = False,
-    isolate: Annotated[
-        bool, typer.Option("--isolate", help="Run each method in a child first, for the memory of its own.")
+    only: Annotated[
+        bool, typer.Option("--only", help="Run without the control. No speed-up is shown then.")
     ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option("--isolate", help="Also run each method in its own process to measure its peak memory."),
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name for the run, usable wherever a run id is."),
+    ] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, as it was started.")
+        str | None,
+        typer.Option(metavar="RUN", help=f"Resume an interrupted run with its original settings: {A_RUN}."),
     ] = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run METHODS over the profile's prompts, with the control beside them, and print the table."""
-    from specbench.api import CloudLostError
-    from specbench.benchmark.differences import outcome
-    from specbench.benchmark.execution import execute
+    """Run methods over prompts, with the control alongside, store the run and show the result."""
     from specbench.render.live import make_view
     from specbench.results.store import RunStore
 
     store = RunStore(runs_dir)
-    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats}
-    job = asked(
-        store,
-        methods,
-        profile,
-        overrides or (),
-        workload_settings(settings),
-        plugins=plugin or (),
-        only=only,
-        isolate=isolate,
-        tune_on=tune_on,
-        resume=resume,
-    )
-    try:
-        finished = execute(job, make_view()).manifest
-    except (KeyboardInterrupt, CloudLostError) as error:
-        if job.run_id in store.ids():
-            _show(store, job.run_id, as_json, interrupted=True)
-        if isinstance(error, CloudLostError):
-            raise
-        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    with closing(make_view()) as view:  # on the screen before the imports below, which take seconds
+        from specbench.benchmark.differences import outcome
+        from specbench.benchmark.execution import execute
+
+        job = asked(
+            store,
+            methods,
+            profile,
+            overrides or (),
+            workload_settings(limit, max_new_tokens, prompts, repeats),
+            plugins=plugin or (),
+            only=only,
+            isolate=isolate,
+            tune_on=tune_on,
+            resume=resume,
+            name=name,
+        )
+        try:
+            finished = execute(job, view).manifest
+        except (KeyboardInterrupt, CloudLostError) as error:
+            view.close()
+            if job.run_id in store.ids():
+                _show(store, job.run_id, as_json, interrupted=True)
+            if isinstance(error, CloudLostError):
+                raise
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     _show_tracebacks(finished)
     _show(store, job.run_id, as_json)
     if code := outcome(finished):
@@ -107,12 +125,14 @@ def asked(
     isolate: bool,
     tune_on: str | None,
     resume: str | None = None,
+    name: str | None = None,
 ) -> Job:
-    """What the options of this command ask for; with --resume alone they come on top of what the run was."""
+    """The job that these options ask for. With --resume alone they change the settings of the stored run."""
     from specbench.benchmark.job import new_job
     from specbench.benchmark.resuming import resumed_job
     from specbench.profile import load_profile
 
+    demand_alone("--resume" if resume else "", {"--name": name})
     if not resume or methods:
         return new_job(
             store,
@@ -124,6 +144,7 @@ def asked(
             isolate=isolate,
             tune_on=tune_on,
             resume=resume,
+            name=name,
             command=sys.argv[1:],
         )
     demand_alone("--resume without METHODS", {"--profile": profile != "default"})
@@ -139,12 +160,6 @@ def asked(
     )
 
 
-def workload_settings(options: Mapping[str, object]) -> dict[str, object]:
-    """The workload's keys that options of this command set, by their dotted names."""
-    names = ("limit", "max_new_tokens", "prompts", "repeats")
-    return {f"workload.{name}": options[name] for name in names if options[name] is not None}
-
-
 def _show_tracebacks(manifest: Manifest) -> None:
     """With `--debug`, where the methods failed that did."""
     from specbench.cli.options import debugging
@@ -156,19 +171,17 @@ def _show_tracebacks(manifest: Manifest) -> None:
 
 
 def _show(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False) -> None:
-    """Print what a run has; a fault of ours in doing so says first that the run is kept."""
+    """Print what a run has; where our own printing fails, say first that the run is stored."""
     from specbench.cli.compare import show
     from specbench.render import console
 
     stored = store.read(run_id)
     if interrupted:
-        kept = f"interrupted; {len(stored.generations)} generations are kept"
-        console.note(f"{kept}, 'specbench run --resume {run_id}' goes on")
+        kept = f"interrupted after {len(stored.generations)} answers, which are stored"
+        console.note(f"{kept}; resume with 'specbench run --resume {run_id}'")
     if any(not generation.interrupted for generation in stored.generations):
         try:
             show([stored], as_json)
         except Exception:
-            console.note(
-                f"run {run_id} is stored; only showing it failed, and 'specbench compare {run_id}' does that"
-            )
+            console.note(f"run {run_id} is stored; show it with 'specbench compare {run_id}'")
             raise

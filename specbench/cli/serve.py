@@ -25,25 +25,46 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 
+EXAMPLES = (
+    "specbench serve --profile default",
+    "specbench serve --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem",
+)
+
+
 def serve(
     profile: ProfileOption = "default",
     overrides: SetOption = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen at; others than loopback need a token.")
+        str,
+        typer.Option(
+            "--host", metavar="ADDRESS", help="Address to listen on; all but loopback need --token-file."
+        ),
     ] = LOOPBACK,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8470,
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 lets the system choose one."
+        ),
+    ] = 8470,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Serve only edges that show this file's token.")
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File with the token that edges must present."),
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="TLS certificate chain, as PEM.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="Private key of the certificate, as PEM.")
+    ] = None,
     draft: Annotated[
-        bool, typer.Option("--draft", help="Serve the profile's edge model too, for speculative_colocated.")
+        bool, typer.Option("--draft", help="Also serve the profile's edge model, for speculative_colocated.")
     ] = False,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Edges that are served at a time.")] = 8,
+    max_sessions: Annotated[
+        int, typer.Option("--max-sessions", metavar="N", min=1, help="Edges served at the same time.")
+    ] = 8,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
 ) -> None:
-    """Load the profile's cloud model and serve it until Ctrl-C; the address is printed on stdout."""
+    """Serve the profile's cloud model to edges until Ctrl-C. Prints the address to stdout."""
     if stop_with_stdin:
         from specbench.cloud.rank_processes import (
             remove_traces,  # here: two threads that import at once may deadlock
@@ -56,7 +77,7 @@ def serve(
     token = read_token(token_file) if token_file else None
     if token is None and not _is_loopback(host):
         raise SpecbenchError(
-            f"{host} can be reached from elsewhere, and no token is asked for", "add --token-file FILE"
+            f"other machines can reach {host}, and no token protects the server", "add --token-file FILE"
         )
     tls = _tls(tls_cert, tls_key)
     loaded = _served(load_profile(profile, overrides or ()))
@@ -85,7 +106,7 @@ def serve(
         ranks = f" on each of {facts.ranks} ranks" if facts.ranks > 1 else ""
         console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads{ranks}")
         if token and tls is None and not _is_loopback(host):
-            console.note("the token crosses the network in the clear; --tls-cert and --tls-key encrypt it")
+            console.note("the token is sent unencrypted; encrypt it with --tls-cert and --tls-key")
         batch = loaded.cloud.batch
         if batch.sessions > 1:
             _demand_sharing(cloud, batch)
@@ -94,7 +115,7 @@ def serve(
 
 
 def _demand_sharing(cloud: CloudModel, batch: Batch) -> None:
-    """Refuse a model whose passes several texts cannot share.
+    """Refuse a model that cannot batch sequences.
 
     Raises:
         SpecbenchError: with the reason.
@@ -104,17 +125,20 @@ def _demand_sharing(cloud: CloudModel, batch: Batch) -> None:
 
     if reason := obstacle(cloud.engine):
         raise SpecbenchError(
-            f"texts cannot share passes of {cloud.spec.model}: {reason}",
-            "--set cloud.batch.sessions=1",
+            f"{cloud.spec.model} cannot batch sequences: {reason}",
+            "pass --set cloud.batch.sessions=1",
             ExitCode.MODEL,
         )
-    console.note(f"up to {batch.sessions} edges share a pass; one waits for others up to {batch.wait_ms:g} ms")
+    console.note(f"batching up to {batch.sessions} edges per pass; the wait is at most {batch.wait_ms:g} ms")
 
 
 def _served(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
     if profile.cloud.backend == "vllm":
-        raise SpecbenchError("cloud.backend is vllm, a server itself", "vllm serve MODEL (docs/how-to/vllm.md)")
+        raise SpecbenchError(
+            "cloud.backend is vllm, which is a server of its own",
+            "start it with: vllm serve MODEL (docs/how-to/vllm.md)",
+        )
     here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
     if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", profile.cloud.ranks))  # torchrun's, of this host
@@ -143,7 +167,7 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, ra
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         if ranks and "RANK" in os.environ:  # torchrun ends all ranks when one fails, and tells them no reason
-            reason = "torchrun ended this rank: another one failed, or it was stopped"
+            reason = "torchrun ended this rank: another rank failed, or the job was stopped"
             loop.add_signal_handler(signal.SIGTERM, ranks.lose, reason)
         if ranks:
             ranks.when_lost(lambda: loop.call_soon_threadsafe(stopped.set))
@@ -158,7 +182,7 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, ra
         asyncio.run(run())
     except OSError as error:
         raise SpecbenchError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}", "choose another --port or --host"
+            f"cannot listen on {host}:{port}: {error.strerror or error}", "choose another --port or --host"
         ) from error
     if ranks and ranks.loss:
         raise RanksLostError(ranks.loss)
@@ -179,12 +203,12 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     import ssl
 
     if cert is None or key is None:
-        raise SpecbenchError("--tls-cert and --tls-key come together", "name both files")
+        raise SpecbenchError("--tls-cert and --tls-key need each other", "pass both")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as error:
         raise SpecbenchError(
-            f"{cert} and {key} are no certificate with its key: {error}", "both files are PEM"
+            f"{cert} and {key} are not a certificate and its key: {error}", "both files must be PEM"
         ) from error
     return context

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from specbench.cli.app import App
 from specbench.cli.options import (
     RUNS_DIR,
     HtmlOption,
@@ -19,7 +20,10 @@ from specbench.cli.options import (
     RunsDirOption,
     demand_alone,
     demand_maps,
+    examples,
+    set_beside,
     show_help,
+    workload_settings,
 )
 from specbench.errors import ExitCode
 
@@ -29,10 +33,10 @@ if TYPE_CHECKING:
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-app = typer.Typer(
-    help="Runs and sweeps as jobs, on this machine or on a cluster.",
+app = App(
+    help="Run and sweep as jobs of Slurm or of this machine.",
+    epilog=examples("specbench submit run speculative", "specbench submit collect"),
     callback=show_help,
-    invoke_without_command=True,
 )
 
 
@@ -43,19 +47,27 @@ class Launcher(str, Enum):
     slurm = "slurm"
 
 
-LauncherOption = Annotated[Launcher, typer.Option(help="Who runs the jobs: this machine, or Slurm.")]
+LauncherOption = Annotated[
+    Launcher, typer.Option("--launcher", help="What runs the jobs: this machine or Slurm.")
+]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="With --launcher local: points at a time; 1 if absent.")
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="Jobs at a time with --launcher local (default: 1)."),
 ]
 SubmissionArgument = Annotated[
-    str | None, typer.Argument(metavar="SUBMISSION", help="Its id; the newest if absent.")
+    str | None, typer.Argument(metavar="SUBMISSION", help="Id of the submission (default: the newest).")
 ]
 
 
-@app.command("run", context_settings=PASSED_ON, options_metavar="METHOD... [OPTIONS of 'specbench run']")
+@app.command(
+    "run",
+    context_settings=PASSED_ON,
+    options_metavar="METHOD... [OPTIONS of 'specbench run']",
+    epilog=examples("specbench submit run speculative --profile standard --launcher slurm"),
+)
 def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> None:
-    """Submit one run as one job: METHODS and options as 'specbench run --help' shows them, and those below."""
-    from specbench.cli.run import asked, workload_settings
+    """Submit one run as a job. Takes the methods and options of 'specbench run', and those below."""
+    from specbench.cli.run import asked
     from specbench.cluster.submitting import submit
     from specbench.registry import discover
     from specbench.results.store import RunStore
@@ -68,11 +80,12 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
         options["methods"],
         options["profile"],
         options["overrides"] or (),
-        workload_settings(options),
+        _settings(options),
         plugins=options["plugin"] or (),
         only=options["only"],
         isolate=options["isolate"],
         tune_on=options["tune_on"],
+        name=options["name"],
     )
     registry = discover([Path(path) for path in job.plugins])
     for name in job.methods:
@@ -80,14 +93,16 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
     _say(submit("run", store, store.new_id(), [job], [{}], launcher.value, 1).submission)
 
 
-@app.command("sweep", context_settings=PASSED_ON, options_metavar="METHOD... [OPTIONS of 'specbench sweep']")
+@app.command(
+    "sweep",
+    context_settings=PASSED_ON,
+    options_metavar="METHOD... [OPTIONS of 'specbench sweep']",
+    epilog=examples("specbench submit sweep speculative --over link.rtt_ms=0,20,100 --launcher local"),
+)
 def sweep(
     context: typer.Context, launcher: LauncherOption = Launcher.slurm, workers: WorkersOption = None
 ) -> None:
-    """Submit a sweep: METHODS and options as 'specbench sweep --help' shows them, and those below.
-
-    Every combination is one job, with all methods in it.
-    """
+    """Submit a sweep, one job per combination. Takes what 'specbench sweep' does, and the options below."""
     from specbench.benchmark import sweep_record as sweeps
     from specbench.cluster.submitting import submit_sweep
     from specbench.forecast.over import parse_over
@@ -109,21 +124,21 @@ def sweep(
     made = sweeps.new_sweep(
         store,
         options["methods"] or (),
-        load_profile(options["profile"], options["overrides"] or ()),
+        load_profile(options["profile"], options["overrides"] or (), _settings(options)),
         Path(options["profile"]).stem,
         parse_over(options["over"] or ()),
-        overrides=tuple(options["overrides"] or ()),
+        overrides=set_beside(options["overrides"], _settings(options)),
         plugins=options["plugin"] or (),
         command=tuple(sys.argv[1:]),
     )
     _say(submit_sweep(made, store, launcher.value, workers or 1).submission)
 
 
-@app.command("status")
+@app.command("status", epilog=examples("specbench submit status"))
 def status(
     submission: SubmissionArgument = None, runs_dir: RunsDirOption = RUNS_DIR, as_json: JsonOption = False
 ) -> None:
-    """How far every point of a submission is."""
+    """Show how far each job of a submission is."""
     from specbench.cluster.jobs import in_words
     from specbench.render import console
 
@@ -140,9 +155,9 @@ def status(
         console.out.print("  " + "; ".join(filter(None, parts)), markup=False)
 
 
-@app.command("cancel")
+@app.command("cancel", epilog=examples("specbench submit cancel"))
 def cancel(submission: SubmissionArgument = None, runs_dir: RunsDirOption = RUNS_DIR) -> None:
-    """End a submission's jobs; what they have stored is kept."""
+    """Cancel the jobs of a submission. Finished prompts stay stored."""
     from specbench.render import console
 
     follower = _follower(runs_dir, submission)
@@ -150,15 +165,18 @@ def cancel(submission: SubmissionArgument = None, runs_dir: RunsDirOption = RUNS
     console.out.print(f"cancelled: {follower.submission.submission_id}")
 
 
-@app.command("collect")
+@app.command("collect", epilog=examples("specbench submit collect --minutes 60"))
 def collect(
     submission: SubmissionArgument = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Give up waiting after so long.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", metavar="N", min=0, help="Longest wait, in minutes (default: none)."),
+    ] = None,
     html: HtmlOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Wait for a submission's jobs, submit those that were killed again, and show what was measured."""
+    """Wait for the jobs of a submission, resubmit those that were killed, and show the results."""
     from specbench.cluster.submitting import left_over
     from specbench.render import console
 
@@ -169,7 +187,7 @@ def collect(
     try:
         seen = follower.wait(minutes)
     except KeyboardInterrupt:
-        console.note(f"the jobs go on; 'specbench submit collect {asked.submission_id}' waits for them")
+        console.note(f"the jobs keep running; wait again with 'specbench submit collect {asked.submission_id}'")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     code = _show(follower, seen, html, as_json)
     if failure := left_over(asked, seen, code):
@@ -194,14 +212,18 @@ def _parsed(context: typer.Context, name: str) -> dict[str, Any]:
         return parsed.params
 
 
+def _settings(options: dict[str, Any]) -> dict[str, object]:
+    names = ("limit", "max_new_tokens", "prompts", "repeats")
+    return workload_settings(*(options[name] for name in names))
+
+
 def _say(submission: Submission) -> None:
     from specbench.render import console
 
-    console.out.print(submission.submission_id)
-    told = (
-        f"{len(submission.points)} jobs; 'specbench submit collect {submission.submission_id}' waits for them"
-    )
-    console.note(told)
+    count, submission_id = len(submission.points), submission.submission_id
+    console.out.print(submission_id)
+    jobs = "1 job" if count == 1 else f"{count} jobs"
+    console.note(f"{jobs}; wait with 'specbench submit collect {submission_id}'")
 
 
 def _follower(runs_dir: Path, submission_id: str | None) -> Follower:

@@ -12,13 +12,20 @@ from specbench.cli.options import (
     RUNS_DIR,
     HtmlOption,
     JsonOption,
+    LimitOption,
     MapsOption,
+    MaxNewTokensOption,
+    OverOption,
     PluginOption,
     ProfileOption,
+    PromptsOption,
+    RepeatsOption,
     RunsDirOption,
     SetOption,
     demand_alone,
     demand_maps,
+    set_beside,
+    workload_settings,
 )
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -26,42 +33,54 @@ if TYPE_CHECKING:
     from specbench.sweeps.rows import Swept
 
 
+EXAMPLES = (
+    "specbench sweep speculative --over speculative.draft_length=1..8",
+    "specbench sweep speculative --over link.rtt_ms=0,20,100 --limit 12 --html sweep.html",
+)
+
+
 def sweep(
     methods: Annotated[
-        list[str] | None, typer.Argument(metavar="METHOD", help="See 'specbench plugins'.")
-    ] = None,
-    over: Annotated[
         list[str] | None,
-        typer.Option(
-            "--over",
-            metavar="KEY=VALUES",
-            help="Vary a key of the profile: speculative.draft_length=1..8, link.rtt_ms=0,20,100. Repeatable.",
-        ),
+        typer.Argument(metavar="METHOD", help="Methods to run, as 'specbench plugins' lists them."),
     ] = None,
+    over: OverOption = None,
     profile: ProfileOption = "default",
     overrides: SetOption = None,
+    limit: LimitOption = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    prompts: PromptsOption = None,
+    repeats: RepeatsOption = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="SWEEP", help="Go on with a sweep that was stopped.")
+        str | None,
+        typer.Option(metavar="SWEEP", help="Resume an interrupted sweep with its original settings: its id."),
     ] = None,
     replayed: Annotated[
-        Path | None, typer.Option("--replay", metavar="TRACE", help="Replay it instead; needs --costs.")
+        Path | None,
+        typer.Option(
+            "--replay", metavar="TRACE", help="Replay this trace instead of running models. Needs --costs."
+        ),
     ] = None,
-    costs: Annotated[Path | None, typer.Option("--costs", metavar="FILE", help="A cost table.")] = None,
+    costs: Annotated[
+        Path | None, typer.Option("--costs", metavar="FILE", help="Cost table of the replay. Needs --replay.")
+    ] = None,
     plugin: PluginOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     html: HtmlOption = None,
     charts: MapsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run METHODS under every combination of values, with the control, and show where each wins."""
+    """Run methods under every combination of profile values and show where each one is fastest."""
     demand_maps(html, charts)
     if (replayed is None) != (costs is None):
         raise SpecbenchError(
             "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"
         )
+    settings = workload_settings(limit, max_new_tokens, prompts, repeats)
     demand_alone(
         "--replay" if replayed else "--resume" if resume else "",
         {
+            **{f"--{key.partition('.')[2].replace('_', '-')}": True for key in settings},
             "--set": overrides,
             "--profile": profile != "default",
             "--plugin": plugin,
@@ -90,10 +109,10 @@ def sweep(
         asked = new_sweep(
             store,
             methods or (),
-            load_profile(profile, overrides or ()),
+            load_profile(profile, overrides or (), settings),
             Path(profile).stem,
             parse_over(over or ()),
-            overrides=tuple(overrides or ()),
+            overrides=set_beside(overrides, settings),
             plugins=plugin or (),
             command=tuple(sys.argv[1:]),
         )
@@ -117,8 +136,8 @@ def ended_early(made: Swept) -> SpecbenchError:
     is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}
     names = "; ".join(in_words(conditions[index]) for index in sorted(made.failed))
     return SpecbenchError(
-        f"{len(made.failed)} of {len(conditions)} conditions ended early, for the reasons above: {names}",
-        f"mend them, and go on with 'specbench sweep --resume {made.sweep.sweep_id}'",
+        f"{len(made.failed)} of {len(conditions)} conditions failed; the reasons are above: {names}",
+        f"fix them, then resume with 'specbench sweep --resume {made.sweep.sweep_id}'",
         made.code or (ExitCode(*codes) if is_known else ExitCode.RUN),
     )
 

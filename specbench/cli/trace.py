@@ -10,14 +10,16 @@ import typer
 
 from specbench.cli.options import JsonOption, ProfileOption, SetOption, demand_place
 
+EXAMPLES = ("specbench trace --out trace.json --set workload.limit=12",)
+
 
 def trace(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the trace is written (JSON).")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write the trace to, as JSON.")],
     profile: ProfileOption = "default",
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write down where the draft agrees with the target along the target's own texts."""
+    """Record where the draft model agrees with the target along the target's own texts."""
     from specbench.profile import load_profile
     from specbench.registry import discover
 
@@ -52,6 +54,6 @@ def trace(
     if as_json:
         console.print_json(summary)
         return
-    share = f"the draft agrees at {agreed / tokens:.1%} of them" if tokens else "too short to draft anything"
-    kind = "exact" if made.exact else f"approximate, for {made.verification} changes the text"
+    share = f"the draft agrees on {agreed / tokens:.1%} of them" if tokens else "too short to draft anything"
+    kind = "exact" if made.exact else f"approximate, because the rule {made.verification} changes the text"
     console.out.print(f"{out}: {summary['texts']} texts, {summary['tokens']} tokens; {share} ({kind})")

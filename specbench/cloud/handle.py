@@ -106,7 +106,7 @@ class CloudModel(ModelFactory):
         """
         if not self.is_here:
             raise SpecbenchError(
-                f"this needs the cloud model in this process, and cloud.placement is {self.spec.placement}",
+                f"this needs the cloud model in this process, but cloud.placement is {self.spec.placement}",
                 "add --set cloud.placement=in_process",
             )
 
@@ -152,8 +152,8 @@ class CloudModel(ModelFactory):
                 cloud are apart.
         """
         raise SpecbenchError(
-            "assisted generation runs both models in one loop, with nothing between edge and cloud",
-            "add --set cloud.placement=in_process and leave out the link",
+            "assisted generation needs both models in one process, without a link",
+            "add --set cloud.placement=in_process and remove the link",
         )
 
     def self_drafter(self, options: Options, layers: int) -> ModelDrafter:
@@ -168,7 +168,7 @@ class CloudModel(ModelFactory):
         if self.is_wired:
             raise SpecbenchError(
                 "self-speculation drafts with the target's own weights, which are beyond the link",
-                "add --set cloud.placement=in_process and leave out the link",
+                "add --set cloud.placement=in_process and remove the link",
             )
         if self.engine.kind != "eager":
             raise SpecbenchError(

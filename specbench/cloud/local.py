@@ -34,7 +34,7 @@ class LocalCloud(CloudModel, runs="here"):
         super().__init__(*arguments, **fields)
         if self.spec.ranks > 1 and not self.is_split:
             raise SpecbenchError(
-                "cloud.parallel starts a process for each rank, and cloud.placement is in_process",
+                "cloud.parallel needs a process per rank, but cloud.placement is in_process",
                 "add --set cloud.placement=process",
             )
 

@@ -158,15 +158,17 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         from specbench.models.confinement import lifted
 
         if self._is_twin:  # one server is everybody's, and its end is heard by all
-            raise CloudLostError("the cloud's process has ended", "start again", ExitCode.RUN)
+            raise CloudLostError(
+                "the cloud process has ended", "resume with 'specbench run --resume RUN'", ExitCode.RUN
+            )
         if self.connection.has_given_up:  # nobody else starts it
             raise ChannelLostError("its process has ended")
         if self.process:
-            logger.warning("the cloud's process has ended, %s", self.process.end)
+            logger.warning("the cloud process has ended, %s", self.process.end)
             self.process.stop()
             self.process = None
         host = emulated.ADDRESSES[emulated.CLOUD] if self._link_spec.kind == "emulated" else LOOPBACK
-        logger.info("starting the cloud's process")
+        logger.info("starting the cloud process")
         try:
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads

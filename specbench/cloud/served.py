@@ -69,10 +69,10 @@ class Served:
         if draft is not None:
             own = self.model.draft
             if own is None:
-                raise SpecbenchError("this cloud has no draft", "specbench serve --draft loads one")
+                raise SpecbenchError("the server has no draft model", "start it with 'specbench serve --draft'")
             if own.fingerprint != draft:
                 raise SpecbenchError(
-                    "the cloud's draft is another one than the profile's edge model here",
+                    "the server's draft differs from the profile's edge model",
                     "serve the profile that the edge runs: files, layers and dtype are compared",
                 )
             return self.model.speculating(own, options)

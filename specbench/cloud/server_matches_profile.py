@@ -23,7 +23,7 @@ def demand_meant(facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path
     if difference:
         what, ours, theirs = difference
         raise SpecbenchError(
-            f"the cloud does not match the profile: {what} is {ours} here and {theirs} there",
+            f"the server does not match the profile: {what} is {ours} here, {theirs} there",
             "serve and run the same profile: specbench serve --profile NAME",
             ExitCode.MODEL,
         )

@@ -118,12 +118,12 @@ def _failure(lines: list[str], code: int) -> SpecbenchError:
     status = code if code >= 0 else 128 - code
     if "error" not in said and 128 < status < 128 + signal.NSIG:  # as srun tells it too
         return SpecbenchError(
-            f"the cloud's process was killed by signal {status - 128} before it served", None, status
+            f"the cloud process was killed by signal {status - 128} before it served", None, status
         )
     message = said.get("error") or (lines[-1] if lines else f"exit status {code}")
     known = code in {int(status) for status in ExitCode} and code > 0
     return SpecbenchError(
-        f"the cloud's process did not start: {message}",
+        f"the cloud process did not start: {message}",
         said.get("hint"),
         ExitCode(code) if known else ExitCode.RUN,
     )

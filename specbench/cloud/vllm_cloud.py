@@ -42,14 +42,14 @@ class VllmCloud(CloudModel):
         return self._facts
 
     def _asked_facts(self) -> VllmFacts:
-        logger.info("asking the vLLM server at %s", self.spec.placement)
+        logger.info("connecting to the vLLM server at %s", self.spec.placement)
         facts = self._aside_server.look()
         if facts.dtype is not None and facts.dtype.removeprefix("torch.") != self.dtype:
             raise self._other("cloud.dtype", self.dtype, facts.dtype.removeprefix("torch."))
         ours, theirs = self._probe, self._aside_server.tokenized(PROBE)
         if theirs is None:
             logger.warning(
-                "%s answers no /tokenize: whether it has our tokenizer is unknown", self.spec.placement
+                "%s has no /tokenize endpoint, so its tokenizer cannot be checked", self.spec.placement
             )
         elif theirs != ours:
             raise self._other("the tokenizer's reading of a sentence", ours, theirs)
@@ -71,7 +71,7 @@ class VllmCloud(CloudModel):
             SpecbenchError: always.
         """
         raise SpecbenchError(
-            "this needs the cloud model itself, and a vLLM server only decodes and verifies",
+            "this needs the cloud model itself; a vLLM server only decodes and verifies",
             "add --set cloud.backend=transformers --set cloud.placement=in_process",
         )
 

@@ -134,8 +134,8 @@ class Follower:
             except BlockingIOError:
                 # Both would submit a killed job again, and two jobs would write one run.
                 raise SpecbenchError(
-                    f"submission {self.submission.submission_id} is being collected already",
-                    "'specbench submit status' may look meanwhile",
+                    f"submission {self.submission.submission_id} is already being collected",
+                    "look at it with 'specbench submit status'",
                 ) from None
             return self._wait(minutes)
 
@@ -149,7 +149,7 @@ class Follower:
                 seen = self.look()
                 lost = [index for index, each in enumerate(seen) if each.state == "lost"]
                 if lost:
-                    logger.info(f"lost, and submitted again: {', '.join(map(str, lost))}")
+                    logger.info(f"lost and resubmitted: {', '.join(map(str, lost))}")
                     self._start(lost)
                 answered = time.monotonic()
             except SchedulerError:
@@ -168,7 +168,7 @@ class Follower:
             if minutes is not None and time.monotonic() - began > 60 * minutes:
                 raise SpecbenchError(
                     f"after {minutes:g} minutes: {now}",
-                    "the jobs go on; 'specbench submit collect' waits for them",
+                    "the jobs keep running; wait again with 'specbench submit collect'",
                     ExitCode.RUN,
                 )
             time.sleep(pause_s)

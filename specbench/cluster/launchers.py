@@ -122,7 +122,9 @@ class Local:
 
         pid, _, host = job_id.partition("@")
         if host != gethostname():
-            raise SpecbenchError(f"these jobs run on {host}, and this is {gethostname()}", "ask there")
+            raise SpecbenchError(
+                f"these jobs run on {host}, not on {gethostname()}", "run the command on that machine"
+            )
         try:
             process = psutil.Process(int(pid))
             is_ours = any(word.startswith(f"{self.folder}/worker-") for word in process.cmdline())
@@ -152,7 +154,7 @@ class Slurm:
                 "submitting to Slurm needs submitit", "pip install 'specbench[cluster]'"
             ) from error
         if not shutil.which("sbatch") or not shutil.which("srun"):
-            raise SchedulerError("there is no Slurm here: sbatch is not found", "use --launcher local")
+            raise SchedulerError("Slurm not found: there is no sbatch", "use --launcher local")
         jobs = self.folder / "jobs"
         jobs.mkdir(exist_ok=True)
         executor = SlurmExecutor(jobs)
@@ -169,8 +171,8 @@ class Slurm:
                 job = executor._submit_command(shlex.join(["sh", str(self.folder / str(index) / "job.sh")]))
             except (FailedJobError, FailedSubmissionError) as error:
                 raise SchedulerError(
-                    f"Slurm refuses the job: {_first_line(str(error))}",
-                    "the profile's cluster: section says what is asked for",
+                    f"Slurm refused the job: {_first_line(str(error))}",
+                    "change what the profile's cluster: section requests",
                     ExitCode.RUN,
                 ) from error
             yield index, job.job_id

@@ -62,7 +62,7 @@ def serve_and_run(job: Job, folder: Path) -> Ended:
     node = os.environ.get(SECOND_NODE)
     if not node:
         raise SpecbenchError(
-            "this is no job of two nodes", "'specbench submit' makes one where cluster.cloud is set"
+            "this is not a job of two nodes", "'specbench submit' makes one where cluster.cloud is set"
         )
     loaded = validated(Profile, job.profile, f"profile {job.profile_name}")
     cpus = loaded.cluster.cloud.cpus if loaded.cluster.cloud else None

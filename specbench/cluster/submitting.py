@@ -66,9 +66,9 @@ def left_over(asked: Submission, seen: Sequence[Seen], code: ExitCode) -> Specbe
         return None
     index, first = next(iter(left.items()))
     return SpecbenchError(
-        f"{len(left)} of {len(seen)} points did not come to their end; point {index} {first.state}"
+        f"{len(left)} of {len(seen)} jobs did not finish; job {index} {first.state}"
         + (f": {first.note}" if first.note else ""),
-        f"'specbench submit status {asked.submission_id}' names them all, and what is stored is kept",
+        f"'specbench submit status {asked.submission_id}' lists them all; finished prompts are kept",
         code or ExitCode.RUN,
     )
 
@@ -85,8 +85,8 @@ def demand_over(store: RunStore, sweep_id: str) -> None:
     seen = follower.look()
     if any(each.state in (*UNDER_WAY, "lost") for each in seen):
         raise SpecbenchError(
-            f"sweep {sweep_id} goes on in jobs: {in_words(seen)}",
-            f"'specbench submit collect {sweep_id}' waits for them, and 'specbench submit cancel' ends them",
+            f"sweep {sweep_id} is still running: {in_words(seen)}",
+            f"'specbench submit collect {sweep_id}' waits for its jobs, 'specbench submit cancel' ends them",
             ExitCode.RUN,
         )
     follower.record(seen)

@@ -56,7 +56,8 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     size = min(vocabulary.size(tokenizer), config.vocab_size)
     if settings.draft_vocab > size:
         raise SpecbenchError(
-            f"--draft-vocab {settings.draft_vocab}: the target has {size} tokens", "ask for fewer"
+            f"--draft-vocab {settings.draft_vocab}: the target has {size} tokens",
+            "pass a smaller --draft-vocab",
         )
     settings.open()
     student_folder = settings.work / "student"

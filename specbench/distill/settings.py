@@ -91,7 +91,7 @@ class Settings:
                     raise SpecbenchError(
                         f"{self.out} holds a distillation with other settings: {key} was {stored.get(key)}, "
                         f"and is {value}",
-                        "repeat its arguments to go on with it, or name another --out",
+                        "repeat the original settings to resume it, or choose another --out",
                         ExitCode.STORE,
                     )
         try:
@@ -100,7 +100,7 @@ class Settings:
         except OSError as error:
             raise SpecbenchError(
                 f"--out {self.out} cannot be written: {error.strerror}",
-                "name a folder of your own",
+                "choose another folder",
                 ExitCode.STORE,
             ) from error
 

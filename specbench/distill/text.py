@@ -144,7 +144,7 @@ def make_shards(maker: TextMaker, jobs: Iterator[Job], settings: Settings) -> No
     done = [read_summary(path) for path in shard_paths(folder)]
     tokens, seconds = sum(each["written"] for each in done), sum(each["seconds"] for each in done)
     if done:
-        logger.info("text: going on with %d shards, %d tokens", len(done), tokens)
+        logger.info("text: resuming with %d shards, %d tokens", len(done), tokens)
     number, size = len(done), settings.jobs_per_shard
     jobs = islice(jobs, number * size, None)
     wanted = settings.tokens if settings.tokens is not None else float("inf")

@@ -72,7 +72,7 @@ class Trainer:
     def _run(self, asked_to_stop: Callable[[], bool]) -> None:
         progress = self.progress
         logger.info(
-            "training: begins at step %d, on %d sequences, in %s on %s",
+            "training: starting at step %d, on %d sequences, in %s on %s",
             *(progress.step, len(self.corpus), str(self.dtype).removeprefix("torch."), self.device),
         )
         mark = saved = said = time.monotonic()
@@ -167,7 +167,7 @@ class Trainer:
             self.best = {name: each.clone() for name, each in self.average.items()}
         logger.info(self.progress.described())
         if self.progress.total_steps != planned:
-            logger.info("training: no new best for a while; the final decay begins")
+            logger.info("training: no improvement for a while; starting the final decay")
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:

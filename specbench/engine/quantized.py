@@ -183,5 +183,5 @@ def _scale(embedding: nn.Embedding, folder: Path) -> float | None:
 
 def _cannot(folder: Path, reason: str) -> SpecbenchError:
     return SpecbenchError(
-        f"model {folder} cannot be quantised: {reason}", "drop edge.quantization", ExitCode.MODEL
+        f"model {folder} cannot be quantised: {reason}", "remove edge.quantization", ExitCode.MODEL
     )

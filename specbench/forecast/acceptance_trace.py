@@ -106,7 +106,7 @@ def demand_traceable(profile: Profile) -> None:
     """
     if profile.speculative.gate is not None:
         raise SpecbenchError(
-            "a trace says nothing of a gate, which lets tokens pass that the target never saw",
+            "a trace cannot be made with a gate, which accepts tokens that the target never verified",
             "--set speculative.gate=null",
         )
 
@@ -138,7 +138,7 @@ def read_trace(path: Path) -> Trace:
         head = msgspec.json.decode(data)
         if not isinstance(head, dict) or head.get("kind") != KIND:
             raise SpecbenchError(
-                f"{path} is no agreement trace", "make one with 'specbench trace --out FILE'", ExitCode.STORE
+                f"{path} is not a trace", "make one with 'specbench trace --out FILE'", ExitCode.STORE
             )
         if head.get("schema_version") != TRACE_VERSION:
             raise SpecbenchError(

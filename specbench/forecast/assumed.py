@@ -13,15 +13,15 @@ from specbench.profile.loading import validated
 STEP_MS, COST_RATIO, WIDTH_COST = 30.0, 0.1, 0.02
 RATES = ("link.uplink_mbps", "link.downlink_mbps")
 MEANINGS = {
-    "draft.overlap_slowdown": "the draft computes no slower while the target does",
-    "target.overlap_slowdown": "the target computes no slower while the draft does",
-    "draft.read_ms": "each further token that a pass of the draft reads takes no time",
+    "draft.overlap_slowdown": "draft and target do not slow each other down (draft)",
+    "target.overlap_slowdown": "draft and target do not slow each other down (target)",
+    "draft.read_ms": "additional tokens in a draft pass take no time",
     "link.rtt_ms": "no round trip",
-    "link.overhead_ms": "a message and its answer take no time besides the round trip",
-    "link.uplink_mbps": "no limit to the rate of the uplink",
-    "link.downlink_mbps": "no limit to the rate of the downlink",
-    "round_ms": "a round takes no time besides drafting, link and verification",
-    "stream_ms": "a part of a stream takes the server no time besides its passes",
+    "link.overhead_ms": "messages take no time beyond the round trip",
+    "link.uplink_mbps": "unlimited uplink rate",
+    "link.downlink_mbps": "unlimited downlink rate",
+    "round_ms": "a round takes no time beyond drafting, link and verification",
+    "stream_ms": "streaming takes the server no time beyond its passes",
     "colocated_step_ms": "a draft step in the cloud takes as long as on the edge",
 }
 SIZES = {
@@ -62,7 +62,7 @@ def assumed_texts(costs: Costs, has_trace: bool) -> list[Assumption]:
     """What is assumed of texts where clients of one target are counted."""
     found = []
     if not has_trace:
-        text = f"a client's texts have {CLIENT_TOKENS} tokens behind prompts of {CLIENT_PROMPT}"
+        text = f"a client's texts have {CLIENT_TOKENS} tokens after prompts of {CLIENT_PROMPT}"
         found.append(Assumption("texts", CLIENT_TOKENS, text))
     if costs.target.prefill_ms is None:
         found.append(Assumption("target.prefill_ms", None, "reading a prompt takes no time"))
@@ -85,16 +85,28 @@ def by_numbers(
     """
     if found and step_ms is None and 1 not in found.target.verify_ms:
         raise SpecbenchError(
-            f"{found.description} has no control, so that a step of the target alone is unknown",
-            "--step-ms T, or plan from a run that has the control",
+            f"{found.description} has no control, so the target step time is unknown",
+            "pass --step-ms, or plan from a run that has the control",
         )
     if found and step_ms is cost_ratio is width_cost is None:
         return found, assumptions(found)
     step, ratio, width = _numbers(found, step_ms)
     numbers = (
-        ("target.verify_ms", step_ms, step, STEP_MS, "a step of the target takes {:g} ms (--step-ms)"),
-        ("draft.step_ms", cost_ratio, ratio, COST_RATIO, "a draft step takes {:g} of that (--cost-ratio)"),
-        ("target.verify_ms", width_cost, width, WIDTH_COST, "a token more adds {:g} of it (--width-cost)"),
+        ("target.verify_ms", step_ms, step, STEP_MS, "a target step takes {:g} ms (--step-ms)"),
+        (
+            "draft.step_ms",
+            cost_ratio,
+            ratio,
+            COST_RATIO,
+            "a draft step takes {:g} of a target step (--cost-ratio)",
+        ),
+        (
+            "target.verify_ms",
+            width_cost,
+            width,
+            WIDTH_COST,
+            "each additional verified token adds {:g} of a target step (--width-cost)",
+        ),
     )
     chosen, assumed = [], []
     for key, given, known, default, text in numbers:
@@ -142,6 +154,6 @@ def _widths(costs: Costs) -> list[Assumption]:
     """What verifications take whose width is not in the table."""
     known = sorted(costs.target.verify_ms)
     if len(known) == 1:
-        return [Assumption("target.verify_ms", None, "a verification of any width takes what a step takes")]
+        return [Assumption("target.verify_ms", None, "a verification of any width takes as long as a step")]
     text = f"beyond {known[-1]} tokens a verification grows as from {known[-2]} to {known[-1]}"
     return [Assumption("target.verify_ms", None, text)]

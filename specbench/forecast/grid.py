@@ -121,10 +121,10 @@ def _timed(
     if clients is None:
         return replay(texts, prices, method, length)
     if type(clients) is not int or not 1 <= clients <= serving.MOST_CLIENTS:
-        raise SpecbenchError(f"clients: {clients!r} is no number from 1 to {serving.MOST_CLIENTS}")
+        raise SpecbenchError(f"clients: {clients!r} is not a number from 1 to {serving.MOST_CLIENTS}")
     if length == "auto":
         raise SpecbenchError(
-            "with several clients, draft length auto cannot be replayed", "take fixed draft lengths"
+            "with several clients, draft length auto cannot be replayed", "use fixed draft lengths"
         )
     found = known_method(method)
     return serving.simulate(serving.scripts(texts, prices, found, length), prices, clients).timed

@@ -44,7 +44,7 @@ def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
             )
         over[key] = _values(values)
     if math.prod(len(values) for values in over.values()) > MOST_CONDITIONS:
-        raise SpecbenchError(f"--over asks for more than {MOST_CONDITIONS} conditions", "take fewer values")
+        raise SpecbenchError(f"--over asks for more than {MOST_CONDITIONS} conditions", "use fewer values")
     return over
 
 
@@ -67,11 +67,11 @@ def _values(text: str) -> list[object]:
     if span := re.fullmatch(r"\s*(\d+)\.\.(\d+)\s*", text):
         first, last = map(int, span.groups())
         if not first <= last < first + MOST_CONDITIONS:
-            raise SpecbenchError(f"'{text}' is no range", "for example 1..8")
+            raise SpecbenchError(f"'{text}' is not a range", "for example 1..8")
         return list(range(first, last + 1))
     values = parse_value(f"[{text}]")
     if not isinstance(values, list) or not values:
-        raise SpecbenchError(f"'{text}' is no list of values", "for example 0,20,100")
+        raise SpecbenchError(f"'{text}' is not a list of values", "for example 0,20,100")
     return values
 
 
@@ -93,8 +93,8 @@ def replayed_over(over: Mapping[str, list[object]]) -> dict[str, list[object]]:
             name, values = _thresholds(values)
         elif name == key and _is_of_the_trace(key):
             raise SpecbenchError(
-                f"a replay cannot vary {key}: it is as the trace was made",
-                "make a trace of each, or measure it: 'specbench sweep METHOD --over KEY=VALUES'",
+                f"a replay cannot vary {key}: the trace fixes it",
+                "make one trace per value, or measure it: 'specbench sweep METHOD --over KEY=VALUES'",
             )
         if name in found:
             raise SpecbenchError(f"--over varies {name} twice", "leave out one of them")

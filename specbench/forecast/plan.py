@@ -189,7 +189,7 @@ def verdicts(plans: Mapping[str, Sequence[Forecast]], known: Known, prices: Pric
         if even is None:
             lines.append(f"{method}: no draft length can win, {why}.")
         elif even == float("inf"):
-            lines.append(f"{name}, whatever the round trip.")
+            lines.append(f"{name}, at any round trip.")
         elif best.speedup > 1:
             lines.append(f"{name}; it pays up to a round trip of {even:.1f} ms.")
         else:
@@ -205,8 +205,8 @@ def _why(best: Forecast, step_ms: float) -> str:
     parts = {**best.terms, "verification": best.terms["verification"] - step_ms}
     dearest = max(parts, key=lambda name: parts[name])
     return (
-        f"for a round of {best.draft_length} wins {best.tokens_per_round - 1:.2f} steps of the target and "
-        f"costs {sum(parts.values()) / step_ms:.2f}, most of it {dearest}"
+        f"because a round of {best.draft_length} saves {best.tokens_per_round - 1:.2f} target steps and "
+        f"costs {sum(parts.values()) / step_ms:.2f}, mostly {dearest}"
     )
 
 

@@ -72,7 +72,7 @@ def play(text: Text, prices: Prices, method: Method, draft_length: Length) -> tu
         decoder = method.open(edge, cloud, options)
         if cloud.verifies and not edge.drafts and not text.prompt_ids:
             raise SpecbenchError(
-                f"there are no prompts here, and the drafter of {method.name} reads them",
+                f"the drafter of {method.name} reads prompts, and there are none here",
                 "make a trace of them with 'specbench trace'",
             )
         return tuple(Played(part, timeline.taken(), clock.now_ms) for part in decoder.generate(request))

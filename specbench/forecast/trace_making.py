@@ -50,7 +50,7 @@ def make_trace(prepared: Prepared, method: Method) -> Trace:
             except SpecbenchError as error:
                 if turn == 0:
                     raise
-                logger.info(f"turn {turn + 1} of prompt {prompt.prompt_id} is not asked: {error.message}")
+                logger.info(f"turn {turn + 1} of prompt {prompt.prompt_id} is skipped: {error.message}")
                 break
             tokens = tuple(token for part in target.generate(request) for token in part.tokens)
             columns = readings(prepared.edge.engine, options, request, tokens, judge, drawn=not exact)

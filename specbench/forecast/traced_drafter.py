@@ -80,7 +80,7 @@ def texts_of(trace: Trace) -> list[Text]:
     """
     if not any(len(text.tokens) > 1 for text in trace.texts):
         raise SpecbenchError(
-            "the trace holds no text of two tokens: there is nothing to time",
+            "the trace holds no text with two or more tokens",
             "make it with a larger workload.max_new_tokens",
         )
     return [text_of(text) for text in trace.texts]
@@ -145,7 +145,7 @@ class TracedDrafter(AheadDrafter):
         Raises:
             SpecbenchError: always.
         """
-        raise SpecbenchError("a trace knows no log-probabilities of the draft, and the method asks for them")
+        raise SpecbenchError("the method needs log-probabilities of the draft, which a trace does not hold")
 
     def log_probabilities(self) -> NoReturn:
         """As `top_k`."""

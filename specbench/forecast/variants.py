@@ -54,7 +54,7 @@ def demand_known(methods: Sequence[str | Method], over: Mapping[str, Sequence[ob
     for method in map(known_method, methods):
         if unknown := _unknown(method, over):
             raise SpecbenchError(
-                f"{unknown} is not known to {method.name}", f"replay {knowing(over)[0]} instead"
+                f"{unknown} is not supported by {method.name}", f"replay {knowing(over)[0]} instead"
             )
 
 
@@ -98,7 +98,7 @@ def variants(
     """
     gates = [key for key in GATES if key in over]
     if len(gates) > 1:
-        raise SpecbenchError(f"{gates[0]} and {gates[1]}: a profile has one gate", "leave out one of them")
+        raise SpecbenchError(f"{gates[0]} and {gates[1]}: only one gate can be varied", "leave out one of them")
     known: dict[str, Sequence[Text]] = {}
 
     def changed(condition: Mapping[str, object]) -> Sequence[Text]:
@@ -127,12 +127,12 @@ def gated(texts: Sequence[Text], traced: Sequence[TracedText], key: str, thresho
     than the traced one; here it goes on as that does.
 
     Raises:
-        SpecbenchError: the threshold is no number.
+        SpecbenchError: the threshold is not a number.
     """
     if threshold is None:
         return texts
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-        raise SpecbenchError(f"{key}: {threshold!r} is no number", f"for example {key}=0.1,0.5")
+        raise SpecbenchError(f"{key}: {threshold!r} is not a number", f"for example {key}=0.1,0.5")
     column, passes = GATES[key]
     found = []
     for text, known in zip(texts, traced, strict=True):
@@ -199,11 +199,11 @@ def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
     larger share keeps every agreement of a smaller one.
 
     Raises:
-        SpecbenchError: `share` is no number between 0 and 1.
+        SpecbenchError: `share` is not a number between 0 and 1.
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
         raise SpecbenchError(
-            f"agreement: {share!r} is no share between 0 and 1", "for example agreement=0.5,0.8"
+            f"agreement: {share!r} is not a share between 0 and 1", "for example agreement=0.5,0.8"
         )
     bits = [run > 0 for text in texts for run in text.runs[1:]]
     known = sum(bits) / len(bits)

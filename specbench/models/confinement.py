@@ -50,7 +50,7 @@ def confine(edge: EdgeSpec) -> dict[str, str]:
         return {}
     if "torch" in sys.modules:
         raise SpecbenchError(
-            "edge.cpus and edge.memory_limit come too late: torch has started in this process",
+            "edge.cpus and edge.memory_limit cannot be applied: torch is already loaded in this process",
             "start the run by 'specbench run', and import torch inside a plugin's functions",
             ExitCode.RUN,
         )

@@ -19,7 +19,7 @@ def resolve_device(name: str) -> str:
         index = int(name.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise ModelError(
-                f"device {name} is not on this machine ({torch.cuda.device_count()} CUDA devices)",
+                f"device {name} does not exist on this machine ({torch.cuda.device_count()} CUDA devices)",
                 "use device: auto or device: cpu",
             )
     return name

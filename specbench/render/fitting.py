@@ -50,9 +50,18 @@ class Fitted:
             if not left:
                 return
 
+    def fits(self, console: Console, options: ConsoleOptions) -> bool:
+        """Whether one table holds all columns, every name whole."""
+        names = [self._longest(index) for index in range(len(self.names))]
+        table = self._table(range(len(self.names), len(self.names) + len(self.columns)), 10_000)
+        width = Measurement.get(console, options.update(width=10_000), table).maximum
+        return width <= options.max_width and sum(names) < options.max_width
+
     def _table(self, shown: Sequence[int], width: int) -> Table:
         """The names, and some of the other columns."""
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False)
+        table = Table(
+            box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), show_edge=False, pad_edge=False
+        )
         headings = [*self.names, *self.columns]
         figures = range(len(self.names), len(headings) - self.words)
         room = width - GAP - max((self._longest(index) for index in figures), default=0)

@@ -23,10 +23,10 @@ from specbench.stats.prices import Prices
 
 Served = tuple[int, Load | None]  # a draft length, and what the most clients see
 MAP_FOOT = (
-    "Each method: speed-up of TPOT against the cloud alone (ratio of geometric means over texts), at its "
-    "fastest draft length; in brackets where a measured interval (95 %, corrected by Holm over the draft "
-    "lengths, which were chosen on the same prompts) holds 1 or there is none. Fastest: the highest speed-up "
-    "of those that pay; methods are not tested against each other."
+    "Each method: speed-up of TPOT over the cloud alone (ratio of geometric means over texts), at its "
+    "fastest draft length. In brackets: the 95 % interval includes 1.0, or there is none. Intervals are "
+    "corrected (Holm) over the draft lengths, which were chosen on the same prompts. Fastest: the highest "
+    "speed-up of the methods that pay; methods are not tested against each other."
 )
 SHOWN_CHANCES = 8
 FIGURES = (
@@ -34,9 +34,9 @@ FIGURES = (
     *("accept\nlength", "accept\nrate", "wasted"),
 )
 FOOT = (
-    "* the cloud alone. TTFT, TPOT: medians over texts. Speed-up: of TPOT against "
-    "the cloud alone, ratio of geometric means; in brackets where a measured interval (95 %, corrected by Holm "
-    "over the draft lengths) holds 1 or there is none. Wasted: tokens drafted ahead and dropped."
+    "* the cloud alone. TTFT, TPOT: medians over texts. Speed-up: TPOT of the cloud alone over the "
+    "method's, ratio of geometric means. In brackets: the 95 % interval (Holm-corrected over draft "
+    "lengths) includes 1.0, or there is none. Wasted: draft tokens that were drafted ahead and dropped."
 )
 
 
@@ -127,7 +127,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         times = f"{top.speedup:.2f} times its speed per token"
         times += "" if top.draft_length is None else f", with draft length {top.draft_length}"
         if top.is_open:
-            times += ", which cannot be told from it" if top.interval else ", on too few prompts to tell"
+            times += ", which is inconclusive" if top.interval else ", with too few prompts for an interval"
         name = method if top.lossless else f"{method} ({LABELS[top.lossless]})"
         if len(found) == 1:
             line = f"{name}: at best {times.replace('its speed', 'the speed of the cloud alone')}"

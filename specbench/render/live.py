@@ -2,70 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.progress import Progress, Task, TaskID
-from rich.progress_bar import ProgressBar
+from rich.progress import Task
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from specbench.benchmark.observer import Progress as Snapshot
-from specbench.benchmark.telemetry import MemoryMonitor, MemorySample
 from specbench.render import console
-from specbench.results.records import Failure
+from specbench.render.bars import GAP, Bars
+from specbench.render.running_speedup import RunningSpeedups
 
-REFRESH_PER_SECOND = 0.5  # a drawing takes 2 to 4 ms from the models
+if TYPE_CHECKING:
+    from specbench.benchmark.observer import Progress as Snapshot
+    from specbench.benchmark.telemetry import MemoryMonitor, MemorySample
+    from specbench.results.records import Failure
+
 SPARKS = "▁▂▃▄▅▆▇█"
-SPARKLINE_WIDTH = 40
-BAR_WIDTH, NARROWEST_BAR = 24, 6
-GAP = 2  # between columns
+SPARKLINE_WIDTH = 20
 UNKNOWN_LEFT = "-:-- left"
-
-
-class Bars(Progress):
-    """A line a task: its name, a bar, and texts about it; redrawn every two seconds by rich's own thread.
-
-    The bar gives way where there is little room; where even the texts have none beside the name, they go below.
-
-    Args:
-        texts: what to say of a task, from its fields.
-        below: what stands under all lines.
-    """
-
-    def __init__(
-        self, texts: Callable[[Task], Sequence[str]], below: Callable[[], RenderableType] | None = None
-    ) -> None:
-        self._texts, self._below = texts, below
-        super().__init__(console=console.err, refresh_per_second=REFRESH_PER_SECOND, transient=True)
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """The lines, and what stands under them."""
-        if self.tasks:
-            yield self.make_tasks_table(self.tasks)
-        if self._below:
-            yield self._below()
-
-    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
-        """All lines, as wide as the terminal."""
-        rows = [(task, self._texts(task)) for task in tasks]
-        names = max(cell_len(task.description) for task, _ in rows)
-        texts = [max(map(cell_len, column)) for column in zip(*(shown for _, shown in rows), strict=True)]
-        room = self.console.width - names - sum(texts) - GAP * (len(texts) + 1)
-        table = Table.grid(padding=(0, GAP, 0, 0))
-        for task, shown in rows:
-            cells: list[RenderableType] = [Text(text, no_wrap=True) for text in shown]
-            if room >= NARROWEST_BAR:
-                bar = ProgressBar(task.total or 1, task.completed, min(BAR_WIDTH, room))
-                cells.insert(0, bar)
-            if room + GAP >= 0:
-                table.add_row(Text(task.description, no_wrap=True), *cells)
-            else:
-                told = Text("  " + "  ".join(text for text in shown if text))
-                table.add_row(Group(Text(task.description), told))
-        return table
 
 
 class View:
@@ -84,49 +43,94 @@ class View:
 
 
 class LiveView(View):
-    """A bar per method and a memory panel."""
+    """What is being prepared; then a bar for the whole run, a line a method, and memory."""
 
     def __init__(self) -> None:
         self.bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._status = Status("preparing models and prompts", console=console.err)
+        self._progress: dict[str, Snapshot] = {}
+        self._failed: set[str] = set()
+        self._before = 0
+
+    def prepare(self) -> None:
+        """Show that work has begun, before anything heavy is imported."""
+        self._status.start()
 
     def started(self, progress: Sequence[Snapshot], monitor: MemoryMonitor) -> None:
-        """Show the bars."""
-        self.bars = Bars(_told, lambda: _memory_panel(monitor.latest()))
-        for part in progress:
-            fields = {"now": part, "before": part.prompts_done}
-            self._tasks[part.method] = self.bars.add_task(
-                part.method, total=part.prompts_total, completed=part.prompts_done, **fields
-            )
+        """Show the bar."""
+        self._status.stop()
+        self._progress = {part.method: part for part in progress}
+        self._failed = set()
+        self._before = sum(part.prompts_done for part in progress)
+        self._speedups = RunningSpeedups(progress)
+        self.bars = Bars(self._told, lambda: self._below(monitor.latest()))
+        self._all = self.bars.add_task("answers", total=self._total(), completed=self._before)
         self.bars.start()
 
     def advanced(self, progress: Snapshot) -> None:
         """Keep the newest snapshot; drawing happens elsewhere."""
+        before, self._progress[progress.method] = self._progress[progress.method], progress
+        if progress.prompts_done != before.prompts_done and self.bars:
+            self._speedups.add(progress.method, progress.finished)
+            self.bars.update(self._all, completed=self._done())
+
+    def failed(self, failure: Failure) -> None:
+        """Name the method and its error, and expect no more answers of it."""
+        super().failed(failure)
+        self._failed.add(failure.method)
         if self.bars:
-            self.bars.update(self._tasks[progress.method], completed=progress.prompts_done, now=progress)
+            self.bars.update(self._all, total=self._total())
 
     def close(self) -> None:
-        """Take the bars down."""
+        """Take everything down."""
+        self._status.stop()
         if self.bars:
             self.bars.stop()
 
+    def _done(self) -> int:
+        return sum(part.prompts_done for part in self._progress.values())
 
-def _told(task: Task) -> Sequence[str]:
-    part: Snapshot = task.fields["now"]
-    return f"{part.prompts_done}/{part.prompts_total}", *figures(part), _time_left(task)
+    def _total(self) -> int:
+        return sum(
+            part.prompts_done if part.method in self._failed else part.prompts_total
+            for part in self._progress.values()
+        )
+
+    def _told(self, task: Task) -> Sequence[str]:
+        """How many answers there are, and the time left at the pace of this sitting."""
+        fresh, left = task.completed - self._before, UNKNOWN_LEFT
+        if fresh > 0:
+            left_s = int((task.elapsed or 0.0) / fresh * (task.remaining or 0))
+            left = f"{left_s // 60}:{left_s % 60:02d} left"
+        return f"{int(task.completed)}/{int(task.total or 0)}", left
+
+    def _below(self, sample: MemorySample) -> RenderableType:
+        names = max(map(cell_len, self._progress))
+        room = console.err.width - names - GAP
+        columns = [column for column in METHOD_COLUMNS if (room := room - column.width - GAP) >= -GAP]
+        table = Table.grid(padding=(0, GAP, 0, 0))
+        table.add_row("", *(Text(column.heading, style="dim") for column in columns))
+        for name, part in self._progress.items():
+            cells = [column.cell(part, self._speedups) for column in columns]
+            table.add_row(Text(name, no_wrap=True), *(Text(cell, no_wrap=True) for cell in cells))
+        return Group(table, Text(f"memory  {memory_line(sample)}"))
 
 
-def _time_left(task: Task) -> str:
-    """From this method's own pace, and from how often its turn comes: rich looks no more than 30 s back."""
-    fresh = task.completed - task.fields["before"]
-    if not fresh:
-        return UNKNOWN_LEFT
-    left_s = int((task.elapsed or 0.0) / fresh * (task.remaining or 0))
-    return f"{left_s // 60}:{left_s % 60:02d} left"
+@dataclass(frozen=True)
+class MethodColumn:
+    """One figure of a method while a run goes on."""
+
+    heading: str
+    width: int
+    cell: Callable[[Snapshot, RunningSpeedups], str]
 
 
-def _memory_panel(sample: MemorySample) -> Panel:
-    return Panel(memory_line(sample), title="memory", title_align="left")
+METHOD_COLUMNS = (
+    MethodColumn("done", 7, lambda part, _: f"{part.prompts_done}/{part.prompts_total}"),
+    MethodColumn("speed-up so far", 20, lambda part, speedups: speedups.text(part.method)),
+    MethodColumn("tok/s", 6, lambda part, _: figures(part)[0].removesuffix(" tok/s")),
+    MethodColumn("accepted", 8, lambda part, _: figures(part)[1].removeprefix("accepted ")),
+)
 
 
 class PlainView(View):
@@ -155,8 +159,12 @@ class PlainView(View):
 
 
 def make_view() -> LiveView | PlainView:
-    """The view that suits stderr."""
-    return LiveView() if console.err.is_terminal else PlainView()
+    """The view that suits stderr; on a terminal it shows at once that work has begun."""
+    if not console.err.is_terminal:
+        return PlainView()
+    view = LiveView()
+    view.prepare()
+    return view
 
 
 def figures(part: Snapshot) -> tuple[str, str]:

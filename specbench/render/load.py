@@ -12,13 +12,13 @@ from specbench.serving_load.figures import Capacity, LoadRow
 
 COLUMNS = (
     "TTFT ms\np50, p90", "TPOT ms\np50, p90", "request s\np50, p90", "tok/s", "server\nbusy",
-    "server s\n/1000 tok", "accepted\n/server s", "texts\ntogether", "edges\nwithin", "edges\nat most",
-    "text differs\ntie, else",
+    "server s\n/1000 tok", "accepted\n/server s", "sequences\nper pass", "edges that\nkeep to it",
+    "edges\nat most", "text differs\ntie, else",
 )  # fmt: skip
 FOOT = (
-    "Server s: computing alone, each text with its share of the passes, prompts and drafts included. Edges "
-    "within: those whose median TPOT keeps to the objective. Edges at most: the objective over the server's "
-    "time per token behind the first. Percentiles are shown where there are samples enough."
+    "Server s: compute time of the server alone, shared passes divided among their sequences. Edges that keep "
+    "to it: median TPOT within the objective. Edges at most: the objective divided by the server's time per "
+    "token after the first. Percentiles need enough samples."
 )
 
 

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from specbench.precision import switches
+from specbench.render.fitting import Fitted
 from specbench.results.records import Audit, TensorGroup
 
 STYLES = {"ok": "green", "differs": "red", "unknown": "yellow"}
+
+
+def matrix(reports: Sequence[Mapping]) -> Group:
+    """All profiles and methods at a glance: what each profile declares, and the verdict on each method."""
+    declared, marks = [], []
+    for number, report in enumerate(reports, 1):
+        roles = [_any_role(report["methods"], role) for role in ("edge", "cloud")]
+        verdict = Text(report["verdict"], style=STYLES[report["verdict"]])
+        dtypes = [role["dtype"] if role else "-" for role in roles]
+        declared.append((str(number), report["profile"], *dtypes, verdict))
+    for rows in zip(*(report["methods"] for report in reports), strict=True):
+        verdicts = [Text(row["verdict"], style=STYLES[row["verdict"]]) for row in rows]
+        marks.append((rows[0]["method"], *verdicts))
+    numbers = [str(number) for number in range(1, len(reports) + 1)]
+    return Group(
+        Fitted(("", "profile"), ("edge", "cloud", "verdict"), declared, words=3),
+        Fitted(("method / profile",), numbers, marks, words=len(numbers)),
+    )
+
+
+def _any_role(methods: Sequence[Mapping], role: str) -> Mapping | None:
+    return next((row[role] for row in methods if row[role]), None)
 
 
 def methods_table(report: Mapping) -> Table:
@@ -85,13 +109,19 @@ def switches_table(moments: Mapping[str, Mapping[str, str | bool | None]], cuda:
 
 
 def verdict_lines(report: Mapping) -> list[Text]:
-    """The findings of a report with their ways out, and what must be said all the same."""
+    """The findings of a report with their fixes, its notes, and its verdict."""
+    lines = finding_lines(report)
+    lines += [Text(f"note: {note}", style="yellow") for note in report["notes"]]
+    lines.append(Text(f"verdict: {report['verdict']}", style=STYLES[report["verdict"]]))
+    return lines
+
+
+def finding_lines(report: Mapping) -> list[Text]:
+    """What is wrong, each with the command that fixes it."""
     lines = []
     for finding in report["findings"]:
         lines.append(Text(f"{finding['verdict']}: {finding['message']}", style=STYLES[finding["verdict"]]))
-        lines.append(Text(f"  mend: {finding['mend']}", style="cyan"))
-    lines += [Text(f"note: {note}", style="yellow") for note in report["notes"]]
-    lines.append(Text(f"verdict: {report['verdict']}", style=STYLES[report["verdict"]]))
+        lines.append(Text(f"  fix: {finding['mend']}", style="cyan"))
     return lines
 
 

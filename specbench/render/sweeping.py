@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from specbench.render import console
-from specbench.render.live import Bars, View
+from specbench.render.bars import Bars
+from specbench.render.live import View
 from specbench.sweeps.time_left import SweepProgress, in_words
 
 SAY_EVERY_S = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from specbench.render import costs
@@ -33,31 +33,31 @@ LOSSY_COLUMNS = (
 )
 CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "verdict\n(Holm)")
 POSITIONS_A_LINE = 6
-SHOWN_TIES = 5
 FOOT = (
-    "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. tok/s: all "
-    "tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, paired by prompt, so "
-    "columns need not divide into each other; interval: bootstrap over prompts. Acceptance: sums over sums. "
-    "Memory: the process, which all methods of a run share unless a note says otherwise. Ceiling: read "
-    "bandwidth over the bytes of weights that a token reads; share: 1/TPOT of it, median of prompts. Draft, "
-    "link, verify time: shares of the time between first and last token; what overlaps counts in each."
+    "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. "
+    "tok/s: all tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, "
+    "paired by prompt, so it is not the ratio of two table cells. Interval: bootstrap over prompts. "
+    "Acceptance: sums over sums. Memory: of the process, which all methods of a run share unless a note "
+    "says otherwise. Ceiling: read bandwidth divided by the bytes of weights that a token reads. Share of "
+    "ceiling: median over prompts. Draft, link, verify time: shares of the time between first and last "
+    "token; overlapping parts count in each."
 )
 
 
-def comparison_table(comparison: Comparison) -> RenderableType:
-    """The verdicts, the tables behind them, and what to know below; whole at any width."""
+def detail_tables(comparison: Comparison) -> list[RenderableType]:
+    """Every figure of a comparison, as tables and sentences; whole at any width."""
     rows = comparison.methods
-    parts: list[RenderableType] = [Text(f"warning: {line}", style="red") for line in comparison.warnings]
-    parts += [Text(str(row.statement), style="bold") for row in comparison.judged]
+    parts: list[RenderableType] = [Text(str(row.statement)) for row in comparison.judged]
     parts += [
-        Text(f"\n{comparison.profile} · {comparison.setting}"),
+        Text("\nspeed"),
         _table(comparison, rows, SPEED_COLUMNS, speed_cells),
+        Text("texts and memory"),
         _table(comparison, rows, TEXT_COLUMNS, text_cells),
     ]
     for rule in dict.fromkeys(row.verification for row in rows if row.acceptance):
         drafting = [row for row in rows if row.acceptance and row.verification == rule]
         parts += [
-            Text(f"drafts, verified by: {rule}"),
+            Text(f"acceptance, verification rule {rule}"),
             _table(comparison, drafting, DRAFT_COLUMNS, draft_cells, words=1),
         ]
     for title, columns in costs.TABLES.items():
@@ -67,21 +67,13 @@ def comparison_table(comparison: Comparison) -> RenderableType:
             parts += [Text(title), _table(comparison, found, [columns[name] for name in names], cells)]
     if lossy := [row for row in rows if row.agreement]:
         parts += [
-            Text("texts that need not be the control's"),
+            Text("similarity to the control's text"),
             _table(comparison, lossy, LOSSY_COLUMNS, agreement_cells),
         ]
     if any(row.interval for row in comparison.categories):
-        parts.append(_categories(comparison))
+        parts += [Text("speed-up by category"), _categories(comparison)]
     parts += [Text(prediction_line(each)) for each in comparison.predictions]
-    parts.append(Text(FOOT, style="dim"))
-    parts += _divergences(comparison.divergences)
-    parts += [
-        Text(f"failed: {failure.method} on prompt {failure.prompt_id}: {failure.error}", style="red")
-        for failure in comparison.failures
-    ]
-    parts += [Text(f"note: {note}", style="yellow") for note in comparison.notes]
-    parts += [Text(f"run: {run}", style="dim") for run in comparison.told_runs]
-    return Group(*parts)
+    return [*parts, Text(FOOT, style="dim")]
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -200,16 +192,6 @@ def prediction_line(found: Prediction) -> str:
         f"{found.method}: {found.predicted_ms:.2f} ms a token by the closed form, {found.measured_ms:.2f} "
         f"measured ({found.gap:+.1%}{blamed})"
     )
-
-
-def _divergences(found: Sequence[Divergence]) -> list[Text]:
-    """Every bug and what is unproven, and as many ties as can be read."""
-    bugs = [part for part in found if part.verdict != "tie"]
-    ties = [part for part in found if part.verdict == "tie"]
-    lines = [divergence_line(part) for part in [*bugs, *ties[:SHOWN_TIES]]]
-    if len(ties) > SHOWN_TIES:
-        lines.append(Text(f"and {len(ties) - SHOWN_TIES} more ties, in --json", style="yellow"))
-    return lines
 
 
 def divergence_line(divergence: Divergence) -> Text:

@@ -179,6 +179,7 @@ class Comparison:
         faults: what is missing, double or changed in a run's file.
         warnings: what must be read before any speed; every form of output shows it first.
         mostly_repeats: whether most of the control's texts are a phrase over and over.
+        background: those of `notes` that explain figures and change no conclusion.
     """
 
     profile: str
@@ -196,6 +197,7 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     mostly_repeats: bool = False
     faults: tuple[str, ...] = ()
+    background: tuple[str, ...] = ()
 
     @property
     def judged(self) -> list[MethodSummary]:

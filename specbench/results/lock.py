@@ -35,7 +35,7 @@ class RunLock:
             self.release()
             raise SpecbenchError(
                 f"run {folder.name} is being written by another process",
-                f"wait for it, or end it; then 'specbench run --resume {folder.name}' goes on",
+                f"wait for it or end it, then resume with 'specbench run --resume {folder.name}'",
                 ExitCode.STORE,
             ) from None
         except OSError:

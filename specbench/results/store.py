@@ -14,8 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from specbench.atomic import json_bytes, write_bytes
-from specbench.errors import ExitCode, SpecbenchError, nearest
-from specbench.results import completeness
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.results import completeness, run_names
 from specbench.results.lock import RunLock
 from specbench.results.records import SCHEMA_VERSION, Generation, Manifest, Run, Written
 
@@ -23,6 +23,10 @@ MANIFEST = "manifest.json"
 GENERATIONS = completeness.FILE
 SWEEPS = "sweeps"  # a folder beside the runs
 Result = TypeVar("Result")
+
+
+class _Named(msgspec.Struct):
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,31 +44,49 @@ class RunStore:
         return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
 
     def find(self, run_id: str | None) -> str:
-        """The run called `run_id`, or the newest one.
+        """The run called `run_id`: its id, `latest`, its name, or a unique beginning or end of the id.
+
+        Args:
+            run_id: the newest run where it is `None`.
 
         Raises:
-            SpecbenchError: there is no such run, or none at all.
+            SpecbenchError: there is no such run, there are several, or none at all.
         """
         ids = self.ids()
-        if run_id is None and ids:
-            return ids[-1]
-        if run_id is None:
+        if not ids and run_id in (None, run_names.LATEST):
             raise SpecbenchError(
                 f"there are no runs in {self.folder}",
-                "make one with 'specbench run speculative', or name the folder with --runs-dir",
+                "make one with 'specbench run speculative', or pass another folder as --runs-dir",
                 ExitCode.STORE,
             )
         if (self.folder / SWEEPS / f"{run_id}.json").is_file():
             raise SpecbenchError(
-                f"{run_id} is a sweep, and a run is asked for",
-                f"'specbench report {run_id}' shows it, and its runs are listed in {self.folder / SWEEPS}",
+                f"{run_id} is a sweep, not a run",
+                f"show it with 'specbench report {run_id}'",
                 ExitCode.STORE,
             )
-        if run_id not in ids:
+        return run_names.resolved(run_id or run_names.LATEST, ids, self._name_of, self.folder)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run from the disk.
+
+        Raises:
+            SpecbenchError: another process writes it, or its folder cannot be removed.
+        """
+        folder = self.folder / run_id
+        try:
+            RunLock(folder).release()
+            shutil.rmtree(folder)
+        except OSError as error:
             raise SpecbenchError(
-                f"there is no run '{run_id}' in {self.folder}", nearest(run_id, ids[-20:]), ExitCode.STORE
-            )
-        return run_id
+                f"the run folder {folder} cannot be removed: {error.strerror}", exit_code=ExitCode.STORE
+            ) from error
+
+    def _name_of(self, run_id: str) -> str | None:
+        try:
+            return msgspec.json.decode((self.folder / run_id / MANIFEST).read_bytes(), type=_Named).name
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def create(self, manifest: Manifest) -> RunWriter:
         """A new run, its manifest written.
@@ -228,8 +250,8 @@ def _on_disk(folder: Path, write: Callable[[], Result]) -> Result:
     except OSError as error:
         raise SpecbenchError(
             f"the run folder {folder} cannot be written: {error.strerror}",
-            "free some space or choose another folder with --runs-dir; what was finished is kept, and "
-            f"'specbench run --resume {folder.name}' goes on from there",
+            "free some space, or pass another folder as --runs-dir; finished prompts are kept: "
+            f"resume with 'specbench run --resume {folder.name}'",
             ExitCode.STORE,
         ) from error
 
@@ -240,7 +262,7 @@ def _decode(data: bytes, kind: type[Result], place: str) -> Result:
         if version != SCHEMA_VERSION:
             raise SpecbenchError(
                 f"{place} has schema version {version}; this specbench reads {SCHEMA_VERSION}",
-                "use the specbench that wrote it (its version is in the manifest), or run it again",
+                "use the version of specbench that wrote it (see its manifest), or run it again",
                 ExitCode.STORE,
             )
         return msgspec.json.decode(data, type=kind)

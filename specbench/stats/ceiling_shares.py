@@ -42,8 +42,8 @@ def ceiling_fault(
 def told_fault(name: str, share: float, ceiling: Ceiling) -> str:
     """That a share above 1, token by token, is a fault of the measurement."""
     return (
-        f"fault of measurement: {name} reached {share:.0%} of the memory ceiling, and token by token nothing "
-        f"reaches more than 100 %: memory was read too slowly ({told_speed(ceiling)}). Do not use this share"
+        f"fault of measurement: {name} reached {share:.0%} of the memory ceiling, and token by token at most "
+        f"100 % is possible: the bandwidth was measured too low ({told_speed(ceiling)}). Do not use this share"
     )
 
 

@@ -64,14 +64,14 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise SpecbenchError(
             f"runs {first.run_id} and {other.run_id} are not comparable: {field} is {left} and {right}{more}",
-            "run both methods in one run, so that they are interleaved under the same settings; or "
-            "'specbench compare --allow-unfair' shows them, labelled",
+            "run both methods in one run, interleaved under the same settings, or show them labelled with "
+            "'specbench compare --allow-unfair'",
             ExitCode.UNFAIR,
         )
     if not any(not record.interrupted for run in runs for record in run.generations):
         raise SpecbenchError(
             f"run {first.run_id} holds no finished prompt",
-            f"'specbench run --resume {first.run_id}' goes on with it",
+            f"resume it with 'specbench run --resume {first.run_id}'",
             ExitCode.STORE,
         )
     groups = groups_of(runs)
@@ -92,6 +92,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         row, parts = _summary(group, groups, bool(unfair))
         rows.append(row)
         categories += parts
+    background = tuple(notes.background_notes(runs, rows))
     return Comparison(
         profile=first.profile_name,
         runs=tuple(run.manifest.run_id for run in runs),
@@ -103,7 +104,8 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         categories=verdict.corrected(categories),
         divergences=tuple(named(part, run) for run in runs for part in run.manifest.divergences),
         failures=tuple(named(part, run) for run in runs for part in run.manifest.failures),
-        notes=tuple(notes.comparison_notes(runs, rows, unfair)),
+        notes=(*notes.comparison_notes(runs, rows, unfair), *background),
+        background=background,
         unfair=unfair,
         predictions=tuple(named(part, run) for run in runs if not run.faults for part in predictions(run)),
         faults=tuple(fault for run in runs for fault in run.faults),

@@ -16,12 +16,12 @@ from specbench.stats.row_names import base
 from specbench.stats.text_similarity import NO_SACREBLEU, has_sacrebleu
 from specbench.stats.verdict import UNDECIDED
 
-ANOTHER_TEXT = "its text is not the cloud's; speeds are compared for the same text only"
+ANOTHER_TEXT = "its text is not the cloud's, and speeds are compared for the same text only"
 WRONG = "should be the control's, and no tie explains the difference"
 
 
 def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair: Sequence[str]) -> list[str]:
-    """Lines below the table, the gravest first, each once."""
+    """What may change the conclusion that a reader draws; the gravest first, each once."""
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     notes += [row.ceiling_fault for row in rows if row.ceiling_fault]
     repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
@@ -42,22 +42,28 @@ def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair:
         notes.append(
             f"for {', '.join(undecided)}, more prompts (--limit) or --repeats {repeats + 2} narrow the interval"
         )
+    return list(dict.fromkeys(notes))
+
+
+def background_notes(runs: Sequence[Run], rows: Sequence[MethodSummary]) -> list[str]:
+    """What explains figures and changes no conclusion, each once."""
+    notes = _of_runs({run.manifest.run_id: _background_of(run) for run in runs})
     formless = [row.method for row in rows if row.acceptance and base(row.method) not in FORMS]
     if formless:
         notes.append(
-            f"nothing is predicted of {', '.join(formless)}: a closed form needs drafts of a known length, a "
-            "step of the draft model for each token"
+            f"no prediction for {', '.join(formless)}: the closed form needs drafts of a known length and one "
+            "draft step per token"
         )
     for row in rows:
         if row.acceptance and row.acceptance.seems_a_tree:
             longest = len(row.acceptance.histogram) - 1
             notes.append(
                 f"no round of {row.method} accepted more than {longest} of the tokens that it drafted, so they "
-                f"seem not to stand in a row: acceptance by position is not shown behind {longest}; a method "
-                "that drafts a tree says so with Round.depth"
+                f"seem to form a tree: acceptance by position is not shown beyond {longest}; a method that "
+                "drafts a tree sets Round.depth"
             )
     if len({row.verification for row in rows if row.verification}) > 1:
-        notes.append("acceptance under one verification rule says nothing about another: never compare the two")
+        notes.append("acceptance rates of different verification rules are not comparable")
     if any(row.agreement for row in rows) and not has_sacrebleu():
         notes.append(NO_SACREBLEU)
     return list(dict.fromkeys(notes))
@@ -75,7 +81,7 @@ def _of_runs(found: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _run_notes(run: Run, repeats: int) -> list[str]:
     """What is to know of one run, the gravest first."""
-    notes = [*run.faults, *wrong_notes(run.manifest), *_refusal_notes(run.manifest), *run.manifest.remarks]
+    notes = [*run.faults, *wrong_notes(run.manifest), *_refusal_notes(run.manifest)]
     notes += _manifest_notes(run.manifest)
     if run.manifest.profile["cloud"].get("backend") == "vllm":
         notes += vllm_notes(run)
@@ -84,7 +90,7 @@ def _run_notes(run: Run, repeats: int) -> list[str]:
             f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
             "interrupted by a lost cloud, and are left out"
         )
-    return [*notes, *drift_notes(run), *noise_notes(run.of(CONTROL), repeats)]
+    return [*notes, *noise_notes(run.of(CONTROL), repeats)]
 
 
 def _refusal_notes(manifest: Manifest) -> list[str]:
@@ -112,7 +118,7 @@ def wrong_notes(manifest: Manifest) -> list[str]:
         held = manifest.recomputation.texts if manifest.recomputation else wrong
         found.append(
             f"{wrong} of {texts(held)} of the control in run {run_id} that were computed again without a cache "
-            "are others: the engine or the model is wrong, and so is every text and figure of this run"
+            "differ: the engine or the model is wrong, and so is every text and figure of this run"
         )
     found += [f"{texts(count)} of {method} in run {run_id} {WRONG}" for method, count in counts.items()]
     found += [f"run {run_id}: {text}; --resume {run_id} tries again" for text in manifest.unchecked]
@@ -133,17 +139,6 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
     if device := manifest.edge_device:
         notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))
-    settings, predicts = manifest.profile["speculative"], not FORMS.keys().isdisjoint(manifest.methods)
-    if predicts and settings.get("gate"):
-        notes.append(
-            f"nothing is predicted of run {manifest.run_id}: its gate chose which drafts were verified, and "
-            "the closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
-        )
-    elif predicts and settings.get("confidence_stop"):
-        notes.append(
-            f"nothing is predicted of run {manifest.run_id}: its confidence_stop chose how much was drafted; "
-            "'specbench replay --over confidence_stop=...' times it on a trace"
-        )
     if manifest.recomputation and manifest.recomputation.reason:
         notes.append(
             f"the control of run {manifest.run_id} is unproven, it was not computed again without a cache: "
@@ -152,12 +147,28 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
     if manifest.audits and not manifest.switches:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
     if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):
-        notes.append(f"run {manifest.run_id} is {manifest.status}; --resume {manifest.run_id} goes on")
+        notes.append(f"run {manifest.run_id} is {manifest.status}; resume it with --resume {manifest.run_id}")
+    return notes
+
+
+def _background_of(run: Run) -> list[str]:
+    manifest, notes = run.manifest, [*run.manifest.remarks]
+    settings, predicts = manifest.profile["speculative"], not FORMS.keys().isdisjoint(manifest.methods)
+    if predicts and settings.get("gate"):
+        notes.append(
+            f"no prediction for run {manifest.run_id}: its gate chose which drafts were verified, and the "
+            "closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
+        )
+    elif predicts and settings.get("confidence_stop"):
+        notes.append(
+            f"no prediction for run {manifest.run_id}: its confidence_stop chose how much was drafted; "
+            "'specbench replay --over confidence_stop=...' times it on a trace"
+        )
     if own := [name for name in manifest.methods if name in manifest.isolated_rss_bytes]:
         notes.append(f"peak RSS of {', '.join(own)} is of a process of its own (--isolate)")
     if tuning := manifest.tuning:
         notes.append(
             f"draft length {tuning.chosen} was chosen for {tuning.method} on {len(tuning.prompt_ids)} prompts "
-            f"of {tuning.on} (run {tuning.run_id}), none of which is asked here"
+            f"of {tuning.on} (run {tuning.run_id}), which are not measured here"
         )
-    return notes
+    return [*notes, *drift_notes(run)]

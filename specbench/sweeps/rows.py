@@ -137,7 +137,7 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
     found, runs, notes, left_out = [], [], [], []
     for index, condition in enumerate(sweep.conditions):
         if index not in sweep.runs:
-            left_out.append(f"left out, {condition}: no run of it is on record")
+            left_out.append(f"left out, {condition}: no stored run")
             continue
         try:
             run = store.read(sweep.runs[index])

@@ -42,7 +42,7 @@ class SweepProgress:
 
     @property
     def left_s(self) -> tuple[float, float | None] | None:
-        """What the whole sweep may still take, and give or take how much; `None` while nothing is known.
+        """What the whole sweep may still take, and ± how much; `None` while nothing is known.
 
         Conditions run in a random order, so those that ran are a sample of all: twice the standard error of the
         sum of the others, by the spread of those known, which two at least must be.
@@ -69,4 +69,4 @@ def in_words(left: tuple[float, float | None] | None) -> str:
     left_s, error_s = left
     unit, size = ("min", 60) if left_s > 120 else ("s", 1)
     line = f"about {left_s / size:.0f} {unit} left"
-    return line if error_s is None else f"{line}, give or take {error_s / size:.0f}"
+    return line if error_s is None else f"{line}, ± {error_s / size:.0f}"

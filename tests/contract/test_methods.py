@@ -35,7 +35,7 @@ def test_method_keeps_the_contract_when_it_chooses_its_draft_length(name):
 
 def test_assisted_generation_refuses_to_choose_a_draft_length():
     auto = Options(Decoding(), Speculative(draft_length="auto"))
-    with pytest.raises(SpecbenchError, match="auto is not known to hf_assisted"):
+    with pytest.raises(SpecbenchError, match="auto is not supported by hf_assisted"):
         METHODS["hf_assisted"].validate(auto)
     METHODS["hf_assisted_dynamic"].validate(auto)
 

@@ -69,7 +69,7 @@ def test_a_key_that_is_missing_is_named(server, cloud):
     with (
         server() as vllm,
         closing(cloud(vllm.url, key=False)) as there,
-        pytest.raises(SpecbenchError, match="refuses the edge: 401 Unauthorized") as caught,
+        pytest.raises(SpecbenchError, match="refused the edge: 401 Unauthorized") as caught,
     ):
         there.load()
     assert "cloud.token_file" in caught.value.hint
@@ -121,14 +121,14 @@ STRANGE = {
     "a web page": (answering(200, "text/html", b"<html>", "/v1/models"), "its answer is no JSON"),
     "another API": (
         changing("/v1/models", lambda document, question: {"data": [{"id": "m", "owned_by": "openai"}]}),
-        "is no vLLM server: /v1/models names no model that is owned_by vllm",
+        "is not a vLLM server: /v1/models names no model that is owned_by vllm",
     ),
     "a model without a name": (
         changing("/v1/models", lambda document, question: document["data"][0].pop("id") and None),
-        "is no vLLM server: /v1/models names no model that is owned_by vllm",
+        "is not a vLLM server: /v1/models names no model that is owned_by vllm",
     ),
-    "a list": (answering(200, "application/json", b"[]", "/v1/models"), "is no vLLM server"),
-    "nothing there": (answering(404, "text/plain", b"?", "/v1/models"), "is no vLLM server: 404 Not Found"),
+    "a list": (answering(200, "application/json", b"[]", "/v1/models"), "is not a vLLM server"),
+    "nothing there": (answering(404, "text/plain", b"?", "/v1/models"), "is not a vLLM server: 404 Not Found"),
     "no prompt_logprobs": (without("prompt_logprobs"), "sends no prompt_logprobs"),
     "a place without a token": (placing(lambda token: None), ANOTHER_FORM),
     "a token without a number": (placing(lambda token: {str(token): {"rank": 1}}), ANOTHER_FORM),
@@ -166,7 +166,7 @@ def test_a_strange_server_is_refused_before_anything_is_timed_with_one_error(ser
 def test_nobody_there_is_one_error(profile, specbench):
     done = specbench("run", "cloud_baseline", "--profile", profile("http://127.0.0.1:9"))
     assert done.code == ExitCode.RUN
-    assert "there is no vLLM server at http://127.0.0.1:9" in done.err
+    assert "there is not a vLLM server at http://127.0.0.1:9" in done.err
     assert "vllm serve MODEL" in done.err
 
 

@@ -152,7 +152,7 @@ def test_up_check_and_down_on_the_command_line(namespaces, specbench):
     assert nothing_is_left()
     offered = shlex.split(refused.err.partition("hint: ")[2])
     settings += [word.strip(",") for word in offered if word == "--set" or "=" in word]
-    assert specbench("link", "check").err.startswith("error: no emulated link is up")
+    assert specbench("link", "check").err.startswith("error: there is no emulated link")
     try:
         assert specbench("link", "up", *settings).code == 0
         shown = specbench("link", "check", "--seconds", "0.5", "--json").json
@@ -161,7 +161,7 @@ def test_up_check_and_down_on_the_command_line(namespaces, specbench):
     assert shown["asked"]["rtt_ms"] == 24
     assert shown["measured"]["rtt_ms"] >= 24
     assert 0 < shown["measured"]["uplink_mbps"] <= 5
-    assert done.out == "down\n"
+    assert done.out == "Link removed.\n"
     assert nothing_is_left()
 
 
@@ -211,7 +211,7 @@ def test_a_run_over_the_link_sends_its_packets_through_it(namespaces, specbench,
     link = {"kind": "emulated", "rtt_ms": 12}
     path = profile(link=link, cloud={"placement": "process"}, workload={"limit": 1})
     refused = specbench("run", "speculative", "--profile", path)
-    assert (refused.code, "no emulated link is up" in refused.err) == (7, True)
+    assert (refused.code, "there is no emulated link" in refused.err) == (7, True)
     try:
         assert specbench("link", "up", "--profile", path).code == 0
         done = specbench("run", "speculative", "--profile", path)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from specbench.render import console
-from specbench.render.tables import comparison_table
+from specbench.render.results import comparison_table
 from specbench.results.records import Run
 from specbench.results.store import RunStore
 from specbench.stats.comparison import CONTROL, compare

@@ -19,7 +19,8 @@ from specbench.benchmark.telemetry import MemoryMonitor
 from specbench.cloud import CloudModel
 from specbench.profile import load_profile
 from specbench.render import console
-from specbench.render.live import REFRESH_PER_SECOND, LiveView
+from specbench.render.bars import REFRESH_PER_SECOND
+from specbench.render.live import LiveView
 
 TOKENS, PAIRS = 48, 8
 

@@ -53,12 +53,10 @@ def up(spec: LinkSpec) -> State:
     """
     demand_root()
     if STATE.exists() or _namespaces():
-        raise SpecbenchError(
-            "an emulated link is up, or was left behind", "specbench link down", ExitCode.USAGE
-        )
+        raise SpecbenchError("an emulated link exists already", "specbench link down", ExitCode.USAGE)
     if spec.trace is not None:
         raise SpecbenchError(
-            "an emulated link plays no trace", "only link.kind=modelled does", ExitCode.PROFILE
+            "an emulated link cannot play a trace", "add --set link.kind=modelled", ExitCode.PROFILE
         )
     try:
         for namespace in (EDGE, CLOUD):
@@ -67,7 +65,7 @@ def up(spec: LinkSpec) -> State:
         reason = _netem(spec)
         state = State(NETEM, None, spec.model_dump())
         if reason:
-            logger.warning("no netem in this kernel (%s): packets go through a process of ours", reason)
+            logger.warning("no netem in this kernel (%s): a process of specbench forwards the packets", reason)
             state = State(TUN, _tun(spec), spec.model_dump())
         for namespace, device in DEVICES.items():
             peer = ADDRESSES[CLOUD if namespace == EDGE else EDGE]
@@ -126,17 +124,17 @@ def demand(spec: LinkSpec | None = None) -> State:
     state = current()
     if state is None:
         raise SpecbenchError(
-            "no emulated link is up", "'specbench link up --profile NAME' makes one", ExitCode.RUN
+            "there is no emulated link", "create it with 'specbench link up --profile NAME'", ExitCode.RUN
         )
     if state.pid is not None and not _is_ours(state.pid):
         raise SpecbenchError(
-            "the process that forwards the emulated link's packets is gone",
-            "specbench link down, then up again",
+            "the process that forwards the emulated link's packets has ended",
+            "recreate it: specbench link down, then specbench link up",
             ExitCode.RUN,
         )
     if spec is not None and spec.model_dump(exclude={"kind"}) != state.spec.model_dump(exclude={"kind"}):
         raise SpecbenchError(
-            "the emulated link that is up is not the profile's",
+            "the emulated link does not match the profile",
             "'specbench link down', then 'specbench link up' with the same profile and settings",
             ExitCode.RUN,
         )
@@ -151,7 +149,7 @@ def demand_root() -> None:
     """
     if os.geteuid() != 0:
         raise SpecbenchError(
-            "an emulated link takes root: it makes network namespaces",
+            "an emulated link needs root: it creates network namespaces",
             "run it with sudo; a run with link.kind=modelled needs no root",
             ExitCode.USAGE,
         )
@@ -198,7 +196,7 @@ def _tun(spec: LinkSpec) -> int:
     process.stdout.close()
     if line != emulator.READY:
         reason = (LOG.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
-        raise SpecbenchError(f"the emulated link cannot be made: {reason}", "is there a /dev/net/tun?")
+        raise SpecbenchError(f"the emulated link cannot be created: {reason}", "check that /dev/net/tun exists")
     try:
         for namespace, device in DEVICES.items():
             _ip("link", "set", device, "netns", namespace)
@@ -239,7 +237,7 @@ def _ip(*arguments: str) -> str:
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[0]
         raise SpecbenchError(
             f"'ip {' '.join(arguments)}' failed: {reason}",
-            "a container needs the capabilities SYS_ADMIN and NET_ADMIN; link.kind=modelled takes nothing",
+            "a container needs the capabilities SYS_ADMIN and NET_ADMIN; link.kind=modelled needs none",
             ExitCode.RUN,
         )
     return done.stdout

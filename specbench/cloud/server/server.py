@@ -127,18 +127,18 @@ class Server:
         if hmac.compare_digest(shown.encode(errors="surrogateescape"), self._token.encode()):
             return None
         reason = "its token is wrong" if shown else "it shows no token"
-        logger.warning("an edge at %s is refused: %s", _peer(connection), reason)
+        logger.warning("refused an edge at %s: %s", _peer(connection), reason)
         return connection.respond(http.HTTPStatus.UNAUTHORIZED, f"{reason}\n")
 
     async def _serve(self, connection: ServerConnection) -> None:
         """One edge, from its first frame to its end."""
         if len(self._sessions) >= self._max_sessions:
             logger.warning(
-                "an edge at %s is refused: %d are served already", _peer(connection), self._max_sessions
+                "refused an edge at %s: %d are connected already", _peer(connection), self._max_sessions
             )
             await connection.close(TRY_AGAIN_LATER, f"the cloud serves {self._max_sessions} edges already")
             return
-        logger.info("an edge came from %s", _peer(connection))
+        logger.info("an edge connected from %s", _peer(connection))
         service = self._sessions[connection] = Service(self._host)
         inbox: asyncio.Queue[tuple[bytes | str, float] | None] = asyncio.Queue(4)
         reader = asyncio.create_task(_read(connection, inbox))
@@ -153,7 +153,7 @@ class Server:
             del self._sessions[connection]
             if self._batcher:
                 self._batcher.look_again()
-            logger.info("the edge at %s is gone: %s", _peer(connection), reason)
+            logger.info("the edge at %s disconnected: %s", _peer(connection), reason)
 
     async def _converse(
         self,

@@ -107,15 +107,17 @@ class Service:
 
     def _demand_next(self, frame: protocol.Up) -> None:
         if frame.number != self.last + 1:
-            raise ProtocolError(f"frame {frame.number} came where {self.last + 1} was to come")
+            raise ProtocolError(f"received frame {frame.number}, expected {self.last + 1}")
         if isinstance(frame, protocol.Hello) != (self.last == 0):
             raise ProtocolError("the first frame is a Hello, and no other is")
         if not isinstance(frame, protocol.Hello):
             return
         if frame.version != protocol.VERSION:
-            raise ProtocolError(f"the edge speaks version {frame.version}, and the cloud {protocol.VERSION}")
+            raise ProtocolError(
+                f"the edge uses protocol version {frame.version}, the server {protocol.VERSION}"
+            )
         if frame.tokenizer_sha256 != self._host.facts.tokenizer_sha256:
-            raise ProtocolError("the edge has another tokenizer than the cloud, so its ids mean other words")
+            raise ProtocolError("edge and server use different tokenizers")
 
     def _replies(self, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
         if isinstance(frame, protocol.Hello):

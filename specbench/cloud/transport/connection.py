@@ -139,14 +139,12 @@ class Connection:
             try:
                 self._take(self.channel.silence_s)
             except TimeoutError:
-                raise ChannelLostError(f"nothing came for {self.channel.silence_s:.0f} s") from None
+                raise ChannelLostError(f"received nothing for {self.channel.silence_s:.0f} s") from None
         frame, size, downlink_ms = waiting.popleft()
         arrived = now_ms()
         if isinstance(frame, Refused):
             self._waiting.pop(sent.number)
-            raise SpecbenchError(
-                f"the cloud refuses: {frame.reason}", "see what the server printed, where it runs", ExitCode.RUN
-            )
+            raise SpecbenchError(f"the server refused: {frame.reason}", "see the server's output", ExitCode.RUN)
         return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - sent.sent_ms)
 
     def went_on(self) -> None:
@@ -181,17 +179,17 @@ class Connection:
         if self._fruitless > MOST_LOSSES:
             if self._patience_s is not None:
                 raise CloudLostError(
-                    f"the cloud was lost {MOST_LOSSES} times over the same step: {error}",
-                    "see what it says; 'specbench run --resume RUN' goes on with a run",
+                    f"the cloud was lost {MOST_LOSSES} times in the same step: {error}",
+                    "see its output, then resume with 'specbench run --resume RUN'",
                     ExitCode.RUN,
                 )
             time.sleep(LONGEST_PAUSE_S)  # it is there each time, so nothing else slows this down
-        logger.warning("the cloud is lost: %s; connecting again", error)
+        logger.warning("lost the cloud: %s; reconnecting", error)
         started, pause_s = time.monotonic(), 0.1
         while True:
             try:
                 self._channel = self._greeted()
-                logger.info("the cloud is back")
+                logger.info("reconnected to the cloud")
                 return
             except ChannelLostError as still:
                 error = still
@@ -199,8 +197,8 @@ class Connection:
             if self._patience_s is not None and spent_s > self._patience_s:
                 self._patience_s = 0.0  # who asks again is told at once, unless it is back
                 raise CloudLostError(
-                    f"the cloud is gone and did not come back within {spent_s:.0f} s: {error}",
-                    "start it again; 'specbench run --resume RUN' goes on with a run",
+                    f"lost the cloud and could not reconnect within {spent_s:.0f} s: {error}",
+                    "start it again, then resume with 'specbench run --resume RUN'",
                     ExitCode.RUN,
                 )
             time.sleep(random.uniform(0.5, 1.0) * pause_s)  # so that many edges do not come back as one
@@ -223,12 +221,14 @@ class Connection:
             except ChannelLostError as error:
                 if self._patience_s is not None and not self.is_open:
                     raise SpecbenchError(
-                        f"there is no cloud: {error}", "is 'specbench serve' running there?", ExitCode.RUN
+                        f"cannot connect to the cloud: {error}",
+                        "check that 'specbench serve' is running there",
+                        ExitCode.RUN,
                     ) from error
                 if self.has_given_up:
                     self.interruptions += 1
                     raise CloudLostError(
-                        f"the cloud is gone and did not come back: {error}", exit_code=ExitCode.RUN
+                        f"lost the cloud and could not reconnect: {error}", exit_code=ExitCode.RUN
                     ) from error
                 self.recover(error)
         assert self._channel is not None
@@ -275,7 +275,7 @@ class Connection:
         if isinstance(frame, protocol.Working):
             return
         if isinstance(frame, Refused) and frame.is_over:
-            raise ChannelLostError(f"the cloud refuses: {frame.reason}")
+            raise ChannelLostError(f"the server refused: {frame.reason}")
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
         self.answers += 1

@@ -31,21 +31,21 @@ def greeted(
     while isinstance(frame := protocol.decode_down(channel.receive(channel.silence_s)), protocol.Working):
         pass  # it is at work for another edge
     if isinstance(frame, Refused):
-        refusal = f"the cloud refuses: {frame.reason}"
+        refusal = f"the server refused: {frame.reason}"
         if before is not None:  # it took the same frame then: this one may have been damaged on its way
             raise ChannelLostError(refusal)
         raise SpecbenchError(refusal, exit_code=ExitCode.RUN)
     if not isinstance(frame, protocol.Welcome) or frame.version != protocol.VERSION:
         raise SpecbenchError(
-            f"the cloud does not speak version {protocol.VERSION} of the protocol",
-            "run the same specbench on both sides",
+            f"the server does not use version {protocol.VERSION} of the protocol",
+            "run the same version of specbench on both sides",
             ExitCode.RUN,
         )
     if before is None:
         accept(frame.facts)
     elif changed := _changed(before, frame.facts):
         raise SpecbenchError(
-            f"the cloud came back as another than it was: its {changed} changed",
+            f"after reconnecting, the server reports a different model ({changed})",
             "start a new run",
             ExitCode.RUN,
         )

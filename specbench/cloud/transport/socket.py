@@ -55,8 +55,8 @@ class SocketChannel(Channel):
             reason = bytes(error.response.body or b"").decode(errors="replace").strip() or str(error)
             if error.response.status_code == 401:
                 raise SpecbenchError(
-                    f"the cloud at {url} refuses the edge: {reason}",
-                    "cloud.token_file names a file with the server's token",
+                    f"the cloud at {url} refused the edge: {reason}",
+                    "set cloud.token_file to a file with the server's token",
                     ExitCode.RUN,
                 ) from error
             raise ChannelLostError(f"{url}: {reason}") from error
@@ -68,7 +68,7 @@ class SocketChannel(Channel):
             ) from error
         except (InvalidURI, ValueError) as error:
             raise SpecbenchError(
-                f"{url} is no address: {error}", "cloud.placement=ws://host:port", ExitCode.PROFILE
+                f"{url} is not an address: {error}", "write cloud.placement=ws://HOST:PORT", ExitCode.PROFILE
             ) from error
         except (OSError, InvalidHandshake, ConnectionClosed, EOFError) as error:
             raise ChannelLostError(f"{url}: {error or type(error).__name__}") from error

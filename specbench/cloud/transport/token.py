@@ -21,7 +21,7 @@ def read_token(path: Path) -> str:
         raise SpecbenchError(f"the token file {path} cannot be read: {reason}") from error
     if not token.isprintable() or not token or " " in token:
         raise SpecbenchError(
-            f"the token file {path} holds no token",
-            "one line: python -c 'import secrets; print(secrets.token_urlsafe(32))' > FILE",
+            f"the token file {path} is empty",
+            "create one: python -c 'import secrets; print(secrets.token_urlsafe(32))' > FILE",
         )
     return token

@@ -220,15 +220,19 @@ class VllmServer:
         """
         if answer.status in (401, 403):
             raise SpecbenchError(
-                f"the vLLM server at {self.url} refuses the edge: {answer.reason}",
-                "cloud.token_file names a file with the server's API key",
+                f"the vLLM server at {self.url} refused the edge: {answer.reason}",
+                "set cloud.token_file to a file with the server's API key",
                 ExitCode.RUN,
             )
         if answer.status != 200 and self.model:
-            hint = "was another model loaded there meanwhile?" if answer.status == 404 else "see its log"
-            raise SpecbenchError(f"the vLLM server at {self.url} refuses: {answer.reason}", hint, ExitCode.RUN)
+            hint = (
+                "check whether another model was loaded there since" if answer.status == 404 else "see its log"
+            )
+            raise SpecbenchError(
+                f"the vLLM server at {self.url} refused the request: {answer.reason}", hint, ExitCode.RUN
+            )
         if answer.status != 200 or not isinstance(answer.document, dict):
-            raise self._no_vllm(answer.reason if answer.status != 200 else "its answer is no JSON object")
+            raise self._no_vllm(answer.reason if answer.status != 200 else "its answer is not a JSON object")
         return answer.document
 
     def _served(self, models: dict) -> dict:
@@ -243,8 +247,8 @@ class VllmServer:
 
     def _no_vllm(self, reason: str) -> SpecbenchError:
         return SpecbenchError(
-            f"what answers at {self.url} is no vLLM server: {reason}",
-            "cloud.placement is the address of one, without a path",
+            f"{self.url} is not a vLLM server: {reason}",
+            "set cloud.placement to its address, without a path",
             ExitCode.RUN,
         )
 

@@ -139,12 +139,12 @@ class JsonHttp:
             reason = "its answer broke off"
         if self._was_there or isinstance(error, (ProtocolError, ReadTimeoutError)):
             return CloudLostError(
-                f"the server at {self.url} is lost: {reason}",
-                "what a run finished is kept; 'specbench run --resume RUN' goes on once it is back",
+                f"lost the server at {self.url}: {reason}",
+                "finished prompts are kept; resume with 'specbench run --resume RUN' once it is back",
                 ExitCode.RUN,
             )
         return SpecbenchError(
-            f"there is no vLLM server at {self.url}: {reason}",
+            f"cannot connect to a vLLM server at {self.url}: {reason}",
             "start one there: vllm serve MODEL --port N (docs/how-to/vllm.md)",
             ExitCode.RUN,
         )

@@ -110,7 +110,7 @@ def _compiler() -> str:
         if path := shutil.which(name):
             return path
     raise SpecbenchError(
-        f"there is no C++ compiler here ({chosen or ', '.join(COMPILERS)}), and the kernels need one",
+        f"no C++ compiler found ({chosen or ', '.join(COMPILERS)}), and the kernels need one",
         "install g++ or clang++ (apt-get install g++), or name one in CXX; 'engine.kind: eager' with "
         "models that are not quantised needs none",
         ExitCode.RUN,

@@ -12,7 +12,7 @@ from specbench.render.report.inks import Ink, legend_of, looks_of, tint, tinted
 from specbench.render.report.latencies import latencies
 from specbench.render.report.marks import Drawing, at_one, bars, data, finished, row_axis, titled, told_by
 from specbench.render.report.speedups import categories, speedups
-from specbench.stats.answer import ranked
+from specbench.stats.headline import ranked
 from specbench.stats.report import Report
 from specbench.stats.row_names import base
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from specbench.render.report.inks import Ink, by_name, legend_of, looks_of
 from specbench.render.report.marks import Drawing, data, finished, titled, told_by
-from specbench.stats.answer import ranked
+from specbench.stats.headline import ranked
 from specbench.stats.report import Report
 
 if TYPE_CHECKING:

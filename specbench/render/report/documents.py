@@ -13,7 +13,7 @@ from specbench.render.report.sections import Section, sections
 from specbench.render.report.tabular import Table, command_of, identity_table, machine_table
 from specbench.render.tables import divergence_line
 from specbench.results.derived import Comparison
-from specbench.stats.answer import answer
+from specbench.stats.headline import headline
 from specbench.stats.report import Report
 
 METHOD_COLUMNS = (
@@ -75,7 +75,7 @@ def as_markdown(report: Report) -> str:
     comparison = report.comparison
     lines = [f"# {plain(comparison.profile)}", ""]
     lines += [f"**Warning: {plain(line)}.**\n" for line in comparison.warnings]
-    lines += [f"**{plain(answer(comparison).sentence)}.**", ""]
+    lines += [f"**{plain(headline(comparison))}**", ""]
     lines += [plain(comparison.setting), ""]
     lines += [f"- failed: {plain(f'{part.method}: {part.error}')}" for part in comparison.failures]
     lines += [f"- {plain(note)}" for note in comparison.notes]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from specbench.render.report.inks import Ink, looks_of, tint, tinted
 from specbench.render.report.marks import Drawing, bars, data, finished, row_axis, told_by
-from specbench.stats.answer import ranked
+from specbench.stats.headline import ranked
 from specbench.stats.report import Report
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from specbench.render.report.tabular import command_of, identity_table, machine_
 from specbench.render.report.templates import render, shown_charts
 from specbench.render.tables import divergence_line, number, percent
 from specbench.results.derived import MethodSummary
-from specbench.stats.answer import answer
+from specbench.stats.headline import headline, leader
 from specbench.stats.report import Report
 from specbench.stats.verdict import FASTER, SLOWER
 
@@ -30,14 +30,14 @@ def page(report: Report) -> str:
     charts = shown_charts(drawings(report))
     lossy = [pair for pair in report.texts if not pair.must_agree]
     shown = [pair for pair in report.texts if pair.must_agree] + lossy[:MOST_LOSSY_TEXTS]
-    comparison, found = report.comparison, answer(report.comparison)
+    comparison, best = report.comparison, leader(report.comparison)
     return render(
         "page.html.j2",
         comparison=comparison,
-        headline=UNBROKEN.sub("\u00a0to\u00a0", found.sentence),
-        tone=TONES.get(found.verdict or "", ""),
-        best=found.best,
-        figures=_figures(found.best, report) if found.best else [],
+        headline=UNBROKEN.sub("\u00a0to\u00a0", headline(comparison)),
+        tone=TONES.get(best.verdict or "", "") if best and not comparison.mostly_repeats else "",
+        best=best,
+        figures=_figures(best, report) if best else [],
         held=held_lines(report),
         sections=sections(report),
         audit=audit_section(report),

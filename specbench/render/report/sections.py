@@ -9,7 +9,7 @@ from specbench.render import tables
 from specbench.render.report.tabular import Table
 from specbench.render.tables import number
 from specbench.results.derived import MethodSummary
-from specbench.stats.answer import ranked
+from specbench.stats.headline import ranked
 from specbench.stats.latency import PERCENTILES, samples_needed
 from specbench.stats.report import Report
 from specbench.stats.timings import PARTS

@@ -17,7 +17,7 @@ from specbench.render.report.marks import (
     told_by,
 )
 from specbench.render.tables import interval_text
-from specbench.stats.answer import compared
+from specbench.stats.headline import compared
 from specbench.stats.report import Report
 from specbench.stats.verdict import FASTER, FEWEST_PROMPTS, MARGIN, SLOWER
 

@@ -141,6 +141,7 @@ class Manifest:
     plugin_files: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     remarks: tuple[str, ...] = ()
+    name: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 

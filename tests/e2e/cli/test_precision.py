@@ -153,7 +153,7 @@ def test_an_int4_draft_beside_a_whole_target_would_be_said_to_be_fair(specbench,
 
 @pytest.fixture
 def damaged(models, tmp_path):
-    """The tiny target, with one weight that is no number."""
+    """The tiny target, with one weight that is not a number."""
     folder = tmp_path / "damaged"
     shutil.copytree(models / "target", folder)
     weights = load_file(folder / "model.safetensors")

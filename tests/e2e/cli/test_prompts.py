@@ -34,14 +34,14 @@ def test_a_named_prompts_file_is_asked_as_a_whole(specbench, profile, many, tmp_
     done = specbench(*CONTROL, "--profile", profile(), *(word.format(many) for word in how))
     assert done.code == 0, done.err
     assert len(stored(tmp_path).manifest.prompt_ids) == 15
-    assert "are asked (workload.limit)" not in done.err
+    assert "are used (workload.limit)" not in done.err
     assert stored(tmp_path).manifest.remarks == ()
 
 
 @pytest.mark.parametrize("how", [("--limit", "4"), ("--set", "workload.limit=4")])
 def test_a_limit_that_cuts_is_said_and_stored(specbench, profile, many, tmp_path, how):
     done = specbench(*CONTROL, "--profile", profile(), "--prompts", many, *how)
-    said = f"4 of 15 prompts in {many} are asked (workload.limit)"
+    said = f"4 of 15 prompts in {many} are used (workload.limit)"
     assert said in done.err
     manifest = stored(tmp_path).manifest
     assert len(manifest.prompt_ids) == 4
@@ -114,7 +114,7 @@ def test_a_reply_that_the_template_refuses_leaves_out_that_turn_alone(specbench,
     template = STRICT.replace("== ''", "!= 'x'") + tiny_tokenizer().chat_template
     done = specbench("run", "speculative", "--profile", profile(cloud=templated(template)))
     assert done.code == 0, done.err
-    assert "turn 2 of prompt 1 is not asked: prompt 1: the chat template of" in done.err
+    assert "turn 2 of prompt 1 is skipped: prompt 1: the chat template of" in done.err
     run = stored(tmp_path)
     assert {(record.prompt_id, record.turn) for record in run.generations} == {("1", 0), ("2", 0), ("3", 0)}
     (refusal,) = run.manifest.refusals

@@ -99,5 +99,5 @@ def test_an_edge_model_that_does_not_fit_its_limit_is_refused_before_it_is_read(
         assert "memory_limit not applied: the machine grants no memory cgroup" in done.out
         pytest.skip("this machine grants no memory cgroup")
     assert done.code == 4, done.err
-    assert "error: the edge's models need about 0.25 GB, and edge.memory_limit leaves" in done.err
+    assert "error: the edge's models need about 0.25 GB, but edge.memory_limit leaves" in done.err
     assert "loading the edge model" not in done.err

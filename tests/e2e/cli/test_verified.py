@@ -106,7 +106,7 @@ def test_passes_around_a_compiled_engine_are_counted(specbench, profile, raw, ma
     assert done.code == 0, done.err
     calls = manifest().work["raw"].uncompiled
     assert calls == manifest().work["raw"].rounds
-    told = f"models were called {calls} times beside their compiled engine: these passes ran eagerly"
+    told = f"models were called {calls} times outside their compiled engine: these passes ran eagerly"
     assert told in done.json["methods"]["raw"]["unverified"]
     declared = done.json["methods"]["cloud_baseline"]
     assert (declared["unverified"], declared["label"]) == ([], "lossless, eager passes")

@@ -119,7 +119,7 @@ def test_with_the_cloud_gone_for_good_the_run_ends_with_what_it_has_and_can_go_o
     ended = specbench(*words)
     assert (tmp_path / "fired").exists()
     assert ended.code == 7
-    assert "did not come back" in ended.err
+    assert "could not reconnect" in ended.err
     run, manifest, before = stored(tmp_path)
     assert manifest["status"] == "interrupted"
     assert before

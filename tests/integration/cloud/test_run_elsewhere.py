@@ -160,7 +160,7 @@ def test_other_addresses_than_loopback_need_a_token(specbench, profile, tmp_path
     (tmp_path / "empty").write_text("\n")
     empty = specbench("serve", "--profile", profile(), "--token-file", tmp_path / "empty")
     assert empty.code == 2
-    assert "holds no token" in empty.err
+    assert "is empty" in empty.err
 
 
 def test_methods_that_need_both_models_in_one_process_say_so(specbench, profile):

@@ -16,7 +16,7 @@ from specbench.benchmark.ceiling import CeilingWatch, decoding_ms
 from specbench.engine import bandwidth
 from specbench.errors import CloudLostError, SpecbenchError
 from specbench.profile import CloudSpec, EdgeSpec
-from specbench.render.tables import comparison_table
+from specbench.render.results import comparison_table
 from specbench.results.ceilings import Ceiling, Reading
 from specbench.results.records import Round, Run
 from specbench.results.store import RunStore
@@ -144,7 +144,7 @@ def test_a_run_keeps_the_ceiling_of_each_model_and_shows_every_methods_share_of_
     assert ceilings["edge"].weight_bytes < ceilings["cloud"].weight_bytes  # it has fewer layers
     for row, role in ((edge, "edge"), (cloud, "cloud")):
         assert row["ceiling_tokens_per_second"] == pytest.approx(ceilings[role].tokens_per_second)
-    table = specbench("compare").out
+    table = specbench("compare", "--details").out
     assert f"{cloud['share_of_ceiling']:.1%}" in table
     assert "share of" in table
 
@@ -203,7 +203,7 @@ def test_a_share_above_all_of_it_is_a_fault_of_the_measurement_token_by_token():
     assert "fault of measurement: m reached 119% of the memory ceiling" in row.ceiling_fault
     assert row.ceiling_fault in found.notes
     console = Console(width=100, record=True)
-    console.print(comparison_table(found))
+    console.print(comparison_table(found, details=True))
     assert "fault" in console.export_text().partition("119.0%")[2].partition("note:")[0]
     several = tuple(Round(tokens=(1, 2), drafted=1, accepted=1) for _ in range(3))
     assert shown(read_at(400.0, 420.0, 430.0), rounds=several).methods[0].ceiling_fault is None
@@ -260,7 +260,7 @@ def test_runs_stored_before_the_ceiling_was_measured_have_no_share():
     assert compare([new]).methods[0].share_of_ceiling == pytest.approx(1000 / 10 / 200)
     row = compare([old]).methods[0]
     assert (row.ceiling_tokens_per_second, row.share_of_ceiling) == (None, None)
-    comparison_table(compare([old]))
+    comparison_table(compare([old]), details=True)
 
 
 def test_runs_that_measured_another_bandwidth_are_compared():

@@ -37,7 +37,7 @@ def test_a_refused_turn_is_asked_of_no_other_method(models, caplog):
     turns = Turns(prepared, ())
     assert turns.request(prompt, 0, 0, ()) is not None
     assert turns.request(prompt, 1, 0, ("a" * 3000,)) is None
-    assert caplog.messages[-1].startswith("turn 2 of prompt 1 is not asked: prompt 1 has")
+    assert caplog.messages[-1].startswith("turn 2 of prompt 1 is skipped: prompt 1 has")
     assert turns.request(prompt, 1, 0, ("short",)) is None, "alike for a method whose reply would fit"
     assert turns.request(prompt, 1, 1, ("short",)) is not None, "another repeat has other replies"
     (refusal,) = turns.refusals

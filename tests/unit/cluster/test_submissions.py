@@ -61,7 +61,7 @@ def test_a_submission_is_collected_by_one_at_a_time(tmp_path):
     assert [each.state for each in follower.wait()] == ["cancelled"]
     with (tmp_path / "submissions" / "s1" / "collecting").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SpecbenchError, match="is being collected already"):
+        with pytest.raises(SpecbenchError, match="is already being collected"):
             follower.wait()
 
 
@@ -105,7 +105,7 @@ def test_collecting_ends_as_the_run_did(specbench, tmp_path):
     write_json(beside(submissions.job_of(store, "s1", 0)), Ended("done", 9))
     done = specbench("submit", "collect")
     assert done.code == 9, done.err
-    assert "no verdict on m" in done.out
+    assert "No verdict: m produced wrong text." in done.out
     assert "0 done; 24 answers; exit status 9" in specbench("submit", "status").out
 
 
@@ -182,8 +182,8 @@ def test_servers_of_two_jobs_have_two_addresses_and_that_is_no_difference(place,
         (["run", "speculative", "--limits", "3"], "--limits"),
         (["run", "speculative", "--set", "cluster.partitions=a"], "cluster.partition"),
         (["run", "speculative", "--set", "cluster.memory=lots"], "is not a size"),
-        (["run", "speculative", "--resume", "x"], "--resume has no effect beside submit"),
-        (["run", "speculative", "--json"], "--json has no effect beside submit"),
+        (["run", "speculative", "--resume", "x"], "--resume has no effect with submit"),
+        (["run", "speculative", "--json"], "--json has no effect with submit"),
         (["run", "speculative", "--launcher", "local", "--set", "cluster.cloud={}"], "one machine"),
         (["sweep", "speculative"], "a key to vary"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),
@@ -216,10 +216,10 @@ def test_servers_of_two_jobs_have_two_addresses_and_that_is_no_difference(place,
             ],
             "link.kind is emulated",
         ),
-        (["sweep", "--replay", "x", "--costs", "y"], "--replay has no effect beside submit"),
+        (["sweep", "--replay", "x", "--costs", "y"], "--replay has no effect with submit"),
         (
             ["sweep", "speculative", "--over", "link.rtt_ms=1", "--charts", "x"],
-            "--charts has no effect beside submit",
+            "--charts has no effect with submit",
         ),
         (["status"], "nothing was submitted"),
         (["collect", "none"], "nothing was submitted"),

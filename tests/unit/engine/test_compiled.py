@@ -116,7 +116,7 @@ def test_drafting_in_the_engine_gives_the_tokens_of_single_steps(invariant):
 
 @contextmanager
 def damaged_head(engine, value=float("nan")):
-    """One weight behind the cache is no number, so that one logit of every row is none."""
+    """One weight behind the cache is not a number, so that one logit of every row is none."""
     weight = engine.loaded.model.lm_head.weight
     with torch.no_grad():
         kept = weight[7, 3].clone()

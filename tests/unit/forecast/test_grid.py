@@ -92,7 +92,7 @@ def test_a_measured_row_pays_only_where_its_interval_says_so(speedup, interval, 
     assert shown.count(f" {wins} ") >= 2
     assert f"under {2 if wins == 'speculative' else 'none'} of 2" in shown
     assert ("cannot be told" in shown) == (wins == "undecided" and interval is not None)
-    assert ("too few prompts to tell" in shown) == (interval is None)
+    assert ("with too few prompts for an interval" in shown) == (interval is None)
     assert ("is shown to be faster" in shown) == (wins == "undecided")
     assert f">{wins}" in map_page(rows, "a sweep")
 
@@ -132,10 +132,10 @@ def test_draft_lengths_are_taken_out_of_a_grid():
         (["--over", "agreement=2026-01-01"], "agreement"),
         (["--over", "verification=[rank]"], "verification"),
         (["--over", "temperature=[0.5]"], "temperature"),
-        (["--over", "gate.entropy=[0.5]"], "is no number"),
+        (["--over", "gate.entropy=[0.5]"], "is not a number"),
         (["--over", "clients=0"], "clients"),
         (["--over", "clients=2", "--over", "draft_length=auto"], "several clients"),
-        (["--over", "gate.entropy=x"], "is no number"),
+        (["--over", "gate.entropy=x"], "is not a number"),
         (["--over", "gate.entropy=1", "--over", "gate.margin=0.5"], "one gate"),
         (
             ["--over", "gate.entropy=1", "--method", "speculative_pipelined"],
@@ -207,7 +207,7 @@ def test_the_rule_of_a_trace_leaves_out_the_methods_that_do_not_know_it(replayed
     assert {row["method"] for row in done.json["rows"]} == {CONTROL, "speculative", "speculative_colocated"}
     refused = specbench("replay", *replayed, "--method", "speculative_pipelined")
     assert refused.code == 2
-    assert "verification rejection is not known to speculative_pipelined" in refused.err
+    assert "verification rejection is not supported by speculative_pipelined" in refused.err
 
     planned = specbench("plan", "--trace", *replayed, "--objective-ms", "40", "--json")
     assert planned.code == 0, planned.err

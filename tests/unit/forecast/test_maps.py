@@ -53,7 +53,7 @@ def measured(*points):
         ),
         ([(0, 2.0, (1.5, 2.5)), (10, 0.9, None)], "; by round trip, it pays up to 0 ms, undecided beyond."),
         ([(0, 2.0, (1.5, 2.5)), (10, 1.9, (1.2, 2.5))], "; by round trip, it pays up to 10 ms at least."),
-        ([(0, 1.03, (0.7, 1.5)), (10, 0.5, (0.4, 0.6))], ", which cannot be told from it."),
+        ([(0, 1.03, (0.7, 1.5)), (10, 0.5, (0.4, 0.6))], ", which is inconclusive."),
         ([(0, 1.2, (0.9, 1.5)), (5, 1.4, (1.1, 1.8)), (10, 0.5, (0.4, 0.6))], "draft length 3."),
     ],
 )
@@ -126,7 +126,8 @@ def test_a_text_that_is_not_the_clouds_wins_nothing_and_is_called_so():
     assert [even.method for even in break_evens(rows)] == ["speculative"]
     assert [told.split(" ")[0] for told in verdicts(rows[-2:] + rows[:-2])] == ["speculative", "edge_baseline:"]
     assert verdicts(rows)[-1] == (
-        "edge_baseline: no verdict, its text is not the cloud's; speeds are compared for the same text only."
+        "edge_baseline: no verdict, its text is not the cloud's, and speeds are compared for the same text "
+        "only."
     )
 
 
@@ -153,7 +154,7 @@ def swept(tmp_path):
 def test_a_stored_sweep_is_rendered_again_whatever_became_of_its_profile(specbench, swept, tmp_path):
     page = specbench("report", "s1", "--out", tmp_path / "page.html", "--charts", tmp_path / "maps")
     assert page.code == 0, page.err
-    assert "no run of it is on record" in page.err
+    assert "no stored run" in page.err
     assert "sweep s1" in (tmp_path / "page.html").read_text()
     assert (tmp_path / "maps" / "winner.png").exists()
     assert [row["method"] for row in json.loads(specbench("report", "s1", "--format", "json").out)["rows"]] == [

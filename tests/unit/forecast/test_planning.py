@@ -286,10 +286,10 @@ def test_it_says_in_words_when_no_setting_can_win():
     lines = said((0.1,), prices(draft__step_ms=15.0))
     assert len(lines) == 3
     assert all("no draft length can win" in line for line in lines)
-    assert all("most of it draft" in line for line in lines)
+    assert all("mostly draft" in line for line in lines)
     far = said((0.8,), prices(link__rtt_ms=500.0))
     assert "no draft length wins at a round trip of 500 ms" in far[0]
-    assert "most of it round trip" in far[0]
+    assert "mostly round trip" in far[0]
     assert "whatever the round trip" in far[2]
 
 

@@ -115,7 +115,7 @@ def test_nothing_is_predicted_of_drafts_that_a_gate_cuts_and_a_note_says_why(spe
     done = specbench("run", "speculative", "--profile", profile(speculative={"gate": gate}), "--json")
     assert done.code == 0, done.err
     assert done.json["predictions"] == []
-    (note,) = [note for note in done.json["notes"] if "nothing is predicted" in note]
+    (note,) = [note for note in done.json["notes"] if "no prediction for" in note]
     assert "gate" in note
 
 
@@ -123,10 +123,10 @@ def test_a_method_without_a_closed_form_is_named_with_the_reason():
     made = run(method="prompt_lookup", tokens=60)
     profile = {**PROFILE, **made.manifest.profile}
     made = Run(replace(made.manifest, lossless={"prompt_lookup": True}, profile=profile), made.generations)
-    assert "nothing is predicted of prompt_lookup: a closed form needs" in " ".join(compare([made]).notes)
+    assert "no prediction for prompt_lookup: the closed form needs" in " ".join(compare([made]).notes)
     known = run(tokens=60)
     known = Run(replace(known.manifest, lossless={"speculative": True}, profile=profile), known.generations)
-    assert not [note for note in compare([known]).notes if "nothing is predicted" in note]
+    assert not [note for note in compare([known]).notes if "no prediction for" in note]
 
 
 def test_nothing_is_predicted_where_the_closed_form_says_nothing():

@@ -60,7 +60,7 @@ DECIDES_BY_VALUES = """class Own(Base):
 
 @pytest.mark.parametrize(
     ("model_type", "said"),
-    [("llama", "GB in float32 on cpu"), ("mamba", "GB beside a cache of unknown size in float32 on cpu")],
+    [("llama", "GB in float32 on cpu"), ("mamba", "GB plus a cache of unknown size in float32 on cpu")],
 )
 def test_a_cache_that_no_pass_can_show_is_read_from_the_configuration_or_said_to_be_unknown(
     specbench, profile, tmp_path, model_type, said

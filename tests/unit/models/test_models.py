@@ -160,7 +160,7 @@ def test_a_hub_model_that_cannot_be_reached_says_how_to_go_on(monkeypatch):
 def test_a_cuda_device_that_is_not_there_is_refused(folder):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(SpecbenchError, match="device cuda:1 is not on this machine"):
+    with pytest.raises(SpecbenchError, match="device cuda:1 does not exist on this machine"):
         load(folder, device="cuda:1")
 
 

@@ -16,6 +16,7 @@ from specbench.render.report.audit import held_lines
 from specbench.render.report.inks import LIGHT
 from specbench.render.report.speedups import APART, categories, speedups
 from specbench.stats.fairness import EQUAL, NOT_EQUAL, ON_PURPOSE, UNKNOWN, Held
+from specbench.stats.headline import compared, leader, ranked
 from specbench.stats.report import report
 from specbench.stats.timings import RoundTime
 
@@ -126,3 +127,11 @@ def test_what_was_held_equal_is_one_line_and_each_failing_is_another():
     lines = held_lines(replace(several(), held=rows))
     assert [(line.sign, line.tone) for line in lines] == [("✓", "good"), ("≠", "bad"), ("?", "bad"), ("•", "")]
     assert [line.subjects for line in lines] == [EQUAL, NOT_EQUAL, UNKNOWN, ON_PURPOSE]
+
+
+def test_rows_are_ranked_controls_first_and_then_by_text_and_speed():
+    made = several(lossy=False, slow=None).comparison
+    assert [row.method for row in ranked(made)] == [CONTROL, "quick", "plain", "lossy", "slow"]
+    assert [row.method for row in compared(made)] == ["quick", "plain", "lossy"]
+    assert leader(made).method == "quick"
+    assert leader(replace(made, unfair=("threads",))) is None

@@ -11,9 +11,9 @@ from pages import EVIL, Tags, evil_run
 from specbench.render.report import charts, pictures
 from specbench.render.report.page import page
 from specbench.results.records import Divergence, Round, Run
-from specbench.stats.answer import answer
 from specbench.stats.comparison import groups_of
 from specbench.stats.fairness import EQUAL, NOT_EQUAL, ON_PURPOSE, fairness
+from specbench.stats.headline import headline
 from specbench.stats.report import report
 from specbench.stats.texts import text_pairs
 from specbench.stats.timings import memory_points, round_time
@@ -61,7 +61,7 @@ def test_every_chart_has_a_description_and_every_table_a_caption_and_headings(ev
 def test_the_answer_comes_first_with_its_interval_and_then_what_was_held_equal():
     made = report([run(pair(24, 1.3, 0.05))])
     text = Tags(page(made)).text.replace("\u00a0", " ")
-    sentence = answer(made.comparison).sentence
+    sentence = headline(made.comparison)
     assert "m is faster than the cloud alone: 1.3" in sentence
     statement = made.comparison.methods[-1].statement
     order = (
@@ -83,7 +83,7 @@ def test_a_page_with_a_proven_bug_gives_no_verdict_and_says_so_first():
     assert (row.bugs, row.verdict, row.label) == (2, None, "2 texts wrong")
     assert made.comparison.categories == ()
     text = page(made)
-    assert '<h1 class="">No verdict: m gave wrong texts</h1>' in text
+    assert '<h1 class="">No verdict: m produced wrong text.</h1>' in text
     assert '<h1 class="good">' in page(report([run(pair(24, 1.3, 0.05))]))
     assert "no verdict on m: 2 texts of it should be the control" in text
     assert made.comparison.notes[0] == (

@@ -167,12 +167,12 @@ def test_a_request_that_waits_for_its_edge_has_that_in_its_times(profile):
 def test_what_ends_one_edge_is_told_and_ends_the_load(profile):
     class Broken:
         def answer(self, request):
-            raise SpecbenchError("the cloud refuses: no")
+            raise SpecbenchError("the server refused: no")
             yield
 
     prepared = prepare(load_profile(str(profile())), [discover(()).get(ALONE)])
     asked = schedule(prepared, 2, 4, None, prepared.prompts)
-    with pytest.raises(SpecbenchError, match="the cloud refuses: no"):
+    with pytest.raises(SpecbenchError, match="the server refused: no"):
         drive([Broken(), Broken()], asked, ALONE)
 
 

@@ -182,7 +182,7 @@ def test_nothing_is_drafted_behind_a_stop_token_or_the_budget(factories):
 
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"greedy", "coupled"}))
 def test_rules_by_which_a_draft_may_be_anything_are_refused(rule):
-    with pytest.raises(SpecbenchError, match=f"{rule} is not known to speculative_pipelined"):
+    with pytest.raises(SpecbenchError, match=f"{rule} is not supported by speculative_pipelined"):
         SpeculativePipelined().validate(Options(Decoding(), Speculative(verification=rule)))
 
 

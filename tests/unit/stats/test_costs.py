@@ -5,7 +5,7 @@ from builders import generation
 from comparisons import request, row, run
 from rich.console import Console
 
-from specbench.render.tables import comparison_table
+from specbench.render.results import comparison_table
 from specbench.results.records import Round
 from specbench.stats.comparison import CONTROL, compare
 from specbench.stats.round_costs import round_costs
@@ -112,7 +112,7 @@ def test_what_nobody_measured_is_absent():
 
 def shown(*records):
     console = Console(width=100, record=True)
-    console.print(comparison_table(compare([run(records)])))
+    console.print(comparison_table(compare([run(records)]), details=True))
     return console.export_text()
 
 

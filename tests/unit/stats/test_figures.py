@@ -57,7 +57,7 @@ def test_where_drafts_seem_to_be_a_tree_nothing_is_shown_behind_its_depth_and_a_
     assert (found.judged[2:], len(found.survival)) == ((0, 0, 0, 0), 2)
     assert found.seems_a_tree
     comparison = compare([run([record])])
-    assert any("seem not to stand in a row" in note for note in comparison.notes)
+    assert any("seem to form a tree" in note for note in comparison.notes)
     assert draft_cells(comparison.methods[0])[-1] == "0.75 0.67 - - - -"
 
 
@@ -146,4 +146,4 @@ def test_different_verification_rules_are_kept_apart():
     ]
     found = compare([run(records)])
     assert [row.verification for row in found.methods] == ["greedy", "rank"]
-    assert any("never compare the two" in note for note in found.notes)
+    assert any("of different verification rules are not comparable" in note for note in found.notes)

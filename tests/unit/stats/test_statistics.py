@@ -11,7 +11,7 @@ from rich.console import Console
 
 from specbench.errors import SpecbenchError
 from specbench.render.report.documents import comparison_document
-from specbench.render.tables import comparison_table
+from specbench.render.results import comparison_table
 from specbench.results.records import Tuning
 from specbench.stats import intervals, verdict
 from specbench.stats.comparison import CONTROL, compare
@@ -189,7 +189,7 @@ def test_stop_rules_that_differ_are_named():
 def test_a_tuned_run_says_on_what():
     tuning = Tuning("qa", "r0", "m", ("9",), {"1": 10.0, "2": 9.0}, 2)
     (note,) = compare([run(pair(3, 1.0), tuning=tuning)]).notes
-    assert note == "draft length 2 was chosen for m on 1 prompts of qa (run r0), none of which is asked here"
+    assert note == "draft length 2 was chosen for m on 1 prompts of qa (run r0), which are not measured here"
 
 
 def test_every_column_of_a_wide_comparison_fits_100_columns():
@@ -200,7 +200,7 @@ def test_every_column_of_a_wide_comparison_fits_100_columns():
         if record.method == method or method == "slow"
     ]
     out = io.StringIO()
-    Console(file=out, width=100).print(comparison_table(compare([run(records)])))
+    Console(file=out, width=100).print(comparison_table(compare([run(records)]), details=True))
     said = out.getvalue()
     assert max(map(len, said.splitlines())) <= 100
     for word in ("verdict", "slower", "equivalent within 3 %", "no difference shown", "c2", "100.0%"):

@@ -310,8 +310,8 @@ def test_a_wrong_sweep_gets_one_clear_error_before_anything_runs(specbench, tmp_
     [
         ("maps.html", "jinja2", "need jinja2, which is not installed"),
         ("maps", "vl_convert", "need vl_convert, which is not installed"),
-        ("file", None, "file: it is no folder"),
-        ("file/maps", None, "file/maps: it is no folder"),
+        ("file", None, "file: it is not a folder"),
+        ("file/maps", None, "file/maps: it is not a folder"),
     ],
 )
 def test_maps_that_could_not_be_made_are_refused_before_anything_runs(

@@ -42,7 +42,7 @@ def test_finished_conditions_give_the_mean_and_the_spread():
     left_s, error_s = found.left_s
     assert left_s == 50.0 + 3 * 60.0
     assert error_s == pytest.approx(2 * 3 * statistics.stdev((50, 70)) * (1 / 2 + 1 / 3) ** 0.5)
-    assert "give or take" in in_words(found.left_s)
+    assert "±" in in_words(found.left_s)
     assert replace(found, elapsed_s=500.0).here_s == 0.0
 
 

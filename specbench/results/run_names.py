@@ -1,0 +1,58 @@
+"""What a run may be called beside its id: `latest`, the name that it was given, or a part of its id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from specbench.errors import ExitCode, SpecbenchError, nearest
+
+LATEST = "latest"
+NAME = re.compile(r"[A-Za-z][\w.-]*")
+SHOWN = 5
+
+
+def demand_name(name: str) -> str:
+    """A name that can be told from an id, a path and an option.
+
+    Raises:
+        SpecbenchError: it cannot.
+    """
+    if name == LATEST or not NAME.fullmatch(name):
+        raise SpecbenchError(
+            f"'{name}' cannot be the name of a run",
+            f"begin with a letter, then use letters, digits, '.', '-' and '_'; '{LATEST}' is taken",
+        )
+    return name
+
+
+def resolved(asked: str, ids: Sequence[str], name_of: Callable[[str], str | None], folder: object) -> str:
+    """The id of the run that is meant. Of several runs of one name it is the newest.
+
+    Args:
+        ids: of all runs, oldest first.
+
+    Raises:
+        SpecbenchError: no run is meant, or several are.
+    """
+    if asked in ids:
+        return asked
+    if asked == LATEST:
+        return ids[-1]
+    if named := [run_id for run_id in ids if name_of(run_id) == asked]:
+        return named[-1]
+    found = [run_id for run_id in ids if asked and (run_id.startswith(asked) or run_id.endswith(asked))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise SpecbenchError(
+            f"'{asked}' means {len(found)} runs: {', '.join(found[-SHOWN:])}{more}",
+            "write more of the id; 'specbench runs' lists all runs",
+            ExitCode.STORE,
+        )
+    raise SpecbenchError(
+        f"there is no run '{asked}' in {folder}",
+        nearest(asked, ids[-20:], "'specbench runs' lists all runs"),
+        ExitCode.STORE,
+    )
