@@ -19,7 +19,7 @@ from specbench.stats.row_names import base
 if TYPE_CHECKING:
     import altair as alt
 
-SHADES = {"draft": 1.0, "link": 0.3, "verify": 0.6, "other": 0.15, "not split": 0.6}  # opacity of each part
+SHADES = {"draft": 1.0, "link": 0.25, "verify": 0.55, "other": 0.15, "not split": 0.55}  # opacity of each part
 
 
 def drawings(report: Report) -> list[Drawing]:
@@ -85,7 +85,7 @@ def times(report: Report) -> Drawing | None:
         legend = legend_of(width, 160)
         legend.symbolType, legend.symbolFillColor, legend.symbolStrokeColor = "square", ink["ink"], ink["ink"]
         legend.direction, legend.columns = "horizontal", len(parts)
-        shade = alt.Scale(domain=parts, range=[SHADES[part] for part in parts])
+        shade = alt.Scale(type="ordinal", domain=parts, range=[SHADES[part] for part in parts])
         x = alt.X("from:Q", title=titled("time of a token after the first (ms)", width))
         shown = bars(tinted(spans, ink), rows, x, tint(alt.Color), strokeWidth=1)
         ends = [{**row, "top": row["row"] - 0.26, "foot": row["row"] + 0.28} for row in rows]

@@ -21,7 +21,7 @@ def acceptance(report: Report) -> Drawing | None:
     for row in ranked(report.comparison):
         for kind, shares in (
             (
-                "conditional acceptance",
+                "conditional",
                 row.acceptance.conditional if row.acceptance else (),
             ),
             ("survival", row.acceptance.survival if row.acceptance else ()),
