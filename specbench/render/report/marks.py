@@ -68,14 +68,14 @@ def row_axis(field: str, rows: Sequence[Mapping]) -> alt.Y:
 def row_labels(rows: Sequence[Mapping], ink: Ink, width: int) -> alt.LayerChart:
     """What each row is, above its marks and inside the plot, so that long names fit a telephone.
 
-    A row may name a `short` label for where the whole one has no room.
+    Rows may name a `short` label, which all of them show where a whole one has no room.
     """
     import altair as alt
 
+    whole = all(len(row["label"]) * LABEL_LETTER_PX <= width for row in rows)
     texts = [
         {"row": row["row"] - 0.42, "weight": row.get("weight", 600),
-         "label": row["label"] if len(row["label"]) * LABEL_LETTER_PX <= width
-         else row.get("short", row["label"])}
+         "label": row["label"] if whole else row.get("short", row["label"])}
         for row in rows
     ]  # fmt: skip
     chart = alt.Chart(data(texts)).encode(x=alt.value(2), y=row_axis("row", rows), text="label:N")

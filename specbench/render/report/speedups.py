@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import TYPE_CHECKING
 
-from specbench.render.report.inks import WIDE_PX, Ink, looks_of, tint, tinted
+from specbench.render.report.inks import Ink, looks_of, tint, tinted
 from specbench.render.report.marks import (
     Drawing,
     at_one,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 APART = "Text may differ from the cloud's"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 7, 10, 20)
+TICK_PX = 46
 HEADING_ROWS = 0.75  # of a row's height that a heading takes
 SIGNS = {FASTER: "▲", SLOWER: "▼"}  # beside the words, for readers who see no colours
 
@@ -98,13 +100,13 @@ def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
-        ticks = [tick for tick in TICKS if low <= tick <= high]
-        ticks = ticks if width >= WIDE_PX or len(ticks) < 8 else ticks[::2] if 1 in ticks[::2] else ticks[1::2]
         words = titled("speed per token against the cloud alone (1x), logarithmic", width)
         x = alt.X(
             "speedup:Q",
             scale=alt.Scale(type="log", domain=[low, high], nice=False),
-            axis=alt.Axis(values=ticks, labelExpr="format(datum.value, '~g') + 'x'"),
+            axis=alt.Axis(
+                values=ticks(low, high, width), labelOverlap=False, labelExpr="format(datum.value, '~g') + 'x'"
+            ),
             title=words,
         )
         fills = [
@@ -133,3 +135,13 @@ def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[
     hidden = ("row", "color", "shape", "label", "short")
     figures = tuple({key: value for key, value in row.items() if key not in hidden} for row in rows)
     return Drawing(name, title, told_by(rows), draw, figures)
+
+
+def ticks(low: float, high: float, width: int) -> list[float]:
+    """1, and from there outwards as many ticks as have room."""
+    kept = [1.0]
+    for tick in sorted(TICKS, key=lambda tick: abs(log(tick))):
+        apart = min(abs(log(tick / other)) for other in kept) / log(high / low) * width
+        if low <= tick <= high and apart >= TICK_PX:
+            kept.append(tick)
+    return sorted(kept)

@@ -14,7 +14,7 @@ from specbench.errors import SpecbenchError
 from specbench.render.report import charts, pictures
 from specbench.render.report.audit import held_lines
 from specbench.render.report.inks import LIGHT
-from specbench.render.report.speedups import APART, categories, speedups
+from specbench.render.report.speedups import APART, categories, speedups, ticks
 from specbench.stats.fairness import EQUAL, NOT_EQUAL, ON_PURPOSE, UNKNOWN, Held
 from specbench.stats.headline import compared, leader, ranked
 from specbench.stats.report import report
@@ -67,6 +67,12 @@ def test_a_long_label_is_shortened_where_it_has_no_room():
     assert labels[1][0] == labels[0][0].removesuffix(", faster")
 
 
+def test_the_line_at_1_has_its_label_however_narrow_the_chart():
+    assert ticks(0.5, 1.6, 300) == [0.5, 0.8, 1, 1.25, 1.5]
+    assert ticks(0.5, 1.6, 60) == [1]
+    assert len(ticks(0.5, 1.6, 760)) > 5
+
+
 def test_the_time_of_a_round_is_divided_among_its_tokens():
     found = RoundTime("m", 9, 2.5, 50.0, 10.0, None, 35.0, 5.0)
     assert found.ms_per_token == 20.0
@@ -96,6 +102,13 @@ def test_a_chart_has_the_width_that_is_asked_for_in_all_three_forms(files):
     assert points == pytest.approx(84 / 25.4 * 72, abs=3)
     sizes = {float(size) for size in re.findall(r'font-size="([\d.]+)px"', text)}
     assert min(sizes) * pictures.POINTS_PER_PX >= 8
+
+
+def test_every_part_of_the_time_has_its_own_shade(files):
+    shades = set(
+        re.findall(r'aria-label="[^"]* ms a token"[^>]* opacity="([\d.]+)"', (files / "time.svg").read_text())
+    )
+    assert {"0.55", "0.15"} <= shades
 
 
 def test_every_chart_stands_beside_the_figures_that_it_draws(files):
