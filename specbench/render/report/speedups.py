@@ -101,13 +101,14 @@ def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[
         import altair as alt
 
         words = titled("speed per token against the cloud alone (1x), logarithmic", width)
-        x = alt.X(
-            "speedup:Q",
-            scale=alt.Scale(type="log", domain=[low, high], nice=False),
-            axis=alt.Axis(
-                values=ticks(low, high, width), labelOverlap=False, labelExpr="format(datum.value, '~g') + 'x'"
-            ),
-            title=words,
+        shown = ticks(low, high, width)
+        axis = alt.Axis(
+            values=shown, tickCount=len(shown), labelOverlap=False,
+            labelExpr="format(datum.value, '~g') + 'x'",
+        )  # fmt: skip
+        scale = alt.Scale(type="log", domain=[low, high], nice=False)
+        x, start, band_start = (
+            alt.X(f"{field}:Q", scale=scale, axis=axis, title=words) for field in ("speedup", "low", "from")
         )
         fills = [
             {**row, "fill": row["tint"] if row["verdict"] in SIGNS else ink["paper"]}
@@ -117,9 +118,9 @@ def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[
         base = alt.Chart(data(fills)).encode(y=row_axis("row", every))
         known = base.transform_filter("isValid(datum.low)")
         marks = [
-            band.encode(x=alt.X("from:Q", title=words), x2="to:Q"),
+            band.encode(x=band_start, x2="to:Q"),
             at_one(ink["ink"], "x", x),
-            intervals(known, "x", alt.X("low:Q", title=words), strokeWidth=4, strokeCap="round").encode(
+            intervals(known, "x", start, strokeWidth=4, strokeCap="round").encode(
                 color=tint(alt.Color), description="label:N"
             ),
             base.mark_point(strokeWidth=2.5, opacity=1, size=130).encode(

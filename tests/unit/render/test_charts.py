@@ -71,6 +71,8 @@ def test_the_line_at_1_has_its_label_however_narrow_the_chart():
     assert ticks(0.5, 1.6, 300) == [0.5, 0.8, 1, 1.25, 1.5]
     assert ticks(0.5, 1.6, 60) == [1]
     assert len(ticks(0.5, 1.6, 760)) > 5
+    for width in (300, 760):
+        assert ">1x</text>" in pictures.on_page(speedups(several()), width)
 
 
 def test_the_time_of_a_round_is_divided_among_its_tokens():
