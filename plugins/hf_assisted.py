@@ -36,6 +36,7 @@ class HfAssisted(Method):
     roles = ("edge", "cloud")
     api_version = 4
     own_passes = True
+    needs_eager = True
     dynamic = False
 
     def lossless(self, options: Options) -> bool:

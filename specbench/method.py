@@ -37,6 +37,8 @@ class Method(ABC):
             right; a method that does not say is of version 3.
         own_passes: its passes are calls of the models themselves, as in `model.generate`, and not the engine's:
             they run eagerly, whatever `engine.kind` says. Its row says so.
+        needs_eager: it runs on transformers' own passes alone. With `engine.kind: auto` all methods of its run
+            do, and a line says why.
         settings: the method's own options, fields with type, default and `Field(description=...)`. The profile
             sets them below `methods.NAME`, and `self.own(options, Settings)` reads them.
     """
@@ -46,6 +48,7 @@ class Method(ABC):
     roles: tuple[str, ...]
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
     own_passes: bool = False
+    needs_eager: bool = False
     settings: ClassVar[type[Part]] = Part
 
     def own(self, options: Options, settings: type[PartT]) -> PartT:

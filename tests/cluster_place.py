@@ -25,6 +25,7 @@ class Place:
         values = {
             "edge": {"model": str(models / "draft")},
             "cloud": {"model": str(models / "target"), "device": "cpu"},
+            "engine": {"kind": "eager"},
             "workload": {
                 "prompts": str(folder / "prompts.jsonl"),
                 "limit": 4,

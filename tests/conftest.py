@@ -70,6 +70,7 @@ def profile(models, tmp_path):
         values = {
             "edge": {"model": str(models / "draft")},
             "cloud": {"model": str(models / "target"), "device": "cpu"},
+            "engine": {"kind": "eager"},  # what compiles says so, for it takes a while
             "workload": {"prompts": str(prompts_file(tmp_path)), "limit": 3, "max_new_tokens": 12},
         }
         for part, value in parts.items():

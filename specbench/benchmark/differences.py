@@ -39,6 +39,8 @@ def differences(
         skip.add("cloud.placement")
     shared = left.models.keys() & right.models.keys()  # a run that loads no edge says nothing about it
     skip |= set(_places_of_the_same(left, right))
+    if left.engines.keys() & right.engines.keys():
+        skip.add("engine.kind")  # what really ran is compared below
     both = left.profile.get("methods", {}).keys() & right.profile.get("methods", {}).keys()
     parts: list[tuple[str, Any, Any]] = [
         ("", _of(both, shared, left.profile), _of(both, shared, right.profile)),

@@ -14,6 +14,7 @@ from specbench.cloud import ModelFactory, cloud_of
 from specbench.errors import SpecbenchError
 from specbench.precision import Finding
 from specbench.profile import ModelSpec, Profile
+from specbench.profile.loading import with_changes
 from specbench.results.records import Manifest
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,8 @@ def _look(report: dict, profile: Profile, keep_going: bool) -> list[Finding]:
     configure_torch(profile)
     moments["start"] = precision.switches.read()
     audits, found = [], []
+    if profile.engine.kind == "auto":  # of tensors both engines say the same, and to compile takes minutes
+        profile = with_changes(profile, settings={"engine.kind": "eager"})
     edge = EdgeModel(profile.edge, profile.engine)
     cloud = cloud_of(profile)
     with closing(cloud):

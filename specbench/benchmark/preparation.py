@@ -19,6 +19,7 @@ from specbench.cloud.link.link_trace import read_trace
 from specbench.engine.threads import spin_briefly
 from specbench.errors import SpecbenchError
 from specbench.profile import HELPERS, Profile, settings_hash
+from specbench.profile.loading import with_changes
 from specbench.registry import blaming
 from specbench.results.records import Audit, Prompt
 
@@ -115,6 +116,7 @@ def prepare(
         with blaming(method):
             method.validate(options)
             method.helpers(options)
+    profile = _with_engine_of(profile, methods)
     audits.demand_declared(profile, methods)
     remarks: list[str | None] = []
     if prompts is None:
@@ -133,7 +135,7 @@ def prepare(
     for role in prepared.roles:
         draft = prepared.factory(role)
         if isinstance(draft, EdgeModel):
-            draft.demand_same_tokens(cloud)
+            remarks.append(draft.demand_same_tokens(cloud, profile.speculative.cross_vocabulary))
             draft.demand_quantizable()
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
@@ -158,6 +160,16 @@ def prepare(
     here = [role for role in prepared.roles if role != "cloud" or not profile.cloud.is_elsewhere]
     demand_memory({role: prepared.factory(role) for role in here}, longest)
     return replace(prepared, context_length=context_length, remarks=known)
+
+
+def _with_engine_of(profile: Profile, methods: Sequence[Method]) -> Profile:
+    """The profile, whose `auto` engine is eager where a method runs on no other; a line says so."""
+    needing = [method.name for method in methods if method.needs_eager]
+    if profile.engine.kind != "auto" or not needing:
+        return profile
+    names = " and ".join(needing)
+    logger.info("the models run eagerly, for %s needs transformers' own passes (engine.kind: auto)", names)
+    return with_changes(profile, settings={"engine.kind": "eager"})
 
 
 @contextmanager

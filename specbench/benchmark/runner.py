@@ -14,6 +14,7 @@ from specbench.benchmark import conversation
 from specbench.benchmark.answering import Answering
 from specbench.benchmark.audits import PrecisionWatch
 from specbench.benchmark.ceiling import CeilingWatch
+from specbench.benchmark.compiling import compile_together
 from specbench.benchmark.failing import failure_of
 from specbench.benchmark.interruption import insisting
 from specbench.benchmark.observer import Observer, Progress
@@ -76,6 +77,7 @@ class Runner:
         status = "failed"
         self._work = WorkWatch(self._prepared)
         try:
+            compile_together(self._prepared)
             self._open()
             self._record_engines()
             self._begin_ceilings()

@@ -24,7 +24,8 @@ class AtDraftLength(Method):
 
     def __init__(self, method: Method, draft_length: int | Literal["auto"]) -> None:
         self.name = f"{method.name}[{draft_length}]"
-        self.summary, self.roles, self.own_passes = method.summary, method.roles, method.own_passes
+        self.summary, self.roles = method.summary, method.roles
+        self.own_passes, self.needs_eager = method.own_passes, method.needs_eager
         self._method, self._draft_length = method, draft_length
 
     def lossless(self, options: Options) -> bool | None:

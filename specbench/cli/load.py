@@ -115,6 +115,7 @@ def load(
         label = label if drafts_at_edge else f"what {method} drafts, if anything, takes no model"
         asked = schedule(prepared, edges, requests or max(2 * edges, FEWEST_REQUESTS), rate, prompts)
         prepared.cloud.load()
+        engine = prepared.cloud.engine_kind
         objective_ms = objective_tpot_ms
         if objective_ms is None:  # before the load, which a refusal would cost
             lone_ms = lone_tpot_ms(prepared, asked, models, registry.get(CONTROL))
@@ -126,7 +127,7 @@ def load(
     rows = {way: load_row(way, answers[way], objective_ms, departed[way]) for way in ways}
     found = capacity(rows[method], rows[COLOCATED], answers[COLOCATED]) if drafts_at_edge else None
     batch = loaded.cloud.batch
-    server = loaded.cloud.placement if loaded.cloud.is_elsewhere else f"{loaded.engine.kind} engine"
+    server = loaded.cloud.placement if loaded.cloud.is_elsewhere else f"{engine} engine"
     arriving = "asking again at once" if rate is None else f"Poisson arrivals, {rate:g} a second"
     title = f"{edges} edges, {arriving}; server: {server}, at most {batch.sessions} sequences per pass; {label}"
     if as_json:

@@ -69,6 +69,8 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
     """Submit one run as a job. Takes the methods and options of 'specbench run', and those below."""
     from specbench.cli.run import asked
     from specbench.cluster.submitting import submit
+    from specbench.profile import Profile
+    from specbench.profile.loading import validated
     from specbench.registry import discover
     from specbench.results.store import RunStore
 
@@ -90,6 +92,7 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
     registry = discover([Path(path) for path in job.plugins])
     for name in job.methods:
         registry.get(name)
+    registry.demand_settings(validated(Profile, job.profile, f"profile {job.profile_name}"))
     _say(submit("run", store, store.new_id(), [job], [{}], launcher.value, 1).submission)
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from specbench.cloud.transport.remote_target import RemoteTarget
     from specbench.cloud.vllm.target import VllmTarget
-    from specbench.engine.base import Engine
     from specbench.results.records import Audit, Round
     from specbench.roles.edge import EdgeModel
+    from specbench.roles.engine_choice import Begun
     from specbench.speculation.assisted import AssistedGeneration
     from specbench.speculation.colocated import ColocatedTarget
     from specbench.speculation.drafter import ModelDrafter
@@ -94,9 +94,9 @@ class CloudModel(ModelFactory):
         """Whether frames lie between edge and cloud."""
         return True
 
-    def _loaded_engine(self) -> Engine:
+    def _begin(self) -> Begun:
         self.demand_here()
-        return super()._loaded_engine()
+        return super()._begin()
 
     def demand_here(self) -> None:
         """Refuse a cloud in another process.

@@ -44,9 +44,10 @@ class LocalCloud(CloudModel, runs="here"):
         return False
 
     @property
-    def _compiled_type(self) -> type[CompiledEngine]:
+    def compiled_type(self) -> type[CompiledEngine]:
+        """As of every model; for several sequences a pass where the profile says so."""
         if self.spec.batch.sessions == 1:
-            return super()._compiled_type
+            return super().compiled_type
         from specbench.engine.compiled.packed import PackedEngine
 
         return PackedEngine

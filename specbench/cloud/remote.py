@@ -173,6 +173,9 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads
                 self.process = CloudProcess(served, threads, host, most_edges=self.most_edges)
+            for line in self.process.lines:
+                if " model runs " in line:  # which engine, and why
+                    logger.info(line)
         except SpecbenchError as error:
             if not self.connection.is_open:
                 raise

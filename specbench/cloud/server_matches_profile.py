@@ -30,7 +30,7 @@ def demand_meant(facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path
 
 
 def demand_engine(draft: str, engine: EngineSpec) -> None:
-    """Refuse a draft in the cloud that another engine runs than the profile's.
+    """Refuse a draft in the cloud that another engine runs than the profile's; `auto` takes either.
 
     Args:
         draft: what really runs its passes.
@@ -38,12 +38,19 @@ def demand_engine(draft: str, engine: EngineSpec) -> None:
     Raises:
         SpecbenchError: it is another one, so its drafts would take another time.
     """
-    if draft != engine.kind:
+    if engine.kind not in (draft, "auto"):
         raise SpecbenchError(
             f"the cloud's draft does not match: engine.kind is {engine.kind} in the profile and {draft} there",
             f"add --set engine.kind={draft}, here and there",
             ExitCode.MODEL,
         )
+
+
+def _kind_there(engine: EngineSpec, facts: Facts) -> str:
+    """What the server was asked for; where one of both ends says `auto`, what it came to counts."""
+    if engine.kind == "auto":
+        return "auto"
+    return facts.engine if facts.engine_kind == "auto" else facts.engine_kind
 
 
 def _differences(
@@ -56,7 +63,7 @@ def _differences(
         ("cloud.layers", spec.layers, facts.layers),
         ("cloud.parallel.tensor", spec.ranks, facts.ranks),
         ("cloud.batch.sessions", spec.batch.sessions, facts.sessions),
-        ("engine.kind", engine.kind, facts.engine_kind),
+        ("engine.kind", engine.kind, _kind_there(engine, facts)),
         ("engine.batch_invariant", engine.batch_invariant, facts.batch_invariant),
     ]
     if spec.threads is not None:

@@ -75,9 +75,14 @@ class CloudProcess:
         self.url = self._process.stdout.readline().decode().strip()
         if not self.url:
             code = self._process.wait()
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self.lines
             self._end()
             raise _failure(lines, code)
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has said so far, on stderr."""
+        return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
 
     @property
     def is_alive(self) -> bool:
@@ -87,8 +92,7 @@ class CloudProcess:
     @property
     def end(self) -> str:
         """The status of one that has ended, and what it said last."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return ": ".join([f"status {self._process.poll()}", *lines[-1:]])
+        return ": ".join([f"status {self._process.poll()}", *self.lines[-1:]])
 
     @property
     def pid(self) -> int:

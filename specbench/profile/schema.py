@@ -20,14 +20,15 @@ BUILTIN = "builtin"
 class EngineSpec(Part):
     """What runs the forward passes, for the control and for speculation alike."""
 
-    kind: Literal["eager", "compiled"] = Field(
-        default="eager",
+    kind: Literal["auto", "compiled", "eager"] = Field(
+        default="auto",
         description="`eager` is the forward pass of transformers. `compiled` compiles whole passes, once "
-        "per model and machine.",
+        "per model and machine. `auto` compiles on a CPU where a C++ compiler and the architecture allow it, "
+        "and is else eager; a line says which.",
     )
     batch_invariant: bool = Field(
         default=False,
-        description="Make every row of a verification bit for bit the row of a single step. Needs `compiled`.",
+        description="Make every row of a verification bit for bit the row of a single step. Not with `eager`.",
     )
     check_cache: bool = Field(
         default=True,

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import EngineSpec, ModelSpec, Options, load_profile
 from specbench.profile.loading import validated
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.results.ceilings import Ceiling
     from specbench.results.records import Audit
+    from specbench.roles.engine_choice import Begun, EngineChoice
     from specbench.speculation.target import LocalTarget
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ class ModelFactory:
             spec = getattr(load_profile("default"), self.role)
         known = spec.model_dump() if spec else {}
         self.spec = spec if spec and not fields else validated(self._spec_type, {**known, **fields}, self.role)
-        self.engine_spec = engine or EngineSpec()
+        self.engine_spec = engine or EngineSpec(kind="eager")
+        self._begun: Begun | None = None
         self._engine: Engine | None = None
 
     def __repr__(self) -> str:
@@ -123,16 +124,36 @@ class ModelFactory:
             self._engine = self._loaded_engine()
         return self._engine
 
-    def _loaded_engine(self) -> Engine:
+    def begin(self) -> CompiledEngine | None:
+        """Read the weights; returns the compiled engine whose program must be made before passes can run.
+
+        Raises:
+            SpecbenchError: as of `engine`.
+        """
+        if self._engine is None and self._begun is None:
+            self._begun = self._begin()
+        compiled = self._begun and self._begun.compiled
+        return compiled if compiled and compiled.is_to_be_made else None
+
+    def _begin(self) -> Begun:
         from specbench.models import files, vocabulary
         from specbench.models.loading import load_model
+        from specbench.roles.engine_choice import Begun
 
         folder = files.locate(self.spec, weights=True)
         logger.info("loading the %s model %s in %s", self.role, self.spec.model, self.dtype)
         loaded = self._prepared(load_model(folder, self.spec))
         own = self.draft_vocabulary
         size = own.target_size if own else vocabulary.size(self.tokenizer)
-        engine = self._compiled(loaded, size) or self._eager(loaded, size)
+        invariant = self.engine_spec.batch_invariant
+        compiled = self._choice.begun(
+            loaded, lambda: self.compiled_type(loaded, size, self.draft_vocabulary, invariant)
+        )
+        return Begun(loaded, size, compiled)
+
+    def _loaded_engine(self) -> Engine:
+        begun, self._begun = self._begun or self._begin(), None
+        engine = self._choice.compiled(begun.compiled) or self._eager(begun.loaded, begun.size)
         engine.role = self.role
         self._demand_steps(engine)
         return engine
@@ -166,28 +187,15 @@ class ModelFactory:
 
         return EagerEngine(loaded, size, self.draft_vocabulary)
 
-    def _compiled(self, loaded: LoadedModel, size: int) -> Engine | None:
-        """The compiled engine where the profile asks for it and the model allows it."""
-        wanted = self.engine_spec
-        if wanted.kind != "compiled":
-            return None
-        from specbench.engine.compiled.engine import CannotCompileError
+    @property
+    def _choice(self) -> EngineChoice:
+        from specbench.roles.engine_choice import EngineChoice
 
-        try:
-            engine_type = self._compiled_type
-            return engine_type(loaded, size, self.draft_vocabulary, wanted.batch_invariant)
-        except CannotCompileError as error:
-            if wanted.batch_invariant:
-                raise SpecbenchError(
-                    f"the {self.role} model {self.spec.model} cannot be batch-invariant: {error}",
-                    "--set engine.batch_invariant=false, or another model",
-                    ExitCode.MODEL,
-                ) from error
-            logger.warning("the %s model runs eagerly, for it cannot be compiled: %s", self.role, error)
-            return None
+        return EngineChoice(self.role, self.spec.model, self.engine_spec)
 
     @property
-    def _compiled_type(self) -> type[CompiledEngine]:
+    def compiled_type(self) -> type[CompiledEngine]:
+        """What runs the passes where they are compiled."""
         from specbench.engine.compiled.engine import CompiledEngine
 
         return CompiledEngine

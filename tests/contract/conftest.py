@@ -100,6 +100,7 @@ def profile(target_folder, token_file, tmp_path):
                 "model": str(target_folder), "backend": "vllm", "placement": url, "token_file": str(token_file),
                 **cloud,
             },
+            "engine": {"kind": "eager"},
             "workload": {"prompts": str(prompts), "limit": None, "max_new_tokens": 16},
         }  # fmt: skip
         path = tmp_path / "vllm.yaml"

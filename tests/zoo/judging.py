@@ -72,8 +72,8 @@ def _run(folder: Path, methods: Sequence[str]) -> tuple[Prepared, Run]:
     prompts.write_text(json.dumps({"question_id": 1, "category": "c", "turns": [PROMPT]}) + "\n")
     settings = {
         "cloud.model": folder / "target", "edge.model": folder / "draft", "edge.vocab_map": "null",
-        "cloud.device": "cpu", "workload.prompts": prompts, "workload.max_new_tokens": BUDGET,
-        "workload.warmup": 0,
+        "cloud.device": "cpu", "engine.kind": "eager", "workload.prompts": prompts,
+        "workload.max_new_tokens": BUDGET, "workload.warmup": 0,
     }  # fmt: skip
     profile = load_profile("default", [f"{key}={value}" for key, value in settings.items()])
     known = discover()

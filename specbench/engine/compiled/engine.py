@@ -6,7 +6,7 @@ import inspect
 import logging
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +17,13 @@ from specbench.engine.base import Engine
 from specbench.engine.compiled import programs
 from specbench.engine.compiled.checks import SPARE, demand_same_logits
 from specbench.engine.compiled.cuda_graphs import WIDTHS, CapturedStep
+from specbench.engine.compiled.session import CompiledSession
 from specbench.engine.compiled.step import CannotCompileError, Step, slot_shapes
 from specbench.engine.eager import EagerEngine
-from specbench.engine.finite import NotFiniteError
 from specbench.engine.kernels import choice
 from specbench.engine.quiet import hushed
-from specbench.engine.session import KVSession
 from specbench.errors import SpecbenchError
+from specbench.models.common_tokens import CommonTokens
 from specbench.models.context import reads_by_length, varying_positions
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ WIDEST = 1 << 20
 
 class CompiledEngine(Engine):
     """Runs one compiled pass, over any number of tokens, in a cache of fixed size.
+
+    It is made in two steps, so that what several engines have to compile can be compiled at once: after the
+    first, all is known that its program depends on, and `compile` comes before any pass.
 
     Args:
         batch_invariant: every row of a pass over at most `SPARE` tokens has the bits that it would have alone.
@@ -61,6 +64,8 @@ class CompiledEngine(Engine):
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
         if not getattr(loaded.model, "_can_compile_fullgraph", False):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
+        if isinstance(draft_vocabulary, CommonTokens):
+            raise CannotCompileError("a compiled draft would say tokens that the target lacks")
         if (getattr(loaded.model, "tp_size", None) or 1) > 1:
             raise CannotCompileError("its weights are split over ranks")
         if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:
@@ -75,26 +80,55 @@ class CompiledEngine(Engine):
             raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
         if obstacle := varying_positions(loaded.model.config):
             raise CannotCompileError(obstacle)
+        self._batch_invariant = batch_invariant
         with programs.reasons():
-            eager = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
-            self._shapes = slot_shapes(eager)
-            make = self._captured if self._captures else self._ahead_of_time
-            self._program = make(batch_invariant)
+            self._reference = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
+            self._shapes = slot_shapes(self._reference)
+            if not self._captures:
+                self._choose_kernels()
+
+    @property
+    def is_to_be_made(self) -> bool:
+        """Whether its program does not lie on disk yet, and takes a minute or two."""
+        return not self._captures and not programs.is_kept(self._key)
+
+    def make(self) -> programs.Program:
+        """The program, from disk or compiled now.
+
+        Raises:
+            CannotCompileError: what stands in the way.
+        """
+        with programs.reasons(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
+            return programs.program(
+                self._ahead, self._example(), self._varying(), self._key, self._batch_invariant
+            )
+
+    def compile(self) -> CompiledEngine:
+        """Compile its pass, or read it from disk, and hold it against the model's own.
+
+        Raises:
+            CannotCompileError: what stands in the way.
+        """
+        with programs.reasons():
+            self._program = self._captured() if self._captures else self.make()
             with hushed():
-                demand_same_logits(self, eager, batch_invariant)
+                demand_same_logits(self, self._reference, self._batch_invariant)
             if self._captures:
                 self._see_every_width()
+        return self
 
     @property
     def _captures(self) -> bool:
         """Whether passes are CUDA graphs."""
         return self.loaded.device.type != "cpu"
 
-    def _captured(self, batch_invariant: bool) -> CapturedStep:
+    def _captured(self) -> CapturedStep:
         logger.info("capturing %s at %d widths: minutes", type(self.loaded.model).__name__, len(WIDTHS))
         return CapturedStep(self._step({}))
 
-    def _ahead_of_time(self, batch_invariant: bool) -> programs.Program:
+    def _choose_kernels(self) -> None:
+        """Settle what the program depends on; the products are measured, where nobody has measured them."""
         try:
             kernels.load()
         except SpecbenchError as error:
@@ -102,15 +136,12 @@ class CompiledEngine(Engine):
         huge_pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
         linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
         weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
-        if batch_invariant:
+        if self._batch_invariant:
             widest = {tuple(weight.shape): SPARE for weight in weights}
         else:
             widest = choice.widest_by_shape(weights, programs.fingerprint(self._step({}), "kernels"))
-        step = self._step(widest)
-        key = programs.fingerprint(step, batch_invariant)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
-            return programs.program(step, self._example(), self._varying(), key, batch_invariant)
+        self._ahead = self._step(widest)
+        self._key = programs.fingerprint(self._ahead, self._batch_invariant)
 
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """As of every engine; `PackedEngine` can."""
@@ -198,83 +229,3 @@ class CompiledEngine(Engine):
         for width in WIDTHS:
             session.prefill(self.to_target_ids([0]) * min(width, self._program.positions))
             session.truncate(0)
-
-
-class CompiledSession(KVSession):
-    """One sequence in tensors of fixed size; forgetting moves a counter.
-
-    Args:
-        capacity: of the tensors; what goes beyond `room` is for the padding of a captured pass.
-    """
-
-    def __init__(self, engine: CompiledEngine, capacity: int, room: int) -> None:
-        super().__init__(engine.role)
-        self._engine = engine
-        self._room = room
-        self._slot = engine.slot(capacity, self)
-
-    @torch.inference_mode()
-    def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
-        self.demand_room(len(token_ids))
-        own_ids = self._engine.to_own_ids(token_ids)
-        size = self._engine.prefill_chunk
-        for begin in range(0, len(own_ids), size):
-            chunk = own_ids[begin : begin + size]
-            logits, _ = self._pass(torch.tensor([chunk]), torch.tensor([len(chunk) - 1]))
-        return self._engine.to_target_logits(logits)
-
-    @torch.inference_mode()
-    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
-        self.demand_room(len(token_ids))
-        logits, _ = self._pass(torch.tensor([self._engine.to_own_ids(token_ids)]), torch.arange(len(token_ids)))
-        return self._engine.to_target_logits(logits)
-
-    @torch.inference_mode()
-    def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
-        """Append `unread`, then the model's own most likely tokens, each behind the one before.
-
-        The ids stay in the model's own vocabulary, the choice is made in the pass, and the loop is compiled.
-        """
-        if count == 0:
-            return []
-        taken = len(unread) + count - 1
-        self.demand_room(taken)
-        tokens = torch.tensor([self._engine.to_own_ids(unread)])
-        drafted = self._engine.draft(tokens, self._length, self._slot, count)
-        if len(drafted) < count:
-            raise NotFiniteError(self._engine.role)
-        self._length += taken
-        return self._engine.to_target_ids(drafted)
-
-    def _forget(self, count: int) -> None:
-        pass  # what lies behind the length is never read
-
-    @property
-    def cached_length(self) -> int:
-        """The same as `length`: the counter is all there is."""
-        return self._length
-
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The cache's tensors with their names, for the precision audit."""
-        layers = len(self._slot) // 2
-        for index, tensor in enumerate(self._slot):
-            kind = "keys" if index < layers else "values"
-            yield f"cache.layers.{index % layers}.{kind}", tensor[:, :, : self._length]
-
-    def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
-        result = self._engine.run(token_ids, self._length, rows, self._slot)
-        self._length += token_ids.shape[1]
-        return result
-
-    def demand_room(self, count: int) -> None:
-        """Refuse before anything is written: compiled code that writes past the end kills the process.
-
-        Raises:
-            ValueError: the cache was made for fewer tokens.
-        """
-        if self._length + count > self._room:
-            raise ValueError(
-                f"a cache for {self._room} tokens holds {self._length} and cannot take {count} more"
-            )

@@ -16,9 +16,9 @@ from torch.export import Dim
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
-from specbench.engine.compiled import programs
 from specbench.engine.compiled.checks import SPARE
-from specbench.engine.compiled.engine import DEFAULT_CAPACITY, WIDEST, CompiledEngine, CompiledSession
+from specbench.engine.compiled.engine import DEFAULT_CAPACITY, WIDEST, CompiledEngine
+from specbench.engine.compiled.session import CompiledSession
 from specbench.engine.compiled.step import CannotCompileError, Step, demanded_scale
 from specbench.engine.session import KVSession
 
@@ -75,11 +75,11 @@ class PackedEngine(CompiledEngine):
             raise CannotCompileError("shared passes are compiled for the CPU only")
         super().__init__(loaded, *arguments, **named)
 
-    def _ahead_of_time(self, batch_invariant: bool) -> programs.Program:
+    def _choose_kernels(self) -> None:
         if not self._attends or not self._step({}).takes_positions:
             raise CannotCompileError("sequences share a pass only where attention can be exchanged")
-        self._most_rows = SPARE if batch_invariant else WIDEST
-        return super()._ahead_of_time(batch_invariant)
+        self._most_rows = SPARE if self._batch_invariant else WIDEST
+        super()._choose_kernels()
 
     def session(self, capacity: int | None = None) -> PackedSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""

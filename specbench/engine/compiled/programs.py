@@ -128,6 +128,11 @@ def reasons() -> Iterator[None]:
         raise CannotCompileError(NOT_FOR_ALL_LENGTHS if SHORTHAND.search(said) else said) from error
 
 
+def is_kept(key: str) -> bool:
+    """Whether a program of this `fingerprint` lies on disk."""
+    return _path(key).is_file()
+
+
 def program(step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invariant: bool) -> Program:
     """The compiled pass: from disk, or made now.
 
@@ -141,8 +146,8 @@ def program(step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invar
         CannotCompileError: the pass cannot be made invariant.
         Exception: whatever torch or the model's own code raises; see `reasons`.
     """
-    folder = program_folder()
-    path = folder / f"{key}.pt2"
+    path = _path(key)
+    folder = path.parent
     if path.is_file():
         mark_used(path)
         try:
@@ -161,6 +166,10 @@ def program(step: Step, arguments: tuple, dynamic_shapes: tuple, key: str, invar
                 part.replace(folder / part.name)
     tidy(folder)
     return found
+
+
+def _path(key: str) -> Path:
+    return program_folder() / f"{key}.pt2"
 
 
 def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: bool, made: Path) -> None:

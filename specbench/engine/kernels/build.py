@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.models.confinement import lifted
 from specbench.models.embedded import cache_folder
 
 if TYPE_CHECKING:
@@ -155,14 +156,16 @@ def _compile(command: list[str], sources: list[Path], library: Path) -> None:
 
 
 def _demand_all(commands: Iterable[list[str]]) -> None:
-    """Run commands beside each other.
+    """Run commands beside each other, outside of what confines the edge.
 
     Raises:
         SpecbenchError: the first that failed, and what it said.
     """
-    running = [
-        (command, subprocess.Popen(command, stderr=subprocess.PIPE, errors="replace")) for command in commands
-    ]
+    with lifted():
+        running = [
+            (command, subprocess.Popen(command, stderr=subprocess.PIPE, errors="replace"))
+            for command in commands
+        ]
     ended = [(command, process.communicate()[1], process.returncode) for command, process in running]
     for command, text, code in ended:
         if code:

@@ -29,6 +29,7 @@ def folder(models, tmp_path_factory):
     profile = {
         "edge": {"model": str(models / "draft")},
         "cloud": {"model": str(models / "target"), "device": "cpu"},
+        "engine": {"kind": "eager"},
         "workload": {"prompts": str(folder / "prompts.jsonl"), "limit": 12, "max_new_tokens": 6},
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(profile))

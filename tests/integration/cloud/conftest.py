@@ -10,6 +10,8 @@ import time
 import weakref
 
 import pytest
+from builders import speculated
+from faulty import GREEDY, REQUEST, SAMPLED
 
 from specbench.cloud import CloudModel, EdgeModel
 from specbench.cloud.served import Served
@@ -113,3 +115,11 @@ def start(cloud):
     yield begin
     for one in running:
         one.stop()
+
+
+@pytest.fixture(scope="module")
+def expected(cloud, edge):
+    return {
+        id(options): speculated(edge, cloud.verifier(options), options, REQUEST)
+        for options in (GREEDY, SAMPLED)
+    }

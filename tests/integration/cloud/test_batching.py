@@ -26,7 +26,7 @@ GREEDY = Options(Decoding(), Speculative())
 COUPLED = Options(Decoding(temperature=1.0), Speculative(verification="coupled"))
 SAMPLED = Options(Decoding(temperature=1.0), Speculative(verification="one_hot"))
 ENGINES = {
-    "eager": EngineSpec(),
+    "eager": EngineSpec(kind="eager"),
     "invariant": EngineSpec(kind="compiled", batch_invariant=True),
 }
 LONG = 5000.0  # a wait that no test sits out

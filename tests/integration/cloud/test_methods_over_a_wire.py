@@ -236,6 +236,7 @@ def test_a_colocated_text_that_is_resumed_goes_on_with_the_same_drafts(models, e
 
 
 def test_a_draft_in_the_cloud_that_another_engine_runs_is_refused():
-    demand_engine("eager", EngineSpec())
+    demand_engine("eager", EngineSpec(kind="eager"))
+    demand_engine("eager", EngineSpec(kind="auto"))
     with pytest.raises(SpecbenchError, match=r"engine\.kind is compiled in the profile and eager there"):
         demand_engine("eager", EngineSpec(kind="compiled"))

@@ -10,8 +10,6 @@ from dataclasses import replace
 import pytest
 from conftest import Watched, certificate, wait_until
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 from websockets.uri import parse_uri
 
 from specbench.cloud.server.service import Service
@@ -203,15 +201,6 @@ def test_an_edge_finds_room_again_within_its_patience_though_its_first_connectio
     sock.close()
 
 
-def test_a_token_is_asked_for_before_anything_is_read(start):
-    running = start(token="right")
-    for token, reason in ((None, "shows no token"), ("wrong", "token is wrong")):
-        with pytest.raises(SpecbenchError, match=reason):
-            SocketChannel(running.url, token)
-    assert running.server.sessions == 0
-    SocketChannel(running.url, "right").close()
-
-
 def test_a_text_that_has_ended_holds_no_cache(start, cloud):
     service = Service(Watched(cloud))
     parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
@@ -244,19 +233,6 @@ def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
     assert [isinstance(answer, protocol.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
     assert "may hold 8192 tokens" in answers[-1].reason
     channel.close()
-
-
-def test_a_web_page_is_no_edge_and_no_header_is_an_error_of_ours(start):
-    running = start(token="right")
-    for headers in ({"Origin": "http://example.org", "Authorization": "Bearer right"}, {}):
-        with pytest.raises(InvalidStatus) as refused:
-            connect(running.url, additional_headers=headers, proxy=None)
-        assert refused.value.response.status_code == (403 if headers else 401)
-    with socket.create_connection(("127.0.0.1", running.port)) as sock:
-        edge = ClientProtocol(parse_uri(running.url))
-        request = edge.connect().serialize().replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer \xff\r\n\r\n")
-        sock.sendall(request)
-        assert b"401" in sock.recv(65536).splitlines()[0]
 
 
 def test_a_stream_whose_edge_vanished_is_closed_in_the_models_thread(start):

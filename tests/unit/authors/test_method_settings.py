@@ -112,3 +112,11 @@ def test_a_sweep_varies_an_option_and_refuses_one_that_there_is_not(specbench, p
         {OPTION: 1},
         {OPTION: 2},
     ]
+
+
+def test_a_job_with_an_option_that_there_is_not_is_refused_before_it_is_submitted(specbench, profile, tmp_path):
+    words = ("run", "prompt_lookup", "--profile", profile(), "--set", "methods.prompt_lokup.max_ngram=2")
+    done = specbench("submit", *words, "--launcher", "local")
+    assert done.code == ExitCode.PROFILE
+    assert "did you mean 'prompt_lookup'?" in done.err
+    assert not (tmp_path / "runs").exists()

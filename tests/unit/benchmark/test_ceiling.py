@@ -1,7 +1,6 @@
 """The limit that memory sets: what is counted, and the share of it."""
 
 from statistics import median
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -232,11 +231,15 @@ def test_memory_of_a_cloud_elsewhere_is_told_to_have_been_measured_once():
 def test_no_run_ends_because_memory_cannot_be_read_once_more(models, monkeypatch):
     factory = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     watch = CeilingWatch([factory], {})
-    for error in (CloudLostError("gone"), MemoryError()):
-        monkeypatch.setattr(bandwidth, "_seconds", Mock(side_effect=error))
-        watch.look(str(error), 0)
+    ends = iter([CloudLostError("gone"), MemoryError(), ValueError("odd")])
+
+    def ended(reader, place):
+        raise next(ends)
+
+    monkeypatch.setattr(bandwidth, "_seconds", ended)
+    for prompt_id in ("a", "b"):
+        watch.look(prompt_id, 0)
     assert watch.found["cloud"].readings == ()
-    monkeypatch.setattr(bandwidth, "_seconds", Mock(side_effect=ValueError("odd")))
     with pytest.raises(ValueError, match="odd"):
         watch.look("1", 0)
 

@@ -4,19 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from builders import mapped_draft, tiny_mistral
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    GemmaConfig,
-    GPT2Config,
-    GPTJConfig,
-    GPTNeoXConfig,
-    GptOssConfig,
-    MambaConfig,
-    MixtralConfig,
-    Qwen2Config,
-)
+from builders import mapped_draft
+from random_models import ARCHITECTURES, COMPILED, INVARIANT, cloud, random_model, tokens
 
 from specbench.api import Decoding, Options, Request, Speculative
 from specbench.cloud import CloudModel, EdgeModel
@@ -24,64 +13,17 @@ from specbench.engine import huge_pages, kernels
 from specbench.engine.compiled import cuda_graphs, programs
 from specbench.engine.compiled.checks import is_invariant
 from specbench.engine.compiled.cuda_graphs import CapturedStep
-from specbench.engine.compiled.engine import CompiledEngine, CompiledSession
+from specbench.engine.compiled.engine import CompiledEngine
 from specbench.engine.compiled.joined_products import join_products
+from specbench.engine.compiled.session import CompiledSession
 from specbench.engine.compiled.step import CannotCompileError, Step
 from specbench.engine.finite import NotFiniteError
-from specbench.errors import SpecbenchError
-from specbench.profile import CloudSpec, EngineSpec
+from specbench.profile import CloudSpec
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.target import LocalTarget
-from specbench.testing import tiny_llama, tiny_tokenizer
+from specbench.testing import tiny_llama
 
 pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
-
-COMPILED = EngineSpec(kind="compiled")
-INVARIANT = EngineSpec(kind="compiled", batch_invariant=True)
-SMALL = {"vocab_size": 96, "eos_token_id": 1, "bos_token_id": None, "max_position_embeddings": 256}
-WIDE = {
-    **SMALL, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "initializer_range": 0.3,
-}  # fmt: skip
-SINKS = {"num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1}
-FULL = {"layer_types": ["full_attention"] * 2}
-ARCHITECTURES = {
-    "qwen2": Qwen2Config(**WIDE, num_key_value_heads=2),
-    "gemma": GemmaConfig(**WIDE, num_key_value_heads=1, head_dim=16),
-    "gpt_neox": GPTNeoXConfig(**WIDE),
-    "gpt2": GPT2Config(**SMALL, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3),
-    "gptj": GPTJConfig(
-        **SMALL, n_embd=32, n_layer=2, n_head=4, n_positions=256, rotary_dim=4, initializer_range=0.3
-    ),
-}
-
-
-def cloud(folder, engine=COMPILED, **fields):
-    return CloudModel(CloudSpec(model=str(folder), device="cpu"), engine=engine, **fields)
-
-
-def random_model(folder, config):
-    torch.manual_seed(5)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
-def tokens(count, seed=0):
-    return torch.randint(4, 96, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_compiles_and_gives_its_own_logits(tmp_path, name):
-    folder = random_model(tmp_path, ARCHITECTURES[name])
-    compiled, eager = cloud(folder).engine, cloud(folder, engine=None).engine
-    assert compiled.kind == "compiled"
-    ours, theirs = compiled.session(), eager.session()
-    prompt, more = tokens(30), tokens(9, seed=1)
-    torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
-    for part in (more[:1], more[1:6], more[6:]):
-        torch.testing.assert_close(ours.extend(part), theirs.extend(part), rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -200,41 +142,6 @@ def test_the_model_itself_stays_as_it_was(invariant):
     assert model(torch.tensor([[5, 6, 7]])).logits.shape == (1, 3, 96)
 
 
-@pytest.fixture
-def uncompilable(request, tmp_path):
-    if request.param == "sliding window":
-        return tiny_mistral(tmp_path, window=5)
-    return random_model(tmp_path, MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("uncompilable", ["sliding window", "recurrent state"], indirect=True)
-def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable, logged):
-    assert cloud(uncompilable, COMPILED).engine.kind == "eager"
-    assert any("runs eagerly, for it cannot be compiled: " in line for line in logged.messages)
-    with pytest.raises(SpecbenchError, match="cannot be batch-invariant"):
-        _ = cloud(uncompilable, INVARIANT).engine
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("config", "extra"),
-    [
-        (Gemma2Config(**WIDE, **FULL, num_key_value_heads=1, head_dim=16), "softcap"),
-        (GptOssConfig(**WIDE, **FULL, **SINKS), "s_aux"),
-    ],
-)  # fmt: skip
-def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(
-    tmp_path, config, extra, logged
-):
-    folder = random_model(tmp_path, config)
-    assert cloud(folder, COMPILED).engine.kind == "eager"
-    (line,) = (line for line in logged.messages if "runs eagerly" in line)
-    assert f"its attention uses {extra}" in line
-    with pytest.raises(SpecbenchError, match=extra):
-        _ = cloud(folder, INVARIANT).engine
-
-
 @pytest.mark.slow
 def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
     ops = kernels.load()
@@ -262,14 +169,6 @@ def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
             assert ours.is_contiguous()
 
 
-@pytest.mark.slow
-def test_products_of_torchs_own_are_not_called_invariant(tmp_path):
-    with pytest.raises(
-        SpecbenchError, match="its addmm is no kernel of ours, and its rows may depend on their number"
-    ):
-        _ = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), INVARIANT).engine
-
-
 def test_an_engine_whose_widest_pass_has_other_rows_is_seen_through(invariant):
     class Widening(CompiledSession):
         def extend(self, token_ids):
@@ -277,24 +176,6 @@ def test_an_engine_whose_widest_pass_has_other_rows_is_seen_through(invariant):
 
     assert is_invariant(CompiledSession(invariant, 80, 80), tokens(12))
     assert not is_invariant(Widening(invariant, 80, 80), tokens(12))
-
-
-@pytest.mark.slow
-def test_an_operator_that_is_not_known_to_compute_row_by_row_is_not_called_invariant(tmp_path):
-    folder = random_model(tmp_path, MixtralConfig(**WIDE, num_key_value_heads=2, num_local_experts=2))
-    with pytest.raises(SpecbenchError, match="is no kernel of ours, and its rows may depend on their number"):
-        _ = cloud(folder, INVARIANT).engine
-
-
-@pytest.mark.parametrize("product", [torch.mv, lambda matrix, vector: torch.addmv(vector, matrix, vector)])
-def test_a_product_with_one_vector_is_not_called_invariant_either(product):
-    class Block(torch.nn.Module):
-        def forward(self, x):
-            return product(x, x[0])
-
-    exported = torch.export.export(Block(), (torch.ones(4, 4),))
-    with pytest.raises(CannotCompileError, match="rows may depend"):
-        programs._demand_invariant(exported.graph)
 
 
 @pytest.mark.slow
@@ -309,34 +190,6 @@ def test_a_damaged_program_is_compiled_anew_and_kept(monkeypatch, tmp_path, inva
     assert programs.Program(path, step)
 
 
-def raises_outside_export(width):
-    """A hook that lets nobody read so many tokens, but does not show while a pass is exported."""
-
-    def hook(module, args, named):
-        if not torch.compiler.is_compiling() and named["input_ids"].shape[1] == width:
-            raise RuntimeError("this many are not served\n(and much more)")
-
-    return hook
-
-
-@pytest.mark.parametrize("width", [1, 5], ids=["looking at the cache", "comparing logits"])
-def test_an_error_of_the_models_own_code_is_a_reason_not_to_compile(models, width):
-    loaded = cloud(models / "target", engine=None).engine.loaded
-    loaded.model.register_forward_pre_hook(raises_outside_export(width), with_kwargs=True)
-    with pytest.raises(CannotCompileError, match=r"^this many are not served$"):
-        CompiledEngine(loaded, 96)
-
-
-def test_a_cache_that_cannot_be_written_is_a_reason_not_to_compile(monkeypatch, models, tmp_path, logged):
-    kernels.load()
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "file"))
-    assert cloud(models / "target", COMPILED).engine.kind == "eager"
-    assert any("Not a directory" in line for line in logged.messages)
-    with pytest.raises(SpecbenchError, match=r"cannot be batch-invariant: .*Not a directory"):
-        _ = cloud(models / "target", INVARIANT).engine
-
-
 class CapturingEngine(CompiledEngine):
     """The engine of a GPU on the CPU, where torch leaves the capturing out."""
 
@@ -347,7 +200,7 @@ def test_a_model_that_breaks_the_graph_is_a_reason_not_to_capture(models):
     loaded = cloud(models / "target", engine=None).engine.loaded
     loaded.model.model.register_forward_pre_hook(lambda *_: torch._dynamo.graph_break())
     with pytest.raises(CannotCompileError):
-        CapturingEngine(loaded, 96)
+        CapturingEngine(loaded, 96).compile()
 
 
 @pytest.fixture
@@ -359,7 +212,7 @@ def traced_only(monkeypatch):
 
 def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models):
     eager = cloud(models / "target", engine=None).engine
-    engine = CapturingEngine(eager.loaded, 96)
+    engine = CapturingEngine(eager.loaded, 96).compile()
     with torch.compiler.set_stance("fail_on_recompile"):
         for budget in (1, 200, 512):
             ours, theirs = engine.session(budget), eager.session()
@@ -378,7 +231,7 @@ def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models)
 
 def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, tmp_path):
     eager = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), engine=None).engine
-    ours, theirs = CapturingEngine(eager.loaded, 96).session(), eager.session()
+    ours, theirs = CapturingEngine(eager.loaded, 96).compile().session(), eager.session()
     prompt, block = tokens(237), tokens(19, seed=1)  # 256 places; nineteen would be padded to 32
     torch.testing.assert_close(ours.prefill(prompt), theirs.prefill(prompt), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.extend(block), theirs.extend(block), rtol=1e-3, atol=1e-3)

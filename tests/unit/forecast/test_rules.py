@@ -124,6 +124,7 @@ def test_a_greedy_trace_weighs_another_rule_as_one_that_was_made_for_it(tmp_path
             {
                 "edge": {"model": str(models / "target"), "layers": 1},
                 "cloud": {"model": str(models / "target"), "device": "cpu"},
+                "engine": {"kind": "eager"},
                 "workload": {"limit": 1, "max_new_tokens": 30},
             }
         )

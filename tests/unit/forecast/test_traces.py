@@ -145,6 +145,7 @@ def tiny_trace(tmp_path_factory, models):
             {
                 "edge": {"model": str(models / "target"), "layers": 1},
                 "cloud": {"model": str(models / "target"), "device": "cpu"},
+                "engine": {"kind": "eager"},
                 "workload": {"prompts": str(folder / "prompts.jsonl"), "max_new_tokens": WIDTH + 20},
             }
         )

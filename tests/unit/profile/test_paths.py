@@ -28,6 +28,7 @@ def place(models, tmp_path, monkeypatch):
     values = {
         "edge": {"model": "m/draft"},
         "cloud": {"model": "./m/target", "device": "cpu"},
+        "engine": {"kind": "eager"},
         "workload": {"prompts": "ask.jsonl", "limit": 1, "max_new_tokens": 4, "warmup": 0},
     }
     (tmp_path / "p" / "my.yaml").write_text(yaml.safe_dump(values))

@@ -1,0 +1,92 @@
+"""One sequence in a compiled engine's cache of fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from specbench.engine.base import Engine
+from specbench.engine.finite import NotFiniteError
+from specbench.engine.session import KVSession
+
+
+class CompiledSession(KVSession):
+    """One sequence in tensors of fixed size; forgetting moves a counter.
+
+    Args:
+        engine: a compiled one, which hands out the tensors and runs the passes.
+        capacity: of the tensors; what goes beyond `room` is for the padding of a captured pass.
+    """
+
+    def __init__(self, engine: Engine, capacity: int, room: int) -> None:
+        super().__init__(engine.role)
+        self._engine = engine
+        self._room = room
+        self._slot = engine.slot(capacity, self)
+
+    @torch.inference_mode()
+    def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
+        self.demand_room(len(token_ids))
+        own_ids = self._engine.to_own_ids(token_ids)
+        size = self._engine.prefill_chunk
+        for begin in range(0, len(own_ids), size):
+            chunk = own_ids[begin : begin + size]
+            logits, _ = self._pass(torch.tensor([chunk]), torch.tensor([len(chunk) - 1]))
+        return self._engine.to_target_logits(logits)
+
+    @torch.inference_mode()
+    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
+        self.demand_room(len(token_ids))
+        logits, _ = self._pass(torch.tensor([self._engine.to_own_ids(token_ids)]), torch.arange(len(token_ids)))
+        return self._engine.to_target_logits(logits)
+
+    @torch.inference_mode()
+    def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
+        """Append `unread`, then the model's own most likely tokens, each behind the one before.
+
+        The ids stay in the model's own vocabulary, the choice is made in the pass, and the loop is compiled.
+        """
+        if count == 0:
+            return []
+        taken = len(unread) + count - 1
+        self.demand_room(taken)
+        tokens = torch.tensor([self._engine.to_own_ids(unread)])
+        drafted = self._engine.draft(tokens, self._length, self._slot, count)
+        if len(drafted) < count:
+            raise NotFiniteError(self._engine.role)
+        self._length += taken
+        return self._engine.to_target_ids(drafted)
+
+    def _forget(self, count: int) -> None:
+        pass  # what lies behind the length is never read
+
+    @property
+    def cached_length(self) -> int:
+        """The same as `length`: the counter is all there is."""
+        return self._length
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The cache's tensors with their names, for the precision audit."""
+        layers = len(self._slot) // 2
+        for index, tensor in enumerate(self._slot):
+            kind = "keys" if index < layers else "values"
+            yield f"cache.layers.{index % layers}.{kind}", tensor[:, :, : self._length]
+
+    def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
+        result = self._engine.run(token_ids, self._length, rows, self._slot)
+        self._length += token_ids.shape[1]
+        return result
+
+    def demand_room(self, count: int) -> None:
+        """Refuse before anything is written: compiled code that writes past the end kills the process.
+
+        Raises:
+            ValueError: the cache was made for fewer tokens.
+        """
+        if self._length + count > self._room:
+            raise ValueError(
+                f"a cache for {self._room} tokens holds {self._length} and cannot take {count} more"
+            )

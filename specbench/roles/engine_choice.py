@@ -1,0 +1,86 @@
+"""Which engine runs a model: compiled passes where profile, machine and model allow them, else eager ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import EngineSpec
+
+if TYPE_CHECKING:
+    from specbench.engine.compiled.engine import CompiledEngine
+    from specbench.models.loading import LoadedModel
+
+logger = logging.getLogger(__name__)
+
+CAPTURED = "on a GPU its passes would be captured anew at every start; --set engine.kind=compiled does it"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A model in memory, before any pass.
+
+    Args:
+        size: of the vocabulary that it speaks.
+        compiled: the engine that has its program yet to load or to make; `None` where the model runs eagerly.
+    """
+
+    loaded: LoadedModel
+    size: int
+    compiled: CompiledEngine | None
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """What a profile wants of one model, held against what machine and model allow.
+
+    Args:
+        role: of the model `model`, for what is said.
+        wanted: the profile's `engine`.
+    """
+
+    role: str
+    model: str
+    wanted: EngineSpec
+
+    def begun(self, loaded: LoadedModel, make: Callable[[], CompiledEngine]) -> CompiledEngine | None:
+        """The compiled engine, its program not loaded yet; `None`, with a line that says why, where none is.
+
+        Raises:
+            SpecbenchError: the profile wants batch invariance, and the model cannot be compiled.
+        """
+        if self.wanted.kind == "eager":
+            return None
+        if self.wanted.kind == "auto" and loaded.device.type != "cpu" and not self.wanted.batch_invariant:
+            logger.info("the %s model runs eagerly: %s", self.role, CAPTURED)
+            return None
+        return self._unless_refused(make)
+
+    def compiled(self, begun: CompiledEngine | None) -> CompiledEngine | None:
+        """The engine, its program loaded or made; `None`, with a line that says why, where that cannot be.
+
+        Raises:
+            SpecbenchError: the profile wants batch invariance, and the model cannot be compiled.
+        """
+        engine = begun and self._unless_refused(begun.compile)
+        if engine and self.wanted.kind == "auto":
+            logger.info("the %s model runs compiled passes (engine.kind: auto)", self.role)
+        return engine
+
+    def _unless_refused(self, make: Callable[[], CompiledEngine]) -> CompiledEngine | None:
+        from specbench.engine.compiled.step import CannotCompileError
+
+        try:
+            return make()
+        except CannotCompileError as error:
+            if self.wanted.batch_invariant:
+                raise SpecbenchError(
+                    f"the {self.role} model {self.model} cannot be batch-invariant: {error}",
+                    "--set engine.batch_invariant=false, or another model",
+                    ExitCode.MODEL,
+                ) from error
+            logger.warning("the %s model runs eagerly, for it cannot be compiled: %s", self.role, error)
+            return None

@@ -1,0 +1,86 @@
+"""The plan as a command: from chances, from a run, over a grid."""
+
+import pytest
+
+
+def test_the_command_plans_from_chances_alone(specbench):
+    done = specbench(
+        "plan", "--acceptance", "0.8,0.7", "--set", "link.rtt_ms=5", "--objective-ms", "60", "--json"
+    )
+    assert done.code == 0, done.err
+    plan = done.json["methods"]["speculative"]
+    assert (
+        plan["best_draft_length"] == min(plan["forecasts"], key=lambda row: row["ms_per_token"])["draft_length"]
+    )
+    assert done.json["methods"]["speculative_colocated"]["any_rtt"]
+    assert all(load["clients"] >= 1 for load in done.json["clients"].values())
+    shown = specbench("plan", "--acceptance", "0.8,0.7").out
+    assert "speculative: draft length" in shown
+    assert "equal chances" in shown
+
+
+def test_the_command_plans_from_a_stored_run(specbench, profile):
+    assert specbench("run", "speculative", "--profile", profile(edge={"layers": 1})).code == 0
+    done = specbench("plan", "--run", specbench("compare", "--json").json["runs"][0], "--json")
+    assert done.code == 0, done.err
+    assert done.json["conditional_acceptance"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "from one place"),
+        (["--acceptance", "0.8", "--run", "x"], "from one place"),
+        (["--acceptance", "80%"], "chances between 0 and 1"),
+        (["--acceptance", "1.2"], "chances between 0 and 1"),
+        (["--acceptance", "nan"], "chances between 0 and 1"),
+        (["--run", "none"], "no run"),
+        (["--trace", "none.json"], "cannot be read"),
+        (["--acceptance", "0.8", "--costs", "none.yaml"], "cannot be read"),
+        (["--acceptance", "0.8", "--costs", "none.yaml", "--step-ms", "9"], "--step-ms has no effect"),
+        (["--acceptance", "0.8", "--step-ms", "0"], "step_ms"),
+        (["--acceptance", "0.8", "--set", "rtt"], "key=value"),
+        (["--acceptance", "0.8", "--set", "rtt=4"], "no value 'rtt'"),
+    ],
+)
+def test_a_plan_from_nonsense_gets_one_clear_error(specbench, options, message):
+    done = specbench("plan", *options)
+    assert done.code in (2, 3, 5)
+    assert message in done.err
+
+
+def test_an_infinite_break_even_is_null_in_json(specbench):
+    done = specbench("plan", "--acceptance", "0.9", "--json")
+    assert done.code == 0, done.err
+    assert "Infinity" not in done.out
+    assert done.json["methods"]["speculative_colocated"]["forecasts"][0]["break_even_rtt_ms"] is None
+
+
+def test_a_plan_over_a_grid_is_the_map_that_a_replay_gives(specbench, tmp_path):
+    by_hand = ("--acceptance", "0.8,0.7", "--step-ms", "20", "--cost-ratio", "0.1")
+    over = ("--over", "link.rtt_ms=0,10,40", "--over", "target.speed=1,4")
+    done = specbench("plan", *by_hand, *over, "--charts", tmp_path / "maps", "--json")
+    assert done.code == 0, done.err
+    rows = {(row["method"], *row["condition"].values()): row for row in done.json["rows"]}
+    single = specbench("plan", *by_hand, "--set", "link.rtt_ms=10", "--json").json["methods"]["speculative"]
+    found = rows["speculative", 10, 1]
+    assert found["draft_length"] == single["best_draft_length"]
+    assert found["speedup"] == single["forecasts"][found["draft_length"] - 1]["speedup"]
+    even = next(each for each in done.json["break_even"] if each["method"] == "speculative")
+    assert even["rtt_ms"] == pytest.approx(single["break_even_rtt_ms"], rel=0.1)
+    assert (tmp_path / "maps" / "winner.svg").exists()
+    assert "fastest" in specbench("plan", *by_hand, *over).out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--charts", "maps"), "which --over makes"),
+        (("--over", "link.rtt=1,2"), "no value 'link.rtt'"),
+        (("--over", "link.rtt_ms=1,2", "--objective-ms", "9"), "no effect"),
+    ],
+)
+def test_a_plan_over_what_is_no_grid_gets_one_clear_error(specbench, words, message):
+    done = specbench("plan", "--acceptance", "0.8", *words)
+    assert done.code == 2
+    assert message in done.err
