@@ -167,7 +167,7 @@ def test_a_stored_sweep_is_rendered_again_whatever_became_of_its_profile(specben
     assert specbench("report", "s1", "--out", named).code == 0
     assert named.read_text() == specbench("report", "s1", "--format", "md").out
     refused = specbench("report", "s1", "--out", named, "--format", "html")
-    assert (refused.code, "whose name says md" in refused.err) == (2, True)
+    assert (refused.code, "whose suffix means md" in refused.err) == (2, True)
     compared = specbench("compare", "s1")
     assert (compared.code, "s1 is a sweep" in compared.err) == (5, True)
     assert "'specbench report s1' shows it" in compared.err
