@@ -54,6 +54,7 @@ def measured_limits(profile: Profile, costs: Path | None = None) -> dict[str, di
 
 def _row(factory: EdgeModel | CloudModel, vocabulary_size: int) -> dict:
     before, ms, after = factory.ceiling(), decoding_ms(factory, vocabulary_size), factory.ceiling()
+    assert before and after, "only a vLLM server has no ceiling, and it is refused"
     speeds = sorted((before.bytes_per_second, after.bytes_per_second))
     ceiling = replace(after, bytes_per_second=sum(speeds) / 2)
     share = ceiling.share(ms)
