@@ -54,7 +54,8 @@ def measured_limits(profile: Profile, costs: Path | None = None) -> dict[str, di
 
 def _row(factory: EdgeModel | CloudModel, vocabulary_size: int) -> dict:
     before, ms, after = factory.ceiling(), decoding_ms(factory, vocabulary_size), factory.ceiling()
-    assert before and after, "only a vLLM server has no ceiling, and it is refused"
+    if before is None or after is None:  # a vLLM server, which is refused before
+        raise AssertionError(f"the {factory.role} has no ceiling")
     speeds = sorted((before.bytes_per_second, after.bytes_per_second))
     ceiling = replace(after, bytes_per_second=sum(speeds) / 2)
     share = ceiling.share(ms)
