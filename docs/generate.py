@@ -16,6 +16,7 @@ from typing import Any
 REFERENCE = Path(__file__).parent / "reference"
 MARK = re.compile(r"(<!-- generated: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 EXTRA = re.compile(r"  \[[^\[\]]*(\[[^\[\]]*\][^\[\]]*)*\]$")
+EXAMPLES = "<!-- not run here: examples of the help, whose options a test checks -->"
 UNITS = {"_ms": "ms", "_mbps": "Mbit/s"}
 
 
@@ -81,7 +82,7 @@ def prose(paragraph: str) -> str:
     lines = [line.strip() for line in paragraph.replace("\b", "").splitlines() if line.strip()]
     examples = [line for line in lines if line.startswith("specbench ")]
     rest = " ".join(line for line in lines if line not in examples)
-    block = "```bash\n" + "\n".join(examples) + "\n```" if examples else ""
+    block = f"{EXAMPLES}\n```bash\n" + "\n".join(examples) + "\n```" if examples else ""
     return "\n\n".join(part for part in (rest, block) if part)
 
 
@@ -105,7 +106,8 @@ def option_row(param: Any, context: Any) -> list[str]:
     else:
         kind = "" if param.is_flag else f" {param.metavar or value_name(given)}"
         names = ", ".join([*param.opts, *param.secondary_opts]) + kind
-    return [f"`{cell(names)}`", cell(default), cell(meaning + again + variable)]
+    shown = "` \\| `".join(names.split("|"))  # in code, only one of GitHub and mkdocs reads an escape
+    return [f"`{shown}`", cell(default), cell(meaning + again + variable)]
 
 
 def value_name(given: str) -> str:

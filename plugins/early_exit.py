@@ -42,6 +42,7 @@ class EarlyExit(SpeculativeMethod):
     api_version = 4
     settings = Settings
     takes_confidence_stop = True
+    needs_eager = True
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the cloud model, and make the draft of its layers."""

@@ -135,7 +135,7 @@ def prepare(
     for role in prepared.roles:
         draft = prepared.factory(role)
         if isinstance(draft, EdgeModel):
-            draft.demand_same_tokens(cloud)
+            remarks.append(draft.demand_same_tokens(cloud, profile.speculative.cross_vocabulary))
             draft.demand_quantizable()
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     lengths = [prepared.factory(role).context_length for role in prepared.roles]

@@ -64,6 +64,8 @@ def limits(
         cloud.demand_here()
     with closing(cloud):
         size = vocabulary.size(cloud.tokenizer)
+        if loaded.speculative.cross_vocabulary:
+            edge.demand_same_tokens(cloud, cross_vocabulary=True)
         for factory in (edge, cloud):
             before, ms, after = factory.ceiling(), decoding_ms(factory, size), factory.ceiling()
             speeds = sorted((before.bytes_per_second, after.bytes_per_second))

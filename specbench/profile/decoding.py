@@ -81,6 +81,10 @@ class Speculative(Part):
         description="End a draft behind the first token to which the draft model gives a lower probability. "
         "Lossless.",
     )
+    cross_vocabulary: bool = Field(
+        default=False,
+        description="Where the vocabularies of edge and cloud differ, draft the tokens that both have.",
+    )
     rank: Annotated[int, Field(ge=1)] = Field(
         default=20, description="How many of the target's most probable tokens the rule `rank` accepts."
     )

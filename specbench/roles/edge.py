@@ -113,18 +113,33 @@ class EdgeModel(ModelFactory):
         logger.info("quantising the edge model to %s", self.spec.quantization)
         return quantize(loaded, self.spec.quantization)
 
-    def demand_same_tokens(self, cloud: ModelFactory) -> None:
-        """Refuse a pair that speaks of different tokens.
+    def demand_same_tokens(self, cloud: ModelFactory, cross_vocabulary: bool = False) -> str | None:
+        """Refuse a pair that speaks of different tokens; called before the draft is loaded.
+
+        Args:
+            cross_vocabulary: draft the tokens that both vocabularies have, where they differ.
+
+        Returns:
+            How many those are.
 
         Raises:
             SpecbenchError: the vocabularies differ, or the draft's map was made for another target.
         """
         from specbench.models import vocabulary
+        from specbench.models.common_tokens import CommonTokens
 
         if self.draft_vocabulary:
             self.draft_vocabulary.demand_target(cloud.tokenizer)
-        else:
+        elif not cross_vocabulary or self.tokenizer.get_vocab() == cloud.tokenizer.get_vocab():
             vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
+        else:
+            rows = self.config.get_text_config().vocab_size
+            self.draft_vocabulary = common = CommonTokens.of(self.tokenizer, cloud.tokenizer, rows)
+            return (
+                f"{self.role} and cloud have different vocabularies: the draft can say "
+                f"{len(common.target_ids):,} of the target's {common.target_size:,} tokens ({common.share:.0%})"
+            )
+        return None
 
     def drafter(self, options: Options) -> ModelDrafter:
         """This model as one that proposes tokens.

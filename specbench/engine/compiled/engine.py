@@ -23,6 +23,7 @@ from specbench.engine.eager import EagerEngine
 from specbench.engine.kernels import choice
 from specbench.engine.quiet import hushed
 from specbench.errors import SpecbenchError
+from specbench.models.common_tokens import CommonTokens
 from specbench.models.context import reads_by_length, varying_positions
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class CompiledEngine(Engine):
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
         if not getattr(loaded.model, "_can_compile_fullgraph", False):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
+        if isinstance(draft_vocabulary, CommonTokens):
+            raise CannotCompileError("a compiled draft would say tokens that the target lacks")
         if (getattr(loaded.model, "tp_size", None) or 1) > 1:
             raise CannotCompileError("its weights are split over ranks")
         if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:

@@ -28,6 +28,7 @@ def tiny_profiles(models, tmp_path, monkeypatch):
                 values[role]["model"] = str(models / ("target" if is_target else model))
         if values.get("edge", {}).get("vocab_map"):
             values["edge"]["vocab_map"] = None
+        values["engine"] = {"kind": "eager"}
         values["workload"] = {**values.get("workload", {}), **SMALL}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     found = {name: folder / f"{name}.yaml" for name in shipped}

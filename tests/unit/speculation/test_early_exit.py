@@ -80,7 +80,7 @@ def test_more_layers_than_the_target_has_are_refused(cloud):
 
 
 def test_a_sweep_over_layers_loads_no_edge_model(specbench, profile, folder, tmp_path):
-    path = profile(cloud={"model": str(folder)})
+    path = profile(cloud={"model": str(folder)}, engine={"kind": "auto"})
     over = ("--over", "methods.early_exit.layers=1,5")
     done = specbench("sweep", "early_exit", "--profile", path, *over, "--json")
     assert done.code == 0, done.err
@@ -88,4 +88,5 @@ def test_a_sweep_over_layers_loads_no_edge_model(specbench, profile, folder, tmp
     assert few["acceptance_rate"] < all_["acceptance_rate"] == 1
     manifest = RunStore(tmp_path / "runs").read(RunStore(tmp_path / "runs").find(None)).manifest
     assert manifest.models.keys() == {"cloud"}
+    assert manifest.engines == {"cloud": "eager"}
     assert (manifest.unverified, manifest.other_models) == ({}, ())
