@@ -118,7 +118,7 @@ def answering(status, kind, body, at="/v1/completions"):
 
 ANOTHER_FORM = "sends prompt_logprobs of another form than vLLM's"
 STRANGE = {
-    "a web page": (answering(200, "text/html", b"<html>", "/v1/models"), "its answer is no JSON"),
+    "a web page": (answering(200, "text/html", b"<html>", "/v1/models"), "its answer is not a JSON"),
     "another API": (
         changing("/v1/models", lambda document, question: {"data": [{"id": "m", "owned_by": "openai"}]}),
         "is not a vLLM server: /v1/models names no model that is owned_by vllm",

@@ -185,7 +185,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, sp
     assert run.manifest.status == "interrupted"
     assert 0 < len(run.generations) < 1200
     assert document["notes"] == [
-        f"run {run.manifest.run_id} is interrupted; --resume {run.manifest.run_id} goes on"
+        f"run {run.manifest.run_id} is interrupted; resume it with --resume {run.manifest.run_id}"
     ]
 
 

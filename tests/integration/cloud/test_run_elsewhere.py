@@ -149,7 +149,7 @@ def test_a_server_ends_on_a_signal_and_says_when_it_cannot_listen(specbench, pro
     port = address.rpartition(":")[2]
     other = specbench("serve", "--profile", profile(), "--port", port)
     assert other.code == 2
-    assert f"cannot listen at 127.0.0.1:{port}" in other.err
+    assert f"cannot listen on 127.0.0.1:{port}" in other.err
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
 
