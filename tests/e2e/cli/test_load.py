@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from repository import REPOSITORY
+from warm import WarmPopen
 
 PAGE = REPOSITORY / "docs" / "how-to" / "write-a-method.md"
 COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
@@ -146,7 +147,7 @@ def serve(tmp_path):
     running = []
 
     def start(path, *words):
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-m", "specbench", "serve", "--profile", path, "--port", "0", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=(tmp_path / "served.log").open("ab"),

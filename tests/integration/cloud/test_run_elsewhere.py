@@ -9,6 +9,7 @@ import sys
 import pytest
 from builders import LIAR
 from conftest import certificate
+from warm import WarmPopen
 
 from specbench.forecast import cost_measurement
 from specbench.profile.cost_table import read_costs
@@ -23,7 +24,7 @@ def serve(profile, tmp_path):
 
     def start(*words, name="served", **parts):
         path = profile(name=name, **parts)
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-m", "specbench", "serve", "--profile", str(path), *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=(tmp_path / "served.log").open("ab"),
