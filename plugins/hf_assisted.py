@@ -64,7 +64,7 @@ class HfAssisted(Method):
             )
         if options.speculative.confidence_stop is not None:
             raise SpecbenchError(
-                f"speculative.confidence_stop is not known to {self.name}",
+                f"speculative.confidence_stop is not supported by {self.name}",
                 "add --set speculative.confidence_stop=null",
             )
 

@@ -152,7 +152,7 @@ class SpeculativeMethod(Method):
             )
         if options.speculative.confidence_stop is not None and not self.takes_confidence_stop:
             raise SpecbenchError(
-                f"speculative.confidence_stop is not known to {self.name}",
+                f"speculative.confidence_stop is not supported by {self.name}",
                 "add --set speculative.confidence_stop=null",
             )
 

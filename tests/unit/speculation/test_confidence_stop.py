@@ -119,14 +119,14 @@ def test_a_replay_varies_it_and_says_what_is_not_known(replayed, specbench):
     shown = " ".join(specbench("replay", *replayed, *over).out.split())
     assert "approximate: where confidence_stop ends a draft behind a wrong token is not in the trace" in shown
     refused = specbench("replay", *replayed, *over, "--method", "prompt_lookup")
-    assert (refused.code, "confidence_stop is not known to prompt_lookup" in refused.err) == (2, True)
+    assert (refused.code, "confidence_stop is not supported by prompt_lookup" in refused.err) == (2, True)
     refused = specbench("replay", *replayed, "--over", "confidence_stop=2")
     assert (refused.code, "confidence_stop: 2 is refused" in refused.err) == (ExitCode.PROFILE, True)
 
 
 @pytest.mark.parametrize("method", [PromptLookup(), SuffixDecoding(), HfAssisted()], ids=lambda each: each.name)
 def test_methods_whose_drafts_have_no_probability_refuse_it(method):
-    with pytest.raises(SpecbenchError, match="confidence_stop is not known to") as caught:
+    with pytest.raises(SpecbenchError, match="confidence_stop is not supported by") as caught:
         method.validate(options_of(0.5, draft_length=4))
     assert caught.value.hint == "add --set speculative.confidence_stop=null"
 
