@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from builders import Outcome
 from documented import undocumented
+from warm import WarmPopen
 
+from specbench.benchmark import child_process
+from specbench.cloud import server_process
 from specbench.engine.threads import spin_briefly
 from specbench.testing import tiny_llama
 
@@ -136,6 +140,16 @@ def specbench(monkeypatch, capfd, tmp_path):
         return described(arguments, Outcome(code, captured.out, captured.err))
 
     return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_processes():
+    """Conditions of sweeps, and servers of our own, are forked instead of started: see `warm`."""
+    warmed = SimpleNamespace(**{**vars(subprocess), "Popen": WarmPopen})
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (child_process, server_process):
+            patch.setattr(module, "subprocess", warmed)
+        yield
 
 
 @pytest.fixture

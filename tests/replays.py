@@ -1,10 +1,13 @@
 """Traces, cost tables and prices that replays and plans are tested by."""
 
 import random
+from dataclasses import replace
 
 from specbench.forecast.acceptance_trace import Trace, TracedText
+from specbench.forecast.grid import Row
 from specbench.forecast.traced_drafter import Text
 from specbench.profile.cost_table import Costs
+from specbench.results.records import CONTROL
 from specbench.stats.prices import Prices
 
 TABLE = {
@@ -38,3 +41,12 @@ def trace(count=3, tokens=40):
             TracedText(str(index), "c", 0, 0, 10, "x", tokens, tuple(range(tokens)), bits, zeros, zeros, zeros)
         )
     return Trace(True, "greedy", "", "", "", {}, {}, {}, {}, tuple(rows))
+
+
+def line(*points, **condition):
+    """A method's rows by round trip and speed-up, and the control's."""
+    rows = []
+    for rtt_ms, speedup in points:
+        control = Row(CONTROL, None, {"link.rtt_ms": rtt_ms, **condition}, 1.0, 9.0, 9.0, 1.0, None, None, 0)
+        rows += [control, replace(control, method="speculative", draft_length=3, speedup=speedup)]
+    return rows

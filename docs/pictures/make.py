@@ -47,5 +47,6 @@ def photograph(run: str, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    (HERE / "run.svg").write_text(record(sys.argv[1], "specbench run speculative --profile default"))
-    photograph(sys.argv[1], HERE / "report.png")
+    asked = sys.argv[1]
+    (HERE / "run.svg").write_text(record(asked, "specbench run speculative --profile default"))
+    photograph(asked, HERE / "report.png")

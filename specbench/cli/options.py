@@ -74,11 +74,14 @@ HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Also write the result as an HTML page.")
 ]
 ChartsOption = Annotated[
-    Path | None, typer.Option("--charts", metavar="DIR", help="Also write every chart to DIR, as SVG and PNG.")
+    Path | None,
+    typer.Option("--charts", metavar="DIR", help="Also write every chart to DIR, as SVG, PNG, PDF and CSV."),
 ]
 MapsOption = Annotated[
     Path | None,
-    typer.Option("--charts", metavar="DIR", help="Also write the maps to DIR, as SVG, PNG, CSV and JSON."),
+    typer.Option(
+        "--charts", metavar="DIR", help="Also write the charts to DIR, as SVG, PNG, PDF and CSV, and all rows."
+    ),
 ]
 AllowUnfairOption = Annotated[
     bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, with a label on every row.")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from specbench.results.records import Run
     from specbench.results.store import RunStore
 
-    Files = Callable[[Path], list[Path]]  # writes charts into a folder
+    # Writes charts of a width in millimetres, of these methods or of all, into a folder.
+    Files = Callable[[Path, float, Sequence[str]], list[Path]]
 
 PAGE = Path("report.html")
 EXAMPLES = ("specbench report", "specbench report latest --format md --charts figures")
@@ -57,6 +58,22 @@ def report(
         typer.Option("--format", help="Output format (default: the suffix of --out, else html)."),
     ] = None,
     charts: ChartsOption = None,
+    chart_width_mm: Annotated[
+        float | None,
+        typer.Option(
+            "--chart-width-mm",
+            metavar="MM",
+            help="Width of the files of --charts: 84 for one column of a paper, 176 for both (default: 176).",
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="NAME,NAME",
+            help="Methods that --charts draws, separated by commas (default: all).",
+        ),
+    ] = None,
     allow_unfair: AllowUnfairOption = False,
     runs_dir: RunsDirOption = RUNS_DIR,
 ) -> None:
@@ -66,6 +83,7 @@ def report(
     from specbench.results.store import RunStore
 
     form = _format(form, out)
+    width_mm = _width(charts, chart_width_mm, methods)
     store = RunStore(runs_dir)
     if runs and len(runs) == 1 and sweeps.exists(store, runs[0]):
         text, files = _of_sweep(sweeps.read(store, runs[0]), store, form)
@@ -77,8 +95,32 @@ def report(
     else:
         write(text, path)
     if charts:
-        for written in files(charts):
+        for written in files(charts, width_mm, _names(methods)):
             console.note(f"wrote {written}")
+
+
+def _width(charts: Path | None, width_mm: float | None, methods: str | None) -> float:
+    """The width of charts in millimetres.
+
+    Raises:
+        SpecbenchError: it is no width of a figure, or no charts are asked for.
+    """
+    from specbench.errors import SpecbenchError
+    from specbench.render.report.pictures import NARROWEST_MM, WIDEST_MM, WIDTH_MM
+
+    given = {"--chart-width-mm": width_mm, "--methods": methods}
+    for name in [name for name, value in given.items() if value is not None and charts is None]:
+        raise SpecbenchError(f"{name} has no effect without --charts", "--charts DIR writes the charts")
+    if width_mm is not None and not NARROWEST_MM <= width_mm <= WIDEST_MM:
+        raise SpecbenchError(
+            f"--chart-width-mm {width_mm:g} is not between {NARROWEST_MM:g} and {WIDEST_MM:g}",
+            "--chart-width-mm 84 suits one column of a paper, 176 both",
+        )
+    return WIDTH_MM if width_mm is None else width_mm
+
+
+def _names(methods: str | None) -> list[str]:
+    return [name.strip() for name in (methods or "").split(",") if name.strip()]
 
 
 def _format(asked: Format | None, out: Path | None) -> Format:
@@ -138,11 +180,12 @@ def _of_runs(runs: Sequence[Run], allow_unfair: bool, form: Format) -> tuple[str
     else:
         text = documents.as_csv(made) if form is Format.CSV else documents.as_markdown(made)
 
-    def files(folder: Path) -> list[Path]:
-        from specbench.render.report.charts import drawings
+    def files(folder: Path, width_mm: float, methods: Sequence[str]) -> list[Path]:
+        from specbench.render.report.charts import chosen, drawings
 
         pictures.demand_extra()
-        return pictures.write_files(drawings(made), folder)
+        shown = chosen(made, methods) if methods else made
+        return pictures.write_files(drawings(shown), folder, width_mm)
 
     return text, files
 
@@ -174,4 +217,4 @@ def _of_sweep(sweep: Sweep, store: RunStore, form: Format) -> tuple[str, Files]:
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     else:
         text = grids.grid_csv(rows) if form is Format.CSV else grids.grid_markdown(rows, title, notes)
-    return text, lambda folder: grids.write_grid(rows, document, folder)
+    return text, lambda *asked: grids.write_grid(rows, document, *asked)

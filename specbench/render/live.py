@@ -47,7 +47,7 @@ class LiveView(View):
 
     def __init__(self) -> None:
         self.bars: Bars | None = None
-        self._status = Status("preparing models and prompts", console=console.err)
+        self._status = Status("preparing models and prompts", console=console.err, refresh_per_second=4)
         self._progress: dict[str, Snapshot] = {}
         self._failed: set[str] = set()
         self._before = 0

@@ -163,10 +163,12 @@ def agreement_cells(row: MethodSummary) -> tuple[str, ...]:
 
 def _categories(comparison: Comparison) -> Fitted:
     by_name = {row.method: row for row in comparison.methods}
-    rows = [
-        (_named(by_name[row.method], comparison), row.category, *category_cells(row))
-        for row in comparison.categories
-    ]
+    rows = []
+    for row in comparison.categories:
+        whole = by_name[row.method]
+        *figures, word = category_cells(row)
+        word = word if whole.lossless else "lossy"  # another text is never called faster
+        rows.append((_named(whole, comparison), row.category, *figures, word))
     return Fitted(("method", "category"), CATEGORY_COLUMNS, rows, words=1)
 
 

@@ -184,7 +184,8 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         if reason:
             statement = f"no verdict on {group.name}: {reason}"
         else:
-            statement = verdict.statement(group.name, label, f"the cloud alone{where}", versus, interval)
+            reference = f"the cloud alone{where}"
+            statement = verdict.statement(group.name, label, reference, versus, interval, bool(lossless))
             categories = versus.by_category(group.name)
     tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specbench.results.derived import Comparison, MethodSummary
+from specbench.results.records import CONTROL
 from specbench.stats.comparison import MODEL_GENERATE
 from specbench.stats.row_names import base
 from specbench.stats.verdict import EQUIVALENT, FASTER, FEWEST_PROMPTS, SLOWER, UNDECIDED
@@ -20,25 +21,57 @@ def headline(comparison: Comparison) -> str:
         return f"No verdict: {', '.join(wrong)} produced wrong text."
     if comparison.control is None:
         return "No verdict: the control was not measured, so there is no speed-up."
-    lossless = [row for row in comparison.judged if row.lossless]
-    if not lossless:
+    rows = _competing(comparison)
+    if not rows:
         return "No verdict: no method that keeps the target's text was measured beside the control."
-    competing = [row for row in lossless if base(row.method) != MODEL_GENERATE]  # which is the cloud alone too
-    answer = _answer(competing or lossless)
+    answer = _answer(rows)
     return f"{answer} But most texts repeat themselves." if comparison.mostly_repeats else answer
+
+
+def leader(comparison: Comparison) -> MethodSummary | None:
+    """The row that the sentence is about; `None` where it gives no figures."""
+    rows = _competing(comparison)
+    spoilt = comparison.unfair or comparison.faults or any(row.bugs for row in comparison.methods)
+    return None if spoilt or not rows else _best(rows)
+
+
+def ranked(comparison: Comparison) -> list[MethodSummary]:
+    """All rows: controls, then those that keep the target's text, fastest first; lossy ones; other texts."""
+
+    def place(row: MethodSummary) -> tuple[bool, int, float]:
+        group = (True, False, None).index(row.lossless)
+        return base(row.method) != CONTROL, group, -(row.speedup_vs_control or 0.0)
+
+    return sorted(comparison.methods, key=place)
+
+
+def compared(comparison: Comparison) -> list[MethodSummary]:
+    """The ranked rows whose speed-up says something: not the control, nor a text of another model."""
+    return [
+        row
+        for row in ranked(comparison)
+        if row.lossless is not None and row.speedup_vs_control is not None and base(row.method) != CONTROL
+    ]
+
+
+def _competing(comparison: Comparison) -> list[MethodSummary]:
+    lossless = [row for row in comparison.judged if row.lossless]
+    return [
+        row for row in lossless if base(row.method) != MODEL_GENERATE
+    ] or lossless  # which is the cloud alone
+
+
+def _best(rows: Sequence[MethodSummary]) -> MethodSummary:
+    """The fastest row with the strongest verdict."""
+    words = (FASTER, UNDECIDED, None, EQUIVALENT, SLOWER)
+    verdict = next(word for word in words if any(row.verdict == word for row in rows))
+    return max((row for row in rows if row.verdict == verdict), key=lambda row: row.speedup_vs_control or 0.0)
 
 
 def _answer(rows: Sequence[MethodSummary]) -> str:
     """The strongest verdict among these rows, with the figures of the row that has it."""
-    verdict = next(
-        (
-            word
-            for word in (FASTER, UNDECIDED, None, EQUIVALENT, SLOWER)
-            if any(row.verdict == word for row in rows)
-        ),
-    )
-    found = [row for row in rows if row.verdict == verdict]
-    best = max(found, key=lambda row: row.speedup_vs_control or 0.0)
+    best = _best(rows)
+    verdict, found = best.verdict, [row for row in rows if row.verdict == best.verdict]
     name = f"{best.method} (not verified)" if best.unverified else best.method
     if best.speedup_vs_control is None:
         return f"No verdict: no answer of {name} can be paired with the control's."

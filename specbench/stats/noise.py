@@ -27,7 +27,8 @@ def noise_notes(control: Sequence[Generation], repeats: int) -> list[str]:
     spread = repeat_spread(control)
     if spread is not None and spread > REPEAT_SPREAD:
         notes.append(
-            f"the machine was noisy: the control's repeats of one request differ by {spread:.0%}; {more}"
+            f"the machine was noisy: the control's repeats of one request differ by {spread:.0%}; {more} "
+            "averages it out"
         )
     moved = drift(control)
     if moved is not None and abs(moved) > DRIFT:

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from specbench.results.records import Generation, Round, Run
 
+PARTS = ("draft", "link", "verify", "other")
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -37,6 +39,17 @@ class RoundTime:
     link_ms: float | None
     verify_ms: float | None
     other_ms: float | None
+
+    @property
+    def ms_per_token(self) -> float:
+        """Of the tokens that a mean round commits, the time of one."""
+        return self.total_ms / self.tokens
+
+    @property
+    def parts_per_token(self) -> dict[str, float]:
+        """The same by part, in milliseconds; what was not recorded is absent."""
+        known = {part: getattr(self, f"{part}_ms") for part in PARTS}
+        return {part: value / self.tokens for part, value in known.items() if value is not None}
 
 
 @dataclass(frozen=True)

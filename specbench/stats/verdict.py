@@ -139,9 +139,18 @@ def _holm(
 
 
 def statement(
-    name: str, label: str, reference: str, found: Speedup, interval: tuple[float, float] | None
+    name: str,
+    label: str,
+    reference: str,
+    found: Speedup,
+    interval: tuple[float, float] | None,
+    same_text: bool = True,
 ) -> str:
-    """The verdict as a sentence, with its interval; without a verdict, why there is none."""
+    """The verdict as a sentence, with its interval; without a verdict, why there is none.
+
+    Args:
+        same_text: the text is the reference's; another one is never called faster.
+    """
     who, count = f"{name} ({label})", f"{len(found.logs)} prompt{'' if len(found.logs) == 1 else 's'}"
     if found.ratio is None:
         return f"no verdict on {who}: no request of it can be paired with {reference}"
@@ -152,6 +161,8 @@ def statement(
         )
     low, high = interval
     shown = f"{found.ratio:.2f} times its speed per token (95 % interval {low:.2f} to {high:.2f}, {count})"
+    if not same_text:
+        return f"{who} writes a text that may differ from that of {reference}, at {shown}"
     word = verdict(interval)
     if word == EQUIVALENT:
         return f"{who} is equivalent to {reference} within 3 %: {shown}"

@@ -105,7 +105,7 @@ def test_too_late_is_said_and_nothing_to_do_is_nothing():
     import torch  # noqa: F401
 
     assert confinement.confine(EdgeSpec(model="m", threads=1)) == {}
-    with pytest.raises(SpecbenchError, match="torch has started in this process"):
+    with pytest.raises(SpecbenchError, match="torch is already loaded in this process"):
         confinement.confine(EdgeSpec(model="m", cpus=[CPU]))
 
 

@@ -141,7 +141,7 @@ import setuptools
         text=True,
         timeout=120,
     )
-    assert "could not be fetched" in done.stdout
+    assert "cannot be fetched" in done.stdout
     assert done.returncode == 0, done.stderr
 
 

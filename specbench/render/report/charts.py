@@ -1,179 +1,111 @@
-"""The charts of a report, with altair; here those with a row a method, its figures written above its marks."""
+"""The charts of a report, with altair; here those of time by part and of what memory allows."""
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from specbench.errors import SpecbenchError
 from specbench.render.report.curves import acceptance, memory
-from specbench.render.report.inks import WIDE_PX, Ink, looks_of, tint, tinted
-from specbench.render.report.marks import (
-    Drawing,
-    at_one,
-    bars,
-    data,
-    finished,
-    intervals,
-    row_axis,
-    titled,
-    told_by,
-)
-from specbench.render.report.sections import PARTS
-from specbench.render.tables import interval_text
+from specbench.render.report.inks import Ink, legend_of, looks_of, tint, tinted
+from specbench.render.report.latencies import latencies
+from specbench.render.report.marks import Drawing, at_one, bars, data, finished, row_axis, titled, told_by
+from specbench.render.report.speedups import categories, speedups
+from specbench.stats.headline import ranked
 from specbench.stats.report import Report
-from specbench.stats.verdict import MARGIN
+from specbench.stats.row_names import base
 
 if TYPE_CHECKING:
     import altair as alt
 
-MOST_DOTS = 300
-GOLDEN = 0.618  # spreads the dots of a row evenly, without chance
-RATIO_TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 7, 10, 20)
+SHADES = {"draft": 1.0, "link": 0.25, "verify": 0.55, "other": 0.15, "not split": 0.55}  # opacity of each part
 
 
 def drawings(report: Report) -> list[Drawing]:
     """The charts for which there are figures."""
-    found = [speedups(report), latencies(report, "ttft_ms", "Time to first token")]
+    found = [speedups(report), categories(report), latencies(report, "ttft_ms", "Time to first token")]
     found += [latencies(report, "tpot_ms", "Time per output token"), acceptance(report)]
-    found += [rounds(report), ceilings(report)]
+    found += [times(report), ceilings(report)]
     for run in report.memory:
         found += [memory(report, run, "rss_bytes"), memory(report, run, "cuda_bytes")]
     return [drawing for drawing in found if drawing]
 
 
-def speedups(report: Report) -> Drawing | None:
-    """Speed-up of every method and category with its interval, a row each, on a logarithmic axis."""
-    rows = []
-    looks = looks_of(report)
-    for method in report.comparison.methods:
-        if method.speedup_vs_control is None or method.method == method.reference:
-            continue
-        if method.lossless is None:
-            continue  # another text: its speed says nothing about the others
-        overall = (method.method, method.speedup_vs_control, method.speedup_interval, True)
-        parts = [
-            (part.category, part.speedup, part.interval, False)
-            for part in report.comparison.categories
-            if part.method == method.method
-        ]
-        for name, ratio, interval, whole in [overall, *parts]:
-            low, high = interval or (ratio, ratio)
-            known = f" ({interval_text(interval)})" if interval else ""
-            rows.append(
-                {"row": len(rows), "label": f"{name} · {ratio:.2f}x{known}", "weight": 600 if whole else 400,
-                 "ratio": ratio, "low": low, "high": high, "whole": whole, "known": interval is not None,
-                 "color": looks[method.method][0]}
-            )  # fmt: skip
-    if not rows:
-        return None
-    ends = [0.8, 1.25, *(row[end] for row in rows for end in ("low", "high"))]
-    low, high = min(ends) / 1.06, max(ends) * 1.06
+def chosen(report: Report, methods: Sequence[str]) -> Report:
+    """A report of these methods alone; one that several runs have is chosen with all its rows.
 
-    def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
-        ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
-        ticks = ticks if width >= WIDE_PX or len(ticks) < 8 else ticks[::2] if 1 in ticks[::2] else ticks[1::2]
-        title = titled("speed per token against the control (x, logarithmic; right of 1 is faster)", width)
-        x = alt.X(
-            "ratio:Q",
-            scale=alt.Scale(type="log", domain=[low, high], nice=False),
-            axis=alt.Axis(values=ticks, labelExpr="format(datum.value, '~g') + 'x'"),
-            title=title,
-        )
-        fills = [{**row, "fill": row["tint"] if row["known"] else ink["paper"]} for row in tinted(rows, ink)]
-        band = alt.Chart(data([{"from": 1 / MARGIN, "to": MARGIN}])).mark_rect(color=ink["band"])
-        base = alt.Chart(data(fills)).encode(y=row_axis("row", rows))
-        marks = [
-            band.encode(x=alt.X("from:Q", title=title), x2="to:Q"),
-            at_one(ink["muted"], "x", x),
-            intervals(base, "x", alt.X("low:Q", title=title), strokeWidth=3).encode(color=tint(alt.Color)),
-            base.mark_point(strokeWidth=2.5, opacity=1).encode(
-                x=x,
-                stroke=tint(alt.Stroke),
-                fill=tint(alt.Fill, "fill"),
-                size=alt.condition("datum.whole", alt.value(130), alt.value(60)),
-                description="label:N",
-            ),
-        ]
-        return finished(marks, ink, width, rows)
-
-    return Drawing("speedup", "Speed per token against the control", told_by(rows), draw)
+    Raises:
+        SpecbenchError: there is no such method in it.
+    """
+    known = [row.method for row in report.comparison.methods]
+    for name in methods:
+        if name not in known and name not in map(base, known):
+            raise SpecbenchError(f"no method {name!r} in this report", f"its methods are: {', '.join(known)}")
+    kept = {name for name in known if name in methods or base(name) in methods}
+    comparison = replace(
+        report.comparison,
+        methods=tuple(row for row in report.comparison.methods if row.method in kept),
+        categories=tuple(row for row in report.comparison.categories if row.method in kept),
+    )
+    memory = {run: tuple(point for point in points if point.method in kept)
+              for run, points in report.memory.items()}  # fmt: skip
+    return replace(
+        report,
+        comparison=comparison,
+        samples=tuple(found for found in report.samples if found.method in kept),
+        round_times=tuple(found for found in report.round_times if found.method in kept),
+        memory={run: points for run, points in memory.items() if points},
+    )
 
 
-def latencies(report: Report, figure: str, name: str) -> Drawing | None:
-    """A dot an answer, and the median, a row a method."""
-    samples = {
-        found.method: sorted(getattr(found, figure)) for found in report.samples if getattr(found, figure)
-    }
-    if not samples:
-        return None
-    rows, dots = [], []
-    looks = looks_of(report)
-    for method, values in samples.items():
-        color = looks[method][0]
-        middle, count = statistics.median(values), len(values)
-        many = f"{count} answer{'s'[: count != 1]}"
-        rows.append({"row": len(rows), "label": f"{method} · median {middle:.1f} ms, {many}",
-                     "value": middle})  # fmt: skip
-        step = max(1, count / MOST_DOTS)
-        shown = [values[int(index * step)] for index in range(int(count / step))]
-        dots += [
-            {"at": len(rows) - 1 + (index * GOLDEN % 1 - 0.5) * 0.3, "value": value, "color": color,
-             "told": f"{method}: {value:.1f} ms"}
-            for index, value in enumerate(shown)
-        ]  # fmt: skip
-
-    def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
-        x = alt.X("value:Q", scale=alt.Scale(zero=True, nice=True), title=f"{name.lower()} (ms)")
-        bars = [{**row, "from": row["row"] - 0.26, "to": row["row"] + 0.26} for row in rows]
-        marks = [
-            alt.Chart(data(tinted(dots, ink)))
-            .mark_circle(size=38, opacity=0.5)
-            .encode(x=x, y=row_axis("at", rows), color=tint(alt.Color), description="told:N"),
-            alt.Chart(data(bars))
-            .mark_rule(strokeWidth=3, color=ink["ink"])
-            .encode(x=x, y=row_axis("from", rows), y2="to:Q", description="label:N"),
-        ]
-        return finished(marks, ink, width, rows)
-
-    return Drawing(figure.removesuffix("_ms"), name, told_by(rows), draw)
-
-
-def rounds(report: Report) -> Drawing | None:
-    """Stacked milliseconds of a mean round, a row a method."""
-    rows, spans = [], []
-    for found in report.round_times:
-        label = f"{found.method} · {found.total_ms:.1f} ms a round, {found.tokens:.2f} tokens"
-        known = {name: getattr(found, part) for part, name in PARTS.items() if getattr(found, part) is not None}
-        at = 0.0
-        for name, value in (known or {"not split": found.total_ms}).items():
-            spans.append({"row": len(rows), "from": at, "to": at + value, "part": name,
-                          "label": f"{found.method}, {name}: {value:.1f} ms"})  # fmt: skip
+def times(report: Report) -> Drawing | None:
+    """Milliseconds of a token by part, stacked, a row a method: its colour, and a shade a part."""
+    known = {found.method: found for found in report.round_times}
+    rows, spans, figures, looks = [], [], [], looks_of(report)
+    for method in (row.method for row in ranked(report.comparison) if row.method in known):
+        found = known[method]
+        told = ", ".join(f"{part} {value:.1f}" for part, value in found.parts_per_token.items())
+        short = f"{method} · {found.ms_per_token:.1f} ms a token"
+        at, color = 0.0, looks[method][0]
+        for part, value in (found.parts_per_token or {"not split": found.ms_per_token}).items():
+            spans.append({"row": len(rows), "from": at, "to": at + value, "part": part, "color": color,
+                          "label": f"{method}, {part}: {value:.2f} ms a token"})  # fmt: skip
+            figures.append({"method": method, "part": part, "ms_per_token": value})
             at += value
-        rows.append({"row": len(rows), "label": label})
+        rows.append({"row": len(rows), "label": f"{short}: {told}" if told else short, "short": short,
+                     "total": found.ms_per_token})  # fmt: skip
     if not rows:
         return None
-    parts = [name for name in (*PARTS.values(), "not split") if any(span["part"] == name for span in spans)]
+    parts = [name for name in SHADES if any(span["part"] == name for span in spans)]
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
 
-        scale = alt.Scale(domain=parts, range=[ink[part.replace("not split", "unsplit")] for part in parts])
-        legend = alt.Legend(orient="top", direction="horizontal", symbolType="square", labelLimit=0, columns=5)
-        x = alt.X("from:Q", title=titled("mean round behind the first token (ms)", width))
-        color = alt.Color("part:N", title=None, scale=scale, legend=legend)
-        marks = [bars(spans, rows, x, color, stroke=ink["paper"], strokeWidth=1.5)]
+        legend = legend_of(width, 160)
+        legend.symbolType, legend.symbolFillColor, legend.symbolStrokeColor = "square", ink["ink"], ink["ink"]
+        legend.direction, legend.columns = "horizontal", len(parts)
+        shade = alt.Scale(type="ordinal", domain=parts, range=[SHADES[part] for part in parts])
+        x = alt.X("from:Q", title=titled("time of a token after the first (ms)", width))
+        shown = bars(tinted(spans, ink), rows, x, tint(alt.Color), strokeWidth=1)
+        ends = [{**row, "top": row["row"] - 0.26, "foot": row["row"] + 0.28} for row in rows]
+        marks = [
+            shown.encode(
+                stroke=tint(alt.Stroke),
+                opacity=alt.Opacity("part:N", scale=shade, legend=legend, title=None),
+            ),
+            alt.Chart(data(ends))
+            .mark_rule(strokeWidth=2, color=ink["ink"])
+            .encode(x=alt.X("total:Q"), y=row_axis("top", rows), y2="foot:Q", description="label:N"),
+        ]
         return finished(marks, ink, width, rows)
 
-    return Drawing("rounds", "Where the time of a round goes", told_by(spans), draw)
+    return Drawing("time", "Time per token by part", told_by(rows), draw, tuple(figures))
 
 
 def ceilings(report: Report) -> Drawing | None:
     """The share of the memory ceiling that each method reaches, a bar each, up to the line at 100 %."""
-    known = [row for row in report.comparison.methods if row.share_of_ceiling is not None]
+    known = [row for row in ranked(report.comparison) if row.share_of_ceiling is not None]
     if not known:
         return None
     looks = looks_of(report)
@@ -183,6 +115,7 @@ def ceilings(report: Report) -> Drawing | None:
          "color": looks[row.method][0]}
         for index, row in enumerate(known)
     ]  # fmt: skip
+    figures = tuple({"method": row.method, "share_of_ceiling": row.share_of_ceiling} for row in known)
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
@@ -192,4 +125,4 @@ def ceilings(report: Report) -> Drawing | None:
         marks = [bars(tinted(rows, ink), rows, x, tint(alt.Color)), at_one(ink["ink"], "x", x)]
         return finished(marks, ink, width, rows)
 
-    return Drawing("ceiling", "Share of the memory ceiling", told_by(rows), draw)
+    return Drawing("ceiling", "Share of the memory ceiling", told_by(rows), draw, figures)

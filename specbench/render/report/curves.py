@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from specbench.render.report.inks import Ink, by_name, legend_of, looks_of
 from specbench.render.report.marks import Drawing, data, finished, titled, told_by
+from specbench.stats.headline import ranked
 from specbench.stats.report import Report
 
 if TYPE_CHECKING:
@@ -17,10 +18,13 @@ DASH_SIZE = 300  # of a legend's symbol, long enough to show that its line is da
 def acceptance(report: Report) -> Drawing | None:
     """Conditional acceptance (full lines) and survival (dashed) by position in the draft."""
     points = []
-    for row in report.comparison.methods:
+    for row in ranked(report.comparison):
         for kind, shares in (
-            ("accepted, if all before it were", row.acceptance.conditional if row.acceptance else ()),
-            ("survival: it and all before it", row.acceptance.survival if row.acceptance else ()),
+            (
+                "conditional",
+                row.acceptance.conditional if row.acceptance else (),
+            ),
+            ("survival", row.acceptance.survival if row.acceptance else ()),
         ):
             points += [
                 {"method": row.method, "kind": kind, "position": position, "share": share,
@@ -62,7 +66,11 @@ def acceptance(report: Report) -> Drawing | None:
         ]
         return finished(marks, ink, width)
 
-    return Drawing("acceptance", "Acceptance by position in the draft", told_by(points), draw)
+    figures = tuple(
+        {"method": point["method"], "kind": point["kind"], "position": point["position"],
+         "share": point["share"]} for point in points
+    )  # fmt: skip
+    return Drawing("acceptance", "Acceptance by position in the draft", told_by(points), draw, figures)
 
 
 def memory(report: Report, run: str, field: str) -> Drawing | None:
@@ -83,8 +91,8 @@ def memory(report: Report, run: str, field: str) -> Drawing | None:
         at_s = max(course, key=lambda look: look[1])[0] if course else point.busy_s
         peaks.append({"method": point.method, "busy_s": at_s, "gb": gb,
                       "label": f"{point.method} at {at_s:.0f} s: {gb:.2f} GB"})  # fmt: skip
-    methods = list(dict.fromkeys(row.method for row in report.comparison.methods))
-    methods = [method for method in methods if any(point["method"] == method for point in peaks)]
+    seen = {point["method"] for point in peaks}
+    methods = [row.method for row in ranked(report.comparison) if row.method in seen]
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
         import altair as alt
@@ -109,4 +117,7 @@ def memory(report: Report, run: str, field: str) -> Drawing | None:
     low, high = (pick(point["gb"] for point in peaks) for pick in (min, max))
     title = f"{name[0].upper()}{name[1:]} while answering" + (f", run {run}" if len(report.memory) > 1 else "")
     told = f"{len(peaks)} answers, their peaks from {low:.2f} to {high:.2f} GB"
-    return Drawing(f"{'memory' if field == 'rss_bytes' else 'cuda'}-{run}", title, told, draw)
+    figures = tuple(
+        {name: value for name, value in point.items() if name != "answer"} for point in looks
+    ) or tuple({name: value for name, value in point.items() if name != "label"} for point in peaks)
+    return Drawing(f"{'memory' if field == 'rss_bytes' else 'cuda'}-{run}", title, told, draw, figures)

@@ -7,11 +7,13 @@ import io
 import re
 from dataclasses import asdict
 
+from specbench.render.report.audit import audit_section
 from specbench.render.report.pictures import printable
-from specbench.render.report.sections import sections
+from specbench.render.report.sections import Section, sections
 from specbench.render.report.tabular import Table, command_of, identity_table, machine_table
 from specbench.render.tables import divergence_line
 from specbench.results.derived import Comparison
+from specbench.stats.headline import headline
 from specbench.stats.report import Report
 
 METHOD_COLUMNS = (
@@ -69,19 +71,17 @@ def as_csv(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """Verdicts and tables, in the order of the page."""
+    """The answer and tables, in the order of the page."""
     comparison = report.comparison
     lines = [f"# {plain(comparison.profile)}", ""]
     lines += [f"**Warning: {plain(line)}.**\n" for line in comparison.warnings]
-    lines += [f"**{plain(str(row.statement))}.**\n" for row in comparison.judged]
+    lines += [f"**{plain(headline(comparison))}**", ""]
     lines += [plain(comparison.setting), ""]
     lines += [f"- failed: {plain(f'{part.method}: {part.error}')}" for part in comparison.failures]
     lines += [f"- {plain(note)}" for note in comparison.notes]
     for section in sections(report):
-        lines += ["", f"## {section.title}", "", *(f"{plain(line)}\n" for line in section.lead)]
-        for table in section.tables:
-            lines += markdown_table(table)
-    lines += ["", "## Is it the same text?", "", *markdown_table(identity_table(report))]
+        lines += _markdown_section(section)
+    lines += ["", "## Texts that differ", "", *markdown_table(identity_table(report))]
     for pair in report.texts:
         who = f"{pair.method}, prompt {pair.prompt_id}, turn {pair.turn + 1}: {pair.verdict}"
         lines += ["", f"### {plain(who)}", ""]
@@ -90,10 +90,18 @@ def as_markdown(report: Report) -> str:
             "", ("", "text"), (("both", pair.shared), ("control", pair.control), (pair.method, pair.other))
         )
         lines += markdown_table(both)
-    lines += ["", "## Where does it come from?", ""]
+    lines += _markdown_section(audit_section(report))
+    lines += ["", "## Environment", "", *markdown_table(machine_table(report.manifests))]
+    lines += ["", "## Reproduce", ""]
     lines += [f"- run {found.run_id}: {plain(command_of(found))}" for found in report.manifests]
-    lines += ["", *markdown_table(machine_table(report.manifests))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_section(section: Section) -> list[str]:
+    lines = ["", f"## {section.title}", "", *(f"{plain(line)}\n" for line in section.lead)]
+    for table in section.every_table:
+        lines += markdown_table(table)
+    return lines
 
 
 def markdown_table(table: Table) -> list[str]:

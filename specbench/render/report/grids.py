@@ -1,4 +1,4 @@
-"""The rows of a grid as files: CSV, JSON and Markdown, and its charts as SVG and PNG."""
+"""The rows of a grid as files: CSV, JSON and Markdown, and its charts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from specbench.errors import SpecbenchError
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Row, best, winner
 from specbench.render.forecasts import MAP_FOOT, cell_text, told_break_even, verdicts
@@ -16,6 +17,8 @@ from specbench.render.report import pictures
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.lengths import length_drawings, length_tables
+from specbench.render.report.marks import Drawing
+from specbench.render.report.roundtrips import round_trip_drawings
 from specbench.render.report.tabular import Table
 from specbench.results.records import CONTROL
 
@@ -74,14 +77,39 @@ def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) ->
     return "\n".join([*lines, plain(MAP_FOOT)]) + "\n"
 
 
-def write_grid(rows: Sequence[Row], document: dict, folder: Path) -> list[Path]:
-    """Write `grid.csv`, `grid.json` and every chart as `NAME.svg` and `NAME.png`.
+def grid_drawings(rows: Sequence[Row]) -> list[Drawing]:
+    """Every chart of a grid, the one that answers most first."""
+    return [*length_drawings(rows), *round_trip_drawings(rows), *map_drawings(rows)]
+
+
+def chosen_rows(rows: Sequence[Row], methods: Sequence[str]) -> list[Row]:
+    """The rows of these methods, and of the control.
 
     Raises:
-        SpecbenchError: `[report]` is not installed, or the folder cannot be written.
+        SpecbenchError: there is no such method in them.
+    """
+    known = list(dict.fromkeys(row.method for row in rows))
+    for name in methods:
+        if name not in known:
+            raise SpecbenchError(f"no method {name!r} in this sweep", f"its methods are: {', '.join(known)}")
+    return [row for row in rows if row.method in (CONTROL, *methods)]
+
+
+def write_grid(
+    rows: Sequence[Row], document: dict, folder: Path, width_mm: float = pictures.WIDTH_MM,
+    methods: Sequence[str] = (),
+) -> list[Path]:  # fmt: skip
+    """Write `grid.csv`, `grid.json` and every chart with its figures.
+
+    Args:
+        methods: those that charts show; all of them if there is none.
+
+    Raises:
+        SpecbenchError: `[report]` is not installed, the folder cannot be written, or there is no such method.
     """
     pictures.demand_extra()
-    written = pictures.write_files([*map_drawings(rows), *length_drawings(rows)], folder)
+    shown = chosen_rows(rows, methods) if methods else rows
+    written = pictures.write_files(grid_drawings(shown), folder, width_mm)
     texts = {
         "grid.csv": grid_csv(rows),
         "grid.json": json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",

@@ -1,4 +1,4 @@
-"""The maps of a grid as charts: where each method wins, how fast each is, and where it breaks even."""
+"""The heat maps of a grid as charts: which method wins where, and how fast each one is."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from math import log2
 from typing import TYPE_CHECKING
 
-from specbench.forecast.breakeven import RTT, break_evens
 from specbench.forecast.grid import Row, best, winner
-from specbench.render.forecasts import cell_text, told_break_even
-from specbench.render.report.inks import WIDE_PX, Ink, by_name, legend_of, of_methods
-from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side, titled
+from specbench.render.forecasts import cell_text
+from specbench.render.report.inks import WIDE_PX, Ink, legend_of, of_methods
+from specbench.render.report.marks import Drawing, data, side_by_side, titled
 from specbench.results.records import CONTROL
 
 if TYPE_CHECKING:
     import altair as alt
 
 FULL = 2.0  # speed-ups from here on, and slow-downs down to its inverse, have the full colour
-TILE_PX, CURVE_PX = 46, 200
+TILE_PX = 46
 TILE_LETTER_PX = 6.2
-SPEEDUP = "speed-up"
+ASIDE_PX = 110  # of a panel, for the names of its rows
 DEEPEST = 0.6  # opacity of the full colour under a text
+MOST_ACROSS = 4  # tiles, where two panels stand beside each other
 ALONE, UNDECIDED = "the cloud alone", "undecided"
 # From by-method rows of one condition: whose colour, how deep it is, and what is written on it.
 Tile = Callable[[dict[str, Row]], tuple[str, float, str]]
@@ -30,7 +30,7 @@ def map_drawings(rows: Sequence[Row]) -> list[Drawing]:
     """The maps of these rows; none where nothing was varied."""
     if not rows or not rows[0].condition:
         return []
-    methods, looks = _looks(rows)
+    methods, looks = looks_in(rows)
 
     def fastest(found: dict[str, Row]) -> tuple[str, float, str]:
         row = winner(found)
@@ -40,11 +40,11 @@ def map_drawings(rows: Sequence[Row]) -> list[Drawing]:
 
     colors = {ALONE: looks[CONTROL][0], **{method: looks[method][0] for method in methods}}
     drawings = [_tiles("winner", "Where each method wins", rows, fastest, colors, legend=True)]
-    shades = {"faster": "series0", "slower": "series1"}
+    shades = {"faster": "faster", "slower": "slower"}
     for method in methods:
         title = f"{method}: speed per token against the cloud alone"
         drawings.append(_tiles(method, title, rows, _shade_of(method), shades, legend=False))
-    return [*drawings, *curves(rows)]
+    return drawings
 
 
 def facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, dict[str, Row]]]]:
@@ -59,7 +59,7 @@ def facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, di
         yield name, keys[:2], found
 
 
-def _looks(rows: Sequence[Row]) -> tuple[list[str], dict[str, tuple[str, str]]]:
+def looks_in(rows: Sequence[Row]) -> tuple[list[str], dict[str, tuple[str, str]]]:
     """The methods that draft, and the look of each and of the control."""
     methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
     return methods, of_methods([CONTROL, *methods], CONTROL)
@@ -89,10 +89,14 @@ def _tiles(
         scale = alt.Scale(domain=list(colors), range=[ink[color] for color in colors.values()])
         shown = legend_of(width, opacity=DEEPEST) if legend else None
         charts = {}
+        widest = max(len({place["across"] for place in places}) for _, _, places in parts)
+        columns = 2 if len(parts) > 1 and width >= WIDE_PX and widest <= MOST_ACROSS else 1
         for heading, keys, places in parts:
             across = list(dict.fromkeys(place["across"] for place in places))
-            fits = width / max(1, len(across)) / TILE_LETTER_PX
-            base = alt.Chart(data([{**place, "text": _fitting(place["text"], fits)} for place in places]))
+            fits = (width / columns - ASIDE_PX) / max(1, len(across)) / TILE_LETTER_PX
+            base = alt.Chart(
+                data([{**place, "text": _fitting(place["text"], fits), "figures": None} for place in places])
+            )
             x = alt.X("across:N", sort=across, title=titled(keys[1], width) if keys[1:] else None,
                       axis=alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False))  # fmt: skip
             down = list(dict.fromkeys(place["down"] for place in places))
@@ -106,9 +110,9 @@ def _tiles(
                 x=x, y=y, text="text:N"
             )
             charts[heading] = alt.layer(square, text).properties(height=TILE_PX * len(down))
-        return side_by_side(charts, ink, width, aside=110)
+        return side_by_side(charts, ink, width, columns, aside=ASIDE_PX)
 
-    return Drawing(name, title, told, draw)
+    return Drawing(name, title, told, draw, tuple(place["figures"] for _, _, each in parts for place in each))
 
 
 def _places(keys: list[str], found: dict[tuple, dict[str, Row]], tile: Tile) -> list[dict]:
@@ -117,51 +121,12 @@ def _places(keys: list[str], found: dict[tuple, dict[str, Row]], tile: Tile) -> 
         whose, depth, text = tile(by_method)
         where = ", ".join(f"{key} = {value}" for key, value in zip(keys, values, strict=True))
         down, across = (*values, "")[:2]
+        figures = {**next(iter(by_method.values())).condition, "shown": whose, "value": text.replace("\n", " ")}
         places.append({"down": down, "across": across, "whose": whose, "depth": depth, "text": text,
-                       "where": where, "label": f"{whose} {text}".strip()})  # fmt: skip
+                       "where": where, "label": f"{whose} {text}".strip(), "figures": figures})  # fmt: skip
     return places
 
 
 def _fitting(text: str, letters: float) -> str:
     """A speed-up and its draft length, in two lines where one has no room."""
     return text if len(text) <= letters else text.replace(" at ", "\nat ")
-
-
-def curves(rows: Sequence[Row]) -> list[Drawing]:
-    """Speed-up over the round trip, a line a method; a panel for each condition. None for one round trip."""
-    rows = [row for row in rows if row.method == CONTROL or row.competes]
-    evens, (methods, looks) = break_evens(rows), _looks(rows)
-    if not evens:
-        return []
-    points: dict[str, list[dict]] = {}
-    for by_method in best(rows):
-        for row in by_method.values():
-            if row.competes:
-                others = ", ".join(f"{key} = {value}" for key, value in row.condition.items() if key != RTT)
-                low, high = row.interval or (row.speedup, row.speedup)
-                points.setdefault(others, []).append(
-                    {"method": row.method, "rtt_ms": row.condition[RTT], "speedup": row.speedup, "low": low,
-                     "high": high, "label": f"{row.method} at {row.condition[RTT]} ms: {cell_text(row)}"}
-                )  # fmt: skip
-    told = "; ".join(f"{even.method} {told_break_even(even)}" for even in evens)
-
-    def draw(ink: Ink, width: int) -> alt.ConcatChart:
-        import altair as alt
-
-        columns = 1 if len(points) == 1 or width < WIDE_PX else 2
-        color, _ = by_name("method", methods, looks, ink, width)
-        highest = 1.05 * max(point["high"] for found in points.values() for point in found)
-        y = alt.Y("speedup:Q", title=SPEEDUP, scale=alt.Scale(domain=[0, max(1.1, highest)]))
-        charts = {}
-        for heading, found in points.items():
-            x = alt.X("rtt_ms:Q", title="round trip (ms)", axis=alt.Axis(grid=False))
-            base = alt.Chart(data(found)).encode(x=x, color=color)
-            charts[heading] = alt.layer(
-                at_one(ink["muted"], "y", y),
-                intervals(base, "y", alt.Y("low:Q", title=SPEEDUP), strokeWidth=1.5, opacity=0.6),
-                base.mark_line(strokeWidth=2.5).encode(y=y),
-                base.mark_point(filled=True, size=50, opacity=1).encode(y=y, description="label:N"),
-            ).properties(height=CURVE_PX)
-        return side_by_side(charts, ink, width, columns)
-
-    return [Drawing("break-even", "Speed-up over the round trip; where it pays, it is above 1", told, draw)]

@@ -1,15 +1,19 @@
 """The colours, shapes and legends of charts: CSS variables on the page, light and dark; in files as on paper.
 
-Methods and parts keep apart in every common kind of colour blindness (after Okabe and Ito 2008, made darker or
-lighter until each stands out from its background by 3:1); shapes and labels say the same without colour.
+A method has one colour, whatever page or chart it is on. Colours keep apart in the common kinds of colour
+blindness (after Okabe and Ito 2008) and stand out from their background by 3:1; shapes and labels say the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, TypeVar
+from zlib import crc32
 
+from specbench.stats.comparison import MODEL_GENERATE
 from specbench.stats.report import Report
+from specbench.stats.row_names import base
 
 if TYPE_CHECKING:
     import altair as alt
@@ -21,8 +25,13 @@ LIGHT = {
     "ink": "#1b2330",
     "muted": "#566173",
     "grid": "#e3e7ee",
-    "band": "#e9edf4",
+    "band": "#eef1f6",
     "paper": "#ffffff",
+    "accent": "#0b57a4",
+    "good": "#00694a",
+    "bad": "#a5351c",
+    "faster": "#00758f",
+    "slower": "#b0492a",
     "control": "#6b7584",
     "series0": "#0067b1",
     "series1": "#b04300",
@@ -30,18 +39,26 @@ LIGHT = {
     "series3": "#a8478c",
     "series4": "#8a6a00",
     "series5": "#2488b8",
-    "draft": "#b04300",
-    "link": "#a8478c",
-    "verify": "#0067b1",
-    "other": "#8a6a00",
-    "unsplit": "#6b7584",
+    "series6": "#6a51c4",
+    "series7": "#5c7d1a",
+    "step0": "#8b93a1",
+    "step1": "#757e8e",
+    "step2": "#5f6979",
+    "step3": "#4a5465",
+    "step4": "#343f50",
+    "step5": "#1b2330",
 }
 DARK = {
     "ink": "#e8ecf2",
     "muted": "#a3adbc",
     "grid": "#2c3544",
-    "band": "#232c3a",
+    "band": "#1d2532",
     "paper": "#131922",
+    "accent": "#7cbcf5",
+    "good": "#4fd3a5",
+    "bad": "#ff9d7a",
+    "faster": "#3cbcd6",
+    "slower": "#f0936f",
     "control": "#9aa5b5",
     "series0": "#5db0f2",
     "series1": "#ff9a57",
@@ -49,28 +66,58 @@ DARK = {
     "series3": "#e693cd",
     "series4": "#e2c04a",
     "series5": "#8fd3f4",
-    "draft": "#ff9a57",
-    "link": "#e693cd",
-    "verify": "#5db0f2",
-    "other": "#e2c04a",
-    "unsplit": "#9aa5b5",
+    "series6": "#b3a1ff",
+    "series7": "#b5d266",
+    "step0": "#6d7a8d",
+    "step1": "#8290a3",
+    "step2": "#99a6b7",
+    "step3": "#b1bcca",
+    "step4": "#cbd4df",
+    "step5": "#e8ecf2",
 }
 ON_PAGE = {name: f"var(--{name})" for name in LIGHT}
 SERIES = sum(name.startswith("series") for name in LIGHT)
+STEPS = sum(name.startswith("step") for name in LIGHT)
+OWN = ("speculative", "prompt_lookup", "speculative_pipelined", "speculative_colocated", "suffix", "hybrid",
+       "edge_baseline", "hf_assisted")  # fmt: skip
 WIDE_PX = 560  # of a chart; below it, legends stand in one column
-SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left")
 
 
 def of_methods(methods: Sequence[str], control: str | None) -> dict[str, tuple[str, str]]:
-    """A colour's name and a shape for each method; the control, of each run, is grey."""
-    base = control.partition("@")[0] if control else None
-    controls = [name for name in methods if name.partition("@")[0] == base]
-    looks = {control: ("control", "cross")} if control else {}
-    shapes = ("cross", *SHAPES)
-    looks |= {name: ("control", shapes[index % len(shapes)]) for index, name in enumerate(controls)}
-    for index, name in enumerate(name for name in methods if name not in controls):
-        looks[name] = f"series{index % SERIES}", SHAPES[(index + index // SERIES) % len(SHAPES)]
-    return looks
+    """A colour's name and a shape for each method; the cloud alone, of each run, is grey.
+
+    The colour follows from the method's name alone. Where a method has several rows, the others take free ones.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    known: set[str] = set()
+    for name in sorted(methods, key=lambda name: "@" in name):
+        method = base(name)
+        place = OWN.index(method) if method in OWN else crc32(method.encode())
+        if method == MODEL_GENERATE or (control and method == base(control)):
+            looks = [("control", shape) for shape in ("cross", *SHAPES)]
+        else:
+            looks = [
+                (f"series{(place + color) % SERIES}", SHAPES[(place + shape) % len(SHAPES)])
+                for color, shape in product(range(SERIES), range(len(SHAPES)))
+            ]
+        taken = set(found.values())
+        free = [look for look in looks if look not in taken]
+        if method in known:
+            colors = {color for color, _ in taken}
+            free = [look for look in free if look[0] not in colors] or free
+        known.add(method)
+        found[name] = (free or looks)[0]
+    return {name: found[name] for name in methods}
+
+
+def of_steps(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A grey and a shape for each value of a quantity, the darker the further along."""
+    last = max(1, len(names) - 1)
+    return {
+        name: (f"step{round(index / last * (STEPS - 1))}", SHAPES[index % len(SHAPES)])
+        for index, name in enumerate(names)
+    }
 
 
 def looks_of(report: Report) -> dict[str, tuple[str, str]]:

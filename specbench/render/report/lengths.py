@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from specbench.forecast.breakeven import RTT
 from specbench.forecast.grid import Row
 from specbench.render.forecasts import cell_text
-from specbench.render.report.inks import SERIES, WIDE_PX, Ink, by_name, of_methods
-from specbench.render.report.marks import Drawing, at_one, data, intervals, side_by_side, titled
+from specbench.render.report.inks import STEPS, WIDE_PX, Ink, by_name, of_methods, of_steps
+from specbench.render.report.marks import Drawing, at_one, data, intervals, row_figures, side_by_side, titled
 from specbench.render.report.tabular import Table
 from specbench.results.records import CONTROL
 
 if TYPE_CHECKING:
     import altair as alt
 
-MOST_LINES, MOST_PANELS, MOST_COLUMNS = SERIES, 12, 12
+MOST_LINES, MOST_PANELS, MOST_COLUMNS = STEPS, 12, 12
 SPEEDUP = "speed-up (x)"
 PANEL_PX = 220
 APART, SPREAD = 0.14, 0.5  # between two lines, and over all of them, of the space between two lengths
@@ -89,7 +89,8 @@ def length_drawings(rows: Sequence[Row]) -> list[Drawing]:
     points = [_points(panel) for panel in drawn]
     told = "; ".join(point["label"] for each in points for point in each)
     key, names = drawn[0].key, list(dict.fromkeys(name for panel in drawn for name in panel.lines))
-    looks = of_methods([CONTROL, *names] if key == "method" else names, CONTROL)
+    looks = of_methods([CONTROL, *names], CONTROL) if key == "method" else of_steps(names)
+    figures = tuple(point["figures"] for each in points for point in each)
 
     def draw(ink: Ink, width: int) -> alt.ConcatChart:
         import altair as alt
@@ -109,7 +110,7 @@ def length_drawings(rows: Sequence[Row]) -> list[Drawing]:
         }
         return side_by_side(charts, ink, width, columns)
 
-    return [Drawing("draft-length", title, told, draw)]
+    return [Drawing("draft-length", title, told, draw, figures)]
 
 
 def _marks(
@@ -127,12 +128,12 @@ def _marks(
                       tickCount=len(places), labelOverlap=len(places) > FEW_LENGTHS),
     )  # fmt: skip
     y = alt.Y("speedup:Q", title=SPEEDUP, scale=scale)
-    base = alt.Chart(data(found)).encode(x=x, color=color)
+    base = alt.Chart(data([{**point, "figures": None} for point in found])).encode(x=x, color=color)
     numbered = base.transform_filter("datum.length != 'auto'")
     fill = alt.condition("datum.open", alt.value(ink["paper"]), color)
     known, low = base.transform_filter("datum.known"), alt.Y("low:Q", title=SPEEDUP, scale=scale)
     return [
-        at_one(ink["muted"], "y", y),
+        at_one(ink["ink"], "y", y),
         intervals(known, "y", low, strokeWidth=2, opacity=0.7),
         numbered.mark_line(strokeWidth=2.5).encode(y=y),
         base.mark_point(size=70, opacity=1, strokeWidth=2).encode(
@@ -154,7 +155,8 @@ def _points(panel: Panel) -> list[dict]:
             points.append(
                 {"line": name, "length": str(row.draft_length), "place": place, "at": place + aside,
                  "speedup": row.speedup, "low": low, "high": high, "known": row.interval is not None,
-                 "open": row.is_open, "label": _told(panel, name, row)}
+                 "open": row.is_open, "label": _told(panel, name, row),
+                 "figures": row_figures(row)}
             )  # fmt: skip
     return points
 

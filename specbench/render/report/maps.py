@@ -1,4 +1,4 @@
-"""The page of a sweep: where each method wins, as tables whose cells are coloured, and where it breaks even."""
+"""The page of a sweep: its answer and the chart behind it, then where each method wins, cell by cell."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from math import log2
 
 from specbench.forecast.breakeven import break_evens
-from specbench.forecast.grid import Row, winner
+from specbench.forecast.grid import Row, best, winner
 from specbench.render.forecasts import cell_text, told_break_even, verdicts
-from specbench.render.report.heat import FULL, curves, facets
+from specbench.render.report.heat import FULL, facets
 from specbench.render.report.inks import of_methods
-from specbench.render.report.lengths import length_drawings, length_tables
+from specbench.render.report.lengths import length_drawings, length_tables, panels
+from specbench.render.report.roundtrips import round_trip_drawings
 from specbench.render.report.sections import Section
 from specbench.render.report.tabular import Table
 from specbench.render.report.templates import render, shown_charts
@@ -19,10 +20,10 @@ from specbench.results.records import CONTROL
 DEEPEST = 55  # per cent of colour under a text
 Cell = tuple[str, str]
 NOTE = (
-    "Each cell: how many times faster than the cloud alone a token comes (ratio of geometric means over "
-    "texts), at the draft length that is best there; in brackets where a measured interval (95 %, corrected by "
-    "Holm over the draft lengths, which were chosen on the same prompts) holds 1 or there is none. Blue is "
-    "faster, orange slower."
+    "Each cell: the speed-up (ratio of geometric means over texts of the time per token) at the draft length "
+    "that is best there. In brackets: the measured interval (95 %, corrected by Holm over the draft lengths, "
+    "which were chosen on the same prompts) includes 1, or there is none. Teal cells are above 1x, red ones "
+    "below."
 )
 
 
@@ -34,7 +35,10 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
     Raises:
         SpecbenchError: `[report]` is not installed.
     """
-    charts = shown_charts([*curves(rows), *length_drawings(rows)])
+    answers = [length_drawings(rows), round_trip_drawings(rows)]
+    if len(panels(rows)) > 1:  # too many to be read first
+        answers.reverse()
+    charts = shown_charts([drawing for drawn in answers for drawing in drawn])
     methods = list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
     looks = of_methods([CONTROL, *methods], CONTROL)
 
@@ -45,20 +49,51 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
         name = "the cloud alone" if row.method == CONTROL else f"{row.method} {cell_text(row)}"
         return name, f"color-mix(in srgb, var(--{looks[row.method][0]}) 30%, transparent)"
 
-    sections = [*_break_even(rows), *_lengths(rows)]
+    sections = [*_lengths(rows), *_break_even(rows)]
     if rows[0].condition or not sections:
-        sections.append(_heat("Where each method wins", rows, fastest))
+        sections.append(_heat("winner", "Where each method wins", rows, fastest))
         for method in methods:
-            sections.append(_heat(method, rows, lambda found, method=method: _shaded(found.get(method))))
+            sections.append(
+                _heat(
+                    f"map-{method}",
+                    f"{method}: speed-up",
+                    rows,
+                    lambda found, method=method: _shaded(found.get(method)),
+                )
+            )
     return render(
         "map.html.j2",
         title=title,
+        headline=headline(rows),
+        first=next(iter(charts), None),
         verdicts=verdicts(rows),
         notes=notes,
         sections=sections,
         charts=charts,
         foot=NOTE,
     )
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """The answer in one sentence: whether speculation pays anywhere, and where it pays most."""
+    conditions = best(rows)
+    found = [row for by_method in conditions for row in by_method.values() if row.competes]
+    if not found:
+        return "No method of this sweep can be compared with the cloud alone"
+    top = max(found, key=lambda row: (row.pays, bool(row.lossless), row.rank))
+    told = f"{top.speedup:.2f}x" + (
+        f" ({top.interval[0]:.2f} to {top.interval[1]:.2f})" if top.interval else ""
+    )
+    told += "" if top.draft_length is None else f" with draft length {top.draft_length}"
+    where = ", ".join(f"{key} = {value}" for key, value in top.condition.items())
+    told += f" at {where}" if len(conditions) > 1 else ""
+    told += "" if top.lossless else ", but its text may differ from the cloud's"
+    if not top.pays:
+        return f"No method is shown to be faster than the cloud alone: the best, {top.method}, reaches {told}"
+    if len(conditions) == 1:
+        return f"{top.method} is faster than the cloud alone: {told}"
+    count = sum(any(row.competes and row.pays for row in by_method.values()) for by_method in conditions)
+    return f"Speculation pays under {count} of {len(conditions)} conditions: at best {top.method}, {told}"
 
 
 def _break_even(rows: Sequence[Row]) -> list[Section]:
@@ -73,11 +108,11 @@ def _break_even(rows: Sequence[Row]) -> list[Section]:
     methods = tuple(dict.fromkeys(even.method for even in evens))
     cells = tuple((where, *(found.get(method, "-") for method in methods)) for where, found in lines.items())
     lead = (
-        "Where a method, at the draft length that is best at each round trip, is as fast as the cloud alone: "
-        "on a line between two of the grid."
+        "The round trip at which a method, with the draft length that is best there, is as fast as the cloud "
+        "alone. It is interpolated between two round trips of the grid."
     )
     table = Table("Break-even round trips", ("", *methods), cells)
-    return [Section("break-even", "Up to which round trip does it pay?", (lead,), ("break-even",), (table,))]
+    return [Section("break-even", "Break-even round trip", (lead,), ("break-even",), (table,))]
 
 
 def _lengths(rows: Sequence[Row]) -> list[Section]:
@@ -87,15 +122,15 @@ def _lengths(rows: Sequence[Row]) -> list[Section]:
         return []
     lead = (
         "Speed per token against the cloud alone. Bars are measured intervals (95 %, corrected by Holm over "
-        "the lengths); a hollow point is one that holds 1 or has none."
+        "the lengths). A hollow point: its interval includes 1, or there is none."
     )
     charts = tuple(each.name for each in drawn)
-    return [Section("draft-length", "Which draft length?", (lead,), charts, tables)]
+    return [Section("draft-length", "Draft length", (lead,), charts, folded=tables)]
 
 
-def _heat(heading: str, rows: Sequence[Row], cell: Callable[[dict[str, Row]], Cell]) -> Section:
+def _heat(name: str, heading: str, rows: Sequence[Row], cell: Callable[[dict[str, Row]], Cell]) -> Section:
     tables = tuple(_heat_table(*part, cell) for part in facets(rows))
-    return Section(heading, heading, (), tables=tables)
+    return Section(name, heading, (), tables=tables)
 
 
 def _heat_table(
@@ -118,5 +153,5 @@ def _shaded(row: Row | None) -> Cell:
     if row is None or row.is_open or not row.competes:
         return cell_text(row), "transparent"
     depth = min(1.0, abs(log2(row.speedup)) / log2(FULL)) if row.speedup > 0 else 1.0
-    ink = "series0" if row.speedup > 1 else "series1"
+    ink = "faster" if row.speedup > 1 else "slower"
     return cell_text(row), f"color-mix(in srgb, var(--{ink}) {depth * DEEPEST:.0f}%, transparent)"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
+from specbench.forecast.grid import Row
 from specbench.render.report.inks import Ink
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ROW_PX = 42
 PLOT_PX = 280
 TITLE_LETTER_PX = 7
+LABEL_LETTER_PX = 7.2
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,26 @@ class Drawing:
 
     Args:
         draw: from colours and a width in pixels.
+        figures: what is drawn, a record a mark, all with the same keys; the unit ends each name.
     """
 
     name: str
     title: str
     description: str
     draw: Callable[[Ink, int], alt.LayerChart | alt.ConcatChart]
+    figures: tuple[Mapping[str, object], ...] = ()
 
 
 def told_by(rows: Sequence[Mapping]) -> str:
     """The labels of all rows, as one text."""
     return "; ".join(str(row["label"]) for row in rows)
+
+
+def row_figures(row: Row) -> dict[str, object]:
+    """A row of a grid, as the data of its charts hold it."""
+    low, high = row.interval or (None, None)
+    return {**row.condition, "method": row.method, "draft_length": row.draft_length, "speedup": row.speedup,
+            "low": low, "high": high}  # fmt: skip
 
 
 def data(rows: Sequence[Mapping]) -> alt.InlineData:
@@ -50,17 +61,23 @@ def row_axis(field: str, rows: Sequence[Mapping]) -> alt.Y:
     """A vertical position counted in rows, the first on top."""
     import altair as alt
 
-    scale = alt.Scale(domain=[-0.75, len(rows) - 0.5], reverse=True, nice=False, zero=False)
+    scale = alt.Scale(domain=[-0.75, rows[-1]["row"] + 0.5], reverse=True, nice=False, zero=False)
     return alt.Y(f"{field}:Q", scale=scale, axis=None)
 
 
-def row_labels(rows: Sequence[Mapping], ink: Ink) -> alt.LayerChart:
-    """What each row is, above its marks and inside the plot, so that long names fit a telephone."""
+def row_labels(rows: Sequence[Mapping], ink: Ink, width: int) -> alt.LayerChart:
+    """What each row is, above its marks and inside the plot, so that long names fit a telephone.
+
+    Rows may name a `short` label, which all of them show where a whole one has no room.
+    """
     import altair as alt
 
+    whole = all(len(row["label"]) * LABEL_LETTER_PX <= width for row in rows)
     texts = [
-        {"row": row["row"] - 0.42, "label": row["label"], "weight": row.get("weight", 600)} for row in rows
-    ]
+        {"row": row["row"] - 0.42, "weight": row.get("weight", 600),
+         "label": row["label"] if whole else row.get("short", row["label"])}
+        for row in rows
+    ]  # fmt: skip
     chart = alt.Chart(data(texts)).encode(x=alt.value(2), y=row_axis("row", rows), text="label:N")
     look = {"align": "left", "baseline": "middle", "fontSize": 12.5, "fontWeight": alt.ExprRef("datum.weight")}
     halo = chart.mark_text(stroke=ink["paper"], strokeWidth=5, strokeJoin="round", **look)
@@ -107,9 +124,9 @@ def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: Sequence[Ma
     """
     import altair as alt
 
-    height = ROW_PX * len(rows) + ROW_PX // 4 if rows else PLOT_PX
+    height = round(ROW_PX * (rows[-1]["row"] + 1.25)) if rows else PLOT_PX
     autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
-    layers = [*marks, row_labels(rows, ink)] if rows else marks
+    layers = [*marks, row_labels(rows, ink, width)] if rows else marks
     return looked(alt.layer(*layers).properties(width=width, height=height, autosize=autosize), ink, width)
 
 

@@ -1,10 +1,12 @@
-"""Charts as pictures: SVG inside the page, SVG and PNG files.
+"""Charts as pictures: SVG inside the page; SVG, PNG, PDF and CSV files.
 
 vl-convert runs the Vega that it carries when a page is made, so that the page itself needs no script.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +16,12 @@ from specbench.errors import ExitCode, SpecbenchError
 from specbench.render.report import inks
 from specbench.render.report.marks import Drawing
 
-PAGE_PX, PHONE_PX, PAPER_PX = 860, 340, 720
-PNG_SCALE = 3
+PAGE_PX, PHONE_PX = 760, 340
+WIDTH_MM = 176.0  # of a page with two columns; one column is 84 mm
+NARROWEST_MM, WIDEST_MM = 60.0, 400.0
+PX_PER_MM = 96 / 25.4
+POINTS_PER_PX = 72 / 96
+PNG_PPI = 300
 SVG = "http://www.w3.org/2000/svg"
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -57,8 +63,10 @@ def on_page(drawing: Drawing, width: int) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def write_files(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
-    """Write every chart as `NAME.svg` and `NAME.png`, on white, for print.
+def write_files(drawings: Sequence[Drawing], folder: Path, width_mm: float = WIDTH_MM) -> list[Path]:
+    """Write every chart as `NAME.svg`, `.png` and `.pdf` on white, so many millimetres wide, and `NAME.csv`.
+
+    Letters have the same size, 9 points, at every width.
 
     Raises:
         SpecbenchError: the folder cannot be written.
@@ -67,10 +75,22 @@ def write_files(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
 
     files: dict[str, str | bytes] = {}
     for drawing in drawings:
-        svg = _svg(drawing, inks.LIGHT, PAPER_PX, inks.LIGHT["paper"])
-        files[f"{drawing.name}.svg"] = svg
-        files[f"{drawing.name}.png"] = vl_convert.svg_to_png(svg, scale=PNG_SCALE)
+        svg = _svg(drawing, inks.LIGHT, round(width_mm * PX_PER_MM), inks.LIGHT["paper"])
+        files[f"{drawing.name}.svg"] = _sized(svg, 1 / PX_PER_MM, "mm")
+        files[f"{drawing.name}.png"] = vl_convert.svg_to_png(svg, scale=POINTS_PER_PX, ppi=PNG_PPI)
+        files[f"{drawing.name}.pdf"] = vl_convert.svg_to_pdf(_sized(svg, POINTS_PER_PX, ""))
+        files[f"{drawing.name}.csv"] = figures_csv(drawing)
     return write_into(folder, files)
+
+
+def figures_csv(drawing: Drawing) -> str:
+    """What a chart draws, a line a mark, unrounded; unknown figures are empty."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in drawing.figures for name in row))
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(drawing.figures)
+    return text.getvalue()
 
 
 def write_into(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
@@ -98,6 +118,18 @@ def _svg(drawing: Drawing, ink: inks.Ink, width: int, background: str = "transpa
 
     spec = drawing.draw(ink, width).to_dict()
     return vl_convert.vegalite_to_svg(_clean({**spec, "background": background}))
+
+
+def _sized(svg: str, factor: float, unit: str) -> str:
+    """The same picture, its size in pixels times a factor, in another unit."""
+    return re.sub(
+        r'(<svg[^>]*? width=)"([\d.]+)" height="([\d.]+)"',
+        lambda found: (
+            f'{found[1]}"{float(found[2]) * factor:.2f}{unit}" height="{float(found[3]) * factor:.2f}{unit}"'
+        ),
+        svg,
+        count=1,
+    )
 
 
 def _clean(value: object) -> object:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specbench.render import tables
-from specbench.render.precision import audit_columns, audit_rows
 from specbench.render.report.tabular import Table
 from specbench.render.tables import number
 from specbench.results.derived import MethodSummary
+from specbench.stats.headline import ranked
 from specbench.stats.latency import PERCENTILES, samples_needed
 from specbench.stats.report import Report
-from specbench.stats.timings import RoundTime
+from specbench.stats.timings import PARTS
 
 LATENCIES = {
     "ttft_ms": "time to first token",
@@ -20,12 +20,15 @@ LATENCIES = {
     "chunk_ms": "between committed chunks",
     "total_ms": "whole answer",
 }
-PARTS = {"draft_ms": "draft", "link_ms": "link", "verify_ms": "verify", "other_ms": "other"}
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence or two, charts by name, and tables."""
+    """A heading, a sentence or two, charts by name, and tables.
+
+    Args:
+        folded: charts and tables that the page shows on demand: details of what stands above them.
+    """
 
     name: str
     title: str
@@ -33,53 +36,48 @@ class Section:
     charts: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     foot: str = ""
+    folded_charts: tuple[str, ...] = ()
+    folded: tuple[Table, ...] = ()
+
+    @property
+    def every_table(self) -> tuple[Table, ...]:
+        """All tables, in order."""
+        return *self.tables, *self.folded
 
 
 def sections(report: Report) -> list[Section]:
-    """What stands between the verdict and the texts, in order; a section without figures is left out."""
-    parts = (_fairness, _speed, _latency, _acceptance, _rounds, _memory, _ceiling)
+    """What stands between the answer and the texts, in order; a section without figures is left out."""
+    parts = (_speed, _latency, _acceptance, _times, _memory, _ceiling)
     return [section for part in parts if (section := part(report))]
 
 
-def _fairness(report: Report) -> Section:
-    held = tuple((row.subject, row.held, row.value) for row in report.held)
-    caption = "What was held equal between methods, and what was not"
-    parts = [Table(caption, ("", "held", "value"), held, names=3)]
-    for manifest in report.manifests:
-        if manifest.audits:
-            columns = ("", *audit_columns(manifest.audits))
-            rows = tuple((name, *cells) for name, cells in audit_rows(manifest.audits).items())
-            caption = f"Precision of the models as loaded, tensor by tensor (run {manifest.run_id})"
-            parts.append(Table(caption, columns, rows, names=len(columns)))
-    told = [f"{found.verdict}: {found.message}" for found in report.findings]
-    lead = ("A speed-up means something only where nothing else differs.", *told, *report.remarks)
-    return Section("fairness", "Was it fair?", lead, tables=tuple(parts))
-
-
 def _speed(report: Report) -> Section:
-    rows = report.comparison.methods
+    rows = ranked(report.comparison)
     labels = [(tables.starred(row, report.comparison), row.label) for row in rows]
     speeds = tuple((*who, *tables.speed_cells(row)) for who, row in zip(labels, rows, strict=True))
-    parts = [Table("All prompts", ("method", "text", *_flat(tables.SPEED_COLUMNS)), speeds, names=2)]
+    shown = Table("All prompts", ("method", "text", *_flat(tables.SPEED_COLUMNS)), speeds, names=2)
+    texts = tuple((who[0], *tables.text_cells(row)) for who, row in zip(labels, rows, strict=True))
+    folded = [Table("Tokens, memory and ceiling", ("method", *_flat(tables.TEXT_COLUMNS)), texts)]
     if report.comparison.categories:
         by_category = tuple(
             (row.method, row.category, *tables.category_cells(row)) for row in report.comparison.categories
         )
         columns = ("method", "category", *_flat(tables.CATEGORY_COLUMNS))
-        parts.append(Table("By category, corrected for asking so often (Holm)", columns, by_category, names=2))
-    lead = "Speed per token against the control, the cloud alone in the same loop; the band is 3 % either way."
-    texts = tuple((who[0], *tables.text_cells(row)) for who, row in zip(labels, rows, strict=True))
-    parts.append(Table("What the methods wrote, and took", ("method", *_flat(tables.TEXT_COLUMNS)), texts))
-    told = [f"{tables.prediction_line(found)}." for found in report.comparison.predictions]
-    return Section("speed", "How fast is it?", (lead, *told), ("speedup",), tuple(parts), tables.FOOT)
+        caption = "By category; intervals and verdicts are corrected for multiple comparisons (Holm)"
+        folded.insert(0, Table(caption, columns, by_category, names=2))
+    told = [f"{row.statement}." for row in rows if row.statement]
+    told += [f"{tables.prediction_line(found)}." for found in report.comparison.predictions]
+    return Section("speed", "Verdicts and speed", tuple(told), (), (shown,), tables.FOOT,
+                   ("speedup-categories",), tuple(folded))  # fmt: skip
 
 
 def _latency(report: Report) -> Section:
     rows = []
-    for row, found in zip(report.comparison.methods, report.samples, strict=True):
+    samples = {found.method: found for found in report.samples}
+    for row in ranked(report.comparison):
         for figure, name in LATENCIES.items():
             known = row.percentiles.get(figure, {})
-            values = getattr(found, figure, ())
+            values = getattr(samples[row.method], figure, ())
             shown = (
                 min(values, default=None),
                 getattr(row, figure, known.get("p50")),
@@ -91,15 +89,15 @@ def _latency(report: Report) -> Section:
     shown_as = ("lowest", "median", "highest", "p90", "p95", "p99")
     columns = ("method", "latency", *(f"{name} ms" for name in shown_as))
     lead = (
-        "One dot an answer; the bar is the median. Other percentiles need samples: "
-        f"p90 {samples_needed(90)}, p95 {samples_needed(95)}, p99 {samples_needed(99):,}."
+        "Each dot is an answer, the shaded bar the middle half of them, the line the median. Other percentiles "
+        f"need samples: p90 {samples_needed(90)}, p95 {samples_needed(95)}, p99 {samples_needed(99):,}."
     )
     table = Table("Latency of answers", columns, tuple(rows), names=2)
-    return Section("latency", "How long does one wait?", (lead,), ("ttft", "tpot"), (table,))
+    return Section("latency", "Latency", (lead,), ("ttft", "tpot"), folded=(table,))
 
 
 def _acceptance(report: Report) -> Section | None:
-    drafting = [row for row in report.comparison.methods if row.acceptance]
+    drafting = [row for row in ranked(report.comparison) if row.acceptance]
     if not drafting:
         return None
     longest = max(len(row.acceptance.conditional) for row in drafting if row.acceptance)
@@ -107,11 +105,12 @@ def _acceptance(report: Report) -> Section | None:
     columns = ("method", "verified by", *_flat(tables.DRAFT_COLUMNS[:-1]), *positions)
     rows = tuple(_acceptance_cells(row, longest) for row in drafting)
     lead = (
-        "How often a drafted token is accepted, given that all before it in its round were; survival is that "
-        "it and all before it were. Rates of different verification rules say nothing about each other."
+        "Conditional acceptance: the share of drafted tokens accepted at this position, given that all before "
+        "it were. Survival: the share of drafts accepted up to this position. Only compare methods with the "
+        "same verification rule."
     )
     table = Table("Acceptance by position in the draft", columns, rows, names=2)
-    return Section("acceptance", "Which drafted tokens are accepted?", (lead,), ("acceptance",), (table,))
+    return Section("acceptance", "Acceptance by position", (lead,), ("acceptance",), folded=(table,))
 
 
 def _acceptance_cells(row: MethodSummary, longest: int) -> tuple[str, ...]:
@@ -120,51 +119,47 @@ def _acceptance_cells(row: MethodSummary, longest: int) -> tuple[str, ...]:
     return (row.method, row.verification or "-", *tables.draft_cells(row)[:-1], *padded)
 
 
-def _rounds(report: Report) -> Section | None:
+def _times(report: Report) -> Section | None:
     if not report.round_times:
         return None
-    columns = ("method", "rounds", "tokens a round", "round ms", *(f"{name} ms" for name in PARTS.values()))
-    rows = tuple(
-        (found.method, str(found.rounds), number(found.tokens, 2), number(found.total_ms), *_parts(found))
-        for found in report.round_times
-    )
-    missing = [
-        name for part, name in PARTS.items() if all(getattr(f, part) is None for f in report.round_times)
-    ]
+    known = {found.method: found for found in report.round_times}
+    rows = []
+    for method in (row.method for row in ranked(report.comparison) if row.method in known):
+        found, shares = known[method], []
+        for part in PARTS:
+            value = found.parts_per_token.get(part)
+            share = f" ({value / found.ms_per_token:.0%})" if value is not None and found.total_ms else ""
+            shares.append(number(value, 2) + share)
+        rows.append((method, str(found.rounds), number(found.tokens, 2), number(found.total_ms),
+                     number(found.ms_per_token, 2), *shares))  # fmt: skip
+    columns = ("method", "rounds", "tokens a round", "round ms", "token ms", *(f"{part} ms" for part in PARTS))
+    missing = [part for part in PARTS if not any(part in found.parts_per_token for found in known.values())]
     lead = (
-        "A mean round behind the first token: drafting, the link both ways, verification (or a plain step) by "
-        "the model that decides, and the rest (the host's own work). A dash: not recorded, or there is none."
+        "Time of a mean round after the first token, divided by the tokens that the round commits. Draft: the "
+        "draft model. Link: up and down. Verify: the model that decides. Other: the rest, such as the host's "
+        "own work. Parts that overlap reach beyond the line, which marks the whole."
     )
     told = (f"Not recorded in any round here: {', '.join(missing)}.",) if missing else ()
-    table = Table("Where the time of a round goes", columns, rows)
-    return Section("rounds", "Where does the time of a round go?", (lead, *told), ("rounds",), (table,))
-
-
-def _parts(found: RoundTime) -> tuple[str, ...]:
-    shown = []
-    for part in PARTS:
-        value = getattr(found, part)
-        share = f" ({value / found.total_ms:.0%})" if value is not None and found.total_ms else ""
-        shown.append(number(value) + share)
-    return tuple(shown)
+    table = Table("Time per token by part", columns, tuple(rows))
+    return Section("time", "Time per token by part", (lead, *told), ("time",), folded=(table,))
 
 
 def _memory(report: Report) -> Section | None:
     if not report.memory:
         return None
     rows = []
-    for row in report.comparison.methods:
+    for row in ranked(report.comparison):
         peaks = (row.peak_rss_bytes, row.peak_cuda_bytes)
         rows.append((row.method, *(number(peak / 1e9 if peak else None, 2) for peak in peaks)))
     known = any(point.course for points in report.memory.values() for point in points)
     lead = (
-        "The memory of the process while it answered, in the order in which answers were given, a point at the "
-        f"highest of each{'' if known else ' (nothing finer is stored)'}. Methods of one run share the "
-        "process, so that each holds the models of all."
+        "Memory of the process while it answered, in the order of the answers; each point is the peak of one "
+        f"answer{'' if known else ' (nothing finer is stored)'}. All methods of a run share the process, which "
+        "holds the models of all."
     )
-    table = Table("Peak", ("method", "resident GB", "CUDA GB"), tuple(rows))
+    table = Table("Peak memory", ("method", "resident GB", "CUDA GB"), tuple(rows))
     names = tuple(name for run in report.memory for name in (f"memory-{run}", f"cuda-{run}"))
-    return Section("memory", "How much memory does it take?", (lead,), names, (table,))
+    return Section("memory", "Memory", (lead,), names, folded=(table,))
 
 
 def _ceiling(report: Report) -> Section | None:
@@ -184,12 +179,12 @@ def _ceiling(report: Report) -> Section | None:
         return None
     columns = ("run", "role", "weights a token reads MB", "read bandwidth GB/s", "range GB/s", "ceiling tok/s")
     lead = (
-        "Decoding token by token reads all weights for every token, so that the bandwidth of memory, measured "
-        "beside each prompt, sets a limit. Speculation verifies several tokens in one reading and may pass "
-        "100 %; any other method that does shows a fault of the measurement."
+        "Decoding token by token reads all weights for every token, so memory bandwidth, measured beside each "
+        "prompt, sets a limit. Speculation verifies several tokens in one reading and may pass 100 %. Any "
+        "other method above 100 % shows a fault of the measurement."
     )
-    table = Table("What memory allows", columns, tuple(rows), names=2)
-    return Section("ceiling", "How near is it to what memory allows?", (lead,), ("ceiling",), (table,))
+    table = Table("Memory ceiling", columns, tuple(rows), names=2)
+    return Section("ceiling", "Share of the memory ceiling", (lead,), ("ceiling",), folded=(table,))
 
 
 def _flat(columns: Sequence[str]) -> tuple[str, ...]:

@@ -61,8 +61,8 @@ def test_a_broken_plugin_file_shows_its_traceback_where_its_method_is_asked_for(
     ("rounds", "reason"),
     [
         ("yield Round(tokens=(5,) * 99)", "committed 87 tokens after a stop token or beyond its budget"),
-        ("yield Round(tokens=(5, 1, 6))", "committed tokens behind a stop token"),
-        ("yield Round(tokens=(1,)); yield Round(tokens=(6,))", "committed 1 tokens behind a stop token"),
+        ("yield Round(tokens=(5, 1, 6))", "committed tokens after a stop token"),
+        ("yield Round(tokens=(1,)); yield Round(tokens=(6,))", "committed 1 tokens after a stop token"),
         ("yield Round(tokens=(5,))", "ended before a stop token and before its budget"),
         ("yield Round(tokens=())", "a round without tokens"),
         ("yield Round(tokens=(5.0,))", "no Python ints, but of type float"),

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from repository import REPOSITORY
+from warm import WarmPopen
 
 PAGE = REPOSITORY / "docs" / "how-to" / "write-a-method.md"
 COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
@@ -80,7 +81,7 @@ def test_any_method_that_asks_a_server_is_driven_by_its_own_decoder(specbench, s
 
 def test_a_method_that_asks_no_server_is_refused(specbench, shared):
     outcome = specbench("load", "edge_baseline", *COMMON[1:], "--profile", shared)
-    assert (outcome.code, "edge_baseline asks no server" in outcome.err) == (2, True)
+    assert (outcome.code, "edge_baseline does not use the server" in outcome.err) == (2, True)
 
 
 ELSEWHERE = {
@@ -107,7 +108,7 @@ def test_the_table_says_what_drafts_and_what_theory_predicts(specbench, shared):
     outcome = specbench(*COMMON, "--profile", shared)
     assert outcome.code == 0, outcome.err
     assert (
-        "3 edges, asking again at once; server: eager engine, at most 3 texts a pass; real drafts"
+        "3 edges, asking again at once; server: eager engine, at most 3 sequences per pass; real drafts"
         in outcome.out
     )
     assert "capacity against co-located drafting: predicted 1 + " in outcome.out
@@ -116,7 +117,7 @@ def test_the_table_says_what_drafts_and_what_theory_predicts(specbench, shared):
 @pytest.mark.slow
 def test_the_objective_is_twice_what_a_lone_edge_gets(specbench, shared):
     outcome = specbench(*COMMON, "--profile", shared, "--json")
-    said = re.search(r"a lone edge has a token every (\S+) ms", outcome.err)
+    said = re.search(r"a single edge without drafting takes (\S+) ms", outcome.err)
     assert outcome.json["objective_tpot_ms"] == pytest.approx(2 * float(said[1]), abs=0.1)
 
 
@@ -128,7 +129,7 @@ def test_answers_of_one_token_have_no_objective_and_are_refused_before_the_load(
 
 def test_a_rate_belongs_to_random_arrivals(specbench, shared):
     outcome = specbench(*COMMON, "--profile", shared, "--rate", 3)
-    assert (outcome.code, "--rate belongs to --arrival poisson" in outcome.err) == (2, True)
+    assert (outcome.code, "--rate and --arrival poisson need each other" in outcome.err) == (2, True)
     assert specbench(*COMMON, "--profile", shared, "--arrival", "poisson").code == 2
 
 
@@ -146,7 +147,7 @@ def serve(tmp_path):
     running = []
 
     def start(path, *words):
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-m", "specbench", "serve", "--profile", path, "--port", "0", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=(tmp_path / "served.log").open("ab"),
@@ -192,7 +193,7 @@ def test_a_server_refuses_to_share_passes_of_a_model_that_cannot(specbench, prof
     path = profile(cloud={"model": str(folder), "device": "cpu", "batch": {"sessions": 2}})
     outcome = specbench("serve", "--profile", path, "--port", 0)
     assert outcome.code == 4, outcome.err
-    assert "texts cannot share passes of" in outcome.err
+    assert "cannot batch sequences" in outcome.err
     assert "only full attention is shared" in outcome.err
 
 

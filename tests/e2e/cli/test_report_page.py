@@ -62,13 +62,18 @@ def test_the_page_shows_the_run_and_what_was_asked(folder):
     assert "<script" not in text
 
 
-def test_every_chart_is_written_as_svg_and_png(folder):
+STARTS = {".svg": b"<svg", ".png": b"\x89PNG", ".pdf": b"%PDF", ".csv": b"method,"}
+
+
+def test_every_chart_is_written_as_picture_and_figures(folder):
     names = sorted(path.name for path in (folder / "charts").iterdir())
-    stems = {name.partition(".")[0].partition("-")[0] for name in names}
-    assert stems == {"speedup", "ttft", "tpot", "acceptance", "rounds", "memory", "ceiling"}
-    assert len(names) == 2 * len(stems)
+    stems = {name.partition(".")[0] for name in names}
+    assert {stem for stem in stems if not stem.startswith("memory-")} == {
+        "speedup", "speedup-categories", "ttft", "tpot", "acceptance", "time", "ceiling",
+    }  # fmt: skip
+    assert len(names) == len(STARTS) * len(stems) == len(STARTS) * 8
     for path in (folder / "charts").iterdir():
-        start = {".svg": b"<svg", ".png": b"\x89PNG"}[path.suffix]
+        start = STARTS[path.suffix]
         assert path.read_bytes().startswith(start)
         assert b"var(--" not in path.read_bytes()
 
@@ -106,6 +111,24 @@ def test_a_file_that_cannot_be_written_is_named(reporting, words):
     done = reporting("report", *words)
     assert done.code == 5
     assert f"{words[-1]} cannot be written" in done.err
+
+
+def test_charts_are_of_the_width_and_methods_that_are_asked_for(reporting, tmp_path):
+    words = ("report", "--format", "csv", "--charts", tmp_path / "figures")
+    assert reporting(*words, "--chart-width-mm", "84", "--methods", "speculative").code == 0
+    assert (
+        'width="84.' in (tmp_path / "figures" / "tpot.svg").read_text()
+        or 'width="83.' in (tmp_path / "figures" / "tpot.svg").read_text()
+    )
+    assert "edge_baseline" not in (tmp_path / "figures" / "tpot.csv").read_text()
+    for more, told in (
+        (("--methods", "speculate"), "no method 'speculate' in this report"),
+        (("--chart-width-mm", "8"), "is not between 60 and 400"),
+    ):
+        done = reporting(*words, *more)
+        assert (done.code, told in done.err) == (2, True)
+    done = reporting("report", "--format", "csv", "--methods", "speculative")
+    assert (done.code, "--methods has no effect without --charts" in done.err) == (2, True)
 
 
 def test_charts_that_cannot_be_written_are_named(reporting, tmp_path):
@@ -166,8 +189,10 @@ def color(tab, selector, name):
                          ids=["desktop", "phone", "dark", "no script"])  # fmt: skip
 def test_every_chart_is_drawn_without_an_error_or_a_request(visit, options):
     tab, trouble = visit(**options)
+    for summary in tab.locator("summary").all():
+        summary.click()
     figures = tab.locator("figure").all()
-    assert len(figures) == 7
+    assert len(figures) in (7, 8), "with more than one category, they have a chart of their own"
     for figure in figures:
         (chart,) = [svg for svg in figure.locator("svg").all() if svg.is_visible()]
         box = chart.bounding_box()
@@ -211,6 +236,14 @@ def test_the_page_of_a_sweep_is_drawn_without_an_error_or_a_request(browser, map
     context.close()
 
 
+def test_the_answer_is_whole_on_the_first_screen(visit):
+    tab, _ = visit(viewport={"width": 1280, "height": 900})
+    for part in ("h1", ".answer figure", ".tiles", ".held"):
+        box = tab.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= 900, part
+    assert tab.locator(".held p.good .sign").inner_text() == "✓"
+
+
 @pytest.mark.parametrize("width", [320, 390, 700, 768, 1280])
 def test_nothing_overflows_and_words_in_charts_stay_readable(visit, width):
     tab, _ = visit(viewport={"width": width, "height": 800})
@@ -231,6 +264,8 @@ def test_dark_is_dark_and_charts_follow(visit):
 
 def test_tables_can_be_read_without_scripts(visit):
     tab, _ = visit(java_script_enabled=False, **PHONE)
+    for summary in tab.locator("summary").all():
+        summary.click()
     tables = tab.locator("table").all()
     assert len(tables) >= 8
     assert all(table.is_visible() and table.locator("tbody tr").count() for table in tables)

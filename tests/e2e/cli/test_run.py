@@ -10,6 +10,7 @@ import time
 import pytest
 from builders import CRASHING
 from stores import stored
+from warm import WarmPopen
 
 from specbench.api import AutoregressiveDecoder
 from specbench.results.store import RunStore
@@ -164,7 +165,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, sp
     (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, rows)))
     path = profile(workload={"prompts": str(tmp_path / "many.jsonl"), "limit": None, "max_new_tokens": 32})
     command = ["run", "speculative", "cloud_baseline", "--profile", str(path), "--json"]
-    process = subprocess.Popen(
+    process = WarmPopen(
         [sys.executable, "-c", "from specbench.cli import main; main()", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -184,7 +185,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, sp
     assert run.manifest.status == "interrupted"
     assert 0 < len(run.generations) < 1200
     assert document["notes"] == [
-        f"run {run.manifest.run_id} is interrupted; --resume {run.manifest.run_id} goes on"
+        f"run {run.manifest.run_id} is interrupted; resume it with --resume {run.manifest.run_id}"
     ]
 
 

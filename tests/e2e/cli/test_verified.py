@@ -71,7 +71,7 @@ def test_a_method_without_passes_of_the_engine_is_not_verified_wherever_it_is_sh
     rounds = manifest().work["raw"].rounds
     reason = (
         f"{rounds} of {rounds} rounds committed tokens without a pass of the cloud's engine "
-        f"(models were called {rounds} times beside it)"
+        f"(models were called {rounds} times outside it)"
     )
     assert rows["raw"]["unverified"] == [reason]
     assert rows["raw"]["label"] == "not verified, lossless"
@@ -94,7 +94,7 @@ def test_a_method_whose_tokens_come_past_the_link_is_not_verified_whatever_it_de
     done = specbench("run", "raw", "--profile", path, "--plugin", raw(declared=True), "--json")
     assert done.code == 0, done.err
     (reason,) = done.json["methods"]["raw"]["unverified"]
-    assert "rounds committed tokens that no frame from the cloud brought" in reason
+    assert "rounds committed tokens that no frame from the cloud delivered" in reason
     assert manifest().work["raw"].answers == 0
     assert done.json["methods"]["cloud_optimized_baseline"]["unverified"] == []
 

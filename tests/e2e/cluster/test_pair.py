@@ -62,5 +62,5 @@ def test_a_run_that_ends_since_its_server_died_says_that_it_was_killed(job, tmp_
 def test_a_process_that_is_no_job_of_two_nodes_is_refused(profile, tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_NODELIST_HET_GROUP_1", raising=False)
     asked_for = new_job(RunStore(tmp_path), load_profile(str(profile())), "tiny", ["speculative"])
-    with pytest.raises(SpecbenchError, match="no job of two nodes"):
+    with pytest.raises(SpecbenchError, match="not a job of two nodes"):
         serve_and_run(asked_for, tmp_path)

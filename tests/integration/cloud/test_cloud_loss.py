@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from warm import WarmPopen
 
 KILLER = """
 import os, signal
@@ -61,7 +62,7 @@ def server(profile, tmp_path):
 
     def start(port=0):
         words = ["serve", "--profile", str(profile(name="served")), "--port", str(port)]
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-m", "specbench", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -165,7 +166,7 @@ def test_wait_waits_until_the_cloud_is_back(specbench, profile, server, short_pa
     path = profile(cloud={"placement": address, "on_cloud_loss": "wait"})
     environment = {**os.environ, "SPECBENCH_RUNS": str(tmp_path / "runs")}
     words = ["run", "killer", "--profile", str(path), "--plugin", str(killer(process.pid))]
-    run = subprocess.Popen(
+    run = WarmPopen(
         [sys.executable, "-m", "specbench", *words],
         env=environment,
         stdout=subprocess.DEVNULL,

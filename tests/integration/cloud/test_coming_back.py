@@ -155,7 +155,7 @@ def test_a_cloud_that_is_lost_at_every_attempt_is_given_up(start, cloud):
     connection._connect = lambda: Doomed(running.url, left)
     target = RemoteTarget(connection, GREEDY, True)
     target.begin(REQUEST)
-    with pytest.raises(CloudLostError, match="over the same step"):
+    with pytest.raises(CloudLostError, match="in the same step"):
         target.verify()
     assert connection.interruptions > 1
 

@@ -99,7 +99,7 @@ def test_a_cloud_that_leaves_out_a_part_of_a_stream_every_time_is_given_up(start
     running = start()
     connection = connected(running.url, cloud)
     connection._connect = lambda: Faulty(running.url, {("receive", VERIFY): lost})
-    with pytest.raises(CloudLostError, match="over the same step"):
+    with pytest.raises(CloudLostError, match="in the same step"):
         list(RemoteTarget(connection, GREEDY, False).generate(REQUEST))
 
 

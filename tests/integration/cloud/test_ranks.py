@@ -111,7 +111,7 @@ def test_a_model_without_a_plan_for_its_attention_is_refused(tmp_path):
 
 
 def test_one_process_cannot_be_two_ranks(models):
-    with pytest.raises(SpecbenchError, match="starts a process for each rank") as refused:
+    with pytest.raises(SpecbenchError, match="needs a process per rank") as refused:
         CloudModel(CloudSpec(model=str(models / "target"), parallel={"tensor": 2}))
     assert "cloud.placement=process" in refused.value.hint
 

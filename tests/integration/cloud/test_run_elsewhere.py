@@ -9,6 +9,7 @@ import sys
 import pytest
 from builders import LIAR
 from conftest import certificate
+from warm import WarmPopen
 
 from specbench.forecast import cost_measurement
 from specbench.profile.cost_table import read_costs
@@ -23,7 +24,7 @@ def serve(profile, tmp_path):
 
     def start(*words, name="served", **parts):
         path = profile(name=name, **parts)
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-m", "specbench", "serve", "--profile", str(path), *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=(tmp_path / "served.log").open("ab"),
@@ -148,7 +149,7 @@ def test_a_server_ends_on_a_signal_and_says_when_it_cannot_listen(specbench, pro
     port = address.rpartition(":")[2]
     other = specbench("serve", "--profile", profile(), "--port", port)
     assert other.code == 2
-    assert f"cannot listen at 127.0.0.1:{port}" in other.err
+    assert f"cannot listen on 127.0.0.1:{port}" in other.err
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
 

@@ -185,11 +185,11 @@ def test_servers_of_two_jobs_have_two_addresses_and_that_is_no_difference(place,
         (["run", "speculative", "--resume", "x"], "--resume has no effect with submit"),
         (["run", "speculative", "--json"], "--json has no effect with submit"),
         (["run", "speculative", "--launcher", "local", "--set", "cluster.cloud={}"], "one machine"),
-        (["sweep", "speculative"], "a key to vary"),
+        (["sweep", "speculative"], "and one --over"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1", "--workers", "2"], "--workers has no effect"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1", "--charts", "x"], "--charts has no effect"),
-        (["sweep", "speculative", "--over", "cluster.cpus=1,2"], "nothing to vary"),
+        (["sweep", "speculative", "--over", "cluster.cpus=1,2"], "they cannot be varied"),
         (["sweep", "speculative", "--over", "link.rtt_ms=1", *TWO_NODES, "--launcher", "local"], "one machine"),
         (
             [

@@ -176,7 +176,7 @@ def test_a_killed_run_ends_in_the_same_weights(finished, tmp_path, logged):
         done = subprocess.run(script, capture_output=True, text=True, timeout=300)
         assert done.returncode == -signal.SIGKILL, done.stderr
     report = run(settings)
-    assert any(line.startswith("training: begins at step 10,") for line in logged.messages)
+    assert any(line.startswith("training: starting at step 10,") for line in logged.messages)
     assert weights_of(settings.out) == weights_of(finished[0].out)
     assert report["heldout"] == finished[1]["heldout"]
 
@@ -202,13 +202,13 @@ def test_ctrl_c_keeps_the_step_that_was_taken(target, prompts, tmp_path):
     shown = []
     for line in process.stderr:  # until the training has begun
         shown.append(line)
-        if line.startswith("training: begins"):
+        if line.startswith("training: starting"):
             break
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     shown += process.communicate(timeout=60)[1]
     assert process.returncode == 130, shown
-    assert "the same command goes on" in "".join(shown)
+    assert "the same command resumes it" in "".join(shown)
     assert torch.load(out / "work" / "state.pt", weights_only=True)["progress"]["step"] > 0
 
 

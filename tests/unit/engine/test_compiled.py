@@ -251,6 +251,7 @@ def test_passes_are_padded_to_widths_that_exist_where_the_padding_fits(width, ro
     assert list(cuda_graphs._passes(width, room, 256)) == expected
 
 
+@pytest.mark.slow
 def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
     eager = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).engine
     step = Step(eager.loaded.model, False, True, True, 96, {}).eval()

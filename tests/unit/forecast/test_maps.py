@@ -8,30 +8,17 @@ from dataclasses import replace
 import pytest
 from builders import manifest
 from comparisons import CONTROL, pair, run
-from replays import costs, drawn, trace
+from replays import costs, drawn, line, trace
 
 from specbench.benchmark import sweep_record as sweeps
 from specbench.forecast.acceptance_trace import write_trace
 from specbench.forecast.breakeven import break_evens
-from specbench.forecast.grid import Row, grid, winner
+from specbench.forecast.grid import grid, winner
 from specbench.profile.cost_table import write_costs
 from specbench.render.forecasts import verdicts
 from specbench.render.precision import audit_columns
 from specbench.render.report.grids import grid_csv, grid_markdown
-from specbench.render.report.heat import map_drawings
-from specbench.render.report.inks import LIGHT
-from specbench.render.report.lengths import length_drawings, length_tables, panels
-from specbench.render.report.maps import map_page
 from specbench.results.store import RunStore
-
-
-def line(*points, **condition):
-    """A method's rows by round trip and speed-up, and the control's."""
-    rows = []
-    for rtt_ms, speedup in points:
-        control = Row(CONTROL, None, {"link.rtt_ms": rtt_ms, **condition}, 1.0, 9.0, 9.0, 1.0, None, None, 0)
-        rows += [control, replace(control, method="speculative", draft_length=3, speedup=speedup)]
-    return rows
 
 
 @pytest.mark.parametrize(
@@ -110,8 +97,9 @@ def test_a_replayed_grid_is_written_as_pictures_and_figures(specbench, files, tm
     methods = {"speculative", "speculative_pipelined", "speculative_colocated"}
     assert names.keys() == {"winner", "break-even", "grid", *methods}
     for stem in names.keys() - {"grid"}:
-        assert (tmp_path / "maps" / f"{stem}.svg").read_bytes().startswith(b"<svg")
-        assert (tmp_path / "maps" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        for form, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("csv", b"link.rtt_ms,")):
+            assert (tmp_path / "maps" / f"{stem}.{form}").read_bytes().startswith(start)
+    assert (tmp_path / "maps" / "break-even.csv").read_text().startswith("link.rtt_ms,target.speed,method,")
     assert json.loads((tmp_path / "maps" / "grid.json").read_text()) == done.json
     assert len(done.json["break_even"]) == 2 * len(methods)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "maps" / "grid.csv").read_text())))
@@ -141,77 +129,6 @@ def test_a_text_that_is_not_the_clouds_wins_nothing_and_is_called_so():
         "edge_baseline: no verdict, its text is not the cloud's, and speeds are compared for the same text "
         "only."
     )
-
-
-def test_a_tile_says_who_wins_and_by_how_much():
-    (drawing,) = [found for found in map_drawings(line((0, 2.0), (10, 0.5))) if found.name == "winner"]
-    assert drawing.description == "link.rtt_ms = 0: speculative 2.00x at 3; link.rtt_ms = 10: the cloud alone"
-    spec = drawing.draw(LIGHT, 720).to_dict()
-    assert "2.00x at 3" in json.dumps(spec)
-    assert map_drawings(line((0, 2.0))[:2])[0].name == "winner"
-    assert map_drawings([replace(row, condition={}) for row in line((0, 2.0))]) == []
-
-
-def lengthwise(rtts, methods=("speculative",)):
-    """Rows of a sweep over three draft lengths, with a round trip where one was swept too."""
-    rows = []
-    for rtt_ms in rtts:
-        condition = {} if rtt_ms is None else {"link.rtt_ms": rtt_ms}
-        control = Row(CONTROL, None, condition, 1.0, 9.0, 9.0, 1.0, None, None, 0, measured=True)
-        for method in methods:
-            for length, speedup in ((1, 1.2), ("auto", 1.25), (4, 1.5)):
-                speedup -= (rtt_ms or 0) / 100
-                row = replace(control, method=method, draft_length=length, speedup=speedup)
-                rows += [control, replace(row, interval=(speedup - 0.1, speedup + 0.1))]
-    return rows
-
-
-def spec_of(drawing):
-    return json.dumps(drawing.draw(LIGHT, 720).to_dict())
-
-
-def test_a_sweep_over_draft_lengths_has_a_chart_of_speed_over_length_with_intervals():
-    (drawing,) = length_drawings(lengthwise([None], ("speculative", "speculative_pipelined")))
-    assert drawing.name == "draft-length"
-    for told in ("speculative, draft length 1: 1.20x (1.10 to 1.30)", "length auto: 1.25x", "length 4: 1.50x"):
-        assert told in drawing.description
-    spec = spec_of(drawing)
-    assert '"low": 1.1' in spec
-    assert "datum.value == 5 ? 'auto'" in spec
-    assert [panel.key for panel in panels(lengthwise([None]))] == ["method"]
-    assert length_drawings(line((0, 2.0))) == [], "one length is no curve"
-
-
-def test_with_a_round_trip_swept_too_every_one_has_its_line_and_every_method_its_panel():
-    rows = lengthwise([0, 40], ("speculative", "speculative_pipelined"))
-    found = panels(rows)
-    assert [(panel.heading, list(panel.lines)) for panel in found] == [
-        ("speculative", ["0", "40"]),
-        ("speculative_pipelined", ["0", "40"]),
-    ]
-    assert {len(each) for panel in found for each in panel.lines.values()} == {3}
-    (drawing,) = length_drawings(rows)
-    assert "speculative, link.rtt_ms = 40, draft length 4: 1.10x" in drawing.description
-    (table, _) = length_tables(rows)
-    assert table.columns == ("draft length", "link.rtt_ms = 0", "link.rtt_ms = 40")
-    assert table.rows[1] == ("4", "1.50x, 1.40 to 1.60", "(1.10x), 1.00 to 1.20")
-    many = length_drawings(lengthwise(range(20)))[0]
-    assert "6 of 20 lines are drawn" in many.title
-    assert "link.rtt_ms = 19" in many.description
-
-
-def test_the_page_of_a_draft_length_sweep_shows_lengths_and_no_empty_verdict():
-    rows = [replace(row, interval=None) for row in lengthwise([None])]
-    text = map_page(rows, "t")
-    assert "Which draft length?" in text
-    assert "<svg" in text
-    assert "undecided" not in text
-    assert "Where each method wins" not in text
-    both = map_page(lengthwise([0, 40]), "t")
-    assert "link.rtt_ms = 40" in both
-    assert "Where each method wins" in both
-    assert "undecided" not in grid_markdown(rows, "t")
-    assert "| 4 | (1.50x) |" in grid_markdown(rows, "t")
 
 
 def test_csv_and_markdown_hold_no_table_broken_by_a_value():
@@ -250,7 +167,7 @@ def test_a_stored_sweep_is_rendered_again_whatever_became_of_its_profile(specben
     assert specbench("report", "s1", "--out", named).code == 0
     assert named.read_text() == specbench("report", "s1", "--format", "md").out
     refused = specbench("report", "s1", "--out", named, "--format", "html")
-    assert (refused.code, "whose name says md" in refused.err) == (2, True)
+    assert (refused.code, "whose suffix means md" in refused.err) == (2, True)
     compared = specbench("compare", "s1")
     assert (compared.code, "s1 is a sweep" in compared.err) == (5, True)
     assert "'specbench report s1' shows it" in compared.err

@@ -29,11 +29,11 @@ def test_the_command_plans_from_a_stored_run(specbench, profile):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "from one place"),
-        (["--acceptance", "0.8", "--run", "x"], "from one place"),
-        (["--acceptance", "80%"], "chances between 0 and 1"),
-        (["--acceptance", "1.2"], "chances between 0 and 1"),
-        (["--acceptance", "nan"], "chances between 0 and 1"),
+        ([], "exactly one of --run, --trace and --acceptance"),
+        (["--acceptance", "0.8", "--run", "x"], "exactly one of --run, --trace and --acceptance"),
+        (["--acceptance", "80%"], "probabilities between 0 and 1"),
+        (["--acceptance", "1.2"], "probabilities between 0 and 1"),
+        (["--acceptance", "nan"], "probabilities between 0 and 1"),
         (["--run", "none"], "no run"),
         (["--trace", "none.json"], "cannot be read"),
         (["--acceptance", "0.8", "--costs", "none.yaml"], "cannot be read"),
@@ -75,7 +75,7 @@ def test_a_plan_over_a_grid_is_the_map_that_a_replay_gives(specbench, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--charts", "maps"), "which --over makes"),
+        (("--charts", "maps"), "the map of --over"),
         (("--over", "link.rtt=1,2"), "no value 'link.rtt'"),
         (("--over", "link.rtt_ms=1,2", "--objective-ms", "9"), "no effect"),
     ],

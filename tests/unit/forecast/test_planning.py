@@ -157,7 +157,7 @@ def test_it_says_in_words_when_no_setting_can_win():
     far = said((0.8,), prices(link__rtt_ms=500.0))
     assert "no draft length wins at a round trip of 500 ms" in far[0]
     assert "mostly round trip" in far[0]
-    assert "whatever the round trip" in far[2]
+    assert "at any round trip" in far[2]
 
 
 @pytest.mark.parametrize("beside", [{}, {"colocated_step_ms": 1.5}])

@@ -143,4 +143,4 @@ def test_compare_shows_it_for_a_real_run(specbench, profile):
     (found,) = done.json["predictions"]
     assert found["method"] == "speculative"
     assert found["gap"] == pytest.approx(found["measured_ms"] / found["predicted_ms"] - 1)
-    assert "by the closed form" in specbench("compare").out
+    assert "by the closed form" in specbench("compare", "--details").out

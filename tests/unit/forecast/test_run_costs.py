@@ -110,7 +110,7 @@ def test_numbers_by_hand_replace_the_runs_and_leave_the_others():
 def test_numbers_that_nobody_gave_are_assumed_aloud():
     _, assumed = by_numbers(None, None, None, None)
     assert [each.value for each in assumed[:3]] == [30.0, 0.1, 0.02]
-    assert "a step of the target takes 30 ms (--step-ms)" in [each.text for each in assumed]
+    assert "a target step takes 30 ms (--step-ms)" in [each.text for each in assumed]
     assert "link.rtt_ms" in keys(assumed)
     _, assumed = by_numbers(None, 20.0, 0.2, 0.05)
     assert not {"target.verify_ms", "draft.step_ms"} & keys(assumed)
@@ -157,4 +157,4 @@ def test_what_is_given_is_not_assumed(specbench):
     assert not {"link.rtt_ms", "round_ms"} & {each["key"] for each in mapped["assumed"]}
     assert "assumed: " in specbench("plan", "--acceptance", "0.8", "--over", "link.rtt_ms=0,5").out
     counted = specbench("plan", "--acceptance", "0.8", "--objective-ms", "60").out
-    assert "- a client's texts have 128 tokens behind prompts of 64 (texts)" in counted
+    assert "- a client's texts have 128 tokens after prompts of 64 (texts)" in counted

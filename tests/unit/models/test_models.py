@@ -146,14 +146,14 @@ def test_remote_code_is_refused_unless_the_profile_allows_it(folder):
     config["auto_map"] = {"AutoModelForCausalLM": "evil.Model"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
-    assert "wants to run Python code of its own" in refused(folder).message
+    assert "needs to run its own Python code" in refused(folder).message
     assert not (folder / "ran").exists()
 
 
 def test_a_hub_model_that_cannot_be_reached_says_how_to_go_on(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     error = refused("no-such-owner/no-such-model")
-    assert "could not be fetched from the hub" in error.message
+    assert "cannot be fetched from the hub" in error.message
     assert "a local folder" in error.hint
 
 

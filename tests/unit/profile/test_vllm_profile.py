@@ -44,4 +44,4 @@ def test_what_a_vllm_server_cannot_do_is_refused(overrides, message):
 def test_specbench_serves_no_vllm_profile(specbench):
     done = specbench("serve", *[word for setting in VLLM for word in ("--set", setting)])
     assert done.code == ExitCode.USAGE
-    assert "a server itself" in done.err
+    assert "a server of its own" in done.err

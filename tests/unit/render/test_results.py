@@ -149,3 +149,13 @@ def test_without_a_control_or_a_method_of_the_same_text_there_is_no_verdict():
     assert headline(compare([run(alone)])).startswith("No verdict: the control was not measured")
     other = compare([run(pair(12, 1.5), lossless={CONTROL: True, "m": None})])
     assert headline(other).startswith("No verdict: no method that keeps the target's text")
+
+
+def test_a_lossy_method_is_never_called_faster(records):
+    made = compare([run(records, lossless={**LOSSLESS, "prompt_lookup": False, "edge_baseline": None})])
+    lines = printed(made)
+    below = lines[lines.index("not the target's text:") :]
+    (row,) = [line for line in below if line.startswith("prompt_lookup")]
+    assert row.endswith("lossy rule")
+    assert not any("prompt_lookup" in line and "faster" in line for line in printed(made, details=True))
+    assert headline(made).startswith("Inconclusive: speculative_pipelined is at ")

@@ -188,7 +188,7 @@ def test_rules_by_which_a_draft_may_be_anything_are_refused(rule):
 
 def test_a_gate_is_refused():
     gate = Gate(measure="margin", threshold=0.5)
-    with pytest.raises(SpecbenchError, match=r"speculative\.gate is not known"):
+    with pytest.raises(SpecbenchError, match=r"speculative\.gate is not supported"):
         SpeculativePipelined().validate(Options(Decoding(), Speculative(gate=gate)))
 
 

@@ -87,7 +87,7 @@ def test_a_condition_that_fails_holds_up_no_other_and_is_named_at_the_end(specbe
     )
     assert done.code == 4
     assert done.err.count("ended with exit status 4") == 2
-    assert f"2 of 3 conditions ended early, for the reasons above: edge.model={names[0]}; edge" in done.err
+    assert f"2 of 3 conditions failed; the reasons are above: edge.model={names[0]}; edge" in done.err
     assert "condition 3 of 3" in done.err
     assert [row["condition"]["edge.model"] for row in done.json["rows"]] == [str(names[1])] * 2
     hint = f"sweep --resume {done.json['sweep']}"
@@ -96,7 +96,7 @@ def test_a_condition_that_fails_holds_up_no_other_and_is_named_at_the_end(specbe
     (tmp_path / "later").symlink_to(models / "draft")
     again = specbench(*hint.split(), "--json")
     assert again.code == 4
-    assert "1 of 3 conditions ended early" in again.err
+    assert "1 of 3 conditions failed" in again.err
     assert [row["condition"]["edge.model"] for row in again.json["rows"]] == [str(names[1])] * 2 + [
         str(names[2])
     ] * 2
@@ -161,8 +161,8 @@ def test_a_sweep_over_a_trace_is_a_replay(specbench, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["speculative"], "a key to vary"),
-        (["--over", "link.rtt_ms=1"], "needs methods"),
+        (["speculative"], "and one --over"),
+        (["--over", "link.rtt_ms=1"], "needs at least one method"),
         (["speculatve", "--over", "link.rtt_ms=1"], "speculative"),
         (["speculative", "--over", "link.rtt=1,2"], "no key 'link.rtt'"),
         (["speculative", "--over", "link.rtt_ms=1,-2"], "rtt_ms"),

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from builders import generation, manifest
 from rich.console import Console
+from warm import WarmPopen
 
 from specbench.benchmark import sweep_record as sweeps
 from specbench.render import console
@@ -148,7 +149,7 @@ def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
         "from specbench.cli import main; main()"
     )
     words = ["sweep", "speculative", "--profile", str(small), "--over", "speculative.draft_length=1,2"]
-    began = subprocess.Popen(
+    began = WarmPopen(
         [sys.executable, "-c", program, *words, "--runs-dir", str(tmp_path / "runs")],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
