@@ -167,6 +167,7 @@ class RemoteTarget(RemotePlace):
             self._drop_in_flight()
             raise
         self._in_flight.popleft()
+        pending.sent = None  # it has been answered
         if pending.proposal.stands(commit):
             return commit
         self._epoch_of_text += (commit.accepted or 0) < len(pending.proposal)
