@@ -41,6 +41,7 @@ from specbench.speculation.proposal import DraftDistribution, Proposal
 from specbench.speculation.request import Pending, Request
 from specbench.speculation.rules import RULES
 from specbench.speculation.suffix import SuffixDrafter
+from specbench.speculation.window import WindowLoop
 
 __all__ = [
     "API_VERSION",
@@ -74,6 +75,7 @@ __all__ = [
     "SpeculativeMethod",
     "SuffixDrafter",
     "Target",
+    "WindowLoop",
     "hookimpl",
     "now_ms",
 ]

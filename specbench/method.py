@@ -19,6 +19,7 @@ from specbench.speculation.loop import (
     demand_chains,
 )
 from specbench.speculation.rules import RULES
+from specbench.speculation.window import WindowLoop
 
 PartT = TypeVar("PartT", bound=Part)
 
@@ -106,6 +107,7 @@ class SpeculativeMethod(Method):
         rules: the verification rules that its drafts can be judged by.
         rules_reason: why the others cannot, as the end of a sentence.
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
+        takes_window: whether its drafter goes on behind proposals in flight, as `speculative.window` asks for.
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
         drafts_trees: its proposals have `parents`. No target verifies them yet.
@@ -117,6 +119,7 @@ class SpeculativeMethod(Method):
     rules: ClassVar[frozenset[str]] = frozenset(RULES)
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False
+    takes_window: ClassVar[bool] = False
     takes_confidence_stop: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
@@ -155,10 +158,26 @@ class SpeculativeMethod(Method):
                 f"speculative.confidence_stop is not supported by {self.name}",
                 "add --set speculative.confidence_stop=null",
             )
+        self._demand_window(options)
+
+    def _demand_window(self, options: Options) -> None:
+        window = options.speculative.window
+        if window != 1 and not self.takes_window:
+            raise SpecbenchError(
+                f"speculative.window: {window} is not known to {self.name}, which waits for every verdict",
+                "add --set speculative.window=1, or run speculative",
+            )
+        if window != 1 and options.speculative.gate:
+            raise SpecbenchError(
+                f"speculative.window: {window} needs every proposal verified, and a gate lets some pass unseen",
+                "add --set speculative.gate=null, or --set speculative.window=1",
+            )
 
     def depends_on_time(self, options: Options) -> bool:
         """With `auto` lengths, and where drafting goes on until a verdict is there."""
-        return self.drafts_ahead or options.speculative.draft_length == "auto"
+        speculative = options.speculative
+        goes_on = self.drafts_ahead or (self.takes_window and speculative.window != 1)
+        return goes_on or speculative.draft_length == "auto"
 
     @property
     def _sampling_rule(self) -> str:
@@ -173,9 +192,11 @@ class SpeculativeMethod(Method):
         """Load what the drafter uses, and the cloud model as its verifier."""
         demand_chains(self.name, self.drafts_trees, self.hidden_layers)
         drafter, target = self.drafter(edge, options), cloud.verifier(options)
-        length = options.speculative.draft_length
+        length, window = options.speculative.draft_length, options.speculative.window
         loop: SpeculativeLoop
-        if self.drafts_ahead:
+        if self.takes_window and window != 1:
+            loop = WindowLoop(drafter, target, length, window)
+        elif self.drafts_ahead:
             loop = AheadLoop(cast(AheadDrafter, drafter), target, length)
         else:
             loop = SpeculativeLoop(drafter, target, length)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from specbench.api import CloudModel, EdgeModel, Options, SpeculativeDecoder, SpeculativeLoop
+from specbench.api import CloudModel, EdgeModel, Options, SpeculativeDecoder, SpeculativeLoop, WindowLoop
 from specbench.models import vocabulary
 from specbench.profile import Decoding, EdgeSpec, Speculative
 from specbench.results.records import Generation, Manifest, Round
@@ -15,7 +15,9 @@ PLAIN = Options(Decoding(), Speculative())
 def speculated(edge, target, options, request, at_round=lambda tokens: None):
     """The ids that the loop of every method commits; `at_round` hears before each verification how many."""
     drafter = edge.drafter(options)
-    loop = SpeculativeLoop(drafter, target, options.speculative.draft_length)
+    length, window = options.speculative.draft_length, options.speculative.window
+    one = SpeculativeLoop(drafter, target, length)
+    loop = one if window == 1 else WindowLoop(drafter, target, length, window)
     tokens = []
     for part in SpeculativeDecoder(drafter, target, loop).generate(request):
         target.check()

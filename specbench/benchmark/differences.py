@@ -25,6 +25,10 @@ def outcome(manifest: Manifest) -> ExitCode:
     return ExitCode.IDENTITY if is_wrong else ExitCode.OK
 
 
+UNSAID = {"speculative.window": 1}
+"""What settings were in runs that are older than they are."""
+
+
 def differences(
     left: Manifest, right: Manifest, ignoring: Sequence[str] = ()
 ) -> Iterator[tuple[str, object, object]]:
@@ -51,8 +55,9 @@ def differences(
     for prefix, ours, theirs in parts:
         mine, other = dict(_flat(ours, prefix)), dict(_flat(theirs, prefix))
         for key in [*mine, *(key for key in other if key not in mine)]:
-            if skip.isdisjoint((key, key.partition(".")[0])) and mine.get(key) != other.get(key):
-                yield key, mine.get(key), other.get(key)
+            left_value, right_value = (values.get(key, UNSAID.get(key)) for values in (mine, other))
+            if skip.isdisjoint((key, key.partition(".")[0])) and left_value != right_value:
+                yield key, left_value, right_value
     yield from precision.differences(left, right)
     for role in sorted(left.engines.keys() & right.engines.keys()):
         if left.engines[role] != right.engines[role]:

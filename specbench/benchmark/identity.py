@@ -26,7 +26,14 @@ def passes_of(generation: Generation) -> tuple[Pass, ...]:
     """What each pass of the target read and led to, as `speculation.ties` repeats it."""
     first, *following = generation.rounds
     with_prompt = None if first.prefilled is None else first.prefilled - generation.prompt_tokens
-    return ((with_prompt, first.tokens), *((part.drafted, part.tokens) for part in following))
+    passes: list[Pass] = [(with_prompt, first.tokens)]
+    for part in following:
+        if part.pass_tokens == 0:  # judged in the pass of the round before
+            passes[-1] = passes[-1][0], (*passes[-1][1], *part.tokens)
+        else:
+            drafted = part.drafted if part.pass_tokens is None else part.pass_tokens - 1
+            passes.append((drafted, part.tokens))
+    return tuple(passes)
 
 
 @dataclass(frozen=True)

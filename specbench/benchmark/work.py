@@ -65,14 +65,15 @@ class WorkWatch:
             passes = now.passes[decides] - before.passes.get(decides, 0)
         if decides == "cloud" and now.answers is not None:
             answers = now.answers - (before.answers or 0)
-        judged = sum(len(part.tokens) > (part.unverified or 0) for part in rounds)
+        seen = [part for part in rounds if len(part.tokens) > (part.unverified or 0)]
+        judged, needed = len(seen), _passes_needed(seen)
         enough = None if passes is None else passes + (beside[decides] if method.own_passes else 0)
         work = Work(
             rounds=judged,
             passes=passes,
             answers=answers,
             beside_engine=sum(beside.values()),
-            without_pass=0 if enough is None else max(judged - enough, 0),
+            without_pass=0 if enough is None else max(needed - enough, 0),
             without_answer=0 if answers is None else max(judged - answers, 0),
             uncompiled=0
             if method.own_passes
@@ -112,6 +113,17 @@ class WorkWatch:
                 found.calls[role] = self._counters[role].calls
                 found.is_eager[role] = engine.kind == "eager"
         return found
+
+
+def _passes_needed(rounds: Sequence[Round]) -> int:
+    """One for each round, but for those whose proposals were in flight together and fit into one pass."""
+    needed = room = 0
+    for part in rounds:
+        if part.pass_tokens == 0 and len(part.tokens) <= room:
+            room -= len(part.tokens)
+        else:
+            needed, room = needed + 1, (part.pass_tokens or 0) - len(part.tokens)
+    return needed
 
 
 class _Counter:

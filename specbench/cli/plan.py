@@ -103,7 +103,7 @@ def plan(
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary a value of the cost table and show a map: link.rtt_ms=0,20,100. Repeatable.",
+            help="Vary window or a value of the cost table and show a map: link.rtt_ms=0,20,100. Repeatable.",
         ),
     ] = None,
     methods: Annotated[
@@ -189,10 +189,10 @@ def _map(
     from dataclasses import asdict
 
     from specbench.cli.replay import show_grid
-    from specbench.forecast.over import parse_over
+    from specbench.forecast.over import parse_over, windowed_over
     from specbench.forecast.plan import planned_rows
 
-    chances, varied = known.survival.conditional, parse_over(over)
+    chances, varied = known.survival.conditional, windowed_over(parse_over(over))
     assumed = [each for each in assumed if each.key not in varied]
     rows = list(planned_rows(known, costs, varied))
     title = f"planned, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"

@@ -31,7 +31,7 @@ def replay(
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary draft_length, agreement, clients or a value of the cost table, such as "
+            help="Vary draft_length, window, agreement, clients or a value of the cost table, such as "
             "link.rtt_ms=0,20,100. Repeatable.",
         ),
     ] = None,

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from specbench.forecast.events import Asked, Awaited, Event, Streamed
+from specbench.forecast.events import Asked, Awaited, Event, Forgotten, Streamed
 from specbench.stats.prices import Charge, Prices
 
 if TYPE_CHECKING:
@@ -83,19 +83,23 @@ def follow(
     env: simpy.Environment, target: Target, prices: Prices, events: Sequence[Event]
 ) -> Generator[simpy.Event, object, None]:
     """Do what the events of one sequence say, behind its first token, on a target that others use too."""
-    open_requests: deque[simpy.Event] = deque()
+    open_requests: deque[simpy.Event | None] = deque()
     first_ms = prices.answer_ms(1)
     arrived = env.now + first_ms
     for event, following in zip(events, (*events[1:], None), strict=True):
-        if isinstance(event, Asked):
+        if isinstance(event, Asked) and event.is_void:
+            open_requests.append(None)
+        elif isinstance(event, Asked):
             trip = _round_trip(env, target, prices, event)
             if isinstance(following, Awaited) and not open_requests:
                 yield from trip  # which is faster to simulate than a process of its own
             else:
                 open_requests.append(env.process(trip))
         elif isinstance(event, Awaited):
-            if open_requests:
-                yield open_requests.popleft()
+            if open_requests and (answered := open_requests.popleft()):
+                yield answered
+        elif isinstance(event, Forgotten):
+            open_requests.clear()
         elif isinstance(event, Streamed):  # nothing waits for the edge, but a downlink may be slower
             yield target.ask(event.work)
             own_ms = prices.sum_of(charge for charge in event.work if charge.kind in UNSHARED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from specbench.clock import VirtualClock
@@ -17,14 +18,23 @@ class Asked(NamedTuple):
     Args:
         work: what the target computes for it.
         trip: what crosses the link for it, both ways.
+        follows: it goes on from the request before it, and the target reads both in one pass where it has not
+            begun with that one.
+        is_void: the request before it is refused, so that it is read only where it shares that pass.
     """
 
     work: tuple[Charge, ...]
     trip: Charge
+    follows: bool = False
+    is_void: bool = False
 
 
 class Awaited(NamedTuple):
     """The edge waited for the answer to its oldest open request."""
+
+
+class Forgotten(NamedTuple):
+    """The edge's open requests are void, and it waits for none of them."""
 
 
 class Streamed(NamedTuple):
@@ -34,27 +44,46 @@ class Streamed(NamedTuple):
     answer: Charge
 
 
-Event = Charge | Asked | Awaited | Streamed
+Event = Charge | Asked | Awaited | Forgotten | Streamed
 """A charge that stands for itself is what the edge computed."""
 
 
 @dataclass
-class OpenRequest:
-    """A request under way: when the target begins and ends its work, and how long the answer then takes."""
+class Pass:
+    """Work of the target: when it begins and ends, and how many tokens it reads."""
 
     begins_ms: float
     ends_ms: float
+    rows: int
+
+    @property
+    def computed_ms(self) -> float:
+        """What the target takes."""
+        return self.ends_ms - self.begins_ms
+
+    def move(self, ms: float) -> None:
+        """Begin later."""
+        self.begins_ms += ms
+        self.ends_ms += ms
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """A request under way: the pass that answers it, and how long the answer then takes.
+
+    Args:
+        work: `None` where the target drops it unread.
+        is_first: of those that share the pass.
+    """
+
+    work: Pass | None
     answer_ms: float
+    is_first: bool = True
 
     @property
     def due_ms(self) -> float:
         """When the answer is at the edge."""
-        return self.ends_ms + self.answer_ms
-
-    @property
-    def computed_ms(self) -> float:
-        """What the target took."""
-        return self.ends_ms - self.begins_ms
+        return float("inf") if self.work is None else self.work.ends_ms + self.answer_ms
 
 
 class Timeline:
@@ -69,7 +98,7 @@ class Timeline:
         self._clock = clock
         self._events: list[Event] = []
         self._requests: deque[OpenRequest] = deque()
-        self._free_ms = 0.0
+        self._passes: deque[Pass] = deque()
 
     def take(self, event: Event) -> OpenRequest | None:
         """Let an event take its time; returns the request that it began or waited for."""
@@ -80,6 +109,9 @@ class Timeline:
             request = self._requests.popleft()
             self._clock.now_ms = max(self._clock.now_ms, request.due_ms)
             return request
+        if isinstance(event, Forgotten):
+            self._requests.clear()
+            return None
         if isinstance(event, Streamed):  # what is streamed overlaps with the work before it
             self._clock.advance(max(self.prices.sum_of(event.work), self.prices.of(event.answer)))
         else:
@@ -93,29 +125,50 @@ class Timeline:
 
     def _ask(self, event: Asked) -> OpenRequest:
         up_ms, down_ms = self.prices.ways(event.trip)
-        begins_ms = max(self._clock.now_ms + up_ms, self._free_ms)
-        self._free_ms = begins_ms + self.prices.sum_of(event.work)
-        request = OpenRequest(begins_ms, self._free_ms, down_ms)
+        arrives_ms, rows = self._clock.now_ms + up_ms, _rows(event.work)
+        last = self._passes[-1] if self._passes else None
+        is_before = last is not None and bool(self._requests) and self._requests[-1].work is last
+        if event.follows and is_before and last and last.begins_ms > arrives_ms:
+            last.ends_ms += self.prices.pass_ms(last.rows + rows) - self.prices.pass_ms(last.rows)
+            last.rows += rows
+            request = OpenRequest(last, down_ms, is_first=False)
+        elif event.is_void:
+            request = OpenRequest(None, down_ms)
+        else:
+            begins_ms = max(arrives_ms, last.ends_ms if last else 0.0)
+            last = Pass(begins_ms, begins_ms + self.prices.sum_of(event.work), rows)
+            self._passes.append(last)
+            request = OpenRequest(last, down_ms)
         self._requests.append(request)
         return request
 
     def _compute(self, ms: float) -> None:
         """Compute on the edge, slower while the target does so too, which then ends later."""
         edge, target = self.prices.overlap_slowdowns
-        for request in self._requests if edge > 1 or target > 1 else ():
-            alone_ms = min(ms, max(0.0, request.begins_ms - self._clock.now_ms))
+        while len(self._passes) > 1 and self._passes[0].ends_ms <= self._clock.now_ms:
+            self._passes.popleft()
+        for index, work in enumerate(list(self._passes) if edge > 1 or target > 1 else ()):
+            alone_ms = min(ms, max(0.0, work.begins_ms - self._clock.now_ms))
             self._clock.advance(alone_ms)
             ms -= alone_ms
-            left_ms = request.ends_ms - self._clock.now_ms
+            left_ms = work.ends_ms - self._clock.now_ms
             if left_ms <= 0 or ms <= 0:
                 continue
             both_ms = min(ms * edge, left_ms * target)
-            late_ms = both_ms * (1 - 1 / target)
             self._clock.advance(both_ms)
             ms -= both_ms / edge
-            request.ends_ms += late_ms
-            self._free_ms += late_ms
+            work.ends_ms += both_ms * (1 - 1 / target)
+            self._delay_behind(index)
         self._clock.advance(ms)
+
+    def _delay_behind(self, index: int) -> None:
+        """Passes are computed in turn: one that ends later delays those behind it."""
+        for before, work in pairwise(islice(self._passes, index, None)):
+            work.move(max(0.0, before.ends_ms - work.begins_ms))
+
+
+def _rows(work: Iterable[Charge]) -> int:
+    return sum(charge.first for charge in work if charge.kind == "pass")
 
 
 def elapsed_ms(events: Iterable[Event], prices: Prices) -> float:
@@ -133,6 +186,6 @@ def charges_of(events: Iterable[Event]) -> Iterable[Charge]:
         if isinstance(event, Charge):
             yield event
         elif isinstance(event, Asked):
-            yield from (*event.work, event.trip)
+            yield from (() if event.is_void else (*event.work, event.trip))
         elif isinstance(event, Streamed):
             yield from (*event.work, event.answer)

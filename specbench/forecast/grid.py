@@ -14,6 +14,7 @@ from specbench.forecast import serving
 from specbench.forecast.replay import Length, Timed, known_method, replay
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.variants import KEYS, demand_known
+from specbench.forecast.windowed import WINDOW, windows
 from specbench.method import Method
 from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL
@@ -92,7 +93,7 @@ def grid(
     Args:
         texts: one of two tokens at least; or what they are under each condition.
         over: values by dotted key of the cost table; of those of `variants`, which change the texts; of
-            `clients`, how many edges share the target.
+            `clients`, how many edges share the target; of `window`, how many proposals are in flight.
 
     Raises:
         SpecbenchError: a key or value does not fit.
@@ -100,12 +101,13 @@ def grid(
     demand_known(methods, over)
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS)}
+        table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS, WINDOW)}
         prices = Prices(costs.with_values(table) if table else costs)
         known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
         control = _timed(known, prices, CONTROL, 1, clients)
         yield _row(CONTROL, None, condition, control, control)
-        for method, length in product(map(known_method, methods), lengths):
+        shown = windows([known_method(method) for method in methods], condition.get(WINDOW, 1))
+        for method, length in product(shown, lengths):
             timed = _timed(known, prices, method, length, clients)
             yield _row(method.name, length, condition, timed, control)
 

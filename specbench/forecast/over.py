@@ -10,6 +10,7 @@ from typing import Any
 from specbench.errors import SpecbenchError
 from specbench.forecast.replay import Length
 from specbench.forecast.variants import SETTINGS, STOP
+from specbench.forecast.windowed import WINDOW
 from specbench.profile import Gate, Profile
 from specbench.profile.loading import validated
 from specbench.profile.yaml_text import parse_value
@@ -22,6 +23,7 @@ GATE = "speculative.gate"
 MEASURE, THRESHOLD = f"{GATE}.measure", f"{GATE}.threshold"
 OF_PROFILE = {
     f"speculative.{DRAFT_LENGTH}": DRAFT_LENGTH,
+    f"speculative.{WINDOW}": WINDOW,
     f"speculative.{STOP}": STOP,
     **{f"{part}.{key}": key for key, part in SETTINGS.items()},
 }
@@ -46,6 +48,11 @@ def parse_over(given: Sequence[str]) -> dict[str, list[object]]:
     if math.prod(len(values) for values in over.values()) > MOST_CONDITIONS:
         raise SpecbenchError(f"--over asks for more than {MOST_CONDITIONS} conditions", "use fewer values")
     return over
+
+
+def windowed_over(over: Mapping[str, list[object]]) -> dict[str, list[object]]:
+    """The same grid with a plan's name for `speculative.window`."""
+    return {WINDOW if OF_PROFILE.get(key) == WINDOW else key: values for key, values in over.items()}
 
 
 def lengths_of(over: dict[str, list[object]]) -> list[Length]:

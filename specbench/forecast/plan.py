@@ -18,6 +18,7 @@ from specbench.forecast.known import LONGEST, Known
 from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
+from specbench.forecast.windowed import WINDOW, windows
 from specbench.method import Method
 from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL
@@ -134,7 +135,10 @@ def _terms(events: Sequence[Event], ms: float, prices: Prices) -> dict[str, floa
     for event in events:
         if isinstance(event, Streamed):
             found["bytes"] += max(0.0, prices.of(event.answer) - prices.sum_of(event.work))
-    return {"draft": ms - sum(found.values()), **found}
+    named_ms = sum(found.values())
+    if named_ms > ms:  # several requests are open, and their times overlap
+        found = {name: took * ms / named_ms for name, took in found.items()}
+    return {"draft": max(0.0, ms - named_ms), **found}
 
 
 def break_even_rtt_ms(known: Known, prices: Prices, method: Method, draft_length: int) -> float | None:
@@ -228,17 +232,18 @@ def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]
     """The cloud alone, and every method at its best draft length, under every condition.
 
     Args:
-        over: values by dotted key of the cost table.
+        over: values by dotted key of the cost table, and of `window`, how many proposals are in flight.
 
     Raises:
         SpecbenchError: a key or value does not fit.
     """
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        prices = Prices(costs.with_values(condition))
+        table = {key: value for key, value in condition.items() if key != WINDOW}
+        prices = Prices(costs.with_values(table) if table else costs)
         base_ms = alone_ms(known, prices)
         yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0)
-        for method in known.methods:
+        for method in windows(known.methods, condition.get(WINDOW, 1)):
             best = fastest(forecasts(known, prices, method))
             length, tokens = best.draft_length, best.tokens_per_round
             yield Row(

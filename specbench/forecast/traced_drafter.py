@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,7 +118,9 @@ class TracedDrafter(AheadDrafter):
 
     def begin(self, request: Request) -> None:
         """Read the prompt."""
-        self._committed = self._proposed = self._cached = self._uncommitted = 0
+        self._committed = self._cached = self._uncommitted = 0
+        self._begun = 0  # where the chain of drafted tokens begins that has not been refused since
+        self._proposed: deque[int] = deque()
         self._others: dict[int, int] = {}
         self._prefill(len(request.prompt_ids))
 
@@ -128,10 +131,12 @@ class TracedDrafter(AheadDrafter):
 
     def propose(self, draft_length: int) -> Proposal:
         """What the draft said there, those tokens first that were drafted ahead."""
-        self._proposed = self._length(draft_length)
-        self._draft(self._proposed - self._uncommitted)
-        tokens = self._tokens(self._proposed)
-        return Proposal(tokens, is_certain=self._text.passes(self._committed, self._proposed))
+        before = sum(self._proposed)
+        length = self._length(self._committed + before, draft_length)
+        self._proposed.append(length)
+        self._draft(before + length - self._uncommitted)
+        tokens = self._tokens(before + length)[before:]
+        return Proposal(tokens, is_certain=self._text.passes(self._committed, length))
 
     def append(self, tokens: Sequence[int]) -> None:
         """Take tokens of another's proposal; behind a wrong one, whatever the draft says is refused."""
@@ -159,15 +164,19 @@ class TracedDrafter(AheadDrafter):
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
         """Take over what was committed."""
         drafted = self._tokens(self._uncommitted)
-        if accepted == self._proposed and drafted[: len(tokens)] == tuple(tokens):
+        proposed = self._proposed.popleft() if self._proposed else 0
+        if accepted == proposed and drafted[: len(tokens)] == tuple(tokens):
             self._committed += len(tokens)
             self._uncommitted -= len(tokens)
+            if len(tokens) > accepted:
+                self._begun = self._committed
             return 0
         self._others.clear()
+        self._proposed.clear()
         self._cached = min(self._cached, self._committed + accepted)
         self._committed += len(tokens)
-        self._uncommitted = 0
-        return len(drafted) - self._proposed
+        self._begun, self._uncommitted = self._committed, 0
+        return len(drafted) - proposed
 
     def check(self) -> None:
         """Nothing: there is no cache."""
@@ -183,20 +192,21 @@ class TracedDrafter(AheadDrafter):
     def _tokens(self, count: int) -> tuple[int, ...]:
         """What was drafted behind the committed tokens."""
         if not self._others:
-            return self._text.drafted(self._committed, count)
+            behind = self._committed - self._begun
+            return self._text.drafted(self._begun, behind + count)[behind:]
         return tuple(self._token(self._committed + index) for index in range(count))
 
     def _token(self, position: int) -> int:
         if position in self._others:
             return self._others[position]
-        start = max([self._committed, *(other + 1 for other in self._others if other < position)])
+        start = max([self._begun, *(other + 1 for other in self._others if other < position)])
         return self._text.drafted(start, position - start + 1)[-1]
 
-    def _length(self, draft_length: int) -> int:
+    def _length(self, start: int, draft_length: int) -> int:
         """Of a proposal; behind a wrong token, which no trace knows, the draft is as sure as along the text."""
-        for position in range(self._committed, self._committed + draft_length):
+        for position in range(start, start + draft_length):
             if position in self._text.unsure and position not in self._others:
-                return position + 1 - self._committed
+                return position + 1 - start
         return draft_length
 
     def _draft(self, count: int) -> None:

@@ -12,6 +12,7 @@ from specbench.forecast.acceptance_trace import Trace, TracedText
 from specbench.forecast.replay import SCHEDULES, known_method
 from specbench.forecast.rule_acceptance import chances
 from specbench.forecast.traced_drafter import Text, runs_of, unsure_in
+from specbench.forecast.windowed import WINDOW, takes_window
 from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Speculative
 from specbench.profile.loading import validated
@@ -64,6 +65,8 @@ def _unknown(method: Method, over: Mapping[str, Sequence[object]]) -> str | None
     for key in GATES:
         if not method.takes_gate and any(value is not None for value in over.get(key, ())):
             return key
+    if not takes_window(method) and any(window != 1 for window in over.get(WINDOW, ())):
+        return f"another {WINDOW} than 1"
     if not method.takes_confidence_stop and any(value is not None for value in over.get(STOP, ())):
         return STOP
     for rule in over.get(RULE, ()):

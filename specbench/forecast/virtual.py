@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from specbench.clock import now_ms
 from specbench.engine.batch import alone
 from specbench.errors import SpecbenchError
-from specbench.forecast.events import Asked, Awaited, OpenRequest, Streamed, Timeline
+from specbench.forecast.events import Asked, Awaited, Forgotten, OpenRequest, Streamed, Timeline
 from specbench.forecast.traced_drafter import Text, TracedDrafter
 from specbench.profile import Options
 from specbench.results.records import Round
@@ -60,7 +60,8 @@ class VirtualTarget:
 
     def begin(self, request: Request) -> Round:
         """Read the prompt; the first token."""
-        self._position = self._trusted = 0
+        self._position = self._trusted = self._ahead = 0
+        self._is_void = False
         prompt_tokens = len(request.prompt_ids)
         self._work.append(Charge("target prefill", prompt_tokens))
         self._ask(Charge("trip", prompt_tokens, 1))
@@ -82,16 +83,32 @@ class VirtualTarget:
         yield
 
     def submit(self, proposal: Proposal | None) -> VirtualPending:
-        """Send a proposal; its verdict is there after the pass and the round trip."""
-        part = self._judged(proposal)
+        """Send a proposal; its verdict is there after the pass and the round trip.
+
+        Behind one with `continues` it is judged as if that one were accepted; where it is not, it is void.
+        """
+        part, is_void, follows = self._judged(proposal), self._is_void, self._ahead > 0
         trip = Charge("trip", part.drafted or 0, len(part.tokens))
-        asked, self.rtt_ms = self._ask(trip), self._timeline.prices.of(trip)
+        asked, self.rtt_ms = self._ask(trip, follows, is_void), self._timeline.prices.of(trip)
+        if proposal and proposal.continues:
+            self._ahead += len(proposal)
+            self._is_void = is_void or not proposal.stands(part)
 
         def result() -> Round:
             self._timeline.take(Awaited())
             self._timeline.take(Charge("round"))
-            is_late = asked.computed_ms != part.verify_ms
-            return self._commit(replace(part, verify_ms=asked.computed_ms) if is_late else part)
+            work = asked.work
+            assert work is not None
+            computed_ms = work.computed_ms if asked.is_first else 0.0
+            found = part if computed_ms == part.verify_ms else replace(part, verify_ms=computed_ms)
+            if proposal and (follows or proposal.continues):
+                found = replace(found, pass_tokens=work.rows if asked.is_first else 0)
+            if proposal and proposal.stands(part):
+                self._ahead -= len(proposal)
+            elif self._ahead:
+                self._ahead, self._is_void = 0, False
+                self._timeline.take(Forgotten())
+            return self._commit(found)
 
         return VirtualPending(asked, result)
 
@@ -114,8 +131,8 @@ class VirtualTarget:
     def check(self) -> None:
         """Nothing: there is no cache."""
 
-    def _ask(self, trip: Charge) -> OpenRequest:
-        asked = self._timeline.take(Asked(self._worked(), trip))
+    def _ask(self, trip: Charge, follows: bool = False, is_void: bool = False) -> OpenRequest:
+        asked = self._timeline.take(Asked(self._worked(), trip, follows, is_void))
         assert asked is not None
         return asked
 
@@ -130,12 +147,14 @@ class VirtualTarget:
     def _judged(self, proposal: Proposal | None) -> Round:
         """What a pass commits; the pass is charged for, and nothing is committed yet."""
         drafted = proposal.tokens if proposal else ()
-        ids, accepted = self._text.ids[self._position : self._position + len(drafted)], 0
+        start, accepted = self._position + self._ahead, 0
+        ids = self._text.ids[start : start + len(drafted)]
         while accepted < len(ids) and drafted[accepted] == ids[accepted]:
             accepted += 1
-        pass_ = Charge("pass", self._trusted + len(drafted) + 1)
+        goes_on = bool(proposal and proposal.continues)
+        pass_ = Charge("pass", self._trusted + len(drafted) + (not goes_on))
         self._work.append(pass_)
-        tokens, reason = self._next(accepted + 1)
+        tokens, reason = self._next(accepted + (not goes_on or accepted < len(drafted)), start)
         is_draft = proposal is not None
         return Round(
             tokens,
@@ -145,10 +164,11 @@ class VirtualTarget:
             verify_ms=self._timeline.prices.of(pass_),
         )
 
-    def _next(self, count: int) -> tuple[tuple[int, ...], str | None]:
+    def _next(self, count: int, start: int | None = None) -> tuple[tuple[int, ...], str | None]:
         """The next tokens, at most so many as there are, and why they are the last if they are."""
-        tokens = self._text.ids[self._position : self._position + count]
-        if self._position + len(tokens) < len(self._text.ids):
+        start = self._position if start is None else start
+        tokens = self._text.ids[start : start + count]
+        if start + len(tokens) < len(self._text.ids):
             return tokens, None
         return tokens, "stop" if self._text.stop_ids else "length"
 

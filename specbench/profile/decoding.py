@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from specbench.profile.part import Part
 
 LONGEST_DRAFT = 64
+WIDEST_WINDOW = 32
 LEAST_TEMPERATURE = 1e-6  # logits divided by less overflow in float32, which `model.generate` computes in
 
 
@@ -69,6 +70,11 @@ class Speculative(Part):
         description=f"Tokens that are drafted in a round, 1 to {LONGEST_DRAFT}. `auto` chooses before each "
         "round, from the acceptance and times of this text so far.",
     )
+    window: int | Literal["auto"] = Field(
+        default=1,
+        description=f"Proposals in flight at once, 1 to {WIDEST_WINDOW}. With 1 the edge waits for every "
+        "verdict. `auto` chooses after each verdict, from the acceptance and times of this text so far.",
+    )
     verification: Literal["greedy", "rejection", "one_hot", "block", "coupled", "rank", "typical"] = Field(
         default="greedy", description="Verification rule. `rank` and `typical` are lossy."
     )
@@ -95,10 +101,11 @@ class Speculative(Part):
         default=0.3, description="δ of the rule `typical`."
     )
 
-    @field_validator("draft_length", mode="before")
+    @field_validator("draft_length", "window", mode="before")
     @classmethod
-    def _a_number_or_auto(cls, value: object) -> object:
+    def _a_number_or_auto(cls, value: object, field: ValidationInfo) -> object:
         # pydantic would report one error for each type of a union, neither of them naming both.
-        if value != "auto" and (type(value) is not int or not 1 <= value <= LONGEST_DRAFT):
-            raise ValueError(f"Input should be a valid integer from 1 to {LONGEST_DRAFT}, or auto")
+        most = WIDEST_WINDOW if field.field_name == "window" else LONGEST_DRAFT
+        if value != "auto" and (type(value) is not int or not 1 <= value <= most):
+            raise ValueError(f"Input should be a valid integer from 1 to {most}, or auto")
         return value

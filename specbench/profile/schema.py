@@ -150,6 +150,7 @@ class Profile(Part):
             "decoding.repetition_penalty": (decoding.repetition_penalty, 1.0),
             "speculative.verification": (speculative.verification, "greedy"),
             "speculative.gate": (speculative.gate and speculative.gate.measure, None),
+            "speculative.window": (speculative.window, 1),
         }
         for key, (value, only) in found.items():
             if value != only:

@@ -13,6 +13,7 @@ TABLES = {
         "verify_share": "verify\ntime",
         "hidden_share": "round trip\nhidden",
         "wasted_per_round": "wasted drafts\na round",
+        "wasted_verify_share": "wasted\nverify time",
         "prefilled_per_round": "prefilled\na round",
         "prefill_ms_per_round": "prefill ms\na round",
     },
@@ -20,6 +21,7 @@ TABLES = {
         "bytes_up_per_token": "up\na token",
         "bytes_down_per_token": "down\na token",
         "bytes_up_per_drafted_token": "up a drafted\ntoken",
+        "wasted_bytes_per_token": "wasted\na token",
     },
 }
 """Columns by title, and by field of `RoundCosts`."""

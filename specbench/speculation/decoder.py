@@ -75,6 +75,7 @@ class SpeculativeDecoder(Decoder):
         self._target = target
         self._loop = loop
         self._fallback = fallback
+        self.runs_on = loop.runs_on
 
     def generate(self, request: Request) -> Iterator[Round]:
         """Rounds to the end of the sequence, with the cloud, or without one that is lost."""

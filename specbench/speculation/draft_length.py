@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import mul
 from typing import Literal
 
 from specbench.results.records import Round
@@ -35,7 +37,8 @@ class DraftLengths:
         self._stood = [0] * LONGEST
         self._judged = [0] * LONGEST
         self._draft_ms = self._steps = 0.0
-        self._rtt_ms = 0.0
+        self.rtt_ms = 0.0
+        """A moving mean of the round trip, without the target's computing."""
         # Sums of a line through (drafted, verify_ms); the prior is a point of its own.
         self._rounds = self._x = self._xx = self._y = self._xy = 0.0
 
@@ -56,19 +59,22 @@ class DraftLengths:
             rtt_ms: the round trip without the target's computing; `None` without a link.
         """
         accepted = commit.accepted or 0
-        verify_ms = commit.verify_ms or 0.0
         for position in range(min(drafted, accepted + 1, LONGEST)):
             self._judged[position] += 1
             self._stood[position] += position < accepted
         self._draft_ms += draft_ms
         self._steps += steps
+        if commit.pass_tokens == 0:
+            return  # judged in the pass of another proposal
+        verify_ms = commit.verify_ms or 0.0
+        width = drafted if commit.pass_tokens is None else commit.pass_tokens - 1
         if rtt_ms is not None:
-            self._rtt_ms += (NEWEST if self._rounds else 1.0) * (rtt_ms - self._rtt_ms)
+            self.rtt_ms += (NEWEST if self._rounds else 1.0) * (rtt_ms - self.rtt_ms)
         self._rounds += 1
-        self._x += drafted
-        self._xx += drafted**2
+        self._x += width
+        self._xx += width**2
         self._y += verify_ms
-        self._xy += drafted * verify_ms
+        self._xy += width * verify_ms
 
     @property
     def acceptance(self) -> list[float]:
@@ -91,14 +97,24 @@ class DraftLengths:
         slope = max((n * self._xy - x * self._y) / (n * xx - x * x), 0.0)
         return (self._y - slope * x) / n, slope
 
+    @property
+    def step_ms(self) -> float:
+        """What drafting a token takes, in the mean."""
+        return self._draft_ms / self._steps if self._steps else 0.0
+
+    def survival(self, length: int) -> list[float]:
+        """By position, the chance that a drafted token and all before it stand."""
+        shares = self.acceptance
+        beyond = shares[-1:] * (length - len(shares))
+        return list(accumulate([*shares[:length], *beyond], mul))
+
     def _best(self) -> int:
-        draft_ms = self._draft_ms / self._steps if self._steps else 0.0
+        draft_ms = self.step_ms
         plain_ms, token_ms = self.verification
-        best, lowest, tokens, survival = 1, float("inf"), 1.0, 1.0
-        for length, share in enumerate(self.acceptance, start=1):
-            survival *= share
+        best, lowest, tokens = 1, float("inf"), 1.0
+        for length, survival in enumerate(self.survival(LONGEST), start=1):
             tokens += survival
-            ms_per_token = (plain_ms + self._rtt_ms + length * (draft_ms + token_ms)) / tokens
+            ms_per_token = (plain_ms + self.rtt_ms + length * (draft_ms + token_ms)) / tokens
             if ms_per_token < lowest:
                 best, lowest = length, ms_per_token
         return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ModelDrafter:
-    """Proposes tokens behind all that is committed, and may draft on while they are being verified.
+    """Proposes tokens behind all that is committed or proposed, and may draft on while they are being verified.
 
     The text holds the committed tokens and behind them what is drafted and not judged; between calls the cache
     holds a prefix of it, and what it lacks is read when the next token is drafted.
@@ -40,7 +41,8 @@ class ModelDrafter:
         self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._text = list(request.prompt_ids)
         self._committed = len(self._text)
-        self._proposed = 0
+        self._proposed: deque[tuple[int, int]] = deque()
+        """Of proposals that are not judged, the oldest first: tokens, and numbers drawn up to the end."""
         self._unsure: list[int] = []  # positions of drafted tokens, behind which a proposal ends
         self._session.prefill(request.prompt_ids)
 
@@ -54,12 +56,13 @@ class ModelDrafter:
         self._stream.skip(count)
 
     def propose(self, draft_length: int) -> Proposal:
-        """At most `draft_length` tokens behind all that is committed, those that were drafted ahead first.
+        """At most `draft_length` tokens, those that were drafted ahead first.
 
-        With `speculative.confidence_stop`, the first token that the draft is unsure of is the last one. It is
+        They follow the proposals that are not judged yet, and without any all that is committed. With
+        `speculative.confidence_stop`, the first token that the draft is unsure of is the last one. It is
         verified too: whether a drawn token is proposed must not depend on which token it is (`rejection`).
         """
-        start = self._committed
+        start = self._committed + sum(length for length, _ in self._proposed)
         distributions: list[DraftDistribution] = []
         gated = self._options.speculative.gate is not None
         # A gate asks the draft about each token, and it was not asked about those that are here already.
@@ -80,7 +83,7 @@ class ModelDrafter:
             is_certain = is_certain and self._is_certain(penalized, token)
             self._take(token, penalized)
         end = self._end(start, draft_length)
-        self._proposed = end - start
+        self._proposed.append((end - start, self._stream.drawn))
         return Proposal(tuple(self._text[start:end]), tuple(distributions), is_certain)
 
     def append(self, tokens: Sequence[int]) -> None:
@@ -128,17 +131,19 @@ class ModelDrafter:
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
         """Take over what the target committed; drop from text and cache what it made void.
 
-        What was drafted ahead stands when all that was proposed was accepted and the target's own token is the
-        one that was guessed.
+        What was drafted ahead stands when all that was proposed was accepted and the target's own token, if it
+        put one there, is the one that was guessed. The random numbers of proposals that are dropped are drawn
+        again: nobody judged them, and so the text does not depend on how far ahead the draft had come.
 
         Args:
-            tokens: the committed ids, of which the first `accepted` are those last proposed.
+            tokens: the committed ids, of which the first `accepted` are those of the oldest proposal.
 
         Returns:
             How many tokens were drafted ahead and are dropped.
         """
         drafted = self._text[self._committed :]
-        if accepted == self._proposed and drafted[: len(tokens)] == list(tokens):
+        proposed, drawn = self._proposed.popleft() if self._proposed else (0, self._stream.drawn)
+        if accepted == proposed and drafted[: len(tokens)] == list(tokens):
             self._committed += len(tokens)
             return 0
         kept = self._committed + accepted
@@ -146,7 +151,10 @@ class ModelDrafter:
         self._text[kept:] = tokens[accepted:]
         self._unsure.clear()
         self._committed = len(self._text)
-        return len(drafted) - self._proposed
+        if self._proposed:
+            self._proposed.clear()
+            self._stream.rewind(drawn)
+        return len(drafted) - proposed
 
     @property
     def uncommitted(self) -> int:
@@ -156,6 +164,7 @@ class ModelDrafter:
     def decode_alone(self) -> Iterator[int]:
         """Decode without a target, behind all that is committed; the text is not the cloud's any more."""
         del self._text[self._committed :]
+        self._proposed.clear()
         self._unsure.clear()
         self._session.truncate(min(self._session.length, self._committed - 1))
         while True:

@@ -33,13 +33,18 @@ class Drafter(Protocol):
         """Forget the sequence before, and read the prompt of this one."""
 
     def propose(self, draft_length: int) -> Proposal:
-        """At most `draft_length` tokens behind all that is committed; without any the round is a plain step."""
+        """At most `draft_length` tokens behind all that is committed; without any the round is a plain step.
+
+        A drafter of a method that `takes_window` is asked again before the verdict, and goes on behind what it
+        has proposed.
+        """
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
         """Take over what the target committed, and roll back what it refused.
 
         Args:
-            tokens: the committed ids, of which the first `accepted` are those last proposed.
+            tokens: the committed ids, of which the first `accepted` are those of the oldest proposal. Where
+                they are all of it and no more, the proposals behind it stand; else none of them does.
 
         Returns:
             Tokens drafted ahead of the proposal that are now wasted.
@@ -110,7 +115,11 @@ class Target(Protocol):
         """
 
     def submit(self, proposal: Proposal) -> Pending:
-        """Begin a verification and return at once."""
+        """Begin a verification and return at once.
+
+        Behind a proposal with `continues` another one may be submitted before its result is asked for. Results
+        are asked for in order; a refusal makes void what was submitted behind it, and nobody asks for those.
+        """
 
     def trust(self, tokens: Sequence[int]) -> Round:
         """Commit drafted tokens unverified, as a gate asks for."""
@@ -156,7 +165,12 @@ class SpeculativeLoop:
 
     Args:
         draft_length: tokens a round, or `auto`.
+
+    Attributes:
+        runs_on: as of a `Decoder`: a verification is under way while a round is looked at.
     """
+
+    runs_on = False
 
     def __init__(self, drafter: Drafter, target: Target, draft_length: int | Literal["auto"]) -> None:
         self._drafter = drafter

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from specbench.results.records import Round
+
 WEIGHT_MAX = 65_535
 KEPT_TOKENS = 128
 KEPT_SHARE = 0.999  # tokens behind these are left out: they cost bytes, and hardly ever are drawn
@@ -106,12 +108,20 @@ class Proposal:
             follows the committed tokens; siblings differ. `None` for a chain, the one shape that targets verify
             today.
         is_certain: the profile's gate found the draft sure of every token.
+        continues: another proposal follows behind this one before its verdict is known. Accepted whole, it then
+            commits no token of the target's own: the first token of the next one stands in that place.
     """
 
     tokens: Sequence[int] = ()
     distributions: tuple[DraftDistribution, ...] = ()
     is_certain: bool = False
     parents: tuple[int, ...] | None = None
+    continues: bool = False
+
+    def stands(self, commit: Round) -> bool:
+        """Whether a proposal that follows this one is still to be verified, by what this one committed."""
+        is_whole = len(commit.tokens) == commit.accepted == len(self)
+        return self.continues and is_whole and commit.finish_reason is None
 
     def __len__(self) -> int:
         return len(self.tokens)

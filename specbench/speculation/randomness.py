@@ -28,13 +28,19 @@ class Stream:
     """Uniform numbers in [0, 1), decided by a generation's seed and the purpose alone."""
 
     def __init__(self, seed: int, purpose: Purpose) -> None:
-        self._bits = np.random.Philox(key=_key(seed, purpose))
-        self.drawn = 0
+        self._key = _key(seed, purpose)
+        self.rewind(0)
 
     def skip(self, count: int) -> None:
         """Go on as if `count` numbers more had been drawn."""
         self._bits.random_raw(count, output=False)
         self.drawn += count
+
+    def rewind(self, drawn: int) -> None:
+        """Go on as if only so many numbers had been drawn."""
+        self._bits = np.random.Philox(key=self._key)
+        self.drawn = 0
+        self.skip(drawn)
 
     def uniform(self) -> float:
         """The next number, a multiple of 2⁻⁵³."""

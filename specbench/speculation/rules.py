@@ -1,7 +1,9 @@
 """Which drafted tokens the target accepts: pure functions, no model, no state.
 
 The target's distributions are float64 tensors of shape (drafted + 1, vocabulary), row i conditioned on the
-first i drafted tokens; draws come in as numbers in [0, 1), so that equal arguments give equal verdicts.
+first i drafted tokens; draws come in as numbers in [0, 1), so that equal arguments give equal verdicts. Where
+another proposal follows, the last row is left out: accepted whole, such a draft gets no token of the target's
+own, and what comes next is judged by the same distribution that would have given it.
 """
 
 from __future__ import annotations
@@ -49,10 +51,18 @@ RULES = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many drafted tokens stand, and the target's own token behind them (bonus or correction)."""
+    """How many drafted tokens stand, and the target's own token behind them (bonus or correction).
+
+    There is none where all stand and another proposal follows.
+    """
 
     accepted: int
-    next_token: int
+    next_token: int | None
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The target's own token, where there is one."""
+        return () if self.next_token is None else (self.next_token,)
 
 
 def matching(drafted: Sequence[int], target_choices: Sequence[int]) -> Verdict:
@@ -65,12 +75,12 @@ def matching(drafted: Sequence[int], target_choices: Sequence[int]) -> Verdict:
     Args:
         drafted: the proposed ids, any number.
         target_choices: the target's choice at each drafted position and behind the last one, so one
-            id more than `drafted`.
+            id more than `drafted`; as many where another proposal follows.
     """
     accepted = 0
     while accepted < len(drafted) and drafted[accepted] == target_choices[accepted]:
         accepted += 1
-    return Verdict(accepted=accepted, next_token=target_choices[accepted])
+    return _chosen(accepted, target_choices)
 
 
 def rejection(
@@ -97,7 +107,7 @@ def rejection(
             rest = target - draft.dense(len(target), target.device)
             return Verdict(accepted, _draw_residual(rest, target, uniform))
         accepted += 1
-    return Verdict(accepted, _draw(targets[accepted], uniform))
+    return _drawn(accepted, targets, uniform)
 
 
 def one_hot(drafted: Sequence[int], targets: torch.Tensor, coins: Sequence[float], uniform: float) -> Verdict:
@@ -113,7 +123,7 @@ def one_hot(drafted: Sequence[int], targets: torch.Tensor, coins: Sequence[float
             rest[token] = 0
             return Verdict(accepted, _draw(rest, uniform))
         accepted += 1
-    return Verdict(accepted, _draw(targets[accepted], uniform))
+    return _drawn(accepted, targets, uniform)
 
 
 def block(
@@ -142,7 +152,7 @@ def block(
         if coins[index] < chance:
             kept, kept_ratio = index + 1, ratio
     if kept == len(drafted):
-        return Verdict(kept, _draw(targets[kept], uniform))
+        return _drawn(kept, targets, uniform)
     q = drafts[kept].dense(targets.shape[1], targets.device)
     return Verdict(kept, _draw_residual(kept_ratio * targets[kept] - q, targets[kept], uniform))
 
@@ -159,7 +169,7 @@ def rank(drafted: Sequence[int], scores: torch.Tensor, target_choices: Sequence[
         if int((row > row[token]).sum()) >= within:
             break
         accepted += 1
-    return Verdict(accepted, target_choices[accepted])
+    return _chosen(accepted, target_choices)
 
 
 def typical(
@@ -182,7 +192,7 @@ def typical(
         if float(row[token]) <= min(epsilon, delta * math.exp(-entropy(row))):
             break
         accepted += 1
-    return Verdict(accepted, target_choices[accepted])
+    return _chosen(accepted, target_choices)
 
 
 def entropy(probabilities: torch.Tensor) -> float:
@@ -200,6 +210,14 @@ def cut(tokens: Sequence[int], budget: int, stop_ids: frozenset[int]) -> tuple[t
         if token in stop_ids:
             return tuple(tokens[: index + 1]), "stop"
     return tuple(tokens[:budget]), "length" if len(tokens) >= budget else None
+
+
+def _chosen(accepted: int, target_choices: Sequence[int]) -> Verdict:
+    return Verdict(accepted, target_choices[accepted] if accepted < len(target_choices) else None)
+
+
+def _drawn(accepted: int, targets: torch.Tensor, uniform: float) -> Verdict:
+    return Verdict(accepted, _draw(targets[accepted], uniform) if accepted < len(targets) else None)
 
 
 def _draw(weights: torch.Tensor, uniform: float) -> int:

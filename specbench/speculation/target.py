@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
 from specbench.engine.base import Engine
@@ -20,6 +22,9 @@ from specbench.speculation.proposal import NO_DRAFT, Proposal
 from specbench.speculation.request import Pending, Request
 from specbench.speculation.rules import Verdict
 from specbench.speculation.verifier import Verifier
+
+if TYPE_CHECKING:
+    import torch
 
 
 class LocalTarget:
@@ -39,7 +44,7 @@ class LocalTarget:
         self._engine = engine
         self._options = options
         self._held: KVSession | None = None
-        self._pending: PassUnderWay | None = None
+        self._in_flight: deque[PassUnderWay] = deque()
 
     def begin(self, request: Request) -> Round:
         """Prefill the prompt and commit the target's first token."""
@@ -47,7 +52,7 @@ class LocalTarget:
         self._start(request)
         logits = self._session.prefill(request.prompt_ids)
         verdict = self._verifier.verdict(NO_DRAFT, logits, self._committed)
-        return self._commit([verdict.next_token], started)
+        return self._commit(verdict.own, started)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
         """Take up a text that another target began and committed `tokens` of, at least one.
@@ -61,14 +66,14 @@ class LocalTarget:
         self._session.prefill(self._committed[:-1])
 
     def _start(self, request: Request) -> None:
-        if self._pending:  # of a text that was given up
-            concurrent.futures.wait([self._pending.future])
-            self._pending = None
+        if self._in_flight:  # of a text that was given up
+            concurrent.futures.wait([self._in_flight[0].future])
+            self._in_flight.clear()
         self._request = request
         self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
         self._verifier = Verifier(self._options, request.seed, self._engine.role)
         self._committed = list(request.prompt_ids)
-        self._trusted = 0
+        self._trusted = self._read_ahead = 0
 
     @property
     def remaining(self) -> int:
@@ -82,8 +87,8 @@ class LocalTarget:
 
     @property
     def cached_length(self) -> int:
-        """Tokens that the cache itself reports."""
-        return self._session.cached_length
+        """Tokens that the cache itself reports, without those of proposals that are still to be judged."""
+        return self._session.cached_length - self._read_ahead
 
     def verify(self, proposal: Proposal | None = None) -> Round:
         """Check drafted tokens in one pass; commit those accepted and one token of the target's own.
@@ -92,19 +97,54 @@ class LocalTarget:
         """
         return next(alone(self.verifying(proposal)))
 
-    def verifying(self, proposal: Proposal | None) -> Steps[Round]:
-        """`verify` in steps: a block to be read, and then the commit."""
-        yield (yield from self.verified(proposal))
+    def verifying(self, *proposals: Proposal | None) -> Steps[Round]:
+        """`verify` in steps: a block to be read, and then a commit for each proposal.
+
+        Args:
+            proposals: one after the other, all but the last with `continues`; they are read in one pass. Behind
+                one that is refused none is judged any more, and there is no further commit.
+        """
+        self._demand_idle()
+        started = now_ms()
+        drafts = [proposal or NO_DRAFT for proposal in proposals]
+        block = self._block(*drafts)
+        before_ms = now_ms() - started
+        passed = yield block
+        assert passed is not None
+        # The time between is that of the pass and, where texts share passes, of waiting for the others.
+        started = now_ms() - before_ms - passed.pass_ms
+        width, rows = len(block.token_ids), passed.logits[-_rows(*drafts) :]
+        for index, (proposal, draft) in enumerate(zip(proposals, drafts, strict=True)):
+            verdict = self._judged(draft, rows[: _rows(draft)])
+            rows = rows[len(draft) :]
+            commit = self._take(proposal, verdict, started)
+            if not index:  # the others cost nothing more
+                commit = replace(commit, shared=passed.shared, pass_ms=passed.pass_ms)
+            if len(drafts) > 1 or draft.continues:
+                commit = replace(commit, pass_tokens=0 if index else width)
+            stands = draft.stands(commit)
+            if not stands and index + 1 < len(drafts):
+                commit = replace(commit, wasted_verify_ms=passed.pass_ms * len(rows) / width)
+            yield commit
+            if not stands:
+                return
+            started = now_ms()
 
     def submit(self, proposal: Proposal) -> Pending:
         """Begin a verification and return at once; its result is what `verify` returns.
 
+        Behind a proposal with `continues` another one may be submitted; its pass begins when the verdict on
+        that one has been taken. A refusal drops all that wait behind it, and nobody asks for their results.
+
         Raises:
-            RuntimeError: one is under way for this text.
+            RuntimeError: one is under way for this text, and nothing may follow it.
         """
-        self._demand_idle()
-        self._pending = PassUnderWay(self, proposal, self._worker.submit(self._timed_pass, proposal))
-        return self._pending
+        if self._in_flight and not self._in_flight[-1].proposal.continues:
+            self._demand_idle()
+        self._in_flight.append(PassUnderWay(self, proposal))
+        if len(self._in_flight) == 1:
+            self._begin_pass()
+        return self._in_flight[-1]
 
     def trust(self, tokens: Sequence[int]) -> Round:
         """Commit drafted tokens without a look at them, as a gate asks for; the next pass reads them."""
@@ -136,7 +176,7 @@ class LocalTarget:
 
     def check(self) -> None:
         """Assert that the cache holds exactly the committed tokens but the last, and but the trusted ones."""
-        if self._pending:
+        if self._in_flight:
             return  # a pass is writing to it
         expected = len(self._committed) - 1 - self._trusted
         if self._session.cached_length != expected:
@@ -151,44 +191,55 @@ class LocalTarget:
             release_compute_threads()
         verdict, verify_ms = pending.future.result()
         wait_ms = now_ms() - waited_from
-        self._pending = None
+        self._in_flight.popleft()
         commit = self._take(pending.proposal, verdict, now_ms() - verify_ms)
-        return replace(commit, wait_ms=wait_ms)
+        if not pending.proposal.stands(commit):
+            self._in_flight.clear()
+        elif self._in_flight:
+            self._begin_pass()
+        return replace(
+            commit, wait_ms=wait_ms, pass_tokens=len(pending.proposal) if pending.proposal.continues else None
+        )
 
     @cached_property
     def _worker(self) -> ThreadPoolExecutor:
         return model_thread()
 
+    def _begin_pass(self) -> None:
+        first = self._in_flight[0]
+        first.future = self._worker.submit(self._timed_pass, first.proposal)
+
     def _demand_idle(self) -> None:
-        if self._pending:
+        if self._in_flight:
             raise RuntimeError("a verification of this text is under way")
 
     def verified(self, proposal: Proposal | None) -> Generator[Block, Passed, Round]:
         """`verify` for the loop: yields the block to be read, is sent its pass, returns the commit."""
-        self._demand_idle()
-        started = now_ms()
-        draft = proposal or NO_DRAFT
-        block = self._block(draft)
-        before_ms = now_ms() - started
-        passed = yield block
-        # The time between is that of the pass and, where texts share passes, of waiting for the others.
-        started = now_ms() - before_ms - passed.pass_ms
-        commit = self._take(proposal, self._judged(draft, passed), started)
-        return replace(commit, shared=passed.shared, pass_ms=passed.pass_ms)
+        steps = self.verifying(proposal)
+        block = next(steps)
+        assert isinstance(block, Block)
+        commit = steps.send((yield block))
+        assert isinstance(commit, Round)
+        return commit
 
-    def _block(self, proposal: Proposal) -> Block:
-        return Block(self._session, [*self._committed[self._session.length :], *proposal.tokens])
+    def _block(self, *proposals: Proposal) -> Block:
+        """What is to be read for the verdicts on proposals that follow each other."""
+        drafted = [token for proposal in proposals for token in proposal.tokens]
+        read = drafted[:-1] if proposals[-1].continues else drafted
+        return Block(self._session, [*self._committed[self._session.length :], *read])
 
-    def _judged(self, proposal: Proposal, passed: Passed) -> Verdict:
+    def _judged(self, proposal: Proposal, rows: torch.Tensor) -> Verdict:
         """What a pass decides; what it refuses leaves the cache, and nothing is committed."""
-        logits = passed.logits[-1 - len(proposal.tokens) :]
-        verdict = self._verifier.verdict(proposal, logits, self._committed)
-        self._session.truncate(len(self._committed) + verdict.accepted)
+        verdict = self._verifier.verdict(proposal, rows, self._committed)
+        cached = len(self._committed) + verdict.accepted - (verdict.next_token is None)
+        if verdict.next_token is not None:
+            self._session.truncate(cached)
+        self._read_ahead = self._session.length - cached
         return verdict
 
     def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
         started = now_ms()
-        verdict = self._judged(proposal, self._block(proposal).passed())
+        verdict = self._judged(proposal, self._block(proposal).passed().logits[-_rows(proposal) :])
         verify_ms = now_ms() - started
         release_compute_threads()
         return verdict, verify_ms
@@ -196,9 +247,9 @@ class LocalTarget:
     def _take(self, proposal: Proposal | None, verdict: Verdict, started: float) -> Round:
         self._trusted = 0
         if proposal is None:
-            return self._commit([verdict.next_token], started)
+            return self._commit(verdict.own, started)
         accepted = proposal.tokens[: verdict.accepted]
-        commit = self._commit([*accepted, verdict.next_token], started)
+        commit = self._commit([*accepted, *verdict.own], started)
         # What a budget or a stop token cuts off was accepted, and is not committed.
         return replace(commit, drafted=len(proposal), accepted=min(len(accepted), len(commit.tokens)))
 
@@ -208,20 +259,27 @@ class LocalTarget:
         if finish_reason:
             # What was verified behind the end is no part of the text: nor of the cache.
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
+            self._read_ahead = 0
         return Round(kept, finish_reason, verify_ms=now_ms() - started)
 
 
-class PassUnderWay:
-    """A verification in the target's worker thread."""
+def _rows(*proposals: Proposal) -> int:
+    """Rows of logits that judge proposals which follow each other."""
+    return sum(map(len, proposals)) + (not proposals[-1].continues)
 
-    def __init__(self, target: LocalTarget, proposal: Proposal, future: Future) -> None:
+
+class PassUnderWay:
+    """A verification in the target's worker thread, or one that waits there for the verdict before it."""
+
+    future: Future
+
+    def __init__(self, target: LocalTarget, proposal: Proposal) -> None:
         self._target = target
         self.proposal = proposal
-        self.future = future
 
     @property
     def is_done(self) -> bool:
-        """Whether `result` would return at once."""
+        """Whether `result` would return at once; to be asked of the oldest one."""
         return self.future.done()
 
     def result(self) -> Round:

@@ -46,7 +46,8 @@ class Verifier:
         """Which drafted tokens stand, and what follows them; without a draft a plain step.
 
         Args:
-            logits: the target's, shape (drafted + 1, vocabulary), row i behind the first i drafted tokens.
+            logits: the target's, shape (drafted + 1, vocabulary), row i behind the first i drafted tokens; one
+                row less where another proposal follows.
             context: all ids before row 0's token.
 
         Raises:

@@ -83,14 +83,14 @@ def _predicted(manifest: Manifest, method: str, records: Sequence[Generation]) -
     """Costs are the run's medians; acceptance and bytes are the run's; so is the round trip where none was set.
 
     Returns:
-        `None` where a round says too little, or the draft's confidence chose what was verified, which a note of
-            the comparison says.
+        `None` where a round says too little, where several proposals were in flight, or the draft's confidence
+            chose what was verified, which a note of the comparison says.
     """
     settings, accepted = manifest.profile["speculative"], acceptance(records)
     length = settings["draft_length"]
     rounds = timed_rounds(records)
     following = sum(len(each.tokens) - len(each.rounds[0].tokens) for each in records)
-    if settings.get("gate") or settings.get("confidence_stop"):
+    if settings.get("gate") or settings.get("confidence_stop") or settings.get("window", 1) != 1:
         return None
     # Which lengths `auto` chose is the run's own, and the form says what rounds of those lengths come to.
     chosen = Counter([length] if length != "auto" else [part.drafted for part in rounds if part.drafted])

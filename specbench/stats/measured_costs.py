@@ -26,7 +26,8 @@ def costs_of(manifest: Manifest, records: Sequence[Generation], rounds: Sequence
     """Medians over rounds of one method, at least one; the round trip is measured where none was set."""
     by_width: dict[int, list[float]] = defaultdict(list)
     for part in rounds:
-        by_width[(part.drafted or 0) + 1].append(part.verify_ms or 0.0)
+        if part.pass_tokens != 0:
+            by_width[_width(part)].append(part.verify_ms or 0.0)
     link = LinkSpec(**manifest.profile.get("link", {}))
     rtt_ms = link.rtt_ms
     if link.trace or not link.is_set:
@@ -55,7 +56,7 @@ def run_costs(run: Run) -> Costs | None:
     rounds = timed_rounds(records)
     if not rounds:
         return None
-    widths = [(part.drafted or 0) + 1 for part in rounds]
+    widths = [_width(part) for part in rounds]
     often = [part for part, width in zip(rounds, widths, strict=True) if widths.count(width) >= ENOUGH]
     found = costs_of(run.manifest, records, often or rounds)
     control = _of(run, CONTROL)
@@ -67,7 +68,8 @@ def run_costs(run: Run) -> Costs | None:
         for part in rounds
         if part.link_ms is not None
     ]
-    beside = {"round_ms": max(0.0, statistics.median(_rest_ms(records)))}
+    rest = list(_rest_ms(records))
+    beside = {"round_ms": max(0.0, statistics.median(rest))} if rest else {}
     if alone:
         beside["stream_ms"] = max(0.0, statistics.median(_stream_ms(control)))
     there = [_step_ms(part) for part in timed_rounds(_of(run, "speculative_colocated"))]
@@ -88,6 +90,11 @@ def _of(run: Run, method: str) -> list[Generation]:
     return [each for each in run.generations if each.method == method and not each.interrupted]
 
 
+def _width(part: Round) -> int:
+    """Tokens of the target's pass; 0 where it was another round's."""
+    return (part.drafted or 0) + 1 if part.pass_tokens is None else part.pass_tokens
+
+
 def _step_ms(part: Round) -> float:
     return (part.draft_ms or 0.0) / ((part.drafted or 0) + (part.wasted_draft_tokens or 0))
 
@@ -96,7 +103,7 @@ def _rest_ms(records: Sequence[Generation]) -> Iterator[float]:
     """What rounds took besides drafting, link and verification."""
     for record in records:
         for part, (before, after) in zip(record.rounds[1:], pairwise(record.arrival_ms), strict=True):
-            if part.draft_ms and part.verify_ms:
+            if part.draft_ms and part.verify_ms and part.epoch is None:
                 yield after - before - part.draft_ms - part.verify_ms - (part.link_ms or 0.0)
 
 

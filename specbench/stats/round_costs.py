@@ -33,6 +33,8 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
         verify_share=_ratio(_known(part.verify_ms for part in rounds), elapsed_ms),
         hidden_share=hidden_share(ahead),
         wasted_per_round=_ratio(_known(part.wasted_draft_tokens for part in ahead), len(ahead)),
+        wasted_bytes_per_token=_ratio(_known(part.wasted_bytes for part in rounds), tokens),
+        wasted_verify_share=_ratio(_known(part.wasted_verify_ms for part in rounds), elapsed_ms),
         prefilled_per_round=_ratio(_known(part.prefilled for part in prefilling), len(prefilling)),
         prefill_ms_per_round=_ratio(_known(part.verify_ms for part in prefilling), len(prefilling)),
     )

@@ -3,7 +3,8 @@
     python tests/perf/many_edges.py [--edges 8] [--minutes 10] [--seed 0] [--sessions 4]
 
 Starts `specbench serve` on a tiny random model, and threads that speculate against it (greedy, and with shared
-noise) while their connections are cut, and their frames are lost, repeated, truncated or replaced by noise.
+noise; with one proposal in flight, and with windows) while their connections are cut, and their frames are
+lost, repeated, swapped, truncated or replaced by noise.
 Up to `--sessions` edges share a pass of the server; with 1 none do. Prints how many texts were checked, how
 many faults came about, and the server's memory along the way.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from specbench.api import SpeculativeDecoder, SpeculativeLoop, Target
+from specbench.api import SpeculativeDecoder, SpeculativeLoop, Target, WindowLoop
 from specbench.cloud import CloudModel, EdgeModel
 from specbench.cloud.transport.channel import Channel
 from specbench.cloud.transport.connection import Connection
@@ -33,9 +34,11 @@ from specbench.speculation.request import Request
 from specbench.testing import tiny_llama
 
 FAULT_SHARE = 0.01
-OPTIONS = (
-    Options(Decoding(), Speculative()),
-    Options(Decoding(temperature=1.0), Speculative(verification="coupled")),
+DROPPED = r"of its (\d+) drafts (\d+) were dropped behind a refusal, (\d+) of them unread"
+OPTIONS = tuple(
+    Options(decoding, Speculative(verification=rule, window=window))
+    for decoding, rule in ((Decoding(), "greedy"), (Decoding(temperature=1.0), "coupled"))
+    for window in (1, 2, 8, "auto")
 )
 
 
@@ -46,9 +49,11 @@ class Flaky(Channel):
 
     def __init__(self, url: str, rng: random.Random, fired: list[str]) -> None:
         self._socket, self._rng, self._fired = SocketChannel(url), rng, fired
+        self._held: list[bytes] = []  # goes behind the next message
 
     def send(self, message: bytes) -> None:
-        for part in self._damaged(message):
+        held, self._held = self._held, []
+        for part in (*self._damaged(message), *held):
             self._socket.send(part)
 
     def receive(self, timeout_s: float | None = None) -> bytes:
@@ -62,11 +67,14 @@ class Flaky(Channel):
     def _damaged(self, message: bytes, may_repeat: bool = True) -> list[bytes]:
         if self._rng.random() >= FAULT_SHARE:
             return [message]
-        fault = self._rng.choice(["cut", "lost", "truncated", "noise", *(["repeated"] if may_repeat else [])])
+        both = ["cut", "lost", "truncated", "noise"]
+        fault = self._rng.choice([*both, "repeated", "swapped"] if may_repeat else both)
         self._fired.append(fault)
         if fault == "cut":
             self._socket.close()
-        if fault == "lost":
+        if fault == "swapped":
+            self._held = [message]
+        if fault in ("lost", "swapped"):
             return []
         return {
             "cut": [message],
@@ -79,7 +87,10 @@ class Flaky(Channel):
 def speculated(edge: EdgeModel, target: Target, options: Options, request: Request) -> list[int]:
     """The committed ids of one sequence."""
     drafter = edge.drafter(options)
-    decoder = SpeculativeDecoder(drafter, target, SpeculativeLoop(drafter, target, 4))
+    window = options.speculative.window
+    one = SpeculativeLoop(drafter, target, 4)
+    loop = one if window == 1 else WindowLoop(drafter, target, 4, window)
+    decoder = SpeculativeDecoder(drafter, target, loop)
     return [token for part in decoder.generate(request) for token in part.tokens]
 
 
@@ -92,13 +103,12 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=4)
     asked = parser.parse_args()
     scratch = Path(tempfile.mkdtemp())
-    target, draft = (
-        tiny_llama(scratch / "target", seed=2),
-        tiny_llama(scratch / "draft", 1, num_hidden_layers=1),
-    )
+    target = tiny_llama(scratch / "target", seed=2)
     cloud = CloudModel(CloudSpec(model=str(target), device="cpu", dtype="float64"))
     requests = [Request(tuple(range(start, start + 20)), 40, frozenset(), start) for start in range(10, 40)]
-    drafts = [EdgeModel(EdgeSpec(model=str(draft), dtype="float64")) for _ in range(asked.edges)]
+    # The target's first layer agrees with it now and then.
+    draft = {"model": str(target), "layers": 1, "dtype": "float64"}
+    drafts = [EdgeModel(EdgeSpec(**draft)) for _ in range(asked.edges)]
     wanted = {
         (index, request.seed): speculated(drafts[0], cloud.verifier(options), options, request)
         for index, options in enumerate(OPTIONS)
@@ -108,7 +118,7 @@ def main() -> None:
     profile.write_text(
         yaml.safe_dump(
             {
-                "edge": {"model": str(draft), "dtype": "float64"},
+                "edge": draft,
                 "cloud": {
                     "model": str(target),
                     "device": "cpu",
@@ -141,13 +151,11 @@ def main() -> None:
         targets = [RemoteTarget(connection, options, True) for options in OPTIONS]
         try:
             while time.monotonic() < until:
-                which, request = rng.randrange(2), rng.choice(requests)
+                which, request = rng.randrange(len(OPTIONS)), rng.choice(requests)
                 found = speculated(drafts[index], targets[which], OPTIONS[which], request)
                 checked.append(len(found))
                 if found != wanted[which, request.seed]:
-                    wrong.append(
-                        f"edge {index}, request {request.seed}, {OPTIONS[which].speculative.verification}"
-                    )
+                    wrong.append(f"edge {index}, request {request.seed}, {OPTIONS[which].speculative}")
         except Exception as error:
             wrong.append(f"edge {index} ended: {type(error).__name__}: {error}")
         lost.append(connection.interruptions)
@@ -162,9 +170,11 @@ def main() -> None:
         time.sleep(max(0.5, 6 * asked.minutes))
     time.sleep(2)
     said = (scratch / "log").read_text()
-    came, gone = len(re.findall(r"came from", said)), len(re.findall(r"is gone", said))
+    came, gone = len(re.findall(r"edge connected from", said)), len(re.findall(r"disconnected", said))
     print(f"{len(checked)} texts, {sum(checked)} tokens, {len(fired)} faults, {sum(lost)} reconnections")
     print(f"wrong: {wrong or 'none'}")
+    dropped = [sum(map(int, counts)) for counts in zip(*re.findall(DROPPED, said), strict=True)]
+    print(f"drafts of edges with refusals: {dropped} (all, dropped, of those unread)")
     print(f"server alive: {server.poll() is None}; sessions begun {came}, ended {gone}")
     print("server resident memory, MB: " + " ".join(f"{size:.0f}" for size in sizes))
     server.terminate()

@@ -131,6 +131,49 @@ def test_so_it_does_where_a_draft_ends_behind_a_word_that_it_is_unsure_of(tables
     assert found == pytest.approx(joint(tables[1]), abs=EXACT)
 
 
+def written_in_a_window(rule, tables):
+    """As `written`, where another proposal is in flight behind the first, and stands if that one does."""
+    sent, target = tables
+    found = np.zeros((WORDS,) * LENGTH)
+    for chance, drafted, distributions, path in drafts(sent, rule, 0.0):
+        targets = torch.stack([target[prefix] for prefix in path[:-1]])
+        for verdict, share in outcomes(judge(rule, drafted, distributions, targets)).items():
+            text = (*drafted[: verdict.accepted], *verdict.own)
+            if verdict.accepted < DRAFT_LENGTH:
+                texts = {text: 1.0}
+            else:
+                assert verdict.next_token is None
+                texts = next_token(rule, tables, text)
+            for known, follows in texts.items():
+                for rest in itertools.product(range(WORDS), repeat=LENGTH - len(known)):
+                    whole = (*known, *rest)
+                    chances = [float(target[whole[:at]][whole[at]]) for at in range(len(known), LENGTH)]
+                    found[whole] += chance * share * follows * np.prod(chances)
+    return found.ravel()
+
+
+def next_token(rule, tables, text):
+    """By text one word longer, its probability by a proposal of one word that was in flight behind `text`."""
+    sent, target = tables
+    found = {}
+    for token in range(WORDS):
+        chance = sent[text].probability(token)
+        if rule == "one_hot":
+            chance = float(int(sent[text].dense(WORDS, torch.device("cpu")).argmax()) == token)
+        if not chance:
+            continue
+        targets = torch.stack([target[text], target[(*text, token)]])
+        for verdict, share in outcomes(judge(rule, (token,), [sent[text]], targets), coins=1).items():
+            said = (*text, token if verdict.accepted else verdict.next_token)
+            found[said] = found.get(said, 0.0) + chance * share
+    return found
+
+
+@pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
+def test_a_window_leaves_the_targets_distribution_as_it_is(tables, rule):
+    assert written_in_a_window(rule, tables) == pytest.approx(joint(tables[1]), abs=EXACT)
+
+
 @pytest.mark.parametrize("rule", ["rejection", "block"])
 def test_a_draft_that_was_drawn_from_something_else_than_the_rule_is_told_is_seen(tables, rule):
     def flatter(distributions):

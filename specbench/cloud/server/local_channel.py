@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 
 from specbench.clock import now_ms
+from specbench.cloud.server.arrivals import followers
 from specbench.cloud.server.host import Host
 from specbench.cloud.server.service import Service
 from specbench.cloud.transport.channel import Channel
@@ -45,11 +46,13 @@ class LocalChannel(Channel):
 
     def _serve(self) -> None:
         try:
-            while item := self._inbox.get():
-                replies = self._service.handle(*item)
+            held: list[tuple[bytes, float] | None] = []
+            while item := held[0] if held else self._inbox.get():
+                following, held = followers(item[0], self._inbox)
+                replies = self._service.handle(*item, following)
                 for reply in replies:
                     self._outbox.put(reply)
-                    if not self._inbox.empty():  # the edge reads a stream no further
+                    if self._service.streams and not self._inbox.empty():  # the edge reads it no further
                         break
                 replies.close()
                 release_compute_threads()

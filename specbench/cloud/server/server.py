@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
+from specbench.cloud.server.arrivals import Arrival, followers
 from specbench.cloud.server.batcher import Batcher
 from specbench.cloud.server.host import Host
 from specbench.cloud.server.service import Service
@@ -140,7 +141,7 @@ class Server:
             return
         logger.info("an edge connected from %s", _peer(connection))
         service = self._sessions[connection] = Service(self._host)
-        inbox: asyncio.Queue[tuple[bytes | str, float] | None] = asyncio.Queue(4)
+        inbox: asyncio.Queue[Arrival | None] = asyncio.Queue(4)
         reader = asyncio.create_task(_read(connection, inbox))
         reason = "it left"
         try:
@@ -154,18 +155,26 @@ class Server:
             if self._batcher:
                 self._batcher.look_again()
             logger.info("the edge at %s disconnected: %s", _peer(connection), reason)
+            if service.dropped:
+                logger.info(
+                    "of its %d drafts %d were dropped behind a refusal, %d of them unread",
+                    service.drafts,
+                    service.dropped,
+                    service.dropped_unread,
+                )
 
     async def _converse(
         self,
         connection: ServerConnection,
         service: Service,
-        inbox: asyncio.Queue[tuple[bytes | str, float] | None],
+        inbox: asyncio.Queue[Arrival | None],
     ) -> str:
         """Answer frames until one side ends it; returns why."""
         patience_s = self._patience.hello
+        held: list[Arrival | None] = []
         while True:
             try:
-                item = await asyncio.wait_for(inbox.get(), patience_s)
+                item = held[0] if held else await asyncio.wait_for(inbox.get(), patience_s)
             except asyncio.TimeoutError:
                 reason = f"no frame came for {patience_s:.0f} s"
                 await connection.close(POLICY_VIOLATION, reason)
@@ -174,12 +183,13 @@ class Server:
                 return "it left"
             patience_s = self._patience.idle
             message, arrived_ms = item
+            following, held = followers(message, inbox)
             answer = service.steps if self._batcher else service.handle
-            replies = answer(message if isinstance(message, bytes) else message.encode(), arrived_ms)
+            replies = answer(message if isinstance(message, bytes) else message.encode(), arrived_ms, following)
             try:
                 while (reply := await self._next(replies, connection, service)) is not None:
                     await asyncio.wait_for(connection.send(reply), self._patience.send)
-                    if not inbox.empty():  # the edge reads a stream no further
+                    if service.streams and not inbox.empty():  # the edge reads it no further
                         break
             finally:
                 if self._batcher:
@@ -209,7 +219,7 @@ class Server:
     _worker: ThreadPoolExecutor
 
 
-async def _read(connection: ServerConnection, inbox: asyncio.Queue[tuple[bytes | str, float] | None]) -> None:
+async def _read(connection: ServerConnection, inbox: asyncio.Queue[Arrival | None]) -> None:
     """Hand over what arrives, with its time; `None` when there will be nothing more."""
     from websockets.exceptions import ConnectionClosed
 

@@ -4,49 +4,29 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
-from specbench.clock import now_ms
+from specbench.cloud.server.arrivals import Follower
+from specbench.cloud.server.checks import Checks, RefusalError
 from specbench.cloud.server.host import Host
+from specbench.cloud.server.texts import Text, committed
 from specbench.cloud.transport import protocol
-from specbench.cloud.transport.protocol import Committed, Done, ProtocolError, Refused, encode
+from specbench.cloud.transport.protocol import Done, Dropped, ProtocolError, Refused, encode
 from specbench.engine.batch import Steps, alone
 from specbench.engine.session import Block
 from specbench.errors import RanksLostError, SpecbenchError
 from specbench.precision import switches
 from specbench.profile import Decoding, Options, Speculative
 from specbench.results.records import Round
-from specbench.speculation.proposal import DraftDistribution, Proposal
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.request import Request
-from specbench.speculation.rules import RULES
-from specbench.speculation.target import LocalTarget
 from specbench.speculation.ties import Evidence
 
 MOST_TEXTS = 64
 MOST_CONTEXTS = 4  # that the texts of one edge may fill
-
-
-class RefusalError(Exception):
-    """A frame that is understood, and asks for what cannot be."""
-
-
-class _Text:
-    """A place where one text at a time is decoded."""
-
-    def __init__(self, target: LocalTarget, options: Options) -> None:
-        self.target = target
-        self.options = options
-        self.is_open = False
-        self.room = 0
-        """Tokens that its caches were made for."""
-
-    def end(self) -> None:
-        """Keep the place and free its caches."""
-        self.is_open, self.room = False, 0
-        self.target.release()
 
 
 class Service:
@@ -54,25 +34,31 @@ class Service:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._texts: dict[int, _Text] = {}
+        self._checks = Checks(host)
+        self._texts: dict[int, Text] = {}
         self.last = 0
         self.is_over = False
         self.refusal: str | None = None
+        self.streams = False
+        """Whether the last frame asked for a stream, which ends when the edge sends something else."""
+        self.drafts = self.dropped = self.dropped_unread = 0
+        """How many drafts came, how many of them a refusal made void, and how many of those were not read."""
 
     @property
     def is_decoding(self) -> bool:
         """Whether a text has begun and not ended, so that its next step may come at any time."""
         return any(text.is_open for text in list(self._texts.values()))
 
-    def handle(self, message: bytes, arrived_ms: float) -> Iterator[bytes]:
+    def handle(self, message: bytes, arrived_ms: float, followers: Sequence[Follower] = ()) -> Iterator[bytes]:
         """As `steps`, every pass a text's own."""
-        return alone(self.steps(message, arrived_ms))
+        return alone(self.steps(message, arrived_ms, followers))
 
-    def steps(self, message: bytes, arrived_ms: float) -> Steps[bytes]:
+    def steps(self, message: bytes, arrived_ms: float, followers: Sequence[Follower] = ()) -> Steps[bytes]:
         """The replies to one frame, and before some of them a block to be read. Never raises.
 
         Args:
             arrived_ms: when the frame arrived, by `now_ms`.
+            followers: drafts that arrived behind this one and go on from it; they are answered too.
         """
         number = self.last + 1
         try:
@@ -82,24 +68,32 @@ class Service:
             self.is_over, self.refusal = True, str(error)
             yield encode(Refused(number, str(error), True))
             return
-        self.last = number
+        self.last = number + len(followers)
+        self.streams = isinstance(frame, (protocol.Decode, protocol.Generate))
+        self._unanswered = deque(range(number, self.last + 1))
         try:
-            yield from self._replies(frame, arrived_ms)
+            yield from self._replies(frame, arrived_ms, followers)
         except RefusalError as error:
-            yield encode(Refused(number, str(error), False))
+            yield from self._refused(str(error))
         except RanksLostError as error:
             self.is_over, self.refusal = True, error.message
-            yield encode(Refused(number, error.message, True))
+            yield from self._refused(error.message)
         except SpecbenchError as error:
             if (text := self._texts.get(getattr(frame, "text", -1))) is not None:
                 text.end()  # nobody waits for its next step
             way_out = f"; {error.hint}" if error.hint else ""
-            yield encode(Refused(number, error.message + way_out, False))
+            yield from self._refused(error.message + way_out)
         except Exception as error:
             # The cache may be half-written, so the text is lost; every other one goes on.
             self._texts.pop(getattr(frame, "text", -1), None)
             traceback.print_exc(file=sys.stderr)
-            yield encode(Refused(number, f"the cloud failed: {type(error).__name__}: {error}", False))
+            yield from self._refused(f"the cloud failed: {type(error).__name__}: {error}")
+
+    def _refused(self, reason: str) -> Iterator[bytes]:
+        """Say why there is no answer to the frame whose turn it is, and that those behind it are void."""
+        yield encode(Refused(self._unanswered.popleft(), reason, self.is_over))
+        for number in self._unanswered:
+            yield encode(Dropped(number))
 
     def close(self) -> None:
         """Free every cache."""
@@ -119,7 +113,7 @@ class Service:
         if frame.tokenizer_sha256 != self._host.facts.tokenizer_sha256:
             raise ProtocolError("edge and server use different tokenizers")
 
-    def _replies(self, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
+    def _replies(self, frame: protocol.Up, arrived_ms: float, followers: Sequence[Follower]) -> Steps[bytes]:
         if isinstance(frame, protocol.Hello):
             yield encode(protocol.Welcome(frame.number, protocol.VERSION, self._host.facts))
         elif isinstance(frame, protocol.Open):
@@ -145,18 +139,52 @@ class Service:
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             cached = len(frame.prompt_ids) - 1
-            for commit in self._host.generate(self._request(frame), text.options.decoding):
+            for commit in self._host.generate(self._checks.request(frame), text.options.decoding):
                 cached += len(commit.tokens)
-                yield encode(_committed(frame, commit, arrived_ms, cached))
+                yield encode(committed(frame, commit, arrived_ms, cached))
+        elif isinstance(frame, protocol.Verify):
+            yield from self._verify([(frame, arrived_ms), *followers])
         else:
             yield from self._advance(frame, arrived_ms)
+
+    def _verify(self, asked: Sequence[Follower]) -> Steps[bytes]:
+        """Judge drafts of one epoch that go on from each other, in one pass; drop them where that is over."""
+        text, first = self._text(asked[0][0].text), asked[0][0]
+        self.drafts += len(asked)
+        is_void, text.goes_on = text.is_void(first), asked[-1][0].continues
+        if is_void:
+            self.dropped_unread += len(asked)
+            yield from self._dropped()
+            return
+        self._demand_open(text)
+        if first.epoch != text.epoch:
+            raise RefusalError(f"a draft of epoch {first.epoch} came in epoch {text.epoch}")
+        drafts = [self._checks.proposal(frame, text.options) for frame, _ in asked]
+        steps, waiting = text.target.verifying(*drafts), deque(zip(drafts, asked, strict=True))
+        item = next(steps, None)
+        while item is not None:
+            if isinstance(item, Block):
+                item = steps.send((yield item))
+                continue
+            draft, (frame, arrived_ms) = waiting.popleft()
+            reply = text.verdict(frame, draft, item, arrived_ms)
+            self._unanswered.popleft()
+            yield encode(reply)
+            item = next(steps, None)
+        yield from self._dropped()
+
+    def _dropped(self) -> Iterator[bytes]:
+        """Say that the drafts which have no answer yet are void."""
+        self.dropped += len(self._unanswered)
+        while self._unanswered:
+            yield encode(Dropped(self._unanswered.popleft()))
 
     def _advance(self, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
         """Frames about a text that is decoded here step by step."""
         text = self._text(frame.text)
         if isinstance(frame, (protocol.Begin, protocol.Resume)):
-            text.end()
-            request = self._request(frame)
+            text.begin()
+            request = self._checks.request(frame)
             self._demand_room(text, request)
             if isinstance(frame, protocol.Resume):
                 self._resume(text, frame, request)
@@ -168,10 +196,8 @@ class Service:
             self._demand_open(text)
             if isinstance(frame, protocol.Decode):
                 steps = text.target.decoding()
-            elif isinstance(frame, protocol.Verify):
-                steps = text.target.verifying(self._proposal(frame, text.options))
             else:
-                self._demand_draft(frame.tokens)
+                self._checks.demand_draft(frame.tokens)
                 if text.target.trust(frame.tokens).finish_reason:
                     text.end()
                 return
@@ -180,11 +206,7 @@ class Service:
             if isinstance(item, Block):
                 item = steps.send((yield item))
                 continue
-            target = text.target
-            committed = _committed(frame, item, arrived_ms, target.cached_length, target.draws)
-            if item.finish_reason:
-                text.end()
-            yield encode(committed)
+            yield encode(text.reply(frame, item, arrived_ms))
             item = next(steps, None)
 
     def _open(self, frame: protocol.Open) -> None:
@@ -198,10 +220,10 @@ class Service:
             first = error.errors(include_url=False)[0]
             raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         target = self._host.target(options, frame.rolls_back, frame.draft)
-        self._texts[frame.text] = _Text(target, options)
+        self._texts[frame.text] = Text(target, options)
 
-    def _resume(self, text: _Text, frame: protocol.Resume, request: Request) -> None:
-        self._demand_ids(frame.tokens)
+    def _resume(self, text: Text, frame: protocol.Resume, request: Request) -> None:
+        self._checks.demand_ids(frame.tokens)
         draws = frame.coins, frame.own, frame.proposals
         if not 0 < len(frame.tokens) < request.max_new_tokens or sum(draws) > protocol.MOST_DRAWS:
             raise RefusalError("a text that is resumed has begun, and has not ended")
@@ -209,10 +231,10 @@ class Service:
         text.is_open = True
 
     def _evidence(self, frame: protocol.Prove) -> Evidence:
-        options, request = self._text(frame.text).options, self._request(frame)
+        options, request = self._text(frame.text).options, self._checks.request(frame)
         committed = [token for _, tokens in frame.passes for token in tokens]
         for ids in (frame.tokens, frame.pair, committed):
-            self._demand_ids(ids)
+            self._checks.demand_ids(ids)
         widest = max(drafted or 0 for drafted, _ in frame.passes)
         follows = list(frame.tokens) == committed[: len(frame.tokens)] and len(frame.tokens) < len(committed)
         if not follows or len(committed) > request.max_new_tokens or widest > protocol.LONGEST_DRAFT:
@@ -222,32 +244,22 @@ class Service:
         return self._host.model.evidence(options, request, frame.tokens, frame.passes, frame.pair)
 
     def _recomputed(self, frame: protocol.Recompute) -> Recomputed:
-        options, request = self._text(frame.text).options, self._request(frame)
-        self._demand_ids(frame.tokens)
+        options, request = self._text(frame.text).options, self._checks.request(frame)
+        self._checks.demand_ids(frame.tokens)
         if not 0 < len(frame.tokens) <= request.max_new_tokens:
             raise RefusalError("this is no text of that budget")
         return self._host.model.recomputed(options, request, frame.tokens)
 
-    def _text(self, number: int) -> _Text:
+    def _text(self, number: int) -> Text:
         if number not in self._texts:
             raise RefusalError(f"text {number} was not opened, or was lost to an error")
         return self._texts[number]
 
-    def _demand_open(self, text: _Text) -> None:
+    def _demand_open(self, text: Text) -> None:
         if not text.is_open:
             raise RefusalError("the text has not begun, or has ended")
 
-    def _request(self, frame: protocol.Asked) -> Request:
-        self._demand_ids(frame.prompt_ids)
-        if not frame.prompt_ids:
-            raise RefusalError("the prompt is empty")
-        length = len(frame.prompt_ids) + frame.max_new_tokens
-        room = self._host.model.context_length or protocol.MOST_TOKENS
-        if length > room:
-            raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
-        return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
-
-    def _demand_room(self, text: _Text, request: Request) -> None:
+    def _demand_room(self, text: Text, request: Request) -> None:
         """Bound the memory that one edge can fill; what has ended holds none."""
         room = len(request.prompt_ids) + request.max_new_tokens
         held = sum(other.room for other in self._texts.values())
@@ -255,47 +267,3 @@ class Service:
         if held + room > most:
             raise RefusalError(f"an edge's open texts may hold {most} tokens, and this would be {held + room}")
         text.room = room
-
-    def _proposal(self, frame: protocol.Verify, options: Options) -> Proposal:
-        self._demand_draft(frame.tokens)
-        needed = len(frame.tokens) if RULES[options.speculative.verification].proposes == "sample" else 0
-        if len(frame.distributions) != needed:
-            raise RefusalError(f"{len(frame.distributions)} draft distributions came, and {needed} are needed")
-        try:
-            distributions = tuple(DraftDistribution.unpacked(data) for data in frame.distributions)
-        except ValueError as error:
-            raise RefusalError(str(error)) from error
-        for token, distribution in zip(frame.tokens, distributions, strict=False):
-            self._demand_ids([int(distribution.token_ids[-1])])
-            if not distribution.probability(token):
-                raise RefusalError(f"token {token} cannot have been drawn from its distribution")
-        return Proposal(frame.tokens, distributions)
-
-    def _demand_draft(self, tokens: Sequence[int]) -> None:
-        if len(tokens) > protocol.LONGEST_DRAFT:
-            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {protocol.LONGEST_DRAFT} are read")
-        self._demand_ids(tokens)
-
-    def _demand_ids(self, tokens: Sequence[int]) -> None:
-        size = self._host.facts.vocabulary_size
-        if (highest := max(tokens, default=0)) >= size:
-            raise RefusalError(f"token id {highest} is outside the vocabulary of {size}")
-
-
-def _committed(
-    frame: protocol.Up, commit: Round, arrived_ms: float, cached: int, draws: tuple[int, int, int] = (0, 0, 0)
-) -> Committed:
-    return Committed(
-        frame.number,
-        commit.tokens,
-        commit.accepted or 0,
-        protocol.FINISH_REASONS.index(commit.finish_reason),
-        round((commit.verify_ms or 0.0) * 1000),
-        round((now_ms() - arrived_ms) * 1000),
-        cached,
-        *draws,
-        commit.drafted,
-        round((commit.draft_ms or 0.0) * 1000),
-        commit.shared or 1,
-        round((commit.pass_ms or 0.0) * 1000),
-    )

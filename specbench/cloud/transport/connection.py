@@ -51,6 +51,7 @@ class Connection:
         self._loss: ChannelLostError | None = None  # of the present channel, seen while reading
         self._texts = 0
         self._fruitless = 0
+        self._disregarded_bytes = 0
         self.epoch = 0
         self.answers = 0
         """How many frames the cloud has sent that answer something."""
@@ -105,6 +106,19 @@ class Connection:
     def expect_nothing(self, sent: Sent) -> None:
         """The frame has no (further) reply that matters."""
         self._waiting.pop(sent.number, None)
+
+    def disregard(self, sent: Sent) -> None:
+        """The frame's one reply is still to come, and does not matter."""
+        arrived = self._waiting.pop(sent.number, None) if sent.epoch == self.epoch else None
+        if arrived:
+            self._disregarded_bytes += sum(size for _, size, _ in arrived)
+        elif arrived is not None:
+            self._disregarded.add(sent.number)
+
+    def disregarded_bytes(self) -> int:
+        """Bytes of such replies that have come since this was last asked."""
+        found, self._disregarded_bytes = self._disregarded_bytes, 0
+        return found
 
     def has_reply(self, sent: Sent) -> bool:
         """Whether the reply is here already."""
@@ -242,7 +256,7 @@ class Connection:
 
     def _greeted(self) -> Channel:
         """A channel over which both sides have said who they are."""
-        self._number, self._waiting = 1, {1: deque[tuple]()}
+        self._number, self._waiting, self._disregarded = 1, {1: deque[tuple]()}, set[int]()
         channel = self._connect()
         try:
             self._facts = greeted(channel, self._tokenizer_sha256, self._facts, self._accept)
@@ -276,6 +290,10 @@ class Connection:
             return
         if isinstance(frame, Refused) and frame.is_over:
             raise ChannelLostError(f"the server refused: {frame.reason}")
+        if frame.number in self._disregarded:
+            self._disregarded.remove(frame.number)
+            self._disregarded_bytes += len(message)
+            return
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
         self.answers += 1

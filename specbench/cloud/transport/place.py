@@ -167,6 +167,8 @@ class RemotePlace:
             draft_ms=frame.draft_us / 1000 if frame.draft_us else None,
             shared=frame.shared,
             pass_ms=frame.pass_us / 1000 if frame.pass_us else None,
+            pass_tokens=frame.pass_tokens,
+            wasted_verify_ms=frame.wasted_us / 1000 if frame.wasted_us else None,
             rtt_ms=rtt_ms,
             streamed=sent is None,
         )

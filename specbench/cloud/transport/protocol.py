@@ -2,6 +2,10 @@
 
 An edge numbers its frames from 1, and every reply carries the number of the frame that it answers. `Trust` has
 no reply; `Decode` and `Generate` have one a token, until the text ends or the edge sends something else.
+
+Several `Verify` frames may be under way for one text, all but the last with `continues`. They are judged in
+order, those that wait together in one pass. A refusal begins a new epoch, and frames of an older one are
+answered with `Dropped`, most of them without having been read.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from specbench.results.records import Audit
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.ties import LONGEST_DRAFT, Evidence
 
-VERSION = 4
+VERSION = 5
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
@@ -100,11 +104,18 @@ class Resume(Asked, frozen=True, tag=3):
 
 
 class Verify(Frame, frozen=True, tag=4):
-    """Drafted tokens to verify, and for some rules what each of them was drawn from."""
+    """Drafted tokens to verify, and for some rules what each of them was drawn from.
+
+    Args:
+        epoch: how many drafts the cloud has refused since the `Begin` or `Resume`, as the edge knows it.
+        continues: as of `Proposal`: the next `Verify` goes on behind these tokens.
+    """
 
     text: Number
     tokens: Tokens
     distributions: Distributions
+    epoch: Number = 0
+    continues: bool = False
 
 
 class Trust(Frame, frozen=True, tag=5):
@@ -172,6 +183,7 @@ class Committed(Frame, frozen=True, tag=33):
         coins: random numbers that the text has used so far; `own` and `proposals` likewise.
         drafted: tokens that the cloud drafted itself, in `draft_us` microseconds; `None` where it did not.
         shared: texts that shared the pass, which took `pass_us` of `verify_us` for all of them.
+        pass_tokens: as of `Round`, and so is `wasted_us`, in microseconds.
     """
 
     tokens: Tokens
@@ -187,6 +199,12 @@ class Committed(Frame, frozen=True, tag=33):
     draft_us: Number = 0
     shared: Number = 1
     pass_us: Number = 0
+    pass_tokens: Number | None = None
+    wasted_us: Number = 0
+
+
+class Dropped(Frame, frozen=True, tag=42):
+    """A draft that follows one which was refused, or a text that has ended; nothing of it was committed."""
 
 
 class Done(Frame, frozen=True, tag=34):
@@ -242,23 +260,9 @@ class Refused(Frame, frozen=True, tag=37):
 
 FINISH_REASONS = (None, "stop", "length")
 
-Up = (
-    Hello
-    | Open
-    | Begin
-    | Resume
-    | Verify
-    | Trust
-    | Decode
-    | Generate
-    | Stop
-    | AskAudit
-    | AskSpeed
-    | Prove
-    | Recompute
-    | Close
-)
-Down = Welcome | Committed | Done | Opened | Audited | Speed | Proven | Held | Working | Refused
+Asking = Begin | Resume | Generate | Prove | Recompute
+Up = Hello | Open | Asking | Verify | Trust | Decode | Stop | AskAudit | AskSpeed | Close
+Down = Welcome | Committed | Dropped | Done | Opened | Audited | Speed | Proven | Held | Working | Refused
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,7 +35,7 @@ class RemoteTarget(RemotePlace):
     def __init__(
         self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
     ) -> None:
-        self._pending: RemotePending | None = None
+        self._in_flight: deque[RemotePending] = deque()
         self._ahead: Sent | None = None
         """A `Decode` that was sent right behind its `Begin`: what the cloud says alone pays one round trip."""
         self._committed: list[int] = []
@@ -43,20 +44,19 @@ class RemoteTarget(RemotePlace):
 
     def begin(self, request: Request) -> Round:
         """Prefill the prompt and commit the target's first token."""
-        if self._pending:  # of a text that was given up
-            self._pending.result()
+        self._drop_in_flight()  # of a text that was given up
         if self._ahead:
             self._stop(self._take_ahead())
         self._request = request
         self._committed = list(request.prompt_ids)
-        self._trusted = self._cached = 0
+        self._trusted = self._cached = self._epoch_of_text = 0
         self._draws = (0, 0, 0)
         self._start(request)
         pending = self._ask(lambda number: protocol.Begin(number, self._text, *asked(request)))
         if pending.is_sent and (not self._rolls_back or self._draft is not None):
             with suppress(ChannelLostError):  # the result finds out too
                 self._ahead = self._connection.send(self._decode_frame)
-        commit = pending.result()
+        commit = replace(pending.result(), wasted_bytes=None)  # what came late is about the text before
         if self._ahead:  # both questions crossed together
             commit = replace(commit, bytes_up=(commit.bytes_up or 0) + self._ahead.bytes_up)
         if commit.finish_reason and self._ahead:  # there is nothing to decode, and it says so
@@ -78,16 +78,22 @@ class RemoteTarget(RemotePlace):
         return self.submit(proposal).result()
 
     def submit(self, proposal: Proposal | None = None) -> Pending:
-        """Send a draft on its way and return at once.
+        """Send a draft on its way and return at once; behind one with `continues` another one may follow.
 
         Raises:
-            RuntimeError: a verification is under way for this text.
+            RuntimeError: a verification is under way for this text, and nothing may follow it.
         """
-        self._demand_idle()
+        if self._in_flight and not self._in_flight[-1].proposal.continues:
+            self._demand_idle()
         proposal = proposal or NO_DRAFT
         packed = tuple(distribution.packed() for distribution in proposal.distributions)
         tokens = tuple(proposal.tokens)
-        return self._ask(lambda number: protocol.Verify(number, self._text, tokens, packed))
+        return self._ask(
+            lambda number: protocol.Verify(
+                number, self._text, tokens, packed, self._epoch_of_text, proposal.continues
+            ),
+            proposal,
+        )
 
     def verified(self, proposal: Proposal) -> Generator[Block, Passed, Round]:
         """`verify` for the loop; its passes are the cloud's business."""
@@ -147,42 +153,71 @@ class RemoteTarget(RemotePlace):
         self._has_begun = commit.finish_reason is None
         return commit
 
-    def exchange(self, build: Callable[[int], Up], sent: Sent | None) -> Round:
-        """Commit what the reply to a frame says, asked again as often as the connection is lost.
+    def result_of(self, pending: RemotePending) -> Round:
+        """Commit what the reply to the oldest frame in flight says.
 
-        Args:
-            sent: the frame, where it has been sent.
+        All that is in flight is sent again as often as the connection is lost. A refusal drops what was sent
+        behind the refused draft; nobody waits for the cloud's answers to that.
         """
+        if pending is not self._in_flight[0]:
+            raise RuntimeError("an older verification of this text has not been taken")
+        try:
+            commit = self._answer_to(pending)
+        except BaseException:
+            self._drop_in_flight()
+            raise
+        self._in_flight.popleft()
+        pending.sent = None  # it has been answered
+        if pending.proposal.stands(commit):
+            return commit
+        self._epoch_of_text += (commit.accepted or 0) < len(pending.proposal)
+        wasted = self._drop_in_flight() + self._connection.disregarded_bytes()
+        return replace(commit, wasted_bytes=wasted or None)
+
+    def _answer_to(self, pending: RemotePending) -> Round:
         while True:
             try:
-                if sent is None:
-                    self._ready()
-                    sent = self._connection.send(build)
-                reply = self._connection.receive(sent)
-                self._connection.expect_nothing(sent)
-                return self.take(reply, sent)
+                self._send_in_flight()
+                assert pending.sent is not None
+                reply = self._connection.receive(pending.sent)
+                self._connection.expect_nothing(pending.sent)
+                return self.take(reply, pending.sent)
             except ChannelLostError as error:
                 self._connection.recover(error)
-                sent = None
 
-    def finished(self) -> None:
-        """The frame under way has been answered."""
-        self._pending = None
+    def _send_in_flight(self) -> None:
+        """Send what is in flight and has not been sent over this connection, the oldest first.
 
-    def _ask(self, build: Callable[[int], Up]) -> RemotePending:
-        try:
-            self._ready()
-            sent = self._connection.send(build)
-        except ChannelLostError:
-            sent = None  # whoever waits for the result deals with it
-        self._pending = RemotePending(self, self._connection, build, sent)
-        return self._pending
+        Raises:
+            ChannelLostError: it is lost.
+        """
+        self._ready()
+        for pending in self._in_flight:
+            if not pending.is_sent:
+                pending.sent = self._connection.send(pending.build)
+
+    def _drop_in_flight(self) -> int:
+        """Forget what is in flight; returns the bytes that were sent in vain."""
+        wasted = 0
+        for pending in self._in_flight:
+            if pending.sent is not None:
+                self._connection.disregard(pending.sent)
+                wasted += pending.sent.bytes_up
+        self._in_flight.clear()
+        return wasted
+
+    def _ask(self, build: Callable[[int], Up], proposal: Proposal = NO_DRAFT) -> RemotePending:
+        self._in_flight.append(RemotePending(self, self._connection, build, proposal))
+        with suppress(ChannelLostError):  # whoever waits for the result deals with it
+            self._send_in_flight()
+        return self._in_flight[-1]
 
     def _demand_idle(self) -> None:
-        if self._pending:
+        if self._in_flight:
             raise RuntimeError("a verification of this text is under way")
 
     def _resume(self) -> None:
+        self._epoch_of_text = 0
         if self._has_begun:
             request, tokens = self._request, tuple(self._committed[len(self._request.prompt_ids) :])
             self._connection.ask(
@@ -191,28 +226,33 @@ class RemoteTarget(RemotePlace):
 
 
 class RemotePending:
-    """A verification that the cloud was asked for."""
+    """A verification that the cloud was asked for.
+
+    Args:
+        build: makes the frame with its number, as often as it has to be sent.
+
+    Attributes:
+        sent: the frame, where it has been sent.
+    """
 
     def __init__(
-        self, target: RemoteTarget, connection: Connection, build: Callable[[int], Up], sent: Sent | None
+        self, target: RemoteTarget, connection: Connection, build: Callable[[int], Up], proposal: Proposal
     ) -> None:
         self._target = target
         self._connection = connection
-        self._build = build
-        self._sent = sent
+        self.build, self.proposal = build, proposal
+        self.sent: Sent | None = None
 
     @property
     def is_sent(self) -> bool:
-        """Whether the frame is under way."""
-        return self._sent is not None
+        """Whether the present connection has carried the frame."""
+        return self.sent is not None and self.sent.epoch == self._connection.epoch
 
     @property
     def is_done(self) -> bool:
         """Whether `result` need not wait for the cloud's answer."""
-        return self._sent is None or self._connection.has_reply(self._sent)
+        return self.sent is None or self._connection.has_reply(self.sent)
 
     def result(self) -> Round:
-        """Wait for the reply, and commit what the cloud accepted. To be called once."""
-        self._target.finished()
-        sent, self._sent = self._sent, None
-        return self._target.exchange(self._build, sent)
+        """Wait for the reply, and commit what the cloud accepted. To be called once, of the oldest one."""
+        return self._target.result_of(self)

@@ -126,7 +126,7 @@ class VllmTarget:
         # The top id in the place of prompt id i stands at i - 1: the first id follows nothing.
         choices = [*found.top_ids[len(self._committed) - 1 :], *found.tokens] if drafted else found.tokens
         verdict = rules.matching(drafted, choices)
-        return verdict.accepted, (*drafted[: verdict.accepted], verdict.next_token), found, elapsed_ms
+        return verdict.accepted, (*drafted[: verdict.accepted], *verdict.own), found, elapsed_ms
 
     def _commit(self, tokens: Sequence[int], found: Completion, elapsed_ms: float, asks: bool) -> Round:
         """Add to the text what an answer says; `asks` where it was waited for from the question on."""

@@ -50,6 +50,13 @@ class Round:
         prefilled: tokens that the target read for it where that is not what its cache lacks alone: the whole
             sequence where it keeps no cache between rounds, prompt and draft where it reads both in one pass.
         shared: sequences that shared the target's pass; `pass_ms` is what the pass took for all of them.
+        pass_tokens: tokens of the sequence that the target's pass read, where proposals were in flight. Those
+            that share a pass have it in the first round, with `verify_ms`; the others have 0.
+        epoch: with proposals in flight, how many refusals lie before this round.
+        wasted_bytes: of frames, both ways, about proposals in flight that this round's refusal, or an earlier
+            one, made void; counted when they are known.
+        wasted_verify_ms: share of the target's pass for proposals that it read and a refusal before them made
+            void; those that arrive behind a refusal are dropped unread and cost nothing.
     """
 
     tokens: tuple[int, ...]
@@ -71,6 +78,10 @@ class Round:
     streamed: bool = False
     shared: int | None = None
     pass_ms: float | None = None
+    pass_tokens: int | None = None
+    epoch: int | None = None
+    wasted_bytes: int | None = None
+    wasted_verify_ms: float | None = None
 
     @property
     def link_ms(self) -> float | None:

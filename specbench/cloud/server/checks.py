@@ -1,0 +1,64 @@
+"""What an edge may ask for: every frame about a text is checked here before a model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specbench.cloud.server.host import Host
+from specbench.cloud.transport import protocol
+from specbench.profile import Options
+from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.request import Request
+from specbench.speculation.rules import RULES
+
+
+class RefusalError(Exception):
+    """A frame that is understood, and asks for what cannot be."""
+
+
+class Checks:
+    """Reads requests and drafts out of frames, by what the served model allows; refuses what cannot be."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def request(self, frame: protocol.Asked) -> Request:
+        """The request that a frame carries."""
+        self.demand_ids(frame.prompt_ids)
+        if not frame.prompt_ids:
+            raise RefusalError("the prompt is empty")
+        length = len(frame.prompt_ids) + frame.max_new_tokens
+        room = self._host.model.context_length or protocol.MOST_TOKENS
+        if length > room:
+            raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
+        return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
+
+    def proposal(self, frame: protocol.Verify, options: Options) -> Proposal:
+        """The draft that a frame carries, as the rule of its text needs it."""
+        self.demand_draft(frame.tokens)
+        needed = len(frame.tokens) if RULES[options.speculative.verification].proposes == "sample" else 0
+        if len(frame.distributions) != needed:
+            raise RefusalError(f"{len(frame.distributions)} draft distributions came, and {needed} are needed")
+        try:
+            distributions = tuple(DraftDistribution.unpacked(data) for data in frame.distributions)
+        except ValueError as error:
+            raise RefusalError(str(error)) from error
+        for token, distribution in zip(frame.tokens, distributions, strict=False):
+            self.demand_ids([int(distribution.token_ids[-1])])
+            if not distribution.probability(token):
+                raise RefusalError(f"token {token} cannot have been drawn from its distribution")
+        if frame.continues and not frame.tokens:
+            raise RefusalError("a draft without tokens cannot be followed by another")
+        return Proposal(frame.tokens, distributions, continues=frame.continues)
+
+    def demand_draft(self, tokens: Sequence[int]) -> None:
+        """Refuse a draft that is too long, or has ids that are none."""
+        if len(tokens) > protocol.LONGEST_DRAFT:
+            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {protocol.LONGEST_DRAFT} are read")
+        self.demand_ids(tokens)
+
+    def demand_ids(self, tokens: Sequence[int]) -> None:
+        """Refuse ids outside the vocabulary."""
+        size = self._host.facts.vocabulary_size
+        if (highest := max(tokens, default=0)) >= size:
+            raise RefusalError(f"token id {highest} is outside the vocabulary of {size}")

@@ -1,0 +1,79 @@
+"""A place at the server where one text at a time is decoded, and what its steps say in frames."""
+
+from __future__ import annotations
+
+from specbench.clock import now_ms
+from specbench.cloud.transport import protocol
+from specbench.cloud.transport.protocol import Committed
+from specbench.profile import Options
+from specbench.results.records import Round
+from specbench.speculation.proposal import Proposal
+from specbench.speculation.target import LocalTarget
+
+
+class Text:
+    """A place where one text at a time is decoded.
+
+    Attributes:
+        room: tokens that its caches were made for.
+        epoch: how many drafts of this text were refused; those of an older epoch are void.
+        goes_on: the last draft that came says that another one follows it.
+    """
+
+    def __init__(self, target: LocalTarget, options: Options) -> None:
+        self.target = target
+        self.options = options
+        self.is_open = False
+        self.room = self.epoch = 0
+        self.goes_on = False
+
+    def begin(self) -> None:
+        """Empty the place for the next text."""
+        self.end()
+        self.epoch, self.goes_on = 0, False
+
+    def end(self) -> None:
+        """Keep the place and free its caches; drafts that are under way to it are void."""
+        self.is_open, self.room = False, 0
+        self.epoch += 1
+        self.target.release()
+
+    def is_void(self, draft: protocol.Verify) -> bool:
+        """Whether a draft follows one that was refused, or the end of its text."""
+        return draft.epoch < self.epoch and self.goes_on
+
+    def verdict(self, frame: protocol.Up, draft: Proposal, commit: Round, arrived_ms: float) -> Committed:
+        """The reply to a draft; its refusal begins a new epoch."""
+        reply = self.reply(frame, commit, arrived_ms)
+        if not commit.finish_reason:
+            self.epoch += (commit.accepted or 0) < len(draft)
+        return reply
+
+    def reply(self, frame: protocol.Up, commit: Round, arrived_ms: float) -> Committed:
+        """A commit as a frame; one that ends the text frees its caches."""
+        found = committed(frame, commit, arrived_ms, self.target.cached_length, self.target.draws)
+        if commit.finish_reason:
+            self.end()
+        return found
+
+
+def committed(
+    frame: protocol.Up, commit: Round, arrived_ms: float, cached: int, draws: tuple[int, int, int] = (0, 0, 0)
+) -> Committed:
+    """A commit as the reply to a frame that arrived at `arrived_ms`."""
+    return Committed(
+        frame.number,
+        commit.tokens,
+        commit.accepted or 0,
+        protocol.FINISH_REASONS.index(commit.finish_reason),
+        round((commit.verify_ms or 0.0) * 1000),
+        round((now_ms() - arrived_ms) * 1000),
+        cached,
+        *draws,
+        commit.drafted,
+        round((commit.draft_ms or 0.0) * 1000),
+        commit.shared or 1,
+        round((commit.pass_ms or 0.0) * 1000),
+        commit.pass_tokens,
+        round((commit.wasted_verify_ms or 0.0) * 1000),
+    )
