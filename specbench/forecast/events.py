@@ -81,6 +81,11 @@ class OpenRequest:
     is_first: bool = True
 
     @property
+    def computed_ms(self) -> float:
+        """What the target takes for its pass."""
+        return 0.0 if self.work is None else self.work.computed_ms
+
+    @property
     def due_ms(self) -> float:
         """When the answer is at the edge."""
         return float("inf") if self.work is None else self.work.ends_ms + self.answer_ms
