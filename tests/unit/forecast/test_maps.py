@@ -170,7 +170,7 @@ def test_a_stored_sweep_is_rendered_again_whatever_became_of_its_profile(specben
     assert (refused.code, "whose suffix means md" in refused.err) == (2, True)
     compared = specbench("compare", "s1")
     assert (compared.code, "s1 is a sweep" in compared.err) == (5, True)
-    assert "'specbench report s1' shows it" in compared.err
+    assert "show it with 'specbench report s1'" in compared.err
 
 
 def test_a_sweep_without_a_run_says_how_to_go_on(specbench, swept):
