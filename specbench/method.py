@@ -164,7 +164,7 @@ class SpeculativeMethod(Method):
         window = options.speculative.window
         if window != 1 and not self.takes_window:
             raise SpecbenchError(
-                f"speculative.window: {window} is not known to {self.name}, which waits for every verdict",
+                f"speculative.window: {window} is not supported by {self.name}, which waits for every verdict",
                 "add --set speculative.window=1, or run speculative",
             )
         if window != 1 and options.speculative.gate:

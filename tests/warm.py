@@ -34,13 +34,13 @@ class WarmPopen(subprocess.Popen):
     """A command of this Python, `-m MODULE` or `-c CODE`, in a process that has its imports."""
 
     def _execute_child(self, args, *others):
-        if _place() != nursery().place:  # another network namespace or cgroup, which a new process inherits
+        words = [os.fsdecode(word) for word in args]
+        # Another program, or another network namespace or cgroup, which a new process inherits.
+        if words[0] != sys.executable or _place() != nursery().place:
             super()._execute_child(args, *others)
             return
         cwd, env, start_new_session = others[4], others[5], others[20]
         p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = others[9:15]
-        words = [os.fsdecode(word) for word in args]
-        assert words[0] == sys.executable
         asked = {
             "words": words[1:],
             "cwd": os.fspath(cwd) if cwd else os.getcwd(),

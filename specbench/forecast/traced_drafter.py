@@ -119,7 +119,6 @@ class TracedDrafter(AheadDrafter):
     def begin(self, request: Request) -> None:
         """Read the prompt."""
         self._committed = self._cached = self._uncommitted = 0
-        self._begun = 0  # where the chain of drafted tokens begins that has not been refused since
         self._proposed: deque[int] = deque()
         self._others: dict[int, int] = {}
         self._prefill(len(request.prompt_ids))
@@ -168,14 +167,12 @@ class TracedDrafter(AheadDrafter):
         if accepted == proposed and drafted[: len(tokens)] == tuple(tokens):
             self._committed += len(tokens)
             self._uncommitted -= len(tokens)
-            if len(tokens) > accepted:
-                self._begun = self._committed
             return 0
         self._others.clear()
         self._proposed.clear()
         self._cached = min(self._cached, self._committed + accepted)
         self._committed += len(tokens)
-        self._begun, self._uncommitted = self._committed, 0
+        self._uncommitted = 0
         return len(drafted) - proposed
 
     def check(self) -> None:
@@ -192,14 +189,13 @@ class TracedDrafter(AheadDrafter):
     def _tokens(self, count: int) -> tuple[int, ...]:
         """What was drafted behind the committed tokens."""
         if not self._others:
-            behind = self._committed - self._begun
-            return self._text.drafted(self._begun, behind + count)[behind:]
+            return self._text.drafted(self._committed, count)
         return tuple(self._token(self._committed + index) for index in range(count))
 
     def _token(self, position: int) -> int:
         if position in self._others:
             return self._others[position]
-        start = max([self._begun, *(other + 1 for other in self._others if other < position)])
+        start = max([self._committed, *(other + 1 for other in self._others if other < position)])
         return self._text.drafted(start, position - start + 1)[-1]
 
     def _length(self, start: int, draft_length: int) -> int:

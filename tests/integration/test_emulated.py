@@ -174,7 +174,7 @@ def test_whoever_is_not_root_is_refused_with_a_way_out(command):
     program = [sys.executable, "-c", "from specbench.cli import main; main()", "link", command]
     done = subprocess.run([*nobody, *program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: an emulated link takes root")
+    assert done.stderr.startswith("error: an emulated link needs root")
     assert "hint: run it with sudo; a run with link.kind=modelled needs no root" in done.stderr
 
 

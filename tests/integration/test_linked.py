@@ -149,5 +149,5 @@ def test_without_a_link_no_frame_is_made_in_one_process(models):
 
 def test_assisted_generation_has_no_place_for_a_link(models):
     edge, cloud = factories(models, LinkSpec(rtt_ms=8))
-    with pytest.raises(SpecbenchError, match="nothing between edge and cloud"):
+    with pytest.raises(SpecbenchError, match="both models in one process, without a link"):
         discover().get("hf_assisted").open(edge, cloud, PLAIN)

@@ -43,7 +43,7 @@ def test_a_cancelled_run_is_over_and_not_submitted_again(place):
     wait_until(lambda: not place.processes())
     collected = place("submit", "collect")
     assert collected.code == 7
-    assert "point 0 cancelled" in collected.err
+    assert "job 0 cancelled" in collected.err
     assert place.lines(run_id)[: len(lines)] == lines
 
 
@@ -51,7 +51,7 @@ def test_a_job_that_cannot_begin_has_failed_with_its_reason(place):
     place.submit("run", "--set", f"edge.model={place.folder}", "--launcher", "local")
     collected = place("submit", "collect")
     assert collected.code == 7
-    assert "point 0 failed" in collected.err
+    assert "job 0 failed" in collected.err
     assert "config.json" in collected.err
 
 

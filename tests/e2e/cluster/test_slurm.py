@@ -99,7 +99,7 @@ def test_a_cancelled_job_is_over_and_not_submitted_again(place, slurm):
     wait_until(lambda: "RUNNING" not in slurm.ask("squeue", "-h", "-o", "%T"))
     collected = place("submit", "collect", submission)
     assert collected.code == 7
-    assert "point 0 cancelled" in collected.err
+    assert "job 0 cancelled" in collected.err
     (point,) = place("submit", "status", "--json").json["points"]
     assert (point["state"], len(point["jobs"])) == ("cancelled", 1)
     assert place.lines(run_id)[: len(lines)] == lines

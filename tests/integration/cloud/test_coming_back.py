@@ -102,7 +102,7 @@ def test_a_cloud_that_comes_back_as_another_is_refused(start, cloud, name):
     target.begin(REQUEST)
     running.host.facts = msgspec.structs.replace(running.host.facts, **{name: CHANGES[name]})
     connection.channel.close()
-    with pytest.raises(SpecbenchError, match=f"its {name} changed"):
+    with pytest.raises(SpecbenchError, match=rf"reports a different model \({name}\)"):
         target.verify()
     connection.close()
 
@@ -131,7 +131,7 @@ def test_a_cloud_that_comes_back_with_a_few_pages_of_memory_less_is_the_same(sta
     assert target.verify().tokens
     running.host.facts = msgspec.structs.replace(facts, machine={**machine, "cores": 99})
     connection.channel.close()
-    with pytest.raises(SpecbenchError, match="its machine changed"):
+    with pytest.raises(SpecbenchError, match=r"reports a different model \(machine\)"):
         target.verify()
 
 

@@ -66,7 +66,7 @@ def test_a_damaged_reply_that_a_look_has_read_is_a_loss_at_once(start, cloud, lo
     wait_until(lambda: pending.is_done)
     assert not faults, "the fault did not come about"
     assert pending.result().tokens
-    (line,) = (line for line in logged.messages if "the cloud is lost" in line)
+    (line,) = (line for line in logged.messages if "lost the cloud" in line)
     assert "these bytes are no frame" in line, "the silence was waited out"
     connection.close()
 

@@ -51,7 +51,7 @@ def opened(channel, cloud, options=GREEDY):
 
 def test_an_unknown_version_and_another_tokenizer_are_refused_with_the_reason(start, cloud):
     running = start()
-    for wrong, reason in (({"version": 99}, "version 99"), ({"tokenizer": "x" * 64}, "another tokenizer")):
+    for wrong, reason in (({"version": 99}, "version 99"), ({"tokenizer": "x" * 64}, "different tokenizers")):
         refused = hello(raw(running.url), cloud, **wrong)
         assert isinstance(refused, protocol.Refused)
         assert reason in refused.reason
@@ -135,7 +135,7 @@ def test_an_edge_that_never_says_hello_is_sent_away(start, logged):
     running = start(hello=0.3)
     with pytest.raises(ChannelLostError, match="no frame came"):
         raw(running.url).receive(10)
-    wait_until(lambda: any("gone" in line for line in logged.messages))
+    wait_until(lambda: any("disconnected" in line for line in logged.messages))
 
 
 def deaf(running, cloud, *frames):

@@ -202,7 +202,7 @@ def test_a_rule_that_is_none_gets_one_clear_error(sparse, specbench, over, messa
 def test_a_pipelined_draft_knows_only_rules_that_repeat_the_control(sparse, specbench):
     done = specbench("replay", *sparse, "--over", "verification=rank", "--method", "speculative_pipelined")
     assert done.code == 2
-    assert "not known to speculative_pipelined" in done.err
+    assert "not supported by speculative_pipelined" in done.err
 
 
 def test_a_trace_without_likely_tokens_says_so(tmp_path, specbench):

@@ -74,5 +74,5 @@ def test_a_mapped_target_that_does_not_fit_beside_what_is_free_is_refused_before
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     done = specbench("run", "cloud_optimized_baseline", "--profile", path)
     assert done.code == 4
-    assert "GB on cpu, and 0.0 GB are free" in done.err
+    assert "GB on cpu, but only 0.0 GB are free" in done.err
     assert "cloud.max_memory" in done.err

@@ -212,7 +212,7 @@ def test_a_text_that_is_given_up_leaves_nothing_in_flight(factories):
 
 
 def test_a_method_without_windows_refuses_them_and_so_does_a_gate():
-    with pytest.raises(SpecbenchError, match="window: 4 is not known to speculative_pipelined"):
+    with pytest.raises(SpecbenchError, match="window: 4 is not supported by speculative_pipelined"):
         SpeculativePipelined().validate(windowed(4))
     gate = Gate(measure="margin", threshold=0.5)
     with pytest.raises(SpecbenchError, match="needs every proposal verified"):
