@@ -168,6 +168,6 @@ def test(
     if failed:
         raise SpecbenchError(
             f"{failed} check{'' if failed == 1 else 's'} failed",
-            "docs/how-to/write-a-method.md lists what a method must do",
+            "docs/reference/method-api.md lists what a method must do",
             ExitCode.CHECK_FAILED,
         )

@@ -1,6 +1,7 @@
 """What the commands of the documentation find in a reader's folder."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -50,6 +51,6 @@ def desk(models, tmp_path, monkeypatch, tiny_profiles):
     (folder / "my.yaml").write_text("extends: default\n")
     for block in all_blocks("python"):
         if "def specbench_method" in block.text and block.page.parent == REPOSITORY / "docs" / "how-to":
-            name = "mine" if '"mine"' in block.text else "from_the_prompt"
+            name = re.search(r'name, summary, \w+ = "(\w+)"', block.text)[1]
             (folder / f"{name}.py").write_text(block.text)
     return folder

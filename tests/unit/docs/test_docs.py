@@ -38,22 +38,30 @@ MEMBERS = sorted(
 
 @pytest.mark.parametrize("name", specbench.api.__all__)
 def test_every_public_name_stands_where_methods_are_explained(name):
-    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text_of("how-to/write-a-method.md"))
+    assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text_of("reference/method-api.md"))
 
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_member_of_a_method_is_explained(member):
-    assert re.search(rf"^\| `{member}\b", text_of("how-to/write-a-method.md"), re.MULTILINE)
+    assert re.search(rf"^\| `{member}\b", text_of("reference/method-api.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("member", [field.name for field in fields(specbench.api.Round)])
 def test_every_figure_of_a_round_is_named(member):
-    assert f"`{member}`" in text_of("how-to/write-a-method.md")
+    assert f"`{member}`" in text_of("reference/method-api.md")
 
 
-@pytest.mark.parametrize("name", ["from_the_prompt", "mine"])
-def test_a_method_that_is_explained_keeps_the_contract(tmp_path, name):
-    blocks = re.findall(r"```python\n(.*?)```", text_of("how-to/write-a-method.md"), re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("write-a-method", "from_the_prompt"),
+        ("write-a-method", "own_suffix"),
+        ("beyond-a-drafter", "cascade"),
+        ("beyond-a-drafter", "mine"),
+    ],
+)
+def test_a_method_that_is_explained_keeps_the_contract(tmp_path, page, name):
+    blocks = re.findall(r"```python\n(.*?)```", text_of(f"how-to/{page}.md"), re.DOTALL)
     file = tmp_path / "method.py"
     file.write_text(next(block for block in blocks if f'"{name}"' in block and "def specbench_method" in block))
     check_method(discover([file]).get(name))
