@@ -150,6 +150,7 @@ def grouped_by_mass(distribution, groups):
     return numbers
 
 
+@pytest.mark.slow
 def test_one_stream_used_for_draft_and_target_would_be_seen_in_the_whole_loop(pair, monkeypatch):
     edge, cloud = pair
     for module in (drafter, verifier):

@@ -91,6 +91,7 @@ def test_load_reports_switches_as_found_and_as_set_and_where_weights_come_from(s
     assert "float32 may be computed as TF32" in allowed.json["profiles"][0]["notes"][-1]
 
 
+@pytest.mark.slow
 def test_an_environment_that_loosens_the_arithmetic_differs_and_the_offered_command_unsets_it(
     specbench_process, profile
 ):

@@ -72,6 +72,7 @@ def test_a_link_of_packets_needs_two_ends(specbench, profile, link, message):
     assert message in done.err
 
 
+@pytest.mark.slow
 def test_a_confined_edge_says_what_was_applied_and_the_cloud_has_the_machine(
     specbench_process, profile, tmp_path
 ):

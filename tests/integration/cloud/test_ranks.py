@@ -116,6 +116,7 @@ def test_one_process_cannot_be_two_ranks(models):
     assert "cloud.placement=process" in refused.value.hint
 
 
+@pytest.mark.slow
 def test_a_rank_frees_a_cache_when_rank_0_does(models, monkeypatch):
     with split(models / "target") as cloud:
         orders = []

@@ -220,6 +220,7 @@ def test_minutes_are_shared_between_text_and_training(settings, logged):
     assert sum("steps of" in line for line in logged.messages) == 1
 
 
+@pytest.mark.slow
 def test_the_command_reports_in_json(specbench, target, prompts, tmp_path):
     outcome = specbench(
         "distill", "--target", target, "--layers", "0,2", "--draft-vocab", 64, "--prompts", prompts,

@@ -35,6 +35,7 @@ def test_products_that_are_as_fast_as_each_other_leave_our_own():
     assert choice.widest([1.05] * 8) == choice.WIDTHS[-1]
 
 
+@pytest.mark.slow
 def test_a_choice_is_measured_once(monkeypatch, tmp_path):
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
     kernels.load()

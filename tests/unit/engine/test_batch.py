@@ -145,6 +145,7 @@ def test_a_model_that_sees_a_window_cannot_share_passes_and_says_why(tmp_path):
     assert "only full attention is shared" in batch.obstacle(engine)
 
 
+@pytest.mark.slow
 def test_whoever_compiled_for_one_sequence_says_so(folder):
     spec = CloudSpec(model=str(folder), device="cpu")
     assert "compiled for one sequence" in batch.obstacle(CloudModel(spec, COMPILED).engine)

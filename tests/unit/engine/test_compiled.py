@@ -210,6 +210,7 @@ def traced_only(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda step, mode, **named: compile_(step, backend="eager", **named))
 
 
+@pytest.mark.slow
 def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models):
     eager = cloud(models / "target", engine=None).engine
     engine = CapturingEngine(eager.loaded, 96).compile()
@@ -229,6 +230,7 @@ def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models)
             del ours, session  # what it held is for the next
 
 
+@pytest.mark.slow
 def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, tmp_path):
     eager = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), engine=None).engine
     ours, theirs = CapturingEngine(eager.loaded, 96).compile().session(), eager.session()

@@ -167,6 +167,7 @@ def test_weights_of_zero_or_of_one_value_survive_quantisation():
         assert torch.allclose(kernels.dequantize_int4(*kernels.quantize_int4(weight)), weight)
 
 
+@pytest.mark.slow
 def test_the_library_is_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
     first = build._library()

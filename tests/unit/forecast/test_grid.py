@@ -18,6 +18,7 @@ from specbench.render.forecasts import map_table
 from specbench.render.report.maps import map_page
 
 
+@pytest.mark.slow
 def test_the_page_of_a_grid_is_a_map_without_scripts_that_keeps_markup_as_text(replayed, specbench, tmp_path):
     table = costs().model_copy(update={"description": "<script>alert(1)</script>"})
     write_costs(tmp_path / "c.yaml", table)

@@ -67,6 +67,7 @@ def test_without_a_trace_there_is_no_prompt_that_it_could_read(own, specbench):
     assert f"the drafter of {NAME} reads" in done.err
 
 
+@pytest.mark.slow
 def test_replays_and_plans_need_no_torch(replayed):
     program = (
         "import sys; from specbench.cli import main\n"

@@ -56,6 +56,7 @@ def test_an_infinite_break_even_is_null_in_json(specbench):
     assert done.json["methods"]["speculative_colocated"]["forecasts"][0]["break_even_rtt_ms"] is None
 
 
+@pytest.mark.slow
 def test_a_plan_over_a_grid_is_the_map_that_a_replay_gives(specbench, tmp_path):
     by_hand = ("--acceptance", "0.8,0.7", "--step-ms", "20", "--cost-ratio", "0.1")
     over = ("--over", "link.rtt_ms=0,10,40", "--over", "target.speed=1,4")

@@ -149,6 +149,7 @@ def test_pipelining_hides_part_of_the_round_trip_and_so_pays_farther():
     assert far > near
 
 
+@pytest.mark.slow
 def test_it_says_in_words_when_no_setting_can_win():
     lines = said((0.1,), prices(draft__step_ms=15.0))
     assert len(lines) == 3

@@ -144,6 +144,7 @@ def test_the_command_takes_a_runs_costs_and_lists_what_it_assumes(specbench, pro
     assert "(colocated_step_ms)" in shown
 
 
+@pytest.mark.slow
 def test_what_is_given_is_not_assumed(specbench):
     assumed = {
         each["key"]: each["value"]

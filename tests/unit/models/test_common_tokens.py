@@ -104,6 +104,7 @@ def test_a_pair_of_two_families_is_refused_without_the_key_and_runs_with_it(spec
     assert done.json["methods"]["hf_assisted"]["exact_match"] == 1
 
 
+@pytest.mark.slow
 def test_its_costs_are_measured_and_its_agreement_traced(specbench, profile, folders, tmp_path):
     path = profile(edge={"model": str(folders / "draft")}, cloud={"model": str(folders / "target")})
     key = ("--profile", path, "--set", "speculative.cross_vocabulary=true")

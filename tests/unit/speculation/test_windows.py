@@ -122,6 +122,7 @@ def test_the_text_is_the_controls(
         assert part.accepted <= len(part.tokens) <= part.accepted + 1
 
 
+@pytest.mark.slow
 @quickly
 @given(
     rule=st.sampled_from(sorted(set(RULES) - {"greedy", "coupled"})),

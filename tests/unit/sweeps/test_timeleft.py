@@ -139,7 +139,9 @@ def test_a_log_gets_a_line_a_condition_and_not_one_a_second(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="Ctrl-C is a signal to a group of processes")
-@pytest.mark.parametrize("group", [True, False], ids=["terminal", "the sweep alone"])
+@pytest.mark.parametrize(
+    "group", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["terminal", "the sweep alone"]
+)
 def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
     profile, tmp_path, monkeypatch, specbench, group
 ):
