@@ -41,7 +41,7 @@ class ModelWatch:
     def _note(self, method: str | None, models: Iterable[nn.Module]) -> None:
         roles = dict.fromkeys(("edge", "cloud", *self._prepared.roles))
         factories = [self._prepared.factory(role) for role in roles]
-        known = [each.engine.loaded.model for each in factories if each.is_here and each.is_loaded]
+        known = [held.model for each in factories if each.is_here and (held := each.held)]
         ours = {id(tensor) for model in known for tensor in model.parameters()}
         for model in models:
             self._seen.add(model)

@@ -70,8 +70,15 @@ class ModelFactory:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the weights are in memory."""
+        """Whether the weights are in memory and passes can run."""
         return self._engine is not None
+
+    @property
+    def held(self) -> LoadedModel | None:
+        """What is in memory of it, whether passes can run yet or a program has still to be compiled."""
+        if self._engine is not None:
+            return self._engine.loaded
+        return self._begun.loaded if self._begun else None
 
     @cached_property
     def folder(self) -> Path:

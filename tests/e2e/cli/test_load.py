@@ -174,7 +174,7 @@ def test_a_server_elsewhere_is_driven_as_it_shares_and_says_what_it_lacks(specbe
     full = specbench(*words, "--edges", 6)
     assert (full.code, "serves 5 edges already" in full.err) == (7, True), full.err
     other = specbench(*words, "--set", "cloud.batch.sessions=1")
-    assert (other.code, "cloud.batch.sessions is 1 here and 3 there" in other.err) == (4, True)
+    assert (other.code, "cloud.batch.sessions is 1 here, 3 there" in other.err) == (4, True)
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_torchrun_may_start_the_ranks(models):
 
 @pytest.mark.slow
 def test_an_edge_that_means_another_number_of_ranks_is_told_so(models):
-    with serving(models) as (_, address), pytest.raises(SpecbenchError, match=r"tensor is 1 here and 2 there"):
+    with serving(models) as (_, address), pytest.raises(SpecbenchError, match=r"tensor is 1 here, 2 there"):
         there(models, address).load()
 
 
