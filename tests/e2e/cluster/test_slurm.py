@@ -66,7 +66,7 @@ def test_a_killed_job_is_submitted_again_and_goes_on_from_its_own_records(swept)
     assert len(point["jobs"]) == 2
     kept = whole_prompts(lines)
     assert swept.place.lines(run_id)[: len(kept)] == kept
-    assert "submitted again" in swept.collected.err
+    assert "resubmitted" in swept.collected.err
 
 
 def test_the_job_of_a_node_that_goes_down_is_run_again_by_the_scheduler(swept):
