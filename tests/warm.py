@@ -76,7 +76,6 @@ class Nursery:
 
     def __init__(self):
         self.place = _place()
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # children of those who end early become ours
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         code = f"import sys; sys.path[:0] = {sys.path!r}; import warm; warm.serve({theirs.fileno()})"
         self._process = subprocess.Popen(
@@ -88,9 +87,18 @@ class Nursery:
         """The pid of a new process."""
         said = json.dumps(asked).encode()
         packed = array.array("i", streams)
-        self._ours.sendmsg([len(said).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)])
-        self._ours.sendall(said)
-        return int.from_bytes(_exactly(self._ours, 4), "big")
+        # Its parent ends at once. Only for that moment: orphans of others are init's to bury, not ours.
+        _adopt_orphans(True)
+        try:
+            self._ours.sendmsg([len(said).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)])
+            self._ours.sendall(said)
+            return int.from_bytes(_exactly(self._ours, 4), "big")
+        finally:
+            _adopt_orphans(False)
+
+
+def _adopt_orphans(is_wanted):
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(is_wanted))
 
 
 def _exactly(channel, count):

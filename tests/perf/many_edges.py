@@ -109,6 +109,8 @@ def main() -> None:
     # The target's first layer agrees with it now and then.
     draft = {"model": str(target), "layers": 1, "dtype": "float64"}
     drafts = [EdgeModel(EdgeSpec(**draft)) for _ in range(asked.edges)]
+    for each in drafts:
+        each.load()  # while a model loads, torch's default dtype is the model's, in all threads
     wanted = {
         (index, request.seed): speculated(drafts[0], cloud.verifier(options), options, request)
         for index, options in enumerate(OPTIONS)
