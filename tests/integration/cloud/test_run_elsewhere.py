@@ -141,7 +141,7 @@ def test_how_a_server_shares_its_passes_is_the_profiles_and_on_record(specbench,
     manifest = json.loads((max((tmp_path / "runs").iterdir()) / "manifest.json").read_text())
     assert manifest["models"]["cloud"]["batch"] == batch
     refused = specbench(*words, profile(cloud={"placement": address, "batch": {**batch, "wait_ms": 8}}))
-    assert (refused.code, "cloud.batch.wait_ms is 8.0 here and 7.0 there" in refused.err) == (4, True)
+    assert (refused.code, "cloud.batch.wait_ms is 8.0 here, 7.0 there" in refused.err) == (4, True)
 
 
 def test_a_server_ends_on_a_signal_and_says_when_it_cannot_listen(specbench, profile, serve):
