@@ -41,7 +41,7 @@ class ModelWatch:
     def _note(self, method: str | None, models: Iterable[nn.Module]) -> None:
         roles = dict.fromkeys(("edge", "cloud", *self._prepared.roles))
         factories = [self._prepared.factory(role) for role in roles]
-        known = [held.model for each in factories if each.is_here and (held := each.held)]
+        known = [held.model for each in factories if each.is_here and (held := each.in_memory)]
         ours = {id(tensor) for model in known for tensor in model.parameters()}
         for model in models:
             self._seen.add(model)

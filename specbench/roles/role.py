@@ -74,7 +74,7 @@ class ModelFactory:
         return self._engine is not None
 
     @property
-    def held(self) -> LoadedModel | None:
+    def in_memory(self) -> LoadedModel | None:
         """What is in memory of it, whether passes can run yet or a program has still to be compiled."""
         if self._engine is not None:
             return self._engine.loaded
