@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from specbench.benchmark.preparation import Prepared
 from specbench.engine.program_cache import program_folder
 from specbench.engine.threads import release_compute_threads
+from specbench.errors import SpecbenchError, first_line
 from specbench.models.confinement import lifted
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ def compile_together(prepared: Prepared) -> None:
     if prepared.profile.engine.kind == "eager":
         return
     here = {role: prepared.factory(role) for role in prepared.roles if prepared.factory(role).is_here}
-    with contextlib.suppress(Exception):
+    try:
         waiting = {role: engine for role, factory in here.items() if (engine := factory.begin())}
         if waiting:
             _in_processes(waiting, prepared)
+    except SpecbenchError:
+        return  # the method that opens the model meets it again
+    except Exception as error:
+        logger.warning("the models could not be compiled at once: %s", first_line(error))
 
 
 def _in_processes(engines: Mapping[str, CompiledEngine], prepared: Prepared) -> None:

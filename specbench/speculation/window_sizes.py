@@ -18,7 +18,7 @@ class WindowSizes:
     """The window and the draft length of one sequence.
 
     With `auto` it is the pair that makes the expected time per token smallest, and of windows that come within
-    `WORTH` of it the narrowest: that bounds what is drafted in vain. A proposal of γ tokens stands whole with
+    `WORTH` of it the narrowest: that bounds the wasted draft tokens. A proposal of γ tokens stands whole with
     the chance A = Πα, the product of conditional acceptances, so A / (1 - A) of them stand before one is
     refused. The first verdict comes after L = drafting + verification + round trip, each further one a pace
     later: the most of drafting, of a pass over the whole window and of L, these two divided by the window. A

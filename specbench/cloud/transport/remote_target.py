@@ -197,7 +197,7 @@ class RemoteTarget(RemotePlace):
                 pending.sent = self._connection.send(pending.build)
 
     def _drop_in_flight(self) -> int:
-        """Forget what is in flight; returns the bytes that were sent in vain."""
+        """Forget what is in flight; returns the bytes that were sent for it."""
         wasted = 0
         for pending in self._in_flight:
             if pending.sent is not None:

@@ -95,9 +95,9 @@ def test_a_real_run_keeps_the_course_of_every_answer(specbench, profile, tmp_pat
     store = RunStore(tmp_path / "runs")
     stored = store.read(store.find(None))
     assert all(2 <= len(each.memory) <= MOST_LOOKS for each in stored.generations)
-    assert all(
-        max(look.rss_bytes for look in each.memory) <= each.peak_rss_bytes for each in stored.generations
-    ), "the kernel's peak counts what stood between two looks"
+    for each in stored.generations:
+        between_looks = each.peak_rss_bytes - max(look.rss_bytes for look in each.memory)
+        assert 0 <= between_looks < 100_000_000, "the peak is of this answer, not of the process"
     document = json.loads(specbench("report", "--format", "json").out)
     (points,) = document["report"]["memory"].values()
     assert all(point["course"] for point in points)
