@@ -7,7 +7,7 @@ from functools import cached_property
 
 from specbench import precision
 from specbench.cloud.local import LocalCloud
-from specbench.cloud.transport.protocol import Facts
+from specbench.cloud.transport.facts import Facts
 from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.profile import Decoding, Options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from specbench.cloud.transport.protocol import Facts
+from specbench.cloud.transport.facts import Facts
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import CloudSpec, EngineSpec
 

@@ -11,8 +11,8 @@ from specbench.profile import Decoding, Options, Speculative
 if TYPE_CHECKING:
     from specbench.cloud.transport.channel import Channel
     from specbench.cloud.transport.connection import Connection
+    from specbench.cloud.transport.facts import Facts
     from specbench.cloud.transport.place import RemotePlace
-    from specbench.cloud.transport.protocol import Facts
     from specbench.cloud.transport.remote_target import RemoteTarget
     from specbench.results.records import Round
     from specbench.roles.edge import EdgeModel

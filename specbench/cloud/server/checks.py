@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from specbench.cloud.server.host import Host
 from specbench.cloud.transport import protocol
+from specbench.cloud.transport.fields import MOST_TOKENS
 from specbench.profile import Options
+from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.speculation.proposal import DraftDistribution, Proposal
 from specbench.speculation.request import Request
 from specbench.speculation.rules import RULES
@@ -28,7 +30,7 @@ class Checks:
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")
         length = len(frame.prompt_ids) + frame.max_new_tokens
-        room = self._host.model.context_length or protocol.MOST_TOKENS
+        room = self._host.model.context_length or MOST_TOKENS
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
         return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
@@ -53,8 +55,8 @@ class Checks:
 
     def demand_draft(self, tokens: Sequence[int]) -> None:
         """Refuse a draft that is too long, or has ids that are none."""
-        if len(tokens) > protocol.LONGEST_DRAFT:
-            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {protocol.LONGEST_DRAFT} are read")
+        if len(tokens) > LONGEST_DRAFT:
+            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {LONGEST_DRAFT} are read")
         self.demand_ids(tokens)
 
     def demand_ids(self, tokens: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from specbench.cloud.transport.protocol import Facts
+from specbench.cloud.transport.facts import Facts
 from specbench.engine.session import Block, Passed
 from specbench.profile import Decoding, Options
 from specbench.results.ceilings import Ceiling

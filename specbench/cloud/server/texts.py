@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from specbench.clock import now_ms
-from specbench.cloud.transport import protocol
-from specbench.cloud.transport.protocol import Committed
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.answers import Committed
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.proposal import Proposal
@@ -65,7 +65,7 @@ def committed(
         frame.number,
         commit.tokens,
         commit.accepted or 0,
-        protocol.FINISH_REASONS.index(commit.finish_reason),
+        answers.FINISH_REASONS.index(commit.finish_reason),
         round((commit.verify_ms or 0.0) * 1000),
         round((now_ms() - arrived_ms) * 1000),
         cached,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.answers import Committed, Opened
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
-from specbench.cloud.transport.protocol import Committed, Opened, Up
+from specbench.cloud.transport.protocol import Up
 from specbench.cloud.transport.replies import Reply, Sent
 from specbench.profile import Options
 from specbench.results.records import Round
@@ -68,13 +69,13 @@ class RemotePlace:
         """Have a position computed twice; see `speculation.ties.evidence`."""
         fields = *asked(request), tuple(text), tuple(passes), pair
         reply = self._asked_aside(lambda number: protocol.Prove(number, self._text, *fields))
-        return reply.of(protocol.Proven).evidence
+        return reply.of(answers.Proven).evidence
 
     def recompute(self, request: Request, text: Sequence[int]) -> Recomputed:
         """Have a text held against a pass without a cache; see `speculation.recomputation`."""
         fields = *asked(request), tuple(text)
         reply = self._asked_aside(lambda number: protocol.Recompute(number, self._text, *fields))
-        return reply.of(protocol.Held).recomputed
+        return reply.of(answers.Held).recomputed
 
     def _asked_aside(self, build: Callable[[int], Up]) -> Reply:
         """The reply to what is no step of a text, asked again as often as the connection is lost."""
@@ -155,7 +156,7 @@ class RemotePlace:
             self.rtt_ms = uplink_ms + downlink_ms
         return Round(
             frame.tokens,
-            protocol.FINISH_REASONS[frame.finish],
+            answers.FINISH_REASONS[frame.finish],
             drafted=frame.drafted,
             accepted=None if frame.drafted is None else frame.accepted,
             verify_ms=frame.verify_us / 1000,
@@ -205,7 +206,7 @@ class RemotePlace:
             )
         )
         if self._draft is not None:
-            self.drafting = opened.of(protocol.Opened)
+            self.drafting = opened.of(answers.Opened)
         self._resume()
         self._epoch = epoch
 

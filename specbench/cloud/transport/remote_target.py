@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.place import RemotePlace, asked
@@ -146,7 +146,7 @@ class RemoteTarget(RemotePlace):
         """
         commit = self._commit(reply, sent, len(self._committed))
         self._connection.went_on()
-        frame = reply.of(protocol.Committed)
+        frame = reply.of(answers.Committed)
         self._committed.extend(frame.tokens)
         self._trusted, self._cached = 0, frame.cached
         self._draws = frame.coins, frame.own, frame.proposals
