@@ -25,7 +25,7 @@ from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.results.records import Round
 from specbench.speculation.recomputation import Recomputed
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence
 
 MOST_TEXTS = 64
@@ -162,7 +162,7 @@ class Service:
         self._demand_open(text)
         if first.epoch != text.epoch:
             raise RefusalError(f"a draft of epoch {first.epoch} came in epoch {text.epoch}")
-        drafts = [self._checks.proposal(frame, text.options) for frame, _ in asked]
+        drafts = [self._checks.proposal(frame, text.options, text.needs) for frame, _ in asked]
         steps, waiting = text.target.verifying(*drafts), deque(zip(drafts, asked, strict=True))
         item = next(steps, None)
         while item is not None:
@@ -222,8 +222,9 @@ class Service:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        target = self._host.target(options, frame.rolls_back, frame.draft)
-        self._texts[frame.text] = Text(target, options)
+        needs = Needs(frame.trees, frame.top_k)
+        target = self._host.target(options, frame.rolls_back, frame.draft, needs)
+        self._texts[frame.text] = Text(target, options, needs)
 
     def _resume(self, text: Text, frame: protocol.Resume, request: Request) -> None:
         self._checks.demand_ids(frame.tokens)

@@ -51,6 +51,18 @@ class Committed(Frame, frozen=True, tag=33):
     wasted_us: Number = 0
 
 
+class CommittedMore(Committed, frozen=True, tag=43):
+    """`Committed` for what few methods ask.
+
+    Args:
+        depth: as of `Round`.
+        top_ids: rows of as many ids as `Open` asked for, as `packed_ids` has them.
+    """
+
+    depth: Number | None = None
+    top_ids: bytes = b""
+
+
 class Dropped(Frame, frozen=True, tag=42):
     """A draft that follows one which was refused, or a text that has ended; nothing of it was committed."""
 
@@ -109,4 +121,4 @@ class Refused(Frame, frozen=True, tag=37):
 FINISH_REASONS = (None, "stop", "length")
 
 Found = Audited | Speed | Proven | Held
-Down = Welcome | Committed | Dropped | Done | Opened | Found | Working | Refused
+Down = Welcome | Committed | CommittedMore | Dropped | Done | Opened | Found | Working | Refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from specbench.cloud.transport import answers, protocol
-from specbench.cloud.transport.answers import Committed, Opened
+from specbench.cloud.transport.answers import Committed, CommittedMore, Opened
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.protocol import Up
@@ -13,7 +13,7 @@ from specbench.cloud.transport.replies import Reply, Sent
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.recomputation import Recomputed
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence, Pass
 
 
@@ -22,14 +22,21 @@ class RemotePlace:
 
     Args:
         rolls_back: drafts will be verified.
+        needs: what else is asked of the one that verifies.
         draft: the fingerprint of the draft that the cloud is to run; it then speculates in `decode`.
     """
 
     def __init__(
-        self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
+        self,
+        connection: Connection,
+        options: Options,
+        rolls_back: bool,
+        draft: str | None = None,
+        needs: Needs | None = None,
     ) -> None:
         self._connection = connection
         self._options = options
+        self._needs = needs or Needs()
         self._rolls_back, self._draft = rolls_back, draft
         self._text = connection.new_text()
         self._epoch: int | None = None
@@ -159,6 +166,7 @@ class RemotePlace:
             answers.FINISH_REASONS[frame.finish],
             drafted=frame.drafted,
             accepted=None if frame.drafted is None else frame.accepted,
+            depth=frame.depth if isinstance(frame, CommittedMore) else None,
             verify_ms=frame.verify_us / 1000,
             uplink_ms=uplink_ms,
             downlink_ms=downlink_ms,
@@ -202,7 +210,14 @@ class RemotePlace:
         epoch = self._connection.epoch
         opened = self._connection.ask(
             lambda number: protocol.Open(
-                number, self._text, decoding, speculative, self._rolls_back, self._draft
+                number,
+                self._text,
+                decoding,
+                speculative,
+                self._rolls_back,
+                self._draft,
+                self._needs.trees,
+                self._needs.top_k,
             )
         )
         if self._draft is not None:

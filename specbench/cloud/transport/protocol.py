@@ -22,13 +22,15 @@ from specbench.cloud.transport.fields import (
     Budget,
     Distributions,
     Frame,
+    Parents,
     Seed,
     TokenId,
     Tokens,
+    TopCount,
     decoded,
 )
 
-VERSION = 5
+VERSION = 6
 
 
 class Hello(Frame, frozen=True, tag=0):
@@ -51,6 +53,7 @@ class Open(Frame, frozen=True, tag=1):
         decoding: the profile's part as JSON; `speculative` likewise.
         rolls_back: drafts will be verified, which takes a cache that can be rolled back.
         draft: the fingerprint of the draft that the cloud is to run itself; `None` where it runs none.
+        trees: drafts may be trees; `top_k` likewise as of `Needs`.
     """
 
     text: Number
@@ -58,6 +61,8 @@ class Open(Frame, frozen=True, tag=1):
     speculative: Text
     rolls_back: bool
     draft: Text | None = None
+    trees: bool = False
+    top_k: TopCount = 0
 
 
 class Asked(Frame, frozen=True):
@@ -101,6 +106,16 @@ class Verify(Frame, frozen=True, tag=4):
     distributions: Distributions
     epoch: Number = 0
     continues: bool = False
+
+
+class VerifyTree(Verify, frozen=True, tag=14):
+    """A tree to verify. The reply need not name the accepted path: siblings differ, so its tokens do.
+
+    Args:
+        parents: as `packed_parents` has them, of as many tokens.
+    """
+
+    parents: Parents = b""
 
 
 class Trust(Frame, frozen=True, tag=5):
@@ -151,7 +166,7 @@ class Close(Frame, frozen=True, tag=10):
 
 
 Asking = Begin | Resume | Generate | Prove | Recompute
-Up = Hello | Open | Asking | Verify | Trust | Decode | Stop | AskAudit | AskSpeed | Close
+Up = Hello | Open | Asking | Verify | VerifyTree | Trust | Decode | Stop | AskAudit | AskSpeed | Close
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)
