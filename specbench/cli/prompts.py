@@ -73,7 +73,7 @@ def prepare(
     revision: Annotated[
         str | None, typer.Option("--revision", metavar="REV", help="Revision of a data set.")
     ] = None,
-    licence: Annotated[
+    license: Annotated[
         str | None, typer.Option("--license", metavar="TEXT", help="License to note in the provenance.")
     ] = None,
     profile: ProfileOption = "default",
@@ -88,7 +88,7 @@ def prepare(
     filters = preparing.Filters(min_tokens, max_tokens, sample, seed)
     found = read_source(source, config, split, revision)
     chosen = choose_format(found, form, column, category)
-    made = preparing.prepare(found, *chosen, filters, licence, load_profile(profile), out)
+    made = preparing.prepare(found, *chosen, filters, license, load_profile(profile), out)
     left_out = "".join(f", {count} left out: {reason}" for reason, count in made.dropped.items())
     console.out.print(f"{out}: {made.kept} of {made.read} prompts ({made.format}){left_out}", markup=False)
 

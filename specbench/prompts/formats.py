@@ -31,7 +31,7 @@ class Format:
         category: the column that names a prompt's category, or else the category of all.
         ids: columns that may hold a row's id, the first one first.
         dataset: the hub's id of the data set that has this shape, with its configuration and split.
-        licence: of that data set.
+        license: of that data set.
     """
 
     columns: tuple[str, ...]
@@ -40,7 +40,7 @@ class Format:
     ids: tuple[str, ...] = ("question_id", "id")
     answers: Callable[[Mapping[str, Any]], Answers] | None = None
     dataset: tuple[str, str | None, str] | None = None
-    licence: str | None = None
+    license: str | None = None
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:
@@ -157,7 +157,7 @@ FORMATS = {
         _list("turns"),
         "category",
         dataset=("nvidia/SPEED-Bench", "qualitative", "test"),
-        licence="NVIDIA Evaluation Dataset License",
+        license="NVIDIA Evaluation Dataset License",
     ),
     "mt_bench": Format(
         ("prompt_id", "category", "prompt"),
@@ -174,7 +174,7 @@ FORMATS = {
         "math",
         answers=_final_number,
         dataset=("openai/gsm8k", "main", "test"),
-        licence="MIT",
+        license="MIT",
     ),
     "humaneval": Format(
         ("task_id", "prompt", "canonical_solution"),
@@ -182,7 +182,7 @@ FORMATS = {
         "code",
         ("task_id",),
         dataset=("openai/openai_humaneval", None, "test"),
-        licence="MIT",
+        license="MIT",
     ),
     "mbpp": Format(
         ("task_id", "code", "test_list"),
@@ -190,14 +190,14 @@ FORMATS = {
         "code",
         ("task_id",),
         dataset=("google-research-datasets/mbpp", None, "test"),
-        licence="CC-BY-4.0",
+        license="CC-BY-4.0",
     ),
     "cnn_dm": Format(
         ("article", "highlights"),
         _summary,
         "summarization",
         dataset=("abisee/cnn_dailymail", "3.0.0", "test"),
-        licence="Apache-2.0",
+        license="Apache-2.0",
     ),
     "sharegpt": Format(("conversations",), _spoken("conversations", "from", "value", SHAREGPT_ROLES), "chat"),
     "alpaca": Format(
@@ -205,9 +205,9 @@ FORMATS = {
         _instruction,
         "instruction",
         dataset=("tatsu-lab/alpaca", None, "train"),
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
     ),
-    "oasst": Format(("message_tree_id", "prompt"), _tree, "chat", ("message_tree_id",), licence="Apache-2.0"),
+    "oasst": Format(("message_tree_id", "prompt"), _tree, "chat", ("message_tree_id",), license="Apache-2.0"),
     "messages": Format(("messages",), _spoken("messages", "role", "content", CHAT_ROLES), "chat"),
     "text": Format((TEXT_COLUMN,), _column(TEXT_COLUMN), "all"),
 }

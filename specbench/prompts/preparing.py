@@ -13,13 +13,14 @@ from typing import Any
 
 from specbench import __version__
 from specbench.atomic import write_bytes, write_json
-from specbench.benchmark.workload import parse_prompts, stratified
+from specbench.benchmark.workload import HALVES, HALVES_HINT, parse_prompts, stratified
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Profile
 from specbench.prompts.containers import Row
 from specbench.prompts.formats import MASKED, Format, MalformedError
 from specbench.prompts.lengths import TokenCounter
 from specbench.prompts.sources import Source
+from specbench.results.environment import is_encodable
 from specbench.results.records import Prompt
 
 SCHEMA_VERSION = 1
@@ -55,7 +56,7 @@ class Provenance:
 
     source: str
     revision: str | None
-    licence: str | None
+    license: str | None
     source_sha256: str | None
     format: str
     filters: Filters
@@ -68,13 +69,13 @@ class Provenance:
 
 
 def prepare(
-    source: Source, name: str, form: Format, filters: Filters, licence: str | None, profile: Profile, out: Path
+    source: Source, name: str, form: Format, filters: Filters, license: str | None, profile: Profile, out: Path
 ) -> Provenance:
     """Convert, filter and write a source's rows.
 
     Args:
         name: of the format, for the provenance.
-        licence: to be noted; by default that of a known data set.
+        license: to be noted; by default that of a known data set.
         profile: its target's tokenizer counts tokens, where a filter asks for their number.
 
     Raises:
@@ -87,7 +88,7 @@ def prepare(
     provenance = Provenance(
         source=source.name,
         revision=source.revision,
-        licence=licence or source.licence,
+        license=license or source.license,
         source_sha256=source.sha256,
         format=name,
         filters=filters,
@@ -131,7 +132,10 @@ def convert(rows: Sequence[Row], form: Format) -> tuple[list[Prompt], Counter[st
                 )
             ids.add(name)
             category = str(row.value.get(form.category) or form.category)
-            prompts[tuple(turns)] = Prompt(name, category, tuple(turns), tuple(map(tuple, answers)))
+            prompt = Prompt(name, category, tuple(turns), tuple(map(tuple, answers)))
+            if not is_encodable(json.dumps(_line(prompt), ensure_ascii=False)):
+                raise SpecbenchError(f"{row.place}: {HALVES}", HALVES_HINT)
+            prompts[prompt.turns] = prompt
     return list(prompts.values()), dropped
 
 

@@ -26,7 +26,7 @@ class Source:
     name: str
     rows: list[Row]
     format_name: str | None = None
-    licence: str | None = None
+    license: str | None = None
     revision: str | None = None
     sha256: str | None = None
 
@@ -59,7 +59,7 @@ def read_source(name: str, config: str | None, split: str | None, revision: str 
         )
     hub_id, own_config, own_split = known.dataset
     rows = _dataset(hub_id, config or own_config, split or own_split, revision)
-    return Source(hub_id, rows, name, known.licence, revision)
+    return Source(hub_id, rows, name, known.license, revision)
 
 
 def choose_format(

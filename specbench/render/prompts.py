@@ -24,7 +24,7 @@ def described(found: Description) -> Iterator[RenderableType]:
     if found.provenance:
         known = found.provenance
         yield Text(
-            f"Prepared from {known['source']} ({known['format']}), license: {known['licence'] or 'not noted'}."
+            f"Prepared from {known['source']} ({known['format']}), license: {known['license'] or 'not noted'}."
             + ("" if found.is_as_prepared else " The file was changed since.")
         )
 
