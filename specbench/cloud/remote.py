@@ -106,11 +106,12 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
     def elsewhere(self) -> dict:
         """What a cloud on another machine says of itself; reached, and held against the profile, here."""
         facts = self.connection.facts
+        there = facts.profile
         return {
             "files": facts.files,
             "stored": list(facts.stored),
-            "threads": facts.threads,
-            "batch": {"sessions": facts.sessions, "wait_ms": facts.wait_ms if facts.sessions > 1 else None},
+            "threads": there.threads,
+            "batch": {"sessions": there.sessions, "wait_ms": there.wait_ms if there.sessions > 1 else None},
             "versions": facts.versions,
             "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
         }

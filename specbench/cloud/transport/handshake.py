@@ -54,6 +54,8 @@ def greeted(
 
 def _changed(before: Facts, now: Facts) -> str | None:
     """The first fact that differs; neither what was measured matters, nor where the model lies there."""
+    if before.profile_sha256 != now.profile_sha256 and (differs := before.profile.difference(now.profile)):
+        return differs[0]
     # Memory differs by a few pages between boots of one machine.
     before, now = (
         msgspec.structs.replace(facts, machine=facts.machine | {"memory_bytes": None})

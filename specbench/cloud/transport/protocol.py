@@ -10,7 +10,7 @@ answered with `Dropped`, most of them without having been read.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,7 +20,7 @@ from specbench.results.records import Audit
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.ties import LONGEST_DRAFT, Evidence
 
-VERSION = 5
+VERSION = 6
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
@@ -30,6 +30,7 @@ Tokens = Annotated[tuple[TokenId, ...], Meta(max_length=MOST_TOKENS)]
 Distributions = Annotated[tuple[bytes, ...], Meta(max_length=LONGEST_DRAFT)]
 Budget = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Settings = Annotated[dict[str, Any], Meta(max_length=64)]
 
 
 class ProtocolError(Exception):
@@ -63,14 +64,14 @@ class Open(Frame, frozen=True, tag=1):
 
     Args:
         text: the edge's name for the place where one text at a time is decoded.
-        decoding: the profile's part as JSON; `speculative` likewise.
+        decoding: the profile's part; `speculative` likewise.
         rolls_back: drafts will be verified, which takes a cache that can be rolled back.
         draft: the fingerprint of the draft that the cloud is to run itself; `None` where it runs none.
     """
 
     text: Number
-    decoding: Text
-    speculative: Text
+    decoding: Settings
+    speculative: Settings
     rolls_back: bool
     draft: Text | None = None
 

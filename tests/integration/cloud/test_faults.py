@@ -130,7 +130,7 @@ def test_an_edge_that_comes_while_the_cloud_is_at_work_is_patient(start, cloud):
 
     running.server._worker.submit(time.sleep, 0.5)
     connection = connected(running.url, cloud, {("receive", 1): note})
-    assert connection.facts.dtype == "float32"
+    assert connection.facts.profile.dtype == "float32"
     assert isinstance(seen[0], protocol.Working)
     connection.close()
 
