@@ -5,7 +5,6 @@ import time
 import msgspec
 import pytest
 from builders import speculated
-from conftest import wait_until
 from faulty import (
     GREEDY,
     REQUEST,
@@ -23,6 +22,7 @@ from faulty import (
     repeated,
     truncated,
 )
+from waiting import wait_until
 
 from specbench.api import CloudLostError
 from specbench.cloud.transport import protocol
