@@ -174,9 +174,6 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads
                 self.process = CloudProcess(served, threads, host, most_edges=self.most_edges)
-            for line in self.process.lines:
-                if " model runs " in line:  # which engine, and why
-                    logger.info(line)
         except SpecbenchError as error:
             if not self.connection.is_open:
                 raise
@@ -189,4 +186,6 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         return emulated.inside(namespace) if self._link_spec.kind == "emulated" else nullcontext()
 
     def _accept(self, facts: Facts) -> None:
+        if self.process and facts.engine_note:
+            logger.info(facts.engine_note)
         demand_meant(facts, self.spec, self.engine_spec, self.folder)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from specbench import precision
 from specbench.cloud.local import LocalCloud
-from specbench.cloud.transport.facts import Facts, ServedProfile
+from specbench.cloud.transport.facts import LONGEST_TEXT, Facts, ServedProfile
 from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.profile import Decoding, Options
@@ -57,6 +57,7 @@ class Served:
             weight_bytes=ceiling.weight_bytes if spec.ranks == 1 else None,  # each rank reads a share
             bytes_per_second=ceiling.bytes_per_second,
             reader=ceiling.reader,
+            engine_note=cloud.engine_note[:LONGEST_TEXT],
         )
 
     def target(self, options: Options, rolls_back: bool, draft: str | None = None) -> LocalTarget:

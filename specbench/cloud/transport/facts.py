@@ -10,7 +10,8 @@ from specbench.profile import CloudSpec, EngineSpec, settings_hash
 from specbench.results.records import Audit
 
 Number = Annotated[int, Meta(ge=0, lt=2**53)]
-Text = Annotated[str, Meta(max_length=4096)]
+LONGEST_TEXT = 4096
+Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 BytesPerSecond = Annotated[float, Meta(gt=0, lt=1e18)]
 
 
@@ -78,7 +79,7 @@ class Facts(Struct, frozen=True):
     Args:
         files: SHA-256 of the model's files by name.
         profile: what it serves; `profile_sha256` is its hash.
-        engine: what really runs the passes.
+        engine: what really runs the passes; `engine_note` says why, where the profile does not decide it.
         switches: what the arithmetic of its process is.
         weight_bytes: read for every token, and how fast, as `Ceiling` has it.
     """
@@ -98,3 +99,4 @@ class Facts(Struct, frozen=True):
     weight_bytes: Number | None
     bytes_per_second: BytesPerSecond
     reader: Text | None
+    engine_note: Text = ""

@@ -11,6 +11,8 @@ from specbench.cloud.transport.channel import Channel, ChannelLostError
 from specbench.cloud.transport.protocol import Facts, Refused
 from specbench.errors import ExitCode, SpecbenchError
 
+NO_IDENTITY = ("model", "bytes_per_second", "engine_note")  # where it lies, what was measured, why
+
 
 def greeted(
     channel: Channel, tokenizer_sha256: str, before: Facts | None, accept: Callable[[Facts], None]
@@ -61,5 +63,5 @@ def _changed(before: Facts, now: Facts) -> str | None:
         msgspec.structs.replace(facts, machine=facts.machine | {"memory_bytes": None})
         for facts in (before, now)
     )
-    names = (field for field in Facts.__struct_fields__ if field not in ("model", "bytes_per_second"))
+    names = (field for field in Facts.__struct_fields__ if field not in NO_IDENTITY)
     return next((name for name in names if getattr(before, name) != getattr(now, name)), None)
