@@ -18,7 +18,7 @@ from specbench.benchmark.job import Job
 from specbench.cluster import submission as submissions
 from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
 from specbench.cluster.submission import Handed, Submission
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import RunError, SpecbenchError
 from specbench.results.records import Run
 from specbench.results.store import RunStore
 
@@ -174,10 +174,9 @@ class Follower:
                 logger.info(now)
                 told, pause_s = now, PAUSE_S
             if minutes is not None and time.monotonic() - began > 60 * minutes:
-                raise SpecbenchError(
+                raise RunError(
                     f"after {minutes:g} minutes: {now}",
                     "the jobs keep running; wait again with 'specbench submit collect'",
-                    ExitCode.RUN,
                 )
             time.sleep(pause_s)
             pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 from specbench.profile import EngineSpec
 
 if TYPE_CHECKING:
@@ -79,10 +79,9 @@ class EngineChoice:
             return make()
         except CannotCompileError as error:
             if self.wanted.batch_invariant:
-                raise SpecbenchError(
+                raise ModelError(
                     f"the {self.role} model {self.model} cannot be batch-invariant: {error}",
                     "--set engine.batch_invariant=false, or another model",
-                    ExitCode.MODEL,
                 ) from error
             self._say(logging.WARNING, f"eagerly, for it cannot be compiled: {error}")
             return None
