@@ -144,8 +144,7 @@ class Trainer:
             self.batches = self.corpus.epoch(self.settings, progress.epoch)
         chosen = self.batches[progress.batch]
         progress.batch += 1
-        batch = self.corpus.batch(chosen, self.to_draft, self.student.unknown_id, self.settings)
-        arrays = (batch.inputs, batch.rows, batch.labels, batch.probabilities, batch.weights)
+        arrays = self.corpus.batch(chosen, self.to_draft, self.student.unknown_id, self.settings)
         return [torch.from_numpy(array).to(self.device) for array in arrays]
 
     def _update_average(self) -> None:
