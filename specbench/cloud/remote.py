@@ -18,7 +18,7 @@ from specbench.results.ceilings import Ceiling
 if TYPE_CHECKING:
     from specbench.cloud.server_process import CloudProcess
     from specbench.cloud.transport.channel import Channel
-    from specbench.cloud.transport.protocol import Facts
+    from specbench.cloud.transport.facts import Facts
     from specbench.cloud.transport.remote_target import RemoteTarget
     from specbench.results.records import Audit
     from specbench.roles.edge import EdgeModel
@@ -53,7 +53,8 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         facts = self.connection.facts
         speed = facts.bytes_per_second
         if self.measures_memory:
-            from specbench.cloud.transport.protocol import AskSpeed, Speed
+            from specbench.cloud.transport.answers import Speed
+            from specbench.cloud.transport.protocol import AskSpeed
 
             speed = self.connection.insist(AskSpeed).of(Speed).bytes_per_second
         return Ceiling(facts.weight_bytes, speed, facts.reader)
@@ -93,10 +94,10 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""
-        from specbench.cloud.transport import protocol
+        from specbench.cloud.transport import answers, protocol
         from specbench.precision import switches
 
-        found = self.connection.insist(protocol.AskAudit).of(protocol.Audited)
+        found = self.connection.insist(protocol.AskAudit).of(answers.Audited)
         wrong = switches.findings(found.switches, self._allow_tf32)
         if wrong and not found.audit.problem:  # the arithmetic there is part of what the cloud is
             return replace(found.audit, problem=f"cloud: {wrong[0].message}")

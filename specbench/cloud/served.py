@@ -16,7 +16,7 @@ from specbench.profile import Decoding, Options
 from specbench.results import environment
 from specbench.results.records import Audit, Round
 from specbench.roles.role import ModelFactory
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.target import LocalTarget
 
 
@@ -60,11 +60,14 @@ class Served:
             engine_note=cloud.engine_note[:LONGEST_TEXT],
         )
 
-    def target(self, options: Options, rolls_back: bool, draft: str | None = None) -> LocalTarget:
+    def target(
+        self, options: Options, rolls_back: bool, draft: str | None = None, needs: Needs | None = None
+    ) -> LocalTarget:
         """The model as one that decides a text; with the fingerprint of a draft, one that speculates by itself.
 
         Raises:
-            SpecbenchError: there is no such draft here, or a cache cannot be rolled back.
+            SpecbenchError: there is no such draft here, a cache cannot be rolled back, or the engine reads no
+                trees, which the method needs.
         """
         if draft is not None:
             own = self.model.draft
@@ -77,7 +80,7 @@ class Served:
                 )
             return self.model.speculating(own, options)
         if rolls_back:
-            self.model.engine.require_rollback()
+            return self.model.verifying(options, needs)
         return ModelFactory.target(self.model, options)
 
     def drafting(self) -> tuple[str, Audit]:

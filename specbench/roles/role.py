@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from specbench.results.ceilings import Ceiling
     from specbench.results.records import Audit
     from specbench.roles.engine_choice import Begun, EngineChoice
+    from specbench.speculation.request import Needs
     from specbench.speculation.target import LocalTarget
 
 logger = logging.getLogger(__name__)
@@ -220,11 +221,11 @@ class ModelFactory:
         """What is done to a model between reading and using it."""
         return loaded
 
-    def target(self, options: Options) -> LocalTarget:
+    def target(self, options: Options, needs: Needs | None = None) -> LocalTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
         from specbench.speculation.target import LocalTarget
 
-        return LocalTarget(self.engine, options)
+        return LocalTarget(self.engine, options, needs)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""

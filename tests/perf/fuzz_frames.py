@@ -6,7 +6,8 @@ Prints how many were read and how many refused; any exception but ProtocolError 
 import random
 import sys
 
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.fields import ProtocolError
 
 FRAMES = [
     protocol.Hello(1, protocol.VERSION, "a" * 64),
@@ -17,8 +18,8 @@ FRAMES = [
     protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,)), (4, (7, 8))), (7, 9)),
     protocol.Recompute(4, 1, (5,), 9, (), 3, (6, 7)),
     protocol.Close(9),
-    protocol.Refused(3, "no", True),
-    protocol.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
+    answers.Refused(3, "no", True),
+    answers.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
 ]
 
 
@@ -43,7 +44,7 @@ def main() -> None:
             try:
                 decode(data)
                 read += 1
-            except protocol.ProtocolError:
+            except ProtocolError:
                 refused += 1
     print(f"{count} messages through two decoders: {read} frames read, {refused} refused, nothing else")
 

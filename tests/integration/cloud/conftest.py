@@ -26,8 +26,8 @@ class Watched(Served):
         self.targets = weakref.WeakSet()
         self.passes = []  # which sessions shared each
 
-    def target(self, options, rolls_back, draft=None):
-        target = super().target(options, rolls_back, draft)
+    def target(self, *asked):
+        target = super().target(*asked)
         self.targets.add(target)
         return target
 

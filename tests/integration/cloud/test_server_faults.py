@@ -14,8 +14,8 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from specbench.cloud.server.service import Service
+from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport import connection as wire
-from specbench.cloud.transport import protocol
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import LONGEST_PAUSE_S, PATIENCE_S, Connection
 from specbench.cloud.transport.remote_target import RemoteTarget
@@ -42,19 +42,19 @@ def hello(channel, cloud, version=protocol.VERSION, tokenizer=None):
 
 
 def opened(channel, cloud, options=GREEDY):
-    assert isinstance(hello(channel, cloud), protocol.Welcome)
+    assert isinstance(hello(channel, cloud), answers.Welcome)
     parts = options.decoding.model_dump(), options.speculative.model_dump()
     channel.send(protocol.encode(protocol.Open(2, 1, *parts, True)))
-    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Done)
+    assert isinstance(protocol.decode_down(channel.receive(10)), answers.Done)
     channel.send(protocol.encode(protocol.Begin(3, 1, REQUEST.prompt_ids, 24, (1,), 7)))
-    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Committed)
+    assert isinstance(protocol.decode_down(channel.receive(10)), answers.Committed)
 
 
 def test_an_unknown_version_and_another_tokenizer_are_refused_with_the_reason(start, cloud):
     running = start()
     for wrong, reason in (({"version": 99}, "version 99"), ({"tokenizer": "x" * 64}, "different tokenizers")):
         refused = hello(raw(running.url), cloud, **wrong)
-        assert isinstance(refused, protocol.Refused)
+        assert isinstance(refused, answers.Refused)
         assert reason in refused.reason
     wait_until(lambda: running.server.sessions == 0)
 
@@ -84,10 +84,10 @@ def test_a_frame_that_asks_for_what_cannot_be_is_refused_and_the_edge_may_go_on(
     opened(channel, cloud)
     channel.send(protocol.encode(frame))
     refused = protocol.decode_down(channel.receive(10))
-    assert isinstance(refused, protocol.Refused)
+    assert isinstance(refused, answers.Refused)
     assert reason in refused.reason
     channel.send(protocol.encode(protocol.Begin(5, 1, REQUEST.prompt_ids, 24, (1,), 7)))
-    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Committed)
+    assert isinstance(protocol.decode_down(channel.receive(10)), answers.Committed)
     channel.close()
 
 
@@ -106,7 +106,7 @@ def test_bytes_that_are_no_frame_end_that_connection_and_no_other(start, cloud, 
     with pytest.raises(ChannelLostError):
         bad.receive(10)
     good.send(protocol.encode(protocol.Verify(4, 1, (5, 6), ())))
-    assert isinstance(protocol.decode_down(good.receive(10)), protocol.Committed)
+    assert isinstance(protocol.decode_down(good.receive(10)), answers.Committed)
     good.close()
 
 
@@ -212,7 +212,7 @@ def test_a_text_that_has_ended_holds_no_cache(start, cloud):
     session = weakref.ref(service._texts[1].target._session)
     assert session() is not None
     replies = list(service.handle(protocol.encode(protocol.Decode(4, 1)), 0.0))
-    assert protocol.decode_down(replies[-1]).finish == protocol.FINISH_REASONS.index("length")
+    assert protocol.decode_down(replies[-1]).finish == answers.FINISH_REASONS.index("length")
     gc.collect()
     assert session() is None
 
@@ -231,7 +231,7 @@ def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
             channel.send(protocol.encode(frame))
             answers.append(protocol.decode_down(channel.receive(10)))
         number += 2
-    assert [isinstance(answer, protocol.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
+    assert [isinstance(answer, answers.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
     assert "may hold 8192 tokens" in answers[-1].reason
     channel.close()
 
@@ -263,7 +263,7 @@ def test_text_frames_and_a_flood_of_frames_do_no_harm(start, cloud):
     for number in range(4, 204):
         channel.send(protocol.encode(protocol.Verify(number, 1, (), ())))
     replies = [protocol.decode_down(channel.receive(10)) for _ in range(200)]
-    assert sum(isinstance(reply, protocol.Committed) for reply in replies) >= 1
+    assert sum(isinstance(reply, answers.Committed) for reply in replies) >= 1
     channel._socket.send("a text")
     assert protocol.decode_down(channel.receive(10)).is_over
     wait_until(lambda: running.server.sessions == 0)
