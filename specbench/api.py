@@ -36,9 +36,10 @@ from specbench.speculation.loop import (
     FeatureDrafter,
     SpeculativeLoop,
     Target,
+    TargetReader,
 )
 from specbench.speculation.proposal import DraftDistribution, Proposal
-from specbench.speculation.request import Pending, Request
+from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import RULES
 from specbench.speculation.suffix import SuffixDrafter
 from specbench.speculation.window import WindowLoop
@@ -62,6 +63,7 @@ __all__ = [
     "ExitCode",
     "FeatureDrafter",
     "Method",
+    "Needs",
     "Options",
     "Part",
     "Pending",
@@ -75,6 +77,8 @@ __all__ = [
     "SpeculativeMethod",
     "SuffixDrafter",
     "Target",
+    "TargetReader",
+    "TopIds",
     "WindowLoop",
     "hookimpl",
     "now_ms",

@@ -16,8 +16,10 @@ from specbench.speculation.loop import (
     Drafter,
     FallbackDrafter,
     SpeculativeLoop,
+    TargetReader,
     demand_chains,
 )
+from specbench.speculation.request import Needs
 from specbench.speculation.rules import RULES
 from specbench.speculation.window import WindowLoop
 
@@ -111,6 +113,8 @@ class SpeculativeMethod(Method):
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
         drafts_trees: its proposals have `parents`. No target verifies them yet.
+        target_top_k: how many of the target's likeliest next ids its drafter, a `TargetReader`, reads behind
+            every token that the target judged.
         hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
             is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
     """
@@ -123,6 +127,7 @@ class SpeculativeMethod(Method):
     takes_confidence_stop: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
+    target_top_k: ClassVar[int] = 0
     hidden_layers: ClassVar[tuple[int, ...]] = ()
 
     def lossless(self, options: Options) -> bool:
@@ -191,7 +196,10 @@ class SpeculativeMethod(Method):
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
         demand_chains(self.name, self.drafts_trees, self.hidden_layers)
-        drafter, target = self.drafter(edge, options), cloud.verifier(options)
+        drafter = self.drafter(edge, options)
+        target = cloud.verifier(options, Needs(self.drafts_trees, self.target_top_k))
+        if self.target_top_k:
+            cast(TargetReader, drafter).target = target
         length, window = options.speculative.draft_length, options.speculative.window
         loop: SpeculativeLoop
         if self.takes_window and window != 1:

@@ -17,7 +17,7 @@ from specbench.results.records import Round
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.draft_length import DraftLengths
 from specbench.speculation.proposal import Proposal
-from specbench.speculation.request import Pending, Request
+from specbench.speculation.request import Pending, Request, TopIds
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +80,16 @@ class DraftModel(AheadDrafter, FallbackDrafter, Protocol):
         """Take tokens of another's proposal behind all that is drafted; `propose` returns them first."""
 
 
+class TargetReader(Drafter, Protocol):
+    """A drafter whose method has `target_top_k`: it reads the ids that the target finds likeliest.
+
+    Attributes:
+        target: its `top_ids` are those of the pass that `begin` or `commit` has just been told of.
+    """
+
+    target: Target
+
+
 class FeatureDrafter(Drafter, Protocol):
     """A drafter that reads the target's hidden states, of the layers that its method declares.
 
@@ -96,6 +106,10 @@ class FeatureDrafter(Drafter, Protocol):
 
 class Target(Protocol):
     """Verifies proposals and commits tokens, one sequence at a time; in this process or elsewhere."""
+
+    @property
+    def top_ids(self) -> TopIds:
+        """Of the pass behind the last commit, where the method needs them; see `request.TopIds`."""
 
     @property
     def rtt_ms(self) -> float | None:

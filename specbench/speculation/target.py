@@ -19,7 +19,7 @@ from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation import rules
 from specbench.speculation.proposal import NO_DRAFT, Proposal
-from specbench.speculation.request import Pending, Request
+from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import Verdict
 from specbench.speculation.verifier import Verifier
 
@@ -40,9 +40,13 @@ class LocalTarget:
     streams = False
     """Whether `decode` computes on while nobody reads it."""
 
-    def __init__(self, engine: Engine, options: Options) -> None:
+    top_ids: TopIds = ()
+    """Of the pass behind the last commit."""
+
+    def __init__(self, engine: Engine, options: Options, needs: Needs | None = None) -> None:
         self._engine = engine
         self._options = options
+        self._needs = needs or Needs()
         self._held: KVSession | None = None
         self._in_flight: deque[PassUnderWay] = deque()
 
@@ -52,6 +56,7 @@ class LocalTarget:
         self._start(request)
         logits = self._session.prefill(request.prompt_ids)
         verdict = self._verifier.verdict(NO_DRAFT, logits, self._committed)
+        self.top_ids = self._likeliest(logits)
         return self._commit(verdict.own, started)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
@@ -231,11 +236,17 @@ class LocalTarget:
     def _judged(self, proposal: Proposal, rows: torch.Tensor) -> Verdict:
         """What a pass decides; what it refuses leaves the cache, and nothing is committed."""
         verdict = self._verifier.verdict(proposal, rows, self._committed)
+        self.top_ids = self._likeliest(rows)
         cached = len(self._committed) + verdict.accepted - (verdict.next_token is None)
         if verdict.next_token is not None:
             self._session.truncate(cached)
         self._read_ahead = self._session.length - cached
         return verdict
+
+    def _likeliest(self, rows: torch.Tensor) -> TopIds:
+        if not self._needs.top_k:
+            return ()
+        return tuple(map(tuple, rows.topk(self._needs.top_k).indices.tolist()))
 
     def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
         started = now_ms()

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 from specbench.cloud.server.host import Host
 from specbench.cloud.transport import protocol
+from specbench.cloud.transport.fields import MOST_TOKENS, unpacked_parents
 from specbench.profile import Options
+from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.speculation.proposal import DraftDistribution, Proposal
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.rules import RULES
+
+MOST_NODES = LONGEST_DRAFT - 1  # a tree's pass reads the last committed token too
 
 
 class RefusalError(Exception):
@@ -28,12 +32,12 @@ class Checks:
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")
         length = len(frame.prompt_ids) + frame.max_new_tokens
-        room = self._host.model.context_length or protocol.MOST_TOKENS
+        room = self._host.model.context_length or MOST_TOKENS
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
         return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
 
-    def proposal(self, frame: protocol.Verify, options: Options) -> Proposal:
+    def proposal(self, frame: protocol.Verify, options: Options, needs: Needs) -> Proposal:
         """The draft that a frame carries, as the rule of its text needs it."""
         self.demand_draft(frame.tokens)
         needed = len(frame.tokens) if RULES[options.speculative.verification].proposes == "sample" else 0
@@ -49,12 +53,30 @@ class Checks:
                 raise RefusalError(f"token {token} cannot have been drawn from its distribution")
         if frame.continues and not frame.tokens:
             raise RefusalError("a draft without tokens cannot be followed by another")
-        return Proposal(frame.tokens, distributions, continues=frame.continues)
+        parents = self._parents(frame, needs) if isinstance(frame, protocol.VerifyTree) else None
+        return Proposal(frame.tokens, distributions, parents=parents, continues=frame.continues)
+
+    def _parents(self, frame: protocol.VerifyTree, needs: Needs) -> tuple[int, ...]:
+        """The tree that a draft is; one whose nodes come in another order, or twice, is none."""
+        parents = unpacked_parents(frame.parents)
+        if not needs.trees:
+            raise RefusalError("a tree came for a text that was opened for chains")
+        if len(parents) != len(frame.tokens):
+            raise RefusalError(f"a tree of {len(frame.tokens)} tokens came with {len(parents)} parents")
+        if len(parents) > MOST_NODES:
+            raise RefusalError(f"a tree of {len(parents)} tokens; at most {MOST_NODES} are read")
+        if frame.continues:
+            raise RefusalError("a tree cannot be followed by another draft")
+        if any(parent >= node for node, parent in enumerate(parents)):
+            raise RefusalError("a node of a tree comes before its parent")
+        if len(set(zip(parents, frame.tokens, strict=True))) < len(parents):
+            raise RefusalError("a tree has two siblings of one token")
+        return parents
 
     def demand_draft(self, tokens: Sequence[int]) -> None:
         """Refuse a draft that is too long, or has ids that are none."""
-        if len(tokens) > protocol.LONGEST_DRAFT:
-            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {protocol.LONGEST_DRAFT} are read")
+        if len(tokens) > LONGEST_DRAFT:
+            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {LONGEST_DRAFT} are read")
         self.demand_ids(tokens)
 
     def demand_ids(self, tokens: Sequence[int]) -> None:

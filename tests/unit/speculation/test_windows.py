@@ -58,8 +58,8 @@ class QueueCloud(LocalCloud):
 
     together, is_slow = 1, staticmethod(lambda: True)
 
-    def verifier(self, options):
-        return Queue(super().verifier(options), self.together, self.is_slow)
+    def verifier(self, *asked):
+        return Queue(super().verifier(*asked), self.together, self.is_slow)
 
 
 @pytest.fixture(scope="module")
