@@ -125,6 +125,7 @@ def plan(
 
     from specbench.forecast.assumed import assumed_texts, assumptions, by_numbers
     from specbench.forecast.plan import planned, served_by, verdicts
+    from specbench.forecast.window_form import window_lines, with_windows
     from specbench.profile.cost_table import read_costs
     from specbench.profile.loading import overriding
     from specbench.registry import discover
@@ -162,13 +163,14 @@ def plan(
         _map(known, prices.costs, over, assumed, html, charts, as_json)
         return
     assumed += assumed_texts(prices.costs, bool(known.texts)) if objective_ms else []
-    plans = planned(known, prices)
-    lines, served = verdicts(plans, known, prices), {}
+    plans, windows = planned(known, prices), with_windows(known, prices)
+    lines, served = [*verdicts(plans, known, prices), *window_lines(windows)], {}
     if objective_ms:
         asked = (registry.get(CONTROL), *known.methods)
         served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
     if as_json:
         document = plan_document(known, prices, plans, lines, served)
+        document["windows"] = {method: asdict(found) for method, found in windows.items()}
         console.print_json({"exact": known.is_exact, **document, "assumed": [asdict(each) for each in assumed]})
         return
     console.out.print(plan_table(known, prices, plans, lines))

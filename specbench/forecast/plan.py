@@ -18,7 +18,7 @@ from specbench.forecast.known import LONGEST, Known
 from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
-from specbench.forecast.windowed import WINDOW, windows
+from specbench.forecast.windowed import WINDOW, Windowed, windows
 from specbench.method import Method
 from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL
@@ -85,12 +85,13 @@ def _mean_round(
     known: Known, prices: Prices, method: Method, draft_length: int
 ) -> tuple[float, dict[str, float]]:
     """Tokens of a mean round and its milliseconds, by what they are spent on."""
+    in_flight = isinstance(method, Windowed)
     found = [
         (kind, count, ms)
-        for text in known.planned_texts
+        for text in (known.windowed_texts if in_flight else known.planned_texts)
         for kind, count, ms in kinds(text, prices, method, draft_length)
     ]
-    weights = _weights(known.survival, found) if not known.texts else {}
+    weights = {} if known.texts or in_flight else _weights(known.survival, found)
     total = tokens = 0.0
     terms: dict[str, float] = {}
     for kind, count, ms in found:
@@ -141,8 +142,13 @@ def _terms(events: Sequence[Event], ms: float, prices: Prices) -> dict[str, floa
     return {"draft": max(0.0, ms - named_ms), **found}
 
 
-def break_even_rtt_ms(known: Known, prices: Prices, method: Method, draft_length: int) -> float | None:
+def break_even_rtt_ms(
+    known: Known, prices: Prices, method: Method, draft_length: int, guess_ms: float = 0.0
+) -> float | None:
     """The round trip at which one draft length takes as long as the cloud alone.
+
+    Args:
+        guess_ms: about what it is, for a shorter search.
 
     Returns:
         `None` where it is slower without any; infinity where the round trip has no say.
@@ -157,7 +163,7 @@ def break_even_rtt_ms(known: Known, prices: Prices, method: Method, draft_length
     alone = alone_ms(known, prices)
     if excess(0.0) > 0:
         return None
-    low, high = 0.0, alone
+    low, high = 0.0, max(alone, 1.2 * guess_ms)
     while excess(high) <= 0:
         if high >= FARTHEST_MS:
             return float("inf")

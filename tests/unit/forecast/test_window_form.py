@@ -1,0 +1,78 @@
+"""Up to which round trip windows pay: the closed form, held against virtual runs."""
+
+import pytest
+from replays import drawn, prices
+
+from specbench.forecast.known import Known, measured_survival, of_chances
+from specbench.forecast.plan import alone_ms, forecast
+from specbench.forecast.replay import known_method, replay
+from specbench.forecast.window_form import window_even, window_lines, with_windows
+from specbench.forecast.windowed import windowed
+
+SPECULATIVE = known_method("speculative")
+INT8 = {"draft.step_ms": 7.1, "target.verify_ms": {1: 18.8, 2: 19.65}}
+COSTS = {
+    "an int8 edge": INT8,
+    "a slow target": {"draft.step_ms": 10.0, "target.verify_ms": {1: 60.0, 2: 61.0}},
+    "a draft that limits": {"draft.step_ms": 12.0, "target.verify_ms": {1: 20.0, 2: 20.5}},
+    "one machine": {**INT8, "draft.overlap_slowdown": 1.3, "target.overlap_slowdown": 1.2},
+    "wide passes that cost": {"draft.step_ms": 2.0, "target.verify_ms": {1: 20.0, 2: 24.0}},
+}
+
+
+def table(values, **more):
+    return prices(**{key.replace(".", "__"): value for key, value in {**values, **more}.items()})
+
+
+@pytest.mark.parametrize("alpha", [0.8, 0.9, 0.97])
+@pytest.mark.parametrize("name", COSTS)
+def test_the_formula_is_within_15_percent_of_virtual_runs(alpha, name):
+    known = of_chances((alpha,), [SPECULATIVE])
+    found = with_windows(known, table(COSTS[name]))["speculative"]
+    assert found.formula_rtt_ms == pytest.approx(found.break_even_rtt_ms, rel=0.15)
+
+
+def test_a_better_draft_and_a_longer_text_raise_the_break_even():
+    costs = table(INT8)
+    found = [
+        window_even(costs, 18.8, alpha, tokens).rtt_ms
+        for alpha, tokens in ((0.6, 96), (0.9, 96), (0.97, 96), (0.97, 960))
+    ]
+    assert found == sorted(found)
+    assert found[2] > 5 * found[0]
+
+
+def test_what_a_message_takes_besides_is_part_of_the_round_trip():
+    without, held_up = (window_even(table(INT8, link__overhead_ms=ms), 18.8, 0.9, 96) for ms in (0.0, 4.0))
+    assert without.rtt_ms - held_up.rtt_ms == pytest.approx(4.0)
+
+
+def test_a_draft_as_slow_as_the_target_pays_nowhere_and_a_sentence_says_so():
+    slow = table({"draft.step_ms": 20.0, "target.verify_ms": {1: 20.0}})
+    found = with_windows(of_chances((0.9,), [SPECULATIVE]), slow)
+    assert found["speculative"].break_even_rtt_ms is None
+    (line,) = window_lines(found)
+    assert line.endswith("pays at no round trip; pays at no round trip by the formula.")
+
+
+def test_methods_without_windows_are_left_out():
+    assert with_windows(of_chances((0.9,), [known_method("speculative_pipelined")]), prices()) == {}
+
+
+@pytest.mark.parametrize("window", [2, 8, "auto"])
+@pytest.mark.parametrize("alpha", [0.6, 0.9])
+def test_a_plan_by_chances_is_the_replay_of_texts_drawn_by_them(window, alpha):
+    texts = [drawn(alpha, 600, seed) for seed in range(8)]
+    known, method = of_chances(measured_survival(texts).conditional[:1]), windowed(SPECULATIVE, window)
+    costs = prices(link__rtt_ms=40.0)
+    replayed = replay(texts, costs, method, 4)
+    ms_per_token = sum(one.decode_ms for one in replayed) / sum(one.tokens - 1 for one in replayed)
+    assert forecast(known, costs, method, 4).ms_per_token == pytest.approx(ms_per_token, rel=0.06)
+
+
+def test_over_a_trace_the_plan_is_its_replay():
+    texts, costs = [drawn(0.9, 60)], prices()
+    known, method = Known(measured_survival(texts), [SPECULATIVE], texts), windowed(SPECULATIVE, 4)
+    (replayed,) = replay(texts, costs, method, 3)
+    assert forecast(known, costs, method, 3).ms_per_token == pytest.approx(replayed.decode_ms / 59)
+    assert alone_ms(known, costs) == pytest.approx(20.0)
