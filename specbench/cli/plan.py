@@ -170,7 +170,8 @@ def plan(
         served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
     if as_json:
         document = plan_document(known, prices, plans, lines, served)
-        document["windows"] = {method: asdict(found) for method, found in windows.items()}
+        for name, found in windows.items():
+            document["methods"][name]["windows"] = asdict(found)
         console.print_json({"exact": known.is_exact, **document, "assumed": [asdict(each) for each in assumed]})
         return
     console.out.print(plan_table(known, prices, plans, lines))
