@@ -41,7 +41,7 @@ from specbench.speculation.loop import (
 from specbench.speculation.proposal import DraftDistribution, Proposal
 from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import RULES
-from specbench.speculation.suffix import SuffixDrafter
+from specbench.speculation.suffix import MinMatch, SuffixDrafter, SuffixSettings
 from specbench.speculation.window import WindowLoop
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "ExitCode",
     "FeatureDrafter",
     "Method",
+    "MinMatch",
     "Needs",
     "Options",
     "Part",
@@ -76,6 +77,7 @@ __all__ = [
     "SpeculativeLoop",
     "SpeculativeMethod",
     "SuffixDrafter",
+    "SuffixSettings",
     "Target",
     "TargetReader",
     "TopIds",
