@@ -103,8 +103,9 @@ def serve(
             cloud.draft = EdgeModel(loaded.edge, loaded.engine)
         served = Served(cloud)
         facts = served.facts
-        ranks = f" on each of {facts.ranks} ranks" if facts.ranks > 1 else ""
-        console.note(f"{facts.model}: {facts.dtype}, {facts.engine} engine, {facts.threads} threads{ranks}")
+        here = facts.profile
+        ranks = f" on each of {here.ranks} ranks" if here.ranks > 1 else ""
+        console.note(f"{facts.model}: {here.dtype}, {facts.engine} engine, {here.threads} threads{ranks}")
         if token and tls is None and not _is_loopback(host):
             console.note("the token is sent unencrypted; encrypt it with --tls-cert and --tls-key")
         batch = loaded.cloud.batch

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from specbench.benchmark import sweep_record as sweeps
@@ -18,7 +18,7 @@ from specbench.benchmark.job import Job
 from specbench.cluster import submission as submissions
 from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
 from specbench.cluster.submission import Handed, Submission
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import RunError, SpecbenchError
 from specbench.results.records import Run
 from specbench.results.store import RunStore
 
@@ -28,6 +28,10 @@ FRUITLESS = 3  # jobs of a point in a row that may add nothing to its run
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 PATIENCE_S = 300.0  # with a scheduler that does not answer
 UNDER_WAY = ("running", "waiting")
+# Slurm runs such a job again where the site allows it (`JobRequeue`, `PreemptMode`), and may show this state
+# until the job waits again: https://slurm.schedmd.com/sbatch.html, --requeue.
+REQUEUED = ("NODE_FAIL", "PREEMPTED")
+REQUEUE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,13 @@ class Seen:
     note: str = ""
 
 
-def judge(ended: Ended | None, known: Known | None, cancelled: bool) -> str:
+def judge(ended: Ended | None, known: Known | None, cancelled: bool, over_s: float = 0.0) -> str:
     """The state of a point.
 
     Args:
         ended: what its last job said at its end, if it lived to.
         known: what the scheduler knows of its last job.
+        over_s: how long it has been seen in that state.
     """
     if ended and ended.state == "done":
         return "done"
@@ -58,7 +63,9 @@ def judge(ended: Ended | None, known: Known | None, cancelled: bool) -> str:
         return "cancelled"
     if known and known.state not in OVER:
         return "running" if known.state in ("RUNNING", "COMPLETING") else "waiting"
-    return "failed" if ended and ended.state == "failed" else "lost"
+    if ended and ended.state == "failed":
+        return "failed"
+    return "waiting" if known and known.state in REQUEUED and over_s < REQUEUE_S else "lost"
 
 
 @dataclass
@@ -67,6 +74,7 @@ class Follower:
 
     submission: Submission
     store: RunStore
+    _over_since: dict[str, float] = field(default_factory=dict)
 
     @property
     def launcher(self) -> Launcher:
@@ -166,10 +174,9 @@ class Follower:
                 logger.info(now)
                 told, pause_s = now, PAUSE_S
             if minutes is not None and time.monotonic() - began > 60 * minutes:
-                raise SpecbenchError(
+                raise RunError(
                     f"after {minutes:g} minutes: {now}",
                     "the jobs keep running; wait again with 'specbench submit collect'",
-                    ExitCode.RUN,
                 )
             time.sleep(pause_s)
             pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
@@ -182,7 +189,12 @@ class Follower:
         if self.submission.launcher == "local" and job:
             # A worker lives on after the jobs that are over, and before those that have not begun.
             job = None if ended else job if run else replace(job, state="PENDING")
-        state = judge(ended, job, self.submission.cancelled)
+        over_s = 0.0
+        if job and job.state in REQUEUED:
+            over_s = time.monotonic() - self._over_since.setdefault(point.jobs[-1].job_id, time.monotonic())
+        elif point.jobs:
+            self._over_since.pop(point.jobs[-1].job_id, None)
+        state = judge(ended, job, self.submission.cancelled, over_s)
         records = len(run.generations) if run else 0
         note = job.note if job and state in UNDER_WAY else ""
         if ended and ended.code and state in ("done", "failed"):

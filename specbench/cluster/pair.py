@@ -12,7 +12,7 @@ from pathlib import Path
 from specbench.benchmark.child_process import Ended, run_to_end
 from specbench.benchmark.job import Job
 from specbench.cloud.server_process import CloudProcess
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, RunError, SpecbenchError
 from specbench.profile import Profile
 from specbench.profile.loading import validated, with_changes
 
@@ -106,7 +106,5 @@ def address_of(node: str) -> str:
     done = subprocess.run(words, capture_output=True, errors="replace", check=False)
     found = re.search(r"\bNodeAddr=(\S+)", done.stdout)
     if not found:
-        raise SpecbenchError(
-            f"Slurm names no address of node {node}: {done.stderr.strip()}", None, ExitCode.RUN
-        )
+        raise RunError(f"Slurm names no address of node {node}: {done.stderr.strip()}")
     return found[1]

@@ -14,7 +14,7 @@ from specbench.atomic import read_record, write_json
 from specbench.benchmark import child_process
 from specbench.benchmark.job import Job
 from specbench.cluster.pair import demand_for_two_nodes
-from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.errors import SpecbenchError, StoreError, nearest
 from specbench.profile import ClusterSpec, Profile
 from specbench.results.store import RunStore
 
@@ -133,7 +133,7 @@ def prepare(store: RunStore, submission: Submission, asked: Sequence[Job]) -> No
             script = _script(file, needs_two_nodes=submission.spec.cloud is not None)
             file.with_name("job.sh").write_text(script, encoding="utf-8")
     except OSError as error:
-        raise SpecbenchError(f"{folder} cannot be written: {error.strerror}", None, ExitCode.STORE) from error
+        raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
     write(store, submission)
 
 
@@ -190,15 +190,12 @@ def read(store: RunStore, submission_id: str | None) -> Submission:
     """
     ids = sorted(path.parent.name for path in (store.folder / FOLDER).glob(f"*/{RECORD}"))
     if not ids:
-        raise SpecbenchError(
+        raise StoreError(
             f"nothing was submitted to {store.folder}",
             "'specbench submit run' and 'specbench submit sweep' do; --runs-dir names another folder",
-            ExitCode.STORE,
         )
     if submission_id is not None and submission_id not in ids:
-        raise SpecbenchError(
-            f"there is no submission '{submission_id}' in {store.folder}",
-            nearest(submission_id, ids[-20:]),
-            ExitCode.STORE,
+        raise StoreError(
+            f"there is no submission '{submission_id}' in {store.folder}", nearest(submission_id, ids[-20:])
         )
     return read_record(folder_of(store, submission_id or ids[-1]) / RECORD, Submission, SUBMISSION_VERSION)

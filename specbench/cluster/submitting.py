@@ -11,7 +11,7 @@ from specbench.benchmark.sweep_record import Sweep
 from specbench.cluster import submission as submissions
 from specbench.cluster.jobs import UNDER_WAY, Follower, Seen, in_words
 from specbench.cluster.submission import Submission
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, RunError, SpecbenchError
 from specbench.profile import Profile
 from specbench.profile.loading import validated
 from specbench.results.store import RunStore
@@ -84,9 +84,8 @@ def demand_over(store: RunStore, sweep_id: str) -> None:
     follower = Follower(submissions.read(store, sweep_id), store)
     seen = follower.look()
     if any(each.state in (*UNDER_WAY, "lost") for each in seen):
-        raise SpecbenchError(
+        raise RunError(
             f"sweep {sweep_id} is still running: {in_words(seen)}",
             f"'specbench submit collect {sweep_id}' waits for its jobs, 'specbench submit cancel' ends them",
-            ExitCode.RUN,
         )
     follower.record(seen)

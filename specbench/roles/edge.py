@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from specbench.errors import ExitCode, SpecbenchError, SpecbenchWarning, nearest
+from specbench.errors import ProfileError, SpecbenchWarning, nearest
 from specbench.profile import HELPERS, EdgeSpec, Options, settings_hash
 from specbench.results.environment import expanded
 from specbench.roles.role import ModelFactory
@@ -49,10 +49,9 @@ class EdgeModel(ModelFactory):
             SpecbenchError: the profile has none of this name.
         """
         if name not in self._helpers:
-            raise SpecbenchError(
+            raise ProfileError(
                 f"{HELPERS}{name}: the profile has no such model",
                 nearest(name, self._helpers, f"add --set {HELPERS}{name}.model=MODEL"),
-                ExitCode.PROFILE,
             )
         return self._helpers[name]
 

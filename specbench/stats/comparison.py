@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from specbench.benchmark.differences import SOURCE, differences
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, StoreError
 from specbench.precision.declared import in_words
 from specbench.results.derived import Comparison, MethodSummary, Prediction
 from specbench.results.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
@@ -69,10 +69,9 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
             ExitCode.UNFAIR,
         )
     if not any(not record.interrupted for run in runs for record in run.generations):
-        raise SpecbenchError(
+        raise StoreError(
             f"run {first.run_id} holds no finished prompt",
             f"resume it with 'specbench run --resume {first.run_id}'",
-            ExitCode.STORE,
         )
     groups = groups_of(runs)
     unfair = tuple(

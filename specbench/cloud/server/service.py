@@ -217,7 +217,7 @@ class Service:
             raise RefusalError(f"an edge may open {MOST_TEXTS} texts, and has")
         try:
             options = Options(
-                Decoding.model_validate_json(frame.decoding), Speculative.model_validate_json(frame.speculative)
+                Decoding.model_validate(frame.decoding), Speculative.model_validate(frame.speculative)
             )
         except ValidationError as error:
             first = error.errors(include_url=False)[0]

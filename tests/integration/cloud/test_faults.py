@@ -5,7 +5,6 @@ import time
 import msgspec
 import pytest
 from builders import speculated
-from conftest import wait_until
 from faulty import (
     GREEDY,
     REQUEST,
@@ -23,6 +22,7 @@ from faulty import (
     repeated,
     truncated,
 )
+from waiting import wait_until
 
 from specbench.api import CloudLostError
 from specbench.cloud.transport import answers, protocol
@@ -131,7 +131,7 @@ def test_an_edge_that_comes_while_the_cloud_is_at_work_is_patient(start, cloud):
 
     running.server._worker.submit(time.sleep, 0.5)
     connection = connected(running.url, cloud, {("receive", 1): note})
-    assert connection.facts.dtype == "float32"
+    assert connection.facts.profile.dtype == "float32"
     assert isinstance(seen[0], answers.Working)
     connection.close()
 

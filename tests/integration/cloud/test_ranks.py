@@ -10,7 +10,8 @@ import sys
 import pytest
 import yaml
 from builders import tiny_mistral
-from split_models import REQUEST, is_running, tokens_of, wait_until, whole
+from split_models import REQUEST, tokens_of, whole
+from waiting import is_running, wait_until
 
 from specbench.cli.serve import _served
 from specbench.cloud import CloudModel
