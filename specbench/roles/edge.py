@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.roles.engine_choice import Begun
     from specbench.speculation.drafter import ModelDrafter
+    from specbench.speculation.tree_drafter import TreeDrafter
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +141,21 @@ class EdgeModel(ModelFactory):
                 f"{len(common.target_ids):,} of the target's {common.target_size:,} tokens ({common.share:.0%})"
             )
         return None
+
+    def tree_drafter(self, options: Options, nodes: int, branching: Sequence[int] | None = None) -> TreeDrafter:
+        """This model as one that proposes trees.
+
+        Args:
+            nodes: of a tree at most, or `branching`: children of each node by depth.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back, or it reads no trees.
+        """
+        from specbench.speculation.tree_drafter import TreeDrafter
+
+        self.engine.require_rollback()
+        self.engine.require_trees()
+        return TreeDrafter(self.engine, options, nodes, branching)
 
     def drafter(self, options: Options) -> ModelDrafter:
         """This model as one that proposes tokens.
