@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from specbench.roles.engine_choice import Begun
     from specbench.speculation.drafter import ModelDrafter
     from specbench.speculation.text_drafter import TextDrafter
+    from specbench.speculation.tree_drafter import TreeDrafter
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +177,21 @@ class EdgeModel(ModelFactory):
 
         self.engine.require_rollback()
         return TextDrafter(self.engine, retokenizer, self.context_length)
+
+    def tree_drafter(self, options: Options, nodes: int, branching: Sequence[int] | None = None) -> TreeDrafter:
+        """This model as one that proposes trees.
+
+        Args:
+            nodes: of a tree at most, or `branching`: children of each node by depth.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back, or it reads no trees.
+        """
+        from specbench.speculation.tree_drafter import TreeDrafter
+
+        self.engine.require_rollback()
+        self.engine.require_trees()
+        return TreeDrafter(self.engine, options, nodes, branching)
 
     def drafter(self, options: Options) -> ModelDrafter:
         """This model as one that proposes tokens.

@@ -9,11 +9,9 @@ from specbench.cloud.transport import protocol
 from specbench.cloud.transport.fields import MOST_TOKENS, unpacked_parents
 from specbench.profile import Options
 from specbench.profile.decoding import LONGEST_DRAFT
-from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.rules import RULES
-
-MOST_NODES = LONGEST_DRAFT - 1  # a tree's pass reads the last committed token too
 
 
 class RefusalError(Exception):
