@@ -144,11 +144,11 @@ MALFORMED = [
     (tree_frame((5,), (1,)), "whose parent does not stand before it"),
     (tree_frame((5, 6), (0, 200)), "whose parent does not stand before it"),
     (tree_frame((5, 5), (0, 0)), "two equal siblings"),
-    (tree_frame(tuple(range(4, 68)), (0,) * 64), "a tree of 64 tokens; at most 63"),
+    (tree_frame(tuple(range(4, 68)), (0,) * 64), "a tree of 64 tokens; 1 to 63"),
     (tree_frame((5, 96), (0, 0)), "token id 96 is outside"),
     (tree_frame((5, 6), (0, 0), (b"123456",)), "1 draft distributions came, and 0 are needed"),
     (tree_frame((5, 6), (0, 1), (), True), "no proposal can follow a tree"),
-    (tree_frame((), ()), "a tree without tokens"),
+    (tree_frame((), ()), "a tree of 0 tokens"),
 ]
 
 
@@ -169,6 +169,15 @@ def test_a_tree_for_a_text_that_was_opened_for_chains_is_refused(start, cloud):
     target.begin(REQUEST)
     with pytest.raises(SpecbenchError, match="opened for chains"):
         target.verify(Proposal((9,), parents=(-1,)))
+    connection.close()
+
+
+def test_a_text_that_was_opened_for_trees_takes_no_drafts_unseen(start, cloud):
+    connection = connected(start().url, cloud)
+    target = RemoteTarget(connection, GREEDY, True, needs=TREES)
+    target.begin(REQUEST)
+    with pytest.raises(SpecbenchError, match="is verified whole"):
+        connection.ask(lambda number: protocol.Trust(number, 1, (5,)))
     connection.close()
 
 
