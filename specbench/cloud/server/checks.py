@@ -39,16 +39,16 @@ class Checks:
         """The draft that a frame carries, as the rule of its text needs it."""
         self.demand_draft(frame.tokens)
         parents = self._parents(frame, needs) if isinstance(frame, protocol.VerifyTree) else None
+        # A tree has a distribution for each parent, and a chain for each token.
+        givers = tuple(dict.fromkeys(range(len(frame.tokens)) if parents is None else parents))
+        needed = len(givers) if RULES[options.speculative.verification].proposes == "sample" else 0
+        if len(frame.distributions) != needed:
+            raise RefusalError(f"{len(frame.distributions)} draft distributions came, and {needed} are needed")
         try:
             distributions = tuple(DraftDistribution.unpacked(data) for data in frame.distributions)
             found = Proposal(frame.tokens, distributions, parents=parents, continues=frame.continues)
         except ValueError as error:
             raise RefusalError(str(error)) from error
-        # A tree has a distribution for each parent, and a chain for each token.
-        givers = tuple(dict.fromkeys(range(len(found)) if parents is None else parents))
-        needed = len(givers) if RULES[options.speculative.verification].proposes == "sample" else 0
-        if len(distributions) != needed:
-            raise RefusalError(f"{len(distributions)} draft distributions came, and {needed} are needed")
         known = dict(zip(givers, distributions, strict=False))
         for token, giver in zip(found.tokens, parents or givers, strict=True) if needed else ():
             self.demand_ids([int(known[giver].token_ids[-1])])

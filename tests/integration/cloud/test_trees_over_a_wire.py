@@ -115,7 +115,9 @@ def test_trees_of_several_edges_share_passes(models, near, cloud, start):
     host = Watched(cloud_of(models, batch={"sessions": 4}))
     running = start(host=host, batch=Batch(sessions=4, wait_ms=20))
     requests = [Request(tuple(range(10 + at, 40 + at)), 24, frozenset(), at) for at in range(len(ASKED))]
-    near.load()
+    edges = [EdgeModel(near.spec) for _ in ASKED]
+    for edge in edges:
+        edge.load()
     wanted = [
         answer(method.open(near, cloud, options), request)
         for (method, options), request in zip(ASKED, requests, strict=True)
@@ -124,7 +126,7 @@ def test_trees_of_several_edges_share_passes(models, near, cloud, start):
 
     def one(at):
         method, options = ASKED[at]
-        return tokens_of(answer(method.open(near, Elsewhere(connections[at]), options), requests[at]))
+        return tokens_of(answer(method.open(edges[at], Elsewhere(connections[at]), options), requests[at]))
 
     with ThreadPoolExecutor(len(ASKED)) as pool:
         assert list(pool.map(one, range(len(ASKED)))) == [tokens_of(rounds) for rounds in wanted]
