@@ -1,4 +1,4 @@
-"""Several sequences in one eager pass: their tokens lie side by side, and each attends over its own cache.
+"""Several sequences, or trees, in one eager pass: tokens side by side, each attending over its own cache.
 
 Linear layers see one long row of tokens and read every weight once for all. Nothing is padded, since the caches
 stay apart; a sequence's attention is the call that it would be alone.
@@ -24,9 +24,11 @@ ATTENTION = "specbench_packed"
 class _Layer(DynamicLayer):
     """One layer of all caches: keys and values of a pass go to the sequence that they belong to."""
 
-    def __init__(self, parts: Sequence[DynamicLayer], widths: Sequence[int]) -> None:
+    def __init__(
+        self, parts: Sequence[DynamicLayer], widths: Sequence[int], masks: Sequence[torch.Tensor | None]
+    ) -> None:
         super().__init__()
-        self.parts, self.widths = parts, widths
+        self.parts, self.widths, self.masks = parts, widths, masks
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
@@ -42,11 +44,13 @@ _caches: Cache | None = None
 
 
 @contextmanager
-def packing(model: PreTrainedModel, caches: Sequence[DynamicCache], widths: Sequence[int]) -> Iterator[Cache]:
+def packing(
+    model: PreTrainedModel, caches: Sequence[DynamicCache], seen: Sequence[Sequence[int]]
+) -> Iterator[Cache]:
     """Let the model's attention keep the sequences of a pass apart; yields the cache to pass along.
 
     Args:
-        widths: how many tokens of the pass belong to each cache, one after the other.
+        seen: what each cache's tokens see, which follow each other in the pass; see `trees.places`.
 
     Raises:
         ValueError: the model's attention cannot be exchanged, or sees a window only.
@@ -58,12 +62,16 @@ def packing(model: PreTrainedModel, caches: Sequence[DynamicCache], widths: Sequ
     if before != "sdpa" or not getattr(model, "_supports_attention_backend", False):
         raise ValueError(f"the attention of a {type(model).__name__} cannot be exchanged ({before})")
     if strange := next((layer for layer in layers if type(layer) is not DynamicLayer), None):
-        raise ValueError(f"it has a {type(strange).__name__}, and only full attention is shared")
+        raise ValueError(f"it has a {type(strange).__name__}, and only full attention can be exchanged")
     lengths = [[layer.get_seq_length() for layer in cache.layers] for cache in caches]
+    masks = [_mask(part, max(known), model.device) for part, known in zip(seen, lengths, strict=True)]
     try:
         config._attn_implementation = ATTENTION
         _caches = Cache(
-            layers=[_Layer(parts, widths) for parts in zip(*(cache.layers for cache in caches), strict=True)]
+            layers=[
+                _Layer(parts, [len(part) for part in seen], masks)
+                for parts in zip(*(cache.layers for cache in caches), strict=True)
+            ]
         )
         yield _caches
     except BaseException:
@@ -90,17 +98,23 @@ def _attention(
     assert _caches is not None
     layer = _caches.layers[module.layer_idx]
     found = []
-    for part, own in zip(layer.parts, query.split(layer.widths, 2), strict=True):
-        mask = _mask(own.shape[2], part.keys.shape[2], query.device)
+    for part, mask, own in zip(layer.parts, layer.masks, query.split(layer.widths, 2), strict=True):
+        mask = None if mask is None else mask.to(query.device)
         found.append(sdpa_attention_forward(module, own, part.keys, part.values, mask, **kwargs)[0])
     return torch.cat(found, dim=1), None
 
 
-def _mask(width: int, length: int, device: torch.device) -> torch.Tensor | None:
-    """Which of `length` keys the last `width` tokens see; the last one sees all."""
-    if width == 1:
+def _mask(seen: Sequence[int], length: int, device: torch.device) -> torch.Tensor | None:
+    """Which keys tokens behind `length` others see; `None` where that is all."""
+    width = len(seen)
+    if seen == [0]:
         return None
-    return torch.ones(width, length, dtype=torch.bool, device=device).tril(length - width)[None, None]
+    mask = torch.ones(width, length + width, dtype=torch.bool, device=device).tril(length)
+    if seen[0]:
+        size = (seen[-1] % (1 << 64)).bit_length()  # of a tree, which may have grown in several passes
+        bits = torch.tensor(seen, device=device)[:, None] >> torch.arange(size, device=device)
+        mask[:, -size:] = bits & 1 > 0
+    return mask[None, None]
 
 
 AttentionInterface.register(ATTENTION, _attention)

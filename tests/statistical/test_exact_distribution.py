@@ -92,8 +92,8 @@ def drafts(sent, rule, stop):
 def judge(rule, drafted, distributions, targets):
     """A rule as a function of coins and of the number for the target's own token."""
     if rule == "one_hot":
-        return lambda coins, uniform: rules.one_hot(drafted, targets, coins, uniform)
-    judged = getattr(rules, rule)
+        return lambda coins, uniform: rules.one_hot.accept(drafted, targets, coins, uniform)
+    judged = getattr(rules, rule).accept
     return lambda coins, uniform: judged(drafted, distributions, targets, coins, uniform)
 
 
