@@ -47,4 +47,4 @@ def _decoder(run: Run) -> Callable[[Sequence[int]], str]:
 
     spec = validated(Profile, run.manifest.profile, f"the profile of run {run.manifest.run_id}").cloud
     tokenizer = load_tokenizer(locate(spec, weights=False), spec)
-    return lambda tokens: tokenizer.decode(list(tokens), skip_special_tokens=False)
+    return lambda tokens: str(tokenizer.decode(list(tokens), skip_special_tokens=False))
