@@ -13,10 +13,10 @@ def block_of(session: KVSession, committed: Sequence[int], *proposals: Proposal)
     drafted = [token for proposal in proposals for token in proposal.tokens]
     unread = committed[session.length :]
     tokens = [*unread, *(drafted[:-1] if proposals[-1].continues else drafted)]
-    if proposals[0].parents is None:
+    first, parents = len(unread), proposals[0].parents
+    if not parents:
         return Block(session, tokens)
-    first = len(unread)
-    return Block(session, tokens, (*range(-1, first - 1), *(first + each for each in proposals[0].parents)))
+    return Block(session, tokens, (*range(-1, first - 1), *(first + parent for parent in parents)))
 
 
 def rows_of(*proposals: Proposal) -> int:

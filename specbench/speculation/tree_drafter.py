@@ -29,7 +29,7 @@ class Node:
 
     Args:
         value: natural logarithm of the chance that the draft gives this place.
-        read: which of the tree's tokens it is in the draft's cache; `None` where it has not been read.
+        read: which of the tree's tokens it is in the draft's cache; -1 where it is none of them.
         draft: what its children are drawn from, where the rule asks for that.
         choices: else the tokens of its children, the likeliest first.
     """
@@ -38,7 +38,7 @@ class Node:
     parent: Node | None
     depth: int
     value: float
-    read: int | None = None
+    read: int = -1
     draft: DraftDistribution | None = None
     choices: Sequence[int] = ()
 
@@ -85,7 +85,8 @@ class TreeDrafter(ModelDrafter):
             draft_length = min(draft_length, len(self._branching))
         if draft_length < 1:
             return Proposal()
-        level = [Node(-1, None, 0, 0.0)]
+        self._root = Node(-1, None, 0, 0.0)
+        level = [self._root]
         logits = self._penalized()
         while True:
             level = [node for node in self._grown(level, logits) if node.token not in self._stop_ids]
@@ -97,10 +98,10 @@ class TreeDrafter(ModelDrafter):
         """Take over what the target committed; of the tree, the cache keeps the accepted path."""
         path: list[Node] = []
         for token in tokens[:accepted]:
-            above = path[-1] if path else None
-            path.append(next(node for node in self._nodes if node.token == token and _above(node) is above))
+            above = path[-1] if path else self._root
+            path.append(next(node for node in self._nodes if node.token == token and node.parent is above))
         if self._read:
-            self._session.keep([node.read for node in path if node.read is not None])
+            self._session.keep([node.read for node in path if node.read >= 0])
         self._text += tokens
         self._committed = len(self._text)
         self._nodes, self._read = [], []
@@ -161,10 +162,8 @@ class TreeDrafter(ModelDrafter):
         for place, node in enumerate(level, start=len(self._read)):
             node.read = place
         self._read += level
-        above = [_above(node) for node in level]
-        logits = self._session.extend(
-            [node.token for node in level], [-1 if node is None else node.read for node in above]
-        )
+        parents = [node.parent.read for node in level if node.parent is not None]
+        logits = self._session.extend([node.token for node in level], parents)
         demand_finite(logits, self._engine.role)
         rows = zip(level, logits.split(1), strict=True)
         return torch.cat([self._scorer.penalized(row, [*self._text, *node.path()]) for node, row in rows])
@@ -178,8 +177,3 @@ class TreeDrafter(ModelDrafter):
             tuple(draft for draft in drafts if draft is not None),
             parents=tuple(places.get(id(parent), -1) for parent in parents),
         )
-
-
-def _above(node: Node) -> Node | None:
-    """A node's parent; `None` where that is the root."""
-    return node.parent if node.parent is not None and node.parent.parent is not None else None

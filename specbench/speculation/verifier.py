@@ -55,7 +55,7 @@ class Verifier:
         """
         demand_finite(logits, self._role)
         name = self.speculative.verification
-        if proposal.parents is not None and name not in TREE_RULES:
+        if proposal.parents and name not in TREE_RULES:
             raise SpecbenchError(
                 f"speculative.verification: {name} cannot judge a tree",
                 f"choose one of {', '.join(TREE_RULES)}",
@@ -64,7 +64,7 @@ class Verifier:
         return RULES[name].judge(case) if proposal.tokens else matching((), case.choices)
 
     def _penalized(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> torch.Tensor:
-        if proposal.parents is None or self.decoding.repetition_penalty == 1:
+        if not proposal.parents or self.decoding.repetition_penalty == 1:
             return self.scorer.penalized(logits, context, proposal.tokens)
         rows = []
         for node, row in enumerate(logits.split(1), start=-1):

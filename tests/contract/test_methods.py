@@ -42,7 +42,8 @@ def test_assisted_generation_refuses_to_choose_a_draft_length():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["cloud_optimized_baseline", "speculative", "speculative_pipelined", "token_recycling"]
+    "name",
+    ["cloud_optimized_baseline", "speculative", "speculative_pipelined", "speculative_tree", "token_recycling"],
 )
 def test_method_keeps_the_contract_on_the_compiled_engine_too(name):
     check_method(METHODS[name], engine=EngineSpec(kind="compiled", batch_invariant=True))

@@ -34,7 +34,9 @@ def damaged(draw):
                         protocol.Resume(3, 1, (5, 6, 7), 12, (1,), 5, (8, 9), 3, 4),
                         protocol.Verify(4, 1, (5, 6), (b"123456", b"abcdef")),
                         protocol.VerifyTree(4, 1, (5, 6, 7), (), 0, False, b"\0\1\1"),
-                        protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,)), (4, (7, 8))), (7, 9)),
+                        protocol.Prove(
+                            4, 1, (5,), 9, (), 3, (6,), ((None, (6,), False), (4, (7, 8), True)), (7, 9)
+                        ),
                         protocol.Recompute(4, 1, (5,), 9, (), 3, (6, 7)),
                         answers.Refused(3, "no", True),
                         answers.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),

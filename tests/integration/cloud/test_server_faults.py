@@ -71,7 +71,10 @@ SENSELESS = [
     (protocol.Resume(4, 1, (5, 6), 5, (), 7, (), 0, 0), "has begun, and has not ended"),
     (protocol.Open(4, 2, {}, {"draft_length": 999}, True), "draft_length"),
     (protocol.Open(4, 2, {"heat": 1}, {}, True), "heat"),
-    (protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9)),), (1, 2)), "do not lead to that position"),
+    (
+        protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9), False),), (1, 2)),
+        "do not lead to that position",
+    ),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 9, 9)), "no text of that budget"),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 96)), "token id 96"),
 ]
