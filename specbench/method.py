@@ -110,6 +110,7 @@ class SpeculativeMethod(Method):
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
         takes_window: whether its drafter goes on behind proposals in flight, as `speculative.window` asks for.
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
+        takes_text: whether the edge's model may draft text (`speculative.cross_vocabulary: slem`).
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
         drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain.
         target_top_k: how many of the target's likeliest next ids its drafter, a `TargetReader`, reads behind
@@ -124,6 +125,7 @@ class SpeculativeMethod(Method):
     takes_gate: ClassVar[bool] = False
     takes_window: ClassVar[bool] = False
     takes_confidence_stop: ClassVar[bool] = False
+    takes_text: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
     target_top_k: ClassVar[int] = 0
@@ -209,6 +211,8 @@ class SpeculativeMethod(Method):
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """What proposes tokens; the edge's model, unless a method brings its own."""
+        if self.takes_text and edge.retokenizer:
+            return edge.text_drafter(edge.retokenizer)
         return edge.drafter(options)
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:

@@ -201,6 +201,8 @@ class Service:
                 steps = text.target.decoding()
             else:
                 self._checks.demand_draft(frame.tokens)
+                if text.needs.trees:
+                    raise RefusalError("a text that was opened for trees is verified whole")
                 if text.target.trust(frame.tokens).finish_reason:
                     text.end()
                 return
