@@ -14,6 +14,7 @@ SECTIONS = {
     "sweep": (FILES, GRID), "replay": (FILES, GRID), "plan": (FILES, "### `plan`"),
     "trace": (FILES, "### `trace`"), "limits": (FILES, "### `limits`"), "load": (FILES, "### `load`"),
     "runs": (FILES, "### `runs`"), "prompts": (FILES, "### `prompts describe`"),
+    "show": (FILES, "### `show`"),
     "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
     "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip

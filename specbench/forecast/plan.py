@@ -7,20 +7,20 @@ chances that are known.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from specbench.forecast import serving
+from specbench.forecast.assumed import Assumption, assumed_texts
 from specbench.forecast.events import Event, Streamed, charges_of
-from specbench.forecast.grid import Row
 from specbench.forecast.known import LONGEST, Known
 from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
-from specbench.forecast.windowed import WINDOW, Windowed, windows
+from specbench.forecast.window_form import WindowPlan, window_even
+from specbench.forecast.windowed import Windowed, takes_window, windowed
 from specbench.method import Method
-from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL
 from specbench.stats.acceptance import Survival
 from specbench.stats.prices import Prices
@@ -68,6 +68,47 @@ def forecast(known: Known, prices: Prices, method: Method, draft_length: int) ->
 def forecasts(known: Known, prices: Prices, method: Method) -> list[Forecast]:
     """One method at every draft length up to the longest, the shortest first."""
     return [forecast(known, prices, method, length) for length in range(1, LONGEST + 1)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each method would take, and what that rests on.
+
+    Args:
+        by_method: every draft length, as `planned` returns them.
+        verdicts: a sentence for each method.
+        windows: up to which round trip methods pay that take windows.
+        served: by method, the best draft length for many clients of one target, and what they see.
+        objective_ms: the time per token that these keep to; `None` where they were not asked for.
+    """
+
+    known: Known
+    prices: Prices
+    by_method: dict[str, list[Forecast]]
+    verdicts: list[str]
+    assumed: list[Assumption]
+    windows: dict[str, WindowPlan]
+    served: dict[str, tuple[int, Load | None]] = field(default_factory=dict)
+    objective_ms: float | None = None
+
+
+def plan(
+    known: Known, prices: Prices, assumed: Sequence[Assumption] = (), objective_ms: float | None = None
+) -> Plan:
+    """Plan every method, and with an objective also how many clients one target serves.
+
+    Args:
+        assumed: what is assumed in the prices.
+        objective_ms: time per token to keep to.
+    """
+    by_method, served = planned(known, prices), {}
+    if objective_ms:
+        asked = (known_method(CONTROL), *known.methods)
+        served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
+        assumed = [*assumed, *assumed_texts(prices.costs, bool(known.texts))]
+    windows = with_windows(known, prices)
+    lines = [*verdicts(by_method, known, prices), *(found.told(name) for name, found in windows.items())]
+    return Plan(known, prices, by_method, lines, list(assumed), windows, served, objective_ms)
 
 
 def fastest(found: Sequence[Forecast]) -> Forecast:
@@ -182,6 +223,20 @@ def planned(known: Known, prices: Prices) -> dict[str, list[Forecast]]:
     }
 
 
+def with_windows(known: Known, prices: Prices) -> dict[str, WindowPlan]:
+    """Up to which round trip methods pay that take windows, by name."""
+    tokens = fmean(len(text.runs) for text in known.planned_texts)
+    even = window_even(prices, alone_ms(known, prices), known.survival.mean, tokens)
+    length, guess_ms = even.draft_length, even.rtt_ms
+    return {
+        method.name: WindowPlan(
+            length, guess_ms, break_even_rtt_ms(known, prices, windowed(method, "auto"), length, guess_ms)
+        )
+        for method in known.methods
+        if takes_window(method)
+    }
+
+
 def farthest_ms(found: Sequence[Forecast]) -> float | None:
     """The longest round trip at which some draft length is as fast as the cloud alone, if any is."""
     return max((each.break_even_rtt_ms for each in found if each.break_even_rtt_ms is not None), default=None)
@@ -232,35 +287,3 @@ def served_by(known: Known, prices: Prices, method: Method, objective_ms: float)
         objective_ms,
     )
     return 0 if method.name == CONTROL else length, load
-
-
-def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]]) -> Iterator[Row]:
-    """The cloud alone, and every method at its best draft length, under every condition.
-
-    Args:
-        over: values by dotted key of the cost table, and of `window`, how many proposals are in flight.
-
-    Raises:
-        SpecbenchError: a key or value does not fit.
-    """
-    for values in product(*over.values()):
-        condition = dict(zip(over, values, strict=True))
-        table = {key: value for key, value in condition.items() if key != WINDOW}
-        prices = Prices(costs.with_values(table) if table else costs)
-        base_ms = alone_ms(known, prices)
-        yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0)
-        for method in windows(known.methods, condition.get(WINDOW, 1)):
-            best = fastest(forecasts(known, prices, method))
-            length, tokens = best.draft_length, best.tokens_per_round
-            yield Row(
-                method=method.name,
-                draft_length=length,
-                condition=condition,
-                ttft_ms=None,
-                tpot_ms=best.ms_per_token,
-                ms_per_token=best.ms_per_token,
-                speedup=best.speedup,
-                acceptance_length=tokens,
-                acceptance_rate=(tokens - 1) / length if length else None,
-                wasted_tokens=0,
-            )

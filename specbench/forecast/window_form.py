@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import NamedTuple
 
-from specbench.forecast.known import LONGEST, Known
-from specbench.forecast.plan import alone_ms, break_even_rtt_ms
-from specbench.forecast.windowed import takes_window, windowed
+from specbench.forecast.known import LONGEST
 from specbench.stats.prices import Prices
 
 
@@ -61,29 +57,12 @@ class WindowPlan:
     formula_rtt_ms: float
     break_even_rtt_ms: float | None
 
-
-def with_windows(known: Known, prices: Prices) -> dict[str, WindowPlan]:
-    """Every planned method that takes windows, by name."""
-    tokens = fmean(len(text.runs) for text in known.planned_texts)
-    even = window_even(prices, alone_ms(known, prices), known.survival.mean, tokens)
-    return {
-        method.name: WindowPlan(
-            even.draft_length,
-            even.rtt_ms,
-            break_even_rtt_ms(known, prices, windowed(method, "auto"), even.draft_length, even.rtt_ms),
+    def told(self, method: str) -> str:
+        """The same in a sentence."""
+        return (
+            f"{method} with windows (speculative.window: auto, draft length {self.draft_length}) "
+            f"{_said(self.break_even_rtt_ms)}; {_said(self.formula_rtt_ms)} by the formula."
         )
-        for method in known.methods
-        if takes_window(method)
-    }
-
-
-def window_lines(found: Mapping[str, WindowPlan]) -> list[str]:
-    """A sentence for each method."""
-    return [
-        f"{method} with windows (speculative.window: auto, draft length {plan.draft_length}) "
-        f"{_said(plan.break_even_rtt_ms)}; {_said(plan.formula_rtt_ms)} by the formula."
-        for method, plan in found.items()
-    ]
 
 
 def _said(rtt_ms: float | None) -> str:

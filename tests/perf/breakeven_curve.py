@@ -24,9 +24,9 @@ from pathlib import Path
 
 from specbench.forecast.acceptance_trace import read_trace
 from specbench.forecast.known import of_trace
-from specbench.forecast.plan import alone_ms
+from specbench.forecast.plan import alone_ms, with_windows
 from specbench.forecast.replay import known_method
-from specbench.forecast.window_form import window_even, with_windows
+from specbench.forecast.window_form import window_even
 from specbench.profile.cost_table import read_costs
 from specbench.render.report.inks import SHAPES, Ink, by_name
 from specbench.render.report.marks import Drawing, data, finished, told_by

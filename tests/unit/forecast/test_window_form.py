@@ -4,9 +4,9 @@ import pytest
 from replays import drawn, prices
 
 from specbench.forecast.known import Known, measured_survival, of_chances
-from specbench.forecast.plan import alone_ms, forecast
+from specbench.forecast.plan import alone_ms, forecast, with_windows
 from specbench.forecast.replay import known_method, replay
-from specbench.forecast.window_form import window_even, window_lines, with_windows
+from specbench.forecast.window_form import window_even
 from specbench.forecast.windowed import windowed
 from specbench.profile.cost_table import Costs
 from specbench.stats.prices import Prices
@@ -67,7 +67,7 @@ def test_a_draft_as_slow_as_the_target_pays_nowhere_and_a_sentence_says_so():
     slow = table({"step": 20.0, "verify": {1: 20.0}})
     found = with_windows(of_chances((0.9,), [SPECULATIVE]), slow)
     assert found["speculative"].break_even_rtt_ms is None
-    (line,) = window_lines(found)
+    line = found["speculative"].told("speculative")
     assert line.endswith("pays at no round trip; pays at no round trip by the formula.")
 
 
