@@ -15,6 +15,7 @@ from specbench.engine.batch import alone
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Asked, Awaited, Forgotten, OpenRequest, Streamed, Timeline
 from specbench.forecast.traced_drafter import Text, TracedDrafter
+from specbench.forecast.traced_outcomes import TracedOutcomeDrafter
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.loop import SpeculativeLoop
@@ -255,6 +256,11 @@ class VirtualEdge(_Virtual):
         """The traced draft."""
         self.drafts = True
         return VirtualDrafter(self._text, self._timeline.take)
+
+    def outcome_drafter(self, options: Options, outcomes: int) -> TracedOutcomeDrafter:
+        """The traced draft, drafting ahead for so many outcomes."""
+        self.drafts = True
+        return TracedOutcomeDrafter(self._text, self._timeline.take, outcomes)
 
 
 class VirtualCloud(_Virtual):
