@@ -1,5 +1,6 @@
 """Tiny real models, profiles on them, and a command line that runs in this process."""
 
+import functools
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer.main
 import yaml
 from builders import Outcome
 from documented import undocumented
@@ -75,7 +77,12 @@ def profile(models, tmp_path):
             "edge": {"model": str(models / "draft")},
             "cloud": {"model": str(models / "target"), "device": "cpu"},
             "engine": {"kind": "eager"},  # what compiles says so, for it takes a while
-            "workload": {"prompts": str(prompts_file(tmp_path)), "limit": 3, "max_new_tokens": 12},
+            "workload": {
+                "prompts": str(prompts_file(tmp_path)),
+                "limit": 3,
+                "max_new_tokens": 12,
+                "warmup": 0,  # what is about warm-up asks for one
+            },
         }
         for part, value in parts.items():
             values[part] = {**values.get(part, {}), **value} if isinstance(value, dict) else value
@@ -119,10 +126,30 @@ def described(arguments, outcome):
     return outcome
 
 
+@pytest.fixture(scope="session")
+def made_once():
+    """What commands in this process share: typer's commands of the app, and the memory of a configuration."""
+    from specbench.models import memory
+
+    make, measure = functools.cache(typer.main.get_command), memory.estimate
+    known = {}
+
+    def estimate(config, *rest):
+        key = config.to_json_string(), rest
+        if key not in known:
+            known[key] = measure(config, *rest)
+        return known[key]
+
+    return (typer.main, "get_command", make), (memory, "estimate", estimate)
+
+
 @pytest.fixture
-def specbench(monkeypatch, capfd, tmp_path):
+def specbench(monkeypatch, capfd, tmp_path, made_once):
     """Run a command in this process; runs go to a temporary folder."""
     monkeypatch.setenv("SPECBENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no test's files outlive a power failure
+    for shared in made_once:
+        monkeypatch.setattr(*shared)
     from specbench.cli import main
 
     def call(*arguments):
