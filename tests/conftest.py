@@ -38,7 +38,9 @@ def pytest_itemcollected(item):
 
 @pytest.fixture(scope="module", autouse=True)
 def _leave_no_garbage_to_the_next_file():
+    """And have later collections look only at what the file makes, not at a million objects of torch."""
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
