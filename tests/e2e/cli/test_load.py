@@ -194,7 +194,7 @@ def test_a_server_refuses_to_share_passes_of_a_model_that_cannot(specbench, prof
     outcome = specbench("serve", "--profile", path, "--port", 0)
     assert outcome.code == 4, outcome.err
     assert "cannot batch sequences" in outcome.err
-    assert "only full attention is shared" in outcome.err
+    assert "only full attention can be exchanged" in outcome.err
 
 
 @pytest.mark.slow
