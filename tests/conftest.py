@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 import typer.main
+import warm
 import yaml
 from builders import Outcome
 from documented import undocumented
-from warm import WarmPopen
 
 from specbench.benchmark import child_process
 from specbench.cloud import server_process
@@ -174,7 +174,7 @@ def specbench(monkeypatch, capfd, tmp_path, made_once):
 @pytest.fixture(scope="session", autouse=True)
 def _warm_processes():
     """Conditions of sweeps, and servers of our own, are forked instead of started: see `warm`."""
-    warmed = SimpleNamespace(**{**vars(subprocess), "Popen": WarmPopen})
+    warmed = SimpleNamespace(**{**vars(subprocess), "Popen": warm.WarmPopen})
     with pytest.MonkeyPatch.context() as patch:
         for module in (child_process, server_process):
             patch.setattr(module, "subprocess", warmed)
@@ -183,10 +183,10 @@ def _warm_processes():
 
 @pytest.fixture
 def specbench_process(tmp_path):
-    """Run a command in a process of its own."""
+    """Run a command in a process of its own, which is forked; or started, where the start is what matters."""
 
-    def call(*arguments, **environment):
-        done = subprocess.run(
+    def call(*arguments, is_started=False, **environment):
+        done = (subprocess.run if is_started else warm.run)(
             [sys.executable, "-c", "from specbench.cli import main; main()", *map(str, arguments)],
             capture_output=True,
             text=True,

@@ -181,7 +181,7 @@ def test_a_server_elsewhere_is_driven_as_it_shares_and_says_what_it_lacks(specbe
 def test_the_edges_have_the_processors_of_the_profiles_edge(specbench_process, shared):
     cpu = min(os.sched_getaffinity(0))
     settings = ("--set", "cloud.placement=process", "--set", f"edge.cpus=[{cpu}]")
-    outcome = specbench_process(*COMMON, "--profile", shared, *settings, "--json")
+    outcome = specbench_process(*COMMON, "--profile", shared, *settings, "--json", is_started=True)
     assert outcome.code == 0, outcome.err
     assert outcome.json["edge_device"] == {"cpus": str(cpu)}
 
