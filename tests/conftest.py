@@ -79,12 +79,7 @@ def profile(models, tmp_path):
             "edge": {"model": str(models / "draft")},
             "cloud": {"model": str(models / "target"), "device": "cpu"},
             "engine": {"kind": "eager"},  # what compiles says so, for it takes a while
-            "workload": {
-                "prompts": str(prompts_file(tmp_path)),
-                "limit": 3,
-                "max_new_tokens": 12,
-                "warmup": 0,  # what is about warm-up asks for one
-            },
+            "workload": {"prompts": str(prompts_file(tmp_path)), "limit": 3, "max_new_tokens": 12},
         }
         for part, value in parts.items():
             values[part] = {**values.get(part, {}), **value} if isinstance(value, dict) else value
