@@ -48,7 +48,7 @@ class Node:
 
 
 class TreeDrafter(ModelDrafter):
-    """Drafts a tree depth by depth, all nodes of a depth in one pass of the draft model.
+    """Drafts a tree depth by depth, the nodes of a depth in one pass of the draft model.
 
     A node's places for children are ranked: the chance of the r-th is that of the draft's r-th likeliest token.
     For `greedy` that token stands there, for `coupled` the one with the r-th highest log p + noise, which is
@@ -60,7 +60,8 @@ class TreeDrafter(ModelDrafter):
     trees.
 
     Args:
-        nodes: of a tree at most: those places that have the highest chance, cumulated along their paths.
+        nodes: of a tree at most: those places that have the highest chance, cumulated along their paths. Of
+            each depth the likeliest are gone on from, so many that the draft reads no more than `nodes`.
         branching: children of each node by depth, the first one those of the root; in place of `nodes`.
     """
 
@@ -92,6 +93,8 @@ class TreeDrafter(ModelDrafter):
             level = [node for node in self._grown(level, logits) if node.token not in self._stop_ids]
             if not level or level[0].depth == draft_length:
                 return self._proposal()
+            if self._branching is None:
+                level = nlargest(max(1, self._most_nodes // draft_length), level, key=lambda node: node.value)
             logits = self._read_level(level)
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
