@@ -17,7 +17,7 @@ from builders import Outcome
 from documented import undocumented
 
 from specbench.benchmark import child_process
-from specbench.cloud import server_process
+from specbench.cloud import rank_processes, server_process
 from specbench.engine.threads import spin_briefly
 from specbench.testing import tiny_llama
 
@@ -171,7 +171,7 @@ def _warm_processes():
     """Conditions of sweeps, and servers of our own, are forked instead of started: see `warm`."""
     warmed = SimpleNamespace(**{**vars(subprocess), "Popen": warm.WarmPopen})
     with pytest.MonkeyPatch.context() as patch:
-        for module in (child_process, server_process):
+        for module in (child_process, rank_processes, server_process):
             patch.setattr(module, "subprocess", warmed)
         yield
 
