@@ -6,6 +6,7 @@ stay apart; a sequence's attention is the call that it would be alone.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class _Layer(DynamicLayer):
         return key_states, value_states
 
 
-_caches: Cache | None = None
+_pass = threading.local()  # a draft and a target may read at the same time
 
 
 @contextmanager
@@ -55,7 +56,6 @@ def packing(
     Raises:
         ValueError: the model's attention cannot be exchanged, or sees a window only.
     """
-    global _caches
     config = model.config.get_text_config(decoder=True)
     before = config._attn_implementation
     layers = [layer for cache in caches for layer in cache.layers]
@@ -67,20 +67,18 @@ def packing(
     masks = [_mask(part, max(known), model.device) for part, known in zip(seen, lengths, strict=True)]
     try:
         config._attn_implementation = ATTENTION
-        _caches = Cache(
-            layers=[
-                _Layer(parts, [len(part) for part in seen], masks)
-                for parts in zip(*(cache.layers for cache in caches), strict=True)
-            ]
-        )
-        yield _caches
+        widths = [len(part) for part in seen]
+        _pass.layers = [
+            _Layer(parts, widths, masks) for parts in zip(*(cache.layers for cache in caches), strict=True)
+        ]
+        yield Cache(layers=_pass.layers)
     except BaseException:
         for cache, known in zip(caches, lengths, strict=True):
             for layer, length in zip(cache.layers, known, strict=True):
                 layer.crop(length - layer.get_seq_length())
         raise
     finally:
-        _caches = None
+        _pass.layers = []
         config._attn_implementation = before
 
 
@@ -95,8 +93,7 @@ def _attention(
     """Transformers' attention interface: its own attention, sequence by sequence."""
     if attention_mask is not None or kwargs.get("sliding_window") is not None:
         raise ValueError("its attention uses a mask of its own")
-    assert _caches is not None
-    layer = _caches.layers[module.layer_idx]
+    layer = _pass.layers[module.layer_idx]
     found = []
     for part, mask, own in zip(layer.parts, layer.masks, query.split(layer.widths, 2), strict=True):
         mask = None if mask is None else mask.to(query.device)
