@@ -43,6 +43,12 @@ def replay(
             help="Method to replay (default: all that draft with the edge model). Repeatable.",
         ),
     ] = None,
+    oracle: Annotated[
+        bool,
+        typer.Option(
+            "--oracle", help="Also show each method's time over that of the best choices, made in hindsight."
+        ),
+    ] = False,
     plugin: PluginOption = None,
     html: HtmlOption = None,
     charts: MapsOption = None,
@@ -70,7 +76,7 @@ def replay(
     replayed = chosen or knowing(ruled)
     demand_known(replayed, ruled)
     changed = variants(texts_of(read), read.texts, varied, read.profile)
-    rows = list(grid(changed, table, replayed, lengths, varied))
+    rows = list(grid(changed, table, replayed, lengths, varied, oracle))
     is_exact, label = told(read, varied)
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
     assumed = assumptions(table, varied)
