@@ -25,6 +25,7 @@ from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.method import API_VERSION, Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Part, Speculative
 from specbench.results.records import Round
+from specbench.speculation.adaptive import AdaptiveLoop, LookupDrafter
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
@@ -47,6 +48,7 @@ from specbench.speculation.window import WindowLoop
 __all__ = [
     "API_VERSION",
     "RULES",
+    "AdaptiveLoop",
     "AheadDrafter",
     "AheadLoop",
     "AheadWindow",
@@ -62,6 +64,7 @@ __all__ = [
     "EdgeModel",
     "ExitCode",
     "FeatureDrafter",
+    "LookupDrafter",
     "Method",
     "Needs",
     "Options",
