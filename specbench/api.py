@@ -39,15 +39,17 @@ from specbench.speculation.loop import (
     Target,
     TargetReader,
 )
-from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
 from specbench.speculation.request import Needs, Pending, Request, TopIds
-from specbench.speculation.rules import RULES
-from specbench.speculation.suffix import SuffixDrafter
+from specbench.speculation.rules import RULES, TREE_RULES
+from specbench.speculation.suffix import MinMatch, SuffixDrafter, SuffixSettings
 from specbench.speculation.window import WindowLoop
 
 __all__ = [
     "API_VERSION",
+    "MOST_NODES",
     "RULES",
+    "TREE_RULES",
     "AdaptiveLoop",
     "AheadDrafter",
     "AheadLoop",
@@ -66,6 +68,7 @@ __all__ = [
     "FeatureDrafter",
     "LookupDrafter",
     "Method",
+    "MinMatch",
     "Needs",
     "Options",
     "Part",
@@ -79,6 +82,7 @@ __all__ = [
     "SpeculativeLoop",
     "SpeculativeMethod",
     "SuffixDrafter",
+    "SuffixSettings",
     "Target",
     "TargetReader",
     "TopIds",

@@ -107,11 +107,12 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
     def elsewhere(self) -> dict:
         """What a cloud on another machine says of itself; reached, and held against the profile, here."""
         facts = self.connection.facts
+        there = facts.profile
         return {
             "files": facts.files,
             "stored": list(facts.stored),
-            "threads": facts.threads,
-            "batch": {"sessions": facts.sessions, "wait_ms": facts.wait_ms if facts.sessions > 1 else None},
+            "threads": there.threads,
+            "batch": {"sessions": there.sessions, "wait_ms": there.wait_ms if there.sessions > 1 else None},
             "versions": facts.versions,
             "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
         }
@@ -174,9 +175,6 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads
                 self.process = CloudProcess(served, threads, host, most_edges=self.most_edges)
-            for line in self.process.lines:
-                if " model runs " in line:  # which engine, and why
-                    logger.info(line)
         except SpecbenchError as error:
             if not self.connection.is_open:
                 raise
@@ -189,4 +187,6 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         return emulated.inside(namespace) if self._link_spec.kind == "emulated" else nullcontext()
 
     def _accept(self, facts: Facts) -> None:
+        if self.process and facts.engine_note:
+            logger.info(facts.engine_note)
         demand_meant(facts, self.spec, self.engine_spec, self.folder)

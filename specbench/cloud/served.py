@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+from msgspec.structs import replace
+
 from specbench import precision
 from specbench.cloud.local import LocalCloud
-from specbench.cloud.transport.facts import Facts
+from specbench.cloud.transport.facts import LONGEST_TEXT, Facts, ServedProfile
 from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.profile import Decoding, Options
@@ -36,20 +38,17 @@ class Served:
 
         cloud = self.model
         engine, spec, ceiling = cloud.engine, cloud.spec, cloud.ceiling()
+        profile = replace(ServedProfile.of(spec, cloud.engine_spec), threads=torch.get_num_threads())
+        if profile.engine == "auto":
+            profile = replace(profile, engine=engine.kind)
         return Facts(
             model=spec.model,
             files=files.fingerprint(engine.loaded.folder),
             stored=storage.stored_as(engine.loaded.folder),
             tokenizer_sha256=vocabulary.fingerprint(cloud.tokenizer),
-            layers=spec.layers,
-            dtype=spec.dtype,
-            engine_kind=cloud.engine_spec.kind,
-            batch_invariant=cloud.engine_spec.batch_invariant,
+            profile=profile,
+            profile_sha256=profile.sha256,
             engine=engine.kind,
-            threads=torch.get_num_threads(),
-            ranks=spec.ranks,
-            sessions=spec.batch.sessions,
-            wait_ms=spec.batch.wait_ms,
             vocabulary_size=engine.vocabulary_size,
             versions=environment.versions(),
             machine=environment.machine(),
@@ -58,6 +57,7 @@ class Served:
             weight_bytes=ceiling.weight_bytes if spec.ranks == 1 else None,  # each rank reads a share
             bytes_per_second=ceiling.bytes_per_second,
             reader=ceiling.reader,
+            engine_note=cloud.engine_note[:LONGEST_TEXT],
         )
 
     def target(

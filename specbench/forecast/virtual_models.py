@@ -36,6 +36,7 @@ class VirtualEdge(_Virtual):
     role = "edge"
     drafts = False
     """Whether the traced draft was asked for."""
+    retokenizer = None
 
     def drafter(self, options: Options) -> VirtualDrafter:
         """The traced draft."""

@@ -175,6 +175,11 @@ class ModelFactory:
         """Which engine really runs the passes."""
         return self.engine.kind
 
+    @property
+    def engine_note(self) -> str:
+        """Which engine the model came to and why, where the profile does not decide it; of a loaded model."""
+        return self._choice.note
+
     def ceiling(self) -> Ceiling | None:
         """What memory allows this model now, where it runs; never to be called on the clock."""
         return self._meter.ceiling()
@@ -195,7 +200,7 @@ class ModelFactory:
 
         return EagerEngine(loaded, size, self.draft_vocabulary)
 
-    @property
+    @cached_property
     def _choice(self) -> EngineChoice:
         from specbench.roles.engine_choice import EngineChoice
 

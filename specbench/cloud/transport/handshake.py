@@ -12,6 +12,8 @@ from specbench.cloud.transport.channel import Channel, ChannelLostError
 from specbench.cloud.transport.facts import Facts
 from specbench.errors import ExitCode, SpecbenchError
 
+NO_IDENTITY = ("model", "bytes_per_second", "engine_note")  # where it lies, what was measured, why
+
 
 def greeted(
     channel: Channel, tokenizer_sha256: str, before: Facts | None, accept: Callable[[Facts], None]
@@ -55,10 +57,12 @@ def greeted(
 
 def _changed(before: Facts, now: Facts) -> str | None:
     """The first fact that differs; neither what was measured matters, nor where the model lies there."""
+    if before.profile_sha256 != now.profile_sha256 and (differs := before.profile.difference(now.profile)):
+        return differs[0]
     # Memory differs by a few pages between boots of one machine.
     before, now = (
         msgspec.structs.replace(facts, machine=facts.machine | {"memory_bytes": None})
         for facts in (before, now)
     )
-    names = (field for field in Facts.__struct_fields__ if field not in ("model", "bytes_per_second"))
+    names = (field for field in Facts.__struct_fields__ if field not in NO_IDENTITY)
     return next((name for name in names if getattr(before, name) != getattr(now, name)), None)

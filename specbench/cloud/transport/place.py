@@ -230,8 +230,8 @@ class RemotePlace:
             return
         if self._epoch is not None and self._connection.interruptions == self._counted:
             self._connection.interruptions += 1  # the loss was another text's, and this one pays for it too
-        decoding = self._options.decoding.model_dump_json()
-        speculative = self._options.speculative.model_dump_json()
+        decoding = self._options.decoding.model_dump()
+        speculative = self._options.speculative.model_dump()
         epoch = self._connection.epoch
         opened = self._connection.ask(
             lambda number: protocol.Open(

@@ -10,7 +10,7 @@ answered with `Dropped`, most of them without having been read.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +32,8 @@ from specbench.cloud.transport.fields import (
 
 VERSION = 6
 
+Settings = Annotated[dict[str, Any], Meta(max_length=64)]
+
 
 class Hello(Frame, frozen=True, tag=0):
     """The edge's first frame.
@@ -50,15 +52,15 @@ class Open(Frame, frozen=True, tag=1):
 
     Args:
         text: the edge's name for the place where one text at a time is decoded.
-        decoding: the profile's part as JSON; `speculative` likewise.
+        decoding: the profile's part; `speculative` likewise.
         rolls_back: drafts will be verified, which takes a cache that can be rolled back.
         draft: the fingerprint of the draft that the cloud is to run itself; `None` where it runs none.
         trees: drafts may be trees; `top_k` likewise as of `Needs`.
     """
 
     text: Number
-    decoding: Text
-    speculative: Text
+    decoding: Settings
+    speculative: Settings
     rolls_back: bool
     draft: Text | None = None
     trees: bool = False
@@ -151,7 +153,9 @@ class Prove(Asked, frozen=True, tag=11):
     """Compute the position behind `tokens` as single steps do, and as a method's passes did; see `Evidence`."""
 
     tokens: Tokens
-    passes: Annotated[tuple[tuple[Number | None, Tokens], ...], Meta(min_length=1, max_length=MOST_TOKENS)]
+    passes: Annotated[
+        tuple[tuple[Number | None, Tokens, bool], ...], Meta(min_length=1, max_length=MOST_TOKENS)
+    ]
     pair: tuple[TokenId, TokenId]
 
 

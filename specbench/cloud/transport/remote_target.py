@@ -101,9 +101,9 @@ class RemoteTarget(RemotePlace):
 
         def build(number: int) -> Up:
             fields = number, self._text, tokens, packed, self._epoch_of_text, proposal.continues
-            if proposal.parents is None:
-                return protocol.Verify(*fields)
-            return protocol.VerifyTree(*fields, packed_parents(proposal.parents))
+            if proposal.parents:
+                return protocol.VerifyTree(*fields, packed_parents(proposal.parents))
+            return protocol.Verify(*fields)
 
         return self._ask(build, proposal)
 

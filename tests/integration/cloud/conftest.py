@@ -6,7 +6,6 @@ import gc
 import shutil
 import subprocess
 import threading
-import time
 import weakref
 
 import pytest
@@ -69,13 +68,6 @@ class Running:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(30)
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def certificate(folder, days):

@@ -8,7 +8,8 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from conftest import Watched, certificate, wait_until
+from conftest import Watched, certificate
+from waiting import wait_until
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
@@ -42,7 +43,7 @@ def hello(channel, cloud, version=protocol.VERSION, tokenizer=None):
 
 def opened(channel, cloud, options=GREEDY):
     assert isinstance(hello(channel, cloud), answers.Welcome)
-    parts = options.decoding.model_dump_json(), options.speculative.model_dump_json()
+    parts = options.decoding.model_dump(), options.speculative.model_dump()
     channel.send(protocol.encode(protocol.Open(2, 1, *parts, True)))
     assert isinstance(protocol.decode_down(channel.receive(10)), answers.Done)
     channel.send(protocol.encode(protocol.Begin(3, 1, REQUEST.prompt_ids, 24, (1,), 7)))
@@ -68,9 +69,12 @@ SENSELESS = [
     (protocol.Begin(4, 1, (5, 6), 5000, (), 7), "the model was made for 2048"),
     (protocol.Begin(4, 1, (5, 96), 5, (), 7), "token id 96"),
     (protocol.Resume(4, 1, (5, 6), 5, (), 7, (), 0, 0), "has begun, and has not ended"),
-    (protocol.Open(4, 2, "{}", '{"draft_length": 999}', True), "draft_length"),
-    (protocol.Open(4, 2, "no json", "{}", True), "JSON"),
-    (protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9)),), (1, 2)), "do not lead to that position"),
+    (protocol.Open(4, 2, {}, {"draft_length": 999}, True), "draft_length"),
+    (protocol.Open(4, 2, {"heat": 1}, {}, True), "heat"),
+    (
+        protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9), False),), (1, 2)),
+        "do not lead to that position",
+    ),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 9, 9)), "no text of that budget"),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 96)), "token id 96"),
 ]
@@ -153,7 +157,7 @@ def deaf(running, cloud, *frames):
 
 def test_an_edge_that_never_reads_and_answers_no_ping_is_freed_within_a_bounded_time(start, cloud):
     running = start(ping=0.2, pong=0.3)
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
     begun = protocol.Begin(3, 1, REQUEST.prompt_ids, 2000, (), 7)
     sock = deaf(running, cloud, protocol.Open(2, 1, *parts, True), begun, protocol.Decode(4, 1))
     wait_until(lambda: running.host.held == 1)
@@ -174,7 +178,7 @@ def test_an_edge_that_misses_no_ping_and_never_reads_is_freed_within_a_bounded_t
             closed.append(True)
 
     running.host.generate = generate
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
     asked = protocol.Generate(3, 1, REQUEST.prompt_ids, 2000, (), 7)
     sock = deaf(running, cloud, protocol.Open(2, 1, *parts, False), asked)
     wait_until(lambda: began == [1])
@@ -203,7 +207,7 @@ def test_an_edge_finds_room_again_within_its_patience_though_its_first_connectio
 
 def test_a_text_that_has_ended_holds_no_cache(start, cloud):
     service = Service(Watched(cloud))
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
     hello = protocol.Hello(1, protocol.VERSION, vocabulary.fingerprint(cloud.tokenizer))
     frames = [hello, protocol.Open(2, 1, *parts, True), protocol.Begin(3, 1, REQUEST.prompt_ids, 4, (), 7)]
     for frame in frames:
@@ -220,18 +224,18 @@ def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
     running = start()
     channel = raw(running.url)
     opened(channel, cloud)
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
-    number, answers = 3, []
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
+    number, replies = 3, []
     for text in range(2, 7):
         for frame in (
             protocol.Open(number + 1, text, *parts, True),
             protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7),
         ):
             channel.send(protocol.encode(frame))
-            answers.append(protocol.decode_down(channel.receive(10)))
+            replies.append(protocol.decode_down(channel.receive(10)))
         number += 2
-    assert [isinstance(answer, answers.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
-    assert "may hold 8192 tokens" in answers[-1].reason
+    assert [isinstance(answer, answers.Refused) for answer in replies[1::2]] == [False] * 4 + [True]
+    assert "may hold 8192 tokens" in replies[-1].reason
     channel.close()
 
 
