@@ -102,7 +102,7 @@ def test_a_good_draft_is_used_and_a_bad_one_is_not():
     assert choices(good, link__rtt_ms=0.0)[-1] in ("round", "window")
     assert choices(good, link__rtt_ms=100.0)[-1] == "window"
     assert set(choices(bad, link__rtt_ms=100.0)) == {"alone"}
-    assert choices(bad, link__rtt_ms=0.0).count("alone") > 70
+    assert choices(bad, link__rtt_ms=0.0).count("alone") > 60
 
 
 def test_what_is_drafted_along_with_a_stream_costs_no_time():
