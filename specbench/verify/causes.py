@@ -1,0 +1,64 @@
+"""What is wrong where two answers part, as far as the answers themselves tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specbench.stats.repetition import is_loop
+from specbench.verify.records import Completion, Token
+
+BEHIND_STOP = "goes on behind the stop token"
+CUT = "ends before its budget, without a stop token"
+MISSING = "leaves out a token (a dropped bonus token?)"
+DOUBLED = "says a token twice (a doubled bonus token?)"
+LOOP = "repeats a phrase over and over"
+EARLIER_REQUESTS = "depends on the requests before it (a cache reused across prompts?)"
+STATE = (
+    "gives the reference's token where the text so far is sent anew: its state while decoding is wrong "
+    "(KV cache or acceptance after a refusal?)"
+)
+MODEL = "gives the same token where the text so far is sent anew: other weights, precision or rule"
+REFERENCE = (
+    "gives what the reference itself prefers where the text so far is sent anew: the reference's state while "
+    "decoding is wrong"
+)
+ALIKE = 4  # tokens behind a shift that must agree
+
+
+def of_shape(theirs: Completion, ours: Completion, place: int) -> str | None:
+    """What the shape of two answers tells, tokens known."""
+    left, right = theirs.tokens or (), ours.tokens or ()
+    if place == len(right) and ours.finish_reason not in ("stop", "eos"):
+        return CUT
+    if place == len(left):
+        return None
+    if _agree(left[place + 1 :], right[place:]):
+        return MISSING
+    is_twice = place and right[place : place + 1] == right[place - 1 : place]
+    if is_twice and _agree(left[place:], right[place + 1 :]):
+        return DOUBLED
+    return LOOP if _loops(right) and not _loops(left) else None
+
+
+def of_text(theirs: Completion, ours: Completion, place: int) -> str | None:
+    """The same where texts alone are known."""
+    if place == len(theirs.text) and theirs.finish_reason == "stop":
+        return BEHIND_STOP
+    if place == len(ours.text) and ours.finish_reason not in ("stop", "eos"):
+        return CUT
+    return LOOP if _loops(tuple(ours.text)) and not _loops(tuple(theirs.text)) else None
+
+
+def loops(completion: Completion) -> bool:
+    """Whether an answer repeats itself."""
+    return _loops(completion.tokens or tuple(completion.text))
+
+
+def _agree(left: Sequence[Token], right: Sequence[Token]) -> bool:
+    length = min(len(left), len(right))
+    return length >= ALIKE and left[:length] == right[:length]
+
+
+def _loops(said: Sequence[Token]) -> bool:
+    numbers = {token: index for index, token in enumerate(dict.fromkeys(said))}
+    return is_loop([numbers[token] for token in said])
