@@ -12,14 +12,21 @@ import torch
 from vllm_exchanges import Listening
 
 from specbench.benchmark.conversation import prompt_ids
+from specbench.results.records import Prompt
 from specbench.testing import STOP_ID
 
 DRAFT_LENGTH = 2
 FAULTS = (
     "off_by_one_after_refusal", "bonus_dropped", "bonus_doubled", "residual_not_renormalised",
     "draft_temperature_twice", "behind_the_stop_token", "other_template", "cache_reused_across_prompts",
-    "acceptance_counts_the_bonus", "loops", "double_bos", "model_differs",
+    "acceptance_counts_the_bonus", "loops", "double_bos",
 )  # fmt: skip
+
+
+QUESTIONS = [
+    Prompt(str(number), "talk", (text,))
+    for number, text in enumerate(("hello there", "what is 12 + 30?", "tell me a story", "7 * 8 = ", "why?"))
+]
 
 
 class Planted(Listening):
@@ -82,9 +89,8 @@ class Planted(Listening):
 
     def _llama(self, question):
         prompt, most = question["prompt"], question["n_predict"]
-        made = list(
-            self._decoded(prompt, most, question["temperature"], question["seed"], question.get("n_probs", 0))
-        )
+        sampling = question["temperature"], question["seed"], question.get("cache_prompt", True)
+        made = list(self._decoded(prompt, most, *sampling))
         tokens = [token for tokens, *_ in made for token in tokens]
         stopped = self._stop_ids & set(tokens[-1:])
         last = {
@@ -109,7 +115,7 @@ class Planted(Listening):
         tokenizer = self._target.tokenizer
         prompt, most = tokenizer(question["prompt"])["input_ids"], question["max_tokens"]
         top = question.get("logprobs", 0)
-        made = list(self._decoded(prompt, most, question["temperature"], question["seed"], top))
+        made = list(self._decoded(prompt, most, question["temperature"], question["seed"]))
         tokens = [token for tokens, *_ in made for token in tokens]
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(tokens)}
         reason = "stop" if self._stop_ids & set(tokens[-1:]) else "length"
@@ -144,10 +150,10 @@ class Planted(Listening):
 
     # Decoding: yields tokens, drafted, accepted, and the logits behind which each token stands
 
-    def _decoded(self, prompt, most, temperature, seed, top):
+    def _decoded(self, prompt, most, temperature, seed, from_cache=True):
         random = torch.Generator().manual_seed(seed)
         said = 0
-        for tokens, drafted, accepted, rows in self._passes(prompt, temperature, random):
+        for tokens, drafted, accepted, rows in self._passes(prompt, temperature, random, from_cache):
             tokens, rows = tokens[: most - said], rows[: most - said]
             ends = [index for index, token in enumerate(tokens) if token in self._stop_ids]
             if ends and self._fault != "behind_the_stop_token":
@@ -157,8 +163,8 @@ class Planted(Listening):
             if said >= most or (ends and self._fault != "behind_the_stop_token"):
                 return
 
-    def _passes(self, prompt, temperature, random):
-        rows = self._read(prompt)
+    def _passes(self, prompt, temperature, random, from_cache):
+        rows = self._read(prompt, from_cache)
         text = [self._pick(rows[-1], temperature, random)]
         yield text[:], 0, 0, [rows[-1]]
         while True:
@@ -183,7 +189,7 @@ class Planted(Listening):
             if said:
                 yield said, len(drafts), counted, shown
 
-    def _read(self, prompt):
+    def _read(self, prompt, from_cache):
         """Logits behind a prompt; what it shares with the last one is in the cache."""
         shared = 0
         for one, other in zip(prompt[:-1], self._cached, strict=False):
@@ -191,8 +197,8 @@ class Planted(Listening):
                 break
             shared += 1
         if self._fault == "cache_reused_across_prompts" and shared < len(prompt) - 3 and self._cached:
-            shared = min(shared + 2, self._session.length)
-        shared = min(shared, self._session.length)
+            shared += 2
+        shared = min(shared, self._session.length) if from_cache else 0
         self._session.truncate(shared)
         read = self._session.extend if shared else self._session.prefill
         rows = self._shaken(read(prompt[shared:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from specbench.stats.repetition import is_loop
@@ -12,7 +13,7 @@ CUT = "ends before its budget, without a stop token"
 MISSING = "leaves out a token (a dropped bonus token?)"
 DOUBLED = "says a token twice (a doubled bonus token?)"
 LOOP = "repeats a phrase over and over"
-EARLIER_REQUESTS = "depends on the requests before it (a cache reused across prompts?)"
+EARLIER_REQUESTS = "is right where it takes nothing from its prefix cache: a cache reused across prompts"
 STATE = (
     "gives the reference's token where the text so far is sent anew: its state while decoding is wrong "
     "(KV cache or acceptance after a refusal?)"
@@ -22,7 +23,7 @@ REFERENCE = (
     "gives what the reference itself prefers where the text so far is sent anew: the reference's state while "
     "decoding is wrong"
 )
-ALIKE = 4  # tokens behind a shift that must agree
+ALIKE = 0.5  # of two answers, where single tokens are left out or doubled
 
 
 def of_shape(theirs: Completion, ours: Completion, place: int) -> str | None:
@@ -32,10 +33,10 @@ def of_shape(theirs: Completion, ours: Completion, place: int) -> str | None:
         return CUT
     if place == len(left):
         return None
-    if _agree(left[place + 1 :], right[place:]):
+    edits = _edits(left, right)
+    if edits and all(not new and len(old) == 1 for old, new, _ in edits):
         return MISSING
-    is_twice = place and right[place : place + 1] == right[place - 1 : place]
-    if is_twice and _agree(left[place:], right[place + 1 :]):
+    if edits and all(not old and new == (before,) for old, new, before in edits):
         return DOUBLED
     return LOOP if _loops(right) and not _loops(left) else None
 
@@ -54,9 +55,21 @@ def loops(completion: Completion) -> bool:
     return _loops(completion.tokens or tuple(completion.text))
 
 
-def _agree(left: Sequence[Token], right: Sequence[Token]) -> bool:
-    length = min(len(left), len(right))
-    return length >= ALIKE and left[:length] == right[:length]
+def _edits(
+    left: Sequence[Token], right: Sequence[Token]
+) -> list[tuple[Sequence[Token], Sequence[Token], Token | None]]:
+    """What is replaced by what, and the token before it; nothing where less than half is alike.
+
+    What touches the end of an answer is left out: the budget cuts it there.
+    """
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    if matcher.ratio() < ALIKE:
+        return []
+    return [
+        (tuple(left[i:j]), tuple(right[k:m]), right[k - 1] if k else None)
+        for kind, i, j, k, m in matcher.get_opcodes()
+        if kind != "equal" and j < len(left) and m < len(right)
+    ]
 
 
 def _loops(said: Sequence[Token]) -> bool:

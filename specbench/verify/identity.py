@@ -109,15 +109,14 @@ class Judge:
         common = theirs.tokens[:place]
         shape = causes.of_shape(theirs, ours, place)
         if shape == causes.CUT or (own is None and self._has_stopped(prompt, theirs)):
-            cause = shape or causes.BEHIND_STOP
-            return Verdict(prompt_id, DIFFERS, place, (own, other), cause=cause)
+            return Verdict(prompt_id, DIFFERS, place, (own, other), cause=shape or causes.BEHIND_STOP)
         margins = self._margins(prompt, theirs.tokens, place, own, other)
         if not margins or self._noise is None:
             return Verdict(prompt_id, UNPROVEN, place, (own, other), cause=shape or NO_PROOF)
         moved = max(margins) - min(margins)
         noise = max(self._noise, moved) if moved <= LARGEST_NOISE else self._noise
         verdict = TIE if min(map(abs, margins)) <= 2 * noise else DIFFERS
-        cause = None
+        cause: str | None = None
         if verdict == DIFFERS and margins[0] < 0:
             cause = causes.REFERENCE
         elif verdict == DIFFERS:
@@ -148,7 +147,7 @@ class Judge:
         self, prompt: Prompt, theirs: Completion, common: Sequence[Token], own: Token | None
     ) -> str:
         """What the server says when it is asked again, and with the text so far sent anew."""
-        again = self._server.stream(prompt, theirs.said or 1)
+        again = self._server.complete(prompt, theirs.said or 1, fresh=True)
         if first_difference(theirs, again) is None:
             return causes.EARLIER_REQUESTS
         anew = self._server.complete(joined(prompt, common), 1, fresh=True).tokens

@@ -73,7 +73,10 @@ class Verification:
         rows = self._identity(asked)
         found.speeds += speed.speeds(self._server, self._other, rows)
         self._acceptance(rows, counters)
-        pairs = [(0 if isinstance(each.prompt, str) else len(each.prompt), *both) for each, *both in rows]
+        pairs = [
+            (0 if isinstance(each.prompt, str) else len(each.prompt), theirs, ours)
+            for each, theirs, ours in rows
+        ]
         faults, warnings = sanity.oddities(self._server, self._reference, pairs)
         found.faults += faults
         found.warnings += warnings

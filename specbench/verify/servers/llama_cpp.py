@@ -60,7 +60,8 @@ class LlamaCpp(Server):
 
     def stream(self, prompt: Prompt, most: int) -> Completion:
         """As of `Server`."""
-        watch, text, tokens, passes = Stopwatch(), "", [], 0
+        watch, text, passes = Stopwatch(), "", 0
+        tokens: list[int] = []
         question = self._question(prompt, most) | {"stream": True, "timings_per_token": True}
         answer: dict = {}
         last = None

@@ -102,7 +102,12 @@ class OpenAi(Server):
         self, prompt: Prompt, most: int, temperature: float, seed: int, top: int, fresh: bool = False
     ) -> dict:
         """A request."""
-        asked = {"model": self.model, "prompt": as_json(prompt), "max_tokens": most, "seed": seed}
+        asked: dict[str, object] = {
+            "model": self.model,
+            "prompt": as_json(prompt),
+            "max_tokens": most,
+            "seed": seed,
+        }
         asked |= {"temperature": temperature, "top_p": 1.0}
         return asked | ({"logprobs": top} if top else {})
 

@@ -4,23 +4,15 @@ from contextlib import ExitStack
 
 import pytest
 from builders import shaken
-from planted import Planted
+from planted import QUESTIONS, Planted
 
 from specbench.api import CloudModel, EdgeModel
 from specbench.profile import CloudSpec, EdgeSpec
-from specbench.results.records import Prompt
 from specbench.testing import tiny_llama
 from specbench.verify.asking import Client
 from specbench.verify.records import Settings
 from specbench.verify.servers.probing import opened
 from specbench.verify.verification import Verification
-
-QUESTIONS = [
-    Prompt(str(number), "talk", (text,))
-    for number, text in enumerate(
-        ("hello there", "what is 12 + 30?", "tell me a story", "7 * 8 = ", "why not?")
-    )
-]
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +27,20 @@ def tiny_pair(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="session")
+def far_draft(tiny_pair, tmp_path_factory):
+    """A draft that is refused often."""
+    folder = shaken(tmp_path_factory.mktemp("far") / "draft", tiny_pair[0].spec.model, 0.5)
+    return EdgeModel(EdgeSpec(model=str(folder), dtype="float32"))
+
+
 @pytest.fixture
 def serve(tiny_pair):
     """Start servers of the tiny pair; `drafting` ones draft."""
     target, draft = tiny_pair
     with ExitStack() as stack:
 
-        def start(fault=None, drafting=True, **settings):
+        def start(fault=None, drafting=True, draft=draft, **settings):
             return stack.enter_context(Planted(target, draft if drafting else None, fault, **settings))
 
         yield start

@@ -1,11 +1,14 @@
 """Every planted fault is found and named, and an honest server passes."""
 
 import pytest
+from planted import QUESTIONS
 
 from specbench.errors import ExitCode
 from specbench.verify import causes, distribution
+from specbench.verify.asking import Client
 from specbench.verify.conclusion import exit_status
 from specbench.verify.records import DIFFERS, SAME
+from specbench.verify.servers.probing import opened
 
 
 def causes_of(result):
@@ -43,7 +46,8 @@ def test_a_fault_of_decoding_is_named(serve, verified, fault, cause):
 
 
 def test_tokens_behind_the_stop_token_are_named(serve, verified):
-    stop = verified(serve(drafting=False)).verdicts and 5
+    honest = opened(Client(serve(drafting=False).url))
+    stop = honest.stream(honest.templated(QUESTIONS[0].turns[0]), 24).tokens[9]
     result = verified(serve("behind_the_stop_token", stop_ids=[stop]), serve(drafting=False, stop_ids=[stop]))
     assert causes.BEHIND_STOP in causes_of(result)
 
@@ -78,13 +82,13 @@ def test_a_loop_is_told_beside_the_speed(serve, verified):
     assert any("over and over" in each for each in result.faults)
 
 
-SAMPLES = {"samples": 200, "temperature": 0.8, "max_new_tokens": 8}
+SAMPLES = {"samples": 250, "temperature": 0.8, "max_new_tokens": 8}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["residual_not_renormalised", "draft_temperature_twice"])
-def test_a_fault_of_sampling_is_found_and_named(serve, verified, fault):
-    result = verified(serve(fault), serve(drafting=False), **SAMPLES)
+def test_a_fault_of_sampling_is_found_and_named(serve, verified, far_draft, fault):
+    result = verified(serve(fault, draft=far_draft), serve(drafting=False), **SAMPLES)
     assert result.count(DIFFERS) == 0, "greedy decoding does not show it"
     assert {each.cause for each in result.shifts if each.found} == {distribution.DRAFTING}
     assert exit_status(result) == ExitCode.IDENTITY
