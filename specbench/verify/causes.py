@@ -36,7 +36,7 @@ def of_shape(theirs: Completion, ours: Completion, place: int) -> str | None:
     edits = _edits(left, right)
     if edits and all(not new and len(old) == 1 for old, new, _ in edits):
         return MISSING
-    if edits and all(not old and new == (before,) for old, new, before in edits):
+    if edits and all(not old and len(new) == 1 and new[0] in beside for old, new, beside in edits):
         return DOUBLED
     return LOOP if _loops(right) and not _loops(left) else None
 
@@ -57,8 +57,8 @@ def loops(completion: Completion) -> bool:
 
 def _edits(
     left: Sequence[Token], right: Sequence[Token]
-) -> list[tuple[Sequence[Token], Sequence[Token], Token | None]]:
-    """What is replaced by what, and the token before it; nothing where less than half is alike.
+) -> list[tuple[Sequence[Token], Sequence[Token], Sequence[Token]]]:
+    """What is replaced by what, and the tokens on either side of it; nothing where less than half is alike.
 
     What touches the end of an answer is left out: the budget cuts it there.
     """
@@ -66,7 +66,7 @@ def _edits(
     if matcher.ratio() < ALIKE:
         return []
     return [
-        (tuple(left[i:j]), tuple(right[k:m]), right[k - 1] if k else None)
+        (left[i:j], right[k:m], (*right[max(k - 1, 0) : k], *right[m : m + 1]))
         for kind, i, j, k, m in matcher.get_opcodes()
         if kind != "equal" and j < len(left) and m < len(right)
     ]

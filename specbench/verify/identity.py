@@ -28,7 +28,7 @@ NOISE_PROMPTS, NOISE_PLACES = 4, 4
 LONGEST_LOOK = 32
 LARGEST_NOISE = 1.0
 """In log-probability. What moves by more is not rounding, but a fault of the reference."""
-NO_PROOF = "the reference gives no log-probabilities"
+NO_PROOF = "the reference gives no log-probabilities that prove anything"
 
 
 def first_difference(theirs: Completion, ours: Completion) -> int | None:
@@ -111,7 +111,7 @@ class Judge:
         if shape == causes.CUT or (own is None and self._has_stopped(prompt, theirs)):
             return Verdict(prompt_id, DIFFERS, place, (own, other), cause=shape or causes.BEHIND_STOP)
         margins = self._margins(prompt, theirs.tokens, place, own, other)
-        if not margins or self._noise is None:
+        if not margins or self._noise is None or self._noise > LARGEST_NOISE:
             return Verdict(prompt_id, UNPROVEN, place, (own, other), cause=shape or NO_PROOF)
         moved = max(margins) - min(margins)
         noise = max(self._noise, moved) if moved <= LARGEST_NOISE else self._noise

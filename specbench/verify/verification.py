@@ -69,6 +69,11 @@ class Verification:
         if found.compared != prompts.TEXT:
             most = self._settings.max_new_tokens
             found.noise = identity.noise_of(self._reference, [each.prompt for each in asked], most)
+            if found.noise is not None and found.noise > identity.LARGEST_NOISE:
+                found.faults.append(
+                    f"the log-probabilities of {self._reference.url} move by {found.noise:.2g} between decoding a "
+                    "text and reading it anew, which rounding does not explain: nothing can be proven by them"
+                )
         counters = self._counters()
         rows = self._identity(asked)
         found.speeds += speed.speeds(self._server, self._other, rows)

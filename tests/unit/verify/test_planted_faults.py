@@ -55,7 +55,6 @@ def test_tokens_behind_the_stop_token_are_named(serve, verified):
 def test_a_cache_reused_across_prompts_is_named(serve, verified):
     result = verified(serve("cache_reused_across_prompts"), serve(drafting=False))
     assert causes.EARLIER_REQUESTS in causes_of(result)
-    assert result.steadiness[1].differ > 0
 
 
 def test_another_chat_template_is_named_and_is_no_fault_of_decoding(serve, verified):
