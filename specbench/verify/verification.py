@@ -71,8 +71,8 @@ class Verification:
             found.noise = identity.noise_of(self._reference, [each.prompt for each in asked], most)
             if found.noise is not None and found.noise > identity.LARGEST_NOISE:
                 found.faults.append(
-                    f"the log-probabilities of {self._reference.url} move by {found.noise:.2g} between decoding a "
-                    "text and reading it anew, which rounding does not explain: nothing can be proven by them"
+                    f"log-probabilities of {self._reference.url} move by {found.noise:.2g} between decoding "
+                    "and reading a text anew, which rounding does not explain: nothing can be proven by them"
                 )
         counters = self._counters()
         rows = self._identity(asked)
