@@ -36,16 +36,19 @@ from specbench.speculation.loop import (
     FeatureDrafter,
     SpeculativeLoop,
     Target,
+    TargetReader,
 )
-from specbench.speculation.proposal import DraftDistribution, Proposal
-from specbench.speculation.request import Pending, Request
-from specbench.speculation.rules import RULES
-from specbench.speculation.suffix import SuffixDrafter
+from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
+from specbench.speculation.request import Needs, Pending, Request, TopIds
+from specbench.speculation.rules import RULES, TREE_RULES
+from specbench.speculation.suffix import MinMatch, SuffixDrafter, SuffixSettings
 from specbench.speculation.window import WindowLoop
 
 __all__ = [
     "API_VERSION",
+    "MOST_NODES",
     "RULES",
+    "TREE_RULES",
     "AheadDrafter",
     "AheadLoop",
     "AheadWindow",
@@ -62,6 +65,8 @@ __all__ = [
     "ExitCode",
     "FeatureDrafter",
     "Method",
+    "MinMatch",
+    "Needs",
     "Options",
     "Part",
     "Pending",
@@ -74,7 +79,10 @@ __all__ = [
     "SpeculativeLoop",
     "SpeculativeMethod",
     "SuffixDrafter",
+    "SuffixSettings",
     "Target",
+    "TargetReader",
+    "TopIds",
     "WindowLoop",
     "hookimpl",
     "now_ms",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import StoreError
 
 Record = TypeVar("Record")
 
@@ -49,7 +49,7 @@ def write_json(path: Path, value: object, indent: int = 2) -> None:
     try:
         write_bytes(path, json_bytes(value, indent))
     except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def read_record(path: Path, kind: type[Record], version: int) -> Record:
@@ -65,14 +65,13 @@ def read_record(path: Path, kind: type[Record], version: int) -> Record:
     try:
         found = msgspec.json.decode(data, type=dict).get("schema_version")
         if found != version:
-            raise SpecbenchError(
+            raise StoreError(
                 f"{path} has schema version {found}; this specbench reads {version}",
                 "use the version of specbench that wrote it, or start again",
-                ExitCode.STORE,
             )
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SpecbenchError(f"{path} is damaged: {error}", None, ExitCode.STORE) from error
+        raise StoreError(f"{path} is damaged: {error}") from error
 
 
 def json_bytes(value: object, indent: int = 2) -> bytes:

@@ -30,21 +30,41 @@ class SpecbenchError(Exception):
     Args:
         message: one sentence that names the thing and the reason.
         hint: the way out, as one sentence or command.
-        exit_code: what the command line exits with; above 128 where a signal is the reason.
+        exit_code: what the command line exits with, if not what this kind of error means; above 128 where a
+            signal is the reason.
     """
 
-    def __init__(self, message: str, hint: str | None = None, exit_code: int = ExitCode.USAGE) -> None:
+    default_code = ExitCode.USAGE
+
+    def __init__(self, message: str, hint: str | None = None, exit_code: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.exit_code = exit_code
+        self.exit_code = self.default_code if exit_code is None else exit_code
 
 
 class ModelError(SpecbenchError):
     """A model that is missing, damaged, or cannot run here."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message, hint, ExitCode.MODEL)
+    default_code = ExitCode.MODEL
+
+
+class ProfileError(SpecbenchError):
+    """A profile that is missing, or asks for what cannot be."""
+
+    default_code = ExitCode.PROFILE
+
+
+class StoreError(SpecbenchError):
+    """Runs, traces or other files that cannot be read or written, or are damaged."""
+
+    default_code = ExitCode.STORE
+
+
+class RunError(SpecbenchError):
+    """What ended a run."""
+
+    default_code = ExitCode.RUN
 
 
 class SpecbenchWarning(UserWarning):
@@ -55,11 +75,11 @@ class CloudLostError(SpecbenchError):
     """The cloud is gone, and did not come back."""
 
 
-class RanksLostError(SpecbenchError):
+class RanksLostError(RunError):
     """A rank of a split model is gone, or out of step: none of its passes can be made any more."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, "start the cloud again", ExitCode.RUN)
+        super().__init__(message, "start the cloud again")
 
 
 LESS_MEMORY = "try a smaller model or budget, or the profile memory_optimized, which offloads the target"

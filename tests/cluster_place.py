@@ -4,12 +4,12 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import yaml
 from builders import Outcome
+from waiting import wait_until
 
 PROMPTS = [["hello there", "and now?"], ["what is 12 + 30?"], ["tell me a story"], ["7 * 8 = "]]
 
@@ -93,13 +93,6 @@ class Place:
 
         wait_until(look, pause_s=0.02)
         return found[0]
-
-
-def wait_until(condition, seconds=60, pause_s=0.1):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(pause_s)
 
 
 def whole_prompts(lines):

@@ -13,12 +13,13 @@ SECTIONS = {
     "run": (FILES, RUN), "compare": (FILES, RUN), "report": (FILES, RUN),
     "sweep": (FILES, GRID), "replay": (FILES, GRID), "plan": (FILES, "### `plan`"),
     "trace": (FILES, "### `trace`"), "limits": (FILES, "### `limits`"), "load": (FILES, "### `load`"),
-    "runs": (FILES, "### `runs`"), "verify": (FILES, "### `verify`"),
+    "runs": (FILES, "### `runs`"), "prompts": (FILES, "### `prompts describe`"),
+    "show": (FILES, "### `show`"), "verify": (FILES, "### `verify`"),
     "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
     "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip
 # Keys below which there are names that nobody chose, and what those hold is described.
-NAMES = ("retries", "methods", "percentiles", "models", "clients", "heldout", "edge_device")
+NAMES = ("methods", "dropped", "retries", "percentiles", "models", "clients", "heldout", "edge_device")
 # Keys below which another page, or another program, says what there is.
 ELSEWHERE = (
     *("profile", "condition", "changes", "audits", "audits_at_end", "switches", "switch_changes", "switch"),

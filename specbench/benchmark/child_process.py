@@ -12,7 +12,7 @@ from typing import Literal
 
 from specbench.atomic import read_record, write_json
 from specbench.benchmark.job import JOB_VERSION, Job
-from specbench.errors import CloudLostError, ExitCode, SpecbenchError, described
+from specbench.errors import CloudLostError, ExitCode, StoreError, described
 
 JOB = "job.json"
 
@@ -106,7 +106,7 @@ def read_job(file: Path) -> Job:
     try:
         return read_record(file, Job, JOB_VERSION)
     except OSError as error:
-        raise SpecbenchError(f"job {file} cannot be read: {error.strerror}", None, ExitCode.STORE) from error
+        raise StoreError(f"job {file} cannot be read: {error.strerror}") from error
 
 
 def read_ended(file: Path) -> Ended | None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, ModelError, SpecbenchError
 from specbench.results.records import Prompt
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def templated(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
         if isinstance(tokenizer.chat_template, dict):
             hint = "name one of its templates 'default' (chat_template in tokenizer_config.json)"
         place = f"the chat template of {tokenizer.name_or_path}"
-        raise SpecbenchError(f"{place} cannot be applied: {reason}", hint, ExitCode.MODEL) from error
+        raise ModelError(f"{place} cannot be applied: {reason}", hint) from error
 
 
 def ids_sha256(token_ids: Sequence[int]) -> str:

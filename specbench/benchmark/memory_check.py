@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from specbench.api import CloudModel, EdgeModel
-from specbench.errors import ExitCode, SpecbenchError, first_line
+from specbench.errors import ModelError, SpecbenchError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +45,10 @@ def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_token
         logger.info(f"{role}: {spec.model} needs about {size}")
         drafts += total if role != "cloud" else 0
         if left is not None and drafts > left:
-            raise SpecbenchError(
+            raise ModelError(
                 f"the edge's models need about {drafts / 1e9:.2f} GB, but edge.memory_limit leaves "
                 f"{left / 1e9:.2f} GB",
                 "raise edge.memory_limit, or choose a smaller draft",
-                ExitCode.MODEL,
             )
         for device, held_bytes in where.items():
             needed[device] = needed.get(device, 0) + held_bytes
@@ -58,12 +57,11 @@ def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_token
         free = memory.free_bytes(device)
         logger.info(f"{device}: about {total / 1e9:.2f} GB needed, {free / 1e9:.1f} GB free")
         if total > free:
-            raise SpecbenchError(
+            raise ModelError(
                 f"the models need about {total / 1e9:.1f} GB on {device}, but only {free / 1e9:.1f} "
                 "GB are free",
                 "cloud.device_map with cloud.max_memory spreads and offloads the target, as the profile "
                 "memory_optimized does; or choose smaller models",
-                ExitCode.MODEL,
             )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from specbench.benchmark.differences import differences
 from specbench.benchmark.job import Job, new_job
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import StoreError
 from specbench.profile import Profile
 from specbench.profile.loading import validated, with_changes
 from specbench.results.records import Manifest
@@ -60,8 +60,7 @@ def demand_same(stored: Manifest, current: Manifest) -> None:
         difference = next(differences(stored, current, ["memory"]), None)
     if difference:
         field, before, now = difference
-        raise SpecbenchError(
+        raise StoreError(
             f"run {stored.run_id} cannot be resumed: {field} was {before}, and is {now}",
             "repeat the command of its manifest, or start a new run",
-            ExitCode.STORE,
         )

@@ -24,7 +24,7 @@ from specbench.benchmark.proof import hold
 from specbench.benchmark.telemetry import MemoryMonitor
 from specbench.benchmark.turns import Turns
 from specbench.benchmark.work import WorkWatch
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError, StoreError
 from specbench.results.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
 from specbench.results.store import RunWriter
 
@@ -142,11 +142,10 @@ class Runner:
         engines = {role: factory.engine_kind for role, factory in factories.items() if factory.is_loaded}
         for role, kind in self._manifest.engines.items():
             if engines.get(role, kind) != kind:
-                raise SpecbenchError(
+                raise StoreError(
                     f"run {self._manifest.run_id} cannot be resumed: the {role}'s engine was {kind}, and is "
                     f"{engines[role]}",
                     "see the reason above, or start a new run",
-                    ExitCode.STORE,
                 )
         self._manifest = replace(self._manifest, engines={**self._manifest.engines, **engines})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from specbench.atomic import read_record, write_json
 from specbench.benchmark.job import Job, absolute, new_job
-from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.errors import SpecbenchError, StoreError, nearest
 from specbench.profile import Profile
 from specbench.profile.loading import validated, with_changes
 from specbench.profile.paths import anchored, anchored_values
@@ -120,7 +120,7 @@ def write(store: RunStore, sweep: Sweep) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
     write_json(path, sweep)
 
 
@@ -143,9 +143,7 @@ def read(store: RunStore, sweep_id: str) -> Sweep:
     path = _path(store, sweep_id)
     if not path.is_file():
         ids = [each.stem for each in path.parent.glob("*.json")]
-        raise SpecbenchError(
-            f"there is no sweep '{sweep_id}' in {store.folder}", nearest(sweep_id, ids), ExitCode.STORE
-        )
+        raise StoreError(f"there is no sweep '{sweep_id}' in {store.folder}", nearest(sweep_id, ids))
     return read_record(path, Sweep, SWEEP_VERSION)
 
 

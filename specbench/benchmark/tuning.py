@@ -10,7 +10,7 @@ from typing import Literal
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.benchmark.preparation import Prepared
 from specbench.benchmark.workload import limit_remark, read_prompts, stratified
-from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.errors import RunError, SpecbenchError, StoreError, nearest
 from specbench.profile import Profile
 from specbench.profile.loading import with_changes
 from specbench.results.environment import expanded
@@ -120,10 +120,9 @@ def choose(run: Run, method: str, on: str) -> Tuning:
     """
     if run.manifest.failures:
         failure = run.manifest.failures[0]
-        raise SpecbenchError(
+        raise RunError(
             f"tuning failed: {failure.method}: {failure.error}",
             "fix the method, or set speculative.draft_length by hand instead of --tune-on",
-            ExitCode.RUN,
         )
     tpots: dict[str, dict[tuple, float]] = {}
     for record in run.generations:
@@ -158,10 +157,9 @@ def of_resumed(manifest: Manifest, on: str) -> Tuning:
     """
     if manifest.tuning is None or manifest.tuning.on != on:
         before = manifest.tuning.on if manifest.tuning else "nothing"
-        raise SpecbenchError(
+        raise StoreError(
             f"run {manifest.run_id} cannot be resumed: it was tuned on {before}, not on {on}",
             "repeat the command of its manifest, or start a new run",
-            ExitCode.STORE,
         )
     return manifest.tuning
 

@@ -9,7 +9,7 @@ from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError, StoreError
 from specbench.profile import Profile, Workload
 from specbench.profile.loading import with_changes
 from specbench.profile.schema import BUILTIN
@@ -50,9 +50,7 @@ def with_prompts(profile: Profile, prompts: Sequence[str | Prompt] | str | Path 
             prompts.parent.mkdir(parents=True, exist_ok=True)
             prompts.write_bytes(data)
         except OSError as error:
-            raise SpecbenchError(
-                f"{prompts} cannot be written: {error.strerror}", None, ExitCode.STORE
-            ) from error
+            raise StoreError(f"{prompts} cannot be written: {error.strerror}") from error
     return with_changes(profile, settings={"workload.prompts": str(prompts), "workload.limit": None})
 
 

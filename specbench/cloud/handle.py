@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from specbench.speculation.colocated import ColocatedTarget
     from specbench.speculation.drafter import ModelDrafter
     from specbench.speculation.recomputation import Recomputed
-    from specbench.speculation.request import Request
+    from specbench.speculation.request import Needs, Request
     from specbench.speculation.target import LocalTarget
     from specbench.speculation.ties import Evidence, Pass
 
@@ -124,11 +124,14 @@ class CloudModel(ModelFactory):
         """This model as the one that decides the text: prefill, then steps or verifications."""
         raise NotImplementedError
 
-    def verifier(self, options: Options) -> LocalTarget | RemoteTarget | VllmTarget:
+    def verifier(self, options: Options, needs: Needs | None = None) -> LocalTarget | RemoteTarget | VllmTarget:
         """This model as one that verifies drafts, which takes a cache that can be rolled back.
 
+        Args:
+            needs: what else the method asks of it.
+
         Raises:
-            SpecbenchError: its cache cannot be rolled back.
+            SpecbenchError: its cache cannot be rolled back, or it lacks what is needed.
         """
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from specbench.speculation.assisted import AssistedGeneration
     from specbench.speculation.colocated import ColocatedTarget
     from specbench.speculation.recomputation import Recomputed
-    from specbench.speculation.request import Request
+    from specbench.speculation.request import Needs, Request
     from specbench.speculation.target import LocalTarget
     from specbench.speculation.ties import Evidence, Pass
 
@@ -56,10 +56,16 @@ class LocalCloud(CloudModel, runs="here"):
         """As of every cloud: its passes run here."""
         return ModelFactory.target(self, options)
 
-    def verifier(self, options: Options) -> LocalTarget | RemoteTarget:
+    def verifier(self, options: Options, needs: Needs | None = None) -> LocalTarget | RemoteTarget:
         """As of every cloud: its passes run here."""
+        return self.verifying(options, needs)
+
+    def verifying(self, options: Options, needs: Needs | None = None) -> LocalTarget:
+        """As `verifier`, in this process and with nothing between."""
         self.engine.require_rollback()
-        return ModelFactory.target(self, options)
+        if needs and needs.trees:
+            self.engine.require_trees()
+        return ModelFactory.target(self, options, needs)
 
     def colocated(self, edge: EdgeModel, options: Options) -> ColocatedTarget | RemoteTarget:
         """As of every cloud: its passes run here."""

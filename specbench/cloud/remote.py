@@ -18,7 +18,7 @@ from specbench.results.ceilings import Ceiling
 if TYPE_CHECKING:
     from specbench.cloud.server_process import CloudProcess
     from specbench.cloud.transport.channel import Channel
-    from specbench.cloud.transport.protocol import Facts
+    from specbench.cloud.transport.facts import Facts
     from specbench.cloud.transport.remote_target import RemoteTarget
     from specbench.results.records import Audit
     from specbench.roles.edge import EdgeModel
@@ -53,7 +53,8 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         facts = self.connection.facts
         speed = facts.bytes_per_second
         if self.measures_memory:
-            from specbench.cloud.transport.protocol import AskSpeed, Speed
+            from specbench.cloud.transport.answers import Speed
+            from specbench.cloud.transport.protocol import AskSpeed
 
             speed = self.connection.insist(AskSpeed).of(Speed).bytes_per_second
         return Ceiling(facts.weight_bytes, speed, facts.reader)
@@ -93,10 +94,10 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""
-        from specbench.cloud.transport import protocol
+        from specbench.cloud.transport import answers, protocol
         from specbench.precision import switches
 
-        found = self.connection.insist(protocol.AskAudit).of(protocol.Audited)
+        found = self.connection.insist(protocol.AskAudit).of(answers.Audited)
         wrong = switches.findings(found.switches, self._allow_tf32)
         if wrong and not found.audit.problem:  # the arithmetic there is part of what the cloud is
             return replace(found.audit, problem=f"cloud: {wrong[0].message}")
@@ -106,11 +107,12 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
     def elsewhere(self) -> dict:
         """What a cloud on another machine says of itself; reached, and held against the profile, here."""
         facts = self.connection.facts
+        there = facts.profile
         return {
             "files": facts.files,
             "stored": list(facts.stored),
-            "threads": facts.threads,
-            "batch": {"sessions": facts.sessions, "wait_ms": facts.wait_ms if facts.sessions > 1 else None},
+            "threads": there.threads,
+            "batch": {"sessions": there.sessions, "wait_ms": there.wait_ms if there.sessions > 1 else None},
             "versions": facts.versions,
             "machine": {key: value for key, value in facts.machine.items() if key != "memory_bytes"},
         }
@@ -173,9 +175,6 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads
                 self.process = CloudProcess(served, threads, host, most_edges=self.most_edges)
-            for line in self.process.lines:
-                if " model runs " in line:  # which engine, and why
-                    logger.info(line)
         except SpecbenchError as error:
             if not self.connection.is_open:
                 raise
@@ -188,4 +187,6 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         return emulated.inside(namespace) if self._link_spec.kind == "emulated" else nullcontext()
 
     def _accept(self, facts: Facts) -> None:
+        if self.process and facts.engine_note:
+            logger.info(facts.engine_note)
         demand_meant(facts, self.spec, self.engine_spec, self.folder)

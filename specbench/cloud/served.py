@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+from msgspec.structs import replace
+
 from specbench import precision
 from specbench.cloud.local import LocalCloud
-from specbench.cloud.transport.protocol import Facts
+from specbench.cloud.transport.facts import LONGEST_TEXT, Facts, ServedProfile
 from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.profile import Decoding, Options
 from specbench.results import environment
 from specbench.results.records import Audit, Round
 from specbench.roles.role import ModelFactory
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.target import LocalTarget
 
 
@@ -36,20 +38,17 @@ class Served:
 
         cloud = self.model
         engine, spec, ceiling = cloud.engine, cloud.spec, cloud.ceiling()
+        profile = replace(ServedProfile.of(spec, cloud.engine_spec), threads=torch.get_num_threads())
+        if profile.engine == "auto":
+            profile = replace(profile, engine=engine.kind)
         return Facts(
             model=spec.model,
             files=files.fingerprint(engine.loaded.folder),
             stored=storage.stored_as(engine.loaded.folder),
             tokenizer_sha256=vocabulary.fingerprint(cloud.tokenizer),
-            layers=spec.layers,
-            dtype=spec.dtype,
-            engine_kind=cloud.engine_spec.kind,
-            batch_invariant=cloud.engine_spec.batch_invariant,
+            profile=profile,
+            profile_sha256=profile.sha256,
             engine=engine.kind,
-            threads=torch.get_num_threads(),
-            ranks=spec.ranks,
-            sessions=spec.batch.sessions,
-            wait_ms=spec.batch.wait_ms,
             vocabulary_size=engine.vocabulary_size,
             versions=environment.versions(),
             machine=environment.machine(),
@@ -58,13 +57,17 @@ class Served:
             weight_bytes=ceiling.weight_bytes if spec.ranks == 1 else None,  # each rank reads a share
             bytes_per_second=ceiling.bytes_per_second,
             reader=ceiling.reader,
+            engine_note=cloud.engine_note[:LONGEST_TEXT],
         )
 
-    def target(self, options: Options, rolls_back: bool, draft: str | None = None) -> LocalTarget:
+    def target(
+        self, options: Options, rolls_back: bool, draft: str | None = None, needs: Needs | None = None
+    ) -> LocalTarget:
         """The model as one that decides a text; with the fingerprint of a draft, one that speculates by itself.
 
         Raises:
-            SpecbenchError: there is no such draft here, or a cache cannot be rolled back.
+            SpecbenchError: there is no such draft here, a cache cannot be rolled back, or the engine reads no
+                trees, which the method needs.
         """
         if draft is not None:
             own = self.model.draft
@@ -77,7 +80,7 @@ class Served:
                 )
             return self.model.speculating(own, options)
         if rolls_back:
-            self.model.engine.require_rollback()
+            return self.model.verifying(options, needs)
         return ModelFactory.target(self.model, options)
 
     def drafting(self) -> tuple[str, Audit]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from specbench.cloud.transport.protocol import Facts
+from msgspec.structs import replace
+
+from specbench.cloud.transport.facts import Facts, ServedProfile
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import CloudSpec, EngineSpec
 
@@ -46,34 +48,21 @@ def demand_engine(draft: str, engine: EngineSpec) -> None:
         )
 
 
-def _kind_there(engine: EngineSpec, facts: Facts) -> str:
-    """What the server was asked for; where one of both ends says `auto`, what it came to counts."""
-    if engine.kind == "auto":
-        return "auto"
-    return facts.engine if facts.engine_kind == "auto" else facts.engine_kind
-
-
 def _differences(
     facts: Facts, spec: CloudSpec, engine: EngineSpec, folder: Path
 ) -> Iterator[tuple[str, object, object]]:
     from specbench.models import files
 
-    declared = [
-        ("cloud.dtype", spec.dtype, facts.dtype),
-        ("cloud.layers", spec.layers, facts.layers),
-        ("cloud.parallel.tensor", spec.ranks, facts.ranks),
-        ("cloud.batch.sessions", spec.batch.sessions, facts.sessions),
-        ("engine.kind", engine.kind, _kind_there(engine, facts)),
-        ("engine.batch_invariant", engine.batch_invariant, facts.batch_invariant),
-    ]
-    if spec.threads is not None:
-        declared.append(("cloud.threads", spec.threads, facts.threads))
-    if spec.batch.sessions > 1:  # else nobody waits for others
-        declared.append(("cloud.batch.wait_ms", spec.batch.wait_ms, facts.wait_ms))
-    yield from (item for item in declared if item[1] != item[2])
-    ours = files.fingerprint(folder)
-    for name in sorted(ours.keys() & facts.files.keys()):
-        if ours[name] != facts.files[name]:
-            yield f"the model's {name}", f"{ours[name][:12]}…", f"{facts.files[name][:12]}…"
-    if not ours.keys() & facts.files.keys():
-        yield "the model", ", ".join(sorted(ours)), ", ".join(sorted(facts.files))
+    there, ours = facts.profile, ServedProfile.of(spec, engine)
+    if ours.threads is None:
+        ours = replace(ours, threads=there.threads)
+    if ours.engine == "auto":
+        ours = replace(ours, engine=there.engine)
+    if ours.sha256 != facts.profile_sha256:
+        yield ours.difference(there) or ("its hash", ours.sha256[:12], facts.profile_sha256[:12])
+    files_here = files.fingerprint(folder)
+    for name in sorted(files_here.keys() & facts.files.keys()):
+        if files_here[name] != facts.files[name]:
+            yield f"the model's {name}", f"{files_here[name][:12]}…", f"{facts.files[name][:12]}…"
+    if not files_here.keys() & facts.files.keys():
+        yield "the model", ", ".join(sorted(files_here)), ", ".join(sorted(facts.files))

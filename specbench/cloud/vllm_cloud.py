@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from specbench.cloud.vllm.target import VllmTarget
     from specbench.results.records import Audit, Round
     from specbench.roles.edge import EdgeModel
-    from specbench.speculation.request import Request
+    from specbench.speculation.request import Needs, Request
     from specbench.speculation.ties import Evidence, Pass
 
 logger = logging.getLogger(__name__)
@@ -110,12 +110,18 @@ class VllmCloud(CloudModel):
         """The server as one that decodes alone, streaming."""
         return self._target(verifies=False)
 
-    def verifier(self, options: Options) -> VllmTarget:
+    def verifier(self, options: Options, needs: Needs | None = None) -> VllmTarget:
         """The server as one that verifies drafts, each time by reading the whole text.
 
         Raises:
-            SpecbenchError: it sends no prompt log-probabilities.
+            SpecbenchError: it sends no prompt log-probabilities, or the method needs more than chains.
         """
+        if needs and (needs.trees or needs.top_k):
+            what = "reads no trees" if needs.trees else "does not send the target's likeliest ids"
+            raise SpecbenchError(
+                f"cloud.backend: vllm {what}, which the method needs",
+                "add --set cloud.backend=transformers --set cloud.placement=process, or run speculative",
+            )
         return self._target(verifies=True)
 
     def colocated(self, edge: EdgeModel, options: Options) -> NoReturn:

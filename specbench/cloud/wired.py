@@ -11,13 +11,13 @@ from specbench.profile import Decoding, Options, Speculative
 if TYPE_CHECKING:
     from specbench.cloud.transport.channel import Channel
     from specbench.cloud.transport.connection import Connection
+    from specbench.cloud.transport.facts import Facts
     from specbench.cloud.transport.place import RemotePlace
-    from specbench.cloud.transport.protocol import Facts
     from specbench.cloud.transport.remote_target import RemoteTarget
     from specbench.results.records import Round
     from specbench.roles.edge import EdgeModel
     from specbench.speculation.assisted import AssistedGeneration
-    from specbench.speculation.request import Request
+    from specbench.speculation.request import Needs, Request
 
 
 class WiredCloud(CloudModel):
@@ -66,9 +66,9 @@ class WiredCloud(CloudModel):
         """As of every cloud, by frames."""
         return self._remote(options, rolls_back=False)
 
-    def verifier(self, options: Options) -> RemoteTarget:
+    def verifier(self, options: Options, needs: Needs | None = None) -> RemoteTarget:
         """As of every cloud, by frames."""
-        return self._remote(options, rolls_back=True)
+        return self._remote(options, rolls_back=True, needs=needs)
 
     def colocated(self, edge: EdgeModel, options: Options) -> RemoteTarget:
         """As of every cloud, by frames."""
@@ -106,10 +106,12 @@ class WiredCloud(CloudModel):
             self._asides[options] = RemotePlace(self.connection, options, rolls_back=False)
         return self._asides[options]
 
-    def _remote(self, options: Options, rolls_back: bool, draft: str | None = None) -> RemoteTarget:
+    def _remote(
+        self, options: Options, rolls_back: bool, draft: str | None = None, needs: Needs | None = None
+    ) -> RemoteTarget:
         from specbench.cloud.transport.remote_target import RemoteTarget
 
-        return RemoteTarget(self.connection, options, rolls_back, draft)
+        return RemoteTarget(self.connection, options, rolls_back, draft, needs)
 
     def _connect(self) -> Channel:
         """A channel to the cloud."""

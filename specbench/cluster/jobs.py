@@ -1,4 +1,4 @@
-"""How far a submission is, and what becomes of jobs that were killed."""
+"""The state of a submission's jobs, and resubmitting those that were killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from specbench.benchmark import sweep_record as sweeps
@@ -18,7 +18,7 @@ from specbench.benchmark.job import Job
 from specbench.cluster import submission as submissions
 from specbench.cluster.launchers import OVER, Known, Launcher, Local, SchedulerError, Slurm
 from specbench.cluster.submission import Handed, Submission
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import RunError, SpecbenchError
 from specbench.results.records import Run
 from specbench.results.store import RunStore
 
@@ -28,11 +28,15 @@ FRUITLESS = 3  # jobs of a point in a row that may add nothing to its run
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 PATIENCE_S = 300.0  # with a scheduler that does not answer
 UNDER_WAY = ("running", "waiting")
+# Slurm runs such a job again where the site allows it (`JobRequeue`, `PreemptMode`), and may show this state
+# until the job waits again: https://slurm.schedmd.com/sbatch.html, --requeue.
+REQUEUED = ("NODE_FAIL", "PREEMPTED")
+REQUEUE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How far a point is: `done`, `running`, `waiting`, `lost` (to be submitted again), `failed`, `cancelled`.
+    """The state of a point: `done`, `running`, `waiting`, `lost` (to be resubmitted), `failed` or `cancelled`.
 
     Args:
         records: stored generations.
@@ -45,12 +49,13 @@ class Seen:
     note: str = ""
 
 
-def judge(ended: Ended | None, known: Known | None, cancelled: bool) -> str:
+def judge(ended: Ended | None, known: Known | None, cancelled: bool, over_s: float = 0.0) -> str:
     """The state of a point.
 
     Args:
         ended: what its last job said at its end, if it lived to.
         known: what the scheduler knows of its last job.
+        over_s: how long it has been seen in that state.
     """
     if ended and ended.state == "done":
         return "done"
@@ -58,15 +63,18 @@ def judge(ended: Ended | None, known: Known | None, cancelled: bool) -> str:
         return "cancelled"
     if known and known.state not in OVER:
         return "running" if known.state in ("RUNNING", "COMPLETING") else "waiting"
-    return "failed" if ended and ended.state == "failed" else "lost"
+    if ended and ended.state == "failed":
+        return "failed"
+    return "waiting" if known and known.state in REQUEUED and over_s < REQUEUE_S else "lost"
 
 
 @dataclass
 class Follower:
-    """One submission: hands it to its launcher, looks after it, and submits again what was killed."""
+    """Submits a submission's jobs, watches them, and resubmits those that were killed."""
 
     submission: Submission
     store: RunStore
+    _over_since: dict[str, float] = field(default_factory=dict)
 
     @property
     def launcher(self) -> Launcher:
@@ -77,7 +85,7 @@ class Follower:
         return Local(folder, self.submission.workers)
 
     def submit(self, asked: Sequence[Job]) -> None:
-        """Write everything down and submit all points, in a seeded order: a drift is spread over all axes.
+        """Write the record and submit all points in a seeded order, so that drift affects all values alike.
 
         Raises:
             SpecbenchError: it is refused; then nothing is left of it.
@@ -118,7 +126,7 @@ class Follower:
             self.launcher.cancel(alive)
 
     def wait(self, minutes: float | None = None) -> list[Seen]:
-        """Wait until nothing runs or waits any more, and submit what was killed again.
+        """Wait until no job runs or waits, and resubmit jobs that were killed.
 
         Args:
             minutes: give up after so long; the jobs go on.
@@ -166,10 +174,9 @@ class Follower:
                 logger.info(now)
                 told, pause_s = now, PAUSE_S
             if minutes is not None and time.monotonic() - began > 60 * minutes:
-                raise SpecbenchError(
+                raise RunError(
                     f"after {minutes:g} minutes: {now}",
                     "the jobs keep running; wait again with 'specbench submit collect'",
-                    ExitCode.RUN,
                 )
             time.sleep(pause_s)
             pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
@@ -182,20 +189,25 @@ class Follower:
         if self.submission.launcher == "local" and job:
             # A worker lives on after the jobs that are over, and before those that have not begun.
             job = None if ended else job if run else replace(job, state="PENDING")
-        state = judge(ended, job, self.submission.cancelled)
+        over_s = 0.0
+        if job and job.state in REQUEUED:
+            over_s = time.monotonic() - self._over_since.setdefault(point.jobs[-1].job_id, time.monotonic())
+        elif point.jobs:
+            self._over_since.pop(point.jobs[-1].job_id, None)
+        state = judge(ended, job, self.submission.cancelled, over_s)
         records = len(run.generations) if run else 0
         note = job.note if job and state in UNDER_WAY else ""
         if ended and ended.code and state in ("done", "failed"):
             note = ended.error or f"exit status {ended.code}"
         if state in ("lost", "failed") and submissions.is_running(self.store, self.submission, index):
-            return Seen("running", records, "in a job that was thought not to be there")
+            return Seen("running", records, "in a job that was reported as ended")
         fruitless = [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS
         if state == "lost" and fruitless and not self._never_began(index):
-            return Seen("failed", records, f"{FRUITLESS} jobs in a row were killed and added nothing")
+            return Seen("failed", records, f"{FRUITLESS} jobs in a row were killed before finishing a prompt")
         return Seen(state, records, note)
 
     def record(self, seen: Sequence[Seen]) -> None:
-        """Write down which runs a sweep has by now, so that 'sweep --resume' measures none of them again."""
+        """Record which runs a sweep has by now, so that 'sweep --resume' does not repeat them."""
         if self.submission.command != "sweep":
             return
         known = sweeps.read(self.store, self.submission.submission_id)
@@ -215,6 +227,16 @@ class Follower:
             }
             for point, each in zip(self.submission.points, seen, strict=True)
         ]
+
+    def lines(self, seen: Sequence[Seen]) -> list[str]:
+        """How far the submission is, and each point below it, as text."""
+        asked = self.submission
+        lines = [f"{asked.submission_id}, {asked.command}, {asked.launcher}: {in_words(seen)}"]
+        for index, (point, each) in enumerate(zip(asked.points, seen, strict=True)):
+            condition = sweeps.in_words(point.condition)
+            parts = [f"{index} {each.state}", f"{each.records} answers", each.note, condition]
+            lines.append("  " + "; ".join(filter(None, parts)))
+        return lines
 
     def run_of(self, index: int) -> Run | None:
         """What is stored of a point."""
@@ -250,6 +272,6 @@ class Follower:
 
 
 def in_words(seen: Sequence[Seen]) -> str:
-    """How many points are in which state."""
+    """The number of points in each state, in words."""
     counts = Counter(each.state for each in seen)
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))

@@ -1,4 +1,4 @@
-"""A job of two nodes: the target is served on one, the edge is the other, and both end together."""
+"""A job on two nodes: one serves the target, the other is the edge, and both end together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from specbench.benchmark.child_process import Ended, run_to_end
 from specbench.benchmark.job import Job
 from specbench.cloud.server_process import CloudProcess
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, RunError, SpecbenchError
 from specbench.profile import Profile
 from specbench.profile.loading import validated, with_changes
 
@@ -25,7 +25,7 @@ KILLED = 128 + signal.SIGKILL
 
 
 def demand_for_two_nodes(profile: Profile) -> None:
-    """Refuse what cannot be on a job's two nodes; a profile for one node passes.
+    """Refuse settings that a job on two nodes does not support.
 
     Raises:
         SpecbenchError: naming the setting.
@@ -40,7 +40,7 @@ def demand_for_two_nodes(profile: Profile) -> None:
     found = [setting for setting, is_one in obstacles.items() if is_one]
     if profile.cluster.cloud and found:
         raise SpecbenchError(
-            f"cluster.cloud has the job serve the target on its second node, and {found[0]}",
+            f"cluster.cloud serves the target on the job's second node, but {found[0]}",
             "add --set cluster.cloud=null, or drop that setting",
         )
 
@@ -97,7 +97,7 @@ def serve_and_run(job: Job, folder: Path) -> Ended:
 
 
 def address_of(node: str) -> str:
-    """Where Slurm itself reaches a node.
+    """The address by which Slurm reaches a node.
 
     Raises:
         SpecbenchError: it does not say.
@@ -106,7 +106,5 @@ def address_of(node: str) -> str:
     done = subprocess.run(words, capture_output=True, errors="replace", check=False)
     found = re.search(r"\bNodeAddr=(\S+)", done.stdout)
     if not found:
-        raise SpecbenchError(
-            f"Slurm names no address of node {node}: {done.stderr.strip()}", None, ExitCode.RUN
-        )
+        raise RunError(f"Slurm names no address of node {node}: {done.stderr.strip()}")
     return found[1]

@@ -1,4 +1,4 @@
-"""What was handed to a launcher: a file beside the runs, and a folder for every point of the grid."""
+"""Submissions on disk: a record beside the runs, and a folder for each point."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from specbench.atomic import read_record, write_json
 from specbench.benchmark import child_process
 from specbench.benchmark.job import Job
 from specbench.cluster.pair import demand_for_two_nodes
-from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.errors import SpecbenchError, StoreError, nearest
 from specbench.profile import ClusterSpec, Profile
 from specbench.results.store import RunStore
 
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is asked, and the jobs that were made of it.
+    """What was submitted, and its jobs.
 
     Args:
         command: what was submitted, `run` or `sweep`; a sweep of the same id is on record.
@@ -86,7 +86,7 @@ def new_submission(
     conditions: Sequence[dict[str, object]],
     workers: int,
 ) -> Submission:
-    """What is asked, with a point for each profile.
+    """A new submission, with a point for each profile.
 
     Raises:
         SpecbenchError: the launcher cannot give what the profiles' `cluster:` says.
@@ -94,7 +94,7 @@ def new_submission(
     cluster = profiles[0].cluster
     if cluster.cloud and launcher == "local":
         raise SpecbenchError(
-            "cluster.cloud asks for a second node, and --launcher local has one machine",
+            "cluster.cloud asks for a second node, but --launcher local has one machine",
             "add --set cluster.cloud=null, or use --launcher slurm",
         )
     for profile in profiles:
@@ -133,7 +133,7 @@ def prepare(store: RunStore, submission: Submission, asked: Sequence[Job]) -> No
             script = _script(file, needs_two_nodes=submission.spec.cloud is not None)
             file.with_name("job.sh").write_text(script, encoding="utf-8")
     except OSError as error:
-        raise SpecbenchError(f"{folder} cannot be written: {error.strerror}", None, ExitCode.STORE) from error
+        raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
     write(store, submission)
 
 
@@ -190,15 +190,12 @@ def read(store: RunStore, submission_id: str | None) -> Submission:
     """
     ids = sorted(path.parent.name for path in (store.folder / FOLDER).glob(f"*/{RECORD}"))
     if not ids:
-        raise SpecbenchError(
+        raise StoreError(
             f"nothing was submitted to {store.folder}",
             "'specbench submit run' and 'specbench submit sweep' do; --runs-dir names another folder",
-            ExitCode.STORE,
         )
     if submission_id is not None and submission_id not in ids:
-        raise SpecbenchError(
-            f"there is no submission '{submission_id}' in {store.folder}",
-            nearest(submission_id, ids[-20:]),
-            ExitCode.STORE,
+        raise StoreError(
+            f"there is no submission '{submission_id}' in {store.folder}", nearest(submission_id, ids[-20:])
         )
     return read_record(folder_of(store, submission_id or ids[-1]) / RECORD, Submission, SUBMISSION_VERSION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +14,6 @@ PROMPT_COUNT_WEIGHT = 0.1
 PRIOR_SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Sequences padded on the right, and the positions that are learnt from.
-
-    `inputs` [sequences, width] draft ids; `rows` [n] indices into the flattened inputs; `labels` [n, k] draft
-    ids and `probabilities` [n, k] of the target there, each row summing to 1; `weights` [n].
-    """
-
-    inputs: np.ndarray
-    rows: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-    weights: np.ndarray
-
-
 class Corpus:
     """All stored sequences, in memory."""
 
@@ -37,17 +21,13 @@ class Corpus:
         shards = []
         for path in shard_paths(folder):
             with np.load(path) as data:
-                names = ("tokens", "kinds", "offsets", "top_ids", "top_log_probs")
-                shards.append({name: data[name] for name in names})
-        self.tokens = np.concatenate([shard["tokens"] for shard in shards])
-        self.kinds = np.concatenate([shard["kinds"] for shard in shards])
-        self.top_ids = np.concatenate([shard["top_ids"] for shard in shards])
-        self.top_log_probs = np.concatenate([shard["top_log_probs"] for shard in shards])
-        ends, offset = [np.zeros(1, np.int64)], 0
-        for shard in shards:
-            ends.append(shard["offsets"][1:] + offset)
-            offset += len(shard["tokens"])
-        self.offsets = np.concatenate(ends)
+                shards.append(dict(data))
+        names = ("tokens", "kinds", "top_ids", "top_log_probs")
+        joined = (np.concatenate([shard[name] for shard in shards]) for name in names)
+        self.tokens, self.kinds, self.top_ids, self.top_log_probs = joined
+        begins = np.cumsum([0, *(len(shard["tokens"]) for shard in shards)])
+        ends = [shard["offsets"][1:] + begin for shard, begin in zip(shards, begins, strict=False)]
+        self.offsets = np.concatenate([np.zeros(1, np.int64), *ends])
         # Row of top_ids that belongs to each written token.
         self.row_of = np.cumsum(self.kinds != PROMPT) - 1
 
@@ -90,11 +70,18 @@ class Corpus:
             batches.append(np.array(batch))
         return [batches[index] for index in rng.permutation(len(batches))]
 
-    def batch(self, chosen: np.ndarray, to_draft: np.ndarray, unknown_id: int, settings: Settings) -> Batch:
-        """The chosen sequences as inputs and soft labels.
+    def batch(
+        self, chosen: np.ndarray, to_draft: np.ndarray, unknown_id: int, settings: Settings
+    ) -> tuple[np.ndarray, ...]:
+        """The chosen sequences, padded on the right, as inputs and soft labels.
 
         Args:
             to_draft: draft id of every target id, -1 where the draft does not know it.
+
+        Returns:
+            Inputs [sequences, width] as draft ids; rows [n], indices into the flattened inputs of the positions
+            that are learnt from; labels [n, k] as draft ids; the target's probabilities there [n, k], each row
+            summing to 1; weights [n].
         """
         spans = [(self.offsets[index], self.offsets[index + 1]) for index in chosen]
         width = int(max(end - start for start, end in spans)) - 1
@@ -117,7 +104,5 @@ class Corpus:
         )
         # Where the target means words that the draft cannot say, there is nothing to learn.
         weights = of_kind * np.where(mass > 1e-4, np.minimum(mass, 1.0), 0.0)
-        return Batch(
-            inputs, np.concatenate(rows), np.maximum(labels, 0), probabilities.astype(np.float32),
-            weights.astype(np.float32),
-        )  # fmt: skip
+        probabilities, weights = probabilities.astype(np.float32), weights.astype(np.float32)
+        return inputs, np.concatenate(rows), np.maximum(labels, 0), probabilities, weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
         "sequences": len(corpus),
         "tokens": sum(each["written"] for each in summaries),
         "seconds": round(sum(each["seconds"] for each in summaries), 1),
-        "tasks": _added(each["tasks"] for each in summaries),
+        "tasks": dict(sum((Counter(each["tasks"]) for each in summaries), Counter())),
     }
     return write_card(settings, student, layers, text, progress)
 
@@ -125,18 +126,5 @@ def _write_text(
         heldout.write_answers(answers, TextMaker(exact, tokenizer, context), prompts, settings.heldout_tokens)
     target.to(fast_dtype(str(target.device)))
     make_shards(TextMaker(writer, tokenizer, context), stream, settings)
-    return _unknown_token(tokenizer, stops)
-
-
-def _unknown_token(tokenizer: PreTrainedTokenizerBase, stops: frozenset[int]) -> int:
-    """The target's token whose row serves for all unknown ones."""
     candidates = (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id)
     return next((token for token in candidates if token is not None), min(stops, default=0))
-
-
-def _added(counts: Iterator[dict[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for each in counts:
-        for task, count in each.items():
-            total[task] = total.get(task, 0) + count
-    return total

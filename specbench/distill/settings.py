@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from specbench.atomic import json_bytes, write_bytes
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError, StoreError
 
 SEEDS = "seeds"
 
@@ -88,20 +88,17 @@ class Settings:
             stored = json.loads(path.read_text(encoding="utf-8"))
             for key, value in self._kept().items():
                 if stored.get(key) != value:
-                    raise SpecbenchError(
+                    raise StoreError(
                         f"{self.out} holds a distillation with other settings: {key} was {stored.get(key)}, "
                         f"and is {value}",
                         "repeat the original settings to resume it, or choose another --out",
-                        ExitCode.STORE,
                     )
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             write_bytes(path, json_bytes(self._kept()))
         except OSError as error:
-            raise SpecbenchError(
-                f"--out {self.out} cannot be written: {error.strerror}",
-                "choose another folder",
-                ExitCode.STORE,
+            raise StoreError(
+                f"--out {self.out} cannot be written: {error.strerror}", "choose another folder"
             ) from error
 
     def _kept(self) -> dict:

@@ -16,7 +16,7 @@ from specbench.distill.machine import fast_dtype, interruption
 from specbench.distill.schedule import Progress
 from specbench.distill.settings import Settings
 from specbench.distill.student import Student
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import RunError
 from specbench.models.devices import resolve_device
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ class Trainer:
             now = time.monotonic()
             progress.seconds, mark = progress.seconds + now - mark, now
             if not math.isfinite(loss):
-                raise SpecbenchError(
-                    f"the loss is not finite at step {progress.step}", "try another seed", ExitCode.RUN
-                )
+                raise RunError(f"the loss is not finite at step {progress.step}", "try another seed")
             due = progress.total_steps is None and progress.measure(self.settings)
             if due:
                 each = progress.seconds / progress.step
@@ -146,8 +144,7 @@ class Trainer:
             self.batches = self.corpus.epoch(self.settings, progress.epoch)
         chosen = self.batches[progress.batch]
         progress.batch += 1
-        batch = self.corpus.batch(chosen, self.to_draft, self.student.unknown_id, self.settings)
-        arrays = (batch.inputs, batch.rows, batch.labels, batch.probabilities, batch.weights)
+        arrays = self.corpus.batch(chosen, self.to_draft, self.student.unknown_id, self.settings)
         return [torch.from_numpy(array).to(self.device) for array in arrays]
 
     def _update_average(self) -> None:

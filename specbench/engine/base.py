@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
+from specbench.models.context import reads_by_length, varying_positions
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 FIRST_PROBED, PROBED_TOKENS = 5, 6
-ROLLBACK_TOLERANCE = 1e-2  # both passes have equal shapes, so that they hardly differ by rounding
+TOLERANCE = 1e-2  # both passes have equal shapes, so that they hardly differ by rounding
+BY_LENGTH = "its rotary frequencies (longrope) are those of the longest text of a pass"
 
 
 class Engine(ABC):
@@ -149,31 +151,75 @@ class Engine(ABC):
                 ExitCode.MODEL,
             )
 
+    def require_trees(self) -> None:
+        """Refuse a model that cannot read trees, before anything is timed.
+
+        Raises:
+            SpecbenchError: naming what stands in the way.
+        """
+        if self.tree_obstacle:
+            raise SpecbenchError(
+                f"{self.loaded.folder} ({self.kind} engine) cannot read a tree of drafted tokens: "
+                f"{self.tree_obstacle}",
+                "draft chains instead (specbench run speculative)"
+                + (", or --set engine.kind=eager" if self.kind == "compiled" else ""),
+                ExitCode.MODEL,
+            )
+
     @cached_property
     def rollback_obstacle(self) -> str | None:
         """What keeps the model's cache from being rolled back; tried once, by four short passes."""
+        return self._obstacle(self._rolled_back, "after a rollback")
+
+    @cached_property
+    def tree_obstacle(self) -> str | None:
+        """What keeps the model from reading trees and keeping paths of them; tried once, by short passes."""
+        config = self.loaded.model.config
+        varying = BY_LENGTH if reads_by_length(config) else varying_positions(config)
+        return varying or self._obstacle(self._branched, "behind a branch")
+
+    def _obstacle(self, probe: Callable[[], tuple[torch.Tensor, torch.Tensor]], where: str) -> str | None:
+        """Why the logits of two ways to read the same tokens differ, or why one of them fails."""
         if self.lasting_state:
             return self.lasting_state
         try:
-            session = self.session()
-            session.prefill(self._tokens(PROBED_TOKENS + session.own_window))
-            before = session.length
-            session.extend(self._tokens(2))
-            if not session.can_truncate:
-                return f"it has a {session.fixed_layer}"
-            session.truncate(before)
-            expected = session.extend(self._tokens(3)).double()
-            session.truncate(before)
-            session.extend(list(reversed(self._tokens(4))))
-            session.truncate(before)
-            found = session.extend(self._tokens(3)).double()
+            expected, found = (logits.double() for logits in probe())
         except Exception as error:
             if isinstance(error, SpecbenchError) or is_out_of_memory(error):
                 raise
             return first_line(error)
         known = expected.isfinite() & found.isfinite()
         worst = (found - expected)[known].abs().max() / expected[known].abs().max() if known.any() else 0.0
-        return f"after a rollback its logits differ by {worst:.1%}" if worst > ROLLBACK_TOLERANCE else None
+        return f"{where} its logits differ by {worst:.1%}" if worst > TOLERANCE else None
+
+    def _rolled_back(self) -> tuple[torch.Tensor, torch.Tensor]:
+        session = self.session()
+        session.prefill(self._tokens(PROBED_TOKENS + session.own_window))
+        before = session.length
+        session.extend(self._tokens(2))
+        if not session.can_truncate:
+            raise ValueError(f"it has a {session.fixed_layer}")
+        session.truncate(before)
+        expected = session.extend(self._tokens(3))
+        session.truncate(before)
+        session.extend(list(reversed(self._tokens(4))))
+        session.truncate(before)
+        return expected, session.extend(self._tokens(3))
+
+    def _branched(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A chain, and the same tokens in a tree of which they are kept; then what follows both."""
+        import torch
+
+        chain, tree = self.session(), self.session()
+        *prompt, first, second, third, other = self._tokens(PROBED_TOKENS + 4)
+        for session in (chain, tree):
+            session.prefill(prompt)
+        expected = chain.extend([first, second, third, other])[:3]
+        found = tree.extend([first, other, second, third], [-1, -1, 0, 2])[[0, 2, 3]]
+        chain.truncate(chain.length - 1)
+        tree.keep([0, 2, 3])
+        after = [session.extend([other, first]) for session in (chain, tree)]
+        return torch.cat([expected, after[0]]), torch.cat([found, after[1]])
 
     def _tokens(self, count: int) -> list[int]:
         """Ids that the model knows, for passes that nobody reads; the first ones are often special."""

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.clock import now_ms
+from specbench.engine.base import BY_LENGTH
 from specbench.engine.session import Block, Passed
 from specbench.models.context import reads_by_length
 
@@ -73,7 +74,7 @@ def together(engine: Engine, blocks: Sequence[Block]) -> list[Passed | Exception
 def obstacle(engine: Engine) -> str | None:
     """Why sequences cannot share this engine's passes, in one line; tried with three of different lengths."""
     if reads_by_length(engine.loaded.model.config):
-        return "its rotary frequencies (longrope) are those of the longest text of a pass"
+        return BY_LENGTH
     try:
         blocks, expected = [], []
         for prompt, width in PROBED:

@@ -13,7 +13,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from specbench.engine import packed
 from specbench.engine.base import Engine
-from specbench.engine.session import KVSession
+from specbench.engine.session import Block, KVSession
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import caches
 from specbench.models.library import cache_argument
@@ -21,7 +21,6 @@ from specbench.models.library import cache_argument
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
-    from specbench.engine.session import Block
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
 
@@ -127,28 +126,30 @@ class EagerEngine(Engine):
         """Append tokens to several sessions in one pass; nothing is padded, and no cache copied.
 
         Raises:
-            ValueError: sequences cannot share passes of this model.
+            ValueError: neither sequences nor branches of a tree can share passes of this model.
         """
         if not self._takes_positions:
             raise ValueError(f"a {type(self.loaded.model).__name__} does not take the positions of its tokens")
-        sessions = [block.session for block in blocks]
-        tokens = [list(self.to_own_ids(block.token_ids)) for block in blocks]
-        starts = [(session.length, len(part)) for session, part in zip(sessions, tokens, strict=True)]
-        positions = [position for start, count in starts for position in range(start, start + count)]
+        tokens: list[int] = []
+        positions: list[int] = []
+        seen: list[list[int]] = []
+        for block in blocks:
+            _, stand, sees = block.session.places(len(block.token_ids), block.parents)
+            tokens += self.to_own_ids(block.token_ids)
+            positions += stand
+            seen.append(sees)
         device = self.loaded.device
         self.passes += 1
-        with packed.packing(
-            self.loaded.model, [session.cache for session in sessions], [len(part) for part in tokens]
-        ) as cache:
+        with packed.packing(self.loaded.model, [block.session.cache for block in blocks], seen) as cache:
             logits = self.loaded.model(
-                input_ids=torch.tensor([[token for part in tokens for token in part]], device=device),
+                input_ids=torch.tensor([tokens], device=device),
                 position_ids=torch.tensor([positions], device=device),
                 use_cache=True,
                 **{self._cache_argument: cache},
             ).logits
-        for session, part in zip(sessions, tokens, strict=True):
-            session.grown(len(part))
-        return list(self.to_target_logits(logits[0]).split([len(part) for part in tokens]))
+        for block in blocks:
+            block.session.grown(len(block.token_ids), block.parents)
+        return list(self.to_target_logits(logits[0]).split([len(block.token_ids) for block in blocks]))
 
 
 class EagerSession(KVSession):
@@ -165,8 +166,10 @@ class EagerSession(KVSession):
         return self._append(token_ids, last=rows)
 
     @torch.inference_mode()
-    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
+    def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:
+        """As of every session; a tree is read as by several sequences that share a pass."""
+        if parents is not None:
+            return self._engine.extend_together([Block(self, token_ids, parents)])[0]
         return self._append(token_ids, last=0)
 
     @torch.inference_mode()
@@ -215,8 +218,9 @@ class EagerSession(KVSession):
 
     def _append(self, token_ids: Sequence[int], last: int) -> torch.Tensor:
         self._engine.demand_apart(self)
+        self.demand_no_tree()
         logits, self.cache = self._engine.forward(token_ids, self.cache, self._length, last)
-        self._length += len(token_ids)
+        self.grown(len(token_ids))
         return logits
 
 

@@ -1,4 +1,4 @@
-"""Several sequences in one eager pass: their tokens lie side by side, and each attends over its own cache.
+"""Several sequences, or trees, in one eager pass: tokens side by side, each attending over its own cache.
 
 Linear layers see one long row of tokens and read every weight once for all. Nothing is padded, since the caches
 stay apart; a sequence's attention is the call that it would be alone.
@@ -6,6 +6,7 @@ stay apart; a sequence's attention is the call that it would be alone.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,9 +25,11 @@ ATTENTION = "specbench_packed"
 class _Layer(DynamicLayer):
     """One layer of all caches: keys and values of a pass go to the sequence that they belong to."""
 
-    def __init__(self, parts: Sequence[DynamicLayer], widths: Sequence[int]) -> None:
+    def __init__(
+        self, parts: Sequence[DynamicLayer], widths: Sequence[int], masks: Sequence[torch.Tensor | None]
+    ) -> None:
         super().__init__()
-        self.parts, self.widths = parts, widths
+        self.parts, self.widths, self.masks = parts, widths, masks
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
@@ -38,41 +41,47 @@ class _Layer(DynamicLayer):
         return key_states, value_states
 
 
-_caches: Cache | None = None
+_pass = threading.local()
+"""Of this thread: `caches`, while it makes a pass. Edges of one process may read drafted trees at once."""
 
 
 @contextmanager
-def packing(model: PreTrainedModel, caches: Sequence[DynamicCache], widths: Sequence[int]) -> Iterator[Cache]:
+def packing(
+    model: PreTrainedModel, caches: Sequence[DynamicCache], seen: Sequence[Sequence[int]]
+) -> Iterator[Cache]:
     """Let the model's attention keep the sequences of a pass apart; yields the cache to pass along.
 
     Args:
-        widths: how many tokens of the pass belong to each cache, one after the other.
+        seen: what each cache's tokens see, which follow each other in the pass; see `trees.places`.
 
     Raises:
         ValueError: the model's attention cannot be exchanged, or sees a window only.
     """
-    global _caches
     config = model.config.get_text_config(decoder=True)
     before = config._attn_implementation
     layers = [layer for cache in caches for layer in cache.layers]
     if before != "sdpa" or not getattr(model, "_supports_attention_backend", False):
         raise ValueError(f"the attention of a {type(model).__name__} cannot be exchanged ({before})")
     if strange := next((layer for layer in layers if type(layer) is not DynamicLayer), None):
-        raise ValueError(f"it has a {type(strange).__name__}, and only full attention is shared")
+        raise ValueError(f"it has a {type(strange).__name__}, and only full attention can be exchanged")
     lengths = [[layer.get_seq_length() for layer in cache.layers] for cache in caches]
+    masks = [_mask(part, max(known), model.device) for part, known in zip(seen, lengths, strict=True)]
     try:
         config._attn_implementation = ATTENTION
-        _caches = Cache(
-            layers=[_Layer(parts, widths) for parts in zip(*(cache.layers for cache in caches), strict=True)]
+        _pass.caches = Cache(
+            layers=[
+                _Layer(parts, [len(part) for part in seen], masks)
+                for parts in zip(*(cache.layers for cache in caches), strict=True)
+            ]
         )
-        yield _caches
+        yield _pass.caches
     except BaseException:
         for cache, known in zip(caches, lengths, strict=True):
             for layer, length in zip(cache.layers, known, strict=True):
                 layer.crop(length - layer.get_seq_length())
         raise
     finally:
-        _caches = None
+        del _pass.caches
         config._attn_implementation = before
 
 
@@ -87,20 +96,25 @@ def _attention(
     """Transformers' attention interface: its own attention, sequence by sequence."""
     if attention_mask is not None or kwargs.get("sliding_window") is not None:
         raise ValueError("its attention uses a mask of its own")
-    assert _caches is not None
-    layer = _caches.layers[module.layer_idx]
+    layer = _pass.caches.layers[module.layer_idx]
     found = []
-    for part, own in zip(layer.parts, query.split(layer.widths, 2), strict=True):
-        mask = _mask(own.shape[2], part.keys.shape[2], query.device)
+    for part, mask, own in zip(layer.parts, layer.masks, query.split(layer.widths, 2), strict=True):
+        mask = None if mask is None else mask.to(query.device)
         found.append(sdpa_attention_forward(module, own, part.keys, part.values, mask, **kwargs)[0])
     return torch.cat(found, dim=1), None
 
 
-def _mask(width: int, length: int, device: torch.device) -> torch.Tensor | None:
-    """Which of `length` keys the last `width` tokens see; the last one sees all."""
-    if width == 1:
+def _mask(seen: Sequence[int], length: int, device: torch.device) -> torch.Tensor | None:
+    """Which keys tokens behind `length` others see; `None` where that is all."""
+    width = len(seen)
+    if seen == [0]:
         return None
-    return torch.ones(width, length, dtype=torch.bool, device=device).tril(length - width)[None, None]
+    mask = torch.ones(width, length + width, dtype=torch.bool, device=device).tril(length)
+    if seen[0]:
+        size = (seen[-1] % (1 << 64)).bit_length()  # of a tree, which may have grown in several passes
+        bits = torch.tensor(seen, device=device)[:, None] >> torch.arange(size, device=device)
+        mask[:, -size:] = bits & 1 > 0
+    return mask[None, None]
 
 
 AttentionInterface.register(ATTENTION, _attention)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
+from specbench.engine import trees
 from specbench.engine.finite import demand_finite
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class KVSession(ABC):
         """`role` is whose model it is, `edge` or `cloud`, for messages."""
         self._role = role
         self._length = 0
+        self._tree: list[int] = []
+        """Parents in the tree that the cache ends with, until a path of it is kept."""
 
     @property
     def length(self) -> int:
@@ -32,8 +35,17 @@ class KVSession(ABC):
         """Append a prompt; returns the logits after its last token, shape (1, vocabulary_size)."""
 
     @abstractmethod
-    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
+    def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:
+        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size).
+
+        Args:
+            parents: which token of a tree each one follows, -1 where it follows all that is before the tree;
+                `None` is a chain. A tree may grow by several calls, at most to `trees.MOST_TOKENS`, and indices
+                count through all of them. `keep` or `truncate` comes before a chain is read behind it.
+
+        Raises:
+            ValueError: they form no tree, or the engine cannot read trees; nothing was read.
+        """
 
     def demand_room(self, count: int) -> None:
         """Refuse what does not fit, before anything is written; a cache that grows has room for all.
@@ -42,6 +54,25 @@ class KVSession(ABC):
             ValueError: the cache was made for fewer tokens.
         """
         return
+
+    def places(self, count: int, parents: Sequence[int] | None = None) -> tuple[list[int], ...]:
+        """Where tokens that are read next are kept, where they stand and what they see; see `trees.places`.
+
+        Raises:
+            ValueError: they are no tree, or a chain behind a tree.
+        """
+        if parents is None:
+            self.demand_no_tree()
+        return trees.places(self._length, count, parents, self._tree)
+
+    def demand_no_tree(self) -> None:
+        """Refuse to read a chain behind branches.
+
+        Raises:
+            ValueError: the cache ends with a tree.
+        """
+        if self._tree:
+            raise ValueError("a tree was read last: keep a path of it before a chain is read")
 
     def draft_greedy(self, unread: Sequence[int], count: int) -> list[int]:
         """Append `unread`, then the model's own most likely tokens, each behind the one before.
@@ -64,20 +95,51 @@ class KVSession(ABC):
         """Forget all tokens behind the first `length`.
 
         Raises:
-            ValueError: `length` is negative or longer than the cache.
+            ValueError: `length` is negative or longer than the cache, or lies in a tree.
         """
         if not 0 <= length <= self._length:
             raise ValueError(f"cannot truncate a cache of {self._length} tokens to {length}")
+        start = self._length - len(self._tree)
+        if start < length < self._length:
+            raise ValueError(f"cannot truncate to {length} within a tree behind {start} tokens: keep a path")
         self._forget(self._length - length)
         self._length = length
+        if length <= start:
+            self._tree = []
+
+    def keep(self, path: Sequence[int]) -> None:
+        """Keep of the tree that was read last one path alone, as if it had been read as a chain.
+
+        Args:
+            path: indices in the tree, from one of its first tokens to the last one to keep; may be empty.
+
+        Raises:
+            ValueError: no tree was read last, or it has no such path.
+        """
+        import torch
+
+        if not self._tree:
+            raise ValueError("no tree was read last")
+        trees.demand_path(path, self._tree)
+        start = self._length - len(self._tree)
+        end = start + len(path)
+        if list(path) != list(range(len(path))):
+            places = torch.tensor([start + index for index in path])
+            with torch.inference_mode():
+                for _, tensor in self.tensors():
+                    places = places.to(tensor.device)
+                    tensor[:, :, start:end] = tensor[:, :, places]
+        self._tree = []
+        self.truncate(end)
 
     @abstractmethod
     def _forget(self, count: int) -> None:
         """Take the last `count` tokens out of the cache."""
 
-    def grown(self, count: int) -> None:
-        """A pass that others shared has put `count` tokens into the cache."""
+    def grown(self, count: int, parents: Sequence[int] | None = None) -> None:
+        """A pass has put `count` tokens into the cache, of a tree where `parents` are given."""
         self._length += count
+        self._tree += parents or ()
 
     @property
     @abstractmethod
@@ -106,15 +168,16 @@ class KVSession(ABC):
 
 @dataclass(frozen=True)
 class Block:
-    """Tokens that a text wants to have read behind those in its cache."""
+    """Tokens that a text wants to have read behind those in its cache; a tree where `parents` are given."""
 
     session: KVSession
     token_ids: Sequence[int]
+    parents: Sequence[int] | None = None
 
     def passed(self) -> Passed:
         """Read them in a pass of their own."""
         started = now_ms()
-        logits = self.session.extend(self.token_ids)
+        logits = self.session.extend(self.token_ids, self.parents)
         return Passed(logits, now_ms() - started, 1)
 
 

@@ -81,6 +81,21 @@ class Row:
         return not self.bugs, self.pays, self.speedup
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The rows of a sweep, a replay or a plan, and what is told beside them.
+
+    Args:
+        head: what the rows were made of, for JSON.
+        notes: what to know beside the rows, a sentence each.
+    """
+
+    rows: Sequence[Row]
+    title: str
+    head: Mapping[str, object]
+    notes: Sequence[str] = ()
+
+
 def grid(
     texts: Sequence[Text] | Callable[[Mapping[str, object]], Sequence[Text]],
     costs: Costs,

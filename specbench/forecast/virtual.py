@@ -19,7 +19,7 @@ from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.loop import SpeculativeLoop
 from specbench.speculation.proposal import Proposal
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.stats.prices import Charge
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class VirtualTarget:
     """The traced target: it commits its own sequence, and its passes and the link take their time."""
 
     streams = True
+    top_ids = ()
 
     def __init__(self, text: Text, timeline: Timeline) -> None:
         self._text = text
@@ -248,6 +249,7 @@ class VirtualEdge(_Virtual):
     role = "edge"
     drafts = False
     """Whether the traced draft was asked for."""
+    retokenizer = None
 
     def drafter(self, options: Options) -> VirtualDrafter:
         """The traced draft."""
@@ -266,8 +268,10 @@ class VirtualCloud(_Virtual):
         """The traced target, decoding alone."""
         return VirtualTarget(self._text, self._timeline)
 
-    def verifier(self, options: Options) -> VirtualTarget:
+    def verifier(self, options: Options, needs: Needs | None = None) -> VirtualTarget:
         """The traced target, verifying."""
+        if needs and needs.top_k:
+            raise SpecbenchError("the method reads the target's likeliest ids, which a trace does not hold")
         self.verifies = True
         return VirtualTarget(self._text, self._timeline)
 

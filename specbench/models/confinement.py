@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ProfileError, RunError
 from specbench.profile import EdgeSpec
 
 UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
@@ -49,20 +49,18 @@ def confine(edge: EdgeSpec) -> dict[str, str]:
     if edge.cpus is None and edge.memory_limit is None:
         return {}
     if "torch" in sys.modules:
-        raise SpecbenchError(
+        raise RunError(
             "edge.cpus and edge.memory_limit cannot be applied: torch is already loaded in this process",
             "start the run by 'specbench run', and import torch inside a plugin's functions",
-            ExitCode.RUN,
         )
     before = os.sched_getaffinity(0)
     applied: dict[str, str] = {}
     if edge.cpus is not None:
         if missing := set(edge.cpus) - before:
-            raise SpecbenchError(
+            raise ProfileError(
                 f"edge.cpus names CPU {min(missing)}, and this process may use "
                 f"{', '.join(map(str, sorted(before)))}",
                 f"for example --set edge.cpus=[{min(before)}]",
-                ExitCode.PROFILE,
             )
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), edge.cpus)

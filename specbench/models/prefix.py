@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 from specbench.models import cutting
 from specbench.models.architecture import meta_model
 
@@ -34,10 +34,9 @@ def first_layers(loaded: LoadedModel, layers: int) -> LoadedModel:
     model.tie_weights()
     tensors = [*model.parameters(), *model.buffers()]
     if missing or any(tensor.is_meta for tensor in tensors):
-        raise SpecbenchError(
+        raise ModelError(
             f"the first {layers} layers of {loaded.folder} cannot share its weights: "
             f"{missing[0] if missing else 'some are not in memory'}",
             "leave out cloud.device_map, or draft with a model of its own",
-            ExitCode.MODEL,
         )
     return replace(loaded, model=model.eval().requires_grad_(False))

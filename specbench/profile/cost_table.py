@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, StoreError
 from specbench.profile.loading import validated
 from specbench.profile.part import Part
 from specbench.profile.yaml_text import as_page, read_mapping
@@ -142,7 +142,7 @@ def write_costs(path: Path, costs: Costs) -> None:
     try:
         path.write_text(as_page(costs.model_dump(mode="json")), encoding="utf-8")
     except OSError as error:
-        raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _number(key: object) -> object:

@@ -11,7 +11,7 @@ from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.errors import ExitCode, ProfileError, SpecbenchError, nearest
 from specbench.profile import paths
 from specbench.profile.schema import BUILTIN, Profile
 from specbench.profile.yaml_text import parse_value, read_mapping
@@ -110,11 +110,11 @@ def _locate(name: str, base: Path | None) -> Path:
         if path.is_file():
             return path
         reason = "is a folder" if path.is_dir() else "does not exist"
-        raise SpecbenchError(f"profile {path} {reason}", _valid_hint(name), ExitCode.PROFILE)
+        raise ProfileError(f"profile {path} {reason}", _valid_hint(name))
     shipped = list_profiles()
     if name in shipped:
         return shipped[name]
-    raise SpecbenchError(f"there is no profile '{name}'", _valid_hint(name), ExitCode.PROFILE)
+    raise ProfileError(f"there is no profile '{name}'", _valid_hint(name))
 
 
 def _valid_hint(name: str) -> str | None:
@@ -125,7 +125,7 @@ def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
     path = _locate(name, base).resolve()
     if path in chain:
         circle = " -> ".join(step.name for step in (*chain[chain.index(path) :], path))
-        raise SpecbenchError(f"profiles extend each other in a circle: {circle}", None, ExitCode.PROFILE)
+        raise ProfileError(f"profiles extend each other in a circle: {circle}")
     values = read_mapping(path)
     if _names_prompts_alone(values):
         _apply(values, "workload.limit", None)
@@ -135,9 +135,7 @@ def _merged(name: str, base: Path | None, chain: tuple[Path, ...]) -> dict:
     if parent is None:
         return values
     if not isinstance(parent, str):
-        raise SpecbenchError(
-            f"{path}: extends is {parent!r}; it takes one profile's name or path", None, ExitCode.PROFILE
-        )
+        raise ProfileError(f"{path}: extends is {parent!r}; it takes one profile's name or path")
     return _overlay(_merged(parent, path.parent, (*chain, path)), values)
 
 

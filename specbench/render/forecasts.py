@@ -12,14 +12,13 @@ from rich.text import Text
 from specbench.forecast.assumed import Assumption
 from specbench.forecast.breakeven import BreakEven, break_evens
 from specbench.forecast.grid import Row, best, winner
-from specbench.forecast.known import LONGEST, Known
-from specbench.forecast.plan import Forecast, alone_ms, farthest_ms, fastest
+from specbench.forecast.known import LONGEST
+from specbench.forecast.plan import Plan, alone_ms, farthest_ms, fastest
 from specbench.forecast.serving import MOST_CLIENTS, Load
 from specbench.render.fitting import Cell, Fitted
 from specbench.results.records import CONTROL
 from specbench.stats.comparison import LABELS
 from specbench.stats.notes import ANOTHER_TEXT, WRONG
-from specbench.stats.prices import Prices
 
 Served = tuple[int, Load | None]  # a draft length, and what the most clients see
 MAP_FOOT = (
@@ -146,10 +145,9 @@ def _or_dash(value: object, text: str) -> str:
     return "-" if value is None else text.format(value)
 
 
-def plan_table(
-    known: Known, prices: Prices, plans: Mapping[str, Sequence[Forecast]], lines: Sequence[str]
-) -> RenderableType:
-    """The verdict of each method, and the forecast at draft lengths up to a little beyond the best ones."""
+def plan_table(plan: Plan) -> RenderableType:
+    """The verdicts, the forecast at draft lengths up to a little beyond the best ones, and what it rests on."""
+    known, prices, plans = plan.known, plan.prices, plan.by_method
     best = {method: fastest(found).draft_length or 1 for method, found in plans.items()}
     columns = ["tokens\na round", "if all had\nequal chances"]
     for method in plans:
@@ -169,21 +167,20 @@ def plan_table(
         f"at 1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
         f"{known.label and ' · trace '}{known.label}"
     )
+    below = [*served_lines(plan.served, plan.objective_ms or 0.0)]
+    below += assumed_lines(prices.costs.description, plan.assumed)
     return Group(
-        *(Text(line, style="bold") for line in lines), Text(about), Fitted(("draft\nlength",), columns, lengths)
+        *(Text(line, style="bold") for line in plan.verdicts),
+        Text(about),
+        Fitted(("draft\nlength",), columns, lengths),
+        *map(Text, below),
     )
 
 
-def plan_document(
-    known: Known,
-    prices: Prices,
-    plans: Mapping[str, Sequence[Forecast]],
-    lines: Sequence[str],
-    served: Mapping[str, Served],
-) -> dict:
+def plan_document(plan: Plan) -> dict:
     """The JSON of a plan; what is infinite or unknown is null."""
     by_method = {}
-    for method, found in plans.items():
+    for method, found in plan.by_method.items():
         even = farthest_ms(found)
         by_method[method] = {
             "best_draft_length": fastest(found).draft_length,
@@ -194,9 +191,10 @@ def plan_document(
             ],
         }
     return {
-        "conditional_acceptance": known.survival.conditional,
-        "costs": prices.costs.model_dump(mode="json"),
-        "verdicts": list(lines),
+        "exact": plan.known.is_exact,
+        "conditional_acceptance": plan.known.survival.conditional,
+        "costs": plan.prices.costs.model_dump(mode="json"),
+        "verdicts": plan.verdicts,
         "methods": by_method,
         "clients": {
             _served_by(method, length): load
@@ -207,8 +205,9 @@ def plan_document(
                 "busy": load.busy,
                 "tokens_per_pass": load.rows_per_pass,
             }
-            for method, (length, load) in served.items()
+            for method, (length, load) in plan.served.items()
         },
+        "assumed": [asdict(each) for each in plan.assumed],
     }
 
 

@@ -6,7 +6,7 @@ import os
 import weakref
 from pathlib import Path
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import StoreError
 
 LOCK = "lock"
 
@@ -33,10 +33,9 @@ class RunLock:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             self.release()
-            raise SpecbenchError(
+            raise StoreError(
                 f"run {folder.name} is being written by another process",
                 f"wait for it or end it, then resume with 'specbench run --resume {folder.name}'",
-                ExitCode.STORE,
             ) from None
         except OSError:
             pass  # there are no locks here

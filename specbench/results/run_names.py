@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from specbench.errors import ExitCode, SpecbenchError, nearest
+from specbench.errors import SpecbenchError, StoreError, nearest
 
 LATEST = "latest"
 NAME = re.compile(r"[A-Za-z][\w.-]*")
@@ -46,13 +46,10 @@ def resolved(asked: str, ids: Sequence[str], name_of: Callable[[str], str | None
         return found[0]
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise SpecbenchError(
+        raise StoreError(
             f"'{asked}' means {len(found)} runs: {', '.join(found[-SHOWN:])}{more}",
             "write more of the id; 'specbench runs' lists all runs",
-            ExitCode.STORE,
         )
-    raise SpecbenchError(
-        f"there is no run '{asked}' in {folder}",
-        nearest(asked, ids[-20:], "'specbench runs' lists all runs"),
-        ExitCode.STORE,
+    raise StoreError(
+        f"there is no run '{asked}' in {folder}", nearest(asked, ids[-20:], "'specbench runs' lists all runs")
     )

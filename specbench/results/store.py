@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from specbench.atomic import json_bytes, write_bytes
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import StoreError
 from specbench.results import completeness, run_names
 from specbench.results.lock import RunLock
 from specbench.results.records import SCHEMA_VERSION, Generation, Manifest, Run, Written
@@ -54,17 +54,12 @@ class RunStore:
         """
         ids = self.ids()
         if not ids and run_id in (None, run_names.LATEST):
-            raise SpecbenchError(
+            raise StoreError(
                 f"there are no runs in {self.folder}",
                 "make one with 'specbench run speculative', or pass another folder as --runs-dir",
-                ExitCode.STORE,
             )
         if (self.folder / SWEEPS / f"{run_id}.json").is_file():
-            raise SpecbenchError(
-                f"{run_id} is a sweep, not a run",
-                f"show it with 'specbench report {run_id}'",
-                ExitCode.STORE,
-            )
+            raise StoreError(f"{run_id} is a sweep, not a run", f"show it with 'specbench report {run_id}'")
         return run_names.resolved(run_id or run_names.LATEST, ids, self._name_of, self.folder)
 
     def delete(self, run_id: str) -> None:
@@ -78,9 +73,7 @@ class RunStore:
             RunLock(folder).release()
             shutil.rmtree(folder)
         except OSError as error:
-            raise SpecbenchError(
-                f"the run folder {folder} cannot be removed: {error.strerror}", exit_code=ExitCode.STORE
-            ) from error
+            raise StoreError(f"the run folder {folder} cannot be removed: {error.strerror}") from error
 
     def _name_of(self, run_id: str) -> str | None:
         try:
@@ -123,10 +116,8 @@ class RunStore:
             unfinished = max(unfinished, _unfinished_methods(run))
         kept = run.generations[: len(run.generations) - unfinished]
         if reason := completeness.beyond_repair(run.manifest, kept, writer.written()):
-            raise SpecbenchError(
-                f"run {run_id} cannot be resumed: {reason}",
-                "restore the file, or start a new run",
-                ExitCode.STORE,
+            raise StoreError(
+                f"run {run_id} cannot be resumed: {reason}", "restore the file, or start a new run"
             )
         if unfinished:
             writer.drop_last_lines(unfinished)
@@ -241,18 +232,17 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SpecbenchError(f"{path} cannot be read: {error.strerror}", exit_code=ExitCode.STORE) from error
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _on_disk(folder: Path, write: Callable[[], Result]) -> Result:
     try:
         return write()
     except OSError as error:
-        raise SpecbenchError(
+        raise StoreError(
             f"the run folder {folder} cannot be written: {error.strerror}",
             "free some space, or pass another folder as --runs-dir; finished prompts are kept: "
             f"resume with 'specbench run --resume {folder.name}'",
-            ExitCode.STORE,
         ) from error
 
 
@@ -260,15 +250,12 @@ def _decode(data: bytes, kind: type[Result], place: str) -> Result:
     try:
         version = msgspec.json.decode(data, type=dict).get("schema_version")
         if version != SCHEMA_VERSION:
-            raise SpecbenchError(
+            raise StoreError(
                 f"{place} has schema version {version}; this specbench reads {SCHEMA_VERSION}",
                 "use the version of specbench that wrote it (see its manifest), or run it again",
-                ExitCode.STORE,
             )
         return msgspec.json.decode(data, type=kind)
     except msgspec.MsgspecError as error:
-        raise SpecbenchError(
-            f"{place} is damaged: {error}",
-            "restore it, or remove that line to run its prompt again",
-            ExitCode.STORE,
+        raise StoreError(
+            f"{place} is damaged: {error}", "restore it, or remove that line to run its prompt again"
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ModelError
 from specbench.profile import EngineSpec
 
 if TYPE_CHECKING:
@@ -33,18 +33,20 @@ class Begun:
     compiled: CompiledEngine | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class EngineChoice:
     """What a profile wants of one model, held against what machine and model allow.
 
     Args:
         role: of the model `model`, for what is said.
         wanted: the profile's `engine`.
+        note: which engine it came to and why, where that is not what the profile names.
     """
 
     role: str
     model: str
     wanted: EngineSpec
+    note: str = ""
 
     def begun(self, loaded: LoadedModel, make: Callable[[], CompiledEngine]) -> CompiledEngine | None:
         """The compiled engine, its program not loaded yet; `None`, with a line that says why, where none is.
@@ -55,7 +57,7 @@ class EngineChoice:
         if self.wanted.kind == "eager":
             return None
         if self.wanted.kind == "auto" and loaded.device.type != "cpu" and not self.wanted.batch_invariant:
-            logger.info("the %s model runs eagerly: %s", self.role, CAPTURED)
+            self._say(logging.INFO, f"eagerly: {CAPTURED}")
             return None
         return self._unless_refused(make)
 
@@ -67,7 +69,7 @@ class EngineChoice:
         """
         engine = begun and self._unless_refused(begun.compile)
         if engine and self.wanted.kind == "auto":
-            logger.info("the %s model runs compiled passes (engine.kind: auto)", self.role)
+            self._say(logging.INFO, "compiled passes (engine.kind: auto)")
         return engine
 
     def _unless_refused(self, make: Callable[[], CompiledEngine]) -> CompiledEngine | None:
@@ -77,10 +79,13 @@ class EngineChoice:
             return make()
         except CannotCompileError as error:
             if self.wanted.batch_invariant:
-                raise SpecbenchError(
+                raise ModelError(
                     f"the {self.role} model {self.model} cannot be batch-invariant: {error}",
                     "--set engine.batch_invariant=false, or another model",
-                    ExitCode.MODEL,
                 ) from error
-            logger.warning("the %s model runs eagerly, for it cannot be compiled: %s", self.role, error)
+            self._say(logging.WARNING, f"eagerly, for it cannot be compiled: {error}")
             return None
+
+    def _say(self, level: int, how: str) -> None:
+        self.note = f"the {self.role} model runs {how}"
+        logger.log(level, self.note)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from specbench.results.ceilings import Ceiling
     from specbench.results.records import Audit
     from specbench.roles.engine_choice import Begun, EngineChoice
+    from specbench.speculation.request import Needs
     from specbench.speculation.target import LocalTarget
 
 logger = logging.getLogger(__name__)
@@ -174,6 +175,11 @@ class ModelFactory:
         """Which engine really runs the passes."""
         return self.engine.kind
 
+    @property
+    def engine_note(self) -> str:
+        """Which engine the model came to and why, where the profile does not decide it; of a loaded model."""
+        return self._choice.note
+
     def ceiling(self) -> Ceiling | None:
         """What memory allows this model now, where it runs; never to be called on the clock."""
         return self._meter.ceiling()
@@ -194,7 +200,7 @@ class ModelFactory:
 
         return EagerEngine(loaded, size, self.draft_vocabulary)
 
-    @property
+    @cached_property
     def _choice(self) -> EngineChoice:
         from specbench.roles.engine_choice import EngineChoice
 
@@ -215,11 +221,11 @@ class ModelFactory:
         """What is done to a model between reading and using it."""
         return loaded
 
-    def target(self, options: Options) -> LocalTarget:
+    def target(self, options: Options, needs: Needs | None = None) -> LocalTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
         from specbench.speculation.target import LocalTarget
 
-        return LocalTarget(self.engine, options)
+        return LocalTarget(self.engine, options, needs)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""

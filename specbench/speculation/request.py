@@ -25,6 +25,27 @@ class Request:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of the target that verifies for it, beyond chains of drafted tokens.
+
+    Args:
+        trees: it proposes trees.
+        top_k: how many of the target's likeliest next ids it reads, behind every token that the target reads.
+    """
+
+    trees: bool = False
+    top_k: int = 0
+
+
+TopIds = tuple[tuple[int, ...], ...]
+"""The target's likeliest next ids by its logits, the likeliest first, a row for each token that a pass judged.
+
+The first row follows the committed tokens that a proposal follows, and row i + 1 its token i. There is one row
+behind a prompt, and none where `Needs.top_k` is 0.
+"""
+
+
 class Pending(Protocol):
     """A verification under way."""
 

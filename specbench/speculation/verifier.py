@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cached_property
+
+import torch
 
 from specbench.engine.finite import demand_finite
+from specbench.errors import SpecbenchError
 from specbench.profile import Options
-from specbench.speculation import rules
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.randomness import Purpose, Stream
-from specbench.speculation.rules import Verdict
+from specbench.speculation.rules import RULES, TREE_RULES, Verdict, matching
 from specbench.speculation.sampling import Scorer, probabilities, soft_probabilities
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Verifier:
@@ -27,53 +26,88 @@ class Verifier:
 
     def __init__(self, options: Options, seed: int, role: str = "") -> None:
         self._role = role
-        self._decoding, self._speculative = options.decoding, options.speculative
-        self._scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
-        self._coins = Stream(seed, Purpose.COIN)
-        self._own = Stream(seed, Purpose.OWN_TOKEN)
+        self.decoding, self.speculative = options.decoding, options.speculative
+        self.scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
+        self.coins = Stream(seed, Purpose.COIN)
+        self.own = Stream(seed, Purpose.OWN_TOKEN)
 
     @property
     def draws(self) -> tuple[int, int]:
         """Random numbers used so far, as coins and for the target's own tokens."""
-        return self._coins.drawn, self._own.drawn
+        return self.coins.drawn, self.own.drawn
 
     def skip(self, coins: int, own: int) -> None:
         """Go on where one with these `draws` stopped."""
-        self._coins.skip(coins)
-        self._own.skip(own)
+        self.coins.skip(coins)
+        self.own.skip(own)
 
     def verdict(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> Verdict:
         """Which drafted tokens stand, and what follows them; without a draft a plain step.
 
         Args:
-            logits: the target's, shape (drafted + 1, vocabulary), row i behind the first i drafted tokens; one
-                row less where another proposal follows.
+            logits: the target's, shape (drafted + 1, vocabulary), rows as of `rules.rule.Case`; one less where
+                another proposal follows.
             context: all ids before row 0's token.
 
         Raises:
             NotFiniteError: no token can be read from the logits.
+            SpecbenchError: the draft is a tree, and the rule judges none.
         """
-        drafted = proposal.tokens
         demand_finite(logits, self._role)
-        penalized = self._scorer.penalized(logits, context, drafted)
-        rule = self._speculative.verification
-        if not drafted or rule in ("greedy", "coupled"):
-            return rules.matching(drafted, self._choices(penalized, len(context)))
-        if rule == "rank":
-            choices = self._choices(penalized, len(context))
-            return rules.rank(drafted, penalized, choices, self._speculative.rank)
-        if rule == "typical":
-            choices = self._choices(penalized, len(context))
-            targets = soft_probabilities(penalized, self._decoding)
-            spec = self._speculative
-            return rules.typical(drafted, targets, choices, spec.typical_epsilon, spec.typical_delta)
-        targets = probabilities(penalized, self._decoding)
-        coins = [self._coins.uniform() for _ in drafted]
-        uniform = self._own.uniform()
-        if rule == "one_hot":
-            return rules.one_hot(drafted, targets, coins, uniform)
-        judged = rules.block if rule == "block" else rules.rejection
-        return judged(drafted, proposal.distributions, targets, coins, uniform)
+        name = self.speculative.verification
+        if proposal.parents and name not in TREE_RULES:
+            raise SpecbenchError(
+                f"speculative.verification: {name} cannot judge a tree",
+                f"choose one of {', '.join(TREE_RULES)}",
+            )
+        case = PassedCase(self, proposal, self._penalized(proposal, logits, context), len(context))
+        return RULES[name].judge(case) if proposal.tokens else matching((), case.choices)
 
-    def _choices(self, penalized: torch.Tensor, position: int) -> list[int]:
-        return self._scorer.choose(penalized, position, self._own)
+    def _penalized(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> torch.Tensor:
+        if not proposal.parents or self.decoding.repetition_penalty == 1:
+            return self.scorer.penalized(logits, context, proposal.tokens)
+        rows = []
+        for node, row in enumerate(logits.split(1), start=-1):
+            path = [proposal.tokens[each] for each in proposal.path(node)]
+            rows.append(self.scorer.penalized(row, [*context, *path]))
+        return torch.cat(rows)
+
+
+class PassedCase:
+    """A draft and the target's pass over it, as `rules.rule.Case` describes it.
+
+    Args:
+        position: absolute position of the token that row 0 decides.
+    """
+
+    def __init__(self, verifier: Verifier, proposal: Proposal, logits: torch.Tensor, position: int) -> None:
+        self._verifier = verifier
+        self.proposal, self.logits = proposal, logits
+        self.speculative = verifier.speculative
+        self._position = position
+
+    @cached_property
+    def choices(self) -> list[int]:
+        """The target's choice in each row."""
+        places = [self._position + depth for depth in (0, *self.proposal.depths)][: len(self.logits)]
+        return self._verifier.scorer.choose(self.logits, places, self._verifier.own)
+
+    @cached_property
+    def targets(self) -> torch.Tensor:
+        """The distributions that are sampled from."""
+        return probabilities(self.logits, self._verifier.decoding)
+
+    @cached_property
+    def soft_targets(self) -> torch.Tensor:
+        """As `targets`, at temperature 1 where the decoding is greedy."""
+        return soft_probabilities(self.logits, self._verifier.decoding)
+
+    @cached_property
+    def coins(self) -> list[float]:
+        """A number for each drafted token."""
+        return [self._verifier.coins.uniform() for _ in self.proposal.tokens]
+
+    @cached_property
+    def uniform(self) -> float:
+        """A number for the target's own token."""
+        return self._verifier.own.uniform()

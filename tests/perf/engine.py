@@ -9,6 +9,7 @@
     python tests/perf/engine.py memory       5. resident size over 1,000 prompts
     python tests/perf/engine.py harness      6. what runner, records, live view and monitor take of a run
     python tests/perf/engine.py widths          a pass over 1, 2, 5 and 8 tokens, every engine
+    python tests/perf/engine.py tree            a tree of 8, 16, 32 and 64 tokens beside a chain, in steps
     python tests/perf/engine.py breakdown       where a step's time goes: products, attention, the rest
     python tests/perf/engine.py invariance      bitwise equality over every built-in prompt, and its price
 
@@ -27,6 +28,7 @@ FIGURES = {
     "assisted": "engine_speed",
     "rounds": "engine_parts",
     "widths": "engine_parts",
+    "tree": "engine_parts",
     "breakdown": "engine_parts",
     "invariance": "engine_parts",
     "llama": "engine_peer",

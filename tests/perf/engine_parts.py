@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from statistics import median
 
 import torch
@@ -14,7 +15,7 @@ from specbench.engine import kernels
 from specbench.engine.bandwidth import weight_bytes
 from specbench.engine.quantized import QuantizedLinear
 
-CONTEXT, WIDTHS = 48, (1, 2, 5, 8)
+CONTEXT, WIDTHS, TREES = 48, (1, 2, 5, 8), (8, 16, 32, 64)
 
 
 def passes(engine, context, widths):
@@ -51,6 +52,35 @@ def widths(rest):
             over = "" if width == 1 else f", over one token {ratio(found[name, width], found[name, 1])}"
             wanted = "1.5, better 1.25" if (name, width) == ("compiled", 5) else ""
             show(f"{name} ({pair.cloud.engine.kind}), width {width}", middle(found[name, width]) + over, wanted)
+
+
+def tree(rest):
+    """A pass over a random tree of each size and keeping a path of it, over a step of one token."""
+    arguments = parser(tokens=20).parse_args(rest)
+    for kind in ("eager", "compiled"):
+        engine = Pair(arguments.profile, kind).cloud.engine
+        actions = passes(engine, CONTEXT, (1, *TREES)) | {-size: branches(engine, size) for size in TREES}
+        found = in_turn(actions, arguments.tokens)
+        for size in TREES:
+            branched, chain = (ratio(found[sign * size], found[1]) for sign in (-1, 1))
+            show(f"{kind} ({engine.kind}): {size} tokens in steps, tree / chain", f"{branched} / {chain}")
+
+
+def branches(engine, size):
+    """A pass over a random tree behind `CONTEXT` tokens, of which a path is kept, undone afterwards."""
+    parents = [random.Random(index).randrange(max(-1, index - 8), index) for index in range(size)]
+    path = [size - 1]
+    while parents[path[0]] >= 0:
+        path.insert(0, parents[path[0]])
+    session = engine.session(CONTEXT + size)
+    session.prefill([(100 + index) % engine.vocabulary_size for index in range(CONTEXT)])
+
+    def run():
+        session.extend([(200 + index) % engine.vocabulary_size for index in range(size)], parents)
+        session.keep(path)
+        session.truncate(CONTEXT)
+
+    return run
 
 
 def rounds(rest):
@@ -161,12 +191,12 @@ def attention(ops, config):
         torch.ones(2, 1, config.num_key_value_heads, CONTEXT + 64, size)
         for _ in range(config.num_hidden_layers)
     ]
-    start = torch.tensor(CONTEXT)
+    places = torch.tensor([[CONTEXT], [CONTEXT], [0]])
 
     @torch.inference_mode()
     def run():
         for keys, values in slots:
-            ops.attend(query, keys, values, start, size**-0.5)
+            ops.attend(query, keys, values, places, size**-0.5)
 
     return run
 

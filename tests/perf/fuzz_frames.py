@@ -6,19 +6,20 @@ Prints how many were read and how many refused; any exception but ProtocolError 
 import random
 import sys
 
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.fields import ProtocolError
 
 FRAMES = [
     protocol.Hello(1, protocol.VERSION, "a" * 64),
-    protocol.Open(2, 1, "{}", '{"draft_length": 4}', True),
+    protocol.Open(2, 1, {}, {"draft_length": 4}, True),
     protocol.Begin(3, 1, tuple(range(40)), 12, (1,), 2**62),
     protocol.Resume(3, 1, (5, 6, 7), 12, (1,), 5, (8, 9), 3, 4),
     protocol.Verify(4, 1, (5, 6), (b"123456", b"abcdef")),
-    protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,)), (4, (7, 8))), (7, 9)),
+    protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,), False), (4, (7, 8), True)), (7, 9)),
     protocol.Recompute(4, 1, (5,), 9, (), 3, (6, 7)),
     protocol.Close(9),
-    protocol.Refused(3, "no", True),
-    protocol.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
+    answers.Refused(3, "no", True),
+    answers.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
 ]
 
 
@@ -43,7 +44,7 @@ def main() -> None:
             try:
                 decode(data)
                 read += 1
-            except protocol.ProtocolError:
+            except ProtocolError:
                 refused += 1
     print(f"{count} messages through two decoders: {read} frames read, {refused} refused, nothing else")
 

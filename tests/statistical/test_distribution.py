@@ -66,11 +66,11 @@ def sampled(tables, rule, coins_purpose=Purpose.COIN, samples=SAMPLES):
             if path[-1] not in stacked:
                 stacked[path[-1]] = torch.stack([target[prefix] for prefix in path])
             tossed = [coins.uniform() for _ in drafted]
-            judged = {"rejection": rules.rejection, "block": rules.block}.get(rule)
+            judged = {"rejection": rules.rejection.accept, "block": rules.block.accept}.get(rule)
             if judged:
                 verdict = judged(drafted, distributions, stacked[path[-1]], tossed, own.uniform())
             else:
-                verdict = rules.one_hot(drafted, stacked[path[-1]], tossed, own.uniform())
+                verdict = rules.one_hot.accept(drafted, stacked[path[-1]], tossed, own.uniform())
             text = (*text, *drafted[: verdict.accepted], verdict.next_token)
         counts[text[:LENGTH]] += 1
     return counts.ravel()
@@ -178,6 +178,6 @@ def test_block_verification_accepts_at_least_as_much_as_rejection(tables):
         targets = torch.stack([target[prefix] for prefix in path])
         coins = [stream.uniform() for _ in range(DRAFT_LENGTH)]
         for rule in accepted:
-            judged = getattr(rules, rule)
+            judged = getattr(rules, rule).accept
             accepted[rule] += judged(path[-1], distributions, targets, coins, stream.uniform()).accepted
     assert accepted["block"] > accepted["rejection"]

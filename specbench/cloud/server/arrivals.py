@@ -7,7 +7,9 @@ import queue
 from typing import TypeVar
 
 from specbench.cloud.transport import protocol
-from specbench.cloud.transport.protocol import ProtocolError, Verify
+from specbench.cloud.transport.fields import ProtocolError
+from specbench.cloud.transport.protocol import Verify
+from specbench.profile.decoding import LONGEST_DRAFT
 
 Arrival = tuple[bytes | str, float]
 """A message, and when it arrived, by `now_ms`."""
@@ -52,4 +54,4 @@ def _draft(message: bytes | str) -> Verify | None:
 def _goes_on(draft: Verify, following: Verify, width: int) -> bool:
     is_next = following.number == draft.number + 1
     is_same = (following.text, following.epoch) == (draft.text, draft.epoch)
-    return is_next and is_same and width + len(following.tokens) <= protocol.LONGEST_DRAFT
+    return is_next and is_same and width + len(following.tokens) <= LONGEST_DRAFT

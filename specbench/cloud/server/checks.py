@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from specbench.cloud.server.host import Host
 from specbench.cloud.transport import protocol
+from specbench.cloud.transport.fields import MOST_TOKENS, unpacked_parents
 from specbench.profile import Options
-from specbench.speculation.proposal import DraftDistribution, Proposal
-from specbench.speculation.request import Request
+from specbench.profile.decoding import LONGEST_DRAFT
+from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.rules import RULES
 
 
@@ -28,33 +30,46 @@ class Checks:
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")
         length = len(frame.prompt_ids) + frame.max_new_tokens
-        room = self._host.model.context_length or protocol.MOST_TOKENS
+        room = self._host.model.context_length or MOST_TOKENS
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
         return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
 
-    def proposal(self, frame: protocol.Verify, options: Options) -> Proposal:
+    def proposal(self, frame: protocol.Verify, options: Options, needs: Needs) -> Proposal:
         """The draft that a frame carries, as the rule of its text needs it."""
         self.demand_draft(frame.tokens)
-        needed = len(frame.tokens) if RULES[options.speculative.verification].proposes == "sample" else 0
+        parents = self._parents(frame, needs) if isinstance(frame, protocol.VerifyTree) else None
+        # A tree has a distribution for each parent, and a chain for each token.
+        givers = tuple(dict.fromkeys(range(len(frame.tokens)) if parents is None else parents))
+        needed = len(givers) if RULES[options.speculative.verification].proposes == "sample" else 0
         if len(frame.distributions) != needed:
             raise RefusalError(f"{len(frame.distributions)} draft distributions came, and {needed} are needed")
         try:
             distributions = tuple(DraftDistribution.unpacked(data) for data in frame.distributions)
+            found = Proposal(frame.tokens, distributions, parents=parents, continues=frame.continues)
         except ValueError as error:
             raise RefusalError(str(error)) from error
-        for token, distribution in zip(frame.tokens, distributions, strict=False):
-            self.demand_ids([int(distribution.token_ids[-1])])
-            if not distribution.probability(token):
+        known = dict(zip(givers, distributions, strict=False))
+        for token, giver in zip(found.tokens, parents or givers, strict=True) if needed else ():
+            self.demand_ids([int(known[giver].token_ids[-1])])
+            if not known[giver].probability(token):
                 raise RefusalError(f"token {token} cannot have been drawn from its distribution")
-        if frame.continues and not frame.tokens:
+        if found.continues and not found.tokens:
             raise RefusalError("a draft without tokens cannot be followed by another")
-        return Proposal(frame.tokens, distributions, continues=frame.continues)
+        return found
+
+    def _parents(self, frame: protocol.VerifyTree, needs: Needs) -> tuple[int, ...]:
+        """The parents of a tree that may come here; whether they make one is the proposal's business."""
+        if not needs.trees:
+            raise RefusalError("a tree came for a text that was opened for chains")
+        if not 0 < len(frame.tokens) <= MOST_NODES:
+            raise RefusalError(f"a tree of {len(frame.tokens)} tokens; 1 to {MOST_NODES} are read")
+        return unpacked_parents(frame.parents)
 
     def demand_draft(self, tokens: Sequence[int]) -> None:
         """Refuse a draft that is too long, or has ids that are none."""
-        if len(tokens) > protocol.LONGEST_DRAFT:
-            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {protocol.LONGEST_DRAFT} are read")
+        if len(tokens) > LONGEST_DRAFT:
+            raise RefusalError(f"a draft of {len(tokens)} tokens; at most {LONGEST_DRAFT} are read")
         self.demand_ids(tokens)
 
     def demand_ids(self, tokens: Sequence[int]) -> None:

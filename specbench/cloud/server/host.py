@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from specbench.cloud.transport.protocol import Facts
+from specbench.cloud.transport.facts import Facts
 from specbench.engine.session import Block, Passed
 from specbench.profile import Decoding, Options
 from specbench.results.ceilings import Ceiling
 from specbench.results.records import Audit, Round
 from specbench.speculation.recomputation import Recomputed
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.target import LocalTarget
 from specbench.speculation.ties import Evidence, Pass
 
@@ -47,11 +47,12 @@ class Host(Protocol):
     facts: Facts
     model: Model
 
-    def target(self, options: Options, rolls_back: bool, draft: str | None) -> LocalTarget:
+    def target(self, options: Options, rolls_back: bool, draft: str | None, needs: Needs) -> LocalTarget:
         """The model as one that decides a text, of which drafts can be taken back if need be.
 
         Args:
             draft: the fingerprint of the draft that it is to run by itself.
+            needs: what else is asked of one that verifies.
         """
 
     def drafting(self) -> tuple[str, Audit]:

@@ -18,7 +18,8 @@ from specbench.cloud.server.arrivals import Arrival, followers
 from specbench.cloud.server.batcher import Batcher
 from specbench.cloud.server.host import Host
 from specbench.cloud.server.service import Service
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.fields import MAX_FRAME_BYTES
 from specbench.cloud.transport.socket import PING_S, PONG_S
 from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.profile import Batch
@@ -105,7 +106,7 @@ class Server:
                 port,
                 ssl=tls,
                 compression=None,
-                max_size=protocol.MAX_FRAME_BYTES,
+                max_size=MAX_FRAME_BYTES,
                 max_queue=4,
                 ping_interval=self._patience.ping,
                 ping_timeout=self._patience.pong,
@@ -207,7 +208,7 @@ class Server:
             done, _ = await asyncio.wait([future], timeout=self._patience.working)
             if done:
                 return future.result()
-            await connection.send(protocol.encode(protocol.Working(service.last)))
+            await connection.send(protocol.encode(answers.Working(service.last)))
 
     def _decoding(self) -> int:
         """Edges in the midst of a text."""

@@ -13,16 +13,19 @@ from specbench.cloud.server.arrivals import Follower
 from specbench.cloud.server.checks import Checks, RefusalError
 from specbench.cloud.server.host import Host
 from specbench.cloud.server.texts import Text, committed
-from specbench.cloud.transport import protocol
-from specbench.cloud.transport.protocol import Done, Dropped, ProtocolError, Refused, encode
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.answers import Done, Dropped, Refused
+from specbench.cloud.transport.fields import MOST_DRAWS, MOST_TOKENS, ProtocolError
+from specbench.cloud.transport.protocol import encode
 from specbench.engine.batch import Steps, alone
 from specbench.engine.session import Block
 from specbench.errors import RanksLostError, SpecbenchError
 from specbench.precision import switches
 from specbench.profile import Decoding, Options, Speculative
+from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.results.records import Round
 from specbench.speculation.recomputation import Recomputed
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence
 
 MOST_TEXTS = 64
@@ -115,17 +118,17 @@ class Service:
 
     def _replies(self, frame: protocol.Up, arrived_ms: float, followers: Sequence[Follower]) -> Steps[bytes]:
         if isinstance(frame, protocol.Hello):
-            yield encode(protocol.Welcome(frame.number, protocol.VERSION, self._host.facts))
+            yield encode(answers.Welcome(frame.number, protocol.VERSION, self._host.facts))
         elif isinstance(frame, protocol.Open):
             self._open(frame)
             if frame.draft is None:
                 yield encode(Done(frame.number))
             else:
-                yield encode(protocol.Opened(frame.number, *self._host.drafting()))
+                yield encode(answers.Opened(frame.number, *self._host.drafting()))
         elif isinstance(frame, protocol.AskAudit):
-            yield encode(protocol.Audited(frame.number, self._host.model.audit(), switches.read()))
+            yield encode(answers.Audited(frame.number, self._host.model.audit(), switches.read()))
         elif isinstance(frame, protocol.AskSpeed):
-            yield encode(protocol.Speed(frame.number, self._host.model.ceiling().bytes_per_second))
+            yield encode(answers.Speed(frame.number, self._host.model.ceiling().bytes_per_second))
         elif isinstance(frame, protocol.Stop):
             yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Close):
@@ -133,9 +136,9 @@ class Service:
             self.is_over = True
             yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Prove):
-            yield encode(protocol.Proven(frame.number, self._evidence(frame)))
+            yield encode(answers.Proven(frame.number, self._evidence(frame)))
         elif isinstance(frame, protocol.Recompute):
-            yield encode(protocol.Held(frame.number, self._recomputed(frame)))
+            yield encode(answers.Held(frame.number, self._recomputed(frame)))
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             cached = len(frame.prompt_ids) - 1
@@ -159,7 +162,7 @@ class Service:
         self._demand_open(text)
         if first.epoch != text.epoch:
             raise RefusalError(f"a draft of epoch {first.epoch} came in epoch {text.epoch}")
-        drafts = [self._checks.proposal(frame, text.options) for frame, _ in asked]
+        drafts = [self._checks.proposal(frame, text.options, text.needs) for frame, _ in asked]
         steps, waiting = text.target.verifying(*drafts), deque(zip(drafts, asked, strict=True))
         item = next(steps, None)
         while item is not None:
@@ -198,6 +201,8 @@ class Service:
                 steps = text.target.decoding()
             else:
                 self._checks.demand_draft(frame.tokens)
+                if text.needs.trees:
+                    raise RefusalError("a text that was opened for trees is verified whole")
                 if text.target.trust(frame.tokens).finish_reason:
                     text.end()
                 return
@@ -214,30 +219,31 @@ class Service:
             raise RefusalError(f"an edge may open {MOST_TEXTS} texts, and has")
         try:
             options = Options(
-                Decoding.model_validate_json(frame.decoding), Speculative.model_validate_json(frame.speculative)
+                Decoding.model_validate(frame.decoding), Speculative.model_validate(frame.speculative)
             )
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        target = self._host.target(options, frame.rolls_back, frame.draft)
-        self._texts[frame.text] = Text(target, options)
+        needs = Needs(frame.trees, frame.top_k)
+        target = self._host.target(options, frame.rolls_back, frame.draft, needs)
+        self._texts[frame.text] = Text(target, options, needs)
 
     def _resume(self, text: Text, frame: protocol.Resume, request: Request) -> None:
         self._checks.demand_ids(frame.tokens)
         draws = frame.coins, frame.own, frame.proposals
-        if not 0 < len(frame.tokens) < request.max_new_tokens or sum(draws) > protocol.MOST_DRAWS:
+        if not 0 < len(frame.tokens) < request.max_new_tokens or sum(draws) > MOST_DRAWS:
             raise RefusalError("a text that is resumed has begun, and has not ended")
         text.target.resume(request, frame.tokens, draws)
         text.is_open = True
 
     def _evidence(self, frame: protocol.Prove) -> Evidence:
         options, request = self._text(frame.text).options, self._checks.request(frame)
-        committed = [token for _, tokens in frame.passes for token in tokens]
+        committed = [token for _, tokens, _ in frame.passes for token in tokens]
         for ids in (frame.tokens, frame.pair, committed):
             self._checks.demand_ids(ids)
-        widest = max(drafted or 0 for drafted, _ in frame.passes)
+        widest = max((drafted or 0) + is_tree for drafted, _, is_tree in frame.passes)
         follows = list(frame.tokens) == committed[: len(frame.tokens)] and len(frame.tokens) < len(committed)
-        if not follows or len(committed) > request.max_new_tokens or widest > protocol.LONGEST_DRAFT:
+        if not follows or len(committed) > request.max_new_tokens or widest > LONGEST_DRAFT:
             raise RefusalError("these passes do not lead to that position")
         if options.decoding.temperature > 0 and options.speculative.verification != "coupled":
             raise RefusalError("tokens that are drawn have no ties")
@@ -263,7 +269,7 @@ class Service:
         """Bound the memory that one edge can fill; what has ended holds none."""
         room = len(request.prompt_ids) + request.max_new_tokens
         held = sum(other.room for other in self._texts.values())
-        most = MOST_CONTEXTS * (self._host.model.context_length or protocol.MOST_TOKENS)
+        most = MOST_CONTEXTS * (self._host.model.context_length or MOST_TOKENS)
         if held + room > most:
             raise RefusalError(f"an edge's open texts may hold {most} tokens, and this would be {held + room}")
         text.room = room

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from specbench.clock import now_ms
-from specbench.cloud.transport import protocol
-from specbench.cloud.transport.protocol import Committed
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.answers import Committed
+from specbench.cloud.transport.fields import packed_ids
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.proposal import Proposal
+from specbench.speculation.request import Needs
 from specbench.speculation.target import LocalTarget
 
 
@@ -15,14 +17,16 @@ class Text:
     """A place where one text at a time is decoded.
 
     Attributes:
+        needs: as the edge asked for when it opened the place.
         room: tokens that its caches were made for.
         epoch: how many drafts of this text were refused; those of an older epoch are void.
         goes_on: the last draft that came says that another one follows it.
     """
 
-    def __init__(self, target: LocalTarget, options: Options) -> None:
+    def __init__(self, target: LocalTarget, options: Options, needs: Needs) -> None:
         self.target = target
         self.options = options
+        self.needs = needs
         self.is_open = False
         self.room = self.epoch = 0
         self.goes_on = False
@@ -51,21 +55,28 @@ class Text:
 
     def reply(self, frame: protocol.Up, commit: Round, arrived_ms: float) -> Committed:
         """A commit as a frame; one that ends the text frees its caches."""
-        found = committed(frame, commit, arrived_ms, self.target.cached_length, self.target.draws)
+        target = self.target
+        top_ids = packed_ids(target.top_ids)
+        found = committed(frame, commit, arrived_ms, target.cached_length, target.draws, top_ids)
         if commit.finish_reason:
             self.end()
         return found
 
 
 def committed(
-    frame: protocol.Up, commit: Round, arrived_ms: float, cached: int, draws: tuple[int, int, int] = (0, 0, 0)
+    frame: protocol.Up,
+    commit: Round,
+    arrived_ms: float,
+    cached: int,
+    draws: tuple[int, int, int] = (0, 0, 0),
+    top_ids: bytes = b"",
 ) -> Committed:
     """A commit as the reply to a frame that arrived at `arrived_ms`."""
-    return Committed(
+    fields = (
         frame.number,
         commit.tokens,
         commit.accepted or 0,
-        protocol.FINISH_REASONS.index(commit.finish_reason),
+        answers.FINISH_REASONS.index(commit.finish_reason),
         round((commit.verify_ms or 0.0) * 1000),
         round((now_ms() - arrived_ms) * 1000),
         cached,
@@ -77,3 +88,6 @@ def committed(
         commit.pass_tokens,
         round((commit.wasted_verify_ms or 0.0) * 1000),
     )
+    if top_ids or commit.depth is not None:
+        return answers.CommittedMore(*fields, commit.depth, top_ids)
+    return Committed(*fields)

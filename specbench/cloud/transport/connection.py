@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from specbench.clock import now_ms
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, fields, protocol
 from specbench.cloud.transport.channel import Channel, ChannelLostError
+from specbench.cloud.transport.facts import Facts
 from specbench.cloud.transport.handshake import greeted
-from specbench.cloud.transport.protocol import Facts, ProtocolError, Refused, Up
 from specbench.cloud.transport.replies import Reply, Sent
 from specbench.engine.threads import release_compute_threads
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
@@ -89,7 +89,7 @@ class Connection:
         self._texts += 1
         return self._texts
 
-    def send(self, build: Callable[[int], Up]) -> Sent:
+    def send(self, build: Callable[[int], protocol.Up]) -> Sent:
         """Send a frame that is made with its number.
 
         Raises:
@@ -156,7 +156,7 @@ class Connection:
                 raise ChannelLostError(f"received nothing for {self.channel.silence_s:.0f} s") from None
         frame, size, downlink_ms = waiting.popleft()
         arrived = now_ms()
-        if isinstance(frame, Refused):
+        if isinstance(frame, answers.Refused):
             self._waiting.pop(sent.number)
             raise SpecbenchError(f"the server refused: {frame.reason}", "see the server's output", ExitCode.RUN)
         return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - sent.sent_ms)
@@ -165,14 +165,14 @@ class Connection:
         """A text has new tokens: what is lost from now on is lost over another step."""
         self._fruitless = 0
 
-    def ask(self, build: Callable[[int], Up]) -> Reply:
+    def ask(self, build: Callable[[int], protocol.Up]) -> Reply:
         """Send a frame and wait for its one reply; errors as of `send` and `receive`."""
         sent = self.send(build)
         reply = self.receive(sent)
         self.expect_nothing(sent)
         return reply
 
-    def insist(self, build: Callable[[int], Up]) -> Reply:
+    def insist(self, build: Callable[[int], protocol.Up]) -> Reply:
         """As `ask`, again as often as the connection is lost."""
         while True:
             try:
@@ -260,7 +260,7 @@ class Connection:
         channel = self._connect()
         try:
             self._facts = greeted(channel, self._tokenizer_sha256, self._facts, self._accept)
-        except (ProtocolError, TimeoutError) as error:
+        except (fields.ProtocolError, TimeoutError) as error:
             channel.close()
             raise ChannelLostError(str(error) or "nothing came") from error
         except BaseException:
@@ -284,11 +284,11 @@ class Connection:
         message = channel.receive(timeout_s)
         try:
             frame = protocol.decode_down(message)
-        except ProtocolError as error:
+        except fields.ProtocolError as error:
             raise ChannelLostError(str(error)) from error
-        if isinstance(frame, protocol.Working):
+        if isinstance(frame, answers.Working):
             return
-        if isinstance(frame, Refused) and frame.is_over:
+        if isinstance(frame, answers.Refused) and frame.is_over:
             raise ChannelLostError(f"the server refused: {frame.reason}")
         if frame.number in self._disregarded:
             self._disregarded.remove(frame.number)

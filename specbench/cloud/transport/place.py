@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.answers import Committed, CommittedMore, Opened
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
-from specbench.cloud.transport.protocol import Committed, Opened, Up
+from specbench.cloud.transport.protocol import Up
 from specbench.cloud.transport.replies import Reply, Sent
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.recomputation import Recomputed
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence, Pass
 
 
@@ -21,14 +22,21 @@ class RemotePlace:
 
     Args:
         rolls_back: drafts will be verified.
+        needs: what else is asked of the one that verifies.
         draft: the fingerprint of the draft that the cloud is to run; it then speculates in `decode`.
     """
 
     def __init__(
-        self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
+        self,
+        connection: Connection,
+        options: Options,
+        rolls_back: bool,
+        draft: str | None = None,
+        needs: Needs | None = None,
     ) -> None:
         self._connection = connection
         self._options = options
+        self._needs = needs or Needs()
         self._rolls_back, self._draft = rolls_back, draft
         self._text = connection.new_text()
         self._epoch: int | None = None
@@ -68,13 +76,13 @@ class RemotePlace:
         """Have a position computed twice; see `speculation.ties.evidence`."""
         fields = *asked(request), tuple(text), tuple(passes), pair
         reply = self._asked_aside(lambda number: protocol.Prove(number, self._text, *fields))
-        return reply.of(protocol.Proven).evidence
+        return reply.of(answers.Proven).evidence
 
     def recompute(self, request: Request, text: Sequence[int]) -> Recomputed:
         """Have a text held against a pass without a cache; see `speculation.recomputation`."""
         fields = *asked(request), tuple(text)
         reply = self._asked_aside(lambda number: protocol.Recompute(number, self._text, *fields))
-        return reply.of(protocol.Held).recomputed
+        return reply.of(answers.Held).recomputed
 
     def _asked_aside(self, build: Callable[[int], Up]) -> Reply:
         """The reply to what is no step of a text, asked again as often as the connection is lost."""
@@ -155,9 +163,10 @@ class RemotePlace:
             self.rtt_ms = uplink_ms + downlink_ms
         return Round(
             frame.tokens,
-            protocol.FINISH_REASONS[frame.finish],
+            answers.FINISH_REASONS[frame.finish],
             drafted=frame.drafted,
             accepted=None if frame.drafted is None else frame.accepted,
+            depth=frame.depth if isinstance(frame, CommittedMore) else None,
             verify_ms=frame.verify_us / 1000,
             uplink_ms=uplink_ms,
             downlink_ms=downlink_ms,
@@ -196,16 +205,23 @@ class RemotePlace:
             return
         if self._epoch is not None and self._connection.interruptions == self._counted:
             self._connection.interruptions += 1  # the loss was another text's, and this one pays for it too
-        decoding = self._options.decoding.model_dump_json()
-        speculative = self._options.speculative.model_dump_json()
+        decoding = self._options.decoding.model_dump()
+        speculative = self._options.speculative.model_dump()
         epoch = self._connection.epoch
         opened = self._connection.ask(
             lambda number: protocol.Open(
-                number, self._text, decoding, speculative, self._rolls_back, self._draft
+                number,
+                self._text,
+                decoding,
+                speculative,
+                self._rolls_back,
+                self._draft,
+                self._needs.trees,
+                self._needs.top_k,
             )
         )
         if self._draft is not None:
-            self.drafting = opened.of(protocol.Opened)
+            self.drafting = opened.of(answers.Opened)
         self._resume()
         self._epoch = epoch
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.fields import packed_parents, unpacked_ids
 from specbench.cloud.transport.place import RemotePlace, asked
 from specbench.cloud.transport.protocol import Up
 from specbench.cloud.transport.replies import Reply, Sent
@@ -19,7 +20,7 @@ from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation import rules
 from specbench.speculation.proposal import NO_DRAFT, Proposal
-from specbench.speculation.request import Pending, Request
+from specbench.speculation.request import Needs, Pending, Request, TopIds
 
 
 class RemoteTarget(RemotePlace):
@@ -32,15 +33,23 @@ class RemoteTarget(RemotePlace):
     streams = True
     """As of `speculation.target.LocalTarget`: the cloud sends what comes next without being asked."""
 
+    top_ids: TopIds = ()
+    """As of `speculation.target.LocalTarget`."""
+
     def __init__(
-        self, connection: Connection, options: Options, rolls_back: bool, draft: str | None = None
+        self,
+        connection: Connection,
+        options: Options,
+        rolls_back: bool,
+        draft: str | None = None,
+        needs: Needs | None = None,
     ) -> None:
         self._in_flight: deque[RemotePending] = deque()
         self._ahead: Sent | None = None
         """A `Decode` that was sent right behind its `Begin`: what the cloud says alone pays one round trip."""
         self._committed: list[int] = []
         self._has_begun = False
-        super().__init__(connection, options, rolls_back, draft)
+        super().__init__(connection, options, rolls_back, draft, needs)
 
     def begin(self, request: Request) -> Round:
         """Prefill the prompt and commit the target's first token."""
@@ -88,12 +97,14 @@ class RemoteTarget(RemotePlace):
         proposal = proposal or NO_DRAFT
         packed = tuple(distribution.packed() for distribution in proposal.distributions)
         tokens = tuple(proposal.tokens)
-        return self._ask(
-            lambda number: protocol.Verify(
-                number, self._text, tokens, packed, self._epoch_of_text, proposal.continues
-            ),
-            proposal,
-        )
+
+        def build(number: int) -> Up:
+            fields = number, self._text, tokens, packed, self._epoch_of_text, proposal.continues
+            if proposal.parents:
+                return protocol.VerifyTree(*fields, packed_parents(proposal.parents))
+            return protocol.Verify(*fields)
+
+        return self._ask(build, proposal)
 
     def verified(self, proposal: Proposal) -> Generator[Block, Passed, Round]:
         """`verify` for the loop; its passes are the cloud's business."""
@@ -144,14 +155,24 @@ class RemoteTarget(RemotePlace):
         Raises:
             ChannelLostError: it does not stand behind the text so far.
         """
+        frame = reply.of(answers.Committed)
+        top_ids = self._top_ids_of(frame)
         commit = self._commit(reply, sent, len(self._committed))
         self._connection.went_on()
-        frame = reply.of(protocol.Committed)
+        self.top_ids = top_ids
         self._committed.extend(frame.tokens)
         self._trusted, self._cached = 0, frame.cached
         self._draws = frame.coins, frame.own, frame.proposals
         self._has_begun = commit.finish_reason is None
         return commit
+
+    def _top_ids_of(self, frame: answers.Committed) -> TopIds:
+        if not self._needs.top_k:
+            return ()
+        try:
+            return unpacked_ids(getattr(frame, "top_ids", b""), self._needs.top_k)
+        except ValueError as error:
+            raise ChannelLostError(str(error)) from error
 
     def result_of(self, pending: RemotePending) -> Round:
         """Commit what the reply to the oldest frame in flight says.

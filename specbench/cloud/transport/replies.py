@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from specbench.cloud.transport.protocol import Down, Frame
+from specbench.cloud.transport.answers import Down
+from specbench.cloud.transport.fields import Frame
 from specbench.errors import ExitCode, SpecbenchError
 
 FrameT = TypeVar("FrameT", bound=Frame)

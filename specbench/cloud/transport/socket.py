@@ -6,7 +6,7 @@ import ssl
 from contextlib import ExitStack
 
 from specbench.cloud.transport.channel import Channel, ChannelLostError
-from specbench.cloud.transport.protocol import MAX_FRAME_BYTES
+from specbench.cloud.transport.fields import MAX_FRAME_BYTES
 from specbench.errors import ExitCode, SpecbenchError
 
 SILENCE_S = 30.0  # a cloud at work gives a sign more often

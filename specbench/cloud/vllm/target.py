@@ -35,6 +35,8 @@ class VllmTarget:
         SpecbenchError: the server does not send what is needed.
     """
 
+    top_ids = ()
+
     def __init__(self, server: VllmServer, rtt_ms: float, verifies: bool, probe: Sequence[int]) -> None:
         self._server = server
         self.rtt_ms = rtt_ms

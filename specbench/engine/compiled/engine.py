@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import Dim
 
-from specbench.engine import huge_pages, kernels
+from specbench.engine import huge_pages, kernels, trees
 from specbench.engine.base import Engine
 from specbench.engine.compiled import programs
 from specbench.engine.compiled.checks import SPARE, demand_same_logits
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 PREFILL_CHUNK = 256
 DEFAULT_CAPACITY = 512
 WIDEST = 1 << 20
+
+Places = tuple[list[int], ...]
+"""What `KVSession.places` returns."""
 
 
 class CompiledEngine(Engine):
@@ -177,26 +180,36 @@ class CompiledEngine(Engine):
         return found
 
     def run(
-        self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
+        self, token_ids: torch.Tensor, places: Places, rows: torch.Tensor, slot: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         """One pass; see `Step.forward`."""
         self.passes += 1
-        return self._program(self._inputs(token_ids, start, rows, slot))
+        return self._program(self._inputs(token_ids, places, rows, slot))
 
-    def draft(self, token_ids: torch.Tensor, start: int, slot: list[torch.Tensor], count: int) -> list[int]:
+    def draft(self, token_ids: torch.Tensor, places: Places, slot: list[torch.Tensor], count: int) -> list[int]:
         """A pass over `token_ids` and `count - 1` more, each over the most likely token of the one before.
 
         Fewer come where logits are not finite: those before them.
         """
         rows = torch.tensor([token_ids.shape[1] - 1])
         self.passes += count
-        return self._program.draft(self._inputs(token_ids, start, rows, slot), count)
+        return self._program.draft(self._inputs(token_ids, places, rows, slot), count)
+
+    def demand_trees(self) -> None:
+        """Refuse trees where a pass is not told what its tokens see.
+
+        Raises:
+            ValueError: saying so.
+        """
+        if not (self._attends and self._ahead.takes_positions):
+            raise ValueError("its passes were compiled for chains" + " on a GPU" * self._captures)
 
     def _inputs(
-        self, token_ids: torch.Tensor, start: int, rows: torch.Tensor, slot: list[torch.Tensor]
+        self, token_ids: torch.Tensor, places: Places, rows: torch.Tensor, slot: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         device = self.loaded.device
-        return [token_ids.to(device), torch.tensor(start), rows.to(device), *slot]
+        where = torch.tensor(places if self._attends else places[0][0])
+        return [token_ids.to(device), where, rows.to(device), *slot]
 
     def _step(self, widest: dict[tuple[int, ...], int]) -> Step:
         loaded, own = self.loaded, self.draft_vocabulary
@@ -214,14 +227,15 @@ class CompiledEngine(Engine):
         """Which dimensions of `_example` vary."""
         width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
         slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
-        return {1: width}, None, {0: rows}, slot, slot
+        return {1: width}, {1: width} if self._attends else None, {0: rows}, slot, slot
 
     def _example(self) -> tuple:
         """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
         slot = self.slot(DEFAULT_CAPACITY)
         half = len(slot) // 2
         tokens = torch.zeros(1, 3, dtype=torch.long)
-        return tokens, torch.tensor(2), torch.arange(2), slot[:half], slot[half:]
+        places = torch.tensor(trees.places(2, 3, None) if self._attends else 2)
+        return tokens, places, torch.arange(2), slot[:half], slot[half:]
 
     def _see_every_width(self) -> None:
         """Compile every width before a clock starts: a captured pass does it when it first sees one."""

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 ATTENTION = "specbench_attend_packed"
 
-Part = tuple["PackedSession", Sequence[int]]
-"""A session, and the ids of the model's own that it is to read."""
+Part = tuple["PackedSession", Sequence[int], Sequence[int] | None]
+"""A session, the ids of the model's own that it is to read, and their parents in a tree."""
 
 
 class PackedStep(Step):
@@ -40,7 +40,7 @@ class PackedStep(Step):
     def forward(
         self,
         token_ids: torch.Tensor,
-        positions: torch.Tensor,
+        places: torch.Tensor,
         rows: torch.Tensor,
         spans: torch.Tensor,
         addresses: torch.Tensor,
@@ -49,7 +49,7 @@ class PackedStep(Step):
 
         Args:
             token_ids: shape (1, width), the model's own ids, sequence by sequence.
-            positions: where they stand in their sequences, shape (width,).
+            places: `trees.places` of each sequence's tokens, shape (3, width).
             rows: which tokens' logits are wanted, shape (rows,).
             spans: tokens of this pass, tokens before them, and room, shape (sequences, 3).
             addresses: where keys of all layers lie, then values, shape (sequences, 2 * layers).
@@ -58,7 +58,8 @@ class PackedStep(Step):
             As of `Step.forward`.
         """
         layers = [_PassingLayer() for _ in range(addresses.shape[1] // 2)]
-        return self._read(token_ids, positions, rows, layers, _attending(self.model, spans, addresses))
+        attending = _attending(self.model, places, spans, addresses)
+        return self._read(token_ids, places[1], rows, layers, attending)
 
 
 class PackedEngine(CompiledEngine):
@@ -90,37 +91,39 @@ class PackedEngine(CompiledEngine):
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """Append tokens to several sessions; a batch-invariant engine passes over at most `SPARE` at a time."""
         found: list[torch.Tensor] = []
+        for block in blocks:
+            block.session.demand_room(len(block.token_ids))
         for group in _groups(blocks, self._most_rows):
-            parts = [(block.session, self.to_own_ids(block.token_ids)) for block in group]
-            widths = [len(token_ids) for _, token_ids in parts]
+            parts = [(block.session, self.to_own_ids(block.token_ids), block.parents) for block in group]
+            widths = [len(block.token_ids) for block in group]
             logits, _ = self.run_packed(parts, torch.arange(sum(widths)))
             found += self.to_target_logits(logits).split(widths)
         for block in blocks:
-            block.session.grown(len(block.token_ids))
+            block.session.grown(len(block.token_ids), block.parents)
         return found
 
     def run_packed(self, parts: Sequence[Part], rows: torch.Tensor) -> list[torch.Tensor]:
         """One pass; see `PackedStep.forward`."""
+        tokens = [token for _, token_ids, _ in parts for token in token_ids]
+        spans = [(len(token_ids), session.length, session.capacity) for session, token_ids, _ in parts]
+        places = [torch.tensor(session.places(len(ids), parents)) for session, ids, parents in parts]
+        addresses = torch.stack([session.addresses for session, _, _ in parts])
         self.passes += 1
-        tokens = [token for _, token_ids in parts for token in token_ids]
-        spans = [(len(token_ids), session.length, session.capacity) for session, token_ids in parts]
-        positions = [place for width, start, _ in spans for place in range(start, start + width)]
-        addresses = torch.stack([session.addresses for session, _ in parts])
         return self._program(
-            [torch.tensor([tokens]), torch.tensor(positions), rows, torch.tensor(spans), addresses]
+            [torch.tensor([tokens]), torch.cat(places, 1), rows, torch.tensor(spans), addresses]
         )
 
     def _example(self) -> tuple:
         """Arguments of `PackedStep.forward`; nothing is read or written while they are traced."""
         spans = torch.tensor([[2, 0, DEFAULT_CAPACITY], [3, 1, DEFAULT_CAPACITY]])
         addresses = torch.zeros(2, 2 * len(self._shapes), dtype=torch.long)
-        tokens, positions = torch.zeros(1, 5, dtype=torch.long), torch.tensor([0, 1, 1, 2, 3])
-        return tokens, positions, torch.arange(2), spans, addresses
+        tokens, places = torch.zeros(1, 5, dtype=torch.long), torch.tensor([[0, 1, 1, 2, 3]] * 2 + [[0] * 5])
+        return tokens, places, torch.arange(2), spans, addresses
 
     def _varying(self) -> tuple:
         width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
         sequences = {0: Dim("sequences", min=1, max=WIDEST)}
-        return {1: width}, {0: width}, {0: rows}, sequences, sequences
+        return {1: width}, {1: width}, {0: rows}, sequences, sequences
 
 
 class PackedSession(CompiledSession):
@@ -133,10 +136,12 @@ class PackedSession(CompiledSession):
 
     draft_greedy = KVSession.draft_greedy
 
-    def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
+    def _pass(
+        self, token_ids: torch.Tensor, rows: torch.Tensor, parents: Sequence[int] | None = None
+    ) -> list[torch.Tensor]:
         tokens = token_ids[0].tolist()
-        result = self._engine.run_packed([(self, tokens)], rows)
-        self._length += len(tokens)
+        result = self._engine.run_packed([(self, tokens, parents)], rows)
+        self.grown(len(tokens), parents)
         return result
 
 
@@ -150,14 +155,14 @@ class _PassingLayer(DynamicLayer):
         return key_states, value_states
 
 
-_places: tuple[torch.Tensor, torch.Tensor] | None = None
+_places: tuple[torch.Tensor, ...] | None = None
 
 
 @contextmanager
-def _attending(model: PreTrainedModel, spans: torch.Tensor, addresses: torch.Tensor) -> Iterator[None]:
-    """Let the model's attention find every row's own cache."""
+def _attending(model: PreTrainedModel, *places: torch.Tensor) -> Iterator[None]:
+    """Let the model's attention find every row's own cache, and what it sees of it."""
     global _places
-    before, _places = model.config._attn_implementation, (spans, addresses)
+    before, _places = model.config._attn_implementation, places
     model.set_attn_implementation(ATTENTION)
     try:
         yield

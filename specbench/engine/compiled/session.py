@@ -37,10 +37,14 @@ class CompiledSession(KVSession):
         return self._engine.to_target_logits(logits)
 
     @torch.inference_mode()
-    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Append tokens; row i of the result follows token i, shape (len(token_ids), vocabulary_size)."""
-        self.demand_room(len(token_ids))
-        logits, _ = self._pass(torch.tensor([self._engine.to_own_ids(token_ids)]), torch.arange(len(token_ids)))
+    def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:
+        """As of every session."""
+        count = len(token_ids)
+        self.demand_room(count)
+        if parents is not None:
+            self._engine.demand_trees()
+        own_ids = torch.tensor([self._engine.to_own_ids(token_ids)])
+        logits, _ = self._pass(own_ids, torch.arange(count), parents)
         return self._engine.to_target_logits(logits)
 
     @torch.inference_mode()
@@ -54,10 +58,10 @@ class CompiledSession(KVSession):
         taken = len(unread) + count - 1
         self.demand_room(taken)
         tokens = torch.tensor([self._engine.to_own_ids(unread)])
-        drafted = self._engine.draft(tokens, self._length, self._slot, count)
+        drafted = self._engine.draft(tokens, self.places(len(unread)), self._slot, count)
         if len(drafted) < count:
             raise NotFiniteError(self._engine.role)
-        self._length += taken
+        self.grown(taken)
         return self._engine.to_target_ids(drafted)
 
     def _forget(self, count: int) -> None:
@@ -75,17 +79,16 @@ class CompiledSession(KVSession):
             kind = "keys" if index < layers else "values"
             yield f"cache.layers.{index % layers}.{kind}", tensor[:, :, : self._length]
 
-    def _pass(self, token_ids: torch.Tensor, rows: torch.Tensor) -> list[torch.Tensor]:
-        result = self._engine.run(token_ids, self._length, rows, self._slot)
-        self._length += token_ids.shape[1]
+    def _pass(
+        self, token_ids: torch.Tensor, rows: torch.Tensor, parents: Sequence[int] | None = None
+    ) -> list[torch.Tensor]:
+        count = token_ids.shape[1]
+        result = self._engine.run(token_ids, self.places(count, parents), rows, self._slot)
+        self.grown(count, parents)
         return result
 
     def demand_room(self, count: int) -> None:
-        """Refuse before anything is written: compiled code that writes past the end kills the process.
-
-        Raises:
-            ValueError: the cache was made for fewer tokens.
-        """
+        """As of every session: compiled code that writes past the end kills the process."""
         if self._length + count > self._room:
             raise ValueError(
                 f"a cache for {self._room} tokens holds {self._length} and cannot take {count} more"

@@ -29,24 +29,24 @@ class SlotLayer(StaticLayer):
 
     Args:
         keys: shape (1, key heads, capacity, head size); `values` likewise.
-        start: where the first token of this pass stands, a tensor without dimensions.
-        positions: where all of them stand, shape (width,).
+        start: tokens before this pass, a tensor without dimensions.
+        places: where those of this pass are written, shape (width,).
     """
 
     def __init__(
-        self, keys: torch.Tensor, values: torch.Tensor, start: torch.Tensor, positions: torch.Tensor
+        self, keys: torch.Tensor, values: torch.Tensor, start: torch.Tensor, places: torch.Tensor
     ) -> None:
         super().__init__(keys.shape[2])
         self.keys, self.values = keys, values
-        self.cumulative_length, self._positions = start, positions
+        self.cumulative_length, self._places = start, places
         self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write this pass's keys and values; returns the whole slot."""
-        self.keys.index_copy_(2, self._positions, key_states)
-        self.values.index_copy_(2, self._positions, value_states)
+        self.keys.index_copy_(2, self._places, key_states)
+        self.values.index_copy_(2, self._places, value_states)
         return self.keys, self.values
 
 
@@ -55,7 +55,7 @@ class CannotCompileError(Exception):
 
 
 class Step(torch.nn.Module):
-    """Reads tokens at positions `start` onward, and says what follows them.
+    """Reads tokens behind those in a cache, and says what follows them.
 
     Args:
         attend: whether attention goes through `specbench::attend`, which reads only what is filled.
@@ -93,7 +93,7 @@ class Step(torch.nn.Module):
     def forward(
         self,
         token_ids: torch.Tensor,
-        start: torch.Tensor,
+        places: torch.Tensor,
         rows: torch.Tensor,
         keys: list[torch.Tensor],
         values: list[torch.Tensor],
@@ -102,14 +102,20 @@ class Step(torch.nn.Module):
 
         Args:
             token_ids: shape (1, width), the model's own ids.
+            places: `trees.places` of the tokens, shape (3, width), where `specbench::attend` attends; elsewhere
+                that of the first one alone, without dimensions.
             rows: which tokens' logits are wanted, shape (rows,).
 
         Returns:
             Logits, shape (rows, vocabulary), and the most likely id of each row, shape (1, rows).
         """
-        positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
-        layers = [SlotLayer(*pair, start, positions) for pair in zip(keys, values, strict=True)]
-        attending = _attending(self.model, start) if self._attend else nullcontext()
+        if self._attend:
+            start, slots, positions = places[0, 0], places[0], places[1]
+            attending: AbstractContextManager = _attending(self.model, places)
+        else:
+            start, attending = places, nullcontext()
+            slots = positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
+        layers = [SlotLayer(*pair, start, slots) for pair in zip(keys, values, strict=True)]
         return self._read(token_ids, positions, rows, layers, attending)
 
     def _read(
@@ -181,19 +187,19 @@ def _linear_arguments(
     return input, weight, bias
 
 
-_start: torch.Tensor | None = None
+_places: torch.Tensor | None = None
 
 
 @contextmanager
-def _attending(model: PreTrainedModel, start: torch.Tensor) -> Iterator[None]:
-    """Let the model's attention read a slot filled up to `start` and this pass."""
-    global _start
-    before, _start = model.config._attn_implementation, start
+def _attending(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
+    """Let the model's attention read a slot filled up to the first of `places`, and this pass."""
+    global _places
+    before, _places = model.config._attn_implementation, places
     model.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
-        _start = None
+        _places = None
         model.set_attn_implementation(before)
 
 
@@ -226,7 +232,7 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Transformers' attention interface on top of `specbench::attend`."""
     scale = demanded_scale(query, attention_mask, scaling, kwargs)
-    return torch.ops.specbench.attend(query, key, value, _start, scale), None
+    return torch.ops.specbench.attend(query, key, value, _places, scale), None
 
 
 AttentionInterface.register(ATTENTION, _attention)

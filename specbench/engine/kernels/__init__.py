@@ -17,12 +17,13 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
 - `torch.ops.specbench.products(x, weights, scales, offsets, widest)`: x times several weights of one kind,
   side by side: [..., the sum of all o], in one parallel region. Float32 weights have neither scales nor
   offsets and go to torch's own product beyond `widest` rows (one number each); int8 weights have no offsets.
-- `torch.ops.specbench.attend(query, keys, values, start, scale)`: causal attention of query
-  [1, heads, width, d] at positions `start` onward over a cache [1, key heads, capacity, d] that holds them
-  -> [1, width, heads, d].
-  Every row is computed as if it were alone, and nothing behind it is read.
-- `torch.ops.specbench.attend_packed(query, key, value, spans, addresses, layer, scale)`: the same for rows of
-  several sequences, each with a cache of its own that lies at an address, and receives its keys and values.
+- `torch.ops.specbench.attend(query, keys, values, places, scale)`: causal attention of query
+  [1, heads, width, d] over a cache [1, key heads, capacity, d] that holds them -> [1, width, heads, d].
+  `places` [3, width] begins with how many keys stand before theirs; its last row has a bit for each token of a
+  tree that a row sees, and zero in a chain. Every row is computed as if its path were read alone.
+- `torch.ops.specbench.attend_packed(query, key, value, places, spans, addresses, layer, scale)`: the same for
+  rows of several sequences, each with a cache of its own that lies at an address, and receives its keys and
+  values.
 
 No other product was better at any width up to 16, for any kind of weight; `torch.nn.functional.linear` wins for
 float32 from about 48 rows (64: 75 ms against 87 for 538 MB), so a prefill is its business and a choice by shape

@@ -15,13 +15,18 @@ namespace {
 
 constexpr int64_t FEWEST_PRODUCTS = 16384;  // fewer are not worth waking a thread
 
-// Causal attention of `query` (1, heads, width, size) at positions start, start + 1, ... over a cache whose
-// `keys` and `values` (1, key heads, capacity, size) hold these positions already. Returns (1, width, heads, size).
+// Causal attention of `query` (1, heads, width, size) over a cache whose `keys` and `values` (1, key heads,
+// capacity, size) hold the same tokens already. `places` (3, width) begins with how many stand before them; its
+// last row says what each sees of the tree that the cache ends with, a bit for each token of that up to itself,
+// and zero where all of the cache is a chain. Returns (1, width, heads, size).
 at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Tensor& values,
-                  const at::Tensor& start, double scale) {
+                  const at::Tensor& places, double scale) {
   const int64_t heads = query.size(1), width = query.size(2), key_size = query.size(3);
   const int64_t value_size = values.size(3), group = heads / keys.size(1);
-  const int64_t first = *start.const_data_ptr<int64_t>();
+  TORCH_CHECK(places.is_contiguous() && places.dim() == 2 && places.size(0) == 3 && places.size(1) == width,
+              "a pass over ", width, " tokens takes three numbers for each");
+  const int64_t* place = places.const_data_ptr<int64_t>();
+  const int64_t first = *place;
   TORCH_CHECK(first >= 0 && first + width <= keys.size(2), "positions ", first, " to ", first + width,
               " lie outside a cache of ", keys.size(2));
   TORCH_CHECK(query.stride(3) == 1 && keys.stride(3) == 1 && values.stride(3) == 1,
@@ -47,15 +52,18 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Ten
         const scalar_t* inputs[MAX_TILE];
         scalar_t* outputs[MAX_TILE];
         int64_t lengths[MAX_TILE];
+        uint64_t seen[MAX_TILE];
         for (int64_t i = 0; i < count; ++i) {
           const int64_t row = (lead + i) / group, head = key_head * group + (lead + i) % group;
           inputs[i] = from + head * query.stride(1) + row * query.stride(2);
           outputs[i] = to + (row * heads + head) * value_size;
           lengths[i] = first + row + 1;
+          seen[i] = static_cast<uint64_t>(place[2 * width + row]);
         }
         const specbench::Rows<Wide, scalar_t> k{key + key_head * keys.stride(1), keys.stride(2), key_size};
         const specbench::Rows<Wide, scalar_t> v{value + key_head * values.stride(1), values.stride(2), value_size};
-        specbench::attend_queries<Wide, scalar_t>(count, inputs, lengths, k, v, static_cast<Wide>(scale), outputs, scratch);
+        specbench::attend_queries<Wide, scalar_t>(count, inputs, lengths, seen, k, v, static_cast<Wide>(scale),
+                                                  outputs, scratch);
       }
     });
   });
@@ -65,17 +73,18 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& keys, const at::Ten
 }  // namespace
 
 extern "C" AOTITorchError aoti_torch_cpu_attend(AtenTensorHandle query, AtenTensorHandle keys, AtenTensorHandle values,
-                                                AtenTensorHandle start, double scale, AtenTensorHandle* attended) {
+                                                AtenTensorHandle places, double scale,
+                                                AtenTensorHandle* attended) {
   using namespace torch::aot_inductor;
   AOTI_TORCH_CONVERT_EXCEPTION_TO_ERROR_CODE({
     *attended = new_tensor_handle(
         attend(*tensor_handle_to_tensor_pointer(query), *tensor_handle_to_tensor_pointer(keys),
-               *tensor_handle_to_tensor_pointer(values), *tensor_handle_to_tensor_pointer(start), scale));
+               *tensor_handle_to_tensor_pointer(values), *tensor_handle_to_tensor_pointer(places), scale));
   });
 }
 
 TORCH_LIBRARY_FRAGMENT(specbench, library) {
-  library.def("attend(Tensor query, Tensor keys, Tensor values, Tensor start, float scale) -> Tensor");
+  library.def("attend(Tensor query, Tensor keys, Tensor values, Tensor places, float scale) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(specbench, CPU, library) {

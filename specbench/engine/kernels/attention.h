@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -106,11 +107,29 @@ inline __attribute__((always_inline)) void score_block(const Wide* queries, int6
     for (int k = 0; k < LANES; ++k) scores[q * scores_stride + k] = total<LANES>(parts[q][k]);
 }
 
+// Moves the numbers of those that a row sees of its tree (bits of `seen`) together; returns how many they are.
+template <class Wide>
+inline int64_t gather(Wide* row, uint64_t seen) {
+  int64_t count = 0;
+  for (; seen; seen &= seen - 1) row[count++] = row[std::countr_zero(seen)];
+  return count;
+}
+
+// Moves them back, and leaves zeros for those that it does not see.
+template <class Wide>
+inline void scatter(Wide* row, uint64_t seen) {
+  int64_t count = std::popcount(seen);
+  for (int64_t place = std::bit_width(seen); place-- > 0;) row[place] = seen >> place & 1 ? row[--count] : 0;
+}
+
 // out[q] = attention of QUERIES queries over the first lengths[q] keys; they share the reading of keys and values.
+// Bits of seen[q], the highest for the row's own key, say which of the last ones it sees; zero is all. Weights are
+// added up as if the others were not there, so that a row of a tree has the bits of its path read as a chain.
 template <int QUERIES, class Wide, class Stored>
 __attribute__((noinline)) void attend_tile(const Stored* const* queries, const int64_t* lengths,
-                                           const Rows<Wide, Stored>& keys, const Rows<Wide, Stored>& values,
-                                           Wide scale, Stored* const* out, Scratch<Wide>& scratch) {
+                                           const uint64_t* seen, const Rows<Wide, Stored>& keys,
+                                           const Rows<Wide, Stored>& values, Wide scale, Stored* const* out,
+                                           Scratch<Wide>& scratch) {
   using V = typename Lanes<Wide>::type;
   const int64_t longest = *std::max_element(lengths, lengths + QUERIES);
   const int64_t blocks = (longest + LANES - 1) / LANES, columns = blocks * LANES;
@@ -130,7 +149,8 @@ __attribute__((noinline)) void attend_tile(const Stored* const* queries, const i
   Wide inverse[QUERIES];
   for (int q = 0; q < QUERIES; ++q) {
     Wide* row = scores + q * columns;
-    std::fill(row + lengths[q], row + columns, -std::numeric_limits<Wide>::infinity());
+    Wide* tree = row + lengths[q] - std::bit_width(seen[q]);
+    std::fill(tree + gather(tree, seen[q]), row + columns, -std::numeric_limits<Wide>::infinity());
     Wide highest[LANES], sums[LANES] = {};
     std::copy_n(row, LANES, highest);
     for (int64_t begin = LANES; begin < columns; begin += LANES)
@@ -142,6 +162,7 @@ __attribute__((noinline)) void attend_tile(const Stored* const* queries, const i
         sums[lane] += row[begin + lane];
       }
     inverse[q] = 1 / total<LANES>(sums);
+    scatter(tree, seen[q]);
   }
   constexpr int PARTS = 4;  // vectors of a value that are added up at a time, in registers
   for (int64_t d = 0; d < value_padded; d += PARTS * LANES) {
@@ -174,14 +195,14 @@ __attribute__((noinline)) void attend_tile(const Stored* const* queries, const i
 constexpr int64_t MAX_TILE = 4, MIN_TILE = 2;  // queries that share the reading of keys and values
 
 template <class Wide, class Stored>
-void attend_queries(int64_t count, const Stored* const* queries, const int64_t* lengths,
+void attend_queries(int64_t count, const Stored* const* queries, const int64_t* lengths, const uint64_t* seen,
                     const Rows<Wide, Stored>& keys, const Rows<Wide, Stored>& values,
                     Wide scale, Stored* const* out, Scratch<Wide>& scratch) {
   switch (count) {
-    case 1: return attend_tile<1>(queries, lengths, keys, values, scale, out, scratch);
-    case 2: return attend_tile<2>(queries, lengths, keys, values, scale, out, scratch);
-    case 3: return attend_tile<3>(queries, lengths, keys, values, scale, out, scratch);
-    default: return attend_tile<4>(queries, lengths, keys, values, scale, out, scratch);
+    case 1: return attend_tile<1>(queries, lengths, seen, keys, values, scale, out, scratch);
+    case 2: return attend_tile<2>(queries, lengths, seen, keys, values, scale, out, scratch);
+    case 3: return attend_tile<3>(queries, lengths, seen, keys, values, scale, out, scratch);
+    default: return attend_tile<4>(queries, lengths, seen, keys, values, scale, out, scratch);
   }
 }
 

@@ -76,7 +76,7 @@ def _side_by_side(x: torch.Tensor, weights: list[torch.Tensor], *others: object)
 
 
 def _attended_shape(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: torch.Tensor, scale: float
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor, scale: float
 ) -> torch.Tensor:
     return query.new_empty((1, query.shape[2], query.shape[1], values.shape[3]))
 

@@ -56,12 +56,14 @@ std::vector<Sequence<Stored>> sequences(const at::Tensor& spans, const at::Tenso
   return found;
 }
 
-// Causal attention of `query` (1, heads, width, size). `spans` (sequences, 3) says of each sequence how many of the
+// Causal attention of `query` (1, heads, width, size). `places` (3, width) says in its last row what each sees of
+// its sequence's tree, as for `attend`. `spans` (sequences, 3) says of each sequence how many of the
 // rows are its own, where in its cache they stand, and what that holds; `addresses` (sequences, 2 * layers) where
 // the keys of its layers lie, then their values, each (1, key heads, capacity, size). `key` and `value` of this
 // pass are written there first. Returns (1, width, heads, size).
 at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                         const at::Tensor& spans, const at::Tensor& addresses, int64_t layer, double scale) {
+                         const at::Tensor& places, const at::Tensor& spans, const at::Tensor& addresses,
+                         int64_t layer, double scale) {
   const int64_t heads = query.size(1), width = query.size(2), key_heads = key.size(1);
   const int64_t key_size = key.size(3), value_size = value.size(3), group = heads / key_heads;
   TORCH_CHECK(query.stride(3) == 1 && key.stride(3) == 1 && value.stride(3) == 1,
@@ -69,6 +71,9 @@ at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const a
   TORCH_CHECK(spans.is_contiguous() && addresses.is_contiguous() && spans.size(1) == 3 &&
                   spans.size(0) == addresses.size(0) && 2 * layer < addresses.size(1),
               "a sequence takes three numbers, and the addresses of its layers");
+  TORCH_CHECK(places.is_contiguous() && places.dim() == 2 && places.size(0) == 3 && places.size(1) == width,
+              "a pass over ", width, " tokens takes three numbers for each");
+  const int64_t* sees = places.const_data_ptr<int64_t>() + 2 * width;
   at::Tensor out = at::empty({1, width, heads, value_size}, query.options());
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, query.scalar_type(), "attend_packed", [&] {
     using Wide = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
@@ -98,16 +103,18 @@ at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const a
         const scalar_t* inputs[MAX_TILE];
         scalar_t* outputs[MAX_TILE];
         int64_t lengths[MAX_TILE];
+        uint64_t seen[MAX_TILE];
         for (int64_t i = 0; i < piece.count; ++i) {
           const int64_t row = (piece.lead + i) / group, head = piece.key_head * group + (piece.lead + i) % group;
           inputs[i] = from + head * query.stride(1) + (part.lead + row) * query.stride(2);
           outputs[i] = to + ((part.lead + row) * heads + head) * value_size;
           lengths[i] = part.start + row + 1;
+          seen[i] = static_cast<uint64_t>(sees[part.lead + row]);
         }
         const int64_t first = piece.key_head * part.capacity;
         const specbench::Rows<Wide, scalar_t> k{part.keys + first * key_size, key_size, key_size};
         const specbench::Rows<Wide, scalar_t> v{part.values + first * value_size, value_size, value_size};
-        specbench::attend_queries<Wide, scalar_t>(piece.count, inputs, lengths, k, v, static_cast<Wide>(scale),
+        specbench::attend_queries<Wide, scalar_t>(piece.count, inputs, lengths, seen, k, v, static_cast<Wide>(scale),
                                                   outputs, scratch);
       }
     });
@@ -119,8 +126,8 @@ at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const a
 
 TORCH_LIBRARY_FRAGMENT(specbench, library) {
   library.def(
-      "attend_packed(Tensor query, Tensor key, Tensor value, Tensor spans, Tensor addresses, int layer, "
-      "float scale) -> Tensor");
+      "attend_packed(Tensor query, Tensor key, Tensor value, Tensor places, Tensor spans, Tensor addresses, "
+      "int layer, float scale) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(specbench, CPU, library) { library.impl("attend_packed", &attend_packed); }

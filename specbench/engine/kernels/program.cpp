@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/custom_class.h>
@@ -14,7 +15,7 @@
 
 namespace {
 
-// A pass takes token ids (1, width), where they start, the rows whose logits are wanted, and the cache's tensors;
+// A pass takes token ids (1, width), where they start, or (3, width) `trees.places`, the rows whose logits are wanted, and the cache's tensors;
 // it returns logits and the most likely id of each row, (1, rows).
 struct Program : torch::CustomClassHolder {
   explicit Program(const std::string& path) : loader(path, "model", /*run_single_threaded=*/true) {}
@@ -34,11 +35,11 @@ struct Program : torch::CustomClassHolder {
   std::vector<int64_t> draft(std::vector<at::Tensor> inputs, int64_t count) {
     std::vector<int64_t> drafted;
     while (static_cast<int64_t>(drafted.size()) < count) {
-      const int64_t next = inputs[1].item<int64_t>() + inputs[0].size(1);
+      const int64_t next = inputs[1].flatten()[0].item<int64_t>() + inputs[0].size(1);
       auto given = inputs;
       auto found = loader.boxed_run(std::move(given));
       inputs[0] = found[1];
-      inputs[1] = at::scalar_tensor(next, at::kLong);
+      inputs[1] = inputs[1].dim() ? at::tensor({next, next, int64_t{0}}).view({3, 1}) : at::scalar_tensor(next, at::kLong);
       if (drafted.empty()) inputs[2] = at::zeros({1}, at::kLong);
       const int64_t token = inputs[0].item<int64_t>();
       if (!std::isfinite(found[0].select(0, 0).select(0, token).item<double>())) break;

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cluster_place import wait_until
+from waiting import wait_until
 
 NODES = {"n1": "127.0.0.1", "n2": "127.0.0.2"}
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")

@@ -4,7 +4,8 @@ import json
 import os
 
 import pytest
-from cluster_place import Place, wait_until
+from cluster_place import Place
+from waiting import wait_until
 
 
 @pytest.fixture

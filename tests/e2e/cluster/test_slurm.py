@@ -5,7 +5,8 @@ import os
 from dataclasses import dataclass
 
 import pytest
-from cluster_place import Place, wait_until, whole_prompts
+from cluster_place import Place, whole_prompts
+from waiting import wait_until
 
 METHODS = ("speculative", "cloud_optimized_baseline")
 

@@ -6,7 +6,6 @@ import gc
 import shutil
 import subprocess
 import threading
-import time
 import weakref
 
 import pytest
@@ -27,8 +26,8 @@ class Watched(Served):
         self.targets = weakref.WeakSet()
         self.passes = []  # which sessions shared each
 
-    def target(self, options, rolls_back, draft=None):
-        target = super().target(options, rolls_back, draft)
+    def target(self, *asked):
+        target = super().target(*asked)
         self.targets.add(target)
         return target
 
@@ -69,13 +68,6 @@ class Running:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(30)
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def certificate(folder, days):

@@ -6,6 +6,7 @@ from collections import deque
 from specbench.cloud.transport import protocol
 from specbench.cloud.transport.channel import Channel
 from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.fields import MAX_FRAME_BYTES
 from specbench.cloud.transport.socket import SocketChannel
 from specbench.models import vocabulary
 from specbench.profile import Decoding, Options, Speculative
@@ -76,7 +77,7 @@ def noise(socket, message):
 
 
 def oversized(socket, message):
-    return [message + bytes(protocol.MAX_FRAME_BYTES)]
+    return [message + bytes(MAX_FRAME_BYTES)]
 
 
 def out_of_order(socket, message):

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import pytest
 from builders import speculated
-from conftest import Watched, wait_until
+from conftest import Watched
+from waiting import wait_until
 
 from specbench.cloud import CloudModel
 from specbench.cloud.server.batcher import Batcher

@@ -91,7 +91,7 @@ def test_a_loss_in_one_text_disturbs_each_other_text_once(start, cloud):
     connection.close()
 
 
-CHANGES = {"files": {"config.json": "x"}, "layers": 1, "engine": "compiled", "threads": 99, "versions": {}}
+CHANGES = {"files": {"config.json": "x"}, "engine": "compiled", "versions": {}}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -103,6 +103,23 @@ def test_a_cloud_that_comes_back_as_another_is_refused(start, cloud, name):
     running.host.facts = msgspec.structs.replace(running.host.facts, **{name: CHANGES[name]})
     connection.channel.close()
     with pytest.raises(SpecbenchError, match=rf"reports a different model \({name}\)"):
+        target.verify()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "changed"), [("cloud.layers", {"layers": 1}), ("cloud.threads", {"threads": 99})]
+)
+def test_a_cloud_that_comes_back_with_another_profile_is_refused_by_the_key(start, cloud, key, changed):
+    running = start()
+    connection = connected(running.url, cloud)
+    target = RemoteTarget(connection, GREEDY, True)
+    target.begin(REQUEST)
+    facts = running.host.facts
+    profile = msgspec.structs.replace(facts.profile, **changed)
+    running.host.facts = msgspec.structs.replace(facts, profile=profile, profile_sha256=profile.sha256)
+    connection.channel.close()
+    with pytest.raises(SpecbenchError, match=rf"reports a different model \({key}\)"):
         target.verify()
     connection.close()
 

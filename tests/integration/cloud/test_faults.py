@@ -5,7 +5,6 @@ import time
 import msgspec
 import pytest
 from builders import speculated
-from conftest import wait_until
 from faulty import (
     GREEDY,
     REQUEST,
@@ -23,9 +22,11 @@ from faulty import (
     repeated,
     truncated,
 )
+from waiting import wait_until
 
 from specbench.api import CloudLostError
-from specbench.cloud.transport import protocol
+from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.fields import ProtocolError
 from specbench.cloud.transport.remote_target import RemoteTarget
 from specbench.profile import Decoding, Options, Speculative
 
@@ -130,8 +131,8 @@ def test_an_edge_that_comes_while_the_cloud_is_at_work_is_patient(start, cloud):
 
     running.server._worker.submit(time.sleep, 0.5)
     connection = connected(running.url, cloud, {("receive", 1): note})
-    assert connection.facts.dtype == "float32"
-    assert isinstance(seen[0], protocol.Working)
+    assert connection.facts.profile.dtype == "float32"
+    assert isinstance(seen[0], answers.Working)
     connection.close()
 
 
@@ -155,5 +156,5 @@ def test_a_greeting_that_is_damaged_when_the_edge_comes_again_is_said_again(
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_bandwidth_that_cannot_be_is_no_frame(start, speed):
     facts = msgspec.structs.replace(start().host.facts, bytes_per_second=speed)
-    with pytest.raises(protocol.ProtocolError):
-        protocol.decode_down(protocol.encode(protocol.Welcome(1, protocol.VERSION, facts)))
+    with pytest.raises(ProtocolError):
+        protocol.decode_down(protocol.encode(answers.Welcome(1, protocol.VERSION, facts)))

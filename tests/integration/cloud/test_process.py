@@ -5,35 +5,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
+from waiting import is_running, wait_until
 
 from specbench.cloud import CloudModel
 from specbench.cloud.transport import connection as wire
 from specbench.errors import CloudLostError, SpecbenchError
-from specbench.profile import CloudSpec, Decoding, Options, Speculative
+from specbench.profile import CloudSpec, Decoding, EngineSpec, Options, Speculative
 from specbench.speculation.request import Request
 
 GREEDY = Options(Decoding(), Speculative())
 REQUEST = Request(tuple(range(10, 40)), 16, frozenset([1]))
-
-
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def tokens_of(target):
@@ -60,6 +45,16 @@ def test_a_cloud_in_another_process_says_the_same_and_ends_with_us(models, alone
     pid = cloud.process.pid
     cloud.close()
     assert not is_running(pid)
+
+
+def test_the_edge_says_which_engine_its_cloud_process_came_to_and_why(models, monkeypatch, logged):
+    monkeypatch.setenv("CXX", "no-compiler-of-this-name")
+    spec = CloudSpec(model=str(models / "target"), device="cpu", placement="process")
+    with closing(CloudModel(spec, EngineSpec(kind="auto"))) as cloud:
+        cloud.load()
+        assert cloud.engine_kind == "eager"
+    (line,) = (line for line in logged.messages if "cloud model runs" in line)
+    assert line.startswith("the cloud model runs eagerly, for it cannot be compiled: no C++ compiler found")
 
 
 def test_a_cloud_that_cannot_start_says_why(models):

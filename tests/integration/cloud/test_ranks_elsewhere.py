@@ -57,7 +57,7 @@ def test_torchrun_may_start_the_ranks(models):
         cloud = there(models, address, parallel={"tensor": 2})
         target = cloud.target(GREEDY)
         assert tokens_of([target.begin(REQUEST), *target.decode()]) == alone
-        assert (cloud.connection.facts.ranks, cloud.connection.facts.engine) == (2, "eager")
+        assert (cloud.connection.facts.profile.ranks, cloud.connection.facts.engine) == (2, "eager")
         assert cloud.ceiling().tokens_per_second is None  # ranks share the reading
         cloud.close()
 

@@ -8,13 +8,14 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from conftest import Watched, certificate, wait_until
+from conftest import Watched, certificate
+from waiting import wait_until
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from specbench.cloud.server.service import Service
+from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport import connection as wire
-from specbench.cloud.transport import protocol
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import LONGEST_PAUSE_S, PATIENCE_S, Connection
 from specbench.cloud.transport.remote_target import RemoteTarget
@@ -41,19 +42,19 @@ def hello(channel, cloud, version=protocol.VERSION, tokenizer=None):
 
 
 def opened(channel, cloud, options=GREEDY):
-    assert isinstance(hello(channel, cloud), protocol.Welcome)
-    parts = options.decoding.model_dump_json(), options.speculative.model_dump_json()
+    assert isinstance(hello(channel, cloud), answers.Welcome)
+    parts = options.decoding.model_dump(), options.speculative.model_dump()
     channel.send(protocol.encode(protocol.Open(2, 1, *parts, True)))
-    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Done)
+    assert isinstance(protocol.decode_down(channel.receive(10)), answers.Done)
     channel.send(protocol.encode(protocol.Begin(3, 1, REQUEST.prompt_ids, 24, (1,), 7)))
-    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Committed)
+    assert isinstance(protocol.decode_down(channel.receive(10)), answers.Committed)
 
 
 def test_an_unknown_version_and_another_tokenizer_are_refused_with_the_reason(start, cloud):
     running = start()
     for wrong, reason in (({"version": 99}, "version 99"), ({"tokenizer": "x" * 64}, "different tokenizers")):
         refused = hello(raw(running.url), cloud, **wrong)
-        assert isinstance(refused, protocol.Refused)
+        assert isinstance(refused, answers.Refused)
         assert reason in refused.reason
     wait_until(lambda: running.server.sessions == 0)
 
@@ -68,9 +69,12 @@ SENSELESS = [
     (protocol.Begin(4, 1, (5, 6), 5000, (), 7), "the model was made for 2048"),
     (protocol.Begin(4, 1, (5, 96), 5, (), 7), "token id 96"),
     (protocol.Resume(4, 1, (5, 6), 5, (), 7, (), 0, 0), "has begun, and has not ended"),
-    (protocol.Open(4, 2, "{}", '{"draft_length": 999}', True), "draft_length"),
-    (protocol.Open(4, 2, "no json", "{}", True), "JSON"),
-    (protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9)),), (1, 2)), "do not lead to that position"),
+    (protocol.Open(4, 2, {}, {"draft_length": 999}, True), "draft_length"),
+    (protocol.Open(4, 2, {"heat": 1}, {}, True), "heat"),
+    (
+        protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9), False),), (1, 2)),
+        "do not lead to that position",
+    ),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 9, 9)), "no text of that budget"),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 96)), "token id 96"),
 ]
@@ -83,10 +87,10 @@ def test_a_frame_that_asks_for_what_cannot_be_is_refused_and_the_edge_may_go_on(
     opened(channel, cloud)
     channel.send(protocol.encode(frame))
     refused = protocol.decode_down(channel.receive(10))
-    assert isinstance(refused, protocol.Refused)
+    assert isinstance(refused, answers.Refused)
     assert reason in refused.reason
     channel.send(protocol.encode(protocol.Begin(5, 1, REQUEST.prompt_ids, 24, (1,), 7)))
-    assert isinstance(protocol.decode_down(channel.receive(10)), protocol.Committed)
+    assert isinstance(protocol.decode_down(channel.receive(10)), answers.Committed)
     channel.close()
 
 
@@ -105,7 +109,7 @@ def test_bytes_that_are_no_frame_end_that_connection_and_no_other(start, cloud, 
     with pytest.raises(ChannelLostError):
         bad.receive(10)
     good.send(protocol.encode(protocol.Verify(4, 1, (5, 6), ())))
-    assert isinstance(protocol.decode_down(good.receive(10)), protocol.Committed)
+    assert isinstance(protocol.decode_down(good.receive(10)), answers.Committed)
     good.close()
 
 
@@ -153,7 +157,7 @@ def deaf(running, cloud, *frames):
 
 def test_an_edge_that_never_reads_and_answers_no_ping_is_freed_within_a_bounded_time(start, cloud):
     running = start(ping=0.2, pong=0.3)
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
     begun = protocol.Begin(3, 1, REQUEST.prompt_ids, 2000, (), 7)
     sock = deaf(running, cloud, protocol.Open(2, 1, *parts, True), begun, protocol.Decode(4, 1))
     wait_until(lambda: running.host.held == 1)
@@ -174,7 +178,7 @@ def test_an_edge_that_misses_no_ping_and_never_reads_is_freed_within_a_bounded_t
             closed.append(True)
 
     running.host.generate = generate
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
     asked = protocol.Generate(3, 1, REQUEST.prompt_ids, 2000, (), 7)
     sock = deaf(running, cloud, protocol.Open(2, 1, *parts, False), asked)
     wait_until(lambda: began == [1])
@@ -203,7 +207,7 @@ def test_an_edge_finds_room_again_within_its_patience_though_its_first_connectio
 
 def test_a_text_that_has_ended_holds_no_cache(start, cloud):
     service = Service(Watched(cloud))
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
     hello = protocol.Hello(1, protocol.VERSION, vocabulary.fingerprint(cloud.tokenizer))
     frames = [hello, protocol.Open(2, 1, *parts, True), protocol.Begin(3, 1, REQUEST.prompt_ids, 4, (), 7)]
     for frame in frames:
@@ -211,7 +215,7 @@ def test_a_text_that_has_ended_holds_no_cache(start, cloud):
     session = weakref.ref(service._texts[1].target._session)
     assert session() is not None
     replies = list(service.handle(protocol.encode(protocol.Decode(4, 1)), 0.0))
-    assert protocol.decode_down(replies[-1]).finish == protocol.FINISH_REASONS.index("length")
+    assert protocol.decode_down(replies[-1]).finish == answers.FINISH_REASONS.index("length")
     gc.collect()
     assert session() is None
 
@@ -220,18 +224,18 @@ def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
     running = start()
     channel = raw(running.url)
     opened(channel, cloud)
-    parts = GREEDY.decoding.model_dump_json(), GREEDY.speculative.model_dump_json()
-    number, answers = 3, []
+    parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
+    number, replies = 3, []
     for text in range(2, 7):
         for frame in (
             protocol.Open(number + 1, text, *parts, True),
             protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7),
         ):
             channel.send(protocol.encode(frame))
-            answers.append(protocol.decode_down(channel.receive(10)))
+            replies.append(protocol.decode_down(channel.receive(10)))
         number += 2
-    assert [isinstance(answer, protocol.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
-    assert "may hold 8192 tokens" in answers[-1].reason
+    assert [isinstance(answer, answers.Refused) for answer in replies[1::2]] == [False] * 4 + [True]
+    assert "may hold 8192 tokens" in replies[-1].reason
     channel.close()
 
 
@@ -262,7 +266,7 @@ def test_text_frames_and_a_flood_of_frames_do_no_harm(start, cloud):
     for number in range(4, 204):
         channel.send(protocol.encode(protocol.Verify(number, 1, (), ())))
     replies = [protocol.decode_down(channel.receive(10)) for _ in range(200)]
-    assert sum(isinstance(reply, protocol.Committed) for reply in replies) >= 1
+    assert sum(isinstance(reply, answers.Committed) for reply in replies) >= 1
     channel._socket.send("a text")
     assert protocol.decode_down(channel.receive(10)).is_over
     wait_until(lambda: running.server.sessions == 0)

@@ -7,9 +7,10 @@ from itertools import product
 
 import pytest
 from builders import shaken, speculated
-from conftest import Watched, wait_until
+from conftest import Watched
 from specbench.plugins.speculative import SpeculativeDecoding
 from test_faults import DOWNWARD, UPWARD, connected, lost
+from waiting import wait_until
 
 from specbench.clock import now_ms
 from specbench.cloud import CloudModel, EdgeModel

@@ -3,6 +3,7 @@
 import fcntl
 import stat
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from socket import gethostname
@@ -16,7 +17,7 @@ from specbench.benchmark import differences as manifests
 from specbench.benchmark.child_process import Ended, beside, read_job
 from specbench.benchmark.job import new_job
 from specbench.cluster import submission as submissions
-from specbench.cluster.jobs import FRUITLESS, Follower, judge
+from specbench.cluster.jobs import FRUITLESS, REQUEUE_S, Follower, judge
 from specbench.cluster.launchers import Known, Slurm
 from specbench.cluster.submission import Handed, Point, Submission
 from specbench.errors import SpecbenchError
@@ -43,6 +44,10 @@ SETTINGS = ["workload.limit=3", "speculative.typical_epsilon=0.00001", 'cloud.ma
         # The scheduler forgets what is over.
         (None, None, False, "lost"),
         (None, "TIMEOUT", False, "lost"),
+        (None, "NODE_FAIL", False, "waiting"),
+        (None, "PREEMPTED", False, "waiting"),
+        (Ended("interrupted", 137, "killed"), "NODE_FAIL", False, "waiting"),
+        (None, "NODE_FAIL", True, "cancelled"),
         (Ended("interrupted", 7, "the cloud was lost"), None, False, "lost"),
         (Ended("interrupted", 137, "killed"), "PENDING", False, "waiting"),
         (Ended("failed", 4, "no such model"), "FAILED", False, "failed"),
@@ -53,6 +58,18 @@ SETTINGS = ["workload.limit=3", "speculative.typical_epsilon=0.00001", 'cloud.ma
 )
 def test_a_state_follows_from_how_a_job_ended_and_from_the_scheduler(ended, known, cancelled, state):
     assert judge(ended, known and Known(known), cancelled) == state
+
+
+def test_a_job_that_slurm_will_requeue_is_submitted_again_only_if_it_does_not(tmp_path, monkeypatch):
+    seconds, states = [0.0], ["NODE_FAIL", "NODE_FAIL", "PENDING", "NODE_FAIL", "NODE_FAIL"]
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(Slurm, "known", lambda self, ids: {ids[0]: Known(states.pop(0))})
+    asked = submission(Point("s1-0", {}, (Handed("7", 0),)), launcher="slurm")
+    follower, seen = Follower(asked, RunStore(tmp_path)), []
+    while states:
+        seen += [each.state for each in follower.look()]
+        seconds[0] += REQUEUE_S - 1 if len(seen) < 4 else REQUEUE_S
+    assert seen == ["waiting", "waiting", "waiting", "waiting", "lost"]
 
 
 def test_a_submission_is_collected_by_one_at_a_time(tmp_path):

@@ -142,7 +142,7 @@ def refuse_company(forward):
 
 def test_a_model_that_sees_a_window_cannot_share_passes_and_says_why(tmp_path):
     engine = engine_of(tiny_mistral(tmp_path, window=5))
-    assert "only full attention is shared" in batch.obstacle(engine)
+    assert "only full attention can be exchanged" in batch.obstacle(engine)
 
 
 @pytest.mark.slow

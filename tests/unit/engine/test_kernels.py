@@ -216,11 +216,12 @@ int main() {
   const float* queries[] = {&x[0], &x[K]};
   float* outs[] = {&pair[0], &pair[HEAD]};
   const int64_t lengths[] = {KEYS - 1, KEYS};
+  const uint64_t seen[] = {0, 0};
   Scratch<float> scratch;
-  attend_queries<float, float>(2, queries, lengths, rows, rows, 0.125f, outs, scratch);
+  attend_queries<float, float>(2, queries, lengths, seen, rows, rows, 0.125f, outs, scratch);
   for (int i = 0; i < 2; ++i) {
     float* out = &single[i * HEAD];
-    attend_queries<float, float>(1, queries + i, lengths + i, rows, rows, 0.125f, &out, scratch);
+    attend_queries<float, float>(1, queries + i, lengths + i, seen, rows, rows, 0.125f, &out, scratch);
   }
   std::printf("%d %d", alone == both, single == pair);
 }

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbench.speculation.rules import Verdict, cut, entropy, matching, rank, typical
+from specbench.speculation.rules import Verdict, cut, entropy, matching
+from specbench.speculation.rules.rank import accept as rank
+from specbench.speculation.rules.typical import accept as typical
 
 ids = st.integers(0, 5)
 

@@ -1,0 +1,1 @@
+"""Prompt files: made from what people have, and described."""

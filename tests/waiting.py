@@ -1,0 +1,19 @@
+"""What other processes and threads do in their own time."""
+
+import os
+import time
+
+
+def wait_until(condition, seconds=60, pause_s=0.05):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(pause_s)
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
