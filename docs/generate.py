@@ -163,7 +163,9 @@ def type_of(key: str, choices: list[dict[str, Any]]) -> str:
 def in_words(choice: dict[str, Any], unit: str) -> list[str]:
     """One of the types that a key takes."""
     if "enum" in choice:
-        return [", ".join(f"`{value}`" for value in choice["enum"])]
+        return [
+            ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in choice["enum"])
+        ]
     if "const" in choice:
         return [f"`{choice['const']}`"]
     kind = choice.get("type", "object")

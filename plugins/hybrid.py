@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
-
-from pydantic import Field
 
 from specbench.api import (
     RULES,
@@ -13,23 +10,21 @@ from specbench.api import (
     DraftModel,
     EdgeModel,
     Method,
+    MinMatch,
     Options,
-    Part,
     Proposal,
     Request,
     SpeculativeMethod,
     SuffixDrafter,
+    SuffixSettings,
     hookimpl,
 )
 
 
-class Settings(Part):
-    """The options of `hybrid`."""
+class Settings(SuffixSettings):
+    """The options of `hybrid`: a shorter match is worth less than the draft model."""
 
-    min_match: Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")] = 2
-    max_draft_factor: Annotated[
-        float, Field(ge=1, le=64, description="Longest draft from a match, as a multiple of its length")
-    ] = 2.0
+    min_match: MinMatch = 2
 
 
 class HybridDrafter(Drafter):
@@ -81,8 +76,8 @@ class HybridDecoding(SpeculativeMethod):
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """Both of them."""
-        own = self.own(options, Settings)
-        return HybridDrafter(SuffixDrafter(own.min_match, own.max_draft_factor), edge.drafter(options))
+        suffix = SuffixDrafter.of(self.own(options, Settings))
+        return HybridDrafter(suffix, edge.drafter(options))
 
 
 @hookimpl

@@ -16,6 +16,7 @@ class SpeculativeDecoding(SpeculativeMethod):
     api_version = 4
     takes_confidence_stop = True
     takes_gate = True
+    takes_text = True
     takes_window = True
 
 

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from specbench.api import (
     RULES,
     Drafter,
     EdgeModel,
     Method,
     Options,
-    Part,
     SpeculativeMethod,
     SuffixDrafter,
+    SuffixSettings,
     hookimpl,
 )
-
-
-class Settings(Part):
-    """The options of `suffix`."""
-
-    min_match: Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")] = 1
-    max_draft_factor: Annotated[
-        float, Field(ge=1, le=64, description="Longest draft, as a multiple of the match's length")
-    ] = 2.0
 
 
 class SuffixDecoding(SpeculativeMethod):
@@ -39,14 +26,13 @@ class SuffixDecoding(SpeculativeMethod):
     summary = "the cloud verifies what followed the longest earlier match: no draft model"
     roles = ("cloud",)
     api_version = 4
-    settings = Settings
+    settings = SuffixSettings
     rules = frozenset(name for name, rule in RULES.items() if rule.proposes != "sample")
     rules_reason = ", whose draft has no distribution"
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """The automaton; no model is loaded."""
-        own = self.own(options, Settings)
-        return SuffixDrafter(own.min_match, own.max_draft_factor)
+        return SuffixDrafter.of(self.own(options, SuffixSettings))
 
 
 @hookimpl

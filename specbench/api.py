@@ -25,6 +25,7 @@ from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.method import API_VERSION, Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Part, Speculative
 from specbench.results.records import Round
+from specbench.speculation.adaptive import AdaptiveLoop, LookupDrafter
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
@@ -38,15 +39,18 @@ from specbench.speculation.loop import (
     Target,
     TargetReader,
 )
-from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
 from specbench.speculation.request import Needs, Pending, Request, TopIds
-from specbench.speculation.rules import RULES
-from specbench.speculation.suffix import SuffixDrafter
+from specbench.speculation.rules import RULES, TREE_RULES
+from specbench.speculation.suffix import MinMatch, SuffixDrafter, SuffixSettings
 from specbench.speculation.window import WindowLoop
 
 __all__ = [
     "API_VERSION",
+    "MOST_NODES",
     "RULES",
+    "TREE_RULES",
+    "AdaptiveLoop",
     "AheadDrafter",
     "AheadLoop",
     "AheadWindow",
@@ -62,7 +66,9 @@ __all__ = [
     "EdgeModel",
     "ExitCode",
     "FeatureDrafter",
+    "LookupDrafter",
     "Method",
+    "MinMatch",
     "Needs",
     "Options",
     "Part",
@@ -76,6 +82,7 @@ __all__ = [
     "SpeculativeLoop",
     "SpeculativeMethod",
     "SuffixDrafter",
+    "SuffixSettings",
     "Target",
     "TargetReader",
     "TopIds",

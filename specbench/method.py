@@ -17,10 +17,9 @@ from specbench.speculation.loop import (
     FallbackDrafter,
     SpeculativeLoop,
     TargetReader,
-    demand_chains,
 )
 from specbench.speculation.request import Needs
-from specbench.speculation.rules import RULES
+from specbench.speculation.rules import RULES, TREE_RULES
 from specbench.speculation.window import WindowLoop
 
 PartT = TypeVar("PartT", bound=Part)
@@ -111,8 +110,9 @@ class SpeculativeMethod(Method):
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
         takes_window: whether its drafter goes on behind proposals in flight, as `speculative.window` asks for.
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
+        takes_text: whether the edge's model may draft text (`speculative.cross_vocabulary: slem`).
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
-        drafts_trees: its proposals have `parents`. No target verifies them yet.
+        drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain.
         target_top_k: how many of the target's likeliest next ids its drafter, a `TargetReader`, reads behind
             every token that the target judged.
         hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
@@ -125,6 +125,7 @@ class SpeculativeMethod(Method):
     takes_gate: ClassVar[bool] = False
     takes_window: ClassVar[bool] = False
     takes_confidence_stop: ClassVar[bool] = False
+    takes_text: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
     target_top_k: ClassVar[int] = 0
@@ -141,12 +142,13 @@ class SpeculativeMethod(Method):
 
     def validate(self, options: Options) -> None:
         """Refuse a rule, gate or confidence stop that this drafter does not know, and what no target offers."""
-        demand_chains(self.name, self.drafts_trees, self.hidden_layers)
+        self._demand_no_hidden_states()
         verification, temperature = options.speculative.verification, options.decoding.temperature
-        if verification not in self.rules:
+        if verification not in self._judges:
             other = "greedy" if temperature == 0 else self._sampling_rule
+            reason = self.rules_reason if verification not in self.rules else ", which drafts trees"
             raise SpecbenchError(
-                f"speculative.verification: {verification} is not supported by {self.name}{self.rules_reason}",
+                f"speculative.verification: {verification} is not supported by {self.name}{reason}",
                 f"add --set speculative.verification={other}",
             )
         if RULES[verification].needs_greedy and temperature > 0:
@@ -172,6 +174,12 @@ class SpeculativeMethod(Method):
                 f"speculative.window: {window} is not supported by {self.name}, which waits for every verdict",
                 "add --set speculative.window=1, or run speculative",
             )
+        if window != 1 and self.drafts_trees:
+            raise SpecbenchError(
+                f"speculative.window: {window} is not supported by {self.name}, for nothing can follow a tree "
+                "before its verdict",
+                "add --set speculative.window=1",
+            )
         if window != 1 and options.speculative.gate:
             raise SpecbenchError(
                 f"speculative.window: {window} needs every proposal verified, and a gate lets some pass unseen",
@@ -184,18 +192,32 @@ class SpeculativeMethod(Method):
         goes_on = self.drafts_ahead or (self.takes_window and speculative.window != 1)
         return goes_on or speculative.draft_length == "auto"
 
+    def _demand_no_hidden_states(self) -> None:
+        if self.hidden_layers:
+            raise SpecbenchError(
+                f"{self.name} needs hidden states of the target, and none offers that yet",
+                "draft without hidden_layers",
+            )
+
+    @property
+    def _judges(self) -> frozenset[str]:
+        """The rules that can judge what it drafts."""
+        return self.rules & TREE_RULES if self.drafts_trees else self.rules
+
     @property
     def _sampling_rule(self) -> str:
         """A lossless rule for temperatures above 0, for hints."""
-        return next(name for name in ("rejection", "one_hot", "coupled") if name in self.rules)
+        return next(name for name in ("rejection", "one_hot", "coupled") if name in self._judges)
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """What proposes tokens; the edge's model, unless a method brings its own."""
+        if self.takes_text and edge.retokenizer:
+            return edge.text_drafter(edge.retokenizer)
         return edge.drafter(options)
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
-        demand_chains(self.name, self.drafts_trees, self.hidden_layers)
+        self._demand_no_hidden_states()
         drafter = self.drafter(edge, options)
         target = cloud.verifier(options, Needs(self.drafts_trees, self.target_top_k))
         if self.target_top_k:

@@ -14,6 +14,7 @@ LENGTH = 3
 DRAFT_LENGTH = 2
 SAMPLING = Decoding(temperature=1.3)
 PROMPT = (20, 21, 22)
+NEARLY_ONE = 1 - 1e-9
 
 
 def pair(folder):
@@ -40,3 +41,14 @@ def joint(target):
     """Probability of each text of three words, in the order of `itertools.product`."""
     texts = itertools.product(range(WORDS), repeat=LENGTH)
     return np.array([np.prod([float(target[t[:i]][t[i]]) for i in range(LENGTH)]) for t in texts])
+
+
+def steps(outcome, low=0.0, high=NEARLY_ONE):
+    """The constant pieces of a function of a number in [0, 1), as pairs of length and value."""
+    first, last = outcome(low), outcome(high)
+    if first == last or high - low < 1e-8:
+        yield high - low, last
+    else:
+        middle = (low + high) / 2
+        yield from steps(outcome, low, middle)
+        yield from steps(outcome, middle, high)

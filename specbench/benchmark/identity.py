@@ -26,13 +26,13 @@ def passes_of(generation: Generation) -> tuple[Pass, ...]:
     """What each pass of the target read and led to, as `speculation.ties` repeats it."""
     first, *following = generation.rounds
     with_prompt = None if first.prefilled is None else first.prefilled - generation.prompt_tokens
-    passes: list[Pass] = [(with_prompt, first.tokens)]
+    passes: list[Pass] = [(with_prompt, first.tokens, False)]
     for part in following:
         if part.pass_tokens == 0:  # judged in the pass of the round before
-            passes[-1] = passes[-1][0], (*passes[-1][1], *part.tokens)
+            passes[-1] = passes[-1][0], (*passes[-1][1], *part.tokens), False
         else:
             drafted = part.drafted if part.pass_tokens is None else part.pass_tokens - 1
-            passes.append((drafted, part.tokens))
+            passes.append((drafted, part.tokens, part.depth is not None))
     return tuple(passes)
 
 
@@ -67,7 +67,7 @@ class Prover:
         seen = self._evidence(control, passes_of(other), found)
         if not seen.is_tie and (control.interrupted or other.interrupted):
             # Whoever lost the cloud had the text read again, in passes that no round tells of.
-            seen = self._evidence(control, [(None, part.tokens) for part in other.rounds], found)
+            seen = self._evidence(control, [(None, part.tokens, False) for part in other.rounds], found)
         return replace(
             found,
             top2_margin=seen.top2_margin,

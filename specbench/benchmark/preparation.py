@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from specbench import precision
-from specbench.api import CloudModel, EdgeModel, Method, Options, Request
+from specbench.api import RULES, CloudModel, EdgeModel, Method, Options, Request, Speculative
 from specbench.benchmark import audits, conversation
 from specbench.benchmark.memory_check import demand_memory
 from specbench.benchmark.workload import limit_remark, load_prompts, read_prompts
@@ -97,6 +97,32 @@ class Prepared:
         return Request(tuple(ids), budget, self.cloud.stop_ids, seed.getrandbits(63))
 
 
+def _demand_text(methods: Sequence[Method], speculative: Speculative) -> None:
+    """Refuse what needs more of a draft than text: its tokens, or how likely they are.
+
+    Raises:
+        SpecbenchError: a method or an option does.
+    """
+    for method in methods:
+        if "edge" in method.roles and not getattr(method, "takes_text", False):
+            raise SpecbenchError(
+                f"speculative.cross_vocabulary: slem drafts text, and {method.name} reads tokens",
+                "add --set speculative.cross_vocabulary=tli, or run speculative",
+            )
+    needed = {
+        f"speculative.verification: {speculative.verification}": RULES[speculative.verification].proposes
+        == "sample",
+        "speculative.gate": speculative.gate is not None,
+        "speculative.confidence_stop": speculative.confidence_stop is not None,
+    }
+    for name, is_needed in needed.items():
+        if is_needed:
+            raise SpecbenchError(
+                f"{name} needs the draft's probabilities, and speculative.cross_vocabulary: slem drafts text",
+                "add --set speculative.cross_vocabulary=tli",
+            )
+
+
 def prepare(
     profile: Profile,
     methods: Sequence[Method],
@@ -136,6 +162,8 @@ def prepare(
         draft = prepared.factory(role)
         if isinstance(draft, EdgeModel):
             remarks.append(draft.demand_same_tokens(cloud, profile.speculative.cross_vocabulary))
+            if draft.retokenizer:
+                _demand_text(methods, profile.speculative)
             draft.demand_quantizable()
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     lengths = [prepared.factory(role).context_length for role in prepared.roles]

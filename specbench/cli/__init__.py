@@ -30,9 +30,11 @@ from specbench.cli import (
     run,
     runs,
     serve,
+    show,
     submit,
     sweep,
     trace,
+    verify,
 )
 from specbench.cli.app import App
 from specbench.cli.options import debugging, examples, show_help
@@ -55,9 +57,11 @@ GROUPS: dict[str, dict[str, typer.Typer | tuple[Callable[..., None], tuple[str, 
     "Read and check": {
         "compare": (compare.compare, compare.EXAMPLES),
         "report": (report.report, report.EXAMPLES),
+        "show": (show.show, show.EXAMPLES),
         "runs": runs.app,
         "check-dtype": (check_dtype.check_dtype, check_dtype.EXAMPLES),
         "limits": (limits.limits, limits.EXAMPLES),
+        "verify": (verify.verify, verify.EXAMPLES),
     },
     "Predict": {
         "trace": (trace.trace, trace.EXAMPLES),

@@ -63,6 +63,8 @@ class LocalCloud(CloudModel, runs="here"):
     def verifying(self, options: Options, needs: Needs | None = None) -> LocalTarget:
         """As `verifier`, in this process and with nothing between."""
         self.engine.require_rollback()
+        if needs and needs.trees:
+            self.engine.require_trees()
         return ModelFactory.target(self, options, needs)
 
     def colocated(self, edge: EdgeModel, options: Options) -> ColocatedTarget | RemoteTarget:

@@ -41,7 +41,8 @@ class _Layer(DynamicLayer):
         return key_states, value_states
 
 
-_pass = threading.local()  # a draft and a target may read at the same time
+_pass = threading.local()
+"""Of this thread: `caches`, while it makes a pass. Edges of one process may read drafted trees at once."""
 
 
 @contextmanager
@@ -67,18 +68,20 @@ def packing(
     masks = [_mask(part, max(known), model.device) for part, known in zip(seen, lengths, strict=True)]
     try:
         config._attn_implementation = ATTENTION
-        widths = [len(part) for part in seen]
-        _pass.layers = [
-            _Layer(parts, widths, masks) for parts in zip(*(cache.layers for cache in caches), strict=True)
-        ]
-        yield Cache(layers=_pass.layers)
+        _pass.caches = Cache(
+            layers=[
+                _Layer(parts, [len(part) for part in seen], masks)
+                for parts in zip(*(cache.layers for cache in caches), strict=True)
+            ]
+        )
+        yield _pass.caches
     except BaseException:
         for cache, known in zip(caches, lengths, strict=True):
             for layer, length in zip(cache.layers, known, strict=True):
                 layer.crop(length - layer.get_seq_length())
         raise
     finally:
-        _pass.layers = []
+        del _pass.caches
         config._attn_implementation = before
 
 
@@ -93,7 +96,7 @@ def _attention(
     """Transformers' attention interface: its own attention, sequence by sequence."""
     if attention_mask is not None or kwargs.get("sliding_window") is not None:
         raise ValueError("its attention uses a mask of its own")
-    layer = _pass.layers[module.layer_idx]
+    layer = _pass.caches.layers[module.layer_idx]
     found = []
     for part, mask, own in zip(layer.parts, layer.masks, query.split(layer.widths, 2), strict=True):
         mask = None if mask is None else mask.to(query.device)

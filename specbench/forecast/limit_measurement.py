@@ -45,7 +45,8 @@ def measured_limits(profile: Profile, costs: Path | None = None) -> dict[str, di
     with closing(cloud):
         size = vocabulary.size(cloud.tokenizer)
         if profile.speculative.cross_vocabulary:
-            edge.demand_same_tokens(cloud, cross_vocabulary=True)
+            edge.demand_same_tokens(cloud, profile.speculative.cross_vocabulary)
+            edge.demand_target_ids()
         rows = {factory.role: _row(factory, size) for factory in (edge, cloud)}
         if costs:
             _write_costs(costs, edge, cloud, profile)

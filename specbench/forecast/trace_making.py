@@ -35,6 +35,7 @@ def make_trace(prepared: Prepared, method: Method) -> Trace:
     """
     from specbench.models import vocabulary
 
+    prepared.edge.demand_target_ids()
     profile, options = prepared.profile, Options.of(prepared.profile)
     exact = method.repeats_control(options)
     target = AutoregressiveDecoder(prepared.cloud.target(options))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from specbench.errors import ModelError
 from specbench.models import vocabulary
+from specbench.models.retokenizing import texts
 from specbench.models.vocabulary import DraftVocabulary
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class CommonTokens(DraftVocabulary):
         Raises:
             SpecbenchError: nothing.
         """
-        ours, theirs = _texts(edge), _texts(cloud)
+        ours, theirs = texts(edge), texts(cloud)
         pairs = sorted((theirs[text], ours[text]) for text in ours.keys() & theirs.keys())
         pairs = [pair for pair in pairs if pair[1] < draft_size]
         if not pairs:
@@ -75,11 +76,3 @@ class CommonTokens(DraftVocabulary):
     @cached_property
     def _draft_ids(self) -> dict[int, int]:
         return dict(zip(self.target_ids, self.draft_ids, strict=True))
-
-
-def _texts(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Ids by token, the sign that a family writes for a space replaced by one."""
-    first = tokenizer.tokenize(" a")
-    sign = first[0][0] if first else " "
-    sign = sign if not sign.isascii() else " "
-    return {token.replace(sign, " "): index for token, index in tokenizer.get_vocab().items()}

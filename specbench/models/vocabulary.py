@@ -36,7 +36,7 @@ def demand_equal(edge: PreTrainedTokenizerBase, cloud: PreTrainedTokenizerBase) 
     raise ModelError(
         f"edge and cloud have different vocabularies ({len(ours)} and {len(theirs)} tokens): {differing!r} is "
         f"{ours.get(differing, 'absent')} on the edge and {theirs.get(differing, 'absent')} in the cloud",
-        "choose a draft that shares the target's tokenizer, or add --set speculative.cross_vocabulary=true to "
+        "choose a draft that shares the target's tokenizer, or add --set speculative.cross_vocabulary=tli to "
         "draft the tokens that both have; for a distilled draft with a vocabulary of its own, edge.vocab_map "
         "names the file that maps it",
     )

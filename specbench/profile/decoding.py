@@ -87,9 +87,10 @@ class Speculative(Part):
         description="End a draft behind the first token to which the draft model gives a lower probability. "
         "Lossless.",
     )
-    cross_vocabulary: bool = Field(
+    cross_vocabulary: Literal["tli", "slem", False] = Field(
         default=False,
-        description="Where the vocabularies of edge and cloud differ, draft the tokens that both have.",
+        description="Where the vocabularies of edge and cloud differ: `tli` (or `true`) drafts the tokens that "
+        "both have, `slem` drafts text that the target's tokenizer reads. `false` refuses the pair.",
     )
     rank: Annotated[int, Field(ge=1)] = Field(
         default=20, description="How many of the target's most probable tokens the rule `rank` accepts."
@@ -100,6 +101,11 @@ class Speculative(Part):
     typical_delta: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.3, description="δ of the rule `typical`."
     )
+
+    @field_validator("cross_vocabulary", mode="before")
+    @classmethod
+    def _true_is_tli(cls, value: object) -> object:
+        return "tli" if value is True else value
 
     @field_validator("draft_length", "window", mode="before")
     @classmethod

@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from specbench.errors import ProfileError, SpecbenchWarning, nearest
+from specbench.errors import ProfileError, SpecbenchError, SpecbenchWarning, nearest
 from specbench.profile import HELPERS, EdgeSpec, Options, settings_hash
 from specbench.results.environment import expanded
 from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
+    from specbench.models.retokenizing import Retokenizer
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.roles.engine_choice import Begun
     from specbench.speculation.drafter import ModelDrafter
+    from specbench.speculation.text_drafter import TextDrafter
+    from specbench.speculation.tree_drafter import TreeDrafter
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +33,8 @@ class EdgeModel(ModelFactory):
     role: str = "edge"
     _spec_type = EdgeSpec
     spec: EdgeSpec
+    retokenizer: Retokenizer | None = None
+    """How its drafts become the target's tokens, where the two are of different families and it drafts text."""
 
     @cached_property
     def _helpers(self) -> dict[str, EdgeModel]:
@@ -112,25 +118,34 @@ class EdgeModel(ModelFactory):
         logger.info("quantising the edge model to %s", self.spec.quantization)
         return quantize(loaded, self.spec.quantization)
 
-    def demand_same_tokens(self, cloud: ModelFactory, cross_vocabulary: bool = False) -> str | None:
+    def demand_same_tokens(
+        self, cloud: ModelFactory, cross_vocabulary: Literal["tli", "slem", False] = False
+    ) -> str | None:
         """Refuse a pair that speaks of different tokens; called before the draft is loaded.
 
         Args:
-            cross_vocabulary: draft the tokens that both vocabularies have, where they differ.
+            cross_vocabulary: what to do where their vocabularies differ.
 
         Returns:
-            How many those are.
+            What they have in common where they do.
 
         Raises:
             SpecbenchError: the vocabularies differ, or the draft's map was made for another target.
         """
         from specbench.models import vocabulary
         from specbench.models.common_tokens import CommonTokens
+        from specbench.models.retokenizing import Retokenizer
 
         if self.draft_vocabulary:
             self.draft_vocabulary.demand_target(cloud.tokenizer)
         elif not cross_vocabulary or self.tokenizer.get_vocab() == cloud.tokenizer.get_vocab():
             vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
+        elif cross_vocabulary == "slem":
+            self.retokenizer = Retokenizer(self.tokenizer, cloud.tokenizer)
+            return (
+                f"{self.role} and cloud have different vocabularies: drafts are read as text "
+                f"({self.retokenizer.share:.0%} of the target's tokens are the draft's too)"
+            )
         else:
             rows = self.config.get_text_config().vocab_size
             self.draft_vocabulary = common = CommonTokens.of(self.tokenizer, cloud.tokenizer, rows)
@@ -139,6 +154,44 @@ class EdgeModel(ModelFactory):
                 f"{len(common.target_ids):,} of the target's {common.target_size:,} tokens ({common.share:.0%})"
             )
         return None
+
+    def demand_target_ids(self) -> None:
+        """Refuse a draft that says text, for what is known of drafts token by token.
+
+        Raises:
+            SpecbenchError: it does.
+        """
+        if self.retokenizer:
+            raise SpecbenchError(
+                "speculative.cross_vocabulary: slem drafts text, whose tokens cannot be traced or timed",
+                "add --set speculative.cross_vocabulary=tli",
+            )
+
+    def text_drafter(self, retokenizer: Retokenizer) -> TextDrafter:
+        """This model as one whose drafts reach the target as text.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back.
+        """
+        from specbench.speculation.text_drafter import TextDrafter
+
+        self.engine.require_rollback()
+        return TextDrafter(self.engine, retokenizer, self.context_length)
+
+    def tree_drafter(self, options: Options, nodes: int, branching: Sequence[int] | None = None) -> TreeDrafter:
+        """This model as one that proposes trees.
+
+        Args:
+            nodes: of a tree at most, or `branching`: children of each node by depth.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back, or it reads no trees.
+        """
+        from specbench.speculation.tree_drafter import TreeDrafter
+
+        self.engine.require_rollback()
+        self.engine.require_trees()
+        return TreeDrafter(self.engine, options, nodes, branching)
 
     def drafter(self, options: Options) -> ModelDrafter:
         """This model as one that proposes tokens.

@@ -27,6 +27,9 @@ class ModelDrafter:
     holds a prefix of it, and what it lacks is read when the next token is drafted.
     """
 
+    _spare = 0
+    """Tokens that the cache must hold beside those that can be committed."""
+
     def __init__(self, engine: Engine, options: Options) -> None:
         self._engine = engine
         self._options = options
@@ -38,7 +41,7 @@ class ModelDrafter:
         coupled = self._options.speculative.verification == "coupled"
         self._scorer = Scorer(self._options.decoding, request.seed, coupled)
         self._stream = Stream(request.seed, Purpose.PROPOSAL)
-        self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
+        self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens + self._spare)
         self._text = list(request.prompt_ids)
         self._committed = len(self._text)
         self._proposed: deque[tuple[int, int]] = deque()
@@ -168,9 +171,9 @@ class ModelDrafter:
         self._unsure.clear()
         self._session.truncate(min(self._session.length, self._committed - 1))
         while True:
-            tokens = self.propose(1).tokens
-            self.commit(tokens, 1)
-            yield tokens[0]
+            token = self.propose(1).tokens[0]
+            self.commit((token,), 1)
+            yield token
 
     @property
     def _stop(self) -> float | None:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from specbench.clock import now_ms
-from specbench.errors import SpecbenchError
 from specbench.results.records import Round
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.draft_length import DraftLengths
@@ -34,6 +33,8 @@ class Drafter(Protocol):
 
     def propose(self, draft_length: int) -> Proposal:
         """At most `draft_length` tokens behind all that is committed; without any the round is a plain step.
+
+        A tree has no path of more, and as many nodes as the drafter likes, up to `proposal.MOST_NODES`.
 
         A drafter of a method that `takes_window` is asked again before the verdict, and goes on behind what it
         has proposed.
@@ -161,19 +162,6 @@ class StreamingTarget(Protocol):
         """Assert the length of the cache."""
 
 
-def demand_chains(who: str, trees: bool = False, hidden_layers: Sequence[int] = ()) -> None:
-    """Refuse what no target does yet: to verify a tree, or to send hidden states.
-
-    Raises:
-        SpecbenchError: one of them is asked for.
-    """
-    wanted = "hidden states of the target" if hidden_layers else None
-    if trees:
-        wanted = "a target that verifies trees"
-    if wanted:
-        raise SpecbenchError(f"{who} needs {wanted}, and none offers that yet", "propose a chain of tokens")
-
-
 class SpeculativeLoop:
     """One verification in flight, and no drafting meanwhile.
 
@@ -210,10 +198,7 @@ class SpeculativeLoop:
 
     def _proposal(self) -> Proposal:
         # The target adds a token of its own, so a longer draft than this could not be committed.
-        proposal = self._drafter.propose(self._lengths.next(self._target.remaining - 1))
-        if proposal.parents is not None:
-            demand_chains(type(self._drafter).__name__, trees=True)
-        return proposal
+        return self._drafter.propose(self._lengths.next(self._target.remaining - 1))
 
     def _round(self) -> Generator[Block, Passed, Round]:
         started = now_ms()
@@ -223,7 +208,7 @@ class SpeculativeLoop:
             return self._trusted(proposal, draft_ms)
         commit = yield from self._target.verified(proposal)
         self._drafter.commit(commit.tokens, commit.accepted or 0)
-        self._lengths.observe(commit, len(proposal), draft_ms, len(proposal), self._target.rtt_ms)
+        self._lengths.observe(commit, proposal.depth, draft_ms, proposal.depth, self._target.rtt_ms)
         return replace(commit, draft_ms=draft_ms)
 
     def _trusted(self, proposal: Proposal, draft_ms: float) -> Round:

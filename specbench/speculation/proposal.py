@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from specbench.profile.decoding import LONGEST_DRAFT
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from specbench.results.records import Round
 
+MOST_NODES = LONGEST_DRAFT - 1  # of a tree: its pass reads the last committed token too
 WEIGHT_MAX = 65_535
 KEPT_TOKENS = 128
 KEPT_SHARE = 0.999  # tokens behind these are left out: they cost bytes, and hardly ever are drawn
@@ -83,6 +86,11 @@ class DraftDistribution:
         index = self._cumulated.searchsorted(uniform * self._cumulated[-1], side="right")
         return int(self.token_ids[index])
 
+    def without(self, token: int) -> DraftDistribution:
+        """What the next sibling of a token that was drawn from this is drawn from."""
+        others = self.token_ids != token
+        return DraftDistribution(self.token_ids[others], self.weights[others])
+
     def probability(self, token: int) -> float:
         """Of one token; zero for those that are not listed."""
         index = self.token_ids.searchsorted(token)
@@ -103,13 +111,18 @@ class Proposal:
     """Drafted tokens, in the target's ids.
 
     Args:
-        distributions: what each token was drawn from, for the rules that ask for it; else empty.
+        distributions: what each token was drawn from, for the rules that ask for it; else empty. A tree has one
+            for each parent, in the order in which `parents` names them first: siblings are drawn from it
+            without replacement, in the order in which they stand in `tokens`.
         parents: of a tree, the index of each token's parent in `tokens`, lower than its own, and -1 where it
-            follows the committed tokens; siblings differ. `None` for a chain, the one shape that targets verify
-            today.
+            follows the committed tokens; siblings differ. `None` for a chain.
         is_certain: the profile's gate found the draft sure of every token.
         continues: another proposal follows behind this one before its verdict is known. Accepted whole, it then
-            commits no token of the target's own: the first token of the next one stands in that place.
+            commits no token of the target's own: the first token of the next one stands in that place. No tree
+            does.
+
+    Raises:
+        ValueError: the parents make no tree, or another proposal follows one.
     """
 
     tokens: Sequence[int] = ()
@@ -117,6 +130,44 @@ class Proposal:
     is_certain: bool = False
     parents: tuple[int, ...] | None = None
     continues: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse parents that make no tree."""
+        if self.parents is None:
+            return
+        if len(self.parents) != len(self.tokens):
+            raise ValueError(f"a tree of {len(self.tokens)} tokens has {len(self.parents)} parents")
+        if not all(-1 <= parent < index for index, parent in enumerate(self.parents)):
+            raise ValueError("a tree has a token whose parent does not stand before it")
+        if len(set(zip(self.parents, self.tokens, strict=True))) < len(self.tokens):
+            raise ValueError("a tree has two equal siblings")
+        if self.continues:
+            raise ValueError("no proposal can follow a tree before its verdict")
+
+    @cached_property
+    def depths(self) -> Sequence[int]:
+        """Of each token, how many tokens its path has, itself included."""
+        if self.parents is None:
+            return range(1, len(self.tokens) + 1)
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return depths
+
+    @property
+    def depth(self) -> int:
+        """Tokens of the longest path."""
+        return max(self.depths, default=0)
+
+    def path(self, index: int) -> list[int]:
+        """Indices of a token's ancestors, the first one first, and its own; none for -1."""
+        if self.parents is None:
+            return list(range(index + 1))
+        path: list[int] = []
+        while index >= 0:
+            path.append(index)
+            index = self.parents[index]
+        return path[::-1]
 
     def stands(self, commit: Round) -> bool:
         """Whether a proposal that follows this one is still to be verified, by what this one committed."""

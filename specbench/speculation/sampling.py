@@ -100,28 +100,30 @@ class Scorer:
         """Logits with the repetition penalty; arguments as for `penalize_repetition`."""
         return penalize_repetition(logits, context, following, self.decoding.repetition_penalty)
 
-    def compared(self, penalized: torch.Tensor, position: int) -> torch.Tensor:
+    def compared(self, penalized: torch.Tensor, position: int | Sequence[int]) -> torch.Tensor:
         """The scores whose highest is the token, where that is decided without a draw: [rows, vocabulary].
 
         Penalised logits at temperature 0; else, when coupled, log p + Gumbel noise in float64.
 
         Args:
-            position: absolute position of the token that row 0 decides.
+            position: absolute position of the token that row 0 decides, the others following it; or of the
+                token that each row decides.
         """
         if self.decoding.temperature == 0:
             return penalized
         if not self.coupled:
             raise ValueError("tokens that are drawn from a stream are not the highest of any scores")
         scores = probabilities(penalized, self.decoding).log()
-        noise = [gumbel_noise(self.seed, position + row, scores.shape[1]) for row in range(scores.shape[0])]
-        return scores + torch.stack([torch.from_numpy(row) for row in noise]).to(scores.device)
+        places = range(position, position + len(scores)) if isinstance(position, int) else position
+        noise = {place: torch.from_numpy(gumbel_noise(self.seed, place, scores.shape[1])) for place in places}
+        return scores + torch.stack([noise[place] for place in places]).to(scores.device)
 
-    def choose(self, penalized: torch.Tensor, position: int, stream: Stream) -> list[int]:
+    def choose(self, penalized: torch.Tensor, position: int | Sequence[int], stream: Stream) -> list[int]:
         """One token id per row, by argmax where that decides it and by a draw from `stream` where not.
 
         Args:
             penalized: shape (rows, vocabulary).
-            position: absolute position of the token that row 0 decides.
+            position: as for `compared`.
         """
         if self.decoding.temperature == 0 or self.coupled:
             return self.compared(penalized, position).argmax(-1).tolist()

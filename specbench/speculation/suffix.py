@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from pydantic import Field
+from typing_extensions import Self
+
+from specbench.profile import Part
 from specbench.speculation.loop import Drafter
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Request
@@ -60,6 +65,18 @@ class SuffixAutomaton:
         return len(self._end) - 1
 
 
+MinMatch = Annotated[int, Field(ge=1, description="Shortest match to draft from, in tokens")]
+
+
+class SuffixSettings(Part):
+    """The options of a method that drafts from the sequence itself."""
+
+    min_match: MinMatch = 1
+    max_draft_factor: Annotated[
+        float, Field(ge=1, le=64, description="Longest draft from a match, as a multiple of its length")
+    ] = 2.0
+
+
 class SuffixDrafter(Drafter):
     """Proposes what followed the sequence's longest suffix that occurred before, in prompt or output.
 
@@ -71,6 +88,11 @@ class SuffixDrafter(Drafter):
     def __init__(self, min_match: int, max_draft_factor: float) -> None:
         self._min_match = min_match
         self._max_draft_factor = max_draft_factor
+
+    @classmethod
+    def of(cls, settings: SuffixSettings) -> Self:
+        """The drafter that a method's options ask for."""
+        return cls(settings.min_match, settings.max_draft_factor)
 
     def begin(self, request: Request) -> None:
         """Read the prompt."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,7 +18,9 @@ from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation import rules
-from specbench.speculation.proposal import NO_DRAFT, Proposal
+from specbench.speculation.blocks import block_of, rows_of
+from specbench.speculation.pass_under_way import PassUnderWay
+from specbench.speculation.proposal import MOST_NODES, NO_DRAFT, Proposal
 from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import Verdict
 from specbench.speculation.verifier import Verifier
@@ -75,7 +77,8 @@ class LocalTarget:
             concurrent.futures.wait([self._in_flight[0].future])
             self._in_flight.clear()
         self._request = request
-        self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens)
+        room = len(request.prompt_ids) + request.max_new_tokens
+        self._held = self._engine.session(room + MOST_NODES if self._needs.trees else room)
         self._verifier = Verifier(self._options, request.seed, self._engine.role)
         self._committed = list(request.prompt_ids)
         self._trusted = self._read_ahead = 0
@@ -112,15 +115,15 @@ class LocalTarget:
         self._demand_idle()
         started = now_ms()
         drafts = [proposal or NO_DRAFT for proposal in proposals]
-        block = self._block(*drafts)
+        block = block_of(self._session, self._committed, *drafts)
         before_ms = now_ms() - started
         passed = yield block
         assert passed is not None
         # The time between is that of the pass and, where texts share passes, of waiting for the others.
         started = now_ms() - before_ms - passed.pass_ms
-        width, rows = len(block.token_ids), passed.logits[-_rows(*drafts) :]
+        width, rows = len(block.token_ids), passed.logits[-rows_of(*drafts) :]
         for index, (proposal, draft) in enumerate(zip(proposals, drafts, strict=True)):
-            verdict = self._judged(draft, rows[: _rows(draft)])
+            verdict = self._judged(draft, rows[: rows_of(draft)], width)
             rows = rows[len(draft) :]
             commit = self._take(proposal, verdict, started)
             if not index:  # the others cost nothing more
@@ -146,7 +149,7 @@ class LocalTarget:
         """
         if self._in_flight and not self._in_flight[-1].proposal.continues:
             self._demand_idle()
-        self._in_flight.append(PassUnderWay(self, proposal))
+        self._in_flight.append(PassUnderWay(self.finish, proposal))
         if len(self._in_flight) == 1:
             self._begin_pass()
         return self._in_flight[-1]
@@ -227,16 +230,13 @@ class LocalTarget:
         assert isinstance(commit, Round)
         return commit
 
-    def _block(self, *proposals: Proposal) -> Block:
-        """What is to be read for the verdicts on proposals that follow each other."""
-        drafted = [token for proposal in proposals for token in proposal.tokens]
-        read = drafted[:-1] if proposals[-1].continues else drafted
-        return Block(self._session, [*self._committed[self._session.length :], *read])
-
-    def _judged(self, proposal: Proposal, rows: torch.Tensor) -> Verdict:
-        """What a pass decides; what it refuses leaves the cache, and nothing is committed."""
+    def _judged(self, proposal: Proposal, rows: torch.Tensor, width: int) -> Verdict:
+        """What a pass of this width decides; what it refuses leaves the cache, and nothing is committed."""
         verdict = self._verifier.verdict(proposal, rows, self._committed)
         self.top_ids = self._likeliest(rows)
+        if verdict.path is not None:
+            unread = width - len(proposal)
+            self._session.keep([*range(unread), *(unread + node for node in verdict.path)])
         cached = len(self._committed) + verdict.accepted - (verdict.next_token is None)
         if verdict.next_token is not None:
             self._session.truncate(cached)
@@ -250,7 +250,9 @@ class LocalTarget:
 
     def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
         started = now_ms()
-        verdict = self._judged(proposal, self._block(proposal).passed().logits[-_rows(proposal) :])
+        block = block_of(self._session, self._committed, proposal)
+        rows = block.passed().logits[-rows_of(proposal) :]
+        verdict = self._judged(proposal, rows, len(block.token_ids))
         verify_ms = now_ms() - started
         release_compute_threads()
         return verdict, verify_ms
@@ -259,10 +261,15 @@ class LocalTarget:
         self._trusted = 0
         if proposal is None:
             return self._commit(verdict.own, started)
-        accepted = proposal.tokens[: verdict.accepted]
+        accepted = [proposal.tokens[node] for node in verdict.nodes]
         commit = self._commit([*accepted, *verdict.own], started)
-        # What a budget or a stop token cuts off was accepted, and is not committed.
-        return replace(commit, drafted=len(proposal), accepted=min(len(accepted), len(commit.tokens)))
+        return replace(
+            commit,
+            drafted=len(proposal),
+            # What a budget or a stop token cuts off was accepted, and is not committed.
+            accepted=min(len(accepted), len(commit.tokens)),
+            depth=proposal.depth if proposal.parents else None,
+        )
 
     def _commit(self, tokens: Sequence[int], started: float) -> Round:
         kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
@@ -272,27 +279,3 @@ class LocalTarget:
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
             self._read_ahead = 0
         return Round(kept, finish_reason, verify_ms=now_ms() - started)
-
-
-def _rows(*proposals: Proposal) -> int:
-    """Rows of logits that judge proposals which follow each other."""
-    return sum(map(len, proposals)) + (not proposals[-1].continues)
-
-
-class PassUnderWay:
-    """A verification in the target's worker thread, or one that waits there for the verdict before it."""
-
-    future: Future
-
-    def __init__(self, target: LocalTarget, proposal: Proposal) -> None:
-        self._target = target
-        self.proposal = proposal
-
-    @property
-    def is_done(self) -> bool:
-        """Whether `result` would return at once; to be asked of the oldest one."""
-        return self.future.done()
-
-    def result(self) -> Round:
-        """Wait for the pass, and commit what it accepted."""
-        return self._target.finish(self)

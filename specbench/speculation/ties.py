@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from specbench.profile import Options
 
 
-Pass = tuple[int | None, tuple[int, ...]]
-"""What a round drafted, if it drafts at all, and what it committed.
+Pass = tuple[int | None, tuple[int, ...], bool]
+"""What a round drafted, if it drafts at all, what it committed, and whether the draft was a tree.
 
 Where the first one drafted, prompt and draft were read in one pass, as transformers' assisted generation does.
 """
@@ -138,7 +138,7 @@ def _ways(
     single steps, as `model.generate` does beside an engine that is another.
     """
     yield by_rounds(engine, request, text, passes)
-    if engine.kind != "eager" and all(drafted is None for drafted, _ in passes):
+    if engine.kind != "eager" and all(drafted is None for drafted, _, _ in passes):
         from specbench.engine.eager import EagerEngine
 
         eager = EagerEngine(engine.loaded, engine.vocabulary_size, engine.draft_vocabulary)
@@ -151,15 +151,16 @@ def by_rounds(
     """Logits of a position by the passes that the method made, and the width of the deciding one.
 
     What was drafted and refused is not stored; other tokens stand in for it, for no row depends on what
-    follows it. A method that drafts nothing says nothing of its passes: then the whole text is read in one.
+    follows it, or on other branches of a tree. A method that drafts nothing says nothing of its passes: then
+    the whole text is read in one.
     """
     from specbench.engine.eager import EagerSession
 
     session, position = _session(engine, request), len(text)
-    if all(drafted is None for drafted, _ in passes):
+    if all(drafted is None for drafted, _, _ in passes):
         whole = [*request.prompt_ids, *text]
         return session.prefill(whole)[-1], len(whole)
-    drafted, first = passes[0]
+    drafted, first, _ = passes[0]
     committed = list(first)
     if drafted is not None:
         whole = [*request.prompt_ids, *_filled(committed, drafted)]
@@ -179,14 +180,17 @@ def by_rounds(
             logits = session.extend(committed[:-1])
             if position < len(committed):
                 return logits[position - 1], len(committed) - 1
-    for drafted, tokens in passes[1:]:
+    for drafted, tokens, is_tree in passes[1:]:
         width = max(1 + (drafted or 0), len(tokens))
         block = [committed[-1], *_filled(tokens, width - 1)]
-        logits = session.extend(block)
+        branches = [0] * (width - len(tokens))
+        logits = session.extend(block, [*range(-1, len(tokens) - 1), *branches] if is_tree else None)
         row = position - len(committed)
         if row < len(tokens):
             return logits[row], width
         committed.extend(tokens)
+        if is_tree:
+            session.keep(range(len(tokens)))
         session.truncate(len(request.prompt_ids) + len(committed) - 1)
     raise AssertionError("a position behind the end of both texts")
 

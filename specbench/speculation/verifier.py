@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+
+import torch
 
 from specbench.engine.finite import demand_finite
+from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.randomness import Purpose, Stream
-from specbench.speculation.rules import RULES, Verdict, matching
+from specbench.speculation.rules import RULES, TREE_RULES, Verdict, matching
 from specbench.speculation.sampling import Scorer, probabilities, soft_probabilities
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Verifier:
@@ -46,18 +45,32 @@ class Verifier:
         """Which drafted tokens stand, and what follows them; without a draft a plain step.
 
         Args:
-            logits: the target's, shape (drafted + 1, vocabulary), row i behind the first i drafted tokens; one
-                row less where another proposal follows.
+            logits: the target's, shape (drafted + 1, vocabulary), rows as of `rules.rule.Case`; one less where
+                another proposal follows.
             context: all ids before row 0's token.
 
         Raises:
             NotFiniteError: no token can be read from the logits.
+            SpecbenchError: the draft is a tree, and the rule judges none.
         """
         demand_finite(logits, self._role)
-        case = PassedCase(self, proposal, self.scorer.penalized(logits, context, proposal.tokens), len(context))
-        if not proposal.tokens:
-            return matching((), case.choices)
-        return RULES[self.speculative.verification].judge(case)
+        name = self.speculative.verification
+        if proposal.parents and name not in TREE_RULES:
+            raise SpecbenchError(
+                f"speculative.verification: {name} cannot judge a tree",
+                f"choose one of {', '.join(TREE_RULES)}",
+            )
+        case = PassedCase(self, proposal, self._penalized(proposal, logits, context), len(context))
+        return RULES[name].judge(case) if proposal.tokens else matching((), case.choices)
+
+    def _penalized(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> torch.Tensor:
+        if not proposal.parents or self.decoding.repetition_penalty == 1:
+            return self.scorer.penalized(logits, context, proposal.tokens)
+        rows = []
+        for node, row in enumerate(logits.split(1), start=-1):
+            path = [proposal.tokens[each] for each in proposal.path(node)]
+            rows.append(self.scorer.penalized(row, [*context, *path]))
+        return torch.cat(rows)
 
 
 class PassedCase:
@@ -76,7 +89,8 @@ class PassedCase:
     @cached_property
     def choices(self) -> list[int]:
         """The target's choice in each row."""
-        return self._verifier.scorer.choose(self.logits, self._position, self._verifier.own)
+        places = [self._position + depth for depth in (0, *self.proposal.depths)][: len(self.logits)]
+        return self._verifier.scorer.choose(self.logits, places, self._verifier.own)
 
     @cached_property
     def targets(self) -> torch.Tensor:

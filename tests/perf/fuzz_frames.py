@@ -15,7 +15,7 @@ FRAMES = [
     protocol.Begin(3, 1, tuple(range(40)), 12, (1,), 2**62),
     protocol.Resume(3, 1, (5, 6, 7), 12, (1,), 5, (8, 9), 3, 4),
     protocol.Verify(4, 1, (5, 6), (b"123456", b"abcdef")),
-    protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,)), (4, (7, 8))), (7, 9)),
+    protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,), False), (4, (7, 8), True)), (7, 9)),
     protocol.Recompute(4, 1, (5,), 9, (), 3, (6, 7)),
     protocol.Close(9),
     answers.Refused(3, "no", True),

@@ -11,12 +11,11 @@ import four_words
 import numpy as np
 import pytest
 import torch
-from four_words import DRAFT_LENGTH, LENGTH, WORDS, conditionals, joint
+from four_words import DRAFT_LENGTH, LENGTH, NEARLY_ONE, WORDS, conditionals, joint, steps
 
 from specbench.speculation import rules
 from specbench.speculation.proposal import DraftDistribution
 
-NEARLY_ONE = 1 - 1e-9
 EXACT = 1e-6
 
 
@@ -25,17 +24,6 @@ def tables(tmp_path_factory):
     """Of draft and target; the draft's as they are sent."""
     draft, target = map(conditionals, four_words.pair(tmp_path_factory.mktemp("pair")))
     return {prefix: DraftDistribution.quantised(row) for prefix, row in draft.items()}, target
-
-
-def steps(outcome, low=0.0, high=NEARLY_ONE):
-    """The constant pieces of a function of a number in [0, 1), as pairs of length and value."""
-    first, last = outcome(low), outcome(high)
-    if first == last or high - low < 1e-8:
-        yield high - low, last
-    else:
-        middle = (low + high) / 2
-        yield from steps(outcome, low, middle)
-        yield from steps(outcome, middle, high)
 
 
 def edges(outcome):

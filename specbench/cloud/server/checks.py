@@ -9,11 +9,9 @@ from specbench.cloud.transport import protocol
 from specbench.cloud.transport.fields import MOST_TOKENS, unpacked_parents
 from specbench.profile import Options
 from specbench.profile.decoding import LONGEST_DRAFT
-from specbench.speculation.proposal import DraftDistribution, Proposal
+from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.rules import RULES
-
-MOST_NODES = LONGEST_DRAFT - 1  # a tree's pass reads the last committed token too
 
 
 class RefusalError(Exception):
@@ -40,38 +38,33 @@ class Checks:
     def proposal(self, frame: protocol.Verify, options: Options, needs: Needs) -> Proposal:
         """The draft that a frame carries, as the rule of its text needs it."""
         self.demand_draft(frame.tokens)
-        needed = len(frame.tokens) if RULES[options.speculative.verification].proposes == "sample" else 0
+        parents = self._parents(frame, needs) if isinstance(frame, protocol.VerifyTree) else None
+        # A tree has a distribution for each parent, and a chain for each token.
+        givers = tuple(dict.fromkeys(range(len(frame.tokens)) if parents is None else parents))
+        needed = len(givers) if RULES[options.speculative.verification].proposes == "sample" else 0
         if len(frame.distributions) != needed:
             raise RefusalError(f"{len(frame.distributions)} draft distributions came, and {needed} are needed")
         try:
             distributions = tuple(DraftDistribution.unpacked(data) for data in frame.distributions)
+            found = Proposal(frame.tokens, distributions, parents=parents, continues=frame.continues)
         except ValueError as error:
             raise RefusalError(str(error)) from error
-        for token, distribution in zip(frame.tokens, distributions, strict=False):
-            self.demand_ids([int(distribution.token_ids[-1])])
-            if not distribution.probability(token):
+        known = dict(zip(givers, distributions, strict=False))
+        for token, giver in zip(found.tokens, parents or givers, strict=True) if needed else ():
+            self.demand_ids([int(known[giver].token_ids[-1])])
+            if not known[giver].probability(token):
                 raise RefusalError(f"token {token} cannot have been drawn from its distribution")
-        if frame.continues and not frame.tokens:
+        if found.continues and not found.tokens:
             raise RefusalError("a draft without tokens cannot be followed by another")
-        parents = self._parents(frame, needs) if isinstance(frame, protocol.VerifyTree) else None
-        return Proposal(frame.tokens, distributions, parents=parents, continues=frame.continues)
+        return found
 
     def _parents(self, frame: protocol.VerifyTree, needs: Needs) -> tuple[int, ...]:
-        """The tree that a draft is; one whose nodes come in another order, or twice, is none."""
-        parents = unpacked_parents(frame.parents)
+        """The parents of a tree that may come here; whether they make one is the proposal's business."""
         if not needs.trees:
             raise RefusalError("a tree came for a text that was opened for chains")
-        if len(parents) != len(frame.tokens):
-            raise RefusalError(f"a tree of {len(frame.tokens)} tokens came with {len(parents)} parents")
-        if len(parents) > MOST_NODES:
-            raise RefusalError(f"a tree of {len(parents)} tokens; at most {MOST_NODES} are read")
-        if frame.continues:
-            raise RefusalError("a tree cannot be followed by another draft")
-        if any(parent >= node for node, parent in enumerate(parents)):
-            raise RefusalError("a node of a tree comes before its parent")
-        if len(set(zip(parents, frame.tokens, strict=True))) < len(parents):
-            raise RefusalError("a tree has two siblings of one token")
-        return parents
+        if not 0 < len(frame.tokens) <= MOST_NODES:
+            raise RefusalError(f"a tree of {len(frame.tokens)} tokens; 1 to {MOST_NODES} are read")
+        return unpacked_parents(frame.parents)
 
     def demand_draft(self, tokens: Sequence[int]) -> None:
         """Refuse a draft that is too long, or has ids that are none."""

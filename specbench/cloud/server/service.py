@@ -201,6 +201,8 @@ class Service:
                 steps = text.target.decoding()
             else:
                 self._checks.demand_draft(frame.tokens)
+                if text.needs.trees:
+                    raise RefusalError("a text that was opened for trees is verified whole")
                 if text.target.trust(frame.tokens).finish_reason:
                     text.end()
                 return
@@ -236,10 +238,10 @@ class Service:
 
     def _evidence(self, frame: protocol.Prove) -> Evidence:
         options, request = self._text(frame.text).options, self._checks.request(frame)
-        committed = [token for _, tokens in frame.passes for token in tokens]
+        committed = [token for _, tokens, _ in frame.passes for token in tokens]
         for ids in (frame.tokens, frame.pair, committed):
             self._checks.demand_ids(ids)
-        widest = max(drafted or 0 for drafted, _ in frame.passes)
+        widest = max((drafted or 0) + is_tree for drafted, _, is_tree in frame.passes)
         follows = list(frame.tokens) == committed[: len(frame.tokens)] and len(frame.tokens) < len(committed)
         if not follows or len(committed) > request.max_new_tokens or widest > LONGEST_DRAFT:
             raise RefusalError("these passes do not lead to that position")

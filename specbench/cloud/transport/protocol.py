@@ -153,7 +153,9 @@ class Prove(Asked, frozen=True, tag=11):
     """Compute the position behind `tokens` as single steps do, and as a method's passes did; see `Evidence`."""
 
     tokens: Tokens
-    passes: Annotated[tuple[tuple[Number | None, Tokens], ...], Meta(min_length=1, max_length=MOST_TOKENS)]
+    passes: Annotated[
+        tuple[tuple[Number | None, Tokens, bool], ...], Meta(min_length=1, max_length=MOST_TOKENS)
+    ]
     pair: tuple[TokenId, TokenId]
 
 

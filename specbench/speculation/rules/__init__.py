@@ -12,7 +12,7 @@ from specbench.speculation.rules.rule import Rule
 from specbench.speculation.rules.typical import entropy
 from specbench.speculation.rules.verdict import Verdict, cut
 
-__all__ = ["RULES", "Rule", "Verdict", "cut", "entropy", "matching"]
+__all__ = ["RULES", "TREE_RULES", "Rule", "Verdict", "cut", "entropy", "matching"]
 
 RULES = {
     "greedy": greedy.RULE,
@@ -24,3 +24,6 @@ RULES = {
     "typical": typical.RULE,
 }
 """By the name that `speculative.verification` gives them."""
+
+TREE_RULES = frozenset(name for name, rule in RULES.items() if rule.takes_trees)
+"""Those that can judge a tree."""

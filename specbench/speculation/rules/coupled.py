@@ -5,4 +5,4 @@ from __future__ import annotations
 from specbench.speculation.rules import greedy
 from specbench.speculation.rules.rule import Rule
 
-RULE = Rule(greedy.judge, lossless=True, repeats_control=True)
+RULE = Rule(greedy.judge, lossless=True, repeats_control=True, takes_trees=True)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class Case(Protocol):
     """A draft and the target's pass over it; what a rule does not ask for is not computed or drawn.
 
-    The pass has a row behind each of the first i drafted tokens, i from 0 to all of them. Where another
-    proposal follows, the last row is left out: accepted whole, such a draft gets no token of the target's own,
-    and what comes next is judged by the same distribution that would have given it.
+    Row 0 of the pass follows the committed tokens, and row i + 1 drafted token i with all before it; in a tree,
+    with all on its path. Where another proposal follows, the last row is left out: accepted whole, such a draft
+    gets no token of the target's own, and what comes next is judged by the same distribution that would have
+    given it.
     """
 
     @property
@@ -66,6 +67,7 @@ class Rule:
         proposes: what the draft does: takes its own `choice` (argmax, or a draw), its `argmax`, or a
             `sample` whose distribution is sent along.
         needs_greedy: it works at temperature 0 only.
+        takes_trees: it can judge a tree.
     """
 
     judge: Callable[[Case], Verdict]
@@ -73,3 +75,4 @@ class Rule:
     repeats_control: bool = False
     proposes: str = "choice"
     needs_greedy: bool = False
+    takes_trees: bool = False

@@ -15,10 +15,20 @@ class Verdict:
     """How many drafted tokens stand, and the target's own token behind them (bonus or correction).
 
     There is none where all stand and another proposal follows.
+
+    Args:
+        path: of a tree, the indices of the accepted tokens, each the parent of the next; `None` for a chain,
+            whose first `accepted` tokens they are.
     """
 
     accepted: int
     next_token: int | None
+    path: tuple[int, ...] | None = None
+
+    @property
+    def nodes(self) -> Sequence[int]:
+        """Indices of the accepted tokens in their proposal."""
+        return range(self.accepted) if self.path is None else self.path
 
     @property
     def own(self) -> tuple[int, ...]:
@@ -42,9 +52,14 @@ def drawn_from_rest(accepted: int, rest: torch.Tensor, target: torch.Tensor, uni
     """A verdict whose own token is drawn from what the draft left of the target's probability."""
     from specbench.speculation.sampling import draw
 
+    return Verdict(accepted, draw(rest_of(target, rest), uniform))
+
+
+def rest_of(target: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+    """What a refusal leaves of the target's distribution, as weights: `rest` where it is positive."""
     rest = rest.clamp_min(0)
     # A refusal proves that something is left; only rounding can have taken all of it away.
-    return Verdict(accepted, draw(rest if float(rest.sum()) > 0 else target, uniform))
+    return rest if float(rest.sum()) > 0 else target
 
 
 def cut(tokens: Sequence[int], budget: int, stop_ids: frozenset[int]) -> tuple[tuple[int, ...], str | None]:

@@ -142,7 +142,7 @@ def test_a_model_that_a_method_loads_by_itself_is_named_with_its_precision(
 
 EVERY = [
     "edge_baseline", "cloud_baseline", "prompt_lookup", "speculative", "speculative_pipelined",
-    "speculative_colocated", "suffix", "hybrid",
+    "speculative_colocated", "suffix", "hybrid", "token_recycling", "speculative_tree",
 ]  # fmt: skip
 
 

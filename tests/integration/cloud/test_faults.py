@@ -26,6 +26,7 @@ from waiting import wait_until
 
 from specbench.api import CloudLostError
 from specbench.cloud.transport import answers, protocol
+from specbench.cloud.transport.fields import ProtocolError
 from specbench.cloud.transport.remote_target import RemoteTarget
 from specbench.profile import Decoding, Options, Speculative
 
@@ -155,5 +156,5 @@ def test_a_greeting_that_is_damaged_when_the_edge_comes_again_is_said_again(
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_bandwidth_that_cannot_be_is_no_frame(start, speed):
     facts = msgspec.structs.replace(start().host.facts, bytes_per_second=speed)
-    with pytest.raises(protocol.ProtocolError):
+    with pytest.raises(ProtocolError):
         protocol.decode_down(protocol.encode(answers.Welcome(1, protocol.VERSION, facts)))

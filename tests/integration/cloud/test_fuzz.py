@@ -10,13 +10,13 @@ from specbench.clock import now_ms
 from specbench.cloud.served import Served
 from specbench.cloud.server.service import Service
 from specbench.cloud.transport import answers, protocol
-from specbench.cloud.transport.fields import ProtocolError
+from specbench.cloud.transport.fields import Frame, ProtocolError
 
 NUMBERS = st.integers(-(2**63), 2**64 - 1)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.floats() | st.binary(max_size=20) | st.text(max_size=20)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner))
 NEARLY_FRAMES = st.builds(
-    lambda tag, fields: protocol.encode([tag, *fields]), st.integers(0, 41), st.lists(VALUES, max_size=9)
+    lambda tag, fields: protocol.encode([tag, *fields]), st.integers(0, 43), st.lists(VALUES, max_size=9)
 )
 
 
@@ -29,14 +29,20 @@ def damaged(draw):
                 st.sampled_from(
                     [
                         protocol.Hello(1, protocol.VERSION, "a" * 64),
-                        protocol.Open(2, 1, {}, {"draft_length": 4}, True),
+                        protocol.Open(2, 1, {}, {"draft_length": 4}, True, None, True, 8),
                         protocol.Begin(3, 1, (5, 6, 7), 12, (1,), 2**62),
                         protocol.Resume(3, 1, (5, 6, 7), 12, (1,), 5, (8, 9), 3, 4),
                         protocol.Verify(4, 1, (5, 6), (b"123456", b"abcdef")),
-                        protocol.Prove(4, 1, (5,), 9, (), 3, (6,), ((None, (6,)), (4, (7, 8))), (7, 9)),
+                        protocol.VerifyTree(4, 1, (5, 6, 7), (), 0, False, b"\0\1\1"),
+                        protocol.Prove(
+                            4, 1, (5,), 9, (), 3, (6,), ((None, (6,), False), (4, (7, 8), True)), (7, 9)
+                        ),
                         protocol.Recompute(4, 1, (5,), 9, (), 3, (6, 7)),
                         answers.Refused(3, "no", True),
                         answers.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
+                        answers.CommittedMore(
+                            4, (5, 6), 1, 0, 100, 200, 12, 0, 0, depth=2, top_ids=b"\1\2\3\4"
+                        ),
                     ]
                 )
             )
@@ -58,7 +64,7 @@ MESSAGES = st.binary(max_size=60) | NEARLY_FRAMES | damaged()
 def test_the_decoders_raise_nothing_but_protocol_errors(message):
     for decode in (protocol.decode_up, protocol.decode_down):
         with contextlib.suppress(ProtocolError):
-            assert isinstance(decode(message), protocol.Frame)
+            assert isinstance(decode(message), Frame)
 
 
 @pytest.fixture(scope="module")

@@ -172,7 +172,7 @@ def test_a_text_that_is_over_or_given_up_behind_its_first_token_leaves_the_next_
 def test_the_cloud_itself_computes_the_proof_of_a_tie(cloud, connection):
     request = Request(PROMPT, 24, frozenset())
     tokens = alone(cloud.target(GREEDY), request)
-    passes = ((None, (tokens[0],)), (4, tuple(tokens[1:4])), (4, tuple(tokens[4:8])))
+    passes = ((None, (tokens[0],), False), (4, tuple(tokens[1:4]), False), (4, tuple(tokens[4:8]), True))
     pair = (tokens[6], tokens[6] ^ 1)
     expected = cloud.evidence(GREEDY, request, tokens[:6], passes, pair)
     found = RemoteTarget(connection, GREEDY, True).prove(request, tokens[:6], passes, pair)

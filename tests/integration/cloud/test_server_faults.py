@@ -71,7 +71,10 @@ SENSELESS = [
     (protocol.Resume(4, 1, (5, 6), 5, (), 7, (), 0, 0), "has begun, and has not ended"),
     (protocol.Open(4, 2, {}, {"draft_length": 999}, True), "draft_length"),
     (protocol.Open(4, 2, {"heat": 1}, {}, True), "heat"),
-    (protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9)),), (1, 2)), "do not lead to that position"),
+    (
+        protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9), False),), (1, 2)),
+        "do not lead to that position",
+    ),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 9, 9)), "no text of that budget"),
     (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 96)), "token id 96"),
 ]
@@ -222,17 +225,17 @@ def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
     channel = raw(running.url)
     opened(channel, cloud)
     parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
-    number, answers = 3, []
+    number, replies = 3, []
     for text in range(2, 7):
         for frame in (
             protocol.Open(number + 1, text, *parts, True),
             protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7),
         ):
             channel.send(protocol.encode(frame))
-            answers.append(protocol.decode_down(channel.receive(10)))
+            replies.append(protocol.decode_down(channel.receive(10)))
         number += 2
-    assert [isinstance(answer, answers.Refused) for answer in answers[1::2]] == [False] * 4 + [True]
-    assert "may hold 8192 tokens" in answers[-1].reason
+    assert [isinstance(answer, answers.Refused) for answer in replies[1::2]] == [False] * 4 + [True]
+    assert "may hold 8192 tokens" in replies[-1].reason
     channel.close()
 
 

@@ -218,7 +218,7 @@ def test_a_replay_of_the_rounds_finds_the_token_that_the_method_chose(twins):
             assert tokens_of(rounds) == tokens
             continue
         flips += 1
-        passes = [(part.drafted, part.tokens) for part in rounds]
+        passes = [(part.drafted, part.tokens, False) for part in rounds]
         row, _ = by_rounds(cloud.engine, request, tokens[: found.position], passes)
         assert int(row.argmax()) == found.tokens[1]
         single = by_single_steps(cloud.engine, request, tokens[: found.position])

@@ -2,7 +2,9 @@
 
 import pytest
 
+from specbench.api import Decoding, Needs, Options, Speculative
 from specbench.cloud import CloudModel, LinkedCloud, LocalCloud, RemoteCloud
+from specbench.cloud.vllm_cloud import VllmCloud
 from specbench.errors import SpecbenchError
 from specbench.profile import CloudSpec, LinkSpec
 
@@ -38,3 +40,12 @@ def test_a_cloud_elsewhere_has_no_engine_here(placement):
     cloud = CloudModel(CloudSpec(model="nowhere", placement=placement))
     with pytest.raises(SpecbenchError, match="needs the cloud model in this process"):
         _ = cloud.engine
+
+
+@pytest.mark.parametrize(
+    ("needs", "reason"), [(Needs(trees=True), "reads no trees"), (Needs(top_k=8), "likeliest ids")]
+)
+def test_a_vllm_server_refuses_what_it_cannot_do_before_it_is_reached(needs, reason):
+    cloud = VllmCloud(CloudSpec(model="nowhere", placement="http://127.0.0.1:9", backend="vllm"))
+    with pytest.raises(SpecbenchError, match=reason):
+        cloud.verifier(Options(Decoding(), Speculative()), needs)

@@ -29,10 +29,11 @@ def differences(cloud, start):
         row = session.extend(text[-1:])[-1]
     request = Request(prompt, 13, frozenset())
     steps = by_single_steps(engine, request, text)
-    drafts = [(None, (text[0],)), *((4, tuple(text[at : at + 3])) for at in range(1, 12, 3)), (4, (5, 5, 5))]
+    read = [tuple(text[at : at + 3]) for at in range(1, 12, 3)]
+    drafts = [(None, (text[0],), False), *((4, tokens, False) for tokens in [*read, (5, 5, 5)])]
     others = [
         by_rounds(engine, request, text, drafts)[0],
-        by_rounds(engine, request, text, [(None, (token,)) for token in text])[0],
+        by_rounds(engine, request, text, [(None, (token,), False) for token in text])[0],
         engine.recompute([*prompt, *text], 1)[-1],
     ]
     noise = max(float((steps.double() - other.double()).abs().max()) for other in others)

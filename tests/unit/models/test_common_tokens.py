@@ -1,5 +1,7 @@
 """`speculative.cross_vocabulary`: a draft of another family, with other ids and partly other tokens."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models.common_tokens import CommonTokens
+from specbench.models.retokenizing import Retokenizer
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, Speculative
+from specbench.speculation.text_drafter import TextDrafter
 from specbench.testing import answer, tiny_llama, tiny_tokenizer, tokens_of
 
 DTYPE = "float64"
@@ -43,7 +47,16 @@ def folders(tmp_path_factory):
 def pair(folders):
     edge = EdgeModel(EdgeSpec(model=str(folders / "draft"), dtype=DTYPE))
     cloud = CloudModel(CloudSpec(model=str(folders / "target"), device="cpu", dtype=DTYPE))
-    assert "the draft can say 29 of the target's 96 tokens (30%)" in edge.demand_same_tokens(cloud, True)
+    assert "the draft can say 29 of the target's 96 tokens (30%)" in edge.demand_same_tokens(cloud, "tli")
+    return edge, cloud
+
+
+@pytest.fixture(scope="module")
+def writers(folders):
+    """The same pair, whose draft writes text."""
+    edge = EdgeModel(EdgeSpec(model=str(folders / "draft"), dtype=DTYPE))
+    cloud = CloudModel(CloudSpec(model=str(folders / "target"), device="cpu", dtype=DTYPE))
+    assert "(30% of the target's tokens are the draft's too)" in edge.demand_same_tokens(cloud, "slem")
     return edge, cloud
 
 
@@ -76,18 +89,73 @@ def test_only_common_tokens_have_a_probability(pair):
 @given(
     prompt=st.lists(st.integers(4, 95), min_size=1, max_size=40),
     rule=st.sampled_from(["greedy", "coupled"]),
+    way=st.sampled_from(["tli", "slem"]),
+    window=st.sampled_from([1, 3]),
     draft_length=st.integers(1, 8),
     budget=st.integers(1, 30),
     seed=st.integers(0, 2**63 - 1),
 )
-def test_its_text_is_the_controls(pair, prompt, rule, draft_length, budget, seed):
+def test_its_text_is_the_controls(pair, writers, prompt, rule, way, window, draft_length, budget, seed):
     decoding = Decoding(temperature=0.8 if rule == "coupled" else 0.0)
-    options = Options(
-        decoding, Speculative(draft_length=draft_length, verification=rule, cross_vocabulary=True)
-    )
+    options = Options(decoding, Speculative(draft_length=draft_length, verification=rule, window=window))
     request = Request(tuple(prompt), budget, frozenset(), seed)
     control = answer(AutoregressiveDecoder(pair[1].target(options)), request)
-    assert tokens_of(answer(SpeculativeDecoding().open(*pair, options), request)) == tokens_of(control)
+    models = pair if way == "tli" else writers
+    assert tokens_of(answer(SpeculativeDecoding().open(*models, options), request)) == tokens_of(control)
+
+
+def test_a_draft_of_another_familys_words_is_read_as_the_target_writes_them(writers):
+    read = Retokenizer(writers[0].tokenizer, writers[1].tokenizer)
+    ids = read.cloud.encode("the thing is, he sings.")
+    text = read.to_draft(ids)
+    assert read.edge.convert_ids_to_tokens(text)[:5] == ["th", "e", " ", "th", "ing"]
+    assert read.to_target(text[3:], text[:3], ids[:4]) == ids[4:]
+    assert read.to_target(text[3:], [], []) == ids[4:]
+
+
+def retold(folder, source, order):
+    """A copy of a model with its ids in another order, and a tokenizer that reads each of its tokens."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(source)
+    for matrix in (model.model.embed_tokens.weight, model.lm_head.weight):
+        matrix.data = matrix.data[order]
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    known = json.loads((folder / "tokenizer.json").read_text())
+    place = {int(old): new for new, old in enumerate(order)}
+    known["pre_tokenizer"]["pattern"]["Regex"] = r"~\d\d|[\s\S]"
+    known["model"]["vocab"] = {token: place[index] for token, index in known["model"]["vocab"].items()}
+    for added in known["added_tokens"]:
+        added["id"] = place[added["id"]]
+    (folder / "tokenizer.json").write_text(json.dumps(known))
+    return str(folder)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_draft_that_writes_the_targets_text_in_other_ids_is_accepted(folders, tmp_path, window):
+    shuffled = torch.randperm(96, generator=torch.Generator().manual_seed(1))
+    target, draft = (
+        retold(tmp_path / name, folders / "target", order)
+        for name, order in (("target", torch.arange(96)), ("draft", shuffled))
+    )
+    cloud = CloudModel(CloudSpec(model=target, device="cpu", dtype=DTYPE))
+    edge = EdgeModel(EdgeSpec(model=draft, dtype=DTYPE))
+    assert "100% of the target's tokens" in edge.demand_same_tokens(cloud, "slem")
+    options = Options(Decoding(), Speculative(window=window))
+    request = Request(tuple(cloud.tokenizer.encode("the thing is, he sings.")), 60, frozenset())
+    rounds = answer(SpeculativeDecoding().open(edge, cloud, options), request)
+    assert tokens_of(rounds) == tokens_of(answer(AutoregressiveDecoder(cloud.target(options)), request))
+    assert sum(part.accepted or 0 for part in rounds) > 0.9 * sum(part.drafted or 0 for part in rounds)
+
+
+def test_a_draft_that_has_no_room_left_proposes_nothing(writers):
+    drafter = TextDrafter(writers[0].engine, writers[0].retokenizer, context_length=8)
+    drafter.begin(Request(tuple(range(10, 16)), 4, frozenset()))
+    assert len(drafter.propose(2)) <= 2
+    drafter.commit(range(10, 14), 0)
+    assert drafter.propose(2).tokens == ()
+    assert list(drafter.decode_alone()) == []
 
 
 def test_a_pair_of_two_families_is_refused_without_the_key_and_runs_with_it(specbench, profile, folders):
@@ -95,13 +163,31 @@ def test_a_pair_of_two_families_is_refused_without_the_key_and_runs_with_it(spec
     refused = specbench("run", "speculative", "--profile", path)
     assert refused.code == ExitCode.MODEL
     assert "edge and cloud have different vocabularies" in refused.err
-    assert "--set speculative.cross_vocabulary=true" in refused.err
+    assert "--set speculative.cross_vocabulary=tli" in refused.err
     key = ("--set", "speculative.cross_vocabulary=true")
     done = specbench("run", "speculative", "hf_assisted", "--profile", path, *key, "--json")
     assert done.code == 0, done.err
     assert "the draft can say 29 of the target's 96 tokens (30%)" in done.err
     assert done.json["methods"]["speculative"]["exact_match"] == 1
     assert done.json["methods"]["hf_assisted"]["exact_match"] == 1
+
+
+def test_a_draft_that_writes_text_runs_and_what_needs_its_tokens_is_refused(
+    specbench, profile, folders, tmp_path
+):
+    path = profile(edge={"model": str(folders / "draft")}, cloud={"model": str(folders / "target")})
+    key = ("--profile", path, "--set", "speculative.cross_vocabulary=slem")
+    done = specbench("run", "speculative", *key, "--json")
+    assert done.code == 0, done.err
+    assert "(30% of the target's tokens are the draft's too)" in done.err
+    assert done.json["methods"]["speculative"]["exact_match"] == 1
+    sampled = ("--set", "speculative.verification=rejection", "--set", "decoding.temperature=1")
+    trace = ("trace", "--out", tmp_path / "trace.json")
+    for command in (("run", "hybrid"), ("run", "edge_baseline"), ("run", "speculative", *sampled), trace):
+        refused = specbench(*command, *key)
+        assert refused.code == ExitCode.USAGE
+        assert "speculative.cross_vocabulary: slem drafts text" in refused.err
+        assert "--set speculative.cross_vocabulary=tli" in refused.err
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
+from specbench.plugins.speculative_synchronous import SpeculativeSynchronous
 
 from specbench.api import RULES, AutoregressiveDecoder, EdgeModel, Options, Request
 from specbench.cloud import LocalCloud
@@ -198,6 +199,20 @@ def test_a_target_in_this_process_takes_a_window_too(factories):
         for budget in (1, 2, 7, 40):
             request = Request(PROMPT, budget, frozenset())
             assert tokens_of(answer(decoder, request)) == control(factories, windowed(4), request)
+
+
+@pytest.mark.parametrize("window", [1, 4, "auto"])
+def test_the_synchronous_method_keeps_to_one_proposal_whatever_the_window(factories, window):
+    cloud, drafts = factories
+    method, options = SpeculativeSynchronous(), windowed(window)
+    method.validate(options)
+    assert not method.depends_on_time(options)
+    request = Request(PROMPT, 40, frozenset())
+    rounds, one = (
+        answer(each.open(drafts["a near copy"], LocalCloud(cloud.spec), told), request)
+        for each, told in ((method, options), (SPECULATIVE, windowed(1)))
+    )
+    assert [(part.tokens, part.drafted) for part in rounds] == [(part.tokens, part.drafted) for part in one]
 
 
 def test_a_text_that_is_given_up_leaves_nothing_in_flight(factories):

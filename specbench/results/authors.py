@@ -1,0 +1,60 @@
+"""Who wrote each part of an answer: the draft, whose tokens the target accepted, or the target itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from specbench.results.records import Generation, Round
+
+Author = Literal["draft", "unverified draft", "target"]
+
+
+class Piece(NamedTuple):
+    """Tokens of one author in one round.
+
+    Args:
+        round: its number, from 0.
+        refused: drafted tokens that the target refused here; the target's own token stands in their place.
+    """
+
+    round: int
+    author: Author
+    tokens: tuple[int, ...]
+    text: str
+    refused: int = 0
+
+
+def pieces(generation: Generation, decode: Callable[[Sequence[int]], str]) -> Iterator[Piece]:
+    """The answer in pieces, whose texts joined are the whole text; without speculation all is the target's.
+
+    Args:
+        decode: the text of token ids from the answer's begin.
+    """
+    read: list[int] = []
+    written = 0
+    for number, each in enumerate(generation.rounds):
+        for author, tokens in _parts(each):
+            read += tokens
+            text = decode(read)
+            # A character of several tokens belongs to the one that completes it.
+            whole = text if not text.endswith("\ufffd") else text[:written]
+            refused = _refused(each) if author == "target" else 0
+            yield Piece(number, author, tokens, whole[written:], refused)
+            written = max(written, len(whole))
+
+
+def _parts(each: Round) -> Iterator[tuple[Author, tuple[int, ...]]]:
+    accepted, unverified = each.accepted or 0, each.unverified or 0
+    if accepted:
+        yield "draft", each.tokens[:accepted]
+    if unverified:
+        yield "unverified draft", each.tokens[accepted : accepted + unverified]
+    if own := each.tokens[accepted + unverified :]:
+        yield "target", own
+
+
+def _refused(each: Round) -> int:
+    """Of the longest path where the draft was a tree."""
+    drafted = each.depth if each.depth is not None else each.drafted
+    return max((drafted or 0) - (each.accepted or 0), 0)
