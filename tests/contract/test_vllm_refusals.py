@@ -7,8 +7,8 @@ import pytest
 from vllm_exchanges import KEY, PROMPT, STOPS, changing
 
 from specbench.api import SpecbenchError
+from specbench.cloud.http import JsonHttp
 from specbench.cloud.vllm.client import VllmServer
-from specbench.cloud.vllm.http import JsonHttp
 from specbench.errors import CloudLostError, ExitCode
 
 

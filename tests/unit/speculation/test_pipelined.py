@@ -20,7 +20,7 @@ PROMPT = tuple(range(20, 50))
 DRAFTS = ["stranger", "first layer", "a near copy", "the target itself", "a few words"]
 GREEDY = Options(Decoding(), Speculative())
 AHEAD = [SpeculativePipelined(), SpeculativeAhead()]
-quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module", params=["eager", pytest.param("compiled", marks=pytest.mark.slow)])
