@@ -76,7 +76,8 @@ class Verification:
                 )
         counters = self._counters()
         rows = self._identity(asked)
-        found.speeds += speed.speeds(self._server, self._other, rows)
+        timed = self._other if self._other and self._other.is_timed else None
+        found.speeds += speed.speeds(self._server, timed, rows)
         self._acceptance(rows, counters)
         pairs = [
             (0 if isinstance(each.prompt, str) else len(each.prompt), theirs, ours)
@@ -142,5 +143,5 @@ class Verification:
         return {each: each.counters() for each in (self._server, self._reference) if isinstance(each, Vllm)}
 
     def _note_retries(self) -> None:
-        servers = {each.url: each.client.retries for each in (self._server, self._reference)}
+        servers = {each.url: each.retries for each in (self._server, self._reference)}
         self.result.retries = {url: count for url, count in servers.items() if count}
