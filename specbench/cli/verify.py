@@ -82,6 +82,12 @@ def verify(
         float,
         typer.Option("--temperature", metavar="T", min=0.01, max=2.0, help="Temperature of the samples."),
     ] = 0.7,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            "--concurrency", metavar="N", min=1, max=256, help="Also measure speed with N requests at a time."
+        ),
+    ] = 1,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the order and samples.")] = 0,
     api_key_env: Annotated[
         str | None,
@@ -146,7 +152,7 @@ def verify(
         ]
         if against_profile:
             servers.append(_target_of(against_profile))
-        settings = Settings(max_new_tokens, samples, temperature, seed)
+        settings = Settings(max_new_tokens, samples, temperature, seed, concurrency)
         work = Verification(servers[0], servers[1] if len(servers) > 1 else None, questions, settings)
         try:
             work.run()

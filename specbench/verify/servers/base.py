@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from specbench.clock import now_ms
+from specbench.verify.answers import Completion, Facts, Part, Prompt
 from specbench.verify.asking import Client
-from specbench.verify.records import Completion, Facts, Part, Prompt
 
 NO_IDS = "it tells no token ids, so texts are compared"
 NO_TOPS = "it gives no log-probabilities, so no difference can be proven"
@@ -92,6 +93,12 @@ class HttpServer(Server):
     def retries(self) -> int:
         """As of `Server`."""
         return self.client.retries
+
+    def another(self) -> HttpServer:
+        """The same over a connection of its own."""
+        other = copy.copy(self)
+        other.client = self.client.another()
+        return other
 
     @abstractmethod
     def look(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from specbench.verify.records import Completion, Prompt, Token
+from specbench.verify.answers import Completion, Prompt, Token
 from specbench.verify.servers.base import HttpServer, Stopwatch, as_json, ids, number
 
 REASONS = {"eos": "stop", "word": "stop", "limit": "length"}

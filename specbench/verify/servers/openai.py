@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from specbench.verify.records import Completion, Prompt, Token
+from specbench.verify.answers import Completion, Prompt, Token
 from specbench.verify.servers.base import HttpServer, Stopwatch, as_json, number
 
 COMPLETIONS = "/v1/completions"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specbench.verify.records import Completion, Prompt, Token
+from specbench.verify.answers import Completion, Prompt, Token
 from specbench.verify.servers.base import HttpServer, Stopwatch, ids, number
 
 

@@ -153,6 +153,14 @@ def test_a_server_is_held_against_the_target_of_a_profile(serve, verify, profile
     assert wrong.code == ExitCode.IDENTITY
 
 
+def test_speed_under_load_is_measured_on_request(serve, verify):
+    done = verify(serve().url, "--against", serve(drafting=False).url, "--concurrency", 3, "--json")
+    assert done.code == 0
+    assert [each["concurrency"] for each in done.json["loads"]] == [3, 3]
+    assert [each["differ"] for each in done.json["loads"]] == [0, 0]
+    assert all(each["tokens_per_s"] > 0 for each in done.json["loads"])
+
+
 def test_texts_alone_prove_nothing_and_say_so(serve, verify):
     honest = [serve(drafting=False, dialect="openai").url for _ in range(2)]
     done = verify(honest[0], "--against", honest[1], "--json")
