@@ -28,7 +28,7 @@ def served_over_tls(models, tmp_path):
 
 def test_a_self_signed_certificate_is_refused_unless_it_is_named_or_all_are_taken(served_over_tls):
     url, certificate = served_over_tls
-    with pytest.raises(SpecbenchError, match="certificate of .* is not accepted") as refused:
+    with pytest.raises(SpecbenchError, match=r"certificate of .* is not accepted") as refused:
         opened(Client(url))
     assert "--insecure" in refused.value.hint
     assert opened(Client(url, ca_file=certificate)).kind == "llama.cpp"
