@@ -38,6 +38,12 @@ def replay(
             help="Method to replay (default: all that draft with the edge model). Repeatable.",
         ),
     ] = None,
+    oracle: Annotated[
+        bool,
+        typer.Option(
+            "--oracle", help="Also show each method's time over that of the best choices, made in hindsight."
+        ),
+    ] = False,
     plugin: PluginOption = None,
     html: HtmlOption = None,
     charts: MapsOption = None,
@@ -55,4 +61,4 @@ def replay(
     wanted.demand()
     registry = discover(plugin or ())
     chosen = [registry.get(name) for name in methods or ()]
-    show_grid(replayed_grid(trace, costs, parse_over(over or ()), chosen), wanted, as_json)
+    show_grid(replayed_grid(trace, costs, parse_over(over or ()), chosen, oracle), wanted, as_json)

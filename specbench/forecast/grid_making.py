@@ -23,13 +23,18 @@ from specbench.stats.prices import Prices
 
 
 def replayed_grid(
-    trace: Path, costs: Path, over: Mapping[str, list[object]], methods: Sequence[Method] = ()
+    trace: Path,
+    costs: Path,
+    over: Mapping[str, list[object]],
+    methods: Sequence[Method] = (),
+    oracle: bool = False,
 ) -> Grid:
     """Methods replayed over a trace, with the costs of a table.
 
     Args:
         over: values by key, as `parse_over` returns them.
         methods: all that know the trace's rule when empty.
+        oracle: find each method's regret.
 
     Raises:
         SpecbenchError: a file cannot be read, or a key or value does not fit.
@@ -43,7 +48,7 @@ def replayed_grid(
     changed = variants(texts_of(read), read.texts, varied, read.profile)
     is_exact, label = told(read, varied)
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
-    rows = list(grid(changed, table, replayed, lengths, varied))
+    rows = list(grid(changed, table, replayed, lengths, varied, oracle))
     return _grid(rows, title, {"trace": str(trace), "exact": is_exact}, table, assumptions(table, varied))
 
 

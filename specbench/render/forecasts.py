@@ -27,6 +27,7 @@ MAP_FOOT = (
     "corrected (Holm) over the draft lengths, which were chosen on the same prompts. Fastest: the highest "
     "speed-up of the methods that pay; methods are not tested against each other."
 )
+REGRET = "\nRegret: decoding time over that of the best choices made in hindsight (1.00 cannot be improved)."
 SHOWN_CHANCES = 8
 FIGURES = (
     *("draft\nlength", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up"),
@@ -53,10 +54,12 @@ def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Re
             _or_dash(row.acceptance_length, "{:.2f}"),
             _or_dash(row.acceptance_rate, "{:.0%}"),
             str(row.wasted_tokens) if row.wasted_tokens else "-",
+            *((f"{row.regret:.2f}",) if row.regret else ()),
         )
         for row in rows
     ]
-    table = Fitted(("method",), FIGURES, cells, ["bold" if row is fastest else None for row in rows])
+    columns = (*FIGURES, "regret") if rows[0].regret else FIGURES
+    table = Fitted(("method",), columns, cells, ["bold" if row is fastest else None for row in rows])
     return _told(rows, title, table, FOOT, notes)
 
 
@@ -79,10 +82,29 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
         lines.append((*values, f"{control.tpot_ms:.2f}", *cells, name))
     columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in drafting), "fastest")
     table = Fitted(list(rows[0].condition), columns, lines, words=1)
-    return _told(rows, title, table, MAP_FOOT, notes)
+    return _told(rows, title, Group(table, *_regrets(rows)), MAP_FOOT, notes)
 
 
-def _told(rows: Sequence[Row], title: str, table: Fitted, foot: str, notes: Sequence[str]) -> RenderableType:
+def _regrets(rows: Sequence[Row]) -> list[RenderableType]:
+    """A map of each method's time over the oracle's, at its best draft length, where that was asked for."""
+    if rows[0].regret is None:
+        return []
+    conditions, methods = best(rows), dict.fromkeys(row.method for row in rows)
+    lines = [
+        (
+            *map(str, by_method[CONTROL].condition.values()),
+            *(_or_dash(by_method[each].regret if each in by_method else None, "{:.2f}") for each in methods),
+        )
+        for by_method in conditions
+        if CONTROL in by_method
+    ]
+    names = ["cloud alone" if name == CONTROL else name.replace("_", "\n") for name in methods]
+    return [Text(REGRET), Fitted(list(rows[0].condition), names, lines, words=1)]
+
+
+def _told(
+    rows: Sequence[Row], title: str, table: RenderableType, foot: str, notes: Sequence[str]
+) -> RenderableType:
     return Group(
         *(Text(line, style="bold") for line in verdicts(rows)),
         Text(f"\n{title}"),

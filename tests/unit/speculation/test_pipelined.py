@@ -18,7 +18,7 @@ DTYPE = "float64"
 PROMPT = tuple(range(20, 50))
 DRAFTS = ["stranger", "first layer", "a near copy", "the target itself", "a few words"]
 GREEDY = Options(Decoding(), Speculative())
-quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Unhurried:
