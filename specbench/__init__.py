@@ -28,7 +28,7 @@ _EXPORTS = {
     "compare": "specbench.stats.comparison",
     "load_profile": "specbench.profile",
     "run": "specbench.benchmark.execution",
-    "sweep": "specbench.sweeps.rows",
+    "sweep": "specbench.sweeps.measuring",
 }
 
 __all__ = [

@@ -9,6 +9,6 @@ from specbench.results.derived import Comparison as Comparison
 from specbench.results.records import Prompt as Prompt
 from specbench.results.records import Run as Run
 from specbench.stats.comparison import compare as compare
-from specbench.sweeps.rows import sweep as sweep
+from specbench.sweeps.measuring import sweep as sweep
 
 __version__: str

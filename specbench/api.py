@@ -25,6 +25,7 @@ from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.method import API_VERSION, Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Part, Speculative
 from specbench.results.records import Round
+from specbench.speculation.adaptive import AdaptiveLoop, LookupDrafter
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
@@ -49,6 +50,7 @@ __all__ = [
     "MOST_NODES",
     "RULES",
     "TREE_RULES",
+    "AdaptiveLoop",
     "AheadDrafter",
     "AheadLoop",
     "AheadWindow",
@@ -64,6 +66,7 @@ __all__ = [
     "EdgeModel",
     "ExitCode",
     "FeatureDrafter",
+    "LookupDrafter",
     "Method",
     "MinMatch",
     "Needs",

@@ -14,12 +14,12 @@ SECTIONS = {
     "sweep": (FILES, GRID), "replay": (FILES, GRID), "plan": (FILES, "### `plan`"),
     "trace": (FILES, "### `trace`"), "limits": (FILES, "### `limits`"), "load": (FILES, "### `load`"),
     "runs": (FILES, "### `runs`"), "prompts": (FILES, "### `prompts describe`"),
-    "show": (FILES, "### `show`"),
+    "show": (FILES, "### `show`"), "verify": (FILES, "### `verify`"),
     "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
     "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip
 # Keys below which there are names that nobody chose, and what those hold is described.
-NAMES = ("methods", "dropped", "percentiles", "models", "clients", "heldout", "edge_device")
+NAMES = ("methods", "dropped", "retries", "percentiles", "models", "clients", "heldout", "edge_device")
 # Keys below which another page, or another program, says what there is.
 ELSEWHERE = (
     *("profile", "condition", "changes", "audits", "audits_at_end", "switches", "switch_changes", "switch"),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 
 from specbench import precision
 from specbench.api import EdgeModel, Method, Options
@@ -13,30 +14,52 @@ from specbench.benchmark.preparation import configure_torch
 from specbench.cloud import ModelFactory, cloud_of
 from specbench.errors import SpecbenchError
 from specbench.precision import Finding
-from specbench.profile import ModelSpec, Profile
+from specbench.profile import ModelSpec, Profile, list_profiles, load_profile
 from specbench.profile.loading import with_changes
+from specbench.registry import discover
 from specbench.results.records import Manifest
 
 logger = logging.getLogger(__name__)
 
 
-def profile_report(
+def profile_reports(
+    profile: str | None, every: bool, load: bool, overrides: Sequence[str], plugins: Sequence[Path]
+) -> list[dict]:
+    """A report of one profile or of all shipped ones, with the methods there are.
+
+    Args:
+        profile: its name or file; where it is absent, all of them, or with `load` the default one.
+        every: all shipped profiles; a model that cannot be loaded is unknown then, and no error.
+        load: load both models and look at their tensors.
+
+    Raises:
+        SpecbenchError: a profile or plugin is not valid, or a model cannot be loaded.
+    """
+    registry = discover(plugins)
+    one = profile or ("default" if load else None)
+    reports = []
+    for name in list_profiles() if every or one is None else [one]:
+        command = ["check-dtype", "--profile", name, *(["--load"] if load else [])]
+        command += [word for override in overrides for word in ("--set", override)]
+        command += [word for path in plugins for word in ("--plugin", str(path))]
+        loaded = load_profile(name, overrides)
+        registry.demand_settings(loaded)
+        reports.append(_profile_report(name, loaded, registry.methods.values(), command, load, every))
+    return reports
+
+
+def _profile_report(
     name: str,
     profile: Profile,
     methods: Iterable[Method],
     command: Sequence[str],
-    load: bool = False,
-    keep_going: bool = False,
+    load: bool,
+    keep_going: bool,
 ) -> dict:
     """What a profile declares for every method and role, judged; and what is there, where it is loaded.
 
     Args:
-        command: the words that asked, which a finding's mend is added to.
-        load: load both models and look at their tensors.
-        keep_going: a model that cannot be loaded is unknown, and no error.
-
-    Raises:
-        SpecbenchError: a model cannot be loaded.
+        command: the words that asked; the command that fixes a finding is made of them.
     """
     report, found = _declared(name, profile, methods)
     if load:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,15 +96,22 @@ def new_job(
     )
 
 
-def loaded_profile(profile: Profile | str | Path) -> tuple[Profile, str]:
+def loaded_profile(
+    profile: Profile | str | Path,
+    overrides: Sequence[str] = (),
+    settings: Mapping[str, object] | None = None,
+) -> tuple[Profile, str]:
     """A profile that may be named or lie in a file, and what tables call it.
+
+    Args:
+        overrides: `key=value`, and `settings` by dotted key: changes of a profile that is named.
 
     Raises:
         SpecbenchError: there is none of that name, or it is not valid.
     """
     if isinstance(profile, Profile):
         return profile, "custom"
-    return load_profile(str(profile)), Path(profile).stem
+    return load_profile(str(profile), overrides, settings), Path(profile).stem
 
 
 def absolute(plugins: Sequence[str | Path]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from specbench.cli import (
     submit,
     sweep,
     trace,
+    verify,
 )
 from specbench.cli.app import App
 from specbench.cli.options import debugging, examples, show_help
@@ -60,6 +61,7 @@ GROUPS: dict[str, dict[str, typer.Typer | tuple[Callable[..., None], tuple[str, 
         "runs": runs.app,
         "check-dtype": (check_dtype.check_dtype, check_dtype.EXAMPLES),
         "limits": (limits.limits, limits.EXAMPLES),
+        "verify": (verify.verify, verify.EXAMPLES),
     },
     "Predict": {
         "trace": (trace.trace, trace.EXAMPLES),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +14,7 @@ from specbench.cli.options import (
     RunsDirOption,
     SetOption,
     demand_alone,
+    stored_runs,
 )
 from specbench.errors import ExitCode, SpecbenchError
 
@@ -60,98 +58,14 @@ def check_dtype(
             "leave out --profile, --all, --load, --set and --plugin",
         )
     demand_alone("--all" if every else "", {"--profile": profile})
+    from specbench.benchmark.dtype_checks import profile_reports, run_reports
+    from specbench.render.showing import show_checks
+
     if runs:
-        reports, kind = _run_reports(runs, runs_dir), "runs"
+        reports = run_reports([run.manifest for run in stored_runs(runs, runs_dir)])
     else:
-        reports, kind = _profile_reports(profile, every, load, overrides or (), plugin or ()), "profiles"
+        reports = profile_reports(profile, every, load, overrides or (), plugin or ())
     ok = all(report["ok"] for report in reports)
-    if as_json:
-        _print_json(reports, kind, ok)
-    elif kind == "profiles" and not load and not profile:
-        _print_matrix(reports)
-    else:
-        for report in reports:
-            _print(report)
+    show_checks(reports, ok, as_json, briefly=not (runs or load or profile))
     if not ok:
         raise typer.Exit(int(ExitCode.CHECK_FAILED))
-
-
-def _profile_reports(
-    profile: str | None, every: bool, load: bool, overrides: Sequence[str], plugins: Sequence[Path]
-) -> list[dict]:
-    from specbench.benchmark.dtype_checks import profile_report
-    from specbench.profile import list_profiles, load_profile
-    from specbench.registry import discover
-
-    registry = discover(plugins)
-    one = profile or ("default" if load else None)
-    reports = []
-    for name in list_profiles() if every or one is None else [one]:
-        command = ["check-dtype", "--profile", name, *(["--load"] if load else [])]
-        command += [word for override in overrides for word in ("--set", override)]
-        command += [word for path in plugins for word in ("--plugin", str(path))]
-        loaded = load_profile(name, overrides)
-        registry.demand_settings(loaded)
-        reports.append(profile_report(name, loaded, registry.methods.values(), command, load, every))
-    return reports
-
-
-def _run_reports(names: Sequence[str], runs_dir: Path) -> list[dict]:
-    from specbench.benchmark.dtype_checks import run_reports
-    from specbench.results.store import RunStore
-
-    store = RunStore(runs_dir)
-    return run_reports([store.read(store.find(name)).manifest for name in dict.fromkeys(names)])
-
-
-def _print_json(reports: Sequence[dict], kind: str, ok: bool) -> None:
-    from specbench.precision import DIFFERS, OK, UNKNOWN
-    from specbench.render import console
-
-    verdicts = {report["verdict"] for report in reports}
-    document: dict = {"ok": ok, "verdict": next((v for v in (DIFFERS, UNKNOWN) if v in verdicts), OK)}
-    plain = [
-        {
-            key: [asdict(a) for a in value] if key.startswith("audits") else value
-            for key, value in report.items()
-        }
-        for report in reports
-    ]
-    document[kind] = [report for report in plain if "between" not in report]
-    if kind == "runs":
-        document["between"] = [report for report in plain if "between" in report]
-    console.print_json(document)
-
-
-def _print_matrix(reports: Sequence[dict]) -> None:
-    from specbench.render import console, precision
-
-    console.out.print(precision.matrix(reports))
-    for report in reports:
-        for line in precision.finding_lines(report):
-            console.out.print(f"{report['profile']}: ", line, sep="", soft_wrap=True)
-    console.out.print("declared only; add --load to check the tensors of the models", soft_wrap=True)
-
-
-def _print(report: dict) -> None:
-    from specbench.render import console, precision
-
-    if "methods" in report:
-        console.out.print(precision.methods_table(report))
-    else:
-        console.out.print(f"run {report['run']}" if "run" in report else " and ".join(report["between"]))
-    if report.get("audits"):
-        console.out.print(precision.audit_table(report["audits"]))
-    if report.get("switches"):
-        console.out.print(precision.switches_table(report["switches"], _cuda_here(report)))
-    for line in precision.verdict_lines(report):
-        console.out.print(line, soft_wrap=True)
-
-
-def _cuda_here(report: dict) -> bool | None:
-    """Whether this machine has a CUDA device, where the report is about this machine."""
-    if "run" in report:
-        return None
-    import torch
-
-    return torch.cuda.is_available()

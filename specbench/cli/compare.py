@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +15,6 @@ from specbench.cli.options import (
     RunsDirOption,
     stored_runs,
 )
-
-if TYPE_CHECKING:
-    from specbench.results.records import Run
 
 EXAMPLES = ("specbench compare latest --details", "specbench compare before after --html report.html")
 
@@ -38,25 +34,11 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Show the verdict of stored runs and a table of their methods. Refuses runs that are not comparable."""
+    from specbench.render import showing
+    from specbench.render.report import output
+    from specbench.stats.report import report
+
     found = stored_runs(runs, runs_dir)
     if html:
-        from specbench.cli.report import write_page
-
-        write_page(found, html, allow_unfair)
-    show(found, as_json, allow_unfair, details)
-
-
-def show(runs: Sequence[Run], as_json: bool, allow_unfair: bool = False, details: bool = False) -> None:
-    """Print the comparison of runs, as a table or as JSON."""
-    from specbench.render import console
-    from specbench.stats.comparison import compare as compare_runs
-
-    comparison = compare_runs(runs, allow_unfair)
-    if as_json:
-        from specbench.render.report.documents import comparison_document
-
-        console.print_json(comparison_document(comparison))
-    else:
-        from specbench.render.results import comparison_table
-
-        console.out.print(comparison_table(comparison, details))
+        output.write(output.text_of(report(found, allow_unfair), output.Format.HTML), html)
+    showing.show_runs(found, as_json, allow_unfair, details)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption, ProfileOption, SetOption, demand_place
+from specbench.cli.options import JsonOption, ProfileOption, SetOption
 
 EXAMPLES = ("specbench limits", "specbench limits --profile quantized_edge --costs costs.json")
 
@@ -29,6 +29,7 @@ def limits(
     from specbench.forecast.limit_measurement import measured_limits
     from specbench.profile import load_profile
     from specbench.render import console
+    from specbench.render.report.output import demand_place
 
     if costs:
         demand_place(costs)

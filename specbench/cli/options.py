@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +83,22 @@ MapsOption = Annotated[
         "--charts", metavar="DIR", help="Also write the charts to DIR, as SVG, PNG, PDF and CSV, and all rows."
     ),
 ]
+ChartWidthOption = Annotated[
+    float | None,
+    typer.Option(
+        "--chart-width-mm",
+        metavar="MM",
+        help="Width of the files of --charts: 84 for one column of a paper, 176 for both (default: 176).",
+    ),
+]
+DrawnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--methods",
+        metavar="NAME,NAME",
+        help="Methods that --charts draws, separated by commas (default: all).",
+    ),
+]
 AllowUnfairOption = Annotated[
     bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, with a label on every row.")
 ]
@@ -133,35 +149,6 @@ def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
     store = RunStore(folder)
     ids = dict.fromkeys(store.find(name) for name in (names or [None]))
     return [store.read(run_id) for run_id in ids]
-
-
-def demand_place(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is computed for it.
-
-    Raises:
-        SpecbenchError: its folder does not exist, or it is a folder itself.
-    """
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise SpecbenchError(f"{path} cannot be written: {reason}", exit_code=ExitCode.STORE)
-
-
-def demand_maps(html: Path | None, charts: Path | None) -> None:
-    """Refuse a page and charts that could not be made, before anything is computed for them.
-
-    Raises:
-        SpecbenchError: `[report]` is not installed, or one of them cannot be written.
-    """
-    if html:
-        demand_place(html)
-    if charts and not next(each for each in (charts, *charts.parents) if each.exists()).is_dir():
-        raise SpecbenchError(
-            f"the charts cannot be written to {charts}: it is not a folder", exit_code=ExitCode.STORE
-        )
-    if html or charts:
-        from specbench.render.report import pictures
-
-        pictures.demand_extra()
 
 
 def demand_alone(option: str, others: Mapping[str, object]) -> None:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from specbench.cli.options import (
     A_RUN,
     RUNS_DIR,
+    ChartWidthOption,
     HtmlOption,
     JsonOption,
     MapsOption,
     PluginOption,
     RunsDirOption,
     demand_alone,
-    demand_maps,
+    stored_runs,
 )
-from specbench.errors import ExitCode, SpecbenchError
-
-if TYPE_CHECKING:
-    from specbench.forecast.assumed import Assumption
-    from specbench.forecast.known import Known
-    from specbench.method import Method
-    from specbench.profile.cost_table import Costs
-    from specbench.results.records import Run
-
+from specbench.errors import SpecbenchError
 
 EXAMPLES = (
     "specbench plan --acceptance 0.8,0.7,0.65 --step-ms 30 --set link.rtt_ms=40",
@@ -117,20 +109,21 @@ def plan(
     plugin: PluginOption = None,
     html: HtmlOption = None,
     charts: MapsOption = None,
+    chart_width_mm: ChartWidthOption = None,
     runs_dir: RunsDirOption = RUNS_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """Predict time per token, best draft length, break-even round trip and clients per target."""
-    from dataclasses import asdict
-
-    from specbench.forecast.assumed import assumed_texts, assumptions, by_numbers
-    from specbench.forecast.plan import planned, served_by, verdicts
+    from specbench.forecast.assumed import assumptions, by_numbers
+    from specbench.forecast.grid_making import planned_grid
+    from specbench.forecast.known import known_from
+    from specbench.forecast.over import parse_over
+    from specbench.forecast.plan import plan as made_plan
     from specbench.profile.cost_table import read_costs
     from specbench.profile.loading import overriding
     from specbench.registry import discover
-    from specbench.render import console
-    from specbench.render.forecasts import assumed_lines, plan_document, plan_table, served_lines
-    from specbench.results.records import CONTROL
+    from specbench.render.report.output import Wanted
+    from specbench.render.showing import show_grid, show_plan
     from specbench.stats.measured_costs import run_costs
     from specbench.stats.prices import Prices
 
@@ -144,12 +137,13 @@ def plan(
         raise SpecbenchError(
             "--html and --charts write the map of --over, which is missing", "add --over link.rtt_ms=0,20,100"
         )
+    wanted = Wanted(html, charts, chart_width_mm)
     demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
-    demand_maps(html, charts)
     demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
-    stored = _stored(run, runs_dir)
+    wanted.demand()
+    stored = stored_runs([run], runs_dir)[0] if run else None
     registry = discover(plugin or ())
-    known = _known(trace, acceptance, stored, [registry.get(name) for name in methods or ()])
+    known = known_from(trace, acceptance, stored, [registry.get(name) for name in methods or ()])
     if costs:
         table = read_costs(costs)
         assumed = assumptions(table)
@@ -159,91 +153,6 @@ def plan(
     assumed = [each for each in assumed if each.key not in values]
     prices = Prices(table.with_values(values))
     if over:
-        _map(known, prices.costs, over, assumed, html, charts, as_json)
-        return
-    assumed += assumed_texts(prices.costs, bool(known.texts)) if objective_ms else []
-    plans = planned(known, prices)
-    lines, served = verdicts(plans, known, prices), {}
-    if objective_ms:
-        asked = (registry.get(CONTROL), *known.methods)
-        served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
-    if as_json:
-        document = plan_document(known, prices, plans, lines, served)
-        console.print_json({"exact": known.is_exact, **document, "assumed": [asdict(each) for each in assumed]})
-        return
-    console.out.print(plan_table(known, prices, plans, lines))
-    for line in [*served_lines(served, objective_ms or 0.0), *assumed_lines(table.description, assumed)]:
-        console.out.print(line, markup=False)
-
-
-def _map(
-    known: Known,
-    costs: Costs,
-    over: list[str],
-    assumed: list[Assumption],
-    html: Path | None,
-    charts: Path | None,
-    as_json: bool,
-) -> None:
-    """The plan over a grid: where each method would win."""
-    from dataclasses import asdict
-
-    from specbench.cli.replay import show_grid
-    from specbench.forecast.over import parse_over, windowed_over
-    from specbench.forecast.plan import planned_rows
-
-    chances, varied = known.survival.conditional, windowed_over(parse_over(over))
-    assumed = [each for each in assumed if each.key not in varied]
-    rows = list(planned_rows(known, costs, varied))
-    title = f"planned, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"
-    title += f" ({known.label})" if known.label else ""
-    title += f" · {costs.description or 'costs by hand'}"
-    head = {"conditional_acceptance": chances, "exact": known.is_exact, "costs": costs.model_dump(mode="json")}
-    head["assumed"] = [asdict(each) for each in assumed]
-    show_grid(rows, title, head, html, charts, as_json, [f"assumed: {each.text}" for each in assumed])
-
-
-def _stored(run: str | None, runs_dir: Path) -> Run | None:
-    from specbench.results.store import RunStore
-
-    if run is None:
-        return None
-    store = RunStore(runs_dir)
-    stored = store.read(store.find(run))
-    if stored.faults:
-        raise SpecbenchError(
-            f"cannot plan from run {run}: {stored.faults[0]}",
-            f"restore the file, or repeat what is missing with 'specbench run --resume {run}'",
-            ExitCode.STORE,
-        )
-    return stored
-
-
-def _known(trace: Path | None, acceptance: str | None, run: Run | None, methods: Sequence[Method]) -> Known:
-    from specbench.forecast.acceptance_trace import read_trace
-    from specbench.forecast.known import of_chances, of_records, of_trace
-
-    if trace:
-        return of_trace(read_trace(trace), methods)
-    if run is None:
-        return of_chances(_chances(acceptance or ""), methods)
-    found = of_records(run.generations, methods)
-    if found is None:
-        raise SpecbenchError(
-            f"run {run.manifest.run_id} holds no drafts of the method speculative",
-            "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
-        )
-    return found
-
-
-def _chances(text: str) -> tuple[float, ...]:
-    try:
-        chances = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        chances = (-1.0,)
-    if not all(0 <= chance <= 1 for chance in chances):
-        raise SpecbenchError(
-            f"--acceptance {text} is not a list of probabilities between 0 and 1",
-            "for example --acceptance 0.8,0.7,0.65",
-        )
-    return chances
+        show_grid(planned_grid(known, prices.costs, parse_over(over), assumed), wanted, as_json)
+    else:
+        show_plan(made_plan(known, prices, assumed, objective_ms), as_json)

@@ -14,8 +14,6 @@ from specbench.errors import ExitCode, SpecbenchError
 if TYPE_CHECKING:
     import click
 
-    from specbench.method import Method
-
 
 class NamesToo(Group):
     """`specbench plugins NAME` is `specbench plugins show NAME`."""
@@ -40,21 +38,11 @@ def plugins(context: typer.Context, plugin: PluginOption = None) -> None:
     context.obj = list(plugin or ())
     if context.invoked_subcommand is not None:
         return
-    from rich.table import Table
-    from rich.text import Text
-
     from specbench.registry import discover
     from specbench.render import console
+    from specbench.render.methods import methods_table
 
-    table = Table(header_style="bold")
-    for column in ("method", "models", "summary", "source", "version"):
-        table.add_column(column, overflow="fold")
-    for name, found in discover(context.obj).plugins.items():
-        method = found.method
-        summary = Text(method.summary) if method else Text(f"broken: {found.error}", style="red")
-        roles = ", ".join(method.roles) if method else "-"
-        table.add_row(Text(name), roles, summary, Text(found.source), found.version)
-    console.out.print(table)
+    console.out.print(methods_table(discover(context.obj)))
 
 
 @app.command("show", epilog=examples("specbench plugins show speculative"))
@@ -64,61 +52,14 @@ def show(
     plugin: PluginOption = None,
 ) -> None:
     """Show one method and its options. 'specbench plugins METHOD' does the same."""
-    from rich.table import Table
-    from rich.text import Text
-
     from specbench.registry import discover
     from specbench.render import console
+    from specbench.render.methods import method_parts
 
     registry = discover([*context.obj, *(plugin or ())])
     method = registry.get(name)
-    console.out.print(Text(f"{method.name}: {method.summary}"))
-    console.out.print(Text(f"models: {', '.join(method.roles)}; from {registry.plugins[method.name].source}"))
-    if not method.settings.model_fields:
-        console.out.print("This method has no options of its own.")
-        return
-    table = Table(header_style="bold")
-    for column in ("option", "type", "default", "meaning"):
-        table.add_column(column, overflow="fold")
-    for row in _options(method):
-        table.add_row(*map(Text, row))
-    console.out.print(table)
-
-
-def _options(method: Method) -> list[tuple[str, str, str, str]]:
-    """Key, type, default and meaning of each option of a method's own."""
-    import json
-
-    schema = method.settings.model_json_schema()
-    defaults = method.settings().model_dump(mode="json")
-    return [
-        (
-            f"methods.{method.name}.{name}",
-            _kind(known),
-            json.dumps(defaults[name]),
-            known.get("description", ""),
-        )
-        for name, known in schema["properties"].items()
-    ]
-
-
-LIMITS = {
-    "minimum": "from {}",
-    "exclusiveMinimum": "above {}",
-    "maximum": "to {}",
-    "exclusiveMaximum": "below {}",
-    "pattern": "that matches {}",
-}
-
-
-def _kind(known: dict) -> str:
-    """A type of JSON schema in words."""
-    if "anyOf" in known:
-        return " or ".join(map(_kind, known["anyOf"]))
-    if "enum" in known:
-        return ", ".join(map(str, known["enum"]))
-    limits = [words.format(known[key]) for key, words in LIMITS.items() if key in known]
-    return " ".join([str(known.get("type", "any value")), *limits])
+    for part in method_parts(method, registry.plugins[method.name].source):
+        console.out.print(part)
 
 
 @app.command("new", epilog=examples("specbench plugins new my_method --in ."))

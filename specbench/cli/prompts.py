@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from specbench.cli.app import App
-from specbench.cli.options import JsonOption, ProfileOption, demand_place, examples, show_help
+from specbench.cli.options import JsonOption, ProfileOption, examples, show_help
 
 app = App(
     help="Prepare prompts from data sets or files, or describe a prompts file.",
@@ -83,6 +83,7 @@ def prepare(
     from specbench.prompts import preparing
     from specbench.prompts.sources import choose_format, read_source
     from specbench.render import console
+    from specbench.render.report.output import demand_place
 
     demand_place(out)
     filters = preparing.Filters(min_tokens, max_tokens, sample, seed)

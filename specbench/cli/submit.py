@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -19,7 +17,6 @@ from specbench.cli.options import (
     JsonOption,
     RunsDirOption,
     demand_alone,
-    demand_maps,
     examples,
     set_beside,
     show_help,
@@ -28,9 +25,13 @@ from specbench.cli.options import (
 from specbench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from specbench.cluster.jobs import Follower, Seen
-    from specbench.cluster.submission import Submission
+    from specbench.cluster.jobs import Follower
 
+ALONE = {
+    **{f"--{name}": name for name in ("resume", "html", "charts")},
+    **{"--replay": "replayed", "--costs": "costs", "--json": "as_json"},
+    **{"--chart-width-mm": "chart_width_mm", "--methods": "drawn"},
+}
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = App(
@@ -67,33 +68,22 @@ SubmissionArgument = Annotated[
 )
 def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> None:
     """Submit one run as a job. Takes the methods and options of 'specbench run', and those below."""
-    from specbench.cli.run import asked
-    from specbench.cluster.submitting import submit
-    from specbench.profile import Profile
-    from specbench.profile.loading import validated
-    from specbench.registry import discover
+    from specbench.benchmark.job import loaded_profile, new_job
+    from specbench.cluster.submitting import submit_run
     from specbench.results.store import RunStore
 
     options = _parsed(context, "run")
     demand_alone("submit", {"--resume": options["resume"], "--json": options["as_json"]})
     store = RunStore(Path(options["runs_dir"]))
-    job = asked(
+    job = new_job(
         store,
+        *loaded_profile(options["profile"], options["overrides"] or (), _settings(options)),
         options["methods"],
-        options["profile"],
-        options["overrides"] or (),
-        _settings(options),
         plugins=options["plugin"] or (),
-        only=options["only"],
-        isolate=options["isolate"],
-        tune_on=options["tune_on"],
-        name=options["name"],
+        command=sys.argv[1:],
+        **{name: options[name] for name in ("only", "isolate", "tune_on", "name")},
     )
-    registry = discover([Path(path) for path in job.plugins])
-    for name in job.methods:
-        registry.get(name)
-    registry.demand_settings(validated(Profile, job.profile, f"profile {job.profile_name}"))
-    _say(submit("run", store, store.new_id(), [job], [{}], launcher.value, 1).submission)
+    _say(submit_run(job, store, launcher.value))
 
 
 @app.command(
@@ -106,35 +96,26 @@ def sweep(
     context: typer.Context, launcher: LauncherOption = Launcher.slurm, workers: WorkersOption = None
 ) -> None:
     """Submit a sweep, one job per combination. Takes what 'specbench sweep' does, and the options below."""
-    from specbench.benchmark import sweep_record as sweeps
+    from specbench.benchmark.job import loaded_profile
+    from specbench.benchmark.sweep_record import new_sweep
     from specbench.cluster.submitting import submit_sweep
     from specbench.forecast.over import parse_over
-    from specbench.profile import load_profile
     from specbench.results.store import RunStore
 
     options = _parsed(context, "sweep")
-    alone = {
-        "--resume": "resume",
-        "--replay": "replayed",
-        "--costs": "costs",
-        "--html": "html",
-        "--charts": "charts",
-        "--json": "as_json",
-    }
-    demand_alone("submit", {option: options[name] for option, name in alone.items()})
+    demand_alone("submit", {option: options[name] for option, name in ALONE.items()})
     demand_alone("--launcher slurm" if launcher == Launcher.slurm else "", {"--workers": workers})
     store = RunStore(Path(options["runs_dir"]))
-    made = sweeps.new_sweep(
+    made = new_sweep(
         store,
         options["methods"] or (),
-        load_profile(options["profile"], options["overrides"] or (), _settings(options)),
-        Path(options["profile"]).stem,
+        *loaded_profile(options["profile"], options["overrides"] or (), _settings(options)),
         parse_over(options["over"] or ()),
         overrides=set_beside(options["overrides"], _settings(options)),
         plugins=options["plugin"] or (),
         command=tuple(sys.argv[1:]),
     )
-    _say(submit_sweep(made, store, launcher.value, workers or 1).submission)
+    _say(submit_sweep(made, store, launcher.value, workers or 1))
 
 
 @app.command("status", epilog=examples("specbench submit status"))
@@ -142,20 +123,16 @@ def status(
     submission: SubmissionArgument = None, runs_dir: RunsDirOption = RUNS_DIR, as_json: JsonOption = False
 ) -> None:
     """Show how far each job of a submission is."""
-    from specbench.cluster.jobs import in_words
     from specbench.render import console
 
     follower = _follower(runs_dir, submission)
     asked, seen = follower.submission, follower.look()
-    rows = follower.rows(seen)
     if as_json:
+        rows = follower.rows(seen)
         console.print_json({"submission": asked.submission_id, "launcher": asked.launcher, "points": rows})
         return
-    console.out.print(f"{asked.submission_id}, {asked.command}, {asked.launcher}: {in_words(seen)}")
-    for index, row in enumerate(rows):
-        condition = ", ".join(f"{key}={value}" for key, value in row["condition"].items())
-        parts = [f"{index} {row['state']}", f"{row['records']} answers", row["note"], condition]
-        console.out.print("  " + "; ".join(filter(None, parts)), markup=False)
+    for line in follower.lines(seen):
+        console.out.print(line, markup=False)
 
 
 @app.command("cancel", epilog=examples("specbench submit cancel"))
@@ -182,8 +159,11 @@ def collect(
     """Wait for the jobs of a submission, resubmit those that were killed, and show the results."""
     from specbench.cluster.submitting import left_over
     from specbench.render import console
+    from specbench.render.report.output import Wanted
+    from specbench.render.showing import show_submission
 
-    demand_maps(html, None)
+    wanted = Wanted(html)
+    wanted.demand()
     follower = _follower(runs_dir, submission)
     asked = follower.submission
     demand_alone("a run" if asked.command == "run" else "", {"--html": html})
@@ -192,7 +172,7 @@ def collect(
     except KeyboardInterrupt:
         console.note(f"the jobs keep running; wait again with 'specbench submit collect {asked.submission_id}'")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    code = _show(follower, seen, html, as_json)
+    code = show_submission(follower, seen, wanted, as_json)
     if failure := left_over(asked, seen, code):
         raise failure
     if code:
@@ -220,10 +200,10 @@ def _settings(options: dict[str, Any]) -> dict[str, object]:
     return workload_settings(*(options[name] for name in names))
 
 
-def _say(submission: Submission) -> None:
+def _say(follower: Follower) -> None:
     from specbench.render import console
 
-    count, submission_id = len(submission.points), submission.submission_id
+    count, submission_id = len(follower.submission.points), follower.submission.submission_id
     console.out.print(submission_id)
     jobs = "1 job" if count == 1 else f"{count} jobs"
     console.note(f"{jobs}; wait with 'specbench submit collect {submission_id}'")
@@ -236,25 +216,3 @@ def _follower(runs_dir: Path, submission_id: str | None) -> Follower:
 
     store = RunStore(runs_dir)
     return Follower(read(store, submission_id), store)
-
-
-def _show(follower: Follower, seen: Sequence[Seen], html: Path | None, as_json: bool) -> ExitCode:
-    """What is done, of a sweep by its record, which is up to date: the gravest of what its runs ended with."""
-    from specbench.benchmark import sweep_record as sweeps
-    from specbench.benchmark.differences import outcome
-    from specbench.cli.compare import show
-    from specbench.cli.sweep import show as show_sweep
-    from specbench.sweeps.rows import swept
-
-    asked, store = follower.submission, follower.store
-    if asked.command == "run":
-        if seen[0].state != "done":
-            return ExitCode.OK
-        stored = store.read(asked.points[0].run_id)
-        show([stored], as_json)
-        return outcome(stored.manifest)
-    record = sweeps.read(store, asked.submission_id)
-    done = {index: record.runs[index] for index in sorted(record.finished)}
-    made = swept(replace(record, runs=done), store)
-    show_sweep(made, html, None, as_json)
-    return made.code

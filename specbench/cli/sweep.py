@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from specbench.cli.options import (
     RUNS_DIR,
+    ChartWidthOption,
+    DrawnOption,
     HtmlOption,
     JsonOption,
     LimitOption,
@@ -23,15 +26,10 @@ from specbench.cli.options import (
     RunsDirOption,
     SetOption,
     demand_alone,
-    demand_maps,
     set_beside,
     workload_settings,
 )
-from specbench.errors import ExitCode, SpecbenchError
-
-if TYPE_CHECKING:
-    from specbench.sweeps.rows import Swept
-
+from specbench.errors import SpecbenchError
 
 EXAMPLES = (
     "specbench sweep speculative --over speculative.draft_length=1..8",
@@ -68,10 +66,25 @@ def sweep(
     runs_dir: RunsDirOption = RUNS_DIR,
     html: HtmlOption = None,
     charts: MapsOption = None,
+    chart_width_mm: ChartWidthOption = None,
+    drawn: DrawnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run methods under every combination of profile values and show where each one is fastest."""
-    demand_maps(html, charts)
+    from specbench.benchmark.job import loaded_profile
+    from specbench.benchmark.sweep_record import new_sweep
+    from specbench.forecast.grid_making import replayed_grid
+    from specbench.forecast.over import parse_over
+    from specbench.registry import discover
+    from specbench.render.report.output import Wanted
+    from specbench.render.showing import show_grid, show_sweep
+    from specbench.render.sweeping import make_sweep_view
+    from specbench.results.records import CONTROL
+    from specbench.results.store import RunStore
+    from specbench.sweeps.measuring import ended_early, measure, to_resume
+
+    wanted = Wanted(html, charts, chart_width_mm, drawn)
+    wanted.demand([CONTROL, *methods] if methods else ())
     if (replayed is None) != (costs is None):
         raise SpecbenchError(
             "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"
@@ -90,18 +103,9 @@ def sweep(
         },
     )
     if replayed is not None and costs is not None:
-        from specbench.cli.replay import replay
-
-        replay(replayed, costs, over, methods, html=html, charts=charts, as_json=as_json)
+        chosen = [discover().get(name) for name in methods or ()]
+        show_grid(replayed_grid(replayed, costs, parse_over(over or ()), chosen), wanted, as_json)
         return
-
-    from specbench.benchmark.sweep_record import new_sweep
-    from specbench.forecast.over import parse_over
-    from specbench.profile import load_profile
-    from specbench.render.sweeping import make_sweep_view
-    from specbench.results.store import RunStore
-    from specbench.sweeps.rows import measure, to_resume
-
     store = RunStore(runs_dir.absolute())
     if resume:
         asked = to_resume(store, resume)
@@ -109,45 +113,16 @@ def sweep(
         asked = new_sweep(
             store,
             methods or (),
-            load_profile(profile, overrides or (), settings),
-            Path(profile).stem,
+            *loaded_profile(profile, overrides or (), settings),
             parse_over(over or ()),
             overrides=set_beside(overrides, settings),
             plugins=plugin or (),
             command=tuple(sys.argv[1:]),
         )
-    view = make_sweep_view()
-    try:
+    with closing(make_sweep_view()) as view:
         made = measure(asked, store, view)
-    finally:
-        view.close()
-    show(made, html, charts, as_json)
+    show_sweep(made, wanted, as_json)
     if made.failed:
         raise ended_early(made)
     if made.code:
         raise typer.Exit(int(made.code))
-
-
-def ended_early(made: Swept) -> SpecbenchError:
-    """Which conditions of a sweep did not come to their end."""
-    from specbench.benchmark.sweep_record import in_words
-
-    conditions, codes = made.sweep.conditions, {each.code for each in made.failed.values()}
-    is_known = len(codes) == 1 and codes <= set(ExitCode) - {ExitCode.OK}
-    names = "; ".join(in_words(conditions[index]) for index in sorted(made.failed))
-    return SpecbenchError(
-        f"{len(made.failed)} of {len(conditions)} conditions failed; the reasons are above: {names}",
-        f"fix them, then resume with 'specbench sweep --resume {made.sweep.sweep_id}'",
-        made.code or (ExitCode(*codes) if is_known else ExitCode.RUN),
-    )
-
-
-def show(made: Swept, html: Path | None, charts: Path | None, as_json: bool) -> None:
-    """What was measured so far: a map, or a row a method."""
-    from specbench.cli.replay import show_grid
-    from specbench.render import console
-
-    for line in (*made.left_out, *(made.notes if not made.rows else ())):
-        console.note(line)
-    head = {"sweep": made.sweep.sweep_id, "runs": made.sweep.runs, "notes": made.notes}
-    show_grid(made.rows, made.title, head, html, charts, as_json, made.notes)

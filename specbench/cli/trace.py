@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption, ProfileOption, SetOption, demand_place
+from specbench.cli.options import JsonOption, ProfileOption, SetOption
 
 EXAMPLES = ("specbench trace --out trace.json --set workload.limit=12",)
 
@@ -22,6 +22,7 @@ def trace(
     """Record where the draft model agrees with the target along the target's own texts."""
     from specbench.profile import load_profile
     from specbench.registry import discover
+    from specbench.render.report.output import demand_place
 
     demand_place(out)
     loaded = load_profile(profile, overrides or ())

@@ -1,1 +1,1 @@
-"""Runs and sweeps as jobs; what they measure lands in the store where all runs are."""
+"""Runs and sweeps as jobs of this machine or of Slurm; results are ordinary runs."""

@@ -1,4 +1,4 @@
-"""How far a submission is, and what becomes of jobs that were killed."""
+"""The state of a submission's jobs, and resubmitting those that were killed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REQUEUE_S = 60.0
 
 @dataclass(frozen=True)
 class Seen:
-    """How far a point is: `done`, `running`, `waiting`, `lost` (to be submitted again), `failed`, `cancelled`.
+    """The state of a point: `done`, `running`, `waiting`, `lost` (to be resubmitted), `failed` or `cancelled`.
 
     Args:
         records: stored generations.
@@ -70,7 +70,7 @@ def judge(ended: Ended | None, known: Known | None, cancelled: bool, over_s: flo
 
 @dataclass
 class Follower:
-    """One submission: hands it to its launcher, looks after it, and submits again what was killed."""
+    """Submits a submission's jobs, watches them, and resubmits those that were killed."""
 
     submission: Submission
     store: RunStore
@@ -85,7 +85,7 @@ class Follower:
         return Local(folder, self.submission.workers)
 
     def submit(self, asked: Sequence[Job]) -> None:
-        """Write everything down and submit all points, in a seeded order: a drift is spread over all axes.
+        """Write the record and submit all points in a seeded order, so that drift affects all values alike.
 
         Raises:
             SpecbenchError: it is refused; then nothing is left of it.
@@ -126,7 +126,7 @@ class Follower:
             self.launcher.cancel(alive)
 
     def wait(self, minutes: float | None = None) -> list[Seen]:
-        """Wait until nothing runs or waits any more, and submit what was killed again.
+        """Wait until no job runs or waits, and resubmit jobs that were killed.
 
         Args:
             minutes: give up after so long; the jobs go on.
@@ -200,14 +200,14 @@ class Follower:
         if ended and ended.code and state in ("done", "failed"):
             note = ended.error or f"exit status {ended.code}"
         if state in ("lost", "failed") and submissions.is_running(self.store, self.submission, index):
-            return Seen("running", records, "in a job that was thought not to be there")
+            return Seen("running", records, "in a job that was reported as ended")
         fruitless = [job.records for job in point.jobs[-FRUITLESS:]] == [records] * FRUITLESS
         if state == "lost" and fruitless and not self._never_began(index):
-            return Seen("failed", records, f"{FRUITLESS} jobs in a row were killed and added nothing")
+            return Seen("failed", records, f"{FRUITLESS} jobs in a row were killed before finishing a prompt")
         return Seen(state, records, note)
 
     def record(self, seen: Sequence[Seen]) -> None:
-        """Write down which runs a sweep has by now, so that 'sweep --resume' measures none of them again."""
+        """Record which runs a sweep has by now, so that 'sweep --resume' does not repeat them."""
         if self.submission.command != "sweep":
             return
         known = sweeps.read(self.store, self.submission.submission_id)
@@ -227,6 +227,16 @@ class Follower:
             }
             for point, each in zip(self.submission.points, seen, strict=True)
         ]
+
+    def lines(self, seen: Sequence[Seen]) -> list[str]:
+        """How far the submission is, and each point below it, as text."""
+        asked = self.submission
+        lines = [f"{asked.submission_id}, {asked.command}, {asked.launcher}: {in_words(seen)}"]
+        for index, (point, each) in enumerate(zip(asked.points, seen, strict=True)):
+            condition = sweeps.in_words(point.condition)
+            parts = [f"{index} {each.state}", f"{each.records} answers", each.note, condition]
+            lines.append("  " + "; ".join(filter(None, parts)))
+        return lines
 
     def run_of(self, index: int) -> Run | None:
         """What is stored of a point."""
@@ -262,6 +272,6 @@ class Follower:
 
 
 def in_words(seen: Sequence[Seen]) -> str:
-    """How many points are in which state."""
+    """The number of points in each state, in words."""
     counts = Counter(each.state for each in seen)
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))

@@ -1,4 +1,4 @@
-"""Who runs the jobs: this machine, or Slurm.
+"""Launchers: this machine or Slurm.
 
 A job is a shell script. Nothing is pickled, and no job's result is read but what it put into the store: so
 submitit submits a command here, never a function.
@@ -85,7 +85,7 @@ class Local:
     workers: int
 
     def start(self, indices: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """As of every launcher.
+        """See `Launcher`.
 
         A point has the same worker always, and a worker holds a lock as long as anything that it started lives:
         so no run is ever written by two processes.
@@ -109,7 +109,7 @@ class Local:
         return {job_id: Known("RUNNING") for job_id in dict.fromkeys(job_ids) if self._pid(job_id)}
 
     def cancel(self, job_ids: Sequence[str]) -> None:
-        """As of every launcher."""
+        """See `Launcher`."""
         for job_id in dict.fromkeys(job_ids):
             pid = self._pid(job_id)
             if pid:
@@ -145,7 +145,7 @@ class Slurm:
     spec: ClusterSpec
 
     def start(self, indices: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """As of every launcher."""
+        """See `Launcher`."""
         try:
             from submitit import SlurmExecutor
             from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -178,14 +178,14 @@ class Slurm:
             yield index, job.job_id
 
     def known(self, job_ids: Sequence[str]) -> Mapping[str, Known]:
-        """As of every launcher."""
+        """See `Launcher`."""
         wanted = ",".join(job_ids)
         words = ["squeue", "--noheader", "--states=all", f"--jobs={wanted}", "--format=%A %T %R"]
         lines = [line.split(maxsplit=2) for line in _ask(words, forgotten="Invalid job id").splitlines()]
         return {line[0]: Known(line[1], "".join(line[2:]).strip("()")) for line in lines if len(line) > 1}
 
     def cancel(self, job_ids: Sequence[str]) -> None:
-        """As of every launcher."""
+        """See `Launcher`."""
         _ask(["scancel", *job_ids], forgotten="Invalid job id")
 
 

@@ -1,4 +1,4 @@
-"""A job of two nodes: the target is served on one, the edge is the other, and both end together."""
+"""A job on two nodes: one serves the target, the other is the edge, and both end together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KILLED = 128 + signal.SIGKILL
 
 
 def demand_for_two_nodes(profile: Profile) -> None:
-    """Refuse what cannot be on a job's two nodes; a profile for one node passes.
+    """Refuse settings that a job on two nodes does not support.
 
     Raises:
         SpecbenchError: naming the setting.
@@ -40,7 +40,7 @@ def demand_for_two_nodes(profile: Profile) -> None:
     found = [setting for setting, is_one in obstacles.items() if is_one]
     if profile.cluster.cloud and found:
         raise SpecbenchError(
-            f"cluster.cloud has the job serve the target on its second node, and {found[0]}",
+            f"cluster.cloud serves the target on the job's second node, but {found[0]}",
             "add --set cluster.cloud=null, or drop that setting",
         )
 
@@ -97,7 +97,7 @@ def serve_and_run(job: Job, folder: Path) -> Ended:
 
 
 def address_of(node: str) -> str:
-    """Where Slurm itself reaches a node.
+    """The address by which Slurm reaches a node.
 
     Raises:
         SpecbenchError: it does not say.

@@ -1,4 +1,4 @@
-"""What was handed to a launcher: a file beside the runs, and a folder for every point of the grid."""
+"""Submissions on disk: a record beside the runs, and a folder for each point."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is asked, and the jobs that were made of it.
+    """What was submitted, and its jobs.
 
     Args:
         command: what was submitted, `run` or `sweep`; a sweep of the same id is on record.
@@ -86,7 +86,7 @@ def new_submission(
     conditions: Sequence[dict[str, object]],
     workers: int,
 ) -> Submission:
-    """What is asked, with a point for each profile.
+    """A new submission, with a point for each profile.
 
     Raises:
         SpecbenchError: the launcher cannot give what the profiles' `cluster:` says.
@@ -94,7 +94,7 @@ def new_submission(
     cluster = profiles[0].cluster
     if cluster.cloud and launcher == "local":
         raise SpecbenchError(
-            "cluster.cloud asks for a second node, and --launcher local has one machine",
+            "cluster.cloud asks for a second node, but --launcher local has one machine",
             "add --set cluster.cloud=null, or use --launcher slurm",
         )
     for profile in profiles:

@@ -1,8 +1,9 @@
-"""Runs and sweeps handed to a launcher, and what is left of them when it is done."""
+"""Handing runs and sweeps to a launcher, and checking what did not finish."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from specbench.benchmark import sweep_record as sweeps
@@ -14,6 +15,7 @@ from specbench.cluster.submission import Submission
 from specbench.errors import ExitCode, RunError, SpecbenchError
 from specbench.profile import Profile
 from specbench.profile.loading import validated
+from specbench.registry import discover
 from specbench.results.store import RunStore
 
 
@@ -39,6 +41,19 @@ def submit(
     follower = Follower(made, store)
     follower.submit(asked)
     return follower
+
+
+def submit_run(asked: Job, store: RunStore, launcher: Literal["local", "slurm"]) -> Follower:
+    """Hand one run to a launcher.
+
+    Raises:
+        SpecbenchError: a method or the profile is not valid here, or it is refused.
+    """
+    registry = discover([Path(path) for path in asked.plugins])
+    for name in asked.methods:
+        registry.get(name)
+    registry.demand_settings(validated(Profile, asked.profile, f"profile {asked.profile_name}"))
+    return submit("run", store, store.new_id(), [asked], [{}], launcher, 1)
 
 
 def submit_sweep(asked: Sweep, store: RunStore, launcher: Literal["local", "slurm"], workers: int) -> Follower:
@@ -74,7 +89,7 @@ def left_over(asked: Submission, seen: Sequence[Seen], code: ExitCode) -> Specbe
 
 
 def demand_over(store: RunStore, sweep_id: str) -> None:
-    """Refuse to go on here with a sweep that goes on in jobs; of one that was submitted, update the record.
+    """Refuse to resume a sweep here while its jobs run; update the record of a submitted sweep.
 
     Raises:
         SpecbenchError: they do, or the scheduler cannot be asked.

@@ -38,13 +38,26 @@ class Forgotten(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    """The target went on by itself, by `work`, and its `answer` came as a part of a stream."""
+    """The target went on by itself, by `work`, and its `answer` came as a part of a stream.
+
+    What the edge computes meanwhile delays no stream, and is not slowed down by it.
+    """
 
     work: tuple[Charge, ...]
     answer: Charge
 
 
-Event = Charge | Asked | Awaited | Forgotten | Streamed
+class WentOn(NamedTuple):
+    """The target was asked to go on by itself behind the requests that are open."""
+
+
+class Stopped(NamedTuple):
+    """The edge, which had asked for the end of a stream when the clock said `asked_ms`, was told of it."""
+
+    asked_ms: float
+
+
+Event = Charge | Asked | Awaited | Forgotten | Streamed | WentOn | Stopped
 """A charge that stands for itself is what the edge computed."""
 
 
@@ -104,6 +117,9 @@ class Timeline:
         self._events: list[Event] = []
         self._requests: deque[OpenRequest] = deque()
         self._passes: deque[Pass] = deque()
+        self._streamed_ms: float | None = None
+        """When the last part of a stream was at the edge, or what it follows; `None` is now."""
+        self._went_on_ms = 0.0
 
     def take(self, event: Event) -> OpenRequest | None:
         """Let an event take its time; returns the request that it began or waited for."""
@@ -113,12 +129,20 @@ class Timeline:
         if isinstance(event, Awaited):
             request = self._requests.popleft()
             self._clock.now_ms = max(self._clock.now_ms, request.due_ms)
+            self._streamed_ms = max(request.due_ms, self._went_on_ms)
             return request
         if isinstance(event, Forgotten):
             self._requests.clear()
             return None
         if isinstance(event, Streamed):  # what is streamed overlaps with the work before it
-            self._clock.advance(max(self.prices.sum_of(event.work), self.prices.of(event.answer)))
+            before_ms = self._clock.now_ms if self._streamed_ms is None else self._streamed_ms
+            took_ms = max(self.prices.sum_of(event.work), self.prices.of(event.answer))
+            self._streamed_ms = before_ms + took_ms
+            self._clock.now_ms = max(self._clock.now_ms, self._streamed_ms)
+        elif isinstance(event, WentOn):
+            self._went_on_ms = self._clock.now_ms + self._round_trip_ms
+        elif isinstance(event, Stopped):
+            self._clock.now_ms = max(self._clock.now_ms, event.asked_ms + self._round_trip_ms)
         else:
             self._compute(self.prices.of(event))
         return None
@@ -128,7 +152,17 @@ class Timeline:
         events, self._events = tuple(self._events), []
         return events
 
+    def streams_on(self, asked_ms: float) -> bool:
+        """Whether another part of a stream comes whose end the edge has asked for."""
+        return (self._streamed_ms or 0.0) < asked_ms + self._round_trip_ms
+
+    @property
+    def _round_trip_ms(self) -> float:
+        """Of a message without tokens."""
+        return self.prices.of(Charge("trip"))
+
     def _ask(self, event: Asked) -> OpenRequest:
+        self._streamed_ms = None
         up_ms, down_ms = self.prices.ways(event.trip)
         arrives_ms, rows = self._clock.now_ms + up_ms, _rows(event.work)
         last = self._passes[-1] if self._passes else None

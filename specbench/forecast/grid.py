@@ -11,6 +11,7 @@ from itertools import product
 
 from specbench.errors import SpecbenchError
 from specbench.forecast import serving
+from specbench.forecast.oracle import Bound
 from specbench.forecast.replay import Length, Timed, known_method, replay
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.variants import KEYS, demand_known
@@ -39,6 +40,8 @@ class Row:
         measured: and not replayed, which is exact.
         lossless: as of `Method.lossless`; `None` for a text that is not the cloud's, which wins nothing.
         bugs: as of `MethodSummary`; with one, `lossless` is `None`.
+        regret: its decoding time over the oracle's (`forecast.oracle`), ratio of geometric means over texts;
+            where that was asked for.
     """
 
     method: str
@@ -55,6 +58,7 @@ class Row:
     measured: bool = False
     lossless: bool | None = True
     bugs: int = 0
+    regret: float | None = None
 
     @property
     def competes(self) -> bool:
@@ -81,12 +85,28 @@ class Row:
         return not self.bugs, self.pays, self.speedup
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The rows of a sweep, a replay or a plan, and what is told beside them.
+
+    Args:
+        head: what the rows were made of, for JSON.
+        notes: what to know beside the rows, a sentence each.
+    """
+
+    rows: Sequence[Row]
+    title: str
+    head: Mapping[str, object]
+    notes: Sequence[str] = ()
+
+
 def grid(
     texts: Sequence[Text] | Callable[[Mapping[str, object]], Sequence[Text]],
     costs: Costs,
     methods: Sequence[str | Method],
     lengths: Sequence[Length],
     over: Mapping[str, Sequence[object]],
+    oracle: bool = False,
 ) -> Iterator[Row]:
     """Replay every method at every draft length under every condition; the cloud alone comes first each time.
 
@@ -94,22 +114,27 @@ def grid(
         texts: one of two tokens at least; or what they are under each condition.
         over: values by dotted key of the cost table; of those of `variants`, which change the texts; of
             `clients`, how many edges share the target; of `window`, how many proposals are in flight.
+        oracle: find the regret of each row.
 
     Raises:
         SpecbenchError: a key or value does not fit.
     """
     demand_known(methods, over)
+    if oracle and CLIENTS in over:
+        raise SpecbenchError("the oracle has the target to itself", "leave out --oracle, or clients")
+    bound = Bound(methods) if oracle else None
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
         table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS, WINDOW)}
         prices = Prices(costs.with_values(table) if table else costs)
         known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
         control = _timed(known, prices, CONTROL, 1, clients)
-        yield _row(CONTROL, None, condition, control, control)
+        least_ms = [bound.decode_ms(text, prices) for text in known] if bound else []
+        yield _row(CONTROL, None, condition, control, control, least_ms)
         shown = windows([known_method(method) for method in methods], condition.get(WINDOW, 1))
         for method, length in product(shown, lengths):
             timed = _timed(known, prices, method, length, clients)
-            yield _row(method.name, length, condition, timed, control)
+            yield _row(method.name, length, condition, timed, control, least_ms)
 
 
 def _timed(
@@ -133,7 +158,12 @@ def _timed(
 
 
 def _row(
-    method: str, length: Length | None, condition: dict, timed: Sequence[Timed], control: Sequence[Timed]
+    method: str,
+    length: Length | None,
+    condition: dict,
+    timed: Sequence[Timed],
+    control: Sequence[Timed],
+    least_ms: Sequence[float],
 ) -> Row:
     each = [(one, base) for one, base in zip(timed, control, strict=True) if one.tokens > 1]
     tpots = [one.decode_ms / (one.tokens - 1) for one, _ in each]
@@ -141,6 +171,7 @@ def _row(
     following, rounds = sum(one.tokens - 1 for one in timed), sum(one.rounds for one in timed)
     drafted = sum(one.drafted for one in timed)
     ratios = [base.decode_ms / one.decode_ms for one, base in each if one.decode_ms > 0]
+    regrets = [one.decode_ms / least for one, least in zip(timed, least_ms, strict=False) if least > 0]
     return Row(
         method=method,
         draft_length=length,
@@ -148,11 +179,16 @@ def _row(
         ttft_ms=statistics.median(ttfts) if ttfts else None,
         tpot_ms=statistics.median(tpots),
         ms_per_token=sum(one.decode_ms for one in timed) / following,
-        speedup=math.exp(statistics.fmean(map(math.log, ratios))) if ratios else 1.0,
+        speedup=_geometric_mean(ratios) if ratios else 1.0,
         acceptance_length=following / rounds if rounds else None,
         acceptance_rate=sum(one.accepted for one in timed) / drafted if drafted else None,
         wasted_tokens=sum(one.wasted for one in timed),
+        regret=_geometric_mean(regrets) if regrets else None,
     )
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
 
 
 def best(rows: Sequence[Row]) -> list[dict[str, Row]]:

@@ -7,13 +7,15 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-from specbench.forecast.acceptance_trace import Trace
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.forecast.acceptance_trace import Trace, read_trace
 from specbench.forecast.replay import known_method, rounds
 from specbench.forecast.traced_drafter import Text, texts_of
 from specbench.forecast.variants import RULE, demand_known, knowing, told
 from specbench.method import Method
-from specbench.results.records import Generation
+from specbench.results.records import Generation, Run
 from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
 
 LONGEST = 32  # draft lengths that are planned
@@ -46,6 +48,50 @@ class Known:
     def client_texts(self) -> Sequence[Text]:
         """What clients of one target ask for."""
         return self.texts or drawn_texts(self.survival, CLIENT_TEXTS, CLIENT_TOKENS)
+
+
+def known_from(
+    trace: Path | None, acceptance: str | None, run: Run | None, chosen: Sequence[Method] = ()
+) -> Known:
+    """What the one source that is given says.
+
+    Args:
+        acceptance: probabilities by position, separated by commas.
+        chosen: the methods to plan; all that know the rule when empty.
+
+    Raises:
+        SpecbenchError: it cannot be read, or says nothing of acceptance.
+    """
+    if trace:
+        return of_trace(read_trace(trace), chosen)
+    if run is None:
+        return of_chances(_chances(acceptance or ""), chosen)
+    if run.faults:
+        raise SpecbenchError(
+            f"cannot plan from run {run.manifest.run_id}: {run.faults[0]}",
+            f"restore the file, or repeat what is missing with 'specbench run --resume {run.manifest.run_id}'",
+            ExitCode.STORE,
+        )
+    found = of_records(run.generations, chosen)
+    if found is None:
+        raise SpecbenchError(
+            f"run {run.manifest.run_id} holds no drafts of the method speculative",
+            "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
+        )
+    return found
+
+
+def _chances(text: str) -> tuple[float, ...]:
+    try:
+        chances = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        chances = (-1.0,)
+    if not all(0 <= chance <= 1 for chance in chances):
+        raise SpecbenchError(
+            f"--acceptance {text} is not a list of probabilities between 0 and 1",
+            "for example --acceptance 0.8,0.7,0.65",
+        )
+    return chances
 
 
 def of_trace(trace: Trace, chosen: Sequence[Method] = ()) -> Known:

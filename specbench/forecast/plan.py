@@ -7,20 +7,17 @@ chances that are known.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from specbench.forecast import serving
+from specbench.forecast.assumed import Assumption, assumed_texts
 from specbench.forecast.events import Event, Streamed, charges_of
-from specbench.forecast.grid import Row
 from specbench.forecast.known import LONGEST, Known
 from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
-from specbench.forecast.windowed import WINDOW, windows
 from specbench.method import Method
-from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL
 from specbench.stats.acceptance import Survival
 from specbench.stats.prices import Prices
@@ -68,6 +65,44 @@ def forecast(known: Known, prices: Prices, method: Method, draft_length: int) ->
 def forecasts(known: Known, prices: Prices, method: Method) -> list[Forecast]:
     """One method at every draft length up to the longest, the shortest first."""
     return [forecast(known, prices, method, length) for length in range(1, LONGEST + 1)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each method would take, and what that rests on.
+
+    Args:
+        by_method: every draft length, as `planned` returns them.
+        verdicts: a sentence for each method.
+        served: by method, the best draft length for many clients of one target, and what they see.
+        objective_ms: the time per token that these keep to; `None` where they were not asked for.
+    """
+
+    known: Known
+    prices: Prices
+    by_method: dict[str, list[Forecast]]
+    verdicts: list[str]
+    assumed: list[Assumption]
+    served: dict[str, tuple[int, Load | None]] = field(default_factory=dict)
+    objective_ms: float | None = None
+
+
+def plan(
+    known: Known, prices: Prices, assumed: Sequence[Assumption] = (), objective_ms: float | None = None
+) -> Plan:
+    """Plan every method, and with an objective also how many clients one target serves.
+
+    Args:
+        assumed: what is assumed in the prices.
+        objective_ms: time per token to keep to.
+    """
+    by_method, served = planned(known, prices), {}
+    if objective_ms:
+        asked = (known_method(CONTROL), *known.methods)
+        served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
+        assumed = [*assumed, *assumed_texts(prices.costs, bool(known.texts))]
+    lines = verdicts(by_method, known, prices)
+    return Plan(known, prices, by_method, lines, list(assumed), served, objective_ms)
 
 
 def fastest(found: Sequence[Forecast]) -> Forecast:
@@ -226,35 +261,3 @@ def served_by(known: Known, prices: Prices, method: Method, objective_ms: float)
         objective_ms,
     )
     return 0 if method.name == CONTROL else length, load
-
-
-def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]]) -> Iterator[Row]:
-    """The cloud alone, and every method at its best draft length, under every condition.
-
-    Args:
-        over: values by dotted key of the cost table, and of `window`, how many proposals are in flight.
-
-    Raises:
-        SpecbenchError: a key or value does not fit.
-    """
-    for values in product(*over.values()):
-        condition = dict(zip(over, values, strict=True))
-        table = {key: value for key, value in condition.items() if key != WINDOW}
-        prices = Prices(costs.with_values(table) if table else costs)
-        base_ms = alone_ms(known, prices)
-        yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0)
-        for method in windows(known.methods, condition.get(WINDOW, 1)):
-            best = fastest(forecasts(known, prices, method))
-            length, tokens = best.draft_length, best.tokens_per_round
-            yield Row(
-                method=method.name,
-                draft_length=length,
-                condition=condition,
-                ttft_ms=None,
-                tpot_ms=best.ms_per_token,
-                ms_per_token=best.ms_per_token,
-                speedup=best.speedup,
-                acceptance_length=tokens,
-                acceptance_rate=(tokens - 1) / length if length else None,
-                wasted_tokens=0,
-            )

@@ -13,7 +13,7 @@ from specbench.clock import virtual_time
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Asked, Awaited, Event, Timeline, charges_of, elapsed_ms
 from specbench.forecast.traced_drafter import Text
-from specbench.forecast.virtual import VirtualCloud, VirtualEdge
+from specbench.forecast.virtual_models import VirtualCloud, VirtualEdge
 from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.cost_table import Costs
 from specbench.registry import Registry, discover
@@ -168,7 +168,7 @@ def timed(text: Text, prices: Prices, method: Method, draft_length: Length) -> T
         rounds=len(parts),
         drafted=sum(part.drafted or 0 for part in parts),
         accepted=sum(part.accepted or 0 for part in parts),
-        wasted=sum(part.wasted_draft_tokens or 0 for part in parts),
+        wasted=sum(one.part.wasted_draft_tokens or 0 for one in found[1:]),
     )
 
 

@@ -6,20 +6,28 @@ coupled verification accept is decided by the trace alone; the cost table decide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
 from specbench.engine.batch import alone
-from specbench.errors import SpecbenchError
-from specbench.forecast.events import Asked, Awaited, Forgotten, OpenRequest, Streamed, Timeline
+from specbench.forecast.events import (
+    Asked,
+    Awaited,
+    Forgotten,
+    OpenRequest,
+    Stopped,
+    Streamed,
+    Timeline,
+    WentOn,
+)
 from specbench.forecast.traced_drafter import Text, TracedDrafter
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.loop import SpeculativeLoop
 from specbench.speculation.proposal import Proposal
-from specbench.speculation.request import Needs, Request
+from specbench.speculation.request import Request
 from specbench.stats.prices import Charge
 
 if TYPE_CHECKING:
@@ -50,6 +58,8 @@ class VirtualTarget:
     """The traced target: it commits its own sequence, and its passes and the link take their time."""
 
     streams = True
+    goes_on = False
+    """As of `RemoteTarget`; here a stream takes no way to the target, wherever it begins."""
     top_ids = ()
 
     def __init__(self, text: Text, timeline: Timeline) -> None:
@@ -65,8 +75,10 @@ class VirtualTarget:
         self._is_void = False
         prompt_tokens = len(request.prompt_ids)
         self._work.append(Charge("target prefill", prompt_tokens))
-        self._ask(Charge("trip", prompt_tokens, 1))
+        trip = Charge("trip", prompt_tokens, 1)
+        self._ask(trip)
         self._timeline.take(Awaited())
+        self.rtt_ms = self._timeline.prices.of(trip)
         return self._commit(Round(*self._next(1)))
 
     @property
@@ -122,12 +134,22 @@ class VirtualTarget:
         self._trusted = trusted + len(known)
         return part
 
-    def decode(self) -> Iterator[Round]:
-        """A token a pass, streamed, to the end."""
+    def go_on(self) -> None:
+        """Ask for a stream behind what is in flight."""
+        self._timeline.take(WentOn())
+
+    def decode(self, until: Callable[[], bool] | None = None) -> Generator[Round, None, None]:
+        """A token a pass, streamed, to the end; or until the target hears that `until` says so."""
+        asked_ms: float | None = None
         while self._position < len(self._text.ids):
             part = self._commit(self._judged(None))
             self._stream(part)
             yield part
+            if asked_ms is None and until and until():
+                asked_ms = now_ms()
+            if asked_ms is not None and not self._timeline.streams_on(asked_ms):
+                self._timeline.take(Stopped(asked_ms))
+                return
 
     def check(self) -> None:
         """Nothing: there is no cache."""
@@ -217,64 +239,9 @@ class VirtualColocated(VirtualTarget):
         """One pass, for the loop in this place."""
         return self._commit(self._judged(proposal))
 
-    def decode(self) -> Iterator[Round]:
+    def decode(self, until: Callable[[], bool] | None = None) -> Generator[Round, None, None]:
         """The loop's rounds, streamed."""
         for part in alone(self._loop.rounds(self._request)):
             self._work.append(Charge("round"))
             self._stream(part)
             yield part
-
-
-class _Virtual:
-    """A model that exists as a trace."""
-
-    role = ""
-
-    def __init__(self, text: Text, timeline: Timeline) -> None:
-        self._text = text
-        self._timeline = timeline
-
-    def load(self) -> None:
-        """Nothing: it is a trace."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise SpecbenchError(f"a replay has no {self.role} model, and the method asks for its '{name}'")
-
-
-class VirtualEdge(_Virtual):
-    """The edge of a replay."""
-
-    role = "edge"
-    drafts = False
-    """Whether the traced draft was asked for."""
-    retokenizer = None
-
-    def drafter(self, options: Options) -> VirtualDrafter:
-        """The traced draft."""
-        self.drafts = True
-        return VirtualDrafter(self._text, self._timeline.take)
-
-
-class VirtualCloud(_Virtual):
-    """The cloud of a replay."""
-
-    role = "cloud"
-    goes_on_alone = verifies = False
-    """`verifies`: whether proposals will come from a drafter."""
-
-    def target(self, options: Options) -> VirtualTarget:
-        """The traced target, decoding alone."""
-        return VirtualTarget(self._text, self._timeline)
-
-    def verifier(self, options: Options, needs: Needs | None = None) -> VirtualTarget:
-        """The traced target, verifying."""
-        if needs and needs.top_k:
-            raise SpecbenchError("the method reads the target's likeliest ids, which a trace does not hold")
-        self.verifies = True
-        return VirtualTarget(self._text, self._timeline)
-
-    def colocated(self, edge: VirtualEdge, options: Options) -> VirtualColocated:
-        """Both, in one place."""
-        return VirtualColocated(self._text, self._timeline, options)

@@ -1,4 +1,4 @@
-"""What precision really is: declared in the profile, found in the loaded models, and set for the arithmetic."""
+"""Precision: as the profile declares it, as the loaded models have it, and as the arithmetic uses it."""
 
 from specbench.precision import switches
 from specbench.precision.audit_findings import audit_findings, remarks

@@ -1,4 +1,4 @@
-"""What the audits of a pair say: what differs, and what is fair and must be said all the same."""
+"""Findings and remarks from the audits of a pair."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from specbench.results.records import Audit, TensorGroup
 
 
 def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
-    """What keeps the loaded models from being what the profile's rule demands, first tensor by role.
+    """Findings where the loaded models break the profile's rule, with the first tensor of each role.
 
     A role with a tensor that is not as declared differs under every rule; under `edge_cloud` so does a pair of
     two dtypes, or of two quantisations.
     """
     found = [_role_finding(audit, parity) for audit in audits if audit.problem]
     found += [
-        Finding(UNKNOWN, f"{audit.role}: cache", f"{audit.role}: its cache shows no tensors to look at")
+        Finding(UNKNOWN, f"{audit.role}: cache", f"{audit.role}: the tensors of its cache cannot be read")
         if audit.parameters
-        else Finding(
-            UNKNOWN, audit.role, f"{audit.role}: no tensor can be looked at ({audit.device})", UNDEMANDED
-        )
+        else Finding(UNKNOWN, audit.role, f"{audit.role}: no tensor can be read ({audit.device})", UNDEMANDED)
         for audit in audits
         if not audit.cache
     ]
@@ -33,15 +31,15 @@ def audit_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
 
 
 def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]:
-    """What is fair and must be said all the same: where weights come from, what differs on purpose."""
+    """Remarks on what is allowed but worth knowing: stored precision, quantisation, purposeful differences."""
     said = []
     by_role = {audit.role: audit for audit in audits}
     for audit in audits:
         if origin := _other_origin(audit):
             dtype = arithmetic_of(audit.declared)
             said.append(
-                f"{audit.role}: the weights on disk are {origin}, and computed in {dtype}; "
-                "what was rounded away before is not in them"
+                f"{audit.role}: the weights are stored as {origin} and computed in {dtype}; "
+                "what was lost when they were stored is not restored"
             )
         if audit.quantization:
             said.append(f"{audit.role}: weights are quantised ({audit.quantization})")
@@ -62,7 +60,7 @@ def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]
 
 
 def _role_finding(audit: Audit, parity: str) -> Finding:
-    """A tensor that is not as declared; declaring its dtype mends it, on both sides where they must agree."""
+    """A tensor that is not as declared; declaring its dtype, on both sides if need be, fixes it."""
     first = audit.wrong[0] if audit.wrong else None
     roles = ("edge", "cloud") if parity == "edge_cloud" else (audit.role,)
     declarable = first is not None and first.dtype in DTYPES

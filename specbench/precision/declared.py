@@ -18,12 +18,12 @@ def declared_precision(spec: ModelSpec) -> str:
 
 
 def in_words(dtype: str, quantization: str | None) -> str:
-    """How a dtype and a quantisation are called together."""
+    """A dtype and a quantisation in words, such as `int8 weights, float32 arithmetic`."""
     return f"{quantization} weights, {dtype} arithmetic" if quantization else dtype
 
 
 def arithmetic_of(declared: str) -> str:
-    """The dtype of what `in_words` made."""
+    """The dtype in what `in_words` returned."""
     return declared.removesuffix(" arithmetic").rpartition(" ")[2]
 
 
@@ -44,22 +44,22 @@ def _parity_of(profile: Profile, role: str, draft: EdgeSpec) -> list[Finding]:
         fields = f"{role}.quantization is {draft.quantization} and the cloud's weights are {cloud}"
     if edge != draft.dtype:
         settings += (f"{role}.quantization=null",)
-    message = f"{fields}, and precision.parity: edge_cloud demands one"
+    message = f"{fields}, but precision.parity: edge_cloud requires one precision"
     return [Finding(DIFFERS, fields.partition(" ")[0], message, settings)]
 
 
 def unseen_findings(profile: Profile) -> list[Finding]:
-    """What is declared of a cloud at whose tensors nobody will be able to look."""
+    """The finding on a vLLM cloud, whose tensors cannot be read."""
     if profile.cloud.backend != "vllm":
         return []
-    message = f"cloud: {profile.cloud.dtype} is declared, and no tensor of a vLLM server can be looked at"
+    message = f"cloud: {profile.cloud.dtype} is declared, but the tensors of a vLLM server cannot be read"
     return [Finding(UNKNOWN, "cloud", message, UNDEMANDED)]
 
 
 def method_findings(
     profile: Profile, method: str, changed: Mapping[str, str], roles: Iterable[str]
 ) -> list[Finding]:
-    """Where a method's own options change a role's precision, so that it is not what others compute in.
+    """Findings where a method's options change the precision of a role.
 
     Args:
         changed: what `Method.precision_changes` says, by role.
@@ -72,7 +72,7 @@ def method_findings(
         declared = declared_precision(getattr(profile, role))
         becomes = changed.get(role, declared)
         if becomes != declared:
-            message = f"{role}.dtype is {declared}, and {method} makes it {becomes} by its own options"
+            message = f"{role}.dtype is {declared}, but {method} changes it to {becomes} by its own options"
             roles_alike = ("edge", "cloud") if profile.precision.parity == "edge_cloud" else (role,)
             settings = (
                 tuple(f"{one}.dtype={becomes}" for one in roles_alike) if becomes in DTYPES else UNDEMANDED
@@ -82,14 +82,14 @@ def method_findings(
 
 
 def demand_remarks(edge: str, cloud: str, parity: str, allow_tf32: bool) -> list[str]:
-    """What a rule lets pass, and every report says all the same."""
+    """Remarks on what the parity rule allows."""
     said = []
     if parity == "per_role" and edge != cloud:
-        said.append(f"edge is {edge} and cloud is {cloud}: fair, since precision.parity is per_role")
+        said.append(f"edge is {edge} and cloud is {cloud}: allowed by precision.parity: per_role")
     if allow_tf32:
         said.append("float32 may be computed as TF32 (precision.allow_tf32: true)")
     if parity == "off":
-        said.append("nothing is demanded (precision.parity: off)")
+        said.append("precision is not checked (precision.parity: off)")
     return said
 
 

@@ -1,4 +1,4 @@
-"""Verdicts: what was found wrong, or could not be looked at, and what mends it."""
+"""Findings: what is wrong or unknown, and what fixes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
     command: str | None = None
 
     def mend(self, command: Sequence[str], others: Sequence[str] = ()) -> str:
-        """The command, as one types it, that does the same as `command` without this finding.
+        """The command line that repeats `command` without this finding.
 
         Args:
             command: words behind `specbench`.
@@ -51,6 +51,6 @@ class Finding:
 
 
 def verdict(findings: Iterable[Finding]) -> str:
-    """`differs` where anything does, else `unknown` where anything is, else `ok`."""
+    """`differs` if any finding does, else `unknown` if any is, else `ok`."""
     known = {finding.verdict for finding in findings}
     return DIFFERS if DIFFERS in known else UNKNOWN if UNKNOWN in known else OK

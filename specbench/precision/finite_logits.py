@@ -1,4 +1,4 @@
-"""Whether a loaded model computes numbers at all: its logits, and the weights behind them."""
+"""Whether a loaded model's logits and weights are finite."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def logits_problem(
 
 
 def finite_findings(audits: Sequence[Audit], parity: str) -> list[Finding]:
-    """Models whose logits are no numbers. A wider dtype mends an overflow, another model damaged weights."""
+    """Findings on models whose logits are not finite. A wider dtype fixes an overflow."""
     found = []
     for audit in audits:
         if audit.logits_problem is None:

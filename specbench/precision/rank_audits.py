@@ -12,7 +12,7 @@ SUMMED = ("parameters", "buffers", "cache", "wrong", "integers", "widened", "nar
 
 
 def merged(audits: Sequence[Audit]) -> Audit:
-    """What the ranks hold together: bytes are the sum over all of them, names and counts are rank 0's.
+    """One audit for all ranks: bytes are summed, names and counts are rank 0's.
 
     What a rank keeps that another has too (norms, position tables) is counted as often as it is held.
 

@@ -1,4 +1,4 @@
-"""What stored runs say about their precision, each by itself and two against each other."""
+"""Precision findings of stored runs, single and in pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from specbench.results.records import Audit, Manifest, TensorGroup
 
 
 def run_findings(manifest: Manifest) -> list[Finding]:
-    """What a stored run says about its precision; what it does not say is unknown, never ok."""
+    """Precision findings of a stored run; what it did not record is unknown, never ok."""
     precision = manifest.profile.get("precision", {})
     parity, allow_tf32 = precision.get("parity", "edge_cloud"), precision.get("allow_tf32", False)
     found: list[Finding] = []
@@ -41,7 +41,7 @@ def run_findings(manifest: Manifest) -> list[Finding]:
 
 
 def change_findings(manifest: Manifest) -> list[Finding]:
-    """What was one thing at the start of a run and another later: switches, and tensors of its models."""
+    """Switches and tensors that changed during a run."""
     found = []
     mending = switches.mending({change.switch: change.after for change in manifest.switch_changes})
     for change in manifest.switch_changes:
@@ -167,4 +167,4 @@ def _described(groups: Sequence[TensorGroup]) -> str:
 
 
 def _not_recorded(manifest: Manifest, subject: str, what: str) -> Finding:
-    return Finding(UNKNOWN, subject, f"run {manifest.run_id} was stored with {what}; run it again to know")
+    return Finding(UNKNOWN, subject, f"run {manifest.run_id} was stored with {what}; run it again to check")

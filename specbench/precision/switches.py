@@ -1,4 +1,4 @@
-"""What the arithmetic of this process really is: TF32, reduced precision, autocast; read safely, and set.
+"""The arithmetic settings of this process (TF32, reduced precision, autocast): reading and setting them.
 
 torch keeps two sets of settings for one thing, the older `allow_tf32` flags and (since 2.9) the newer
 `fp32_precision`. Where they contradict each other, reading an older one raises RuntimeError; a fresh process

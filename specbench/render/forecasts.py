@@ -12,14 +12,13 @@ from rich.text import Text
 from specbench.forecast.assumed import Assumption
 from specbench.forecast.breakeven import BreakEven, break_evens
 from specbench.forecast.grid import Row, best, winner
-from specbench.forecast.known import LONGEST, Known
-from specbench.forecast.plan import Forecast, alone_ms, farthest_ms, fastest
+from specbench.forecast.known import LONGEST
+from specbench.forecast.plan import Plan, alone_ms, farthest_ms, fastest
 from specbench.forecast.serving import MOST_CLIENTS, Load
 from specbench.render.fitting import Cell, Fitted
 from specbench.results.records import CONTROL
 from specbench.stats.comparison import LABELS
 from specbench.stats.notes import ANOTHER_TEXT, WRONG
-from specbench.stats.prices import Prices
 
 Served = tuple[int, Load | None]  # a draft length, and what the most clients see
 MAP_FOOT = (
@@ -28,6 +27,7 @@ MAP_FOOT = (
     "corrected (Holm) over the draft lengths, which were chosen on the same prompts. Fastest: the highest "
     "speed-up of the methods that pay; methods are not tested against each other."
 )
+REGRET = "\nRegret: decoding time over that of the best choices made in hindsight (1.00 cannot be improved)."
 SHOWN_CHANCES = 8
 FIGURES = (
     *("draft\nlength", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up"),
@@ -54,10 +54,12 @@ def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Re
             _or_dash(row.acceptance_length, "{:.2f}"),
             _or_dash(row.acceptance_rate, "{:.0%}"),
             str(row.wasted_tokens) if row.wasted_tokens else "-",
+            *((f"{row.regret:.2f}",) if row.regret else ()),
         )
         for row in rows
     ]
-    table = Fitted(("method",), FIGURES, cells, ["bold" if row is fastest else None for row in rows])
+    columns = (*FIGURES, "regret") if rows[0].regret else FIGURES
+    table = Fitted(("method",), columns, cells, ["bold" if row is fastest else None for row in rows])
     return _told(rows, title, table, FOOT, notes)
 
 
@@ -80,10 +82,29 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
         lines.append((*values, f"{control.tpot_ms:.2f}", *cells, name))
     columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in drafting), "fastest")
     table = Fitted(list(rows[0].condition), columns, lines, words=1)
-    return _told(rows, title, table, MAP_FOOT, notes)
+    return _told(rows, title, Group(table, *_regrets(rows)), MAP_FOOT, notes)
 
 
-def _told(rows: Sequence[Row], title: str, table: Fitted, foot: str, notes: Sequence[str]) -> RenderableType:
+def _regrets(rows: Sequence[Row]) -> list[RenderableType]:
+    """A map of each method's time over the oracle's, at its best draft length, where that was asked for."""
+    if rows[0].regret is None:
+        return []
+    conditions, methods = best(rows), dict.fromkeys(row.method for row in rows)
+    lines = [
+        (
+            *map(str, by_method[CONTROL].condition.values()),
+            *(_or_dash(by_method[each].regret if each in by_method else None, "{:.2f}") for each in methods),
+        )
+        for by_method in conditions
+        if CONTROL in by_method
+    ]
+    names = ["cloud alone" if name == CONTROL else name.replace("_", "\n") for name in methods]
+    return [Text(REGRET), Fitted(list(rows[0].condition), names, lines, words=1)]
+
+
+def _told(
+    rows: Sequence[Row], title: str, table: RenderableType, foot: str, notes: Sequence[str]
+) -> RenderableType:
     return Group(
         *(Text(line, style="bold") for line in verdicts(rows)),
         Text(f"\n{title}"),
@@ -146,10 +167,9 @@ def _or_dash(value: object, text: str) -> str:
     return "-" if value is None else text.format(value)
 
 
-def plan_table(
-    known: Known, prices: Prices, plans: Mapping[str, Sequence[Forecast]], lines: Sequence[str]
-) -> RenderableType:
-    """The verdict of each method, and the forecast at draft lengths up to a little beyond the best ones."""
+def plan_table(plan: Plan) -> RenderableType:
+    """The verdicts, the forecast at draft lengths up to a little beyond the best ones, and what it rests on."""
+    known, prices, plans = plan.known, plan.prices, plan.by_method
     best = {method: fastest(found).draft_length or 1 for method, found in plans.items()}
     columns = ["tokens\na round", "if all had\nequal chances"]
     for method in plans:
@@ -169,21 +189,20 @@ def plan_table(
         f"at 1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
         f"{known.label and ' · trace '}{known.label}"
     )
+    below = [*served_lines(plan.served, plan.objective_ms or 0.0)]
+    below += assumed_lines(prices.costs.description, plan.assumed)
     return Group(
-        *(Text(line, style="bold") for line in lines), Text(about), Fitted(("draft\nlength",), columns, lengths)
+        *(Text(line, style="bold") for line in plan.verdicts),
+        Text(about),
+        Fitted(("draft\nlength",), columns, lengths),
+        *map(Text, below),
     )
 
 
-def plan_document(
-    known: Known,
-    prices: Prices,
-    plans: Mapping[str, Sequence[Forecast]],
-    lines: Sequence[str],
-    served: Mapping[str, Served],
-) -> dict:
+def plan_document(plan: Plan) -> dict:
     """The JSON of a plan; what is infinite or unknown is null."""
     by_method = {}
-    for method, found in plans.items():
+    for method, found in plan.by_method.items():
         even = farthest_ms(found)
         by_method[method] = {
             "best_draft_length": fastest(found).draft_length,
@@ -194,9 +213,10 @@ def plan_document(
             ],
         }
     return {
-        "conditional_acceptance": known.survival.conditional,
-        "costs": prices.costs.model_dump(mode="json"),
-        "verdicts": list(lines),
+        "exact": plan.known.is_exact,
+        "conditional_acceptance": plan.known.survival.conditional,
+        "costs": plan.prices.costs.model_dump(mode="json"),
+        "verdicts": plan.verdicts,
         "methods": by_method,
         "clients": {
             _served_by(method, length): load
@@ -207,8 +227,9 @@ def plan_document(
                 "busy": load.busy,
                 "tokens_per_pass": load.rows_per_pass,
             }
-            for method, (length, load) in served.items()
+            for method, (length, load) in plan.served.items()
         },
+        "assumed": [asdict(each) for each in plan.assumed],
     }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from specbench.render.fitting import Fitted
 from specbench.serving_load.figures import Capacity, LoadRow
+from specbench.serving_load.load import LoadResult
 
 COLUMNS = (
     "TTFT ms\np50, p90", "TPOT ms\np50, p90", "request s\np50, p90", "tok/s", "server\nbusy",
@@ -32,6 +34,18 @@ def load_table(
         parts.append(Text(_sentence(capacity), style="bold"))
     objective = f"Objective: {objective_ms:.1f} ms per token. "
     return Group(*parts, Text(objective + FOOT, style="dim"))
+
+
+def load_document(result: LoadResult) -> dict:
+    """The JSON of a load, beside what was asked for."""
+    return {
+        "drafts": result.drafts,
+        "objective_tpot_ms": result.objective_ms,
+        "profile": result.profile.model_dump(mode="json"),
+        "edge_device": result.edge_device,
+        "capacity": asdict(result.capacity) if result.capacity else None,
+        "rows": [asdict(row) for row in result.rows],
+    }
 
 
 def _cells(row: LoadRow) -> list[str]:

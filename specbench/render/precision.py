@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from specbench.precision import switches
+from specbench.precision import DIFFERS, OK, UNKNOWN, switches
 from specbench.render.fitting import Fitted
 from specbench.results.records import Audit, TensorGroup
 
@@ -31,6 +32,51 @@ def matrix(reports: Sequence[Mapping]) -> Group:
         Fitted(("", "profile"), ("edge", "cloud", "verdict"), declared, words=3),
         Fitted(("method / profile",), numbers, marks, words=len(numbers)),
     )
+
+
+def matrix_parts(reports: Sequence[Mapping]) -> Iterator[RenderableType]:
+    """The matrix, and below it what is wrong with each profile."""
+    yield matrix(reports)
+    for report in reports:
+        for line in finding_lines(report):
+            yield Text(f"{report['profile']}: ").append_text(line)
+    yield Text("declared only; add --load to check the tensors of the models")
+
+
+def report_parts(report: Mapping) -> Iterator[RenderableType]:
+    """All that is known of one profile, of one run, or of a run beside the first."""
+    if "methods" in report:
+        yield methods_table(report)
+    else:
+        yield Text(f"run {report['run']}" if "run" in report else " and ".join(report["between"]))
+    if report.get("audits"):
+        yield audit_table(report["audits"])
+    if report.get("switches"):
+        yield switches_table(report["switches"], None if "run" in report else _cuda_here())
+    yield from verdict_lines(report)
+
+
+def document(reports: Sequence[Mapping], ok: bool) -> dict:
+    """The JSON of all reports, which are of profiles or of runs."""
+    verdicts = {report["verdict"] for report in reports}
+    plain = [
+        {
+            key: [asdict(audit) for audit in value] if key.startswith("audits") else value
+            for key, value in report.items()
+        }
+        for report in reports
+    ]
+    single = [report for report in plain if "between" not in report]
+    found = {"ok": ok, "verdict": next((word for word in (DIFFERS, UNKNOWN) if word in verdicts), OK)}
+    if "profile" in single[0]:
+        return {**found, "profiles": single}
+    return {**found, "runs": single, "between": [report for report in plain if "between" in report]}
+
+
+def _cuda_here() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _any_role(methods: Sequence[Mapping], role: str) -> Mapping | None:

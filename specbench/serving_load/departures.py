@@ -1,4 +1,4 @@
-"""Answers of a load that differ from the server's own: ties, and what no tie explains."""
+"""Answers under load that differ from the server's own, as ties or otherwise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def departures(
     asked: Sequence[Asked],
     answers: dict[str, list[Answer]],
 ) -> dict[str, tuple[int, int] | None]:
-    """By way, texts that differ from the server's own for the same prompt: how many are ties, and how many not.
+    """By method, the number of texts that differ from the server's own as ties, and the number of others.
 
     A shared pass is as wide as all its texts together, which nobody can repeat; a tie is proven with the
     widths that the text would have had alone.
@@ -41,7 +41,7 @@ def departures(
             try:
                 found[method.name] = _departures(prover, known, answers[method.name])
             except SpecbenchError as error:  # what was measured is not lost with it
-                logger.info(f"the texts by {method.name} are not judged: {error.message}")
+                logger.info(f"the texts of {method.name} are not compared with the control's: {error.message}")
     return found
 
 

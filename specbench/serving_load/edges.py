@@ -1,4 +1,4 @@
-"""Many edges on one server: who asks what when, each over a connection of its own."""
+"""Many edges on one server: the schedule of requests, and the edges that send them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONGEST_SILENCE_S = Patience.idle - 60  # edges connect a while before the first
 
 @dataclass(frozen=True)
 class Asked:
-    """One request, the edge that gets it, and when; `None` is as soon as the one before is answered."""
+    """One request, the edge that sends it, and when; `None` means as soon as the previous one is answered."""
 
     request: Request
     prompt_id: str
@@ -74,8 +74,8 @@ def schedule(
         silent_s, before_ms[number % edges] = (due_ms - before_ms[number % edges]) / 1000, due_ms
         if silent_s > LONGEST_SILENCE_S:
             raise SpecbenchError(
-                f"an edge would be silent for {silent_s:.0f} s, and a server waits {Patience.idle:.0f} s",
-                "a higher --rate, or fewer --edges",
+                f"an edge would be silent for {silent_s:.0f} s; a server hangs up after {Patience.idle:.0f} s",
+                "pass a higher --rate or fewer --edges",
             )
     return found
 
@@ -106,10 +106,10 @@ class Edge:
 
 
 def drive(edges: Sequence[Edge], asked: Sequence[Asked], way: str) -> list[Answer]:
-    """Ask, each edge in a thread of its own; returns when all is answered.
+    """Send all requests, each edge in its own thread, and return when all are answered.
 
     Raises:
-        Exception: what ended the first edge that failed; the others answer no further request then.
+        Exception: the error of the first edge that failed; the others stop after their current request.
     """
     answers: list[Answer] = []
     errors: list[BaseException] = []
@@ -165,7 +165,7 @@ def _generation(asked: Asked, way: str, arrivals: Sequence[float], rounds: Seque
 def measure(
     prepared: Prepared, edges: int, asked: Sequence[Asked], models: EdgeModels
 ) -> dict[str, list[Answer]]:
-    """Serve the same requests by each method, to a cloud that has been reached; what each edge saw.
+    """Serve the same requests by each method; returns what each edge saw, by method.
 
     Args:
         models: makes the draft model of one edge.
@@ -190,9 +190,8 @@ def measure_one(
         found = drive(opened, asked, method.name)
         if any(edge.was_interrupted for edge in opened):
             raise SpecbenchError(
-                f"an edge lost the cloud over the requests by {method.name}, and their times say nothing of a "
-                "load",
-                "start again",
+                f"an edge lost the cloud during the requests by {method.name}, so their times are not valid",
+                "run the command again",
                 ExitCode.RUN,
             )
         return found
@@ -202,7 +201,7 @@ def measure_one(
 
 
 def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], models: EdgeModels, control: Method) -> float:
-    """What an edge gets of a server that decodes alone while nobody else asks, of the first text that tells.
+    """TPOT of a single edge on an idle server without drafting, from the first answer that has one.
 
     Raises:
         SpecbenchError: none has a second token.
@@ -214,5 +213,5 @@ def lone_tpot_ms(prepared: Prepared, asked: Sequence[Asked], models: EdgeModels,
             return tpot_ms
     raise SpecbenchError(
         "no answer has a second token, so there is no time per token to keep to",
-        "--set workload.max_new_tokens=20, or another number above 1",
+        "pass --set workload.max_new_tokens=20",
     )

@@ -1,4 +1,4 @@
-"""What a load says of a server: throughput, latency, what the target spent, and how many edges that serves."""
+"""Figures of a load: throughput, latency, the server's computing time, and how many edges it sustains."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LoadRow:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many times the edges of co-located drafting a server sustains when the edges draft.
+    """How many times as many edges a server sustains if the edges draft instead of the server.
 
     Args:
         draft_length: tokens of a draft that the server made, in the mean.
@@ -133,7 +133,7 @@ def load_row(
 
 
 def capacity(at_edge: LoadRow, colocated: LoadRow, answers: Sequence[Answer]) -> Capacity | None:
-    """Theory, and what the server's own times say.
+    """The predicted and the measured gain of drafting at the edges.
 
     Args:
         answers: of co-located drafting; `None` is returned where nothing was drafted there.

@@ -1,4 +1,4 @@
-"""What edges draft with; from an agreement trace, the tokens that the real draft proposes, its time slept.
+"""Drafts for many edges: real ones, or those of an acceptance trace with the draft's time slept.
 
 So many edges can be driven from a machine that could not draft for all of them: the server's processors stay
 its own. What was measured is the draft's time on this machine while nothing else ran, as on an edge of its own.
@@ -61,7 +61,7 @@ def measured_pace(edge: EdgeModel, options: Options, request: Request) -> Pace:
 
 
 class RecordedDrafts(TracedDrafter):
-    """Proposes what the trace's draft did; the text is the target's, so that positions are equal."""
+    """A drafter that proposes the trace's drafts and sleeps for the draft's time."""
 
     def __init__(self, texts: Mapping[str, Text], pace: Pace, vocabulary_size: int) -> None:
         self._texts, self._pace, self._vocabulary_size = texts, pace, vocabulary_size
@@ -96,37 +96,37 @@ class InTurn(AheadDrafter):
         self._drafts, self._thread = drafts, thread
 
     def begin(self, request: Request) -> None:
-        """As of what drafts."""
+        """As the wrapped drafter."""
         self._thread.submit(self._drafts.begin, request).result()
 
     def propose(self, draft_length: int) -> Proposal:
-        """As of what drafts."""
+        """As the wrapped drafter."""
         return self._thread.submit(self._drafts.propose, draft_length).result()
 
     def append(self, tokens: Sequence[int]) -> None:
-        """As of what drafts."""
+        """As the wrapped drafter."""
         self._thread.submit(self._drafts.append, tokens).result()
 
     def draft_ahead(self) -> int:
-        """As of what drafts."""
+        """As the wrapped drafter."""
         return self._thread.submit(self._drafts.draft_ahead).result()
 
     @property
     def uncommitted(self) -> int:
-        """As of what drafts."""
+        """As the wrapped drafter."""
         return self._drafts.uncommitted
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
-        """As of what drafts."""
+        """As the wrapped drafter."""
         return self._thread.submit(self._drafts.commit, tokens, accepted).result()
 
     def check(self) -> None:
-        """As of what drafts."""
+        """As the wrapped drafter."""
         self._thread.submit(self._drafts.check).result()
 
 
 class SharedEdge:
-    """The edge's model as one of many edges has it: what it drafts with is its own, the rest everybody's."""
+    """The edge model of one of many edges: its drafter is its own, everything else is shared."""
 
     def __init__(self, model: EdgeModel, drafter: Callable[[Options], AheadDrafter]) -> None:
         self._model = model
@@ -137,7 +137,7 @@ class SharedEdge:
 
 
 def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], EdgeModels, str]:
-    """The prompts that are asked, what makes an edge's model, and what to call its drafts.
+    """The prompts to ask, a factory of edge models, and a description of their drafts.
 
     Args:
         trace: has the drafts; without it the profile's edge model makes them, in one thread for all edges.
@@ -169,7 +169,7 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
         raise SpecbenchError(f"{trace} has none of the workload's prompts", "trace the same workload")
     pace = measured_pace(prepared.edge, options, known[0][1])
     size = vocabulary.size(tokenizer)
-    label = f"drafts recorded in {trace.name}, their time slept ({pace.step_ms:.2f} ms a token)"
+    label = f"drafts replayed from {trace.name}, {pace.step_ms:.2f} ms per token"
     stop = options.speculative.confidence_stop
     sequences = {sha256: text_of(text, stop) for sha256, text in texts.items()}
     models = _shared(prepared.edge, lambda _: RecordedDrafts(sequences, pace, size))
@@ -220,14 +220,14 @@ def recorded_texts(
         raise SpecbenchError("the trace was made with another tokenizer", HINT)
     if not trace.exact or trace.verification != verification:
         raise SpecbenchError(
-            f"drafts are taken from a trace where its text is the target's; this one's rule is "
-            f"{trace.verification}, and the profile's {verification}",
+            f"a trace can be replayed only with its own lossless rule: that is {trace.verification}, and the "
+            f"profile's rule is {verification}",
             HINT,
         )
     first = [text for text in trace.texts if text.turn == text.repeat == 0]
     if short := next((text for text in first if text.max_new_tokens < budget), None):
         raise SpecbenchError(
-            f"the trace's texts have up to {short.max_new_tokens} tokens, and {budget} are asked for",
+            f"the trace's texts have up to {short.max_new_tokens} tokens, but {budget} are needed",
             f"--set workload.max_new_tokens={short.max_new_tokens}",
         )
     return {text.prompt_sha256: text for text in first}

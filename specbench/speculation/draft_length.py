@@ -30,10 +30,12 @@ class DraftLengths:
 
     Args:
         draft_length: tokens a round, or `auto`.
+        guess_weight: how many judged tokens the first guess of acceptance weighs as much as.
     """
 
-    def __init__(self, draft_length: int | Literal["auto"]) -> None:
+    def __init__(self, draft_length: int | Literal["auto"], guess_weight: float = GUESS_WEIGHT) -> None:
         self._fixed = None if draft_length == "auto" else draft_length
+        self._guess_weight = guess_weight
         self._stood = [0] * LONGEST
         self._judged = [0] * LONGEST
         self._draft_ms = self._steps = 0.0
@@ -77,9 +79,15 @@ class DraftLengths:
         self._xy += width * verify_ms
 
     @property
+    def judged(self) -> tuple[int, int]:
+        """How many drafted tokens stood, and how many did not."""
+        return sum(self._stood), sum(self._judged) - sum(self._stood)
+
+    @property
     def acceptance(self) -> list[float]:
         """Conditional acceptance by position, drawn towards that of all positions where little is known."""
-        everywhere = (sum(self._stood) + GUESS_WEIGHT * FIRST_GUESS) / (sum(self._judged) + GUESS_WEIGHT)
+        weight = self._guess_weight
+        everywhere = (sum(self._stood) + weight * FIRST_GUESS) / (sum(self._judged) + weight)
         return [
             (stood + POSITION_WEIGHT * everywhere) / (judged + POSITION_WEIGHT)
             for stood, judged in zip(self._stood, self._judged, strict=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from specbench.profile.decoding import WIDEST_WINDOW
 from specbench.results.records import Round
-from specbench.speculation.draft_length import START, DraftLengths
+from specbench.speculation.draft_length import GUESS_WEIGHT, START, DraftLengths
 
 CANDIDATES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 """Draft lengths that `auto` weighs; between longer ones the time per token hardly differs."""
@@ -20,20 +21,32 @@ class WindowSizes:
     With `auto` it is the pair that makes the expected time per token smallest, and of windows that come within
     `WORTH` of it the narrowest: that bounds the wasted draft tokens. A proposal of γ tokens stands whole with
     the chance A = Πα, the product of conditional acceptances, so A / (1 - A) of them stand before one is
-    refused. The first verdict comes after L = drafting + verification + round trip, each further one a pace
-    later: the most of drafting, of a pass over the whole window and of L, these two divided by the window. A
-    refusal finds the edge amid a proposal, half of it to come. So an epoch takes L + A / (1 - A) · pace +
-    drafting / 2. A window of one is `DraftLengths`' formula.
+    refused. The first verdict comes after L = drafting + verification + round trip. The others come in batches
+    of k, the proposals that arrive during a pass and share the next one: at most half the window, for the
+    others are in that pass. A batch takes B, the most of its pass, of drafting it, and of L and a wait by the
+    window. A refusal finds the edge amid a proposal, half of it to come. So an epoch takes
+    L + B · A / (1 - A^k) + drafting / 2. A window of one is `DraftLengths`' formula.
 
     Args:
         window: proposals in flight at most, or `auto`.
         draft_length: tokens of a proposal, or `auto`.
+        guess_weight: as of `DraftLengths`.
+
+    Attributes:
+        ms_per_token: expected of the window and the draft length that were chosen last; unknown at first.
     """
 
-    def __init__(self, window: int | Literal["auto"], draft_length: int | Literal["auto"]) -> None:
+    ms_per_token = math.inf
+
+    def __init__(
+        self,
+        window: int | Literal["auto"],
+        draft_length: int | Literal["auto"],
+        guess_weight: float = GUESS_WEIGHT,
+    ) -> None:
         self._windows = range(1, WIDEST_WINDOW + 1) if window == "auto" else (window,)
         self._draft_lengths = CANDIDATES if draft_length == "auto" else (draft_length,)
-        self._seen = DraftLengths(draft_length)
+        self._seen = DraftLengths(draft_length, guess_weight)
         first = START if draft_length == "auto" else draft_length
         self._draft_length = first
         self.window = 2 if window == "auto" else window
@@ -44,6 +57,21 @@ class WindowSizes:
     def draft_length(self, limit: int) -> int:
         """Tokens of the next proposal, at most `limit`."""
         return min(self._draft_length, limit)
+
+    @property
+    def verification(self) -> tuple[float, float]:
+        """As of `DraftLengths`."""
+        return self._seen.verification
+
+    @property
+    def judged(self) -> tuple[int, int]:
+        """How many drafted tokens stood, and how many did not."""
+        return self._seen.judged
+
+    @property
+    def step_ms(self) -> float:
+        """As of `DraftLengths`."""
+        return self._seen.step_ms
 
     def observe(self, commit: Round, draft_ms: float, rtt_ms: float | None) -> None:
         """What became of a proposal.
@@ -65,28 +93,41 @@ class WindowSizes:
         self.window, self._draft_length = min(
             (size for size, ms in found.items() if ms <= enough), key=lambda size: (size[0], found[size])
         )
+        self.ms_per_token = found[self.window, self._draft_length]
 
     def _times_ms(self, length: int) -> dict[int, float]:
         """By window, the expected milliseconds of a token at this draft length."""
+        found, survival = {}, self._seen.survival(length)
+        for window in self._windows:
+            ms, tokens, is_full = self._epoch(window, length, survival)
+            found[window] = ms / tokens
+            if is_full:
+                break
+        return found
+
+    def expected(self, acceptance: float) -> tuple[float, float]:
+        """Milliseconds and tokens of an epoch of the chosen size, if drafted tokens stood with this chance."""
+        survival = [acceptance**position for position in range(1, self._draft_length + 1)]
+        return self._epoch(self.window, self._draft_length, survival)[:2]
+
+    def _epoch(self, window: int, length: int, survival: list[float]) -> tuple[float, float, bool]:
+        """Expected milliseconds and tokens of an epoch, and whether a wider window would fill no faster."""
         plain_ms, token_ms = self._seen.verification
-        survival = self._seen.survival(length)
         draft_ms, first_token_ms = length * self._seen.step_ms, plain_ms - token_ms
         first_ms = draft_ms + first_token_ms + length * token_ms + self._seen.rtt_ms
+        if window == 1:
+            return first_ms + token_ms, 1 + sum(survival), False
         whole = min(survival[-1], 1 - 1e-6)
         stand = whole / (1 - whole)
         partly = (sum(survival) - length * whole) / (1 - whole)
-        found = {}
-        for window in self._windows:
-            if window == 1:
-                found[1] = (first_ms + token_ms) / (1 + sum(survival))
-                continue
-            pass_ms = first_token_ms + window * length * token_ms
-            pace_ms = max(draft_ms, pass_ms / window, first_ms / window)
-            epoch_ms = first_ms + stand * pace_ms + draft_ms / 2
-            found[window] = epoch_ms / (stand * length + partly + 1)
-            if pace_ms <= draft_ms:
-                break  # a wider window would fill no faster
-        return found
+        # So many proposals arrive while a pass takes place, and share the next one; as many are in that pass.
+        idle_ms = draft_ms - length * token_ms
+        together = max(1.0, min(window / 2, first_token_ms / idle_ms if idle_ms > 0 else window))
+        drawn_ms = max(first_token_ms + together * length * token_ms, together * draft_ms)
+        # Each waits for the pass that others are in.
+        batch_ms = max(drawn_ms, together * (first_ms + drawn_ms) / window)
+        epoch_ms = first_ms + batch_ms * whole / (1 - whole**together) + draft_ms / 2
+        return epoch_ms, stand * length + partly + 1, batch_ms <= drawn_ms and together < window / 2
 
     def _chance(self, tokens: int) -> float:
         """That so many drafted tokens in a row stand, before anything was seen."""

@@ -1,4 +1,4 @@
-"""What became of drafted tokens, position by position."""
+"""Acceptance of drafted tokens by position."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ENOUGH = 10  # drafts that must have come to a position
 
 @dataclass(frozen=True)
 class Survival:
-    """Conditional acceptance by position; behind the last known position it stays what it was there."""
+    """Conditional acceptance by position; after the last known position it is constant."""
 
     conditional: tuple[float, ...]
 
     def curve(self, count: int) -> list[float]:
-        """Sᵢ for i = 1 to `count`: the chance that the first i drafted tokens all stand."""
+        """Sᵢ for i = 1 to `count`: the probability that the first i drafted tokens are all accepted."""
         known = list(self.conditional[:count])
         return list(accumulate(known + [self.conditional[-1]] * (count - len(known)), mul))
 
@@ -34,7 +34,7 @@ class Survival:
 
     @property
     def mean(self) -> float:
-        """Share of judged tokens that stood, which is what the formula for equal chances is given."""
+        """Share of judged tokens that were accepted: the acceptance rate of the formula for equal chances."""
         curve = self.curve(len(self.conditional))
         return sum(curve) / sum([1.0, *curve[:-1]])
 
@@ -45,7 +45,7 @@ class Survival:
 
 
 def survival_of(found: Acceptance) -> Survival | None:
-    """Conditional acceptance in a run, as far as drafts enough came; `None` where the target judged none."""
+    """Conditional acceptance in a run, at positions with enough drafts; `None` where the target judged none."""
     known = [share for share, met in zip(found.conditional, found.judged, strict=True) if met >= ENOUGH]
     chances = tuple(share for share in known or found.conditional[:1] if share is not None)
     return Survival(chances) if chances else None
@@ -104,5 +104,5 @@ def _judged(part: Round) -> int:
 
 
 def _depth(part: Round) -> int:
-    """How many drafted tokens stand in a row."""
+    """How many drafted tokens follow each other."""
     return (part.drafted or 0) if part.depth is None else part.depth

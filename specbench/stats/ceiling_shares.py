@@ -1,4 +1,4 @@
-"""How near each method came to what memory allows, and when such a share is a fault of the measurement."""
+"""Each method's share of the memory ceiling, and when a share shows a measurement error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DRIFT = 1.1  # the fastest reading over the slowest, from which on it is told
 
 
 def share_of_ceiling(ceiling: Ceiling, records: Sequence[Generation]) -> float | None:
-    """Median over requests, each held against the speed of memory beside its prompt."""
+    """Median over requests of the speed divided by the ceiling that was measured beside the prompt."""
     found = [
         ceiling.share(record.tpot_ms, ceiling.beside(record.prompt_id, record.repeat)) for record in records
     ]
@@ -32,7 +32,7 @@ def tokens_range(ceiling: Ceiling) -> tuple[float, float] | None:
 def ceiling_fault(
     method: str, ceiling: Ceiling, share: float | None, records: Sequence[Generation]
 ) -> str | None:
-    """What is wrong with a share that is above 1 although every pass committed a single token."""
+    """The sentence on a share above 1 where every pass committed one token; empty otherwise."""
     one_by_one = all(len(part.tokens) == 1 for record in records for part in record.rounds[1:])
     if share is None or share <= 1 or not one_by_one:
         return None
@@ -40,15 +40,15 @@ def ceiling_fault(
 
 
 def told_fault(name: str, share: float, ceiling: Ceiling) -> str:
-    """That a share above 1, token by token, is a fault of the measurement."""
+    """The sentence on a share above 1, which token by token is a measurement error."""
     return (
-        f"fault of measurement: {name} reached {share:.0%} of the memory ceiling, and token by token at most "
-        f"100 % is possible: the bandwidth was measured too low ({told_speed(ceiling)}). Do not use this share"
+        f"measurement error: {name} reached {share:.0%} of the memory ceiling, but decoding token by token "
+        f"cannot exceed 100 %. The measured bandwidth is too low ({told_speed(ceiling)}): do not use this share"
     )
 
 
 def told_speed(ceiling: Ceiling) -> str:
-    """How fast memory was read, with the spread of it."""
+    """The measured memory bandwidth with its spread, in words."""
     speed = f"{ceiling.bytes_per_second / 1e9:.1f} GB/s"
     if ceiling.range is None:
         return f"{speed}, measured once"
@@ -57,13 +57,13 @@ def told_speed(ceiling: Ceiling) -> str:
 
 
 def drift_notes(run: Run) -> list[str]:
-    """That the speed of memory changed during a run, or that nobody knows whether it did."""
+    """Notes on a memory bandwidth that changed during a run, or was measured only once."""
     manifest, notes = run.manifest, []
     is_elsewhere = manifest.profile["cloud"].get("placement", IN_PROCESS) != IN_PROCESS
     for role, ceiling in manifest.ceilings.items():
         of_role = f"memory of the {role} in run {manifest.run_id}"
         if ceiling.range and ceiling.range[1] > DRIFT * ceiling.range[0]:
-            notes.append(f"{of_role} gave {told_speed(ceiling)}; shares are taken prompt by prompt")
+            notes.append(f"{of_role} gave {told_speed(ceiling)}; shares are computed for each prompt")
         elif role == "cloud" and is_elsewhere and not ceiling.readings:
-            notes.append(f"{of_role} was measured once, when its server started: its ceiling knows no drift")
+            notes.append(f"{of_role} was measured once, when its server started: drift is not included")
     return notes

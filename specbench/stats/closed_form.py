@@ -1,4 +1,4 @@
-"""What closed forms say that a token takes, beside what was measured in a run; a named part explains a gap.
+"""Time per token by closed forms beside the measured one; the part that explains a gap is named.
 
 A round drafts γ tokens and commits τ = 1 + ΣSᵢ of them, Sᵢ being the chance that the first i all stand. With t
 the target's step, c the draft's in t, and v a verification of γ + 1 tokens in t, drafting pays where ΣSᵢ > γc +
@@ -130,7 +130,7 @@ def _mean_round(
 
 
 def _late(rounds: Sequence[Round], terms: dict[str, float], round_ms: float) -> dict[str, float]:
-    """How much longer than expected each part of a round took, in the mean."""
+    """How much longer than expected each part of a round took, on average."""
 
     def mean(*names: str) -> float:
         return statistics.fmean(sum(getattr(part, name) or 0.0 for name in names) for part in rounds)

@@ -139,7 +139,7 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
 
 
 def _reference(group: Group, method: str, groups: Sequence[Group]) -> Group | None:
-    """Whom a row is compared with: that method of its own run, else of the first run that has it."""
+    """The group that a row is compared with: that method of its own run, else of the first run that has it."""
     found = [other for other in groups if other.method == method]
     own = [other for other in found if other.run is group.run]
     if group.method == method:
@@ -231,7 +231,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
 
 
 def _no_verdict(group: Group, control: Group, bugs: int, unfair: bool) -> str | None:
-    """Why nothing is said of a row's speed, though it was measured; the gravest reason."""
+    """The most important reason why a measured row has no verdict; `None` without one."""
     if faults := (*group.run.faults, *control.run.faults):
         return faults[0]
     if bugs:
@@ -246,7 +246,7 @@ def _no_verdict(group: Group, control: Group, bugs: int, unfair: bool) -> str | 
 
 
 def _own_passes(group: Group) -> str | None:
-    """What is said of a method that goes around a compiled engine, as it declares."""
+    """The label of a method that calls the model itself instead of a compiled engine."""
     manifest = group.run.manifest
     is_compiled = "compiled" in manifest.engines.values()
     return "eager passes" if is_compiled and group.method in manifest.own_passes else None
@@ -262,13 +262,13 @@ def _own_source(group: Group, groups: Sequence[Group]) -> str | None:
 
 
 def _unproven(group: Group, control: Group | None) -> str | None:
-    """What stands for `lossless` where a difference can be shown, and not be proven a tie."""
+    """The label in place of `lossless` where a difference is visible but no tie can be proven."""
     cannot = group.run.manifest.profile["cloud"].get("backend") == "vllm"
     if not (cannot and control and control is not group and group.run.manifest.lossless[group.method]):
         return None
     both = verdict.pairs(control.records, group.records)
     equal = sum(theirs.tokens == ours.tokens for theirs, ours in both)
-    return f"{equal} of {len(both)} texts as the control's"
+    return f"{equal} of {len(both)} texts equal to the control's"
 
 
 def _known(reduce: Callable[[list], NumberT], values: Sequence[NumberT | None]) -> NumberT | None:
@@ -277,7 +277,7 @@ def _known(reduce: Callable[[list], NumberT], values: Sequence[NumberT | None]) 
 
 
 def settings(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What was measured, for the title of every table; where, stands before it (`place`)."""
+    """What was measured, for the title of every table, after `place`."""
     profile, threads = runs[0].manifest.profile, runs[0].manifest.threads
     edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})

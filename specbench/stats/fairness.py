@@ -1,4 +1,4 @@
-"""What was held equal between methods, and what was not."""
+"""What was equal for all methods, and what was not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Held:
 
 
 def fairness(runs: Sequence[Run], findings: Sequence[precision.Finding]) -> list[Held]:
-    """One row a subject: held equal, different on purpose, or not equal.
+    """One row per subject: equal, different on purpose, or not equal.
 
     Within a run all methods share one process, one profile and one order, so that only runs can differ from
     each other. What differs between them stands in the row of its subject, with the values of both.
@@ -97,7 +97,7 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
     workload, precision = first.profile["workload"], first.profile["precision"]
     repeats = workload.get("repeats", 1)
     times = "once" if repeats == 1 else f"{repeats} times"
-    order = f"every prompt asked of all methods in a row, in a seeded order, {times}"
+    order = f"all methods answer a prompt in a row, in a seeded order, {times}"
     if len(runs) > 1:
         yield Held("order", f"{order}; but the runs were measured one after the other", NOT_EQUAL)
     else:
@@ -106,11 +106,11 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
     known = {name for run in runs for name in (*run.manifest.own_passes, MODEL_GENERATE)}
     own = dict.fromkeys(name for run in runs for name in run.manifest.methods if name in known)
     if own:
-        loop = "by calls of the model itself (transformers' own loop): context, not control"
+        loop = "calls the model itself (transformers' loop); context, not the control"
         yield Held("decode loop", f"{', '.join(own)}: {loop}", NOT_EQUAL)
     unverified = dict.fromkeys(name for run in runs for name in run.manifest.unverified)
     if unverified:
-        yield Held("work done for the tokens", f"not verified of {', '.join(unverified)}", UNKNOWN)
+        yield Held("work done for the tokens", f"not verified for {', '.join(unverified)}", UNKNOWN)
     sides = [
         in_words(first.profile[role]["dtype"], first.profile[role].get("quantization"))
         for role in ("edge", "cloud")

@@ -36,7 +36,7 @@ def leader(comparison: Comparison) -> MethodSummary | None:
 
 
 def ranked(comparison: Comparison) -> list[MethodSummary]:
-    """All rows: controls, then those that keep the target's text, fastest first; lossy ones; other texts."""
+    """All rows: controls, lossless methods by speed, lossy methods, then texts of other models."""
 
     def place(row: MethodSummary) -> tuple[bool, int, float]:
         group = (True, False, None).index(row.lossless)
@@ -46,7 +46,7 @@ def ranked(comparison: Comparison) -> list[MethodSummary]:
 
 
 def compared(comparison: Comparison) -> list[MethodSummary]:
-    """The ranked rows whose speed-up says something: not the control, nor a text of another model."""
+    """The ranked rows that have a speed-up: not the control, nor a text of another model."""
     return [
         row
         for row in ranked(comparison)
@@ -95,7 +95,7 @@ def _answer(rows: Sequence[MethodSummary]) -> str:
 
 
 def _text(row: MethodSummary) -> str:
-    """Whether the text is the control's, as far as that was seen."""
+    """Whether the text is the control's, in words."""
     if row.exact_match is None:
         return "lossless"
     return "same text" if row.exact_match == 1 else f"{row.exact_match:.1%} of texts identical"

@@ -1,4 +1,4 @@
-"""Whether the machine was quiet: what the control's own repeats and steps say."""
+"""Whether the machine was quiet, by the control's repeats and steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEWEST_STEPS = 8
 
 
 def noise_notes(control: Sequence[Generation], repeats: int) -> list[str]:
-    """What made the timings of this machine uncertain, and the flag that helps.
+    """Notes on uncertain timings, with the option that helps.
 
     The control does the same work again and again: in every repeat of a request, and (the cache grows slowly)
     in every step of an answer.

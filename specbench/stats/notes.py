@@ -1,4 +1,4 @@
-"""What a reader must know beside the figures."""
+"""Notes that a reader needs beside the figures."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from specbench.stats.text_similarity import NO_SACREBLEU, has_sacrebleu
 from specbench.stats.verdict import UNDECIDED
 
 ANOTHER_TEXT = "its text is not the cloud's, and speeds are compared for the same text only"
-WRONG = "should be the control's, and no tie explains the difference"
+WRONG = "differed from the control's, and no tie explains it"
 
 
 def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair: Sequence[str]) -> list[str]:
-    """What may change the conclusion that a reader draws; the gravest first, each once."""
+    """Notes that may change a reader's conclusion, the most important first, each once."""
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     notes += [row.ceiling_fault for row in rows if row.ceiling_fault]
     repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
     notes += _of_runs({run.manifest.run_id: _run_notes(run, repeats) for run in runs})
     if len(runs) > 1:
         notes.append(
-            "runs were measured one after the other: what changed between them is not in the intervals of rows "
-            "that are compared across runs"
+            "the runs were measured at different times: intervals across runs do not include what changed "
+            "between them"
         )
     notes += [
         f"{key} is {left} in run {runs[0].manifest.run_id} and {right} in run {run.manifest.run_id}"
@@ -46,7 +46,7 @@ def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair:
 
 
 def background_notes(runs: Sequence[Run], rows: Sequence[MethodSummary]) -> list[str]:
-    """What explains figures and changes no conclusion, each once."""
+    """Notes that explain figures and change no conclusion, each once."""
     notes = _of_runs({run.manifest.run_id: _background_of(run) for run in runs})
     formless = [row.method for row in rows if row.acceptance and base(row.method) not in FORMS]
     if formless:
@@ -80,7 +80,7 @@ def _of_runs(found: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _run_notes(run: Run, repeats: int) -> list[str]:
-    """What is to know of one run, the gravest first."""
+    """Notes on one run, the most important first."""
     notes = [*run.faults, *wrong_notes(run.manifest), *_refusal_notes(run.manifest)]
     notes += _manifest_notes(run.manifest)
     if run.manifest.profile["cloud"].get("backend") == "vllm":
@@ -101,24 +101,24 @@ def _refusal_notes(manifest: Manifest) -> list[str]:
 
 
 def bugs(manifest: Manifest) -> Counter[str]:
-    """By method, how many of its texts differ from the control's by no tie."""
+    """By method, the number of texts that differ from the control's without being ties."""
     return Counter(found.method for found in manifest.divergences if found.verdict == "bug")
 
 
 def texts(count: int) -> str:
-    """So many texts, in words."""
+    """A number of texts in words, such as `2 texts`."""
     return f"{count} text{'' if count == 1 else 's'}"
 
 
 def wrong_notes(manifest: Manifest) -> list[str]:
-    """What no figure of a run may be read without, the gravest first."""
+    """Warnings without which a run's figures must not be read, the most important first."""
     run_id, counts = manifest.run_id, bugs(manifest)
     found = []
     if wrong := counts.pop(CONTROL, 0):
         held = manifest.recomputation.texts if manifest.recomputation else wrong
         found.append(
-            f"{wrong} of {texts(held)} of the control in run {run_id} that were computed again without a cache "
-            "differ: the engine or the model is wrong, and so is every text and figure of this run"
+            f"{wrong} of {texts(held)} of the control in run {run_id} changed when computed again without a "
+            "cache: the engine or the model is wrong, and no figure of this run can be trusted"
         )
     found += [f"{texts(count)} of {method} in run {run_id} {WRONG}" for method, count in counts.items()]
     found += [f"run {run_id}: {text}; --resume {run_id} tries again" for text in manifest.unchecked]
@@ -141,13 +141,15 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))
     if manifest.recomputation and manifest.recomputation.reason:
         notes.append(
-            f"the control of run {manifest.run_id} is unproven, it was not computed again without a cache: "
+            f"the control of run {manifest.run_id} could not be checked by computing it again without "
+            "a cache: "
             f"{manifest.recomputation.reason}"
         )
     if manifest.audits and not manifest.switches:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
     if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):
-        notes.append(f"run {manifest.run_id} is {manifest.status}; resume it with --resume {manifest.run_id}")
+        how = f"complete it with 'specbench run --resume {manifest.run_id}'"
+        notes.append(f"run {manifest.run_id} is {manifest.status}; {how}")
     return notes
 
 
@@ -156,16 +158,16 @@ def _background_of(run: Run) -> list[str]:
     settings, predicts = manifest.profile["speculative"], not FORMS.keys().isdisjoint(manifest.methods)
     if predicts and settings.get("gate"):
         notes.append(
-            f"no prediction for run {manifest.run_id}: its gate chose which drafts were verified, and the "
-            "closed form verifies all; 'specbench replay --over gate.MEASURE=...' times a gate on a trace"
+            f"no prediction for run {manifest.run_id}: it used a gate, and the closed form verifies all "
+            "drafts; 'specbench replay --over gate.MEASURE=...' replays a gate on a trace"
         )
     elif predicts and settings.get("confidence_stop"):
         notes.append(
-            f"no prediction for run {manifest.run_id}: its confidence_stop chose how much was drafted; "
-            "'specbench replay --over confidence_stop=...' times it on a trace"
+            f"no prediction for run {manifest.run_id}: confidence_stop changed the draft length; "
+            "'specbench replay --over confidence_stop=...' replays it on a trace"
         )
     if own := [name for name in manifest.methods if name in manifest.isolated_rss_bytes]:
-        notes.append(f"peak RSS of {', '.join(own)} is of a process of its own (--isolate)")
+        notes.append(f"peak RSS of {', '.join(own)} was measured in its own process (--isolate)")
     if tuning := manifest.tuning:
         notes.append(
             f"draft length {tuning.chosen} was chosen for {tuning.method} on {len(tuning.prompt_ids)} prompts "

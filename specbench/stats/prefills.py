@@ -1,4 +1,4 @@
-"""What a vLLM server costs and cannot show, for whoever reads a table of it."""
+"""Notes on runs against a vLLM server: what its verifications cost, and what cannot be checked."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ CLASSES = 3
 
 
 def vllm_notes(run: Run) -> list[str]:
-    """That a verification prefills, what it took by the length of the text, and what is not known."""
+    """Notes on a run against vLLM: time of verifications by length of the text, and what is not known."""
     manifest = run.manifest
     version = (manifest.models.get("cloud") or {}).get("version")
     server = f"a vLLM server ({version})" if version else "a vLLM server"
     notes = [
-        f"the cloud of run {manifest.run_id} is {server}: its precision is declared and was not seen, and no "
-        "departure from the control's text can be proven a tie, for its passes cannot be repeated",
+        f"the cloud of run {manifest.run_id} is {server}: its precision is declared, not audited, and a text "
+        "that differs cannot be proven a tie, because its passes cannot be repeated",
         "cloud_baseline and the control are both the server's own streamed completion",
     ]
     rounds = [part for record in run.generations for part in record.rounds if part.prefilled]
     if rounds:
         notes.insert(
             0,
-            "every verification prefills its whole text, for prompt_logprobs bypasses vLLM's prefix cache: "
+            "every verification reads the whole text again, because vLLM caches no prefix for prompt_logprobs: "
             + ", ".join(by_length(rounds)),
         )
     return notes

@@ -1,4 +1,4 @@
-"""A cost table, asked for what each part of a round takes."""
+"""The time of each part of a round, looked up in a cost table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from specbench.profile.cost_table import Costs
 
 
 class Charge(NamedTuple):
-    """Something that takes time, by its kind and up to two counts; see `Prices.of`."""
+    """A part of a round that takes time: its kind and up to two counts; see `Prices.of`."""
 
     kind: str
     first: int = 0
@@ -67,7 +67,7 @@ class Prices:
         return half_ms + self.sending_ms(trip.first), half_ms + self.answer_ms(trip.second)
 
     def of(self, charge: Charge) -> float:
-        """What one thing takes; nothing where the table does not say, which it need not of prompts."""
+        """Milliseconds of one part; 0 where the table has no value, which prompts need not have."""
         kind, first, second = charge
         if kind == "draft":
             return self.draft_ms(first, second)

@@ -1,4 +1,4 @@
-"""Texts of one token, or of one short phrase, over and over: no speed on them says anything of real texts."""
+"""Texts that repeat one token or one short phrase: speeds on them say nothing about real texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_loop(tokens: Sequence[int]) -> bool:
 
 
 def loop_warnings(groups: Iterable[tuple[str, Sequence[Generation]]]) -> Iterator[str]:
-    """What must be read before any speed of these rows: how many of their texts are loops.
+    """Warnings about rows whose texts are loops.
 
     Args:
         groups: a row's name and its records.

@@ -1,4 +1,4 @@
-"""How near a lossy text comes to the control's, and to known answers. chrF is sacrebleu's, in `[quality]`."""
+"""Similarity of lossy texts to the control's and to known answers. chrF is sacrebleu's (`[quality]`)."""
 
 from __future__ import annotations
 

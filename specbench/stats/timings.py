@@ -1,4 +1,4 @@
-"""Where time and memory went, answer by answer: what the charts of a report are drawn from."""
+"""Times and memory by answer: the data of a report's charts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end-point that is declared beforehand: time per output token against the control, and its verdict."""
+"""The declared end-point: time per output token against the control, and its verdict."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def tokens_per_second(records: Sequence[Generation]) -> float | None:
 
 
 def verdict(interval: tuple[float, float] | None) -> str | None:
-    """What an interval of a speed-up shows. A difference that is surely below 3 % is none worth a name."""
+    """The verdict of a speed-up's interval; within 3 % of 1 it is `equivalent within 3 %`."""
     if interval is None:
         return None
     low, high = interval
@@ -107,7 +107,7 @@ def verdict(interval: tuple[float, float] | None) -> str | None:
 def corrected(
     rows: Sequence[tuple[CategorySpeedup, intervals.Bootstrap | None]],
 ) -> tuple[CategorySpeedup, ...]:
-    """Rows with intervals, p-values and verdicts corrected over all of them that have prompts enough."""
+    """The rows, with intervals, p-values and verdicts corrected over those with enough prompts."""
     done = []
     for (row, _), found in zip(rows, _holm([one for _, one in rows]), strict=True):
         if found is not None:

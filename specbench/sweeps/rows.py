@@ -6,29 +6,21 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbench.benchmark import sweep_record as sweeps
 from specbench.benchmark.child_process import Ended
 from specbench.benchmark.differences import SOURCE, differences, outcome
-from specbench.benchmark.job import loaded_profile
-from specbench.benchmark.observer import Unobserved
 from specbench.benchmark.sweep_record import Sweep, in_words
-from specbench.benchmark.workload import with_prompts
-from specbench.cluster.submitting import demand_over
 from specbench.dataframe import frame
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.forecast.grid import Row
-from specbench.profile import Profile
-from specbench.results.records import CONTROL, Generation, Manifest, Prompt, Run
+from specbench.forecast.grid import Grid, Row
+from specbench.results.records import CONTROL, Generation, Manifest, Run
 from specbench.results.store import RunStore
 from specbench.stats import verdict
 from specbench.stats.comparison import compare, groups_of, settings
 from specbench.stats.notes import wrong_notes
 from specbench.stats.repetition import loop_warnings
 from specbench.stats.topology import place
-from specbench.sweeps.runner import Sweeper, SweepObserver
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -59,6 +51,12 @@ class Swept:
     code: ExitCode
     failed: dict[int, Ended] = field(default_factory=dict)
 
+    @property
+    def grid(self) -> Grid:
+        """The same, as a replay or a plan has it."""
+        head = {"sweep": self.sweep.sweep_id, "runs": self.sweep.runs, "notes": self.notes}
+        return Grid(self.rows, self.title, head, self.notes)
+
     def to_frame(self) -> DataFrame:
         """A row for each method under each condition, as a pandas DataFrame.
 
@@ -68,76 +66,12 @@ class Swept:
         return frame([_flat(row) for row in self.rows])
 
 
-def sweep(
-    profile: Profile | str | Path = "default",
-    methods: Sequence[str] = (),
-    over: Mapping[str, Sequence[object]] | None = None,
-    *,
-    prompts: Sequence[str | Prompt] | str | Path | None = None,
-    observer: SweepObserver | None = None,
-    runs_dir: str | Path = "runs",
-    plugins: Sequence[str | Path] = (),
-    resume: str | None = None,
-) -> Swept:
-    """Run methods under every combination of values, each in a process of its own, with the control.
-
-    Args:
-        profile: a loaded profile, the name of a shipped one, or a YAML file.
-        methods: names, as `specbench plugins` lists them.
-        over: values by key of the profile, such as `{"link.rtt_ms": [0, 20, 100]}`.
-        prompts: texts, prompts of several turns, or a file; those of the profile's workload when absent.
-        observer: is told how far the sweep is.
-        runs_dir: the folder that holds runs.
-        plugins: Python files with methods of your own.
-        resume: the id of a sweep to go on with, which has its own profile, methods and values.
-
-    Raises:
-        SpecbenchError: the first thing that is wrong before anything runs. A condition that fails does not
-            raise: it is in `Swept.failed`.
-        KeyboardInterrupt: Ctrl-C; what was finished is stored, and `resume` goes on.
-    """
-    store = RunStore(Path(runs_dir).absolute())
-    if resume:
-        asked = to_resume(store, resume)
-    else:
-        loaded, name = loaded_profile(profile)
-        loaded = with_prompts(loaded, prompts, store.folder)
-        asked = sweeps.new_sweep(store, methods, loaded, name, over or {}, plugins=plugins)
-    return measure(asked, store, observer or Unobserved())
-
-
-def to_resume(store: RunStore, sweep_id: str) -> Sweep:
-    """A sweep on record, to go on with here.
-
-    Raises:
-        SpecbenchError: there is none of that id, or it goes on in jobs.
-    """
-    demand_over(store, sweep_id)
-    return sweeps.read(store, sweep_id)
-
-
-def measure(asked: Sweep, store: RunStore, observer: SweepObserver) -> Swept:
-    """Run what is left of a sweep, and read what all of its runs say.
-
-    Raises:
-        KeyboardInterrupt: passed on, with what was begun on record.
-    """
-    logger.info(f"sweep {asked.sweep_id}: {len(asked.conditions)} conditions")
-    sweeper = Sweeper(asked, store, observer)
-    try:
-        failed = sweeper.run()
-    except KeyboardInterrupt:
-        logger.info(f"interrupted; 'specbench sweep --resume {asked.sweep_id}' goes on")
-        raise
-    return replace(swept(sweeper.sweep, store), failed=failed)
-
-
 def swept(sweep: Sweep, store: RunStore) -> Swept:
     """Read what is on record of a sweep."""
     found, runs, notes, left_out = [], [], [], []
     for index, condition in enumerate(sweep.conditions):
         if index not in sweep.runs:
-            left_out.append(f"left out, {condition}: no stored run")
+            left_out.append(f"left out, {in_words(condition)}: no stored run")
             continue
         try:
             run = store.read(sweep.runs[index])
@@ -149,11 +83,11 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
             ]
             notes += [f"{in_words(condition)}: {line}" for line in wrong]
             if run.faults:
-                left_out.append(f"left out, {condition}: {run.faults[0]}")
+                left_out.append(f"left out, {in_words(condition)}: {run.faults[0]}")
                 continue
             found += _measured(run, condition)
         except SpecbenchError as error:
-            left_out.append(f"left out, {condition}: {error}")
+            left_out.append(f"left out, {in_words(condition)}: {error}")
     return Swept(
         sweep,
         rows=_corrected(found),
@@ -162,6 +96,24 @@ def swept(sweep: Sweep, store: RunStore) -> Swept:
         left_out=left_out,
         code=max((outcome(run.manifest) for run in runs), default=ExitCode.OK),
     )
+
+
+def measured_grid(sweep: Sweep, store: RunStore) -> Grid:
+    """What is on record of a sweep, as a grid; what is left out is logged.
+
+    Raises:
+        SpecbenchError: nothing of it is finished.
+    """
+    made = swept(sweep, store)
+    for line in made.left_out:
+        logger.info(line)
+    if not made.rows:
+        raise SpecbenchError(
+            f"sweep {sweep.sweep_id} has no finished run",
+            f"resume it with 'specbench sweep --resume {sweep.sweep_id}'",
+            ExitCode.STORE,
+        )
+    return made.grid
 
 
 def _title(sweep: Sweep, runs: Sequence[Run]) -> str:

@@ -28,10 +28,10 @@ def test_a_stored_run_says_what_a_vllm_cloud_did_and_what_is_not_known(server, p
     assert verified
     assert all(part.prefilled and part.verify_ms is not None for part in verified)
     assert any(part.accepted for part in verified)
-    assert "3 of 3 texts as the control's" in done.out
-    assert "every verification prefills its whole text" in done.out
+    assert "3 of 3 texts equal to the control's" in done.out
+    assert "every verification reads the whole text again" in done.out
     assert "prefilled" in specbench("compare", "--details").out
-    assert "its precision is declared and was not seen" in done.out
+    assert "its precision is declared, not audited" in done.out
     assert "cloud at http://" in done.out
     alone_rounds = [
         part for each in stored.generations if each.method == "cloud_baseline" for part in each.rounds

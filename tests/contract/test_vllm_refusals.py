@@ -7,8 +7,8 @@ import pytest
 from vllm_exchanges import KEY, PROMPT, STOPS, changing
 
 from specbench.api import SpecbenchError
+from specbench.cloud.http import JsonHttp
 from specbench.cloud.vllm.client import VllmServer
-from specbench.cloud.vllm.http import JsonHttp
 from specbench.errors import CloudLostError, ExitCode
 
 
@@ -17,7 +17,7 @@ def test_precision_is_unknown_and_never_ok(server, profile, specbench):
         done = specbench("check-dtype", "--load", "--json", "--profile", profile(vllm.url))
         shown = specbench("check-dtype", "--load", "--profile", profile(vllm.url))
     assert (done.code, done.json["verdict"]) == (ExitCode.CHECK_FAILED, "unknown")
-    assert "no tensor can be looked at (vLLM 0.32.0 at http" in shown.out
+    assert "no tensor can be read (vLLM 0.32.0 at http" in shown.out
 
 
 def test_precision_that_is_only_declared_is_unknown_too_and_nobody_is_asked(profile, specbench):

@@ -24,7 +24,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from specbench.benchmark.preparation import prepare
-from specbench.cli.load import OWN_CONNECTIONS
 from specbench.engine.threads import spin_briefly
 from specbench.profile import load_profile
 from specbench.registry import discover
@@ -34,6 +33,7 @@ from specbench.results.records import CONTROL as ALONE
 from specbench.serving_load.departures import departures
 from specbench.serving_load.edges import COLOCATED, lone_tpot_ms, measure, measure_one, schedule
 from specbench.serving_load.figures import capacity, load_row
+from specbench.serving_load.load import OWN_CONNECTIONS
 from specbench.serving_load.recorded import edges_of
 
 EDGE = "speculative"

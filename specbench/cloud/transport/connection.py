@@ -14,7 +14,7 @@ from specbench.cloud.transport import answers, fields, protocol
 from specbench.cloud.transport.channel import Channel, ChannelLostError
 from specbench.cloud.transport.facts import Facts
 from specbench.cloud.transport.handshake import greeted
-from specbench.cloud.transport.replies import Reply, Sent
+from specbench.cloud.transport.replies import EndedError, Reply, Sent
 from specbench.engine.threads import release_compute_threads
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 
@@ -124,18 +124,15 @@ class Connection:
         """Whether the reply is here already."""
         if sent.epoch != self.epoch or self._waiting.get(sent.number):
             return True
-        try:
+        with suppress(TimeoutError, ChannelLostError):
             self._take(0)
-        except TimeoutError:
-            return False
-        except ChannelLostError:
-            return True
-        return bool(self._waiting.get(sent.number))
+        return self._loss is not None or bool(self._waiting.get(sent.number))
 
-    def receive(self, sent: Sent) -> Reply:
+    def receive(self, sent: Sent, end: Sent | None = None) -> Reply:
         """The next reply to a frame.
 
         Raises:
+            EndedError: there is none to it, and one to `end`, which was sent later.
             ChannelLostError: the cloud is gone, or makes no sense.
             SpecbenchError: it refuses the frame, with its reason.
         """
@@ -150,6 +147,8 @@ class Connection:
         if not was_here and self.channel.shares_process:
             release_compute_threads()
         while not waiting:
+            if end is not None and self._waiting[end.number]:
+                raise EndedError
             try:
                 self._take(self.channel.silence_s)
             except TimeoutError:

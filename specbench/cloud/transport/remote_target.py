@@ -11,7 +11,7 @@ from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.fields import packed_parents, unpacked_ids
-from specbench.cloud.transport.place import RemotePlace, asked
+from specbench.cloud.transport.place import RemotePlace, asked, never
 from specbench.cloud.transport.protocol import Up
 from specbench.cloud.transport.replies import Reply, Sent
 from specbench.engine.session import Block, Passed
@@ -46,7 +46,9 @@ class RemoteTarget(RemotePlace):
     ) -> None:
         self._in_flight: deque[RemotePending] = deque()
         self._ahead: Sent | None = None
-        """A `Decode` that was sent right behind its `Begin`: what the cloud says alone pays one round trip."""
+        """A `Decode` that was sent behind what is in flight: what the cloud says alone pays no round trip."""
+        self.goes_on = not rolls_back or draft is not None
+        """Whether the cloud is asked to decode right behind the prompt."""
         self._committed: list[int] = []
         self._has_begun = False
         super().__init__(connection, options, rolls_back, draft, needs)
@@ -62,9 +64,8 @@ class RemoteTarget(RemotePlace):
         self._draws = (0, 0, 0)
         self._start(request)
         pending = self._ask(lambda number: protocol.Begin(number, self._text, *asked(request)))
-        if pending.is_sent and (not self._rolls_back or self._draft is not None):
-            with suppress(ChannelLostError):  # the result finds out too
-                self._ahead = self._connection.send(self._decode_frame)
+        if self.goes_on:
+            self.go_on()
         commit = replace(pending.result(), wasted_bytes=None)  # what came late is about the text before
         if self._ahead:  # both questions crossed together
             commit = replace(commit, bytes_up=(commit.bytes_up or 0) + self._ahead.bytes_up)
@@ -128,12 +129,23 @@ class RemoteTarget(RemotePlace):
                 pass  # the next frame finds out too, and hands the tokens over
         return Round(kept, finish_reason, unverified=len(kept), bytes_up=bytes_up)
 
-    def decode(self) -> Iterator[Round]:
-        """Go on alone, token by token, to the end of the text: one request, streamed."""
+    def go_on(self) -> None:
+        """Ask the cloud to decode alone behind what is in flight, whatever becomes of that; see `decode`."""
+        if self._is_known and all(pending.is_sent for pending in self._in_flight):
+            with suppress(ChannelLostError):  # the next result finds out too
+                self._ahead = self._connection.send(self._decode_frame)
+
+    def decode(self, until: Callable[[], bool] = never) -> Iterator[Round]:
+        """Go on alone, token by token, to the end of the text: one request, streamed.
+
+        Args:
+            until: asked behind every token; once it says so the cloud is told to stop, and what it says until
+                it hears that still comes. Both sides then stand at the same token.
+        """
         self._demand_idle()
         sent = self._take_ahead() if self._ahead else None
         known = sent if sent and sent.epoch == self._connection.epoch else None
-        yield from self._stream(self._decode_frame, self.take, known)
+        yield from self._stream(self._decode_frame, self.take, known, until)
 
     def _decode_frame(self, number: int) -> protocol.Decode:
         return protocol.Decode(number, self._text)
@@ -189,6 +201,8 @@ class RemoteTarget(RemotePlace):
             raise
         self._in_flight.popleft()
         pending.sent = None  # it has been answered
+        if commit.finish_reason and self._ahead:
+            self._connection.disregard(self._take_ahead())
         if pending.proposal.stands(commit):
             return commit
         self._epoch_of_text += (commit.accepted or 0) < len(pending.proposal)

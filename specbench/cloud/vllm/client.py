@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from specbench.clock import now_ms
-from specbench.cloud.vllm.http import SILENCE_S, Answer, JsonHttp
+from specbench.cloud.http import SILENCE_S, Answer, JsonHttp
 from specbench.engine.finite import NotFiniteError
 from specbench.errors import ExitCode, SpecbenchError
 

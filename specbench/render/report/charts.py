@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from specbench.errors import SpecbenchError
 from specbench.render.report.curves import acceptance, memory
 from specbench.render.report.inks import Ink, legend_of, looks_of, tint, tinted
 from specbench.render.report.latencies import latencies
 from specbench.render.report.marks import Drawing, at_one, bars, data, finished, row_axis, titled, told_by
+from specbench.render.report.pictures import demand_methods
 from specbench.render.report.speedups import categories, speedups
 from specbench.stats.headline import ranked
 from specbench.stats.report import Report
@@ -33,15 +33,15 @@ def drawings(report: Report) -> list[Drawing]:
 
 
 def chosen(report: Report, methods: Sequence[str]) -> Report:
-    """A report of these methods alone; one that several runs have is chosen with all its rows.
+    """A report of these methods alone, or of all where none is named; one of several runs has all its rows.
 
     Raises:
         SpecbenchError: there is no such method in it.
     """
+    if not methods:
+        return report
     known = [row.method for row in report.comparison.methods]
-    for name in methods:
-        if name not in known and name not in map(base, known):
-            raise SpecbenchError(f"no method {name!r} in this report", f"its methods are: {', '.join(known)}")
+    demand_methods(methods, dict.fromkeys([*known, *map(base, known)]), "report")
     kept = {name for name in known if name in methods or base(name) in methods}
     comparison = replace(
         report.comparison,

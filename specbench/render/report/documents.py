@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from dataclasses import asdict
 
@@ -47,6 +48,11 @@ def report_document(report: Report) -> dict:
         for manifest in report.manifests
     }
     return {**comparison_document(report.comparison), "report": {**document, "runs": runs}}
+
+
+def as_json(report: Report) -> str:
+    """The text of that."""
+    return json.dumps(report_document(report), indent=2, ensure_ascii=False) + "\n"
 
 
 def as_csv(report: Report) -> str:

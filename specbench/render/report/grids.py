@@ -7,17 +7,15 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 
-from specbench.errors import SpecbenchError
 from specbench.forecast.breakeven import break_evens
-from specbench.forecast.grid import Row, best, winner
+from specbench.forecast.grid import Grid, Row, best, winner
 from specbench.render.forecasts import MAP_FOOT, cell_text, told_break_even, verdicts
-from specbench.render.report import pictures
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.lengths import length_drawings, length_tables
 from specbench.render.report.marks import Drawing
+from specbench.render.report.pictures import demand_methods
 from specbench.render.report.roundtrips import round_trip_drawings
 from specbench.render.report.tabular import Table
 from specbench.results.records import CONTROL
@@ -32,6 +30,12 @@ def grid_document(rows: Sequence[Row], **head: object) -> dict:
         "rows": [asdict(row) for row in rows],
         "break_even": [asdict(even) for even in break_evens(rows)],
     }
+
+
+def grid_json(grid: Grid) -> str:
+    """The text of that."""
+    document = grid_document(grid.rows, **grid.head)
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def grid_csv(rows: Sequence[Row]) -> str:
@@ -82,36 +86,11 @@ def grid_drawings(rows: Sequence[Row]) -> list[Drawing]:
     return [*length_drawings(rows), *round_trip_drawings(rows), *map_drawings(rows)]
 
 
-def chosen_rows(rows: Sequence[Row], methods: Sequence[str]) -> list[Row]:
-    """The rows of these methods, and of the control.
+def chosen_rows(rows: Sequence[Row], methods: Sequence[str]) -> Sequence[Row]:
+    """The rows of these methods and of the control; all where none is named.
 
     Raises:
         SpecbenchError: there is no such method in them.
     """
-    known = list(dict.fromkeys(row.method for row in rows))
-    for name in methods:
-        if name not in known:
-            raise SpecbenchError(f"no method {name!r} in this sweep", f"its methods are: {', '.join(known)}")
-    return [row for row in rows if row.method in (CONTROL, *methods)]
-
-
-def write_grid(
-    rows: Sequence[Row], document: dict, folder: Path, width_mm: float = pictures.WIDTH_MM,
-    methods: Sequence[str] = (),
-) -> list[Path]:  # fmt: skip
-    """Write `grid.csv`, `grid.json` and every chart with its figures.
-
-    Args:
-        methods: those that charts show; all of them if there is none.
-
-    Raises:
-        SpecbenchError: `[report]` is not installed, the folder cannot be written, or there is no such method.
-    """
-    pictures.demand_extra()
-    shown = chosen_rows(rows, methods) if methods else rows
-    written = pictures.write_files(grid_drawings(shown), folder, width_mm)
-    texts = {
-        "grid.csv": grid_csv(rows),
-        "grid.json": json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    }
-    return [*written, *pictures.write_into(folder, texts)]
+    demand_methods(methods, list(dict.fromkeys(row.method for row in rows)), "sweep")
+    return [row for row in rows if row.method in (CONTROL, *methods)] if methods else rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +23,7 @@ PX_PER_MM = 96 / 25.4
 POINTS_PER_PX = 72 / 96
 PNG_PPI = 300
 SVG = "http://www.w3.org/2000/svg"
+SVG_WIDTH = re.compile(r'<svg[^>]*? width="([\d.]+)"')
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -46,6 +47,17 @@ def demand_extra() -> None:
             f"pages and charts need {error.name}, which is not installed",
             "pip install 'specbench[report]'; 'specbench report --format md' needs nothing more",
         ) from error
+
+
+def demand_methods(names: Sequence[str], known: Collection[str], where: str) -> None:
+    """Refuse methods that are not there.
+
+    Raises:
+        SpecbenchError: naming the first one, and those that are.
+    """
+    for name in names:
+        if name not in known:
+            raise SpecbenchError(f"no method {name!r} in this {where}", f"its methods are: {', '.join(known)}")
 
 
 def on_page(drawing: Drawing, width: int) -> str:
@@ -114,6 +126,13 @@ def write_into(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
 
 
 def _svg(drawing: Drawing, ink: inks.Ink, width: int, background: str = "transparent") -> str:
+    """The chart, so many pixels wide; what axes and legends take is known when it has been drawn once."""
+    svg = _drawn(drawing, ink, width, background)
+    missing = round(width - float(SVG_WIDTH.search(svg)[1]))
+    return _drawn(drawing, ink, width + missing, background) if abs(missing) > 1 else svg
+
+
+def _drawn(drawing: Drawing, ink: inks.Ink, width: int, background: str) -> str:
     import vl_convert
 
     spec = drawing.draw(ink, width).to_dict()

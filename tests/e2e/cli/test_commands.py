@@ -128,7 +128,8 @@ def test_check_dtype_exits_one_when_edge_and_cloud_differ(specbench):
     assert done.json["ok"] is False
     (report,) = done.json["profiles"]
     assert report["problems"] == [
-        "edge.dtype is float32 and cloud.dtype is float16, and precision.parity: edge_cloud demands one"
+        "edge.dtype is float32 and cloud.dtype is float16, but precision.parity: edge_cloud requires one "
+        "precision"
     ]
     both = {row["method"] for row in report["methods"] if row["edge"] and row["cloud"]}
     assert {row["method"] for row in report["methods"] if not row["ok"]} == both >= {"speculative"}

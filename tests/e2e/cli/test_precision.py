@@ -38,11 +38,11 @@ def test_a_method_whose_options_change_its_precision_is_shown_and_refused(specbe
     (row,) = [row for row in report["methods"] if row["verdict"] != "ok"]
     assert (row["method"], row["changes"], row["verdict"]) == ("liar", {"cloud": "bfloat16"}, "differs")
     (finding,) = report["findings"]
-    assert finding["message"] == "cloud.dtype is float32, and liar makes it bfloat16 by its own options"
+    assert finding["message"] == "cloud.dtype is float32, but liar changes it to bfloat16 by its own options"
     assert offered(specbench, finding).code == 0
     refused = specbench("run", "liar", "--profile", path, "--plugin", plugin)
     assert refused.code == 1
-    assert "liar makes it bfloat16" in refused.err
+    assert "liar changes it to bfloat16" in refused.err
     assert not (tmp_path / "runs").exists()
 
 
@@ -57,7 +57,7 @@ def test_nothing_demanded_is_labelled_and_never_called_ok(specbench, profile):
     path = profile(precision={"parity": "off"}, edge={"dtype": "bfloat16"})
     done = specbench("check-dtype", "--profile", path, "--json")
     assert (done.code, done.json["verdict"]) == (0, "unknown")
-    assert done.json["profiles"][0]["notes"] == ["nothing is demanded (precision.parity: off)"]
+    assert done.json["profiles"][0]["notes"] == ["precision is not checked (precision.parity: off)"]
 
 
 def test_the_command_that_is_offered_mends_a_pair_of_two_dtypes(specbench, profile):
@@ -149,7 +149,7 @@ def test_an_int4_draft_beside_a_whole_target_would_be_said_to_be_fair(specbench,
     done = specbench("check-dtype", "--profile", path, "--load", "--json")
     assert (done.code, done.json["verdict"]) == (0, "ok")
     notes = done.json["profiles"][0]["notes"]
-    assert "edge is bfloat16 and cloud is float32: fair, since precision.parity is per_role" in notes
+    assert "edge is bfloat16 and cloud is float32: allowed by precision.parity: per_role" in notes
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_isolated_methods_show_the_memory_of_their_own_and_not_what_another_hold
     own = {name: row["peak_rss_bytes"] for name, row in done.json["methods"].items()}
     assert own["crashing"] - own["cloud_optimized_baseline"] > HUNGRY_BYTES / 2
     assert stored(tmp_path).manifest.isolated_rss_bytes == own
-    note = "peak RSS of crashing, cloud_optimized_baseline is of a process of its own (--isolate)"
+    note = "peak RSS of crashing, cloud_optimized_baseline was measured in its own process (--isolate)"
     assert note in done.json["notes"]
 
 
@@ -185,7 +185,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, sp
     assert run.manifest.status == "interrupted"
     assert 0 < len(run.generations) < 1200
     assert document["notes"] == [
-        f"run {run.manifest.run_id} is interrupted; resume it with --resume {run.manifest.run_id}"
+        f"run {run.manifest.run_id} is interrupted; complete it with "
+        f"'specbench run --resume {run.manifest.run_id}'"
     ]
 
 

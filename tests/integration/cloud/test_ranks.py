@@ -13,8 +13,8 @@ from builders import tiny_mistral
 from split_models import REQUEST, tokens_of, whole
 from waiting import is_running, wait_until
 
-from specbench.cli.serve import _served
 from specbench.cloud import CloudModel
+from specbench.cloud.server.serving import served_profile
 from specbench.cloud.split import SplitCloudModel
 from specbench.engine import ranks
 from specbench.errors import RanksLostError, SpecbenchError
@@ -189,7 +189,7 @@ def test_ranks_divide_the_processors_that_they_may_use(tmp_path, monkeypatch):
     cloud = {"model": "a", "placement": "process", "parallel": {"tensor": 2}, "device": "cpu"}
     path.write_text(yaml.safe_dump({"edge": {"model": "a"}, "cloud": cloud}))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
-    assert _served(load_profile(str(path))).cloud.threads == 3
+    assert served_profile(load_profile(str(path))).cloud.threads == 3
 
 
 def test_a_device_map_and_ranks_contradict_each_other(tmp_path):

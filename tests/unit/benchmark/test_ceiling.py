@@ -199,7 +199,7 @@ def test_a_share_above_all_of_it_is_a_fault_of_the_measurement_token_by_token():
     found = shown(read_at(400.0, 420.0, 430.0), lossless=None)
     (row,) = found.methods
     assert row.share_of_ceiling == pytest.approx(100 / 84)
-    assert "fault of measurement: m reached 119% of the memory ceiling" in row.ceiling_fault
+    assert "measurement error: m reached 119% of the memory ceiling" in row.ceiling_fault
     assert row.ceiling_fault in found.notes
     console = Console(width=100, record=True)
     console.print(comparison_table(found, details=True))
@@ -211,9 +211,9 @@ def test_a_share_above_all_of_it_is_a_fault_of_the_measurement_token_by_token():
 
 def test_limits_says_that_a_share_above_all_of_it_is_a_fault(specbench, profile, monkeypatch):
     monkeypatch.setattr(bandwidth, "_seconds", lambda reader, place: 1.0)
-    assert "fault of measurement: the edge reached" in specbench("limits", "--profile", profile()).out
+    assert "measurement error: the edge reached" in specbench("limits", "--profile", profile()).out
     row = specbench("limits", "--profile", profile(), "--json").json["models"]["edge"]
-    assert "fault of measurement" in row["fault"]
+    assert "measurement error" in row["fault"]
 
 
 def test_memory_that_drifts_is_told_with_its_range():

@@ -16,10 +16,12 @@ OTHERS = re.compile(r"(pip install|uv pip|vllm serve|torchrun|env -u|openssl)[^;
 # Modules below the command line that work for one command alone, so that its options need no name before them.
 WORKS_FOR = {
     "benchmark/tuning": "run", "serving_load/edges": "load", "serving_load/recorded": "load",
+    "serving_load/load": "load", "cloud/server/serving": "serve", "render/report/output": "report",
     "cluster/submission": "submit run",
     "cluster/launchers": "submit run",
     "distill/settings": "distill", "distill/distillation": "distill",
-    "forecast/assumed": "plan", "forecast/over": "sweep", "forecast/variants": "replay",
+    "forecast/assumed": "plan", "forecast/known": "plan",
+    "forecast/over": "sweep", "forecast/variants": "replay",
 }  # fmt: skip
 OF_ALL_THAT_USE = {"results/store": {"--runs-dir"}, "cli/__init__": {"--help"}}
 # Those that work for commands without --set too.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -91,7 +92,8 @@ def files(tmp_path):
 
 def test_a_replayed_grid_is_written_as_pictures_and_figures(specbench, files, tmp_path):
     over = ("--over", "link.rtt_ms=0,40", "--over", "target.speed=1,4", "--over", "draft_length=2")
-    done = specbench("replay", *files, *over, "--charts", tmp_path / "maps", "--json")
+    chosen = ("--charts", tmp_path / "maps", "--chart-width-mm", "84")
+    done = specbench("replay", *files, *over, *chosen, "--json")
     assert done.code == 0, done.err
     names = {path.stem: path for path in (tmp_path / "maps").iterdir()}
     methods = {"speculative", "speculative_pipelined", "speculative_colocated"}
@@ -99,6 +101,9 @@ def test_a_replayed_grid_is_written_as_pictures_and_figures(specbench, files, tm
     for stem in names.keys() - {"grid"}:
         for form, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("csv", b"link.rtt_ms,")):
             assert (tmp_path / "maps" / f"{stem}.{form}").read_bytes().startswith(start)
+    width = re.search(r'width="([\d.]+)mm"', (tmp_path / "maps" / "winner.svg").read_text())
+    assert width
+    assert abs(float(width[1]) - 84) < 2
     assert (tmp_path / "maps" / "break-even.csv").read_text().startswith("link.rtt_ms,target.speed,method,")
     assert json.loads((tmp_path / "maps" / "grid.json").read_text()) == done.json
     assert len(done.json["break_even"]) == 2 * len(methods)

@@ -36,6 +36,6 @@ def test_times_are_told_for_thirds_of_the_rounds_by_length():
 def test_the_note_on_prefills_stands_first_and_only_where_there_were_any():
     told = manifest(models={"cloud": {"version": "1.2"}})
     with_drafts = vllm_notes(Run(told, (generation(rounds=(verified(10, 2.0),), arrival_ms=(1.0,)),)))
-    assert with_drafts[0].startswith("every verification prefills its whole text")
+    assert with_drafts[0].startswith("every verification reads the whole text again")
     assert not any("prefills" in note for note in vllm_notes(Run(told, (generation(),))))
     assert "a vLLM server (1.2)" in with_drafts[1]

@@ -188,7 +188,7 @@ def test_a_quantised_draft_beside_a_whole_target_is_fair_per_role_and_said(model
     edge.loaded.model.register_buffer("weight_int8", torch.ones(64, 32, dtype=torch.int8))
     pair = [look(edge, "edge", quantization="int8"), look(cloud)]
     assert audit_findings(pair, "per_role") == []
-    assert "edge is int8 weights, float32 arithmetic and cloud is float32: fair" in " ".join(
+    assert "edge is int8 weights, float32 arithmetic and cloud is float32: allowed" in " ".join(
         remarks(pair, "per_role", False)
     )
     (finding,) = audit_findings(pair, "edge_cloud")
@@ -214,7 +214,7 @@ def test_a_checkpoint_stored_in_bfloat16_is_said_to_be_so(models, tmp_path):
     assert audit.stored == ("BF16 x21",)
     assert audit.problem is None
     (remark,) = remarks([audit], "edge_cloud", False)
-    assert remark.startswith("cloud: the weights on disk are BF16 x21, and computed in float32")
+    assert remark.startswith("cloud: the weights are stored as BF16 x21 and computed in float32")
     honest = look(engine_of(models / "target"))
     assert remarks([honest], "edge_cloud", False) == []
 
@@ -277,7 +277,7 @@ def test_declared_dtypes_are_held_to_the_profiles_rule(parity, count):
     )
     assert len(parity_findings(profile)) == count
     said = " ".join(auditing.declared_remarks(profile))
-    assert ("fair, since" in said, "nothing is demanded" in said) == (parity == "per_role", parity == "off")
+    assert ("allowed by" in said, "precision is not checked" in said) == (parity == "per_role", parity == "off")
 
 
 def test_the_architectures_own_float32_parts_are_no_lie(tmp_path):

@@ -85,9 +85,9 @@ def test_a_page_with_a_proven_bug_gives_no_verdict_and_says_so_first():
     text = page(made)
     assert '<h1 class="">No verdict: m produced wrong text.</h1>' in text
     assert '<h1 class="good">' in page(report([run(pair(24, 1.3, 0.05))]))
-    assert "no verdict on m: 2 texts of it should be the control" in text
+    assert "no verdict on m: 2 texts of it differed from the control" in text
     assert made.comparison.notes[0] == (
-        "2 texts of m in run r1 should be the control's, and no tie explains the difference"
+        "2 texts of m in run r1 differed from the control's, and no tie explains it"
     )
 
 

@@ -121,9 +121,13 @@ def test_recorded_drafts_agree_where_the_trace_does_and_take_their_time(monkeypa
     ("fields", "asked", "reason"),
     [
         ({}, {"tokenizer_sha256": "other"}, "another tokenizer"),
-        ({"exact": False, "verification": "rejection"}, {}, "its text is the target's"),
-        ({}, {"verification": "coupled"}, "this one's rule is greedy, and the profile's coupled"),
-        ({}, {"budget": 9}, "have up to 8 tokens, and 9 are asked for"),
+        (
+            {"exact": False, "verification": "rejection"},
+            {},
+            "its own lossless rule: that is rejection",
+        ),
+        ({}, {"verification": "coupled"}, "that is greedy, and the profile's rule is coupled"),
+        ({}, {"budget": 9}, "have up to 8 tokens, but 9 are needed"),
     ],
 )
 def test_a_trace_of_something_else_is_refused(fields, asked, reason):
@@ -226,5 +230,5 @@ def test_a_server_that_is_lost_over_a_proof_costs_the_proof_and_no_figure(alone,
     monkeypatch.setattr(prepared.cloud, "evidence", lost)
     found = departures(prepared, asked, {ALONE: [*answers, altered(answers[0], 3)]})
     assert found == {ALONE: None}
-    assert f"the texts by {ALONE} are not judged: the cloud is gone" in logged.messages
+    assert f"the texts of {ALONE} are not compared with the control's: the cloud is gone" in logged.messages
     assert load_row(ALONE, answers, 30.0, found[ALONE]).departed is None

@@ -137,4 +137,4 @@ def test_a_run_says_that_nothing_is_predicted_of_it(specbench, profile):
     path = profile(speculative={"confidence_stop": 0.5})
     done = specbench("run", "speculative", "--profile", path, "--json")
     assert done.code == 0, done.err
-    assert "its confidence_stop chose how much was drafted" in " ".join(done.json["notes"])
+    assert "confidence_stop changed the draft length" in " ".join(done.json["notes"])

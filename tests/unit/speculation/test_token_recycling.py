@@ -99,7 +99,7 @@ def test_its_text_is_the_controls(cloud, rule, prompt, nodes, branching, draft_l
 def test_a_text_that_repeats_itself_is_accepted(cloud):
     request = Request(tuple(range(10, 40)), 120, frozenset())
     rounds = answer(TokenRecycling().open(EDGE, cloud, PLAIN), request)
-    assert sum(part.accepted or 0 for part in rounds) > 60
+    assert sum(part.accepted or 0 for part in rounds) > 30
 
 
 def test_an_engine_that_reads_no_trees_is_refused_with_the_reason(tmp_path):

@@ -178,7 +178,7 @@ def test_notes_of_several_runs_name_their_run_unless_they_hold_for_all(speculati
     runs[1] = run([speculative], "r2", profile=unchecked, isolated_rss_bytes={"speculative": 9})
     told = compare(runs, allow_unfair=True).notes
     assert "precision was not checked (precision.parity: off)" in told
-    assert "run r2: peak RSS of speculative is of a process of its own (--isolate)" in told
+    assert "run r2: peak RSS of speculative was measured in its own process (--isolate)" in told
 
 
 def test_a_comparison_says_what_was_not_checked(speculative):

@@ -8,6 +8,7 @@ from comparisons import CONTROL, run
 
 from specbench.render.report import documents
 from specbench.render.report.page import page
+from specbench.render.showing import show_runs
 from specbench.stats.comparison import compare
 from specbench.stats.repetition import is_loop
 from specbench.stats.report import report
@@ -67,12 +68,10 @@ def test_the_stop_token_behind_a_loop_does_not_hide_it():
 
 
 def test_every_form_of_output_says_so_before_any_speed(fast_loops, capsys):
-    from specbench.cli.compare import show
-
-    show(fast_loops, as_json=False)
+    show_runs(fast_loops)
     table = " ".join(capsys.readouterr().out.split())
     assert table.index("warning: 11 of 12 texts") < table.index("faster")
-    show(fast_loops, as_json=True)
+    show_runs(fast_loops, as_json=True)
     assert json.loads(capsys.readouterr().out)["warnings"][0].startswith("11 of 12 texts")
     made = report(fast_loops)
     text = documents.as_markdown(made)

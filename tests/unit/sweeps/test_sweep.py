@@ -206,6 +206,22 @@ def test_maps_that_could_not_be_made_are_refused_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--charts", "maps", "--methods", "suffix"), "no method 'suffix' in this sweep"),
+        (("--charts", "maps", "--chart-width-mm", "8"), "is not between 60 and 400"),
+        (("--chart-width-mm", "84"), "has no effect without --charts"),
+    ],
+)
+def test_charts_that_are_not_asked_for_correctly_are_refused_before_anything_runs(
+    specbench, tmp_path, words, message
+):
+    done = specbench("sweep", "speculative", "--over", "link.rtt_ms=0,5", *words)
+    assert (done.code, message in done.err) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_damaged_sweep_gets_one_clear_error(tmp_path):
     store = RunStore(tmp_path)
     asked = sweeps.new_sweep(

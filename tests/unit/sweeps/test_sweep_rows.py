@@ -21,7 +21,7 @@ BUG = Divergence("m", "1", 0, 0, 3, (1, 2), verdict="bug")
 ENDS = [
     ({"precision_problems": ("the edge is float16",)}, 1, "precision of run r0: the edge is float16"),
     ({"failures": (Failure("m", None, "it broke"),), "status": "failed"}, 7, "m failed in run r0: it broke"),
-    ({"divergences": (BUG,)}, 9, "1 text of m in run r0 should be the control's, and no tie explains"),
+    ({"divergences": (BUG,)}, 9, "1 text of m in run r0 differed from the control's, and no tie explains"),
 ]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import IncompleteRead
 
@@ -15,18 +15,26 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 
 SILENCE_S = 120.0  # a whole prefill may take long, but not for ever
+MOST_BYTES = 64 << 20  # of one answer, or of one event
 DONE = b"[DONE]"
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the status, the document (`None` where it is no JSON), and the bytes of both bodies."""
+    """What came back: the status, the document (`None` where it is no JSON), and the bytes of both bodies.
+
+    Args:
+        body: as it came, of whole answers.
+        headers: `Location` and `Retry-After` where the server sent them.
+    """
 
     status: int
     document: object
     bytes_up: int = 0
     bytes_down: int = 0
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
@@ -46,15 +54,22 @@ class JsonHttp:
         url: `http://host:port` or `https://host:port`, without a path.
         token: sent as a bearer token.
         silence_s: how long the server may say nothing at all before it counts as gone.
+        tls: arguments of urllib3's pools that say whose certificates are accepted.
     """
 
-    def __init__(self, url: str, token: str | None = None, silence_s: float = SILENCE_S) -> None:
+    kind = "vLLM server"
+    """What is wanted at the address; with both hints, the words of what cannot be reached."""
+    absent_hint = "start one there: vllm serve MODEL --port N (docs/how-to/vllm.md)"
+    lost_hint = "finished prompts are kept; resume with 'specbench run --resume RUN' once it is back"
+    certificate_hint = "renew it, or let SSL_CERT_FILE name the authority that signed it"
+
+    def __init__(self, url: str, token: str | None = None, silence_s: float = SILENCE_S, **tls: object) -> None:
         self.url = url
         self._silence_s = silence_s
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._pools = urllib3.PoolManager(timeout=silence_s, retries=False)
+        self._pools = urllib3.PoolManager(timeout=silence_s, retries=False, **tls)
         self._was_there = False
 
     def ask(self, path: str, question: dict | None = None) -> Answer:
@@ -70,10 +85,15 @@ class JsonHttp:
         except HTTPError as error:
             raise self._lost(error) from error
 
-    def stream(self, path: str, question: dict) -> Iterator[Answer]:
+    def stream(
+        self, path: str, question: dict, is_last: Callable[[object], bool] = lambda document: False
+    ) -> Iterator[Answer]:
         """The events of a stream as they come; one answer with another status where it is refused.
 
         A reader that stops early closes the connection, by which the server learns of it.
+
+        Args:
+            is_last: whether a document ends the stream; without one, `[DONE]` does.
 
         Raises:
             SpecbenchError, CloudLostError: as of `ask`; the stream broke off before its end.
@@ -94,7 +114,11 @@ class JsonHttp:
                 if event == DONE:
                     response.drain_conn()  # read to its end, a connection serves the next question
                     return
-                yield Answer(200, _parsed(event), bytes_up, bytes_down)
+                document = _parsed(event)
+                yield Answer(200, document, bytes_up, bytes_down)
+                if is_last(document):
+                    response.drain_conn()
+                    return
                 bytes_up = bytes_down = 0
             raise ProtocolError from IncompleteRead(b"")
         except HTTPError as error:
@@ -129,7 +153,7 @@ class JsonHttp:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return SpecbenchError(
                 f"the certificate of {self.url} is not accepted: {cause.verify_message}",
-                "renew it, or let SSL_CERT_FILE name the authority that signed it",
+                self.certificate_hint,
                 ExitCode.RUN,
             )
         reason = str(cause) or type(cause).__name__
@@ -140,19 +164,23 @@ class JsonHttp:
         if self._was_there or isinstance(error, (ProtocolError, ReadTimeoutError)):
             return CloudLostError(
                 f"lost the server at {self.url}: {reason}",
-                "finished prompts are kept; resume with 'specbench run --resume RUN' once it is back",
+                self.lost_hint,
                 ExitCode.RUN,
             )
         return SpecbenchError(
-            f"cannot connect to a vLLM server at {self.url}: {reason}",
-            "start one there: vllm serve MODEL --port N (docs/how-to/vllm.md)",
-            ExitCode.RUN,
+            f"cannot connect to a {self.kind} at {self.url}: {reason}", self.absent_hint, ExitCode.RUN
         )
 
 
 def _whole(response: urllib3.BaseHTTPResponse, body: bytes) -> Answer:
-    read = response.read(decode_content=False)
-    return Answer(response.status, _parsed(read), len(body), len(read))
+    read = bytearray()
+    for part in response.stream(decode_content=False):
+        read += part
+        if len(read) > MOST_BYTES:
+            response.close()
+            raise ProtocolError(f"its answer is longer than {MOST_BYTES >> 20} MiB")
+    named = {name: response.headers[name] for name in ("Location", "Retry-After") if name in response.headers}
+    return Answer(response.status, _parsed(bytes(read)), len(body), len(read), bytes(read), named)
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -160,6 +188,8 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     rest = b""
     while part := response.read1(decode_content=False):
         *lines, rest = (rest + part).split(b"\n")
+        if len(rest) > MOST_BYTES:
+            raise ProtocolError(f"an event of its answer is longer than {MOST_BYTES >> 20} MiB")
         yield from (line + b"\n" for line in lines)
     if rest:
         yield rest

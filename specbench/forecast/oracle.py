@@ -1,0 +1,172 @@
+"""A bound: what a sequence would take if each choice were made by who knows what every draft is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from specbench.clock import VirtualClock
+from specbench.errors import SpecbenchError
+from specbench.forecast.events import Timeline
+from specbench.forecast.replay import ANY, known_method
+from specbench.forecast.traced_drafter import Text
+from specbench.forecast.virtual_models import VirtualEdge
+from specbench.method import Method, SpeculativeMethod
+from specbench.profile import Decoding, Options, Speculative
+from specbench.profile.decoding import LONGEST_DRAFT
+from specbench.speculation.loop import Drafter
+from specbench.speculation.request import Request
+from specbench.stats.prices import Prices
+
+LOOKUPS = ("suffix", "prompt_lookup")
+"""Drafters beside the traced model: what they propose follows from the text, and costs nothing."""
+
+
+class Bound:
+    """The least time that a sequence takes if whoever decodes it knows what each draft would get right.
+
+    Where nothing is in flight it chooses between
+
+    - one more token of the cloud alone, streamed. To begin and to end a stream takes no time, because the edge
+      knows long before when to ask for that;
+    - an epoch: one drafter, so many of the tokens that it gets right, and how they are divided into proposals.
+      All of these are sent without waiting, and the last one gets the target's own token;
+    - a plain step, for which the edge asks.
+
+    It knows what will stand, but uses no token before it has come: an epoch begins when the one before has
+    ended. Drafts that a refusal would drop are never better, so it makes none. It is charged for draft steps,
+    the link, passes, and the edge's other time behind an epoch that no stream follows. It is not charged for
+    reading committed tokens on
+    the edge, nor for what draft and target cost each other where they share a machine. So no method that drafts
+    chains by these drafters, on the edge and behind what it takes for committed, is faster. One that drafts
+    trees, in the cloud, or for several verdicts can be.
+
+    Args:
+        methods: those whose drafts may be chosen beside the traced model's, where they need no model.
+    """
+
+    def __init__(self, methods: Sequence[str | Method] = ()) -> None:
+        found = {method.name: method for method in map(known_method, (*LOOKUPS, *methods))}
+        self._methods = [each for each in found.values() if isinstance(each, SpeculativeMethod)]
+
+    def decode_ms(self, text: Text, prices: Prices) -> float:
+        """From the first token's arrival to the last one's.
+
+        Raises:
+            SpecbenchError: the sequence has a gate, which commits what nobody verified.
+        """
+        if text.sure:
+            raise SpecbenchError("the oracle knows no gate", "leave out --oracle, or the gate")
+        length = len(text.runs)
+        model = epochs_ms(*_costs(prices, prices.step_ms, max(text.runs[1:], default=0)))
+        free = epochs_ms(*_costs(prices, 0.0, LONGEST_DRAFT))
+        choices = [(text.runs, model), *((runs, free) for runs in lookups(text, tuple(self._methods)))]
+        alone_ms = max(prices.pass_ms(1) + prices.stream_ms, prices.answer_ms(1))
+        trip_ms = prices.rtt_ms + prices.overhead_ms
+        # The target adds a token of its own, so only a stop token can be the last one that is drafted.
+        room = length if length < text.budget else length - 1
+        # By position: the least time from there, and from there where an epoch has just ended.
+        best, behind = [0.0] * (length + 1), [prices.round_ms] * (length + 1)
+        for position in range(length - 1, 0, -1):
+            streamed_ms = alone_ms + best[position + 1]
+            drafted_ms = min(
+                trip_ms + took_ms[drafted] + behind[min(position + drafted + 1, length)]
+                for runs, took_ms in choices
+                for drafted in range(max(0, min(runs[position], room - position)) + 1)
+            )
+            best[position] = min(streamed_ms, drafted_ms)
+            behind[position] = min(streamed_ms, prices.round_ms + drafted_ms)
+        return best[1] if length > 1 else 0.0
+
+
+class _Costs(NamedTuple):
+    """What an epoch's time depends on besides the round trip: by tokens, what passes and both ways take."""
+
+    step_ms: float
+    pass_ms: tuple[float, ...]
+    up_ms: tuple[float, ...]
+    down_ms: tuple[float, ...]
+
+
+def _costs(prices: Prices, step_ms: float, most: int) -> tuple[_Costs, int]:
+    counts = range(LONGEST_DRAFT + 2)
+    passes = (0.0, *map(prices.pass_ms, range(1, most + 2)))
+    ways = tuple(map(prices.sending_ms, counts)), tuple(map(prices.answer_ms, counts))
+    return _Costs(step_ms, passes, *ways), most
+
+
+class _Queue(NamedTuple):
+    """The target's newest pass, by the time since the epoch began and half a round trip."""
+
+    begins_ms: float
+    ends_ms: float
+    rows: int
+
+    def takes(self, costs: _Costs, arrives_ms: float, rows: int) -> _Queue:
+        """With a proposal more: it shares a pass that has not begun."""
+        if self.rows and self.begins_ms > arrives_ms:
+            more_ms = costs.pass_ms[self.rows + rows] - costs.pass_ms[self.rows]
+            return _Queue(self.begins_ms, self.ends_ms + more_ms, self.rows + rows)
+        begins_ms = max(arrives_ms, self.ends_ms)
+        return _Queue(begins_ms, begins_ms + costs.pass_ms[rows], rows)
+
+
+@lru_cache(maxsize=256)
+def epochs_ms(costs: _Costs, most: int) -> tuple[float, ...]:
+    """By tokens drafted, up to `most`, the least time of an epoch beside the latency of a round trip.
+
+    All divisions into proposals are weighed. Of two queues whose newest passes read equally many tokens, the
+    one that begins it later and ends it earlier is as good for all that may follow.
+    """
+    best = [costs.up_ms[0] + costs.pass_ms[1] + costs.down_ms[1]] + [float("inf")] * most
+    queues: list[dict[int, list[_Queue]]] = [{} for _ in range(most + 1)]
+    queues[0] = {0: [_Queue(0.0, 0.0, 0)]}
+    for sent in range(most):
+        for queue in [each for same in queues[sent].values() for each in same]:
+            for length in range(1, min(LONGEST_DRAFT, most - sent) + 1):
+                drafted = sent + length
+                arrives_ms = drafted * costs.step_ms + costs.up_ms[length]
+                last = queue.takes(costs, arrives_ms, length + 1)
+                best[drafted] = min(best[drafted], last.ends_ms + costs.down_ms[length + 1])
+                _keep(queues[drafted], queue.takes(costs, arrives_ms, length))
+    return tuple(best)
+
+
+def _keep(known: dict[int, list[_Queue]], queue: _Queue) -> None:
+    """Add a queue where none that is known is as good, and leave out those that it is as good as."""
+    same = known.setdefault(queue.rows, [])
+    if any(each.begins_ms >= queue.begins_ms and each.ends_ms <= queue.ends_ms for each in same):
+        return
+    same[:] = [each for each in same if each.begins_ms > queue.begins_ms or each.ends_ms < queue.ends_ms]
+    same.append(queue)
+
+
+@lru_cache(maxsize=4096)
+def lookups(text: Text, methods: tuple[SpeculativeMethod, ...]) -> tuple[tuple[int, ...], ...]:
+    """By method whose drafter needs no model, and by position, how many tokens it would get right in a row.
+
+    None where the prompt is unknown.
+    """
+    if not text.prompt_ids:
+        return ()
+    found = []
+    for method in methods:
+        edge = VirtualEdge(text, Timeline(ANY, VirtualClock()))
+        drafter = method.drafter(edge, Options(Decoding(), Speculative()))  # type: ignore[arg-type]
+        if not edge.drafts:
+            found.append(_runs(text, drafter))
+    return tuple(found)
+
+
+def _runs(text: Text, drafter: Drafter) -> tuple[int, ...]:
+    drafter.begin(Request(text.prompt_ids, text.budget, text.stop_ids))
+    runs = [0]
+    for position in range(1, len(text.ids)):
+        drafter.commit(text.ids[position - 1 : position], 0)
+        following = text.ids[position:]
+        proposed = drafter.propose(LONGEST_DRAFT).tokens
+        pairs = enumerate(zip(proposed, following, strict=False))
+        wrong = next((index for index, (mine, theirs) in pairs if mine != theirs), None)
+        runs.append(min(len(proposed), len(following)) if wrong is None else wrong)
+    return tuple(runs)

@@ -1,0 +1,67 @@
+"""The two models of a replay, as a method receives them: they exist as a trace."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from specbench.errors import SpecbenchError
+from specbench.forecast.events import Timeline
+from specbench.forecast.traced_drafter import Text
+from specbench.forecast.virtual import VirtualColocated, VirtualDrafter, VirtualTarget
+from specbench.profile import Options
+from specbench.speculation.request import Needs
+
+
+class _Virtual:
+    """A model that exists as a trace."""
+
+    role = ""
+
+    def __init__(self, text: Text, timeline: Timeline) -> None:
+        self._text = text
+        self._timeline = timeline
+
+    def load(self) -> None:
+        """Nothing: it is a trace."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise SpecbenchError(f"a replay has no {self.role} model, and the method asks for its '{name}'")
+
+
+class VirtualEdge(_Virtual):
+    """The edge of a replay."""
+
+    role = "edge"
+    drafts = False
+    """Whether the traced draft was asked for."""
+    retokenizer = None
+
+    def drafter(self, options: Options) -> VirtualDrafter:
+        """The traced draft."""
+        self.drafts = True
+        return VirtualDrafter(self._text, self._timeline.take)
+
+
+class VirtualCloud(_Virtual):
+    """The cloud of a replay."""
+
+    role = "cloud"
+    goes_on_alone = verifies = False
+    """`verifies`: whether proposals will come from a drafter."""
+
+    def target(self, options: Options) -> VirtualTarget:
+        """The traced target, decoding alone."""
+        return VirtualTarget(self._text, self._timeline)
+
+    def verifier(self, options: Options, needs: Needs | None = None) -> VirtualTarget:
+        """The traced target, verifying."""
+        if needs and needs.top_k:
+            raise SpecbenchError("the method reads the target's likeliest ids, which a trace does not hold")
+        self.verifies = True
+        return VirtualTarget(self._text, self._timeline)
+
+    def colocated(self, edge: VirtualEdge, options: Options) -> VirtualColocated:
+        """Both, in one place."""
+        return VirtualColocated(self._text, self._timeline, options)

@@ -1,0 +1,95 @@
+"""A verification, verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from specbench.render.fitting import Fitted
+from specbench.verify.records import SAME, Result, Verdict
+
+SHOWN = 12
+COLUMNS = ("prompt", "verdict", "token", "the reference's\nand its own", "margin", "noise", "cause")
+RATE_COLUMNS = ("TTFT ms", "TPOT ms", "tok/s", "speed-up", "accepted\nof drafted", "tokens per\nverification")
+
+
+def verification(result: Result) -> RenderableType:
+    """The statement, the tables and what else is to be known."""
+    parts: list[RenderableType] = [Text(result.statement, style="bold")]
+    parts += [Text(f"fault: {each}", style="red") for each in result.faults]
+    contradictions = [f"{each.url}: {line}" for each in result.acceptance for line in each.contradictions]
+    parts += [Text(f"fault: {each}", style="red") for each in contradictions]
+    parts += [Text(f"note: {each}") for each in result.warnings]
+    other = [each for each in result.verdicts if each.verdict != SAME]
+    if other:
+        parts.append(Fitted(COLUMNS[:1], COLUMNS[1:], [_row(each) for each in other[:SHOWN]], words=1))
+    if len(other) > SHOWN:
+        parts.append(Text(f"and {len(other) - SHOWN} more; --json shows all", style="dim"))
+    if result.speeds:
+        parts.append(Fitted(("server",), RATE_COLUMNS, list(_rates(result))))
+    parts += [Text(line) for line in _sampling(result)]
+    parts += [Text(line, style="dim") for line in _foot(result)]
+    return Group(*parts)
+
+
+def _row(each: Verdict) -> tuple[str, ...]:
+    own, other = ("end" if token is None else repr(token) for token in each.tokens)
+    place = "-" if each.position is None else str(each.position)
+    return (
+        each.prompt_id,
+        each.verdict,
+        place,
+        f"{own}, {other}",
+        _small(each.margin),
+        _small(each.noise),
+        each.cause or "-",
+    )
+
+
+def _rates(result: Result) -> Iterator[tuple[str, ...]]:
+    accepted = {each.url: each for each in result.acceptance}
+    for each in result.speeds:
+        found = accepted.get(each.url)
+        ratio = "-" if each.ratio is None else f"{each.ratio:.2f}"
+        if each.interval:
+            ratio += f" ({each.interval[0]:.2f} to {each.interval[1]:.2f})"
+        figures = [
+            f"{value:.1f}" if value is not None else "-"
+            for value in (each.ttft_ms, each.tpot_ms, each.tokens_per_s)
+        ]
+        rate = f"{found.rate:.3f} of {found.drafted}" if found and found.rate is not None else "-"
+        length = f"{found.length:.2f}" if found and found.length is not None else "-"
+        yield (each.url, *figures, ratio, rate, length)
+
+
+def _sampling(result: Result) -> Iterator[str]:
+    for each in result.shifts:
+        verdict = f"shifted: {each.cause or 'no cause found'}" if each.found else "no shift found"
+        yield (
+            f"distribution, {each.of}: {verdict} (p {each.p_value:.2g}, total variation {each.distance:.3f}, "
+            f"noise included; a shift of {each.detectable:.3f} would have been found with 95 %)"
+        )
+
+
+def _foot(result: Result) -> Iterator[str]:
+    for each in result.steadiness:
+        yield f"{each.url}: {each.differ} of {each.asked} prompts differ when asked {each.times} times"
+    if result.noise is not None:
+        move = f"{result.noise:.2g}"
+        yield f"the reference's margins move by up to {move} in log-probability; ties are within twice that"
+    for facts in filter(None, (result.server, result.against)):
+        tried = ", experimental: this interface was never tried on a real server" if facts.experimental else ""
+        version = f" {facts.version}" if facts.version else ""
+        yield f"{facts.url}: {facts.kind}{version}, model {facts.model or 'not named'}{tried}"
+        for missing in facts.missing:
+            yield f"{facts.url}: {missing}"
+    for each in result.acceptance:
+        yield f"{each.url}: acceptance is the server's own count: {each.conversion}"
+    for url, count in result.retries.items():
+        yield f"{url}: {count} requests were sent again after a refusal"
+
+
+def _small(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""Interfaces of servers: one small class each behind one protocol."""

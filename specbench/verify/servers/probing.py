@@ -1,0 +1,50 @@
+"""Which interface a server has: asked at addresses that its documentation names."""
+
+from __future__ import annotations
+
+from specbench.errors import SpecbenchError, nearest
+from specbench.verify.asking import Client
+from specbench.verify.servers.base import Server
+from specbench.verify.servers.llama_cpp import LlamaCpp
+from specbench.verify.servers.openai import OpenAi, TransformersServe
+from specbench.verify.servers.sglang import SgLang
+from specbench.verify.servers.vllm import Vllm
+
+KINDS: dict[str, type[Server]] = {
+    each.kind: each for each in (LlamaCpp, Vllm, SgLang, TransformersServe, OpenAi)
+}
+
+
+def opened(client: Client, kind: str | None = None, model: str | None = None) -> Server:
+    """The server behind a client, once it has said who it is.
+
+    Args:
+        kind: its interface; `None` asks.
+
+    Raises:
+        SpecbenchError: there is no such interface, nobody is there, or it is no server of language models.
+    """
+    if kind is not None and kind not in KINDS:
+        raise SpecbenchError(f"there is no kind of server '{kind}'", nearest(kind, KINDS))
+    server = (KINDS[kind] if kind else _kind(client))(client, model)
+    server.look()
+    return server
+
+
+def _kind(client: Client) -> type[Server]:
+    if _has(client, "/props", "default_generation_settings"):
+        return LlamaCpp
+    if _has(client, "/get_model_info", "model_path"):
+        return SgLang
+    models = client.asked("/v1/models").get("data")
+    owners = {each.get("owned_by") for each in models if isinstance(each, dict)} if models else set()
+    if "vllm" in owners or (_has(client, "/version", "version") and "llamacpp" not in owners):
+        return Vllm
+    paths = client.tried("/openapi.json").document
+    routes = paths.get("paths", {}) if isinstance(paths, dict) else {}
+    return TransformersServe if "/load_model" in routes else OpenAi
+
+
+def _has(client: Client, path: str, key: str) -> bool:
+    answer = client.tried(path)
+    return answer.status == 200 and isinstance(answer.document, dict) and key in answer.document

@@ -1,0 +1,146 @@
+"""One verification: what is asked, in which order, and what follows from it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from specbench.errors import SpecbenchError
+from specbench.results.records import Prompt as Question
+from specbench.verify import acceptance, conclusion, distribution, identity, prompts, sanity, speed
+from specbench.verify.prompts import Asked
+from specbench.verify.records import Completion, Result, Settings
+from specbench.verify.servers.base import Server
+from specbench.verify.servers.vllm import Vllm
+
+logger = logging.getLogger(__name__)
+STEADY_PROMPTS, STEADY_TIMES = 4, 3
+
+
+class Verification:
+    """Judges a server against a reference, or against itself.
+
+    Args:
+        reference: `None` holds the server against itself.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        reference: Server | None,
+        questions: Sequence[Question],
+        settings: Settings,
+    ) -> None:
+        self._server, self._reference, self._other = server, reference or server, reference
+        self._alone = reference is None
+        self._questions, self._settings = questions, settings
+        now = datetime.now(timezone.utc)
+        self.result = Result(
+            f"{now:%Y%m%d-%H%M%S-%f}",
+            now.isoformat(timespec="seconds"),
+            server.facts,
+            reference.facts if reference else None,
+            {**asdict(settings), "prompts": len(questions)},
+        )
+
+    def run(self) -> Result:
+        """Ask and judge all; what was found before a server was lost is in `result`, and why it ended."""
+        try:
+            self._judge()
+        except SpecbenchError as error:
+            self.result.stopped = error.message
+            raise
+        except KeyboardInterrupt:
+            self.result.stopped = "interrupted"
+            raise
+        finally:
+            self.result.statement = conclusion.statement(self.result)
+        return self.result
+
+    def _judge(self) -> None:
+        found = self.result
+        asked, found.compared, templates = prompts.asked_as(self._questions, self._server, self._reference)
+        found.faults += templates
+        logger.info("repeating %s prompts to see what varies by itself", min(len(asked), STEADY_PROMPTS))
+        self._look_whether_steady(asked)
+        if found.compared != prompts.TEXT:
+            most = self._settings.max_new_tokens
+            found.noise = identity.noise_of(self._reference, [each.prompt for each in asked], most)
+            if found.noise is not None and found.noise > identity.LARGEST_NOISE:
+                found.faults.append(
+                    f"log-probabilities of {self._reference.url} move by {found.noise:.2g} between decoding "
+                    "and reading a text anew, which rounding does not explain: nothing can be proven by them"
+                )
+        counters = self._counters()
+        rows = self._identity(asked)
+        found.speeds += speed.speeds(self._server, self._other, rows)
+        self._acceptance(rows, counters)
+        pairs = [
+            (0 if isinstance(each.prompt, str) else len(each.prompt), theirs, ours)
+            for each, theirs, ours in rows
+        ]
+        faults, warnings = sanity.oddities(self._server, self._reference, pairs)
+        found.faults += faults
+        found.warnings += warnings
+        if self._settings.samples:
+            logger.info("drawing %s samples behind each of a few prefixes", self._settings.samples)
+            found.shifts += distribution.shifts(self._server, self._other, rows, self._settings)
+        self._note_retries()
+
+    def _identity(self, asked: Sequence[Asked]) -> list[tuple[Asked, Completion, Completion]]:
+        """Ask every prompt of both, in a seeded order, and judge each pair at once."""
+        judge = identity.Judge(self._server, self._reference, self.result.noise)
+        most, rows = self._settings.max_new_tokens, []
+        order = random.Random(self._settings.seed)
+        asked = order.sample(list(asked), len(asked))
+        earlier = {each.prompt_id: self._server.stream(each.prompt, most) for each in asked if self._alone}
+        for number, each in enumerate(order.sample(asked, len(asked)) if self._alone else asked, start=1):
+            if self._alone:
+                theirs, ours = earlier[each.prompt_id], self._server.stream(each.prompt, most)
+            elif order.random() < 0.5:
+                theirs = self._reference.stream(each.prompt, most)
+                ours = self._server.stream(each.prompt, most)
+            else:
+                ours = self._server.stream(each.prompt, most)
+                theirs = self._reference.stream(each.prompt, most)
+            rows.append((each, theirs, ours))
+            verdict = judge.verdict(each.prompt_id, each.prompt, theirs, ours)
+            self.result.verdicts.append(verdict)
+            self._note_retries()
+            logger.info("%s/%s %s: %s", number, len(asked), each.prompt_id, verdict.verdict)
+        return rows
+
+    def _look_whether_steady(self, asked: Sequence[Asked]) -> None:
+        few = list(asked[:STEADY_PROMPTS])
+        for server in dict.fromkeys((self._reference, self._server)):
+            answers: dict[str, list[Completion]] = {each.prompt_id: [] for each in few}
+            for time in range(STEADY_TIMES):
+                for each in random.Random(f"{self._settings.seed}/{time}").sample(few, len(few)):
+                    answers[each.prompt_id].append(server.stream(each.prompt, self._settings.max_new_tokens))
+            self.result.steadiness.append(identity.steadiness(server, list(answers.values())))
+
+    def _acceptance(
+        self, rows: Sequence[tuple[Asked, Completion, Completion]], before: dict[Server, dict[str, int]]
+    ) -> None:
+        after = self._counters()
+        sides = {self._server: [ours for _, _, ours in rows]}
+        if not self._alone:
+            sides[self._reference] = [theirs for _, theirs, _ in rows]
+        for server, answers in sides.items():
+            counted = None
+            if server in after:
+                counted = {name: count - before[server].get(name, 0) for name, count in after[server].items()}
+            found = acceptance.acceptance(server, answers, counted)
+            if found:
+                self.result.acceptance.append(found)
+
+    def _counters(self) -> dict[Server, dict[str, int]]:
+        """Of the servers that count all requests together."""
+        return {each: each.counters() for each in (self._server, self._reference) if isinstance(each, Vllm)}
+
+    def _note_retries(self) -> None:
+        servers = {each.url: each.client.retries for each in (self._server, self._reference)}
+        self.result.retries = {url: count for url, count in servers.items() if count}

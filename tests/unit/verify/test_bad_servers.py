@@ -1,0 +1,156 @@
+"""What is no server, or a bad one, is one clear error; what was found before is kept."""
+
+import json
+
+import pytest
+from planted import QUESTIONS, pausing
+
+from specbench.errors import ExitCode
+from specbench.verify import asking
+
+EVENTS = "text/event-stream"
+
+
+@pytest.fixture(autouse=True)
+def _pauses_are_short(monkeypatch):
+    monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.001)
+
+
+@pytest.fixture
+def verify(specbench, tmp_path):
+    """Run the command on few and short answers."""
+    prompts = tmp_path / "prompts.jsonl"
+    rows = [{"question_id": each.prompt_id, "category": "c", "turns": each.turns} for each in QUESTIONS]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def call(*arguments):
+        return specbench("verify", *arguments, "--prompts", prompts, "--max-new-tokens", 6)
+
+    return call
+
+
+def always(status, kind, body):
+    return lambda path, question: (status, kind, body)
+
+
+def completions(status, kind, body):
+    return lambda path, question: (status, kind, body) if path == "/completion" else None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (always(200, "text/html", b"<html>welcome</html>"), "not a JSON object: 20 bytes that begin b'<html>"),
+        (always(200, "application/json", b"x" * 10_000_000), "10,000,000 bytes"),
+        (always(401, "application/json", b'{"error": "who are you?"}'), "wants a login: 401 Unauthorized: who"),
+        (always(302, "text/plain", b""), "redirects to"),
+        (always(503, "text/plain", b"starting"), "503 Service Unavailable, 5 times in a row"),
+        (
+            completions(400, "application/json", b'{"error": {"message": "too long"}}'),
+            "400 Bad Request: too long",
+        ),
+        (completions(200, EVENTS, b'data: {"tokens": [5], "content": "a", "st\n\n'), "not a JSON object"),
+        (completions(200, EVENTS, b'data: {"tokens": [5], "content": "a", "stop": false}\n\n'), "broke off"),
+        (completions(200, EVENTS, b'data: {"error": {"message": "no slot"}}\n\n'), "reports an error: no slot"),
+        (completions(200, EVENTS, b'data: {"tokens": ["a"], "stop": true}\n\n'), "no token ids"),
+    ],
+)
+def test_a_bad_server_is_one_clear_error(serve, verify, change, said):
+    done = verify(serve(change=change, drafting=False).url)
+    assert done.code == ExitCode.RUN
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert said in line
+    assert "hint: " in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_server_that_is_down_or_silent_is_one_clear_error(serve, verify):
+    assert "cannot connect to a server" in verify("http://127.0.0.1:9").err
+    slow = serve(change=pausing(0.5), drafting=False)
+    assert "it said nothing for 0.1 s" in verify(slow.url, "--timeout-s", 0.1).err
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://host", "http://", "http://me:secret@host"])
+def test_what_is_no_address_is_refused(verify, url):
+    done = verify(url)
+    assert done.code == ExitCode.USAGE
+    assert "secret" not in done.err.partition("hint")[2]
+
+
+def test_requests_refused_now_and_then_are_sent_again_and_counted(serve, verify):
+    asked = []
+
+    def change(path, question):
+        asked.append(path)
+        return (429, "text/plain", b"slow down") if len(asked) % 3 == 0 else None
+
+    done = verify(serve(change=change, drafting=False).url, "--json")
+    assert done.code == 0
+    assert sum(done.json["retries"].values()) == len(asked) // 3
+
+
+def test_what_was_found_before_a_server_was_lost_is_kept(serve, verify, specbench):
+    asked = []
+
+    def change(path, question):
+        asked.append(bool(question) and "stream" in question)
+        return (500, "text/plain", b"") if sum(asked) > 14 else None
+
+    done = verify(serve().url, "--against", serve(change=change, drafting=False).url)
+    assert done.code == ExitCode.RUN
+    assert "then it was stopped" in done.out
+    shown = specbench("verify", "--show", "latest", "--json").json
+    assert shown["verdicts"]
+    assert "5 times in a row" in shown["stopped"]
+
+
+def test_the_key_is_sent_to_its_server_alone_and_never_shown_or_stored(serve, verify, monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_KEY", "very-secret")
+    seen = []
+    first, second = serve(), serve(drafting=False)
+    for server in (first, second):
+        answer = server.answer
+
+        def noting(method, path, question, authorized, answer=answer, server=server):
+            seen.append((server, authorized))
+            return answer(method, path, question, authorized)
+
+        server.answer = noting
+    monkeypatch.setattr("vllm_exchanges.KEY", "very-secret")
+    done = verify(first.url, "--against", second.url, "--api-key-env", "MY_KEY")
+    assert done.code == 0
+    assert {authorized for server, authorized in seen if server is first} == {True}
+    assert {authorized for server, authorized in seen if server is second} == {False}
+    stored = next((tmp_path / "runs" / "verify").iterdir()).read_text()
+    assert "very-secret" not in done.out + done.err + stored
+    assert verify(first.url, "--api-key-env", "NO_SUCH_KEY").code == ExitCode.USAGE
+
+
+def test_the_command_shows_the_verdict_first_and_stores_it(serve, verify, specbench):
+    done = verify(serve().url, "--against", serve(drafting=False).url, "--json")
+    assert done.code == 0
+    shown = specbench("verify", "--show", done.json["verify_id"])
+    assert shown.out.splitlines()[0].startswith(done.json["server"]["url"])
+    assert json.loads(specbench("verify", "--show", "latest", "--json").out) == done.json
+
+
+def test_a_server_is_held_against_itself(serve, verify):
+    assert "is deterministic" in verify(serve().url).out
+    shaken = verify(serve(drafting=False, shake=2.0).url)
+    assert shaken.code == ExitCode.CHECK_FAILED
+    assert "which rounding does not explain" in shaken.out
+    assert "4 of 4 prompts differ when asked 3 times" in shaken.out
+
+
+def test_texts_alone_prove_nothing_and_say_so(serve, verify):
+    honest = [serve(drafting=False, dialect="openai").url for _ in range(2)]
+    done = verify(honest[0], "--against", honest[1], "--json")
+    assert done.json["compared"] == "tokens"
+    assert done.code == 0
+    done = verify(honest[0], "--against", honest[1], "--server", "transformers", "--json")
+    assert done.json["compared"] == "text"
+    assert any("texts are compared" in each for each in done.json["server"]["missing"])
+    wrong = serve("off_by_one_after_refusal", dialect="openai").url
+    done = verify(wrong, "--against", honest[1], "--server", "transformers", "--max-new-tokens", 24)
+    assert done.code == ExitCode.CHECK_FAILED
+    assert "no verdict" in done.out
