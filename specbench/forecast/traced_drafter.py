@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
 from typing import NoReturn
 
 from specbench.api import AheadDrafter, Proposal, Request, SpecbenchError
-from specbench.forecast.acceptance_trace import Trace, TracedText
+from specbench.forecast.acceptance_trace import Top, Trace, TracedText
 
 WRONG = -1  # a drafted token that is not the target's; no id of a vocabulary
 
@@ -28,6 +28,7 @@ class Text:
         unsure: positions behind which `speculative.confidence_stop` ends a draft.
         tokens: the target's ids; positions stand for them where they are unknown.
         prompt_ids: for drafters that read the prompt; empty where they are unknown.
+        likely: by position, the draft's likeliest tokens, where its choice is the likeliest one; else empty.
     """
 
     prompt_tokens: int
@@ -37,6 +38,7 @@ class Text:
     unsure: frozenset[int] = frozenset()
     tokens: tuple[int, ...] = ()
     prompt_ids: tuple[int, ...] = ()
+    likely: tuple[Top, ...] = ()
 
     @classmethod
     def of(cls, agrees: str, budget: int, prompt_tokens: int = 1, sure: str = "") -> Text:
@@ -84,7 +86,10 @@ def texts_of(trace: Trace) -> list[Text]:
             "the trace holds no text with two or more tokens",
             "make it with a larger workload.max_new_tokens",
         )
-    return [text_of(text) for text in trace.texts]
+    ranks_count = trace.verification == "greedy"  # else noise, or a draw, ranks tokens otherwise
+    return [
+        replace(text_of(text), likely=(text.draft_top or ()) if ranks_count else ()) for text in trace.texts
+    ]
 
 
 def text_of(traced: TracedText, confidence_stop: float | None = None) -> Text:
