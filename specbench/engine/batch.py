@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.clock import now_ms
-from specbench.engine.base import BY_LENGTH
+from specbench.engine.base import BY_LENGTH, TOLERANCE
 from specbench.engine.session import Block, Passed
+from specbench.errors import first_line
 from specbench.models.context import reads_by_length
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 PROBED = ((2, 1), (5, 3), (3, 2))
 """Tokens of a sequence's prompt, and of its part of a shared pass, when sharing is tried."""
-TOLERANCE = 1e-2
 
 
 Item = TypeVar("Item")
@@ -89,6 +89,5 @@ def obstacle(engine: Engine) -> str | None:
             if not error <= TOLERANCE or block.session.cached_length != block.session.length:
                 return f"logits differ by {error:.1%} from those of passes of their own"
     except Exception as error:  # transformers and models raise whatever they like
-        lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
+        return first_line(error)
     return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch.distributed as dist
 
 from specbench.engine.threads import release_compute_threads
-from specbench.errors import RanksLostError
+from specbench.errors import RanksLostError, first_line
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -131,8 +131,7 @@ class Ranks:
         until = time.monotonic() + DEATH_S
         while self.loss is None and (reason := self._dead()) is None and time.monotonic() < until:
             time.sleep(0.02)
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = self.loss or self._dead() or f"a pass over {self.size} ranks failed: {first}"
+        reason = self.loss or self._dead() or f"a pass over {self.size} ranks failed: {first_line(error)}"
         return RanksLostError(self.lose(reason))
 
     def release(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
@@ -14,6 +14,7 @@ from specbench.api import AheadDrafter, Proposal, Request, SpecbenchError
 from specbench.forecast.acceptance_trace import Top, Trace, TracedText
 
 WRONG = -1  # a drafted token that is not the target's; no id of a vocabulary
+UNLISTED = 1_000  # rank of a token that a trace does not list
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class Text:
         tokens: the target's ids; positions stand for them where they are unknown.
         prompt_ids: for drafters that read the prompt; empty where they are unknown.
         likely: by position, the draft's likeliest tokens, where its choice is the likeliest one; else empty.
+        ranks: by position, how many tokens the draft finds likelier there than the target's, `UNLISTED` where
+            the trace lists too few; empty where it lists none.
     """
 
     prompt_tokens: int
@@ -39,6 +42,7 @@ class Text:
     tokens: tuple[int, ...] = ()
     prompt_ids: tuple[int, ...] = ()
     likely: tuple[Top, ...] = ()
+    ranks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, agrees: str, budget: int, prompt_tokens: int = 1, sure: str = "") -> Text:
@@ -86,10 +90,16 @@ def texts_of(trace: Trace) -> list[Text]:
             "the trace holds no text with two or more tokens",
             "make it with a larger workload.max_new_tokens",
         )
-    ranks_count = trace.verification == "greedy"  # else noise, or a draw, ranks tokens otherwise
+    if trace.verification != "greedy":
+        return [text_of(text) for text in trace.texts]
     return [
-        replace(text_of(text), likely=(text.draft_top or ()) if ranks_count else ()) for text in trace.texts
+        replace(text_of(text), likely=text.draft_top or (), ranks=tuple(_ranks(text))) for text in trace.texts
     ]
+
+
+def _ranks(traced: TracedText) -> Iterator[int]:
+    for token, (ids, _) in zip(traced.tokens, traced.draft_top or (), strict=False):
+        yield ids.index(token) if token in ids else UNLISTED
 
 
 def text_of(traced: TracedText, confidence_stop: float | None = None) -> Text:
@@ -160,7 +170,7 @@ class TracedDrafter(AheadDrafter):
         """As `top_k`."""
         self.top_k(0)
 
-    def draft_ahead(self) -> int:
+    def draft_ahead(self) -> int | None:
         """One more token."""
         self._draft(1)
         return self._tokens(self._uncommitted)[-1]

@@ -8,6 +8,7 @@ from typing import NoReturn
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Timeline
 from specbench.forecast.traced_drafter import Text
+from specbench.forecast.traced_outcomes import TracedOutcomeDrafter
 from specbench.forecast.traced_tree import TracedTreeDrafter
 from specbench.forecast.virtual import VirtualColocated, VirtualDrafter, VirtualTarget
 from specbench.profile import Options
@@ -44,6 +45,11 @@ class VirtualEdge(_Virtual):
         """The traced draft."""
         self.drafts = True
         return VirtualDrafter(self._text, self._timeline.take)
+
+    def outcome_drafter(self, options: Options, outcomes: int) -> TracedOutcomeDrafter:
+        """The traced draft, drafting ahead for so many outcomes."""
+        self.drafts = True
+        return TracedOutcomeDrafter(self._text, self._timeline.take, outcomes)
 
     def tree_drafter(
         self, options: Options, nodes: int, branching: Sequence[int] | None = None

@@ -12,9 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import cast
+from typing import NoReturn, cast
 
-from specbench.api import AheadDrafter, DraftModel, EdgeModel, Options, Proposal, Request, SpecbenchError
+from specbench.api import (
+    AheadDrafter,
+    Drafter,
+    DraftModel,
+    EdgeModel,
+    Options,
+    Proposal,
+    Request,
+    SpecbenchError,
+)
 from specbench.benchmark import conversation
 from specbench.benchmark.preparation import Prepared, model_files
 from specbench.clock import now_ms
@@ -107,7 +116,7 @@ class InTurn(AheadDrafter):
         """As the wrapped drafter."""
         self._thread.submit(self._drafts.append, tokens).result()
 
-    def draft_ahead(self) -> int:
+    def draft_ahead(self) -> int | None:
         """As the wrapped drafter."""
         return self._thread.submit(self._drafts.draft_ahead).result()
 
@@ -128,9 +137,14 @@ class InTurn(AheadDrafter):
 class SharedEdge:
     """The edge model of one of many edges: its drafter is its own, everything else is shared."""
 
-    def __init__(self, model: EdgeModel, drafter: Callable[[Options], AheadDrafter]) -> None:
+    def __init__(
+        self,
+        model: EdgeModel,
+        drafter: Callable[[Options], AheadDrafter],
+        tree_drafter: Callable[..., Drafter],
+    ) -> None:
         self._model = model
-        self.drafter = drafter
+        self.drafter, self.tree_drafter = drafter, tree_drafter
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._model, name)
@@ -153,7 +167,12 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
         threads = prepared.profile.edge.threads
         label = f"real drafts, made in turn by one process (edge.threads: {threads}) beside the server"
         model = prepared.edge
-        return prepared.prompts, _shared(model, lambda asked: InTurn(model.drafter(asked), thread)), label
+        models = _shared(
+            model,
+            lambda asked: InTurn(model.drafter(asked), thread),
+            lambda *asked: InTurn(model.tree_drafter(*asked), thread),
+        )
+        return prepared.prompts, models, label
     tokenizer = prepared.cloud.tokenizer
     recorded = read_trace(trace)
     demand_same_pair(recorded, prepared)
@@ -172,12 +191,18 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
     label = f"drafts replayed from {trace.name}, {pace.step_ms:.2f} ms per token"
     stop = options.speculative.confidence_stop
     sequences = {sha256: text_of(text, stop) for sha256, text in texts.items()}
-    models = _shared(prepared.edge, lambda _: RecordedDrafts(sequences, pace, size))
+    models = _shared(prepared.edge, lambda _: RecordedDrafts(sequences, pace, size), _no_tree)
     return [prompt for prompt, _ in known], models, label
 
 
-def _shared(model: EdgeModel, drafter: Callable[[Options], AheadDrafter]) -> EdgeModels:
-    return lambda: cast("EdgeModel", SharedEdge(model, drafter))
+def _no_tree(*asked: object) -> NoReturn:
+    raise SpecbenchError("the method drafts trees, and a trace holds chains", "leave out --trace")
+
+
+def _shared(
+    model: EdgeModel, drafter: Callable[[Options], AheadDrafter], tree_drafter: Callable[..., Drafter]
+) -> EdgeModels:
+    return lambda: cast("EdgeModel", SharedEdge(model, drafter, tree_drafter))
 
 
 def demand_same_pair(trace: Trace, prepared: Prepared) -> None:

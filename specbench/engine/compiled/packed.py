@@ -8,27 +8,21 @@ where rows do not depend on their number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch.export import Dim
-from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer
 
 from specbench.engine.compiled.checks import SPARE
 from specbench.engine.compiled.engine import DEFAULT_CAPACITY, WIDEST, CompiledEngine
 from specbench.engine.compiled.session import CompiledSession
-from specbench.engine.compiled.step import CannotCompileError, Step, demanded_scale
+from specbench.engine.compiled.step import CannotCompileError, Step, attending
 from specbench.engine.session import KVSession
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from specbench.engine.session import Block
     from specbench.models.loading import LoadedModel
-
-ATTENTION = "specbench_attend_packed"
 
 Part = tuple["PackedSession", Sequence[int], Sequence[int] | None]
 """A session, the ids of the model's own that it is to read, and their parents in a tree."""
@@ -57,9 +51,12 @@ class PackedStep(Step):
         Returns:
             As of `Step.forward`.
         """
+        attend, known = torch.ops.specbench.attend_packed, (places, spans, addresses)
+        exchanged = attending(
+            self.model, lambda module, states, scale: attend(*states, *known, module.layer_idx, scale)
+        )
         layers = [_PassingLayer() for _ in range(addresses.shape[1] // 2)]
-        attending = _attending(self.model, places, spans, addresses)
-        return self._read(token_ids, places[1], rows, layers, attending)
+        return self._read(token_ids, places[1], rows, layers, exchanged)
 
 
 class PackedEngine(CompiledEngine):
@@ -91,8 +88,6 @@ class PackedEngine(CompiledEngine):
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """Append tokens to several sessions; a batch-invariant engine passes over at most `SPARE` at a time."""
         found: list[torch.Tensor] = []
-        for block in blocks:
-            block.session.demand_room(len(block.token_ids))
         for group in _groups(blocks, self._most_rows):
             parts = [(block.session, self.to_own_ids(block.token_ids), block.parents) for block in group]
             widths = [len(block.token_ids) for block in group]
@@ -153,40 +148,6 @@ class _PassingLayer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Hand them on."""
         return key_states, value_states
-
-
-_places: tuple[torch.Tensor, ...] | None = None
-
-
-@contextmanager
-def _attending(model: PreTrainedModel, *places: torch.Tensor) -> Iterator[None]:
-    """Let the model's attention find every row's own cache, and what it sees of it."""
-    global _places
-    before, _places = model.config._attn_implementation, places
-    model.set_attn_implementation(ATTENTION)
-    try:
-        yield
-    finally:
-        _places = None
-        model.set_attn_implementation(before)
-
-
-def _attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **kwargs: object,
-) -> tuple[torch.Tensor, None]:
-    """Transformers' attention interface on top of `specbench::attend_packed`."""
-    scale = demanded_scale(query, attention_mask, scaling, kwargs)
-    assert _places is not None
-    return torch.ops.specbench.attend_packed(query, key, value, *_places, module.layer_idx, scale), None
-
-
-AttentionInterface.register(ATTENTION, _attention)
 
 
 def _groups(blocks: Sequence[Block], most_rows: int) -> Iterator[list[Block]]:

@@ -22,7 +22,7 @@ from specbench.engine.compiled import joined_products
 from specbench.engine.compiled.step import CannotCompileError, Step
 from specbench.engine.program_cache import SCRATCH_PREFIX, mark_used, program_folder, tidy
 from specbench.engine.quiet import hushed
-from specbench.errors import SpecbenchError
+from specbench.errors import SpecbenchError, first_line
 from specbench.models.library import quiet_transformers
 
 logger = logging.getLogger(__name__)
@@ -123,8 +123,7 @@ def reasons() -> Iterator[None]:
     except (MemoryError, SpecbenchError, CannotCompileError):
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        said = lines[0] if lines else type(error).__name__
+        said = first_line(error)
         raise CannotCompileError(NOT_FOR_ALL_LENGTHS if SHORTHAND.search(said) else said) from error
 
 

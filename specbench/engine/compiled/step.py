@@ -110,13 +110,14 @@ class Step(torch.nn.Module):
             Logits, shape (rows, vocabulary), and the most likely id of each row, shape (1, rows).
         """
         if self._attend:
+            attend = torch.ops.specbench.attend
+            exchanged = attending(self.model, lambda _, states, scale: attend(*states, places, scale))
             start, slots, positions = places[0, 0], places[0], places[1]
-            attending: AbstractContextManager = _attending(self.model, places)
         else:
-            start, attending = places, nullcontext()
+            exchanged, start = nullcontext(), places
             slots = positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
         layers = [SlotLayer(*pair, start, slots) for pair in zip(keys, values, strict=True)]
-        return self._read(token_ids, positions, rows, layers, attending)
+        return self._read(token_ids, positions, rows, layers, exchanged)
 
     def _read(
         self,
@@ -124,7 +125,7 @@ class Step(torch.nn.Module):
         positions: torch.Tensor,
         rows: torch.Tensor,
         layers: list[CacheLayerMixin],
-        attending: AbstractContextManager,
+        exchanged: AbstractContextManager,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         arguments: dict = {self._cache_argument: Cache(layers=layers)}
         if self._keeps_logits:
@@ -132,7 +133,7 @@ class Step(torch.nn.Module):
         if self.takes_positions:
             arguments["position_ids"] = positions.unsqueeze(0)
         projecting = _Projections(self._widest) if self._widest else nullcontext()
-        with attending, projecting:
+        with exchanged, projecting:
             logits = self.model(input_ids=token_ids, use_cache=True, **arguments).logits[0]
         kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
         return kept, kept.argmax(-1).unsqueeze(0)
@@ -187,23 +188,32 @@ def _linear_arguments(
     return input, weight, bias
 
 
-_places: torch.Tensor | None = None
-
-
 @contextmanager
-def _attending(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
-    """Let the model's attention read a slot filled up to the first of `places`, and this pass."""
-    global _places
-    before, _places = model.config._attn_implementation, places
+def attending(model: PreTrainedModel, attend: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """Have a model attend by `attend(module, (query, key, value), scale)`, which knows its cache."""
+
+    def attention(
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        **kwargs: object,
+    ) -> tuple[torch.Tensor, None]:
+        scale = _demanded_scale(query, attention_mask, scaling, kwargs)
+        return attend(module, (query, key, value), scale), None
+
+    before = model.config._attn_implementation
+    AttentionInterface.register(ATTENTION, attention)
     model.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
-        _places = None
         model.set_attn_implementation(before)
 
 
-def demanded_scale(
+def _demanded_scale(
     query: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None,
@@ -219,20 +229,3 @@ def demanded_scale(
     if not known or strange:
         raise NotImplementedError(f"its attention uses {', '.join(strange) or 'a mask of its own'}")
     return query.shape[-1] ** -0.5 if scaling is None else scaling
-
-
-def _attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **kwargs: object,
-) -> tuple[torch.Tensor, None]:
-    """Transformers' attention interface on top of `specbench::attend`."""
-    scale = demanded_scale(query, attention_mask, scaling, kwargs)
-    return torch.ops.specbench.attend(query, key, value, _places, scale), None
-
-
-AttentionInterface.register(ATTENTION, _attention)

@@ -57,6 +57,7 @@ def test_two_ranks_agree_with_one_process(models, dtype, tolerance):
         for decoding in (Decoding(), SAMPLED):
             assert tokens_of(cloud.generate(REQUEST, decoding)) == tokens_of(alone.generate(REQUEST, decoding))
         audit, before = cloud.audit(), alone.audit()
+        assert "the other ranks have no copy of" in cloud.engine.tree_obstacle
     assert (audit.ranks, audit.declared, audit.problem) == (2, dtype, None)
     norms = sum(p.nbytes for name, p in alone.engine.loaded.model.named_parameters() if "norm" in name)
     assert audit.parameters[0].bytes == before.parameters[0].bytes + norms  # which every rank has
