@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+import warm
 import yaml
 from builders import Outcome
 from waiting import wait_until
@@ -39,7 +39,7 @@ class Place:
         self.profile.write_text(yaml.safe_dump(values))
 
     def __call__(self, *words):
-        done = subprocess.run(
+        done = warm.run(
             [sys.executable, "-m", "specbench", *map(str, words)],
             capture_output=True, text=True, env=self._environment, timeout=200,
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """Tiny real models, profiles on them, and a command line that runs in this process."""
 
+import functools
 import gc
 import json
 import os
@@ -9,13 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer.main
+import warm
 import yaml
 from builders import Outcome
 from documented import undocumented
-from warm import WarmPopen
 
 from specbench.benchmark import child_process
-from specbench.cloud import server_process
+from specbench.cloud import rank_processes, server_process
 from specbench.engine.threads import spin_briefly
 from specbench.testing import tiny_llama
 
@@ -36,7 +38,9 @@ def pytest_itemcollected(item):
 
 @pytest.fixture(scope="module", autouse=True)
 def _leave_no_garbage_to_the_next_file():
+    """And have later collections look only at what the file makes, not at a million objects of torch."""
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +123,30 @@ def described(arguments, outcome):
     return outcome
 
 
+@pytest.fixture(scope="session")
+def made_once():
+    """What commands in this process share: typer's commands of the app, and the memory of a configuration."""
+    from specbench.models import memory
+
+    make, measure = functools.cache(typer.main.get_command), memory.estimate
+    known = {}
+
+    def estimate(config, *rest):
+        key = config.to_json_string(), rest
+        if key not in known:
+            known[key] = measure(config, *rest)
+        return known[key]
+
+    return (typer.main, "get_command", make), (memory, "estimate", estimate)
+
+
 @pytest.fixture
-def specbench(monkeypatch, capfd, tmp_path):
+def specbench(monkeypatch, capfd, tmp_path, made_once):
     """Run a command in this process; runs go to a temporary folder."""
     monkeypatch.setenv("SPECBENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no test's files outlive a power failure
+    for shared in made_once:
+        monkeypatch.setattr(*shared)
     from specbench.cli import main
 
     def call(*arguments):
@@ -145,19 +169,19 @@ def specbench(monkeypatch, capfd, tmp_path):
 @pytest.fixture(scope="session", autouse=True)
 def _warm_processes():
     """Conditions of sweeps, and servers of our own, are forked instead of started: see `warm`."""
-    warmed = SimpleNamespace(**{**vars(subprocess), "Popen": WarmPopen})
+    warmed = SimpleNamespace(**{**vars(subprocess), "Popen": warm.WarmPopen})
     with pytest.MonkeyPatch.context() as patch:
-        for module in (child_process, server_process):
+        for module in (child_process, rank_processes, server_process):
             patch.setattr(module, "subprocess", warmed)
         yield
 
 
 @pytest.fixture
 def specbench_process(tmp_path):
-    """Run a command in a process of its own."""
+    """Run a command in a process of its own, which is forked; or started, where the start is what matters."""
 
-    def call(*arguments, **environment):
-        done = subprocess.run(
+    def call(*arguments, is_started=False, **environment):
+        done = (subprocess.run if is_started else warm.run)(
             [sys.executable, "-c", "from specbench.cli import main; main()", *map(str, arguments)],
             capture_output=True,
             text=True,

@@ -22,7 +22,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 MODULES = (
-    "accelerate", "pydantic", "safetensors.torch", "scipy.stats", "torch", "transformers", "typer",
+    "accelerate", "altair", "pydantic", "safetensors.torch", "scipy.stats", "torch", "transformers", "typer",
     "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
     "transformers.tokenization_utils_tokenizers", "websockets.sync.client",
 )  # fmt: skip
@@ -56,6 +56,22 @@ class WarmPopen(subprocess.Popen):
                 os.close(theirs)
         if (devnull := getattr(self, "_devnull", None)) is not None:
             os.close(devnull)
+
+
+def run(words, *, timeout=None, check=False, capture_output=False, **options):
+    """As `subprocess.run`, by `WarmPopen`."""
+    if capture_output:
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with WarmPopen(words, **options) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(words, process.returncode, out, err)
+    if check:
+        done.check_returncode()
+    return done
 
 
 def nursery():

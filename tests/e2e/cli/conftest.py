@@ -52,3 +52,16 @@ def _leave_the_process_exact():
     yield
     switches.configure(allow_tf32=False)
     torch.set_autocast_enabled("cpu", False)
+
+
+@pytest.fixture
+def profile(profile):
+    """As everywhere, but without a warm-up that is not asked for."""
+
+    def write(name="tiny", **parts):
+        workload = parts.get("workload", {})
+        if isinstance(workload, dict):
+            parts["workload"] = {"warmup": 0, **workload}
+        return profile(name, **parts)
+
+    return write

@@ -13,7 +13,7 @@ from specbench.errors import SpecbenchError
 def test_a_method_that_crashes_ends_alone(specbench, profile, tmp_path, memory, reason):
     plugin = tmp_path / "crashing.py"
     plugin.write_text(CRASHING.format(memory=memory))
-    path = profile(workload={"prompts": str(tmp_path / "single.jsonl")})
+    path = profile(workload={"prompts": str(tmp_path / "single.jsonl"), "warmup": 1})
     rows = [{"question_id": n, "category": "c", "turns": ["hi"]} for n in range(3)]
     (tmp_path / "single.jsonl").write_text("\n".join(map(json.dumps, rows)))
     done = specbench("run", "crashing", "speculative", "--profile", path, "--plugin", plugin)

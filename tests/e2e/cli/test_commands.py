@@ -1,5 +1,6 @@
 """Every other command, what it prints, and what bad input gets."""
 
+import json
 import subprocess
 import sys
 
@@ -34,37 +35,43 @@ def test_a_group_without_a_command_shows_its_help_and_no_error(specbench, group)
     assert "Commands" in outcome.out
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["profiles"],
-        ["profiles", "show", "default"],
-        ["plugins"],
-        ["models"],
-        ["check-dtype"],
-        ["check-dtype", "--all"],
-        ["check-dtype", "--run", "nothing"],
-        ["compare", "--help"],
-        ["report", "--help"],
-    ],
+WITHOUT_MODEL = (
+    ["profiles"],
+    ["profiles", "show", "default"],
+    ["plugins"],
+    ["models"],
+    ["check-dtype"],
+    ["check-dtype", "--all"],
+    ["check-dtype", "--run", "nothing"],
+    ["compare", "--help"],
+    ["report", "--help"],
 )
-def test_commands_that_need_no_model_import_no_torch(command):
-    assert imported_by(command) == (0 if "nothing" not in command else ExitCode.STORE, "[]")
 
 
-def imported_by(command, heavy=("torch", "transformers", "scipy")):
-    """The exit status of a command in a process of its own, and what it imported of what takes seconds."""
+@pytest.fixture(scope="module")
+def imported_without_model():
+    return imported_by(WITHOUT_MODEL)
+
+
+@pytest.mark.parametrize("at", range(len(WITHOUT_MODEL)), ids=lambda at: " ".join(WITHOUT_MODEL[at]))
+def test_commands_that_need_no_model_import_no_torch(imported_without_model, at):
+    code = 0 if "nothing" not in WITHOUT_MODEL[at] else ExitCode.STORE
+    assert imported_without_model[at] == [code, []]
+
+
+def imported_by(commands, heavy=("torch", "transformers", "scipy")):
+    """The exit status of commands, one after the other in a new process, and what of `heavy` is there then."""
     script = (
-        f"import sys; sys.argv = ['specbench', *{command!r}]\n"
+        "import json, sys\n"
         "from specbench.cli import main\n"
-        "code = 0\n"
-        "try: main()\n"
-        "except SystemExit as error: code = error.code\n"
-        f"print(sorted({{*{heavy!r}}} & set(sys.modules)), file=sys.stderr)\n"
-        "sys.exit(code)"
+        f"for command in {[*commands]!r}:\n"
+        "    sys.argv, code = ['specbench', *command], 0\n"
+        "    try: main()\n"
+        "    except SystemExit as error: code = error.code\n"
+        f"    print(json.dumps([int(code or 0), sorted({{*{heavy!r}}} & set(sys.modules))]), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    return done.returncode, done.stderr.splitlines()[-1]
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
 
 
 def test_commands_about_what_is_stored_import_no_torch(specbench, profile, tmp_path):
@@ -77,7 +84,7 @@ def test_commands_about_what_is_stored_import_no_torch(specbench, profile, tmp_p
     store = RunStore(tmp_path / "runs")
     asked = Submission("s1", "run", "local", (Point("s1-0", {}),), 1, {})
     submissions.prepare(store, asked, [new_job(store, load_profile("default"), "default", ["speculative"])])
-    for command in (
+    commands = (
         ["compare", store.find(None), *place],
         ["report", store.find(None), "--format", "md", *place],
         ["plan", "--acceptance", "0.8,0.7"],
@@ -85,8 +92,8 @@ def test_commands_about_what_is_stored_import_no_torch(specbench, profile, tmp_p
         ["plan", "--run", store.find(None), *place],
         ["replay", trace, "--costs", str(costs)],
         ["submit", "status", "s1", *place],
-    ):
-        assert imported_by(command, ("torch", "transformers")) == (0, "[]"), command
+    )
+    assert imported_by(commands, ("torch", "transformers")) == [[0, []]] * len(commands)
 
 
 def test_profiles_show_prints_a_profile_that_can_be_used(specbench, tmp_path):

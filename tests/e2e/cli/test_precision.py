@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+import warm
 from audited import offered
 from safetensors.torch import load_file, save_file
 
@@ -96,7 +97,7 @@ def test_an_environment_that_loosens_the_arithmetic_differs_and_the_offered_comm
     specbench_process, profile
 ):
     command = ["check-dtype", "--profile", profile(), "--load", "--json"]
-    done = specbench_process(*command, ONEDNN_DEFAULT_FPMATH_MODE="BF16")
+    done = specbench_process(*command, is_started=True, ONEDNN_DEFAULT_FPMATH_MODE="BF16")
     assert done.code == 1
     (finding,) = done.json["profiles"][0]["findings"]
     assert finding["mend"].startswith("env -u ONEDNN_DEFAULT_FPMATH_MODE specbench check-dtype")
@@ -122,7 +123,7 @@ def test_a_pickled_checkpoint_is_unknown_and_the_offered_command_converts_it(
     (finding,) = done.json["profiles"][0]["findings"]
     assert finding["subject"] == "cloud: pytorch_model.bin"
     words = shlex.split(finding["mend"])
-    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, timeout=120)
+    warm.run([sys.executable, *words[1:]], check=True, capture_output=True, timeout=120)
     mended = specbench("check-dtype", "--profile", path, "--load", "--json")
     assert mended.json["profiles"][0]["audits"][1]["stored"] == ["F32 x21"]
 

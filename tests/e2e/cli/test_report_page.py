@@ -3,10 +3,10 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
+import warm
 import yaml
 from pages import EVIL, evil_run
 
@@ -30,14 +30,14 @@ def folder(models, tmp_path_factory):
         "edge": {"model": str(models / "draft")},
         "cloud": {"model": str(models / "target"), "device": "cpu"},
         "engine": {"kind": "eager"},
-        "workload": {"prompts": str(folder / "prompts.jsonl"), "limit": 12, "max_new_tokens": 6},
+        "workload": {"prompts": str(folder / "prompts.jsonl"), "limit": 12, "max_new_tokens": 6, "warmup": 0},
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(profile))
     for words in (
         ["run", "speculative", "edge_baseline", "--profile", "tiny.yaml"],
         ["report", "--charts", "charts"],
     ):
-        subprocess.run(
+        warm.run(
             [sys.executable, "-c", "from specbench.cli import main; main()", *words],
             cwd=folder, check=True, capture_output=True, timeout=300,
             env={**os.environ, "SPECBENCH_RUNS": str(folder / "runs"), "PYTHONPATH": os.pathsep.join(sys.path)},

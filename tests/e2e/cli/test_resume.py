@@ -43,7 +43,8 @@ def test_a_run_is_resumed_by_its_id_alone_with_the_words_that_started_it(specben
 def test_a_run_that_is_resumed_by_its_id_ends_with_the_status_that_it_had(specbench, profile, tmp_path):
     plugin = tmp_path / "crashing.py"
     plugin.write_text(CRASHING.format(memory=False))
-    assert specbench("run", "crashing", "--profile", profile(), "--plugin", plugin).code == 7
+    path = profile(workload={"warmup": 1})
+    assert specbench("run", "crashing", "--profile", path, "--plugin", plugin).code == 7
     assert specbench("run", "--resume", stored(tmp_path).manifest.run_id).code == 7
 
 

@@ -78,7 +78,7 @@ def test_a_confined_edge_says_what_was_applied_and_the_cloud_has_the_machine(
 ):
     edge = {"cpus": [CPU], "threads": 1, "memory_limit": "2GiB"}
     path = profile(edge=edge, cloud={"placement": "process"}, workload={"limit": 1})
-    done = specbench_process("run", "speculative", "--profile", path)
+    done = specbench_process("run", "speculative", "--profile", path, is_started=True)
     assert done.code == 0, done.err
     applied = stored(tmp_path).manifest.edge_device
     assert applied["cpus"] == str(CPU)
@@ -94,7 +94,7 @@ def test_an_edge_model_that_does_not_fit_its_limit_is_refused_before_it_is_read(
     tiny_llama(tmp_path / "large", seed=1, **large)  # 250 MB; torch alone takes 100 or more
     edge = {"model": str(tmp_path / "large"), "memory_limit": "320MiB"}
     done = specbench_process(
-        "run", "speculative", "--profile", profile(edge=edge, cloud={"placement": "process"})
+        "run", "speculative", "--profile", profile(edge=edge, cloud={"placement": "process"}), is_started=True
     )
     if done.code == 0:
         assert "memory_limit not applied: the machine grants no memory cgroup" in done.out

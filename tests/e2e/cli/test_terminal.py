@@ -30,7 +30,7 @@ ASCII = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTH
 
 @pytest.mark.parametrize("environment", ASCII)
 def test_a_terminal_that_is_not_utf8_gets_the_whole_table(specbench_process, stored_run, environment):
-    done = specbench_process("compare", **environment)
+    done = specbench_process("compare", is_started=True, **environment)
     assert done.code == 0, done.err
     assert "gr\\xf6\\xdfe \\u2192 \\u4e2d" in done.out
     assert "faster" in done.out
@@ -38,7 +38,7 @@ def test_a_terminal_that_is_not_utf8_gets_the_whole_table(specbench_process, sto
 
 @pytest.mark.parametrize("environment", ASCII)
 def test_json_is_json_on_every_terminal(specbench_process, stored_run, environment):
-    done = specbench_process("compare", "--json", **environment)
+    done = specbench_process("compare", "--json", is_started=True, **environment)
     assert done.code == 0, done.err
     assert done.json["profile"] == "größe → 中"
     assert done.out.isascii()

@@ -40,7 +40,7 @@ class Raw(Method):
 def specbench_method() -> Method:
     return Raw()
 """
-HERE = {"workload": {"limit": 2, "max_new_tokens": 6}}
+HERE = {"workload": {"limit": 2, "max_new_tokens": 6, "warmup": 1}}  # which loads what `raw` calls
 
 
 @pytest.fixture

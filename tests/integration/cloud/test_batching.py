@@ -172,7 +172,7 @@ def test_an_edge_that_is_refused_leaves_the_others_their_pass(host, start, conne
 
 
 def test_an_edge_that_goes_while_its_block_waits_is_not_waited_for(host, start, connect):
-    server = start(host=host, batch=Batch(sessions=3, wait_ms=LONG))
+    server = start(host=host, batch=Batch(sessions=3, wait_ms=LONG), working=0.1)
     ones = [connect(server) for _ in range(3)]
     targets = [RemoteTarget(one, GREEDY, True) for one in ones]
     for number, target in enumerate(targets):

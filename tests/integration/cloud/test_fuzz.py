@@ -72,7 +72,7 @@ def served(cloud):
     return Served(cloud)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(MESSAGES, min_size=1, max_size=3))
 def test_a_service_answers_anything_and_ends_at_most_that_connection(served, messages):
     service = Service(served)

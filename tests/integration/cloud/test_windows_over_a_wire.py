@@ -120,19 +120,25 @@ def test_waiting_proposals_are_read_in_one_pass(serving, cloud, drafts):
     target.check()
 
 
-@pytest.mark.parametrize("rule", ["greedy", "rejection"])
+@pytest.fixture(scope="module")
+def alone(cloud, drafts):
+    """By rule, what a window of four commits in one process."""
+    asked = [options(4, rule) for rule in RULES]
+    return {each: speculated(drafts["often"], cloud.verifier(each), each, REQUEST) for each in asked}
+
+
+# What is drawn must go on with the right draws, of which there are more at the later draft.
+@pytest.mark.parametrize(("rule", "at"), [("greedy", 5), ("greedy", 7), ("rejection", 7)])
 @pytest.mark.parametrize(
     ("way", "fault"),
     [*(("send", fault) for fault in UPWARD), *(("receive", fault) for fault in DOWNWARD)],
     ids=lambda value: getattr(value, "__name__", value),
 )
-@pytest.mark.parametrize("at", [5, 7])
-def test_what_is_in_flight_is_sent_again_over_a_new_connection(serving, cloud, drafts, rule, way, fault, at):
+def test_what_is_in_flight_is_sent_again_over_a_new_connection(serving, alone, drafts, rule, way, fault, at):
     asked = options(4, rule)
-    wanted = speculated(drafts["often"], cloud.verifier(asked), asked, REQUEST)
     faults = {(way, at): fault}
     _, connection = serving(faults)
-    assert speculated(drafts["often"], RemoteTarget(connection, asked, True), asked, REQUEST) == wanted
+    assert speculated(drafts["often"], RemoteTarget(connection, asked, True), asked, REQUEST) == alone[asked]
     assert not faults, "the fault did not come about"
     # A reply that says of a dropped proposal that it was dropped may be lost: nobody waits for it.
     assert connection.interruptions == 1 or (fault is lost and connection.interruptions == 0)

@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+import warm
 from comparisons import run
 
 from specbench.benchmark.differences import differences
@@ -61,7 +61,7 @@ def test_both_models_are_compiled_at_once_and_not_a_second_time(
 def test_without_a_compiler_both_models_run_eagerly_and_a_line_says_why(profile, recorded, tmp_path):
     words = ["run", "speculative", "--profile", str(profile(**AUTO))]
     environment = {**os.environ, **ON_A_MACHINE_WITHOUT_A_COMPILER, "SPECBENCH_RUNS": str(tmp_path / "runs")}
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "specbench", *words],
         capture_output=True,
         text=True,

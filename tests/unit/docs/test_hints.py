@@ -76,12 +76,12 @@ def hints():
     """The hints of all errors, each with its module."""
     for path in sorted([*(REPOSITORY / "specbench").rglob("*.py"), *(REPOSITORY / "plugins").glob("*.py")]):
         module = path.relative_to(REPOSITORY).with_suffix("").as_posix().removeprefix("specbench/")
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
         names: dict[str, list[str]] = {}
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 names.setdefault(node.targets[0].id, []).extend(texts(node.value, {}))
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
                 given = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == "hint")]
                 for hint in (text for part in given for text in texts(part, names)):

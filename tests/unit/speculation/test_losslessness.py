@@ -28,7 +28,7 @@ SAMPLING = (
     Decoding(temperature=1.0), Decoding(temperature=0.6, top_p=0.8), Decoding(temperature=1.4, top_k=9),
     Decoding(temperature=0.9, repetition_penalty=1.3), Decoding(), Decoding(repetition_penalty=1.3),
 )  # fmt: skip
-quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(

@@ -29,7 +29,7 @@ METHODS = LOOKUPS | {method.name: method for method in (HfAssisted(), HfAssisted
 DRAFTS = ["stranger", "first layer", "the target itself", "a few words", "padded rows"]
 PROMPT = tuple(range(20, 50))
 TAKES_NO_DISTRIBUTION = sorted(name for name, rule in RULES.items() if rule.proposes != "sample")
-quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ PROMPT = tuple(range(20, 50))
 DRAFTS = ["stranger", "a near copy", "the target itself"]
 WINDOWS = [2, 4, 8, "auto"]
 SPECULATIVE = SpeculativeDecoding()
-quickly = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Queue:
