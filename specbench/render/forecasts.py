@@ -215,6 +215,8 @@ def plan_document(plan: Plan) -> dict:
                 {**asdict(each), "break_even_rtt_ms": _finite(each.break_even_rtt_ms)} for each in found
             ],
         }
+        if windows := plan.windows.get(method):
+            by_method[method]["windows"] = asdict(windows)
     return {
         "exact": plan.known.is_exact,
         "conditional_acceptance": plan.known.survival.conditional,
