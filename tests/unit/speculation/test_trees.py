@@ -177,7 +177,8 @@ def test_the_draft_goes_on_alone_where_the_cloud_is_lost(pair):
 
 def test_draft_and_target_in_one_place_speak_in_steps(pair):
     cloud, options, request = pair[0], options_of({}), Request(PROMPT, 30, frozenset())
-    target = ColocatedTarget(cloud.engine, options, pair[1]["near"].tree_drafter(options, 12))
+    drafter = pair[1]["near"].tree_drafter(options, 12)
+    target = ColocatedTarget(cloud.engine, options, drafter, Needs(trees=True))
     assert tokens_of(answer(AutoregressiveDecoder(target), request)) == alone(pair, options, request)
 
 
