@@ -12,6 +12,7 @@ from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
     from specbench.verify.records import Result
+    from specbench.verify.servers.base import Server
 
 EXAMPLES = (
     "specbench verify http://127.0.0.1:8080 --against http://127.0.0.1:8081",
@@ -32,6 +33,14 @@ def verify(
             "--against",
             metavar="URL",
             help="Server to compare with, such as one without speculation (default: the server itself).",
+        ),
+    ] = None,
+    against_profile: Annotated[
+        str | None,
+        typer.Option(
+            "--against-profile",
+            metavar="NAME|FILE",
+            help="Compare with the target of this profile, which runs here, instead of with a server.",
         ),
     ] = None,
     server: Annotated[
@@ -73,6 +82,12 @@ def verify(
         float,
         typer.Option("--temperature", metavar="T", min=0.01, max=2.0, help="Temperature of the samples."),
     ] = 0.7,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            "--concurrency", metavar="N", min=1, max=256, help="Also measure speed with N requests at a time."
+        ),
+    ] = 1,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the order and samples.")] = 0,
     api_key_env: Annotated[
         str | None,
@@ -111,7 +126,7 @@ def verify(
     from specbench.verify import store
 
     if show is not None:
-        demand_alone("--show", {"URL": url, "--against": against})
+        demand_alone("--show", {"URL": url, "--against": against, "--against-profile": against_profile})
         found = store.read(runs_dir, show)
         _print(found, as_json)
         return
@@ -125,17 +140,20 @@ def verify(
     from specbench.verify.servers.probing import opened
     from specbench.verify.verification import Verification
 
+    demand_alone("--against" if against else "", {"--against-profile": against_profile})
     questions = stratified(read_prompts(prompts or BUILTIN), limit)
     sides = [(url, api_key_env, server, model)]
     if against:
         sides.append((against, against_api_key_env, against_server, against_model))
     clients = [Client(address, key, timeout_s, ca_file, insecure) for address, key, _, _ in sides]
     try:
-        servers = [
+        servers: list[Server] = [
             opened(client, kind, name) for client, (_, _, kind, name) in zip(clients, sides, strict=True)
         ]
-        settings = Settings(max_new_tokens, samples, temperature, seed)
-        work = Verification(servers[0], servers[1] if against else None, questions, settings)
+        if against_profile:
+            servers.append(_target_of(against_profile))
+        settings = Settings(max_new_tokens, samples, temperature, seed, concurrency)
+        work = Verification(servers[0], servers[1] if len(servers) > 1 else None, questions, settings)
         try:
             work.run()
         finally:
@@ -162,3 +180,22 @@ def _print(result: Result, as_json: bool) -> None:
         console.note(
             f"verification {result.verify_id}; show it again with 'specbench verify --show {result.verify_id}'"
         )
+
+
+def _target_of(profile: str) -> Server:
+    """A profile's target, prepared to run here."""
+    from specbench.benchmark.preparation import prepare
+    from specbench.models.confinement import confine
+    from specbench.profile import load_profile
+    from specbench.registry import discover
+    from specbench.results.records import CONTROL
+    from specbench.verify.servers.profile_target import ProfileTarget
+
+    loaded = load_profile(profile)
+    if loaded.cloud.is_elsewhere:
+        raise SpecbenchError(
+            f"the target of profile {profile} does not run in this process",
+            "add cloud.placement: in_process to a profile of your own that extends it",
+        )
+    confine(loaded.edge)
+    return ProfileTarget(prepare(loaded, [discover().get(CONTROL)], ()).cloud, profile)

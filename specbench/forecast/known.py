@@ -20,6 +20,7 @@ from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
 
 LONGEST = 32  # draft lengths that are planned
 DRAWN_TOKENS = 384  # of the sequence that chances alone are planned by
+WINDOWED_TEXTS = 2  # of them, where proposals are in flight
 CLIENT_TEXTS, CLIENT_TOKENS, CLIENT_PROMPT = 64, 128, 64  # what clients ask for, for want of a trace
 
 
@@ -43,6 +44,11 @@ class Known:
     def planned_texts(self) -> Sequence[Text]:
         """The trace's; without one, a sequence with room for every draft in its budget."""
         return self.texts or drawn_texts(self.survival, 1, DRAWN_TOKENS, room=LONGEST + 2)
+
+    @cached_property
+    def windowed_texts(self) -> Sequence[Text]:
+        """The same for several proposals in flight: what was right of one is the way to the next."""
+        return self.texts or epoch_texts(self.survival, WINDOWED_TEXTS, DRAWN_TOKENS, room=LONGEST + 2)
 
     @cached_property
     def client_texts(self) -> Sequence[Text]:
@@ -145,4 +151,22 @@ def drawn_texts(survival: Survival, count: int, tokens: int, room: int = 0) -> l
     return [
         Text(CLIENT_PROMPT, tokens + room, tuple(bisect_left(lost, -coin.random()) for _ in range(tokens)))
         for _ in range(count)
+    ]
+
+
+def epoch_texts(survival: Survival, count: int, tokens: int, room: int = 0) -> list[Text]:
+    """Sequences whose drafts go on until one is refused: evenly spread lengths up to there, in a random order.
+
+    Args:
+        room: as of `drawn_texts`.
+    """
+    curve = survival.curve(tokens)
+    epochs = max(1, round(count * tokens / (1 + sum(curve))))
+    lost = [-share for share in curve]
+    stood = [bisect_left(lost, -(index + 0.5) / epochs) for index in range(epochs)]
+    random.Random(0).shuffle(stood)
+    bits = "".join("1" * length + "0" for length in stood) * (1 + count * tokens // sum(stood, epochs))
+    return [
+        Text.of(bits[start : start + tokens], tokens + room, CLIENT_PROMPT)
+        for start in range(0, count * tokens, tokens)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from specbench.forecast import serving
 from specbench.forecast.assumed import Assumption, assumed_texts
@@ -17,6 +18,8 @@ from specbench.forecast.known import LONGEST, Known
 from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
+from specbench.forecast.window_form import WindowPlan, window_even
+from specbench.forecast.windowed import Windowed, takes_window, windowed
 from specbench.method import Method
 from specbench.results.records import CONTROL
 from specbench.stats.acceptance import Survival
@@ -74,6 +77,7 @@ class Plan:
     Args:
         by_method: every draft length, as `planned` returns them.
         verdicts: a sentence for each method.
+        windows: up to which round trip methods pay that take windows.
         served: by method, the best draft length for many clients of one target, and what they see.
         objective_ms: the time per token that these keep to; `None` where they were not asked for.
     """
@@ -83,6 +87,7 @@ class Plan:
     by_method: dict[str, list[Forecast]]
     verdicts: list[str]
     assumed: list[Assumption]
+    windows: dict[str, WindowPlan]
     served: dict[str, tuple[int, Load | None]] = field(default_factory=dict)
     objective_ms: float | None = None
 
@@ -101,8 +106,9 @@ def plan(
         asked = (known_method(CONTROL), *known.methods)
         served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
         assumed = [*assumed, *assumed_texts(prices.costs, bool(known.texts))]
-    lines = verdicts(by_method, known, prices)
-    return Plan(known, prices, by_method, lines, list(assumed), served, objective_ms)
+    windows = with_windows(known, prices)
+    lines = [*verdicts(by_method, known, prices), *(found.told(name) for name, found in windows.items())]
+    return Plan(known, prices, by_method, lines, list(assumed), windows, served, objective_ms)
 
 
 def fastest(found: Sequence[Forecast]) -> Forecast:
@@ -120,12 +126,13 @@ def _mean_round(
     known: Known, prices: Prices, method: Method, draft_length: int
 ) -> tuple[float, dict[str, float]]:
     """Tokens of a mean round and its milliseconds, by what they are spent on."""
+    in_flight = isinstance(method, Windowed)
     found = [
         (kind, count, ms)
-        for text in known.planned_texts
+        for text in (known.windowed_texts if in_flight else known.planned_texts)
         for kind, count, ms in kinds(text, prices, method, draft_length)
     ]
-    weights = _weights(known.survival, found) if not known.texts else {}
+    weights = {} if known.texts or in_flight else _weights(known.survival, found)
     total = tokens = 0.0
     terms: dict[str, float] = {}
     for kind, count, ms in found:
@@ -176,8 +183,13 @@ def _terms(events: Sequence[Event], ms: float, prices: Prices) -> dict[str, floa
     return {"draft": max(0.0, ms - named_ms), **found}
 
 
-def break_even_rtt_ms(known: Known, prices: Prices, method: Method, draft_length: int) -> float | None:
+def break_even_rtt_ms(
+    known: Known, prices: Prices, method: Method, draft_length: int, guess_ms: float = 0.0
+) -> float | None:
     """The round trip at which one draft length takes as long as the cloud alone.
+
+    Args:
+        guess_ms: about what it is, for a shorter search.
 
     Returns:
         `None` where it is slower without any; infinity where the round trip has no say.
@@ -192,7 +204,7 @@ def break_even_rtt_ms(known: Known, prices: Prices, method: Method, draft_length
     alone = alone_ms(known, prices)
     if excess(0.0) > 0:
         return None
-    low, high = 0.0, alone
+    low, high = 0.0, max(alone, 1.2 * guess_ms)
     while excess(high) <= 0:
         if high >= FARTHEST_MS:
             return float("inf")
@@ -208,6 +220,20 @@ def planned(known: Known, prices: Prices) -> dict[str, list[Forecast]]:
             for each in forecasts(known, prices, method)
         ]
         for method in known.methods
+    }
+
+
+def with_windows(known: Known, prices: Prices) -> dict[str, WindowPlan]:
+    """Up to which round trip methods pay that take windows, by name."""
+    tokens = fmean(len(text.runs) for text in known.planned_texts)
+    even = window_even(prices, alone_ms(known, prices), known.survival.mean, tokens)
+    length, guess_ms = even.draft_length, even.rtt_ms
+    return {
+        method.name: WindowPlan(
+            length, guess_ms, break_even_rtt_ms(known, prices, windowed(method, "auto"), length, guess_ms)
+        )
+        for method in known.methods
+        if takes_window(method)
     }
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
 from typing import NoReturn
 
 from specbench.api import AheadDrafter, Proposal, Request, SpecbenchError
-from specbench.forecast.acceptance_trace import Trace, TracedText
+from specbench.forecast.acceptance_trace import Top, Trace, TracedText
 
 WRONG = -1  # a drafted token that is not the target's; no id of a vocabulary
+UNLISTED = 1_000  # rank of a token that a trace does not list
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,9 @@ class Text:
         unsure: positions behind which `speculative.confidence_stop` ends a draft.
         tokens: the target's ids; positions stand for them where they are unknown.
         prompt_ids: for drafters that read the prompt; empty where they are unknown.
+        likely: by position, the draft's likeliest tokens, where its choice is the likeliest one; else empty.
+        ranks: by position, how many tokens the draft finds likelier there than the target's, `UNLISTED` where
+            the trace lists too few; empty where it lists none.
     """
 
     prompt_tokens: int
@@ -37,6 +41,8 @@ class Text:
     unsure: frozenset[int] = frozenset()
     tokens: tuple[int, ...] = ()
     prompt_ids: tuple[int, ...] = ()
+    likely: tuple[Top, ...] = ()
+    ranks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, agrees: str, budget: int, prompt_tokens: int = 1, sure: str = "") -> Text:
@@ -84,7 +90,16 @@ def texts_of(trace: Trace) -> list[Text]:
             "the trace holds no text with two or more tokens",
             "make it with a larger workload.max_new_tokens",
         )
-    return [text_of(text) for text in trace.texts]
+    if trace.verification != "greedy":
+        return [text_of(text) for text in trace.texts]
+    return [
+        replace(text_of(text), likely=text.draft_top or (), ranks=tuple(_ranks(text))) for text in trace.texts
+    ]
+
+
+def _ranks(traced: TracedText) -> Iterator[int]:
+    for token, (ids, _) in zip(traced.tokens, traced.draft_top or (), strict=False):
+        yield ids.index(token) if token in ids else UNLISTED
 
 
 def text_of(traced: TracedText, confidence_stop: float | None = None) -> Text:
@@ -155,7 +170,7 @@ class TracedDrafter(AheadDrafter):
         """As `top_k`."""
         self.top_k(0)
 
-    def draft_ahead(self) -> int:
+    def draft_ahead(self) -> int | None:
         """One more token."""
         self._draft(1)
         return self._tokens(self._uncommitted)[-1]

@@ -13,6 +13,7 @@ TABLES = {
         "verify_share": "verify\ntime",
         "hidden_share": "round trip\nhidden",
         "wasted_per_round": "wasted drafts\na round",
+        "caught_share": "refusals\ncaught",
         "wasted_verify_share": "wasted\nverify time",
         "prefilled_per_round": "prefilled\na round",
         "prefill_ms_per_round": "prefill ms\na round",

@@ -154,8 +154,11 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
             line = f"{name}: at best {times.replace('its speed', 'the speed of the cloud alone')}"
         else:
             is_known = wins or not any(row.is_open for row in found)
-            line = f"{name} is {'' if is_known else 'shown to be '}faster than the cloud alone under "
-            line += f"{wins or 'none'} of {len(found)} conditions; at best {times}"
+            how = "is" if wins else "is not" if is_known else "is not shown to be"
+            line = (
+                f"{name} {how} faster than the cloud alone under {wins or 'any'} of {len(found)} conditions; "
+            )
+            line += f"at best {times}"
         evens = [even for even in break_evens(rows) if even.method == method]
         if len(evens) == 1 and evens[0].shown_ms is not None:
             line += f"; by round trip, it pays {told_break_even(evens[0])}"
@@ -212,6 +215,8 @@ def plan_document(plan: Plan) -> dict:
                 {**asdict(each), "break_even_rtt_ms": _finite(each.break_even_rtt_ms)} for each in found
             ],
         }
+        if windows := plan.windows.get(method):
+            by_method[method]["windows"] = asdict(windows)
     return {
         "exact": plan.known.is_exact,
         "conditional_acceptance": plan.known.survival.conditional,

@@ -14,6 +14,8 @@ SHOWN = 12
 COLUMNS = ("prompt", "verdict", "token", "the reference's\nand its own", "margin", "noise", "cause")
 RATE_COLUMNS = ("TTFT ms", "TPOT ms", "tok/s", "speed-up", "accepted\nof drafted", "tokens per\nverification")
 
+LOAD_COLUMNS = ("requests\nat a time", "TTFT ms", "TPOT ms", "tok/s\nof all", "answers unlike\nthose alone")
+
 
 def verification(result: Result) -> RenderableType:
     """The statement, the tables and what else is to be known."""
@@ -29,6 +31,8 @@ def verification(result: Result) -> RenderableType:
         parts.append(Text(f"and {len(other) - SHOWN} more; --json shows all", style="dim"))
     if result.speeds:
         parts.append(Fitted(("server",), RATE_COLUMNS, list(_rates(result))))
+    if result.loads:
+        parts.append(Fitted(("server",), LOAD_COLUMNS, list(_loads(result))))
     parts += [Text(line) for line in _sampling(result)]
     parts += [Text(line, style="dim") for line in _foot(result)]
     return Group(*parts)
@@ -62,6 +66,12 @@ def _rates(result: Result) -> Iterator[tuple[str, ...]]:
         rate = f"{found.rate:.3f} of {found.drafted}" if found and found.rate is not None else "-"
         length = f"{found.length:.2f}" if found and found.length is not None else "-"
         yield (each.url, *figures, ratio, rate, length)
+
+
+def _loads(result: Result) -> Iterator[tuple[str, ...]]:
+    for each in result.loads:
+        times = [f"{value:.1f}" if value is not None else "-" for value in (each.ttft_ms, each.tpot_ms)]
+        yield (each.url, str(each.concurrency), *times, f"{each.tokens_per_s:.1f}", str(each.differ))
 
 
 def _sampling(result: Result) -> Iterator[str]:

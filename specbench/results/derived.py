@@ -63,6 +63,7 @@ class RoundCosts:
             What overlaps counts in each, so they may add up to more than 1. Methods that draft.
         hidden_share: of the round trips, what was spent on drafts that stood. Methods that draft ahead.
         wasted_per_round: tokens drafted ahead and dropped.
+        caught_share: of the refusals, those whose correction had been drafted for.
         wasted_bytes_per_token: encoded frames about proposals in flight that were dropped, both ways, per
             committed token; `wasted_verify_share` is what the target took to read some of them, as a share of
             the time between the first and the last token.
@@ -78,6 +79,7 @@ class RoundCosts:
     verify_share: float | None = None
     hidden_share: float | None = None
     wasted_per_round: float | None = None
+    caught_share: float | None = None
     wasted_bytes_per_token: float | None = None
     wasted_verify_share: float | None = None
     prefilled_per_round: float | None = None

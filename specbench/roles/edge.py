@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.roles.engine_choice import Begun
     from specbench.speculation.drafter import ModelDrafter
+    from specbench.speculation.outcome_drafter import OutcomeDrafter
     from specbench.speculation.text_drafter import TextDrafter
     from specbench.speculation.tree_drafter import TreeDrafter
 
@@ -203,3 +204,15 @@ class EdgeModel(ModelFactory):
 
         self.engine.require_rollback()
         return ModelDrafter(self.engine, options)
+
+    def outcome_drafter(self, options: Options, outcomes: int) -> OutcomeDrafter:
+        """This model as one that drafts ahead for so many outcomes of a verification.
+
+        Raises:
+            SpecbenchError: its cache cannot be rolled back, or reads no trees.
+        """
+        from specbench.speculation.outcome_drafter import OutcomeDrafter
+
+        self.engine.require_rollback()
+        self.engine.require_trees()
+        return OutcomeDrafter(self.engine, options, outcomes)

@@ -116,7 +116,7 @@ class InTurn(AheadDrafter):
         """As the wrapped drafter."""
         self._thread.submit(self._drafts.append, tokens).result()
 
-    def draft_ahead(self) -> int:
+    def draft_ahead(self) -> int | None:
         """As the wrapped drafter."""
         return self._thread.submit(self._drafts.draft_ahead).result()
 

@@ -118,7 +118,7 @@ class ModelDrafter:
         highest = self.log_probabilities().topk(count)
         return list(zip(highest.indices.tolist(), highest.values.tolist(), strict=True))
 
-    def draft_ahead(self) -> int:
+    def draft_ahead(self) -> int | None:
         """Draft and return one more token, as if all that was drafted so far were to be committed.
 
         The first one behind a proposal stands where the target puts a token of its own, and guesses it; for the

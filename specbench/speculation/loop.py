@@ -62,8 +62,11 @@ class AheadDrafter(Drafter, Protocol):
     def uncommitted(self) -> int:
         """Tokens that are drafted and not judged: those proposed, and those ahead of them."""
 
-    def draft_ahead(self) -> int:
-        """Draft and return one more token, as if all that was drafted so far were to be committed."""
+    def draft_ahead(self) -> int | None:
+        """Draft and return one more token, as if all that was drafted so far were to be committed.
+
+        A drafter may draft for other outcomes beside that one; `None` where it can draft no further ahead.
+        """
 
 
 @runtime_checkable
@@ -243,16 +246,18 @@ class AheadLoop(SpeculativeLoop):
         started, carried = now_ms(), drafter.uncommitted
         proposal = self._proposal()
         sent_ms = now_ms()
-        pending = target.submit(proposal)
+        pending, behind = target.submit(proposal), drafter.uncommitted
         self._draft_ahead(proposal, pending, sent_ms)
-        draft_ms, steps = now_ms() - started, drafter.uncommitted - carried
-        ahead = drafter.uncommitted - len(proposal)
+        draft_ms, ahead = now_ms() - started, drafter.uncommitted - len(proposal)
+        steps = max(0, len(proposal) - carried) + drafter.uncommitted - behind
         commit = pending.result()
         wasted = drafter.commit(commit.tokens, commit.accepted or 0)
+        ready = drafter.uncommitted
         self._lengths.observe(commit, len(proposal), draft_ms, steps, target.rtt_ms)
         round_trip_ms = (commit.verify_ms or 0.0) + (target.rtt_ms or 0.0)
-        self._window.observe(round_trip_ms, draft_ms / steps if steps else None, not wasted if ahead else None)
-        return replace(commit, draft_ms=draft_ms, wasted_draft_tokens=wasted)
+        stood = (ready > 0 or not wasted) if ahead else None
+        self._window.observe(round_trip_ms, draft_ms / steps if steps else None, stood)
+        return replace(commit, draft_ms=draft_ms, wasted_draft_tokens=wasted, ready_draft_tokens=ready)
         yield  # a generator, though it waits for its passes by itself
 
     def _draft_ahead(self, proposal: Proposal, pending: Pending, sent_ms: float) -> None:
@@ -265,5 +270,5 @@ class AheadLoop(SpeculativeLoop):
         wanted = len(proposal) + 1 + self._lengths.next(room)
         while drafter.uncommitted < wanted and not pending.is_done and self._window.pays(now_ms() - sent_ms):
             token = drafter.draft_ahead()
-            if token in stop_ids and drafter.uncommitted == len(proposal) + 1:
-                return  # the guess is that the sequence ends here
+            if token is None or (token in stop_ids and drafter.uncommitted == len(proposal) + 1):
+                return  # no room, or the guess is that the sequence ends here

@@ -33,6 +33,7 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
         verify_share=_ratio(_known(part.verify_ms for part in rounds), elapsed_ms),
         hidden_share=hidden_share(ahead),
         wasted_per_round=_ratio(_known(part.wasted_draft_tokens for part in ahead), len(ahead)),
+        caught_share=caught_share(ahead),
         wasted_bytes_per_token=_ratio(_known(part.wasted_bytes for part in rounds), tokens),
         wasted_verify_share=_ratio(_known(part.wasted_verify_ms for part in rounds), elapsed_ms),
         prefilled_per_round=_ratio(_known(part.prefilled for part in prefilling), len(prefilling)),
@@ -60,9 +61,16 @@ def hidden_share(rounds: Sequence[Round]) -> float | None:
         if round_trip_ms is None or part.wait_ms is None:
             continue
         total += round_trip_ms
-        if not part.wasted_draft_tokens:
+        if part.ready_draft_tokens or not part.wasted_draft_tokens:
             hidden += min(max(round_trip_ms - part.wait_ms, 0.0), round_trip_ms)
     return _ratio(hidden, total)
+
+
+def caught_share(rounds: Sequence[Round]) -> float | None:
+    """Share of the refusals behind which the next proposal was there; `None` where none ever was."""
+    refused = [part for part in rounds if (part.accepted or 0) < (part.drafted or 0)]
+    caught = sum(bool(part.ready_draft_tokens) for part in refused)
+    return caught / len(refused) if caught else None
 
 
 def _round_trip_ms(part: Round) -> float | None:

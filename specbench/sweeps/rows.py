@@ -55,7 +55,7 @@ class Swept:
     def grid(self) -> Grid:
         """The same, as a replay or a plan has it."""
         head = {"sweep": self.sweep.sweep_id, "runs": self.sweep.runs, "notes": self.notes}
-        return Grid(self.rows, self.title, head, self.notes)
+        return Grid(self.rows, self.title, head, [*self.left_out, *self.notes])
 
     def to_frame(self) -> DataFrame:
         """A row for each method under each condition, as a pandas DataFrame.

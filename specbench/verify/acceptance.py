@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from specbench.verify.records import Acceptance, Completion
+from specbench.verify.answers import Completion
+from specbench.verify.records import Acceptance
 from specbench.verify.servers.base import Server, total
 
 

@@ -59,9 +59,14 @@ class Client:
 
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
             tls["cert_reqs"] = "CERT_NONE"
+        self._made = url, api_key_env, silence_s, ca_file, insecure, pause
         self._http = _Http(f"{parts.scheme}://{parts.netloc}", _key(api_key_env), silence_s, **tls)
         self._pause = pause
         self.retries = 0
+
+    def another(self) -> Client:
+        """The same, over a connection of its own."""
+        return Client(*self._made)
 
     def tried(self, path: str, question: dict | None = None) -> Answer:
         """What the server says, whatever that is; asked again while it is busy or broken."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from specbench.stats.repetition import is_loop
-from specbench.verify.records import Completion, Token
+from specbench.verify.answers import Completion, Token
 
 BEHIND_STOP = "goes on behind the stop token"
 CUT = "ends before its budget, without a stop token"

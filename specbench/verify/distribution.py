@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from specbench.verify import gtest
+from specbench.verify.answers import Completion, Prompt, Token
 from specbench.verify.gtest import REST, Table
 from specbench.verify.prompts import Asked
-from specbench.verify.records import Completion, Prompt, Settings, Shift, Token
+from specbench.verify.records import Settings, Shift
 from specbench.verify.servers.base import Server, joined
 
 PREFIXES, LENGTH = 4, 3

@@ -11,17 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specbench.verify import causes
-from specbench.verify.records import (
-    DIFFERS,
-    SAME,
-    TIE,
-    UNPROVEN,
-    Completion,
-    Prompt,
-    Steadiness,
-    Token,
-    Verdict,
-)
+from specbench.verify.answers import Completion, Prompt, Token
+from specbench.verify.records import DIFFERS, SAME, TIE, UNPROVEN, Steadiness, Verdict
 from specbench.verify.servers.base import Server, joined
 
 NOISE_PROMPTS, NOISE_PLACES = 4, 4

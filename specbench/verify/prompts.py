@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.results.records import Prompt as Question
-from specbench.verify.records import Prompt
+from specbench.verify.answers import Prompt
 from specbench.verify.servers.base import Server
 
 IDS, TOKENS, TEXT = "token ids", "tokens", "text"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specbench.verify import causes
+from specbench.verify.answers import Completion
 from specbench.verify.identity import first_difference
-from specbench.verify.records import Completion
 from specbench.verify.servers.base import Server
 
 Pair = tuple[int, Completion, Completion]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from specbench.results.records import Generation, Round
 from specbench.stats import verdict
+from specbench.verify.answers import Completion
 from specbench.verify.prompts import Asked
-from specbench.verify.records import Completion, Speed
+from specbench.verify.records import Speed
 from specbench.verify.servers.base import Server
 
 

@@ -11,9 +11,11 @@ from datetime import datetime, timezone
 from specbench.errors import SpecbenchError
 from specbench.results.records import Prompt as Question
 from specbench.verify import acceptance, conclusion, distribution, identity, prompts, sanity, speed
+from specbench.verify.answers import Completion
+from specbench.verify.load import load
 from specbench.verify.prompts import Asked
-from specbench.verify.records import Completion, Result, Settings
-from specbench.verify.servers.base import Server
+from specbench.verify.records import Result, Settings
+from specbench.verify.servers.base import HttpServer, Server
 from specbench.verify.servers.vllm import Vllm
 
 logger = logging.getLogger(__name__)
@@ -76,8 +78,10 @@ class Verification:
                 )
         counters = self._counters()
         rows = self._identity(asked)
-        found.speeds += speed.speeds(self._server, self._other, rows)
+        timed = self._other if self._other and self._other.is_timed else None
+        found.speeds += speed.speeds(self._server, timed, rows)
         self._acceptance(rows, counters)
+        self._load(rows)
         pairs = [
             (0 if isinstance(each.prompt, str) else len(each.prompt), theirs, ours)
             for each, theirs, ours in rows
@@ -137,10 +141,21 @@ class Verification:
             if found:
                 self.result.acceptance.append(found)
 
+    def _load(self, rows: Sequence[tuple[Asked, Completion, Completion]]) -> None:
+        """Both servers with several requests under way, one server after the other."""
+        count = self._settings.concurrency
+        sides = [(self._server, [(asked, ours) for asked, _, ours in rows])]
+        if not self._alone:
+            sides.insert(0, (self._reference, [(asked, theirs) for asked, theirs, _ in rows]))
+        for server, alone in sides if count > 1 else ():
+            if isinstance(server, HttpServer):
+                logger.info("asking %s with %s requests at a time", server.url, count)
+                self.result.loads.append(load(server, alone, self._settings.max_new_tokens, count))
+
     def _counters(self) -> dict[Server, dict[str, int]]:
         """Of the servers that count all requests together."""
         return {each: each.counters() for each in (self._server, self._reference) if isinstance(each, Vllm)}
 
     def _note_retries(self) -> None:
-        servers = {each.url: each.client.retries for each in (self._server, self._reference)}
+        servers = {each.url: each.retries for each in (self._server, self._reference)}
         self.result.retries = {url: count for url, count in servers.items() if count}

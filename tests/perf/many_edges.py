@@ -1,25 +1,32 @@
 """Many edges on one server, with random faults: is every output right, and is nothing leaked?
 
-    python tests/perf/many_edges.py [--edges 8] [--minutes 10] [--seed 0] [--sessions 4]
+    python tests/perf/many_edges.py [--edges 8] [--victims 2] [--minutes 10] [--seed 0] [--sessions 4]
 
 Starts `specbench serve` on a tiny random model, and threads that speculate against it (greedy, and with shared
-noise; with one proposal in flight, and with windows) while their connections are cut, and their frames are
-lost, repeated, swapped, truncated or replaced by noise.
-Up to `--sessions` edges share a pass of the server; with 1 none do. Prints how many texts were checked, how
-many faults came about, and the server's memory along the way.
+noise; with one proposal in flight, and with windows, `auto` among them) while their connections are cut, and
+their frames are lost, repeated, swapped, truncated or replaced by noise. Beside them `--victims` processes do
+the same until they are killed after a few seconds, again and again. After a third of the time the server is
+killed too, and another one takes its port. Up to `--sessions` edges share a pass of the server; with 1 none do.
+Prints how many texts were checked, how many faults came about, and what the server holds along the way. Ends
+with status 1 where a text is wrong or the last server keeps sessions.
 """
 
 import argparse
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import torch
 import yaml
 
 from specbench.api import SpeculativeDecoder, SpeculativeLoop, Target, WindowLoop
@@ -94,21 +101,97 @@ def speculated(edge: EdgeModel, target: Target, options: Options, request: Reque
     return [token for part in decoder.generate(request) for token in part.tokens]
 
 
+@dataclass
+class Tally:
+    """What edges of one process met.
+
+    Args:
+        checked: tokens of each text.
+        lost: connections of each edge that were mended.
+    """
+
+    checked: list[int] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    fired: list[str] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Requests, and what every way to decode answers to each."""
+
+    cloud: CloudModel
+    requests: Sequence[Request]
+    wanted: Mapping[tuple[int, int], list[int]]
+
+    def ask(self, url: str, edge: EdgeModel, name: str, until: float, tally: Tally) -> None:
+        """One edge, asking at random until then."""
+        rng = random.Random(name)
+        fingerprint = vocabulary.fingerprint(self.cloud.tokenizer)
+        connection = Connection(lambda: Flaky(url, rng, tally.fired), fingerprint, lambda facts: None, 60.0)
+        targets = [RemoteTarget(connection, options, True) for options in OPTIONS]
+        try:
+            while time.monotonic() < until:
+                which, request = rng.randrange(len(OPTIONS)), rng.choice(self.requests)
+                found = speculated(edge, targets[which], OPTIONS[which], request)
+                tally.checked.append(len(found))
+                if found != self.wanted[which, request.seed]:
+                    tally.wrong.append(f"edge {name}, request {request.seed}, {OPTIONS[which].speculative}")
+        except Exception as error:
+            tally.wrong.append(f"edge {name} ended: {type(error).__name__}: {error}")
+        tally.lost.append(connection.interruptions)
+        connection.close()
+
+
+def kill_edges(asked: Questions, url: str, edge: EdgeModel, name: str, until: float, report: Path) -> None:
+    """Begin an edge in a process and kill it, until then; `report` gets a line a kill or wrong text."""
+    rng = random.Random(name)
+    while time.monotonic() < until:
+        victim = os.fork()
+        if not victim:
+            tally = Tally()
+            threading.Thread(
+                target=asked.ask, args=(url, edge, f"{name}/{rng.random()}", until, tally), daemon=True
+            ).start()
+            while not tally.wrong:
+                time.sleep(0.05)
+            with report.open("a") as lines:
+                lines.write(f"wrong: {tally.wrong}\n")
+            os._exit(1)
+        time.sleep(rng.uniform(0.3, 4))
+        os.kill(victim, signal.SIGKILL)
+        os.waitpid(victim, 0)
+        with report.open("a") as lines:
+            lines.write("killed\n")
+
+
+def served(profile: Path, log: Path, port: str, most: int) -> tuple[subprocess.Popen, str]:
+    """A server, and its address."""
+    words = ["serve", "--profile", str(profile), "--port", port, "--max-sessions", str(most)]
+    with log.open("wb") as stderr:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "specbench", *words], stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    return server, server.stdout.readline().strip()
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--edges", type=int, default=8)
+    parser.add_argument("--victims", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sessions", type=int, default=4)
     asked = parser.parse_args()
+    torch.set_num_threads(1)  # a fork of a process with threads of OpenMP hangs
     scratch = Path(tempfile.mkdtemp())
     target = tiny_llama(scratch / "target", seed=2)
     cloud = CloudModel(CloudSpec(model=str(target), device="cpu", dtype="float64"))
     requests = [Request(tuple(range(start, start + 20)), 40, frozenset(), start) for start in range(10, 40)]
     # The target's first layer agrees with it now and then.
     draft = {"model": str(target), "layers": 1, "dtype": "float64"}
-    drafts = [EdgeModel(EdgeSpec(**draft)) for _ in range(asked.edges)]
+    drafts = [EdgeModel(EdgeSpec(**draft)) for _ in range(asked.edges + asked.victims)]
     for each in drafts:
         each.load()  # while a model loads, torch's default dtype is the model's, in all threads
     wanted = {
@@ -116,71 +199,55 @@ def main() -> None:
         for index, options in enumerate(OPTIONS)
         for request in requests
     }
+    questions = Questions(cloud, requests, wanted)
+    place = {"model": str(target), "device": "cpu", "dtype": "float64", "batch": {"sessions": asked.sessions}}
     profile = scratch / "cloud.yaml"
-    profile.write_text(
-        yaml.safe_dump(
-            {
-                "edge": draft,
-                "cloud": {
-                    "model": str(target),
-                    "device": "cpu",
-                    "dtype": "float64",
-                    "batch": {"sessions": asked.sessions},
-                },
-            }
-        )
-    )
-    words = ["serve", "--profile", str(profile), "--port", "0", "--max-sessions", str(2 * asked.edges)]
-    with (scratch / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "specbench", *words], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    url = server.stdout.readline().strip()
-    until = time.monotonic() + 60 * asked.minutes
-    fired: list[str] = []
-    checked: list[int] = []
-    wrong: list[str] = []
-    lost: list[int] = []
-
-    def edge_loop(index: int) -> None:
-        rng = random.Random(f"{asked.seed}/{index}")
-        connection = Connection(
-            lambda: Flaky(url, rng, fired),
-            vocabulary.fingerprint(cloud.tokenizer),
-            lambda facts: None,
-            60.0,
-        )
-        targets = [RemoteTarget(connection, options, True) for options in OPTIONS]
-        try:
-            while time.monotonic() < until:
-                which, request = rng.randrange(len(OPTIONS)), rng.choice(requests)
-                found = speculated(drafts[index], targets[which], OPTIONS[which], request)
-                checked.append(len(found))
-                if found != wanted[which, request.seed]:
-                    wrong.append(f"edge {index}, request {request.seed}, {OPTIONS[which].speculative}")
-        except Exception as error:
-            wrong.append(f"edge {index} ended: {type(error).__name__}: {error}")
-        lost.append(connection.interruptions)
-        connection.close()
-
-    threads = [threading.Thread(target=edge_loop, args=(index,)) for index in range(asked.edges)]
+    profile.write_text(yaml.safe_dump({"edge": draft, "cloud": place}))
+    most = 2 * (asked.edges + asked.victims)
+    server, url = served(profile, scratch / "first.log", "0", most)
+    begun = time.monotonic()
+    until, report = begun + 60 * asked.minutes, scratch / "victims"
+    report.touch()
+    killers = []
+    for index in range(asked.victims):
+        pid = os.fork()  # before there are threads
+        if not pid:
+            kill_edges(questions, url, drafts[asked.edges + index], f"{asked.seed}/v{index}", until, report)
+            os._exit(0)
+        killers.append(pid)
+    tally = Tally()
+    threads = [
+        threading.Thread(target=questions.ask, args=(url, drafts[index], f"{asked.seed}/{index}", until, tally))
+        for index in range(asked.edges)
+    ]
     for thread in threads:
         thread.start()
-    process, sizes = psutil.Process(server.pid), []
+    time.sleep(20 * asked.minutes)
+    server.kill()
+    server.wait()
+    server, _ = served(profile, scratch / "log", url.rpartition(":")[2].strip("/"), most)
+    process, held = psutil.Process(server.pid), []
     while any(thread.is_alive() for thread in threads):
-        sizes.append(process.memory_info().rss / 1e6)
-        time.sleep(max(0.5, 6 * asked.minutes))
+        held.append((process.memory_info().rss / 1e6, process.num_fds(), process.num_threads()))
+        time.sleep(max(0.5, 4 * asked.minutes))
+    for pid in killers:
+        os.waitpid(pid, 0)
     time.sleep(2)
-    said = (scratch / "log").read_text()
+    said, lines = (scratch / "log").read_text(), report.read_text().splitlines()
     came, gone = len(re.findall(r"edge connected from", said)), len(re.findall(r"disconnected", said))
-    print(f"{len(checked)} texts, {sum(checked)} tokens, {len(fired)} faults, {sum(lost)} reconnections")
+    wrong = [*tally.wrong, *(line for line in lines if line != "killed")]
+    print(f"{len(tally.checked)} texts, {sum(tally.checked)} tokens, {len(tally.fired)} faults, "
+          f"{sum(tally.lost)} reconnections; {lines.count('killed')} edges and 1 server killed")  # fmt: skip
     print(f"wrong: {wrong or 'none'}")
     dropped = [sum(map(int, counts)) for counts in zip(*re.findall(DROPPED, said), strict=True)]
     print(f"drafts of edges with refusals: {dropped} (all, dropped, of those unread)")
-    print(f"server alive: {server.poll() is None}; sessions begun {came}, ended {gone}")
-    print("server resident memory, MB: " + " ".join(f"{size:.0f}" for size in sizes))
+    is_alive = server.poll() is None
+    held.append((process.memory_info().rss / 1e6, process.num_fds(), process.num_threads()))
+    print(f"last server alive: {is_alive}; sessions begun {came}, ended {gone}")
+    print("its memory in MB, files and threads: " + ", ".join(f"{size:.0f}/{fds}/{n}" for size, fds, n in held))
     server.terminate()
     server.wait()
+    sys.exit(bool(wrong) or not is_alive or came != gone)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import log2
 
 from specbench.forecast.breakeven import break_evens
@@ -19,6 +19,7 @@ from specbench.results.records import CONTROL
 
 DEEPEST = 55  # per cent of colour under a text
 Cell = tuple[str, str]
+WINS = "Where each method wins"
 NOTE = (
     "Each cell: the speed-up (ratio of geometric means over texts of the time per token) at the draft length "
     "that is best there. In brackets: the measured interval (95 %, corrected by Holm over the draft lengths, "
@@ -50,17 +51,14 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
         return name, f"color-mix(in srgb, var(--{looks[row.method][0]}) 30%, transparent)"
 
     sections = [*_lengths(rows), *_break_even(rows)]
-    if rows[0].condition or not sections:
-        sections.append(_heat("winner", "Where each method wins", rows, fastest))
-        for method in methods:
-            sections.append(
-                _heat(
-                    f"map-{method}",
-                    f"{method}: speed-up",
-                    rows,
-                    lambda found, method=method: _shaded(found.get(method)),
-                )
-            )
+    shown: dict[str, Callable[[dict[str, Row]], Cell]] = {"fastest": fastest}
+    for method in methods:
+        shown[method] = lambda found, method=method: _shaded(found.get(method))
+    if len(rows[0].condition) == 1:
+        sections.append(Section("winner", WINS, (), tables=(_line_table(rows, shown),)))
+    elif rows[0].condition or not sections:
+        sections.append(_heat("winner", WINS, rows, fastest))
+        sections += [_heat(f"map-{name}", f"{name}: speed-up", rows, shown[name]) for name in methods]
     return render(
         "map.html.j2",
         title=title,
@@ -106,12 +104,15 @@ def _break_even(rows: Sequence[Row]) -> list[Section]:
         where = ", ".join(f"{key} = {value}" for key, value in even.condition.items())
         lines.setdefault(where, {})[even.method] = told_break_even(even)
     methods = tuple(dict.fromkeys(even.method for even in evens))
+    columns: tuple[str, ...] = ("", *methods)
     cells = tuple((where, *(found.get(method, "-") for method in methods)) for where, found in lines.items())
+    if list(lines) == [""]:
+        columns, cells = ("method", "pays"), tuple(lines[""].items())
     lead = (
         "The round trip at which a method, with the draft length that is best there, is as fast as the cloud "
         "alone. It is interpolated between two round trips of the grid."
     )
-    table = Table("Break-even round trips", ("", *methods), cells)
+    table = Table("Break-even round trips", columns, cells)
     return [Section("break-even", "Break-even round trip", (lead,), ("break-even",), (table,))]
 
 
@@ -131,6 +132,15 @@ def _lengths(rows: Sequence[Row]) -> list[Section]:
 def _heat(name: str, heading: str, rows: Sequence[Row], cell: Callable[[dict[str, Row]], Cell]) -> Section:
     tables = tuple(_heat_table(*part, cell) for part in facets(rows))
     return Section(name, heading, (), tables=tables)
+
+
+def _line_table(rows: Sequence[Row], shown: Mapping[str, Callable[[dict[str, Row]], Cell]]) -> Table:
+    """Of one key that was varied: a line a value, a column for each that is shown."""
+    ((_, keys, found),) = facets(rows)
+    cells = [(value, [cell(by_method) for cell in shown.values()]) for (value,), by_method in found.items()]
+    lines = tuple((value, *(text for text, _ in line)) for value, line in cells)
+    colors = tuple(tuple(color for _, color in line) for _, line in cells)
+    return Table("", (keys[0], *shown), lines, colors=colors)
 
 
 def _heat_table(

@@ -57,6 +57,7 @@ class Round:
             one, made void; counted when they are known.
         wasted_verify_ms: share of the target's pass for proposals that it read and a refusal before them made
             void; those that arrive behind a refusal are dropped unread and cost nothing.
+        ready_draft_tokens: tokens of the next proposal that were drafted ahead and stand by this verdict.
         choice: of a method that chooses in each round, what it chose: `alone`, `round` (one proposal, and its
             verdict waited for), `window` or `lookup` (a draft from the sequence itself).
     """
@@ -84,6 +85,7 @@ class Round:
     epoch: int | None = None
     wasted_bytes: int | None = None
     wasted_verify_ms: float | None = None
+    ready_draft_tokens: int | None = None
     choice: str | None = None
 
     @property

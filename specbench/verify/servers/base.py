@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from specbench.clock import now_ms
+from specbench.verify.answers import Completion, Facts, Part, Prompt
 from specbench.verify.asking import Client
-from specbench.verify.records import Completion, Facts, Part, Prompt
 
 NO_IDS = "it tells no token ids, so texts are compared"
 NO_TOPS = "it gives no log-probabilities, so no difference can be proven"
@@ -17,7 +18,8 @@ class Server(ABC):
     """One server, through one interface.
 
     Args:
-        model: which of its models; `None` takes its first.
+        url: its address, or what stands for one.
+        model: which of its models.
     """
 
     kind: str
@@ -27,11 +29,17 @@ class Server(ABC):
     counts = ""
     """How its acceptance figures become ours; empty where it reports none."""
 
-    def __init__(self, client: Client, model: str | None = None) -> None:
-        self.client = client
-        self.url = client.url
-        self.model = model or ""
+    is_timed = True
+    """Whether its times are those of a server."""
+
+    def __init__(self, url: str, model: str = "") -> None:
+        self.url, self.model = url, model
         self.version: str | None = None
+
+    @property
+    def retries(self) -> int:
+        """How many requests were sent again after a refusal."""
+        return 0
 
     @property
     def facts(self) -> Facts:
@@ -39,14 +47,6 @@ class Server(ABC):
         missing = (() if self.speaks_ids else (NO_IDS,)) + (() if self.tops else (NO_TOPS,))
         who = self.url, self.kind, self.model, self.version
         return Facts(*who, self.speaks_ids, self.tops, self.experimental, missing)
-
-    @abstractmethod
-    def look(self) -> None:
-        """Ask who it is.
-
-        Raises:
-            SpecbenchError: it is not of this kind.
-        """
 
     @abstractmethod
     def complete(
@@ -76,6 +76,37 @@ class Server(ABC):
     def templated(self, question: str) -> tuple[int, ...] | None:
         """Its ids of a question in its chat template; `None` where it does not say."""
         return None
+
+
+class HttpServer(Server):
+    """A server at an address.
+
+    Args:
+        model: which of its models; `None` takes its first.
+    """
+
+    def __init__(self, client: Client, model: str | None = None) -> None:
+        super().__init__(client.url, model or "")
+        self.client = client
+
+    @property
+    def retries(self) -> int:
+        """As of `Server`."""
+        return self.client.retries
+
+    def another(self) -> HttpServer:
+        """The same over a connection of its own."""
+        other = copy.copy(self)
+        other.client = self.client.another()
+        return other
+
+    @abstractmethod
+    def look(self) -> None:
+        """Ask who it is.
+
+        Raises:
+            SpecbenchError: it is not of this kind.
+        """
 
 
 class Stopwatch:

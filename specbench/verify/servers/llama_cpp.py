@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from specbench.verify.records import Completion, Prompt, Token
-from specbench.verify.servers.base import Server, Stopwatch, as_json, ids, number
+from specbench.verify.answers import Completion, Prompt, Token
+from specbench.verify.servers.base import HttpServer, Stopwatch, as_json, ids, number
 
 REASONS = {"eos": "stop", "word": "stop", "limit": "length"}
 # What a request leaves out is taken from the server's start; these turn every sampler off but temperature.
 PLAIN = {"samplers": ["temperature"], "repeat_penalty": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
-class LlamaCpp(Server):
+class LlamaCpp(HttpServer):
     """A `llama-server`."""
 
     kind = "llama.cpp"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from specbench.verify.records import Completion, Prompt, Token
-from specbench.verify.servers.base import Server, Stopwatch, as_json, number
+from specbench.verify.answers import Completion, Prompt, Token
+from specbench.verify.servers.base import HttpServer, Stopwatch, as_json, number
 
 COMPLETIONS = "/v1/completions"
 
 
-class OpenAi(Server):
+class OpenAi(HttpServer):
     """A server of which nothing more is known than that it completes texts."""
 
     kind = "openai"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from specbench.errors import SpecbenchError, nearest
 from specbench.verify.asking import Client
-from specbench.verify.servers.base import Server
+from specbench.verify.servers.base import HttpServer
 from specbench.verify.servers.llama_cpp import LlamaCpp
 from specbench.verify.servers.openai import OpenAi, TransformersServe
 from specbench.verify.servers.sglang import SgLang
 from specbench.verify.servers.vllm import Vllm
 
-KINDS: dict[str, type[Server]] = {
+KINDS: dict[str, type[HttpServer]] = {
     each.kind: each for each in (LlamaCpp, Vllm, SgLang, TransformersServe, OpenAi)
 }
 
 
-def opened(client: Client, kind: str | None = None, model: str | None = None) -> Server:
+def opened(client: Client, kind: str | None = None, model: str | None = None) -> HttpServer:
     """The server behind a client, once it has said who it is.
 
     Args:
@@ -31,7 +31,7 @@ def opened(client: Client, kind: str | None = None, model: str | None = None) ->
     return server
 
 
-def _kind(client: Client) -> type[Server]:
+def _kind(client: Client) -> type[HttpServer]:
     if _has(client, "/props", "default_generation_settings"):
         return LlamaCpp
     if _has(client, "/get_model_info", "model_path"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from specbench.verify.records import Completion, Prompt, Token
-from specbench.verify.servers.base import Server, Stopwatch, ids, number
+from specbench.verify.answers import Completion, Prompt, Token
+from specbench.verify.servers.base import HttpServer, Stopwatch, ids, number
 
 
-class SgLang(Server):
+class SgLang(HttpServer):
     """An SGLang server."""
 
     kind = "sglang"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from specbench.verify.records import Prompt, Token
+from specbench.verify.answers import Prompt, Token
 from specbench.verify.servers.base import ids
 from specbench.verify.servers.openai import OpenAi
 

@@ -1,14 +1,15 @@
-"""What drafting ahead does to a text's rounds: nothing but to begin them earlier."""
+"""What drafting ahead does to the rounds of a text: nothing but to begin them earlier."""
 
 import pytest
 from builders import mapped_draft, shaken
+from far import FarCloud, Hurried, Unhurried
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specbench.plugins.speculative import SpeculativeDecoding
+from specbench.plugins.speculative_ahead import SpeculativeAhead
 from specbench.plugins.speculative_pipelined import SpeculativePipelined
 
 from specbench.api import RULES, AutoregressiveDecoder, EdgeModel, Options, Request
-from specbench.cloud import LocalCloud
 from specbench.errors import SpecbenchError
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Gate, Speculative
 from specbench.speculation.ahead import AheadWindow
@@ -18,48 +19,8 @@ DTYPE = "float64"
 PROMPT = tuple(range(20, 50))
 DRAFTS = ["stranger", "first layer", "a near copy", "the target itself", "a few words"]
 GREEDY = Options(Decoding(), Speculative())
-quickly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-class Unhurried:
-    """A real verification, whose verdict is not there before somebody waits for it: the longest round trip."""
-
-    is_done = False
-
-    def __init__(self, target, proposal):
-        self.result = lambda: target.verify(proposal)
-
-
-class Hurried:
-    """A real verification, whose verdict is there as soon as it was asked for: no time to draft ahead."""
-
-    is_done = True
-
-    def __init__(self, target, proposal):
-        commit = target.verify(proposal)
-        self.result = lambda: commit
-
-
-class Far:
-    """A real target at the end of a link that takes as long as the draft needs, or no time."""
-
-    def __init__(self, target, pending, rtt_ms):
-        self._target, self._pending, self.rtt_ms = target, pending, rtt_ms
-
-    def __getattr__(self, name):
-        return getattr(self._target, name)
-
-    def submit(self, proposal):
-        return self._pending(self._target, proposal)
-
-
-class FarCloud(LocalCloud):
-    """A cloud whose verifier stands at the end of such a link."""
-
-    pending, rtt_ms = Unhurried, 1e9
-
-    def verifier(self, *asked):
-        return Far(super().verifier(*asked), self.pending, self.rtt_ms)
+AHEAD = [SpeculativePipelined(), SpeculativeAhead()]
+quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module", params=["eager", pytest.param("compiled", marks=pytest.mark.slow)])
@@ -90,6 +51,7 @@ def counts(rounds):
 
 @quickly
 @given(
+    method=st.sampled_from(AHEAD),
     draft=st.sampled_from(DRAFTS),
     draft_length=st.integers(1, 12),
     budget=st.integers(1, 40),
@@ -107,14 +69,15 @@ def counts(rounds):
     stop=st.sampled_from([None, 0.1, 0.5]),
 )
 def test_its_rounds_are_those_of_speculative_however_long_the_verdict_takes(
-    factories, draft, draft_length, budget, stops, decoding, pending, seed, stop
+    factories, method, draft, draft_length, budget, stops, decoding, pending, seed, stop
 ):
     rule = "coupled" if decoding.temperature else "greedy"
+    stop = stop if method.takes_confidence_stop else None
     speculative = Speculative(draft_length=draft_length, verification=rule, confidence_stop=stop)
-    options = Options(decoding, speculative)
+    options = Options(decoding, speculative, {"speculative_ahead": {"outcomes": 1 + seed % 6}})
     request = Request(PROMPT, budget, frozenset(stops), seed)
     factories[0].pending = pending
-    ahead = run(factories, SpeculativePipelined(), draft, request, options)
+    ahead = run(factories, method, draft, request, options)
     assert counts(ahead) == counts(run(factories, SpeculativeDecoding(), draft, request, options))
     control = answer(AutoregressiveDecoder(factories[0].target(options)), request)
     assert tokens_of(ahead) == tokens_of(control)
@@ -157,6 +120,27 @@ def test_a_refused_draft_wastes_the_guess_and_the_proposal_behind_it(factories):
     assert {part.wasted_draft_tokens for part in refused} == {5}
 
 
+def test_a_refusal_that_was_drafted_for_finds_its_next_proposal_ready(factories):
+    factories[0].pending = Unhurried
+    several = Options(Decoding(), Speculative(), {"speculative_ahead": {"outcomes": 8}})
+    rounds = run(factories, SpeculativeAhead(), "a near copy", Request(PROMPT, 200, frozenset()), several)
+    refused = [part for part in rounds[1:40] if part.accepted < part.drafted]
+    caught = [part.ready_draft_tokens for part in refused if part.ready_draft_tokens]
+    assert len(caught) > len(refused) / 3
+    assert set(caught) == {4}
+    assert all(part.wasted_draft_tokens >= 7 * 5 for part in refused)
+
+
+def test_a_proposal_that_fills_a_tree_is_not_drafted_ahead_of(factories):
+    factories[0].pending = Unhurried
+    for length in (60, 64):
+        options = Options(Decoding(), Speculative(draft_length=length))
+        request = Request(PROMPT, 200, frozenset())
+        rounds = run(factories, SpeculativeAhead(), "a near copy", request, options)
+        assert counts(rounds) == counts(run(factories, SpeculativeDecoding(), "a near copy", request, options))
+        assert any(part.wasted_draft_tokens for part in rounds[1:]) == (length == 60)
+
+
 def test_nothing_is_drafted_ahead_of_a_verdict_that_is_there(factories):
     factories[0].pending = Hurried
     request = Request(PROMPT, 30, frozenset())
@@ -180,10 +164,11 @@ def test_nothing_is_drafted_behind_a_stop_token_or_the_budget(factories):
         assert sum(part.wasted_draft_tokens or 0 for part in rounds) == 0
 
 
+@pytest.mark.parametrize("method", AHEAD, ids=lambda method: method.name)
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"greedy", "coupled"}))
-def test_rules_by_which_a_draft_may_be_anything_are_refused(rule):
-    with pytest.raises(SpecbenchError, match=f"{rule} is not supported by speculative_pipelined"):
-        SpeculativePipelined().validate(Options(Decoding(), Speculative(verification=rule)))
+def test_rules_by_which_a_draft_may_be_anything_are_refused(method, rule):
+    with pytest.raises(SpecbenchError, match=f"{rule} is not supported by {method.name}"):
+        method.validate(Options(Decoding(), Speculative(verification=rule)))
 
 
 def test_a_gate_is_refused():

@@ -24,7 +24,7 @@ def verify(specbench, tmp_path):
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def call(*arguments):
-        return specbench("verify", *arguments, "--prompts", prompts, "--max-new-tokens", 6)
+        return specbench("verify", "--prompts", prompts, "--max-new-tokens", 6, *arguments)
 
     return call
 
@@ -140,6 +140,25 @@ def test_a_server_is_held_against_itself(serve, verify):
     assert shaken.code == ExitCode.CHECK_FAILED
     assert "which rounding does not explain" in shaken.out
     assert "4 of 4 prompts differ when asked 3 times" in shaken.out
+
+
+def test_a_server_is_held_against_the_target_of_a_profile(serve, verify, profile, tiny_pair):
+    ours = profile(cloud={"model": tiny_pair[0].spec.model, "device": "cpu"})
+    done = verify(serve().url, "--against-profile", ours, "--json")
+    assert done.code == 0
+    assert done.json["against"]["kind"] == "profile"
+    assert {each["verdict"] for each in done.json["verdicts"]} == {"same"}
+    assert len(done.json["speeds"]) == 1, "what runs in this process is no server"
+    wrong = verify(serve("off_by_one_after_refusal").url, "--against-profile", ours, "--max-new-tokens", 24)
+    assert wrong.code == ExitCode.IDENTITY
+
+
+def test_speed_under_load_is_measured_on_request(serve, verify):
+    done = verify(serve().url, "--against", serve(drafting=False).url, "--concurrency", 3, "--json")
+    assert done.code == 0
+    assert [each["concurrency"] for each in done.json["loads"]] == [3, 3]
+    assert [each["differ"] for each in done.json["loads"]] == [0, 0]
+    assert all(each["tokens_per_s"] > 0 for each in done.json["loads"])
 
 
 def test_texts_alone_prove_nothing_and_say_so(serve, verify):
