@@ -11,7 +11,7 @@ from math import exp
 from typing import NoReturn
 
 from specbench.api import AheadDrafter, Proposal, Request, SpecbenchError
-from specbench.forecast.acceptance_trace import Trace, TracedText
+from specbench.forecast.acceptance_trace import Top, Trace, TracedText
 
 WRONG = -1  # a drafted token that is not the target's; no id of a vocabulary
 UNLISTED = 1_000  # rank of a token that a trace does not list
@@ -29,6 +29,7 @@ class Text:
         unsure: positions behind which `speculative.confidence_stop` ends a draft.
         tokens: the target's ids; positions stand for them where they are unknown.
         prompt_ids: for drafters that read the prompt; empty where they are unknown.
+        likely: by position, the draft's likeliest tokens, where its choice is the likeliest one; else empty.
         ranks: by position, how many tokens the draft finds likelier there than the target's, `UNLISTED` where
             the trace lists too few; empty where it lists none.
     """
@@ -40,6 +41,7 @@ class Text:
     unsure: frozenset[int] = frozenset()
     tokens: tuple[int, ...] = ()
     prompt_ids: tuple[int, ...] = ()
+    likely: tuple[Top, ...] = ()
     ranks: tuple[int, ...] = ()
 
     @classmethod
@@ -90,7 +92,9 @@ def texts_of(trace: Trace) -> list[Text]:
         )
     if trace.verification != "greedy":
         return [text_of(text) for text in trace.texts]
-    return [replace(text_of(text), ranks=tuple(_ranks(text))) for text in trace.texts]
+    return [
+        replace(text_of(text), likely=text.draft_top or (), ranks=tuple(_ranks(text))) for text in trace.texts
+    ]
 
 
 def _ranks(traced: TracedText) -> Iterator[int]:

@@ -191,7 +191,7 @@ def judged(texts: Sequence[Text], traced: Sequence[TracedText], rules: Profiled)
             )
         coin = random.Random(number)
         bits = "".join("01"[coin.random() < chance] for chance in chances(known, *rules))
-        found.append(replace(text, runs=runs_of(bits), ranks=()))
+        found.append(replace(text, runs=runs_of(bits), likely=(), ranks=()))
     return found
 
 
@@ -218,5 +218,5 @@ def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
             place = coin.random()  # where the position stands between the surest agreement and the last to come
             place = place * known if run else known + place * (1 - known)
             agrees += "01"[place < share]
-        changed.append(replace(text, runs=runs_of(agrees), sure=(), unsure=frozenset(), ranks=()))
+        changed.append(replace(text, runs=runs_of(agrees), sure=(), unsure=frozenset(), likely=(), ranks=()))
     return changed

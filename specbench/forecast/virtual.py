@@ -28,10 +28,14 @@ from specbench.results.records import Round
 from specbench.speculation.loop import SpeculativeLoop
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Request
+from specbench.speculation.rules import matching
 from specbench.stats.prices import Charge
 
 if TYPE_CHECKING:
     from specbench.engine.session import Block, Passed
+
+
+END = -2  # behind the text; nothing that is drafted is this
 
 
 class VirtualDrafter(TracedDrafter):
@@ -170,10 +174,11 @@ class VirtualTarget:
     def _judged(self, proposal: Proposal | None) -> Round:
         """What a pass commits; the pass is charged for, and nothing is committed yet."""
         drafted = proposal.tokens if proposal else ()
-        start, accepted = self._position + self._ahead, 0
-        ids = self._text.ids[start : start + len(drafted)]
-        while accepted < len(ids) and drafted[accepted] == ids[accepted]:
-            accepted += 1
+        start = self._position + self._ahead
+        depths = proposal.depths if proposal else ()
+        ids = (*self._text.ids[start : start + len(drafted) + 1], *[END] * (len(drafted) + 1))
+        choices = [ids[depth] for depth in (0, *depths)]
+        accepted = matching(drafted, choices, proposal.parents if proposal else None).accepted
         goes_on = bool(proposal and proposal.continues)
         pass_ = Charge("pass", self._trusted + len(drafted) + (not goes_on))
         self._work.append(pass_)
@@ -184,6 +189,7 @@ class VirtualTarget:
             reason,
             drafted=len(drafted) if is_draft else None,
             accepted=min(accepted, len(tokens)) if is_draft else None,
+            depth=proposal.depth if proposal and proposal.parents else None,
             verify_ms=self._timeline.prices.of(pass_),
         )
 

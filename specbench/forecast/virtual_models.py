@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Timeline
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.traced_outcomes import TracedOutcomeDrafter
+from specbench.forecast.traced_tree import TracedTreeDrafter
 from specbench.forecast.virtual import VirtualColocated, VirtualDrafter, VirtualTarget
 from specbench.profile import Options
 from specbench.speculation.request import Needs
@@ -48,6 +50,13 @@ class VirtualEdge(_Virtual):
         """The traced draft, drafting ahead for so many outcomes."""
         self.drafts = True
         return TracedOutcomeDrafter(self._text, self._timeline.take, outcomes)
+
+    def tree_drafter(
+        self, options: Options, nodes: int, branching: Sequence[int] | None = None
+    ) -> TracedTreeDrafter:
+        """The traced draft, drafting trees."""
+        self.drafts = True
+        return TracedTreeDrafter(self._text, self._timeline.take, options, nodes, branching)
 
 
 class VirtualCloud(_Virtual):

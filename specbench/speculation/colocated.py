@@ -12,15 +12,17 @@ from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.drafter import ModelDrafter
 from specbench.speculation.loop import SpeculativeLoop
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.target import LocalTarget
 
 
 class ColocatedTarget(LocalTarget):
     """Commits what `speculative` commits, with nothing between draft and target; streamed as `decode` is."""
 
-    def __init__(self, engine: Engine, options: Options, drafter: ModelDrafter) -> None:
-        super().__init__(engine, options)
+    def __init__(
+        self, engine: Engine, options: Options, drafter: ModelDrafter, needs: Needs | None = None
+    ) -> None:
+        super().__init__(engine, options, needs)
         self._drafter = drafter
 
     def begin(self, request: Request) -> Round:

@@ -15,6 +15,7 @@ from specbench.engine.base import Engine
 from specbench.engine.batch import Steps, alone
 from specbench.engine.session import Block, KVSession, Passed
 from specbench.engine.threads import model_thread, release_compute_threads
+from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation import rules
@@ -115,6 +116,7 @@ class LocalTarget:
         self._demand_idle()
         started = now_ms()
         drafts = [proposal or NO_DRAFT for proposal in proposals]
+        self._demand_declared(drafts[0])
         block = block_of(self._session, self._committed, *drafts)
         before_ms = now_ms() - started
         passed = yield block
@@ -149,6 +151,7 @@ class LocalTarget:
         """
         if self._in_flight and not self._in_flight[-1].proposal.continues:
             self._demand_idle()
+        self._demand_declared(proposal)
         self._in_flight.append(PassUnderWay(self.finish, proposal))
         if len(self._in_flight) == 1:
             self._begin_pass()
@@ -216,6 +219,10 @@ class LocalTarget:
     def _begin_pass(self) -> None:
         first = self._in_flight[0]
         first.future = self._worker.submit(self._timed_pass, first.proposal)
+
+    def _demand_declared(self, proposal: Proposal) -> None:
+        if proposal.parents and not self._needs.trees:
+            raise SpecbenchError("a tree was proposed to a target of chains", "set drafts_trees in the method")
 
     def _demand_idle(self) -> None:
         if self._in_flight:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 SIGNIFICANCE, POWER = 1e-3, 0.95
@@ -46,14 +46,15 @@ def detectable(freedom: int, weight: float) -> float:
 
 
 def against(counts: Counter, stated: Mapping[Hashable, float]) -> list[Table]:
-    """One table of counts against a distribution, rare tokens as one; none where nothing is left to compare."""
+    """One table of counts against a distribution; none where nothing is left to compare.
+
+    Tokens that are expected less than five times are counted with others about as likely.
+    """
     size = counts.total()
-    large = {token for token, share in stated.items() if token is not REST and share * size >= LEAST_EXPECTED}
-    cells = [(counts[token], stated[token] * size) for token in large]
-    rest = size - sum(expected for _, expected in cells)
-    seen = size - sum(count for count, _ in cells)
-    if rest >= 1 or seen:
-        cells.append((seen, max(rest, 0.5)))
+    likely = sorted((token for token in stated if token is not REST), key=lambda each: -stated[each])
+    cells = [(float(counts[token]), stated[token] * size) for token in likely]
+    untold = size - sum(count for count, _ in cells)
+    cells = _pooled([*cells, (untold, max(stated.get(REST, 0.0) * size, 1e-9))], lambda cell: cell[1])
     if len(cells) < 2:
         return []
     statistic = 2 * sum(count * math.log(count / expected) for count, expected in cells if count)
@@ -62,15 +63,13 @@ def against(counts: Counter, stated: Mapping[Hashable, float]) -> list[Table]:
 
 
 def two_samples(ours: Counter, theirs: Counter) -> list[Table]:
-    """One table of two samples, rare ones counted as one; none where nothing is left to compare."""
+    """One table of two samples, as of `against`; what is likely is seen in both together."""
     sizes = ours.total(), theirs.total()
     both = ours + theirs
     share = min(sizes) / sum(sizes)
-    large = [key for key, count in both.items() if count * share >= LEAST_EXPECTED]
-    cells = [(ours[key], theirs[key]) for key in large]
-    rest = tuple(size - sum(cell[side] for cell in cells) for side, size in enumerate(sizes))
-    if sum(rest):
-        cells.append((rest[0], rest[1]))
+    likely = sorted(both, key=lambda each: (-both[each], repr(each)))
+    cells = [(float(ours[key]), float(theirs[key])) for key in likely]
+    cells = _pooled(cells, lambda cell: sum(cell) * share)
     if len(cells) < 2:
         return []
     statistic = distance = 0.0
@@ -80,6 +79,22 @@ def two_samples(ours: Counter, theirs: Counter) -> list[Table]:
                 statistic += 2 * count * math.log(count * sum(sizes) / (sum(cell) * size))
         distance += abs(cell[0] / sizes[0] - cell[1] / sizes[1]) / 2
     return [Table(statistic, len(cells) - 1, sizes[0] * sizes[1] / sum(sizes), distance)]
+
+
+def _pooled(
+    cells: Sequence[tuple[float, float]], expected: Callable[[tuple[float, float]], float]
+) -> list[tuple[float, float]]:
+    """Neighbours together until five are expected; what is left over joins the last."""
+    found: list[tuple[float, float]] = []
+    held = (0.0, 0.0)
+    for cell in cells:
+        held = held[0] + cell[0], held[1] + cell[1]
+        if expected(held) >= LEAST_EXPECTED:
+            found.append(held)
+            held = (0.0, 0.0)
+    if found and any(held):
+        found[-1] = found[-1][0] + held[0], found[-1][1] + held[1]
+    return found
 
 
 def summed(tables: Sequence[Table]) -> Table:

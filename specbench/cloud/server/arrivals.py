@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from specbench.cloud.transport import protocol
 from specbench.cloud.transport.fields import ProtocolError
-from specbench.cloud.transport.protocol import Verify
+from specbench.cloud.transport.protocol import Verify, VerifyTree
 from specbench.profile.decoding import LONGEST_DRAFT
 
 Arrival = tuple[bytes | str, float]
@@ -54,4 +54,5 @@ def _draft(message: bytes | str) -> Verify | None:
 def _goes_on(draft: Verify, following: Verify, width: int) -> bool:
     is_next = following.number == draft.number + 1
     is_same = (following.text, following.epoch) == (draft.text, draft.epoch)
-    return is_next and is_same and width + len(following.tokens) <= LONGEST_DRAFT
+    is_chain = not isinstance(following, VerifyTree)  # a tree has a pass of its own
+    return is_next and is_same and is_chain and width + len(following.tokens) <= LONGEST_DRAFT

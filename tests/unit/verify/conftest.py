@@ -30,7 +30,7 @@ def tiny_pair(tmp_path_factory):
 @pytest.fixture(scope="session")
 def far_draft(tiny_pair, tmp_path_factory):
     """A draft that is refused often."""
-    folder = shaken(tmp_path_factory.mktemp("far") / "draft", tiny_pair[0].spec.model, 0.5)
+    folder = shaken(tmp_path_factory.mktemp("far") / "draft", tiny_pair[0].spec.model, 0.3)
     return EdgeModel(EdgeSpec(model=str(folder), dtype="float32"))
 
 
