@@ -14,7 +14,7 @@ class Settings(Part):
 
     outcomes: Annotated[
         int, Field(ge=1, le=16, description="Outcomes of a verification to draft for while it is in flight")
-    ] = 4
+    ] = 8
 
 
 class SpeculativeAhead(SpeculativeMethod):

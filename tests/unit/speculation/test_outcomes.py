@@ -29,5 +29,5 @@ def test_outcomes_are_different_and_as_many_as_asked_for(count, drafted):
 
 
 def test_before_anything_is_seen_a_token_stands_seven_times_in_ten():
-    # 0.7³ = 0.34 for all of two tokens and the guess behind them; (1 - 0.7) / 2 = 0.15 for the first refused.
+    # 0.7³ = 0.34 for all of two tokens and the guess behind them; 0.3 (1 - 2⁻⁰·⁴) = 0.07 for the first refused.
     assert LikelyOutcomes(2).of(2) == [Outcome(2, 0), Outcome(0, 1)]
