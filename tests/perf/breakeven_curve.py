@@ -113,11 +113,12 @@ def chart(curves: Sequence[dict], points: Sequence[dict]) -> Drawing:
         x = alt.X("agreement:Q", title="agreement (share of drafted tokens that stand)",
                   scale=alt.Scale(domain=[LEAST, 1], nice=False))  # fmt: skip
         scale = alt.Scale(type="log", domain=[LEAST_MS, 1000], nice=False, clamp=True)
-        y = alt.Y("rtt_ms:Q", title="break-even round trip (ms)", scale=scale)
+        title = "break-even round trip (ms)"
+        y = alt.Y("rtt_ms:Q", title=title, scale=scale)
         shape = alt.Shape(
             "kind:N", title="by", scale=alt.Scale(domain=kinds, range=[shapes[kind] for kind in kinds])
         )
-        low = alt.Y("low:Q", title=y.title, scale=scale)
+        low = alt.Y("low:Q", title=title, scale=scale)
         spot = alt.Chart(data(points)).encode(x=x, color=color)
         return finished(
             [
