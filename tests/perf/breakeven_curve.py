@@ -1,4 +1,4 @@
-"""Up to which round trip drafts pay with windows: the formula over the agreement, and where four drafts lie.
+"""Up to which round trip drafts pay with windows: the formula over the agreement, and where some drafts lie.
 
     python tests/perf/breakeven_curve.py --folder curve [--measure] [--limit 12] [--set KEY=VALUE ...]
 
@@ -33,18 +33,20 @@ from specbench.render.report.marks import Drawing, data, finished, told_by
 from specbench.render.report.pictures import write_files
 from specbench.stats.prices import Prices
 
+INT8 = ["--profile", "quantized_edge"]
 DRAFTS = {
-    "int8": ["--profile", "quantized_edge"],
-    "int4": ["--profile", "quantized_edge", "--set", "edge.quantization=int4"],
+    "int8": INT8,
+    "int4": [*INT8, "--set", "edge.quantization=int4"],
     "distilled": ["--profile", "default"],
-    "24 of 30 layers": [
+    "distilled, int8": [
         "--profile",
-        "quantized_edge",
+        "default",
         "--set",
-        "edge.quantization=null",
+        "edge.quantization=int8",
         "--set",
-        "edge.layers=24",
+        "precision.parity=per_role",
     ],
+    "int8, 28 of 30 layers": [*INT8, "--set", "edge.layers=28"],
 }
 APART = ("cloud.placement=process", "edge.threads=1", "cloud.threads=1")
 SHARES = (0.5, 0.75, 1.0, 1.25, 1.6)  # of the formula's break-even, that are measured
@@ -134,7 +136,7 @@ def chart(curves: Sequence[dict], points: Sequence[dict]) -> Drawing:
             width,
         )
 
-    title = "Break-even round trip with windows: the formula over the agreement, and four drafts"
+    title = "Break-even round trip with windows: the formula over the agreement, and drafts"
     return Drawing("break-even-curve", title, told_by(points), draw, (*points, *curves))
 
 
@@ -153,7 +155,7 @@ def main() -> None:
     curves: list[dict] = []
     points: list[dict] = []
     for draft, words in DRAFTS.items():
-        stem = asked.folder / draft.replace(" ", "-")
+        stem = asked.folder / draft.replace(", ", "-").replace(" ", "-")
         trace = made(stem.with_suffix(".trace.json"), "trace", *words, *texts, "--out")
         costs = made(stem.with_suffix(".costs.yaml"), "limits", *words, *apart, "--costs")
         known, prices = of_trace(read_trace(trace), [method]), Prices(read_costs(costs))
