@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from specbench.clock import VirtualClock
@@ -36,9 +37,9 @@ class Bound:
 
     It knows what will stand, but uses no token before it has come: an epoch begins when the one before has
     ended. Drafts that a refusal would drop are never better, so it makes none. It is charged for draft steps,
-    the link, passes, and the edge's other time behind an epoch that no stream follows. It is not charged for
-    reading committed tokens on
-    the edge, nor for what draft and target cost each other where they share a machine. So no method that drafts
+    the link, passes, and the edge's other time behind an epoch that no stream follows. In an epoch a pass costs
+    what the highest straight line below the table says. It is not charged for reading committed tokens on the
+    edge, nor for what draft and target cost each other where they share a machine. So no method that drafts
     chains by these drafters, on the edge and behind what it takes for committed, is faster. One that drafts
     trees, in the cloud, or for several verdicts can be.
 
@@ -81,19 +82,27 @@ class Bound:
 
 
 class _Costs(NamedTuple):
-    """What an epoch's time depends on besides the round trip: by tokens, what passes and both ways take."""
+    """What an epoch's time depends on besides the round trip.
+
+    Args:
+        pass_ms: of a pass, and `row_ms` of each token that it reads.
+        up_ms: of a proposal by its tokens, without latency; `down_ms` of an answer.
+    """
 
     step_ms: float
-    pass_ms: tuple[float, ...]
+    pass_ms: float
+    row_ms: float
     up_ms: tuple[float, ...]
     down_ms: tuple[float, ...]
 
 
 def _costs(prices: Prices, step_ms: float, most: int) -> tuple[_Costs, int]:
     counts = range(LONGEST_DRAFT + 2)
-    passes = (0.0, *map(prices.pass_ms, range(1, most + 2)))
+    passes = [prices.pass_ms(width) for width in range(1, most + 2)]
+    row_ms = max(0.0, min((more - less for less, more in pairwise(passes)), default=0.0))
+    pass_ms = min(took - width * row_ms for width, took in enumerate(passes, start=1))
     ways = tuple(map(prices.sending_ms, counts)), tuple(map(prices.answer_ms, counts))
-    return _Costs(step_ms, passes, *ways), most
+    return _Costs(step_ms, pass_ms, row_ms, *ways), most
 
 
 class _Queue(NamedTuple):
@@ -101,45 +110,43 @@ class _Queue(NamedTuple):
 
     begins_ms: float
     ends_ms: float
-    rows: int
 
     def takes(self, costs: _Costs, arrives_ms: float, rows: int) -> _Queue:
         """With a proposal more: it shares a pass that has not begun."""
-        if self.rows and self.begins_ms > arrives_ms:
-            more_ms = costs.pass_ms[self.rows + rows] - costs.pass_ms[self.rows]
-            return _Queue(self.begins_ms, self.ends_ms + more_ms, self.rows + rows)
+        if self.begins_ms > arrives_ms:
+            return _Queue(self.begins_ms, self.ends_ms + rows * costs.row_ms)
         begins_ms = max(arrives_ms, self.ends_ms)
-        return _Queue(begins_ms, begins_ms + costs.pass_ms[rows], rows)
+        return _Queue(begins_ms, begins_ms + costs.pass_ms + rows * costs.row_ms)
 
 
 @lru_cache(maxsize=256)
 def epochs_ms(costs: _Costs, most: int) -> tuple[float, ...]:
     """By tokens drafted, up to `most`, the least time of an epoch beside the latency of a round trip.
 
-    All divisions into proposals are weighed. Of two queues whose newest passes read equally many tokens, the
-    one that begins it later and ends it earlier is as good for all that may follow.
+    All divisions into proposals are weighed. A queue whose newest pass begins later and ends earlier is as good
+    for all that may follow.
     """
-    best = [costs.up_ms[0] + costs.pass_ms[1] + costs.down_ms[1]] + [float("inf")] * most
-    queues: list[dict[int, list[_Queue]]] = [{} for _ in range(most + 1)]
-    queues[0] = {0: [_Queue(0.0, 0.0, 0)]}
+    best = [costs.up_ms[0] + costs.pass_ms + costs.row_ms + costs.down_ms[1]] + [float("inf")] * most
+    queues: list[list[_Queue]] = [[] for _ in range(most + 1)]
+    queues[0] = [_Queue(0.0, 0.0)]
     for sent in range(most):
-        for queue in [each for same in queues[sent].values() for each in same]:
+        for queue in _undominated(queues[sent]):
             for length in range(1, min(LONGEST_DRAFT, most - sent) + 1):
                 drafted = sent + length
                 arrives_ms = drafted * costs.step_ms + costs.up_ms[length]
                 last = queue.takes(costs, arrives_ms, length + 1)
                 best[drafted] = min(best[drafted], last.ends_ms + costs.down_ms[length + 1])
-                _keep(queues[drafted], queue.takes(costs, arrives_ms, length))
+                queues[drafted].append(queue.takes(costs, arrives_ms, length))
     return tuple(best)
 
 
-def _keep(known: dict[int, list[_Queue]], queue: _Queue) -> None:
-    """Add a queue where none that is known is as good, and leave out those that it is as good as."""
-    same = known.setdefault(queue.rows, [])
-    if any(each.begins_ms >= queue.begins_ms and each.ends_ms <= queue.ends_ms for each in same):
-        return
-    same[:] = [each for each in same if each.begins_ms > queue.begins_ms or each.ends_ms < queue.ends_ms]
-    same.append(queue)
+def _undominated(queues: list[_Queue]) -> list[_Queue]:
+    """Those queues than which none begins its newest pass later and ends it earlier."""
+    found: list[_Queue] = []
+    for queue in sorted(set(queues), key=lambda each: (each.ends_ms, -each.begins_ms)):
+        if not found or queue.begins_ms > found[-1].begins_ms:
+            found.append(queue)
+    return found
 
 
 @lru_cache(maxsize=4096)

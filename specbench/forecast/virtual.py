@@ -176,8 +176,8 @@ class VirtualTarget:
         drafted = proposal.tokens if proposal else ()
         start = self._position + self._ahead
         depths = proposal.depths if proposal else ()
-        ids = (*self._text.ids[start : start + len(drafted) + 1], *[END] * len(drafted))
-        choices = [ids[depth] for depth in (0, *depths)] if ids else []
+        ids = (*self._text.ids[start : start + len(drafted) + 1], *[END] * (len(drafted) + 1))
+        choices = [ids[depth] for depth in (0, *depths)]
         accepted = matching(drafted, choices, proposal.parents if proposal else None).accepted
         goes_on = bool(proposal and proposal.continues)
         pass_ = Charge("pass", self._trusted + len(drafted) + (not goes_on))

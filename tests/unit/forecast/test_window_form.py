@@ -38,7 +38,7 @@ def table(values, **more):
 
 @pytest.mark.parametrize(
     ("name", "alpha"),
-    [(name, alpha) for name in COSTS for alpha in (0.8, 0.9, 0.97) if alpha > 0.8 or name not in ROUGH],
+    [(name, alpha) for name in COSTS for alpha in (0.8, 0.9) if alpha > 0.8 or name not in ROUGH],
 )
 def test_within_15_percent_of_the_formula_virtual_runs_break_even(name, alpha):
     known, costs = of_chances((alpha,), [SPECULATIVE]), table(COSTS[name])
@@ -46,7 +46,7 @@ def test_within_15_percent_of_the_formula_virtual_runs_break_even(name, alpha):
 
     def speedup(rtt_ms):
         at = table(COSTS[name], rtt_ms=rtt_ms)
-        methods = (windowed(SPECULATIVE, window) for window in ("auto", 32))
+        methods = (windowed(SPECULATIVE, window) for window in (2, 3, 4, 6, 32))
         return max(forecast(known, at, method, even.draft_length).speedup for method in methods)
 
     assert speedup(even.rtt_ms * 0.85) > 1 > speedup(even.rtt_ms * 1.15)
