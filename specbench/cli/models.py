@@ -40,7 +40,7 @@ def list_models() -> None:
         table.add_row(
             f"{embedded.PREFIX}{model.name}",
             "yes" if fetched else "no",
-            f"{model.wheel_bytes / 1e6:.0f} MB to fetch",
+            "-" if fetched else f"{model.wheel_bytes / 1e6:.0f} MB to fetch",
             model.license,
             Text(model.source),
             Text(str(folder), overflow="fold"),

@@ -21,6 +21,10 @@ from specbench.stats.comparison import LABELS
 from specbench.stats.notes import ANOTHER_TEXT, WRONG
 
 Served = tuple[int, Load | None]  # a draft length, and what the most clients see
+COMPUTED_FOOT = (
+    'Each method: speed-up of TPOT over the cloud alone, "at" its fastest draft length. Computed, so there are '
+    "no intervals. Fastest: the highest speed-up above 1."
+)
 MAP_FOOT = (
     "Each method: speed-up of TPOT over the cloud alone (ratio of geometric means over texts), at its "
     "fastest draft length. In brackets: the 95 % interval includes 1.0, or there is none. Intervals are "
@@ -82,7 +86,8 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
         lines.append((*values, f"{control.tpot_ms:.2f}", *cells, name))
     columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in drafting), "fastest")
     table = Fitted(list(rows[0].condition), columns, lines, words=1)
-    return _told(rows, title, Group(table, *_regrets(rows)), MAP_FOOT, notes)
+    foot = MAP_FOOT if rows[0].measured else COMPUTED_FOOT
+    return _told(rows, title, Group(table, *_regrets(rows)), foot, notes)
 
 
 def _regrets(rows: Sequence[Row]) -> list[RenderableType]:

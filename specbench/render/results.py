@@ -29,8 +29,8 @@ OTHER_TEXT = "not the target's text:"
 COLUMNS = ("speed-up\n(95 % interval)", "TTFT\nms", "TPOT\nms")
 OPTIONAL = ("accept\nlength", "tok/s", "peak\nmemory")
 FOOT = (
-    "Speed-up: the control's TPOT over the method's, paired by prompt. Control: the cloud alone, in the "
-    "same loop. TTFT and TPOT: medians."
+    "Speed-up: the control's TPOT over the method's, paired by prompt (no ratio of cells). Control: the "
+    "cloud alone, same loop. TTFT, TPOT: medians."
 )
 
 
