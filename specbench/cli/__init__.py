@@ -187,7 +187,18 @@ def _end_unread() -> NoReturn:
 def _usage_error(error: Exception) -> SpecbenchError:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "specbench"
     message = error.format_message().strip().rstrip(".")
-    return SpecbenchError(f"{message[:1].lower()}{message[1:]}", f"see '{command} --help'")
+    return SpecbenchError(f"{message[:1].lower()}{message[1:]}", _way_out(error) or f"see '{command} --help'")
+
+
+def _way_out(error: Any) -> str | None:
+    """For an option that another command has, the option by which this one takes the same value."""
+    asked = getattr(error, "option_name", None)
+    options = {name for param in error.ctx.command.params for name in param.opts} if asked else set()
+    if asked == "--set" and "--over" in options:
+        return "--over sets a value too, such as --over link.rtt_ms=20"
+    key = {"--limit": "limit=12", "--max-new-tokens": "max_new_tokens=64", "--repeats": "repeats=3",
+           "--prompts": "prompts=FILE"}.get(asked or "")  # fmt: skip
+    return f"pass it as --set workload.{key}" if key and "--set" in options else None
 
 
 def _print_error(error: SpecbenchError) -> None:

@@ -54,11 +54,14 @@ def replay(
     from specbench.forecast.grid_making import replayed_grid
     from specbench.forecast.over import parse_over
     from specbench.registry import discover
+    from specbench.render import console
     from specbench.render.report.output import Wanted
     from specbench.render.showing import show_grid
 
     wanted = Wanted(html, charts, chart_width_mm)
     wanted.demand()
     registry = discover(plugin or ())
+    if plugin and not methods:
+        console.note("methods of --plugin are left out unless --method names them")
     chosen = [registry.get(name) for name in methods or ()]
     show_grid(replayed_grid(trace, costs, parse_over(over or ()), chosen, oracle), wanted, as_json)

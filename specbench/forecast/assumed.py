@@ -22,7 +22,7 @@ MEANINGS = {
     "link.downlink_mbps": "unlimited downlink rate",
     "round_ms": "a round takes no time beyond drafting, link and verification",
     "stream_ms": "streaming takes the server no time beyond its passes",
-    "colocated_step_ms": "a draft step in the cloud takes as long as on the edge",
+    "colocated_step_ms": "a draft step in the cloud takes the edge's time, divided by target.speed",
 }
 SIZES = {
     "bytes.per_message": "bytes of a message",

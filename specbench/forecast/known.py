@@ -81,7 +81,7 @@ def known_from(
     found = of_records(run.generations, chosen)
     if found is None:
         raise SpecbenchError(
-            f"run {run.manifest.run_id} holds no drafts of the method speculative",
+            f"run {run.manifest.run_id} ({run.manifest.status}) holds no drafts of the method speculative",
             "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
         )
     return found

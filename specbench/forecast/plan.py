@@ -250,27 +250,29 @@ def verdicts(plans: Mapping[str, Sequence[Forecast]], known: Known, prices: Pric
         name = (
             f"{method}: draft length {best.draft_length} is the best, {best.speedup:.2f} times the cloud alone"
         )
-        why = _why(best, alone_ms(known, prices))
+        step_ms = alone_ms(known, prices)
         if even is None:
-            lines.append(f"{method}: no draft length can win, {why}.")
+            why = _why(best, step_ms, without=("round trip", "bytes"))
+            lines.append(f"{method}: no draft length can win, even without a round trip, {why}.")
         elif even == float("inf"):
             lines.append(f"{name}, at any round trip.")
         elif best.speedup > 1:
             lines.append(f"{name}; it pays up to a round trip of {even:.1f} ms.")
         else:
             lines.append(
-                f"{method}: no draft length wins at a round trip of {prices.rtt_ms:g} ms, {why}; below "
-                f"{even:.1f} ms it pays."
+                f"{method}: no draft length wins at a round trip of {prices.rtt_ms:g} ms, "
+                f"{_why(best, step_ms)}; below {even:.1f} ms it pays."
             )
     return lines
 
 
-def _why(best: Forecast, step_ms: float) -> str:
-    """What the nearest setting wins and costs, in the target's steps."""
+def _why(best: Forecast, step_ms: float, without: Sequence[str] = ()) -> str:
+    """What the nearest setting wins and costs, in the target's steps, but for some parts of a round."""
     parts = {**best.terms, "verification": best.terms["verification"] - step_ms}
+    parts = {name: took for name, took in parts.items() if name not in without}
     dearest = max(parts, key=lambda name: parts[name])
     return (
-        f"because a round of {best.draft_length} saves {best.tokens_per_round - 1:.2f} target steps and "
+        f"because a round of {best.draft_length} saves {best.tokens_per_round - 1:.2f} single-token passes and "
         f"costs {sum(parts.values()) / step_ms:.2f}, mostly {dearest}"
     )
 

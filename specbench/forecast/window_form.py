@@ -59,13 +59,14 @@ class WindowPlan:
 
     def told(self, method: str) -> str:
         """The same in a sentence."""
+        formula = f"{self.formula_rtt_ms:.1f} ms" if self.formula_rtt_ms > 0 else "none"
         return (
             f"{method} with windows (speculative.window: auto, draft length {self.draft_length}) "
-            f"{_said(self.break_even_rtt_ms)}; {_said(self.formula_rtt_ms)} by the formula."
+            f"{_said(self.break_even_rtt_ms)} (by the formula: {formula})."
         )
 
 
 def _said(rtt_ms: float | None) -> str:
-    if rtt_ms is None or rtt_ms <= 0:
+    if rtt_ms is None:
         return "pays at no round trip"
     return f"pays up to a round trip of {rtt_ms:.1f} ms"

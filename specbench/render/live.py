@@ -129,7 +129,7 @@ METHOD_COLUMNS = (
     MethodColumn("done", 7, lambda part, _: f"{part.prompts_done}/{part.prompts_total}"),
     MethodColumn("speed-up so far", 20, lambda part, speedups: speedups.text(part.method)),
     MethodColumn("tok/s", 6, lambda part, _: figures(part)[0].removesuffix(" tok/s")),
-    MethodColumn("accepted", 8, lambda part, _: figures(part)[1].removeprefix("accepted ")),
+    MethodColumn("accept rate", 11, lambda part, _: figures(part)[1].removeprefix("accepted ")),
 )
 
 

@@ -285,7 +285,7 @@ def settings(runs: Sequence[Run]) -> tuple[str, ...]:
         f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']}",
         _engine(runs),
         f"{threads} thread{'' if threads == 1 else 's'}",
-        f"{prompts} prompts, at most {workload['max_new_tokens']} tokens each",
+        f"{prompts} prompt{'' if prompts == 1 else 's'}, at most {workload['max_new_tokens']} tokens each",
     )
 
 

@@ -72,7 +72,7 @@ def test_a_draft_as_slow_as_the_target_pays_nowhere_and_a_sentence_says_so():
     found = with_windows(of_chances((0.9,), [SPECULATIVE]), slow)
     assert found["speculative"].break_even_rtt_ms is None
     line = found["speculative"].told("speculative")
-    assert line.endswith("pays at no round trip; pays at no round trip by the formula.")
+    assert line.endswith("pays at no round trip (by the formula: none).")
 
 
 def test_methods_without_windows_are_left_out():

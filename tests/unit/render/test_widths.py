@@ -134,7 +134,7 @@ def test_a_live_row_keeps_its_lines_whatever_is_known_of_the_time_left(width, do
     assert total.count(" left") == 1
     heading, *rows, memory = printed(below, width)[: len(names) + 2]
     assert "GB" in memory
-    shown = ["done", "speed-up so far", "tok/s", "accepted"][: 4 if width >= 80 else 2]
+    shown = ["done", "speed-up so far", "tok/s", "accept rate"][: 4 if width >= 80 else 2]
     assert all(part in heading for part in shown)
     for name, row in zip(names, rows, strict=True):
         figures = (name, f"{done}/120", "333.3", "0.50")
