@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PLAIN = Options(Decoding(), Speculative())
 PROMPT = tuple(range(10, 40))
+OTHER_PROMPT = tuple(range(50, 5, -1))
 VOCABULARY_SIZE = 96
 STOP_ID = 1
 CHAT_TEMPLATE = (
@@ -87,6 +88,11 @@ def answer(decoder: Decoder, request: Request) -> list[Round]:
 def tokens_of(rounds: Sequence[Round]) -> list[int]:
     """The committed ids of a generation."""
     return [token for part in rounds for token in part.tokens]
+
+
+def drafts_of(rounds: Sequence[Round]) -> list[tuple[int | None, int | None]]:
+    """How many tokens each round drafted, and how many of them were accepted."""
+    return [(part.drafted, part.accepted) for part in rounds]
 
 
 def check_method(method: Method, options: Options | None = None, engine: EngineSpec | None = None) -> None:
@@ -212,9 +218,15 @@ class Contract:
         assert len(self._free) == 24, f"{self.method.name} committed {len(self._free)} tokens of a budget of 24"
 
     def carries_nothing_over(self) -> None:
-        """It answers a request the same way again."""
-        again = tokens_of(self._answer(24))
-        assert again == self._free, f"{self.method.name} carries something over from one request to the next"
+        """It answers a request the same way again, and drafts the same for it behind another request."""
+        assert self.decoder is not None
+        first = self._first
+        answer(self.decoder, Request(OTHER_PROMPT, 24, frozenset()))
+        again = self._answer(24)
+        carries = f"{self.method.name} carries something over from one request to the next"
+        assert tokens_of(again) == self._free, carries
+        if not self.method.depends_on_time(self.options):
+            assert drafts_of(again) == drafts_of(first), f"{carries}: it drafts otherwise when asked again"
 
     def cuts_at_the_budget(self) -> None:
         """It ends at the budget wherever that falls in a block, and counts what it drafted."""
@@ -243,9 +255,13 @@ class Contract:
         assert self._free == alone, f"{self.method.name} declares repeats_control, but its text differs"
 
     @cached_property
+    def _first(self) -> list[Round]:
+        """Its first answer, which nothing stops."""
+        return self._answer(24)
+
+    @property
     def _free(self) -> list[int]:
-        """What it answers where nothing stops it."""
-        return tokens_of(self._answer(24))
+        return tokens_of(self._first)
 
     def _answer(self, budget: int, *stop_ids: int) -> list[Round]:
         assert self.decoder is not None

@@ -165,6 +165,20 @@ class StreamingTarget(Protocol):
         """Assert the length of the cache."""
 
 
+def proposed(drafter: Drafter, draft_length: int) -> Proposal:
+    """What a drafter proposes.
+
+    Raises:
+        ValueError: more tokens, or a deeper tree, than were asked for; its row would name another length.
+    """
+    proposal = drafter.propose(draft_length)
+    if proposal.depth > max(draft_length, 0):
+        raise ValueError(
+            f"the drafter proposed {proposal.depth} tokens where at most {draft_length} were asked for"
+        )
+    return proposal
+
+
 class SpeculativeLoop:
     """One verification in flight, and no drafting meanwhile.
 
@@ -201,7 +215,7 @@ class SpeculativeLoop:
 
     def _proposal(self) -> Proposal:
         # The target adds a token of its own, so a longer draft than this could not be committed.
-        return self._drafter.propose(self._lengths.next(self._target.remaining - 1))
+        return proposed(self._drafter, self._lengths.next(self._target.remaining - 1))
 
     def _round(self) -> Generator[Block, Passed, Round]:
         started = now_ms()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from specbench.clock import now_ms
 from specbench.results.records import Round
-from specbench.speculation.loop import Drafter, SpeculativeLoop, Target
+from specbench.speculation.loop import Drafter, SpeculativeLoop, Target, proposed
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Pending, Request
 from specbench.speculation.window_sizes import WindowSizes
@@ -83,7 +83,7 @@ class WindowLoop(SpeculativeLoop):
         # The target adds a token of its own behind the last proposal, so a longer one could not be committed.
         room = self._target.remaining - sum(len(each.proposal) for each in self._in_flight)
         started = now_ms()
-        proposal = self._drafter.propose(self._sizes.draft_length(room - 1))
+        proposal = proposed(self._drafter, self._sizes.draft_length(room - 1))
         draft_ms = now_ms() - started
         continues = (
             self._sizes.window > 1

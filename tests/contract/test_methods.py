@@ -7,8 +7,10 @@ from specbench.api import (
     AutoregressiveDecoder,
     Decoder,
     Decoding,
+    Drafter,
     Method,
     Options,
+    Proposal,
     Round,
     SpecbenchError,
     Speculative,
@@ -155,3 +157,54 @@ class Lying(Overrunning):
 def test_the_contract_catches_a_method_that_is_not_lossless():
     with pytest.raises(AssertionError, match="its text differs"):
         check_method(Lying())
+
+
+class Following(Drafter):
+    """Drafts what followed the last token where it stood before."""
+
+    carries, too_many = False, 0
+
+    def begin(self, request):
+        if not self.carries or not hasattr(self, "ids"):
+            self.ids = []
+        self.ids += request.prompt_ids
+
+    def propose(self, draft_length):
+        earlier = [place for place, token in enumerate(self.ids[:-1]) if token == self.ids[-1]]
+        start = earlier[-1] + 1 if earlier and draft_length else len(self.ids)
+        return Proposal(tuple(self.ids[start : start + draft_length + self.too_many]))
+
+    def commit(self, tokens, accepted):
+        self.ids += tokens
+        return 0
+
+    def check(self):
+        pass
+
+
+def following(**faults):
+    """A method that drafts with `Following`."""
+
+    class Follows(SpeculativeMethod):
+        name, summary, roles = "follows", "drafts what followed before", ("cloud",)
+        api_version = 4
+        rules = frozenset({"greedy"})
+
+        def drafter(self, edge, options):
+            return type("Faulty", (Following,), faults)()
+
+    return Follows()
+
+
+def test_the_contract_lets_a_drafter_pass_that_forgets_each_sequence():
+    check_method(following())
+
+
+def test_the_contract_catches_a_drafter_that_keeps_the_sequence_before():
+    with pytest.raises(AssertionError, match=r"carries something over .* drafts otherwise"):
+        check_method(following(carries=True))
+
+
+def test_a_draft_that_is_longer_than_asked_for_ends_its_run():
+    with pytest.raises(ValueError, match="proposed 6 tokens where at most 4 were asked for"):
+        check_method(following(too_many=2))
