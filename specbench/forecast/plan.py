@@ -258,6 +258,11 @@ def verdicts(plans: Mapping[str, Sequence[Forecast]], known: Known, prices: Pric
             lines.append(f"{name}, at any round trip.")
         elif best.speedup > 1:
             lines.append(f"{name}; it pays up to a round trip of {even:.1f} ms.")
+        elif best.tokens_per_round < 1.005:
+            lines.append(
+                f"{method}: at a round trip of {prices.rtt_ms:g} ms it leaves decoding to the cloud; "
+                f"below {even:.1f} ms it pays."
+            )
         else:
             lines.append(
                 f"{method}: no draft length wins at a round trip of {prices.rtt_ms:g} ms, "
