@@ -42,7 +42,7 @@ class WarmPopen(subprocess.Popen):
         cwd, env, start_new_session = others[4], others[5], others[20]
         p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = others[9:15]
         asked = {
-            "words": words[1:],
+            "words": [word for word in words[1:3] if word != "-P"] + words[3:],
             "cwd": os.fspath(cwd) if cwd else os.getcwd(),
             "environment": dict(os.environ if env is None else env),
             "own_session": start_new_session,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal
 from specbench.atomic import read_record, write_json
 from specbench.benchmark.job import JOB_VERSION, Job
 from specbench.errors import CloudLostError, ExitCode, StoreError, described
+from specbench.interpreter import module_command
 
 JOB = "job.json"
 
@@ -94,7 +94,7 @@ def beside(file: Path) -> Path:
 
 def command_of(file: Path) -> list[str]:
     """The command that makes the run of a job's file."""
-    return [sys.executable, "-m", "specbench", "job", str(file)]
+    return module_command("specbench", "job", str(file))
 
 
 def read_job(file: Path) -> Job:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import weakref
 from pathlib import Path
 
+from specbench.interpreter import module_command
 from specbench.profile.paths import anchored
 from specbench.profile.yaml_text import as_text
 
@@ -46,7 +46,7 @@ class RankProcesses:
             with self._log(rank).open("wb") as log:
                 self._processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "specbench", *words],
+                        module_command("specbench", *words),
                         stdin=subprocess.PIPE,
                         stdout=subprocess.DEVNULL,
                         stderr=log,

@@ -7,13 +7,13 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.interpreter import module_command
 from specbench.profile.paths import anchored
 from specbench.profile.yaml_text import as_text
 
@@ -63,7 +63,7 @@ class CloudProcess:
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*launcher, sys.executable, "-m", "specbench", *words],
+                [*launcher, *module_command("specbench", *words)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

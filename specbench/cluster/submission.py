@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from specbench.benchmark import child_process
 from specbench.benchmark.job import Job
 from specbench.cluster.pair import demand_for_two_nodes
 from specbench.errors import SpecbenchError, StoreError, nearest
+from specbench.interpreter import module_command
 from specbench.profile import ClusterSpec, Profile
 from specbench.results.store import RunStore
 
@@ -141,7 +141,7 @@ def _script(file: Path, needs_two_nodes: bool) -> str:
     """A job is a command that may be run again: it goes on with the run that it finds."""
     words = child_process.command_of(file)
     if needs_two_nodes:
-        words = [sys.executable, "-m", "specbench", "submit", "pair", str(file)]
+        words = module_command("specbench", "submit", "pair", str(file))
     pending, running, log = (shlex.quote(str(file.with_name(name))) for name in (PENDING, RUNNING, "log"))
     return (
         "#!/bin/sh\n"

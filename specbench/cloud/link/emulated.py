@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from specbench.cloud.link import emulator
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.interpreter import module_command
 from specbench.profile import LinkSpec
 
 EDGE, CLOUD = "specbench-edge", "specbench-cloud"
@@ -186,7 +186,7 @@ def _netem(spec: LinkSpec) -> str | None:
 
 def _tun(spec: LinkSpec) -> int:
     """Join them by two TUN devices and a process that forwards between them; returns its id."""
-    command = [sys.executable, "-m", emulator.__name__, *DEVICES.values(), spec.model_dump_json()]
+    command = module_command(emulator.__name__, *DEVICES.values(), spec.model_dump_json())
     with LOG.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
