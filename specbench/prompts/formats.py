@@ -209,7 +209,7 @@ FORMATS = {
     ),
     "oasst": Format(("message_tree_id", "prompt"), _tree, "chat", ("message_tree_id",), license="Apache-2.0"),
     "messages": Format(("messages",), _spoken("messages", "role", "content", CHAT_ROLES), "chat"),
-    "text": Format((TEXT_COLUMN,), _column(TEXT_COLUMN), "all"),
+    "text": Format((TEXT_COLUMN,), _column(TEXT_COLUMN), "text"),
 }
 """By the name that `--format` gives them. A row is of the format with the most of its columns."""
 
@@ -243,4 +243,4 @@ def lookup(name: str) -> Format:
 
 def from_column(column: str, category: str | None) -> Format:
     """A format whose prompt is the text of one column."""
-    return Format((column,), _column(column), category or "all", ("id", "question_id"))
+    return Format((column,), _column(column), category or "text", ("id", "question_id"))

@@ -95,6 +95,9 @@ def show_sweep(made: Swept, wanted: output.Wanted, as_json: bool) -> None:
     for line in (*made.left_out, *(() if made.rows else made.notes)):
         console.note(line)
     show_grid(made.grid, wanted, as_json)
+    if made.rows:
+        sweep_id = made.sweep.sweep_id
+        console.note(f"sweep {sweep_id}; charts: specbench report {sweep_id} --charts figures")
 
 
 def show_checks(reports: Sequence[dict], ok: bool, as_json: bool, briefly: bool) -> None:

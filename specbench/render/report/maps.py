@@ -123,7 +123,7 @@ def _lengths(rows: Sequence[Row]) -> list[Section]:
         return []
     lead = (
         "Speed per token against the cloud alone. Bars are measured intervals (95 %, corrected by Holm over "
-        "the lengths). A hollow point: its interval includes 1, or there is none."
+        "the lengths), from 12 prompts on. A hollow point: its interval includes 1, or there is none."
     )
     charts = tuple(each.name for each in drawn)
     return [Section("draft-length", "Draft length", (lead,), charts, folded=tables)]
