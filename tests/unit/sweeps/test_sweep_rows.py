@@ -119,7 +119,7 @@ def test_a_sweep_says_what_was_measured_and_what_moved_meanwhile(tmp_path):
     asked = stored_sweep(store, run(pair(12, 1.4), "r0", **here), run(pair(12, 1.4), "r1", **there))
     made = swept(asked, store)
     for words in ("co-located", "round trip 20 ms", "cloud float32", "eager engine", "1 thread",
-                  "prompts, at most 8 tokens", "workload.limit=12"):  # fmt: skip
+                  "prompt, at most 8 tokens", "workload.limit=12"):  # fmt: skip
         assert words in made.title
     assert made.title.count("eager") == 1
     assert made.notes == [
