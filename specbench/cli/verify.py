@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "specbench verify http://127.0.0.1:8080 --against http://127.0.0.1:8081",
     "specbench verify http://127.0.0.1:8080 --samples 300",
-    "specbench verify --show latest",
 )
 KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai"
 

@@ -168,8 +168,8 @@ def _row(
     each = [(one, base) for one, base in zip(timed, control, strict=True) if one.tokens > 1]
     tpots = [one.decode_ms / (one.tokens - 1) for one, _ in each]
     ttfts = [one.ttft_ms for one in timed if one.ttft_ms is not None]
-    following, rounds = sum(one.tokens - 1 for one in timed), sum(one.rounds for one in timed)
-    in_rounds = sum(one.round_tokens for one in timed)
+    following, rounds = sum(one.tokens - 1 for one in timed), sum(one.drafting_rounds for one in timed)
+    committed = sum(one.drafting_tokens for one in timed)
     drafted = sum(one.drafted for one in timed)
     ratios = [base.decode_ms / one.decode_ms for one, base in each if one.decode_ms > 0]
     regrets = [one.decode_ms / least for one, least in zip(timed, least_ms, strict=False) if least > 0]
@@ -181,7 +181,7 @@ def _row(
         tpot_ms=statistics.median(tpots),
         ms_per_token=sum(one.decode_ms for one in timed) / following,
         speedup=_geometric_mean(ratios) if ratios else 1.0,
-        acceptance_length=in_rounds / rounds if rounds else None,
+        acceptance_length=committed / rounds if rounds else None,
         acceptance_rate=sum(one.accepted for one in timed) / drafted if drafted else None,
         wasted_tokens=sum(one.wasted for one in timed),
         regret=_geometric_mean(regrets) if regrets else None,

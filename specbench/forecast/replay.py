@@ -37,7 +37,8 @@ class Timed:
         ttft_ms: to the first token; `None` where the cost table says nothing of prompts.
         decode_ms: from the first token's arrival to the last one's.
         tokens: committed, the first one included.
-        rounds: those that drafted; they committed `round_tokens`.
+        rounds: of speculation, plain steps included.
+        drafting_rounds: those that drafted; they committed `drafting_tokens`.
         wasted: tokens that were drafted ahead and dropped.
     """
 
@@ -45,7 +46,8 @@ class Timed:
     decode_ms: float
     tokens: int
     rounds: int = 0
-    round_tokens: int = 0
+    drafting_rounds: int = 0
+    drafting_tokens: int = 0
     drafted: int = 0
     accepted: int = 0
     wasted: int = 0
@@ -162,13 +164,15 @@ def timed(text: Text, prices: Prices, method: Method, draft_length: Length) -> T
     else:
         took_ms = sum(count * ms for _, count, ms in kinds(text, prices, method, draft_length))
     first = found[0].events
-    parts = [one.part for one in found[1:] if one.part.drafted]
+    parts = [one.part for one in found[1:] if one.part.drafted is not None]
+    drafting = [part for part in parts if part.drafted]
     return Timed(
         ttft_ms=elapsed_ms(first, prices) if prices.knows(charges_of(first)) else None,
         decode_ms=took_ms,
         tokens=len(text.runs),
         rounds=len(parts),
-        round_tokens=sum(len(part.tokens) for part in parts),
+        drafting_rounds=len(drafting),
+        drafting_tokens=sum(len(part.tokens) for part in drafting),
         drafted=sum(part.drafted or 0 for part in parts),
         accepted=sum(part.accepted or 0 for part in parts),
         wasted=sum(one.part.wasted_draft_tokens or 0 for one in found[1:]),

@@ -51,7 +51,8 @@ def test_a_synchronous_round_takes_the_sum_of_its_parts():
     del last
     # Two tokens stand and the bonus token ends behind them; one is left, which nothing can be drafted for.
     assert found.decode_ms == pytest.approx(first + 20.0 + 10.0)
-    assert (found.tokens, found.rounds, found.drafted, found.accepted) == (5, 1, 2, 2)
+    assert (found.tokens, found.rounds, found.drafted, found.accepted) == (5, 2, 2, 2)
+    assert (found.drafting_rounds, found.drafting_tokens) == (1, 3)  # the plain step is none of them
     assert found.ttft_ms == pytest.approx(5.0 + 50.0 + 10.0)
 
 

@@ -219,9 +219,10 @@ def test_values_are_read_as_yaml_1_2_in_files_and_in_options(write, text, value)
 
 @pytest.mark.parametrize(("key", "choice"), list(choices(Profile)))
 def test_every_choice_of_every_key_can_be_typed_without_quotes(write, key, choice):
-    assert parse_value(choice) == choice
-    assert read_mapping(Path(write(f"{key}: {choice}\n"))) == {key: choice}
-    assert parse_over([f"{key}={choice}"]) == {key: [choice]}
+    text = choice if isinstance(choice, str) else str(choice).lower()
+    assert parse_value(text) == choice
+    assert read_mapping(Path(write(f"{key}: {text}\n"))) == {key: choice}
+    assert parse_over([f"{key}={text}"]) == {key: [choice]}
 
 
 def test_parity_off_is_a_setting_and_is_read_back_from_what_is_shown(write, specbench):
