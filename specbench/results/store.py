@@ -170,14 +170,15 @@ class RunWriter:
 
         def write() -> None:
             with path.open("ab", buffering=0) as file:
-                start = file.seek(0, os.SEEK_END)
+                start, written = file.seek(0, os.SEEK_END), 0
                 try:
-                    written = 0
                     while written < len(block):
                         written += file.write(block[written:])
                     os.fsync(file.fileno())
-                except BaseException:
-                    file.truncate(start)
+                except BaseException as error:
+                    # What Ctrl-C finds written as a whole is finished, and stays.
+                    if not isinstance(error, KeyboardInterrupt) or written < len(block):
+                        file.truncate(start)
                     raise
 
         _on_disk(self.folder, write)

@@ -180,6 +180,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, sp
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert "Traceback" not in err.decode()
+    assert out, err.decode()
     document = json.loads(out)
     run = stored(tmp_path)
     assert run.manifest.status == "interrupted"

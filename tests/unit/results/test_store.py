@@ -1,5 +1,6 @@
 """Runs on disk: what is kept when a process is killed, a file is damaged, or the disk is full."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -104,6 +105,19 @@ except SpecbenchError as error:
     assert int(count) > 0
     assert store.read("r1").generations == (generation(),) * int(count)
     assert (store.folder / "r1" / "generations.jsonl").read_bytes().endswith(b"\n")
+
+
+@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt(), 2), (OSError(28, "No space left"), 1)])
+def test_ctrl_c_keeps_what_is_written_as_a_whole_and_a_full_disk_does_not(store, monkeypatch, error, kept):
+    def interrupted(descriptor):
+        raise error
+
+    writer = store.create(manifest())
+    writer.append([generation()])
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises((KeyboardInterrupt, SpecbenchError)):
+        writer.append([generation()])
+    assert writer.written().count == kept
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
