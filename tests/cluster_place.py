@@ -11,6 +11,8 @@ import yaml
 from builders import Outcome
 from waiting import wait_until
 
+from specbench.interpreter import module_command
+
 PROMPTS = [["hello there", "and now?"], ["what is 12 + 30?"], ["tell me a story"], ["7 * 8 = "]]
 
 
@@ -72,9 +74,10 @@ class Place:
     def run_of(self, process):
         """The run that a process of this store makes; `None` for all others."""
         words = process.cmdline()
-        if words[1:4] != ["-m", "specbench", "job"] or not words[4].startswith(str(self.runs)):
+        command = module_command("specbench", "job")
+        if words[: len(command)] != command or not words[-1].startswith(str(self.runs)):
             return None
-        return json.loads(Path(words[4]).read_text())["run_id"]
+        return json.loads(Path(words[-1]).read_text())["run_id"]
 
     def half_way(self, wanted=lambda process: True):
         """Wait until a run has answered two to five of its ten requests; its id, its process and its lines."""
