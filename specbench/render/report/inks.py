@@ -79,7 +79,8 @@ ON_PAGE = {name: f"var(--{name})" for name in LIGHT}
 SERIES = sum(name.startswith("series") for name in LIGHT)
 STEPS = sum(name.startswith("step") for name in LIGHT)
 OWN = ("speculative", "prompt_lookup", "speculative_pipelined", "speculative_colocated", "suffix", "hybrid",
-       "edge_baseline", "hf_assisted")  # fmt: skip
+       "edge_baseline", "hf_assisted", "early_exit", "speculative_tree", "token_recycling", "speculative_ahead",
+       "speculative_adaptive", "speculative_synchronous", "hf_assisted_dynamic")  # fmt: skip
 WIDE_PX = 560  # of a chart; below it, legends stand in one column
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "triangle-right", "triangle-left")
 
