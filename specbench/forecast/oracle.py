@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from specbench.clock import VirtualClock
 from specbench.errors import SpecbenchError
@@ -39,9 +39,9 @@ class Bound:
     ended. Drafts that a refusal would drop are never better, so it makes none. It is charged for draft steps,
     the link, passes, and the edge's other time behind an epoch that no stream follows. In an epoch a pass costs
     what the highest straight line below the table says. It is not charged for reading committed tokens on the
-    edge, nor for what draft and target cost each other where they share a machine. So no method that drafts
-    chains by these drafters, on the edge and behind what it takes for committed, is faster. One that drafts
-    trees, in the cloud, or for several verdicts can be.
+    edge, nor for what draft and target cost each other where they share a machine. So no method is faster
+    that proposes chains by these drafters, drafts them on the edge, and drafts for one verdict at a time. One
+    that drafts trees, in the cloud, or for several verdicts can be.
 
     Args:
         methods: those whose drafts may be chosen beside the traced model's, where they need no model.
@@ -159,8 +159,8 @@ def lookups(text: Text, methods: tuple[SpeculativeMethod, ...]) -> tuple[tuple[i
         return ()
     found = []
     for method in methods:
-        edge = VirtualEdge(text, Timeline(ANY, VirtualClock()))
-        drafter = method.drafter(edge, Options(Decoding(), Speculative()))  # type: ignore[arg-type]
+        edge: Any = VirtualEdge(text, Timeline(ANY, VirtualClock()))
+        drafter = method.drafter(edge, Options(Decoding(), Speculative()))
         if not edge.drafts:
             found.append(_runs(text, drafter))
     return tuple(found)
