@@ -17,7 +17,8 @@ from specbench.render.tables import bracketed, interval_text, number
 from specbench.sweeps.autotune import Autotuned
 from specbench.sweeps.candidates import Candidate, in_words
 
-COLUMNS = ("TPOT\nms", "speed-up", "95 %\ninterval", "replayed", "")
+COLUMNS = ("TPOT\nms", "speed-up", "95 %\ninterval")
+REPLAYED = "replayed"
 FOOT = (
     "Speed-up: of TPOT over the cloud alone, paired by prompt; with threads, over the profile's own. "
     "Intervals are corrected (Holm) over the candidates, of which the best is chosen."
@@ -26,10 +27,11 @@ FOOT = (
 
 def tuning(found: Autotuned, out: Path) -> RenderableType:
     """What was chosen, every candidate, and what not to do with the prompts."""
-    rows = [_row(each, found) for each in found.candidates]
+    replayed = [REPLAYED] * any(each.predicted is not None for each in found.candidates)
+    rows = [_row(each, found, bool(replayed)) for each in found.candidates]
     return Group(
-        Text(f"{found.method}: {in_words(found.chosen)}. {_gain(found)}", style="bold"),
-        Fitted(("candidate",), COLUMNS, rows, words=1),
+        Text(f"{found.method}: {in_words(found.chosen)}. {_gain(found)}{_beside(found)}", style="bold"),
+        Fitted(("candidate",), (*COLUMNS, *replayed, ""), rows, words=1),
         Text(FOOT, style="dim"),
         Text(
             f"The {found.prompts} prompts that it was tuned on favour it: report others. A run of {out} asks "
@@ -65,18 +67,25 @@ def profile_page(found: Autotuned, base: str, overrides: Sequence[tuple[str, obj
     return head + as_page(page)
 
 
-def _row(each: Candidate, found: Autotuned) -> tuple[str, ...]:
+def _row(each: Candidate, found: Autotuned, replayed: bool) -> tuple[str, ...]:
     word = each.fault or ("chosen" if _is_within(each.settings, found.chosen) else "")
     if not word and _is_within(each.settings, found.own):
         word = "the profile's own"
     return (
         *(in_words(each.settings), number(each.tpot_ms), number(each.speedup, 2, "x")),
-        *(interval_text(each.interval), number(each.predicted, 2, "x"), word),
+        *(interval_text(each.interval), *[number(each.predicted, 2, "x")] * replayed, word),
     )
 
 
 def _is_within(settings: Mapping[str, object], others: Mapping[str, object]) -> bool:
     return settings.items() <= others.items()
+
+
+def _beside(found: Autotuned) -> str:
+    """That the best of them does not pay, where that is shown."""
+    best = next(each for each in found.candidates if _is_within(each.settings, found.chosen))
+    is_slower = best.interval is not None and best.interval[1] < 1
+    return " Even so it is slower than the cloud alone." if is_slower else ""
 
 
 def _gain(found: Autotuned) -> str:

@@ -33,7 +33,8 @@ class Candidate:
 
 def in_words(settings: Mapping[str, object]) -> str:
     """Settings by the last part of their keys, as names of candidates have them."""
-    return ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
+    values = {key.rpartition(".")[2]: "null" if value is None else value for key, value in settings.items()}
+    return ",".join(f"{name}={value}" for name, value in values.items())
 
 
 def tpot_ms(run: Run, name: str) -> float | None:
