@@ -53,7 +53,7 @@ def gate(runs: Sequence[Run], allowed: float) -> list[Gated]:
             raise SpecbenchError(f"no gate: {run.faults[0]}", "restore the file", ExitCode.STORE)
         if not run.of(CONTROL):
             raise SpecbenchError(
-                f"no gate: run {run.manifest.run_id} has no answer of the control", "run the method beside its control"
+                f"no gate: run {run.manifest.run_id} has no answer of the control", "run the method beside it"
             )
     found = list(_found(runs, 1 / (1 + allowed)))
     if not found:
