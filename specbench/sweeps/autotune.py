@@ -107,6 +107,11 @@ def tune(asked: Asked, store: RunStore, observer: Observer) -> Autotuned:
         lambda found: [AtSettings(found, in_words(each.settings), each.settings) for each in kept],
         observer,
     )
+    drafts = any(part.drafted for record in run.generations for part in record.rounds)
+    if not drafts and not any(key.startswith("methods.") for key in over):
+        raise SpecbenchError(
+            f"{method.name} does not draft, so there is nothing to tune", "name one that drafts"
+        )
     candidates = [*_measured(run, method, kept), *left_out]
     best = _best(candidates)
     gain, gain_interval = _gain(run, method, kept, own, best.settings)

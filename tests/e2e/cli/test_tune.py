@@ -98,6 +98,11 @@ def test_what_cannot_be_tuned_is_said_before_anything_runs(specbench, small, tmp
     assert not (tmp_path / "tuned.yaml").exists()
 
 
+def test_a_method_that_does_not_draft_has_nothing_to_tune(specbench, small, tmp_path):
+    done = specbench("tune", "edge_baseline", "--profile", small, *OVER, "--out", tmp_path / "tuned.yaml")
+    assert (done.code, "edge_baseline does not draft" in done.err) == (2, True)
+
+
 def test_a_file_of_prompts_that_are_reported_is_refused(specbench, small, tmp_path):
     shared = tmp_path / "shared.jsonl"
     first = Path(load_profile(str(small)).workload.prompts).read_text().splitlines()[0]
