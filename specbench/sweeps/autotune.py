@@ -177,7 +177,7 @@ def _pruned(
         if each == own or speedup * MARGIN >= max(forecast):
             kept.append(Candidate(each, predicted=speedup))
         else:
-            fault = f"left out: the replay gives more than {MARGIN - 1:.0%} more time than its best"
+            fault = f"left out: the replay gives more than {100 * (MARGIN - 1):.0f} % more time than its best"
             left_out.append(Candidate(each, predicted=speedup, fault=fault))
     return kept, left_out
 
