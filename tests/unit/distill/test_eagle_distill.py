@@ -150,6 +150,12 @@ def test_a_profile_runs_the_pair_and_counts_the_bytes_of_hidden_states(finished,
     figures = outcome.json["methods"]["speculative_eagle"]
     assert figures["exact_match"] == 1.0
     assert 0 < figures["costs"]["feature_bytes_per_token"] <= 2 * 32 * 4
+    audited = specbench("check-dtype", "--profile", path, "--load", "--json")
+    assert audited.code == 0, audited.err
+    parameters = {each["role"]: each["parameters"] for each in audited.json["profiles"][0]["audits"]}
+    names = Student.load(settings.work / "student").model.state_dict()
+    tied = "lm_head.weight"
+    assert sum(group["tensors"] for group in parameters["edge"]) == len(names.keys() - {tied})
 
 
 def test_a_draft_is_trained_on_from_another(target, prompts, tmp_path):
