@@ -25,6 +25,7 @@ class Answering:
         self.iterator: Iterator[Round] = iter(())
         self.rounds: list[Round] = []
         self.arrival_ms: list[float] = []
+        self.finish_reason: str | None = None
 
     def run(self) -> None:
         """Take all rounds.
@@ -32,7 +33,7 @@ class Answering:
         Raises:
             BrokenContractError: what came is no answer to the request.
         """
-        left, stop_ids = self._request.max_new_tokens, self._request.stop_ids
+        text = list(self._request.prompt_ids)
         paused_ms = before_ms = 0.0
         started = now_ms()
         self.iterator = self._decoder.generate(self._request)
@@ -40,15 +41,13 @@ class Answering:
             arrived = now_ms()
             self.arrival_ms.append(arrived - started - paused_ms)
             self.rounds.append(part)
-            demand_kept(part, left, stop_ids)
-            left -= len(part.tokens)
+            self.finish_reason = demand_kept(part, self._request, text, bool(self.finish_reason))
+            text += part.tokens
             if self._check_cache:
                 self._decoder.check()
             self._between(part, self.arrival_ms[-1] - before_ms)
             before_ms = self.arrival_ms[-1]
             if not self._decoder.runs_on:
                 paused_ms += now_ms() - arrived
-            if part.tokens[-1] in stop_ids:
-                left = 0
-        if left:
+        if not self.finish_reason:
             raise BrokenContractError("it ended before a stop token and before its budget")
