@@ -31,6 +31,7 @@ LOSSY_COLUMNS = (
     "chrF with\nreferences",
     "control's chrF\nwith references",
 )
+QUALITY_COLUMNS = ("answers\nchecked", "score", "worse than\nthe control", "better", "loops", "refusals")
 CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "verdict\n(Holm)")
 POSITIONS_A_LINE = 6
 FOOT = (
@@ -70,6 +71,8 @@ def detail_tables(comparison: Comparison) -> list[RenderableType]:
             Text("similarity to the control's text"),
             _table(comparison, lossy, LOSSY_COLUMNS, agreement_cells),
         ]
+    if judged := [row for row in rows if row.quality and row.quality.scored]:
+        parts += [Text("answers"), _table(comparison, judged, QUALITY_COLUMNS, quality_cells)]
     if any(row.interval for row in comparison.categories):
         parts += [Text("speed-up by category"), _categories(comparison)]
     parts += [Text(prediction_line(each)) for each in comparison.predictions]
@@ -159,6 +162,21 @@ def agreement_cells(row: MethodSummary) -> tuple[str, ...]:
         number(found.reference_chrf),
         number(found.control_reference_chrf),
     )
+
+
+def score_text(row: MethodSummary) -> str:
+    """The mean score of the answers that were checked, and how many those were."""
+    found = row.quality
+    return f"{found.score:.1%} of {found.scored}" if found and found.score is not None else "-"
+
+
+def quality_cells(row: MethodSummary) -> tuple[str, ...]:
+    """The figures of `QUALITY_COLUMNS`."""
+    found = row.quality
+    if found is None:
+        return ("-",) * len(QUALITY_COLUMNS)
+    beside = ("-" if count is None else str(count) for count in (found.worse, found.better))
+    return str(found.scored), percent(found.score), *beside, percent(found.loops), percent(found.refusals)
 
 
 def _categories(comparison: Comparison) -> Fitted:

@@ -17,9 +17,10 @@ from specbench.stats.acceptance import acceptance, drafting_rounds
 from specbench.stats.ceiling_shares import ceiling_fault, share_of_ceiling, tokens_range
 from specbench.stats.closed_form import predictions
 from specbench.stats.latency import percentiles
-from specbench.stats.repetition import loop_warnings, mostly_loops
+from specbench.stats.repetition import mostly_loops
 from specbench.stats.round_costs import round_costs
 from specbench.stats.row_names import row_names, told_runs
+from specbench.stats.task_scores import quality, text_warnings
 from specbench.stats.text_similarity import agreement, exact_match
 from specbench.stats.topology import place
 
@@ -108,7 +109,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         unfair=unfair,
         predictions=tuple(named(part, run) for run in runs if not run.faults for part in predictions(run)),
         faults=tuple(fault for run in runs for fault in run.faults),
-        warnings=tuple(loop_warnings((group.name, group.records) for group in groups)),
+        warnings=tuple(text_warnings([(group.name, group.records) for group in groups])),
         mostly_repeats=any(mostly_loops(group.records) for group in groups if group.method == CONTROL),
     )
 
@@ -186,7 +187,6 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
             reference = f"the cloud alone{where}"
             statement = verdict.statement(group.name, label, reference, versus, interval, bool(lossless))
             categories = versus.by_category(group.name)
-    tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     share = share_of_ceiling(ceiling, records) if ceiling else None
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
@@ -198,7 +198,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         generations=len(records),
         tokens=sum(len(record.tokens) for record in records),
         ttft_ms=statistics.median(record.ttft_ms for record in records),
-        tpot_ms=tpot_ms,
+        tpot_ms=_known(statistics.median, [record.tpot_ms for record in records]),
         tokens_per_second=verdict.tokens_per_second(records),
         acceptance_rate=sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
@@ -224,6 +224,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         share_of_ceiling=share,
         ceiling_fault=ceiling_fault(group.name, ceiling, share, records) if ceiling else None,
         costs=round_costs(records),
+        quality=quality(records, control.records if control else (), manifest.tasks),
         bugs=bugs,
         unverified=tuple(reasons),
     )

@@ -47,7 +47,7 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """What stands between the answer and the texts, in order; a section without figures is left out."""
-    parts = (_speed, _latency, _acceptance, _times, _memory, _ceiling)
+    parts = (_speed, _answers, _latency, _acceptance, _times, _memory, _ceiling)
     return [section for part in parts if (section := part(report))]
 
 
@@ -69,6 +69,20 @@ def _speed(report: Report) -> Section:
     told += [f"{tables.prediction_line(found)}." for found in report.comparison.predictions]
     return Section("speed", "Verdicts and speed", tuple(told), (), (shown,), tables.FOOT,
                    ("speedup-categories",), tuple(folded))  # fmt: skip
+
+
+def _answers(report: Report) -> Section | None:
+    rows = [row for row in ranked(report.comparison) if row.quality and row.quality.scored]
+    if not rows:
+        return None
+    cells = tuple((row.method, row.label, *tables.quality_cells(row)) for row in rows)
+    columns = ("method", "text", *_flat(tables.QUALITY_COLUMNS))
+    lead = (
+        "Score: mean over the answers with a known right answer, 1 for each that is right. Worse and better: "
+        "answers that score less, or more, than the control's to the same question. Loops and refusals: shares "
+        "of all answers."
+    )
+    return Section("answers", "Answers", (lead,), (), (Table("Checked answers", columns, cells, names=2),))
 
 
 def _latency(report: Report) -> Section:

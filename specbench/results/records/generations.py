@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the last answer to a prompt is checked for.
+
+    Args:
+        score: `number` (its last number is the answer), `contains` (it holds the answers) or `json` (it is an
+            object or an array).
+        answers: the number as text, or texts; none for `json`.
+    """
+
+    score: str
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -13,12 +28,24 @@ class Prompt:
     """One question: its turns are asked one after the other, each with the conversation so far.
 
     `references` holds the accepted answers of each turn, none where a turn has no known answer.
+
+    Args:
+        system: the system message, in place of the profile's; an empty one is none.
+        prefill: the beginning of each answer, in place of the profile's.
+        raw: ask without a chat template, or with one, whatever the profile says.
+        chat_template_kwargs: variables of the template, `tools` among them; beside those of the profile.
+        task: what its last answer is checked for, where that can be.
     """
 
     prompt_id: str
     category: str
     turns: tuple[str, ...]
     references: tuple[tuple[str, ...], ...] = ()
+    system: str | None = None
+    prefill: str | None = None
+    raw: bool | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +155,7 @@ class Generation:
         verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
         interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
             out of all statistics.
+        prompt_text: what the model read, special tokens included; kept with `--keep-prompts` only.
     """
 
     method: str
@@ -148,6 +176,7 @@ class Generation:
     lossless: bool | None = None
     verification: str | None = None
     interrupted: bool = False
+    prompt_text: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
