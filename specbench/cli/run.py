@@ -50,6 +50,9 @@ def run(
             help="Choose the draft length on the prompts of a category or file, and measure on the others.",
         ),
     ] = None,
+    keep_prompts: Annotated[
+        bool, typer.Option("--keep-prompts", help="Store what the model read as text, beside its hash.")
+    ] = False,
     only: Annotated[
         bool, typer.Option("--only", help="Run without the control. No speed-up is shown then.")
     ] = False,
@@ -79,6 +82,8 @@ def run(
         "--resume without METHODS" if resume and not methods else "", {"--profile": profile != "default"}
     )
     store, settings = RunStore(runs_dir), workload_settings(limit, max_new_tokens, prompts, repeats)
+    if keep_prompts:
+        settings["workload.keep_prompts"] = True
     with closing(make_view()) as view:  # on the screen before the imports below, which take seconds
         from specbench.benchmark.differences import outcome
         from specbench.benchmark.execution import execute
