@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from specbench.benchmark.differences import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError, StoreError
-from specbench.precision.declared import in_words
 from specbench.results.derived import Comparison, MethodSummary, Prediction
 from specbench.results.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
 from specbench.stats import notes, verdict
@@ -22,7 +21,7 @@ from specbench.stats.round_costs import round_costs
 from specbench.stats.row_names import row_names, told_runs
 from specbench.stats.task_scores import quality, text_warnings
 from specbench.stats.text_similarity import agreement, exact_match
-from specbench.stats.topology import place
+from specbench.stats.topology import place, settings
 
 Part = TypeVar("Part", Divergence, Failure, Prediction)
 
@@ -275,26 +274,3 @@ def _unproven(group: Group, control: Group | None) -> str | None:
 def _known(reduce: Callable[[list], NumberT], values: Sequence[NumberT | None]) -> NumberT | None:
     known = [value for value in values if value is not None]
     return reduce(known) if known else None
-
-
-def settings(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What was measured, for the title of every table, after `place`."""
-    profile, threads = runs[0].manifest.profile, runs[0].manifest.threads
-    edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
-    prompts = len({name for run in runs for name in run.manifest.prompt_ids})
-    return (
-        f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']}",
-        _engine(runs),
-        f"{threads} thread{'' if threads == 1 else 's'}",
-        f"{prompts} prompt{'' if prompts == 1 else 's'}, at most {workload['max_new_tokens']} tokens each",
-    )
-
-
-def _engine(runs: Sequence[Run]) -> str:
-    """Which engine the models really had; a model that cannot be compiled runs eagerly."""
-    asked = runs[0].manifest.profile["engine"]
-    found = {role: kind for run in runs for role, kind in run.manifest.engines.items()}
-    if len(set(found.values())) > 1:
-        return " and ".join(f"{kind} {role}" for role, kind in sorted(found.items())) + " engine"
-    invariant = ", batch-invariant" if asked.get("batch_invariant") else ""
-    return f"{next(iter(found.values()), asked['kind'])} engine{invariant}"
