@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from specbench.benchmark.differences import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError, StoreError
-from specbench.results.derived import Comparison, MethodSummary, Prediction
+from specbench.results.derived import Comparison, MethodSummary, Prediction, Stretch
 from specbench.results.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
 from specbench.stats import notes, verdict
 from specbench.stats.acceptance import acceptance, drafting_rounds
@@ -19,6 +19,7 @@ from specbench.stats.latency import percentiles
 from specbench.stats.repetition import mostly_loops
 from specbench.stats.round_costs import round_costs
 from specbench.stats.row_names import row_names, told_runs
+from specbench.stats.stretches import by_context, by_position
 from specbench.stats.task_scores import quality, text_warnings
 from specbench.stats.text_similarity import agreement, exact_match
 from specbench.stats.topology import place, settings
@@ -109,8 +110,19 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         predictions=tuple(named(part, run) for run in runs if not run.faults for part in predictions(run)),
         faults=tuple(fault for run in runs for fault in run.faults),
         warnings=tuple(text_warnings([(group.name, group.records) for group in groups])),
+        stretches=_stretches(groups),
         mostly_repeats=any(mostly_loops(group.records) for group in groups if group.method == CONTROL),
     )
+
+
+def _stretches(groups: Sequence[Group]) -> tuple[Stretch, ...]:
+    """Figures by length of the prompt and by position in the answer."""
+    beside = [_reference(group, CONTROL, groups) for group in groups]
+    rows = [
+        (group.name, group.records, control.records if control else ())
+        for group, control in zip(groups, beside, strict=True)
+    ]
+    return (*by_context(rows), *by_position(rows))
 
 
 def may_differ(key: str, left: Manifest, right: Manifest) -> bool:
