@@ -56,7 +56,7 @@ def make_trace(prepared: Prepared, method: Method) -> Trace:
             tokens = tuple(token for part in target.generate(request) for token in part.tokens)
             columns = readings(prepared.edge.engine, options, request, tokens, judge, drawn=not exact)
             texts.append(_text(prompt, turn, repeat, request, tokens, columns))
-            replies.append(str(prepared.cloud.tokenizer.decode(list(tokens), skip_special_tokens=True)))
+            replies.append(prepared.text(request, tokens))
     return Trace(
         exact=exact,
         verification=options.speculative.verification,

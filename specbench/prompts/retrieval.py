@@ -10,7 +10,7 @@ from specbench.prompts.containers import Row
 from specbench.prompts.sources import Source
 
 NAME = "retrieval"
-PROMPTS_A_LENGTH = 8
+PROMPTS_A_LENGTH = 12
 WHO = (
     "the baker", "a retired sailor", "the younger sister", "our neighbour", "the village doctor", "a clerk",
     "the new teacher", "an old friend", "the gardener", "a travelling merchant", "the station master",
@@ -39,7 +39,7 @@ THINGS = ("fox", "lantern", "boat", "violin", "tower", "kettle", "falcon", "ladd
 
 
 def retrieval(lengths: Sequence[int], needles: int, seed: int, count: Callable[[str], int]) -> Source:
-    """Rows in Spec-Bench's format, eight of each length.
+    """Rows in Spec-Bench's format, twelve of each length.
 
     Args:
         lengths: tokens of a prompt, without the chat template; it falls short by less than one sentence.

@@ -17,7 +17,7 @@ def words(text):
 @pytest.mark.parametrize("needles", [1, 3])
 def test_a_prompt_has_its_length_and_its_codes_spread_over_the_text(needles):
     source = retrieval([120, 600], needles, 1, words)
-    assert [row.value["category"] for row in source.rows] == ["retrieval-120"] * 8 + ["retrieval-600"] * 8
+    assert [row.value["category"] for row in source.rows] == ["retrieval-120"] * 12 + ["retrieval-600"] * 12
     for row in source.rows:
         (text,), codes = row.value["turns"], row.value["answer"]
         length = int(row.value["category"].removeprefix("retrieval-"))
@@ -39,7 +39,7 @@ def test_a_seed_decides_the_texts_and_no_two_are_equal():
     first, again, other = (retrieval([200], 2, seed, words).rows for seed in (1, 1, 2))
     assert first == again
     texts = [row.value["turns"][0] for row in (*first, *other)]
-    assert len({*texts}) == 16
+    assert len({*texts}) == 24
 
 
 def test_the_command_writes_prompts_that_are_scored_by_their_codes(specbench, profile, tmp_path):
