@@ -34,7 +34,8 @@ def text(workload=None, prompt=ASKED, template=None, replies=(), **fields):
         setattr(tokenizer, name, value)
     workload = Workload.model_validate(workload or {})
     form = ChatForm.of(workload, prompt, template)
-    return tokenizer.decode(prompt_ids(tokenizer, prompt.turns, replies, form))
+    read = tokenizer.decode(prompt_ids(tokenizer, prompt.turns, replies, form))
+    return read.replace("<unk>", "|")  # the one letter here that the tiny tokenizer does not know
 
 
 def test_without_settings_a_prompt_is_what_the_template_itself_makes_of_it():
