@@ -15,7 +15,7 @@ from specbench.forecast.oracle import Bound
 from specbench.forecast.replay import Length, Timed, known_method, replay
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.variants import KEYS, demand_known
-from specbench.forecast.windowed import WINDOW, windows
+from specbench.forecast.varied import WINDOW, windows
 from specbench.method import Method
 from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL

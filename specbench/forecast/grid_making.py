@@ -15,7 +15,7 @@ from specbench.forecast.over import lengths_of, replayed_over, windowed_over
 from specbench.forecast.plan import alone_ms, fastest, forecasts
 from specbench.forecast.traced_drafter import texts_of
 from specbench.forecast.variants import RULE, demand_known, knowing, told, variants
-from specbench.forecast.windowed import WINDOW, windows
+from specbench.forecast.varied import WINDOW, windows
 from specbench.method import Method
 from specbench.profile.cost_table import Costs, read_costs
 from specbench.results.records import CONTROL

@@ -10,7 +10,7 @@ from typing import Any
 from specbench.errors import SpecbenchError
 from specbench.forecast.replay import Length
 from specbench.forecast.variants import SETTINGS, STOP
-from specbench.forecast.windowed import WINDOW
+from specbench.forecast.varied import WINDOW
 from specbench.profile import Gate, Profile
 from specbench.profile.loading import validated
 from specbench.profile.yaml_text import parse_value

@@ -12,7 +12,7 @@ from specbench.forecast.acceptance_trace import Trace, TracedText
 from specbench.forecast.replay import SCHEDULES, known_method
 from specbench.forecast.rule_acceptance import chances
 from specbench.forecast.traced_drafter import Text, runs_of, unsure_in
-from specbench.forecast.windowed import WINDOW, takes_window
+from specbench.forecast.varied import WINDOW, takes_window
 from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Speculative
 from specbench.profile.loading import validated
