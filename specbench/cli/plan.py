@@ -95,7 +95,8 @@ def plan(
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary window or a value of the cost table and show a map: link.rtt_ms=0,20,100. Repeatable.",
+            help="Vary window, a method's own option or a value of the cost table and show a map: "
+            "link.rtt_ms=0,20,100. Repeatable.",
         ),
     ] = None,
     methods: Annotated[

@@ -26,8 +26,8 @@ def replay(
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary draft_length, window, agreement, clients or a value of the cost table, such as "
-            "link.rtt_ms=0,20,100. Repeatable.",
+            help="Vary draft_length, window, agreement, clients, a method's own option or a value of the cost "
+            "table, such as link.rtt_ms=0,20,100 or methods.speculative_tree.nodes=8,16. Repeatable.",
         ),
     ] = None,
     methods: Annotated[

@@ -9,17 +9,16 @@ from pathlib import Path
 
 from specbench.forecast.acceptance_trace import read_trace
 from specbench.forecast.assumed import Assumption, assumptions
-from specbench.forecast.grid import Grid, Row, grid
+from specbench.forecast.grid import Grid, Row, grid, priced
 from specbench.forecast.known import Known
 from specbench.forecast.over import lengths_of, replayed_over, windowed_over
 from specbench.forecast.plan import alone_ms, fastest, forecasts
 from specbench.forecast.traced_drafter import texts_of
+from specbench.forecast.varied import demand_own, varied
 from specbench.forecast.variants import RULE, demand_known, knowing, told, variants
-from specbench.forecast.varied import WINDOW, windows
 from specbench.method import Method
 from specbench.profile.cost_table import Costs, read_costs
 from specbench.results.records import CONTROL
-from specbench.stats.prices import Prices
 
 
 def replayed_grid(
@@ -39,17 +38,17 @@ def replayed_grid(
     Raises:
         SpecbenchError: a file cannot be read, or a key or value does not fit.
     """
-    varied = replayed_over(over)
-    lengths = lengths_of(varied)
+    changes = replayed_over(over)
+    lengths = lengths_of(changes)
     table, read = read_costs(costs), read_trace(trace)
-    ruled: dict[str, list[object]] = {RULE: [read.verification], **varied}
+    ruled: dict[str, list[object]] = {RULE: [read.verification], **changes}
     replayed = methods or knowing(ruled)
     demand_known(replayed, ruled)
-    changed = variants(texts_of(read), read.texts, varied, read.profile)
-    is_exact, label = told(read, varied)
+    changed = variants(texts_of(read), read.texts, changes, read.profile)
+    is_exact, label = told(read, changes)
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
-    rows = list(grid(changed, table, replayed, lengths, varied, oracle))
-    return _grid(rows, title, {"trace": str(trace), "exact": is_exact}, table, assumptions(table, varied))
+    rows = list(grid(changed, table, replayed, lengths, changes, oracle))
+    return _grid(rows, title, {"trace": str(trace), "exact": is_exact}, table, assumptions(table, changes))
 
 
 def planned_grid(
@@ -64,13 +63,14 @@ def planned_grid(
     Raises:
         SpecbenchError: a key or value does not fit.
     """
-    chances, varied = known.survival.conditional, windowed_over(over)
+    chances, changed = known.survival.conditional, windowed_over(over)
+    demand_own(known.methods, changed)
     title = f"planned, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"
     title += f" ({known.label})" if known.label else ""
     title += f" · {costs.description or 'costs by hand'}"
     head = {"conditional_acceptance": chances, "exact": known.is_exact}
-    rows = list(planned_rows(known, costs, varied))
-    return _grid(rows, title, head, costs, [each for each in assumed if each.key not in varied])
+    rows = list(planned_rows(known, costs, changed))
+    return _grid(rows, title, head, costs, [each for each in assumed if each.key not in changed])
 
 
 def _grid(rows: list, title: str, head: dict, costs: Costs, assumed: Sequence[Assumption]) -> Grid:
@@ -82,18 +82,18 @@ def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]
     """The cloud alone, and every method at its best draft length, under every condition.
 
     Args:
-        over: values by dotted key of the cost table, and of `window`, how many proposals are in flight.
+        over: values by dotted key of the cost table, of `window`, how many proposals are in flight, and of
+            `methods.NAME.KEY`, an option of a method's own.
 
     Raises:
         SpecbenchError: a key or value does not fit.
     """
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        table = {key: value for key, value in condition.items() if key != WINDOW}
-        prices = Prices(costs.with_values(table) if table else costs)
+        prices = priced(costs, condition)
         base_ms = alone_ms(known, prices)
         yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0)
-        for method in windows(known.methods, condition.get(WINDOW, 1)):
+        for method in varied(known.methods, condition):
             best = fastest(forecasts(known, prices, method))
             length, tokens = best.draft_length, best.tokens_per_round
             yield Row(

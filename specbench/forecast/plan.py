@@ -19,7 +19,7 @@ from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
 from specbench.forecast.window_form import WindowPlan, window_even
-from specbench.forecast.varied import Windowed, takes_window, windowed
+from specbench.forecast.varied import Varied, takes_window, windowed
 from specbench.method import Method
 from specbench.results.records import CONTROL
 from specbench.stats.acceptance import Survival
@@ -126,7 +126,7 @@ def _mean_round(
     known: Known, prices: Prices, method: Method, draft_length: int
 ) -> tuple[float, dict[str, float]]:
     """Tokens of a mean round and its milliseconds, by what they are spent on."""
-    in_flight = isinstance(method, Windowed)
+    in_flight = isinstance(method, Varied) and method.is_windowed
     found = [
         (kind, count, ms)
         for text in (known.windowed_texts if in_flight else known.planned_texts)
