@@ -112,7 +112,8 @@ class SpeculativeMethod(Method):
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
         takes_text: whether the edge's model may draft text (`speculative.cross_vocabulary: slem`).
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
-        drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain.
+        drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain. Where that or
+            `target_top_k` depends on the method's options, `needs` says so instead.
         target_top_k: how many of the target's likeliest next ids its drafter, a `TargetReader`, reads behind
             every token that the target judged.
         hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
@@ -131,6 +132,10 @@ class SpeculativeMethod(Method):
     target_top_k: ClassVar[int] = 0
     hidden_layers: ClassVar[tuple[int, ...]] = ()
 
+    def needs(self, options: Options) -> Needs:
+        """What these options ask of the target beyond chains."""
+        return Needs(self.drafts_trees, self.target_top_k)
+
     def lossless(self, options: Options) -> bool:
         """As the verification rule is; a gate never is."""
         return RULES[options.speculative.verification].lossless and options.speculative.gate is None
@@ -144,8 +149,10 @@ class SpeculativeMethod(Method):
         """Refuse a rule, gate or confidence stop that this drafter does not know, and what no target offers."""
         self._demand_no_hidden_states()
         verification, temperature = options.speculative.verification, options.decoding.temperature
-        if verification not in self._judges:
-            other = "greedy" if temperature == 0 else self._sampling_rule
+        judges = self.rules & TREE_RULES if self.needs(options).trees else self.rules
+        sampling = next((name for name in ("rejection", "one_hot", "coupled") if name in judges), "greedy")
+        if verification not in judges:
+            other = "greedy" if temperature == 0 else sampling
             reason = self.rules_reason if verification not in self.rules else ", which drafts trees"
             raise SpecbenchError(
                 f"speculative.verification: {verification} is not supported by {self.name}{reason}",
@@ -154,7 +161,7 @@ class SpeculativeMethod(Method):
         if RULES[verification].needs_greedy and temperature > 0:
             raise SpecbenchError(
                 f"speculative.verification: {verification} needs decoding.temperature: 0, not {temperature}",
-                f"add --set decoding.temperature=0, or --set speculative.verification={self._sampling_rule}",
+                f"add --set decoding.temperature=0, or --set speculative.verification={sampling}",
             )
         if options.speculative.gate and not self.takes_gate:
             raise SpecbenchError(
@@ -174,7 +181,7 @@ class SpeculativeMethod(Method):
                 f"speculative.window: {window} is not supported by {self.name}, which waits for every verdict",
                 "add --set speculative.window=1, or run speculative",
             )
-        if window != 1 and self.drafts_trees:
+        if window != 1 and self.needs(options).trees:
             raise SpecbenchError(
                 f"speculative.window: {window} is not supported by {self.name}, for nothing can follow a tree "
                 "before its verdict",
@@ -199,16 +206,6 @@ class SpeculativeMethod(Method):
                 "draft without hidden_layers",
             )
 
-    @property
-    def _judges(self) -> frozenset[str]:
-        """The rules that can judge what it drafts."""
-        return self.rules & TREE_RULES if self.drafts_trees else self.rules
-
-    @property
-    def _sampling_rule(self) -> str:
-        """A lossless rule for temperatures above 0, for hints."""
-        return next(name for name in ("rejection", "one_hot", "coupled") if name in self._judges)
-
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """What proposes tokens; the edge's model, unless a method brings its own."""
         if self.takes_text and edge.retokenizer:
@@ -219,8 +216,9 @@ class SpeculativeMethod(Method):
         """Load what the drafter uses, and the cloud model as its verifier."""
         self._demand_no_hidden_states()
         drafter = self.drafter(edge, options)
-        target = cloud.verifier(options, Needs(self.drafts_trees, self.target_top_k))
-        if self.target_top_k:
+        needs = self.needs(options)
+        target = cloud.verifier(options, needs)
+        if needs.top_k:
             cast(TargetReader, drafter).target = target
         length, window = options.speculative.draft_length, options.speculative.window
         loop: SpeculativeLoop

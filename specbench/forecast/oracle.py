@@ -12,6 +12,7 @@ from specbench.errors import SpecbenchError
 from specbench.forecast.events import Timeline
 from specbench.forecast.replay import ANY, known_method
 from specbench.forecast.traced_drafter import Text
+from specbench.forecast.virtual import standing
 from specbench.forecast.virtual_models import VirtualEdge
 from specbench.forecast.varied import Varied, drafts
 from specbench.method import Method, SpeculativeMethod
@@ -173,9 +174,5 @@ def _runs(text: Text, drafter: Drafter) -> tuple[int, ...]:
     runs = [0]
     for position in range(1, len(text.ids)):
         drafter.commit(text.ids[position - 1 : position], 0)
-        following = text.ids[position:]
-        proposed = drafter.propose(LONGEST_DRAFT).tokens
-        pairs = enumerate(zip(proposed, following, strict=False))
-        wrong = next((index for index, (mine, theirs) in pairs if mine != theirs), None)
-        runs.append(min(len(proposed), len(following)) if wrong is None else wrong)
+        runs.append(standing(drafter.propose(LONGEST_DRAFT), text.ids[position:]))
     return tuple(runs)

@@ -35,6 +35,11 @@ def test_method_keeps_the_contract_when_it_chooses_its_draft_length(name):
     check_method(METHODS[name], Options(Decoding(), Speculative(draft_length="auto")))
 
 
+@pytest.mark.parametrize("name", ["suffix", "hybrid"])
+def test_a_method_keeps_the_contract_where_its_options_ask_for_trees(name):
+    check_method(METHODS[name], Options(Decoding(), Speculative(draft_length=8), {name: {"nodes": 16}}))
+
+
 def test_assisted_generation_refuses_to_choose_a_draft_length():
     auto = Options(Decoding(), Speculative(draft_length="auto"))
     with pytest.raises(SpecbenchError, match="auto is not supported by hf_assisted"):
