@@ -193,7 +193,7 @@ def judged(texts: Sequence[Text], traced: Sequence[TracedText], rules: Profiled)
             )
         coin = random.Random(number)
         bits = "".join("01"[coin.random() < chance] for chance in chances(known, *rules))
-        found.append(replace(text, runs=runs_of(bits), likely=(), ranks=()))
+        found.append(replace(text, runs=runs_of(bits), likely=()))
     return found
 
 
@@ -220,5 +220,5 @@ def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
             place = coin.random()  # where the position stands between the surest agreement and the last to come
             place = place * known if run else known + place * (1 - known)
             agrees += "01"[place < share]
-        changed.append(replace(text, runs=runs_of(agrees), sure=(), unsure=frozenset(), likely=(), ranks=()))
+        changed.append(replace(text, runs=runs_of(agrees), sure=(), unsure=frozenset(), likely=()))
     return changed
