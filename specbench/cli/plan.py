@@ -36,8 +36,9 @@ def plan(
         str | None,
         typer.Option(
             "--acceptance",
-            metavar="A1,A2,...",
-            help="Probability that the 1st, 2nd, ... drafted token is accepted, given that all before it were.",
+            metavar="A1,A2,... | FILE",
+            help="Probability that the 1st, 2nd, ... drafted token is accepted, given that all before it were; "
+            "or a speculation_profile.json, a result of 'vllm bench serve', or the text of vLLM's /metrics.",
         ),
     ] = None,
     run: Annotated[
@@ -46,6 +47,14 @@ def plan(
             "--run",
             metavar="RUN",
             help=f"Take acceptance and costs from the method speculative of a stored run: {A_RUN}.",
+        ),
+    ] = None,
+    acceptance_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--acceptance-out",
+            metavar="FILE",
+            help="Also write the acceptance to FILE as a speculation_profile.json, for other simulators.",
         ),
     ] = None,
     costs: Annotated[
@@ -117,7 +126,7 @@ def plan(
     """Predict time per token, best draft length, break-even round trip and clients per target."""
     from specbench.forecast.assumed import assumptions, by_numbers
     from specbench.forecast.grid_making import planned_grid
-    from specbench.forecast.known import known_from
+    from specbench.forecast.known import known_from, write_acceptance
     from specbench.forecast.over import parse_over
     from specbench.forecast.plan import plan as made_plan
     from specbench.profile.cost_table import read_costs
@@ -148,6 +157,8 @@ def plan(
     if plugin and not methods:
         console.note("methods of --plugin are left out unless --method names them")
     known = known_from(trace, acceptance, stored, [registry.get(name) for name in methods or ()])
+    if acceptance_out:
+        write_acceptance(acceptance_out, known)
     if costs:
         table = read_costs(costs)
         assumed = assumptions(table)

@@ -16,7 +16,14 @@ EXAMPLES = (
 
 
 def replay(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace that 'specbench trace' wrote.")],
+    trace: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRACE",
+            help="Trace that 'specbench trace' wrote; or acceptance by position of another tool's, as of "
+            "'specbench plan --acceptance FILE'.",
+        ),
+    ],
     costs: Annotated[
         Path,
         typer.Option("--costs", metavar="FILE", help="Cost table, such as 'specbench limits --costs' writes."),

@@ -7,15 +7,18 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
+from specbench.errors import SpecbenchError
+from specbench.forecast.acceptance_files import imported
 from specbench.forecast.acceptance_trace import read_trace
-from specbench.forecast.assumed import Assumption, assumptions
+from specbench.forecast.assumed import Assumption, assumed_acceptance, assumptions
 from specbench.forecast.grid import Grid, Row, grid, priced
-from specbench.forecast.known import Known
+from specbench.forecast.known import Known, of_file
 from specbench.forecast.over import lengths_of, replayed_over, windowed_over
 from specbench.forecast.plan import alone_ms, fastest, forecasts
+from specbench.forecast.replay import Length
 from specbench.forecast.traced_drafter import texts_of
 from specbench.forecast.varied import demand_own, varied
-from specbench.forecast.variants import RULE, demand_known, knowing, told, variants
+from specbench.forecast.variants import KEYS, RULE, demand_known, knowing, told, variants
 from specbench.method import Method
 from specbench.profile.cost_table import Costs, read_costs
 from specbench.results.records import CONTROL
@@ -31,6 +34,7 @@ def replayed_grid(
     """Methods replayed over a trace, with the costs of a table.
 
     Args:
+        trace: of ours; or acceptance by position of another tool's, over which texts are drawn.
         over: values by key, as `parse_over` returns them.
         methods: all that know the trace's rule when empty.
         oracle: find each method's regret.
@@ -40,7 +44,10 @@ def replayed_grid(
     """
     changes = replayed_over(over)
     lengths = lengths_of(changes)
-    table, read = read_costs(costs), read_trace(trace)
+    table = read_costs(costs)
+    if imported(trace):
+        return _replayed_file(trace, table, changes, lengths, methods, oracle)
+    read = read_trace(trace)
     ruled: dict[str, list[object]] = {RULE: [read.verification], **changes}
     replayed = methods or knowing(ruled)
     demand_known(replayed, ruled)
@@ -49,6 +56,28 @@ def replayed_grid(
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
     rows = list(grid(changed, table, replayed, lengths, changes, oracle))
     return _grid(rows, title, {"trace": str(trace), "exact": is_exact}, table, assumptions(table, changes))
+
+
+def _replayed_file(
+    path: Path,
+    table: Costs,
+    changes: dict[str, list[object]],
+    lengths: Sequence[Length],
+    methods: Sequence[Method],
+    oracle: bool,
+) -> Grid:
+    known = of_file(path)
+    unknown = ["--oracle"] * oracle + [f"--over {key}" for key in KEYS if key in changes]
+    if unknown:
+        raise SpecbenchError(
+            f"{unknown[0]} needs a trace, and {path} is acceptance by position, without texts",
+            "make a trace with 'specbench trace'",
+        )
+    replayed = methods or knowing(changes)
+    title = f"{len(known.client_texts)} drawn texts, {known.label} · replayed with the costs of {table.description}"
+    rows = list(grid(known.replayed_texts, table, replayed, lengths, changes))
+    assumed = [*assumed_acceptance(known), *assumptions(table, changes)]
+    return _grid(rows, title, {"trace": str(path), "exact": False}, table, assumed)
 
 
 def planned_grid(
@@ -70,7 +99,8 @@ def planned_grid(
     title += f" · {costs.description or 'costs by hand'}"
     head = {"conditional_acceptance": chances, "exact": known.is_exact}
     rows = list(planned_rows(known, costs, changed))
-    return _grid(rows, title, head, costs, [each for each in assumed if each.key not in changed])
+    assumed = [*assumed_acceptance(known), *(each for each in assumed if each.key not in changed)]
+    return _grid(rows, title, head, costs, assumed)
 
 
 def _grid(rows: list, title: str, head: dict, costs: Costs, assumed: Sequence[Assumption]) -> Grid:

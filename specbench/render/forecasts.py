@@ -195,7 +195,7 @@ def plan_table(plan: Plan) -> RenderableType:
     about = (
         f"\ncloud alone: {alone_ms(known, prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted "
         f"at 1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
-        f"{known.label and ' · trace '}{known.label}"
+        f"{known.label and (' · trace ' if known.texts else ' · ')}{known.label}"
     )
     below = [*served_lines(plan.served, plan.objective_ms or 0.0)]
     below += assumed_lines(prices.costs.description, plan.assumed)
