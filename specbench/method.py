@@ -110,6 +110,7 @@ class SpeculativeMethod(Method):
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
         takes_window: whether its drafter goes on behind proposals in flight, as `speculative.window` asks for.
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
+        takes_synthetic: whether it learns from verdicts alone what is accepted (`speculative.synthetic_acceptance`).
         takes_text: whether the edge's model may draft text (`speculative.cross_vocabulary: slem`).
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
         drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain. Where that or
@@ -126,6 +127,7 @@ class SpeculativeMethod(Method):
     takes_gate: ClassVar[bool] = False
     takes_window: ClassVar[bool] = False
     takes_confidence_stop: ClassVar[bool] = False
+    takes_synthetic: ClassVar[bool] = True
     takes_text: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
@@ -137,8 +139,10 @@ class SpeculativeMethod(Method):
         return Needs(self.drafts_trees, self.target_top_k)
 
     def lossless(self, options: Options) -> bool:
-        """As the verification rule is; a gate never is."""
-        return RULES[options.speculative.verification].lossless and options.speculative.gate is None
+        """As the verification rule is; a gate and synthetic acceptance never are."""
+        speculative = options.speculative
+        plain = speculative.gate is None and speculative.synthetic_acceptance is None
+        return RULES[speculative.verification].lossless and plain
 
     def repeats_control(self, options: Options) -> bool:
         """With a lossless rule at temperature 0, and with shared noise at any."""
@@ -173,6 +177,24 @@ class SpeculativeMethod(Method):
                 "add --set speculative.confidence_stop=null",
             )
         self._demand_window(options)
+        self._demand_verdicts(options)
+
+    def _demand_verdicts(self, options: Options) -> None:
+        """Refuse synthetic acceptance where something else than a verdict on a chain decides what is committed."""
+        if options.speculative.synthetic_acceptance is None:
+            return
+        reason = None
+        if not self.takes_synthetic:
+            reason = f"{self.name}, which also guesses tokens of the target's own"
+        elif self.needs(options).trees:
+            reason = f"{self.name}, which drafts trees"
+        elif options.speculative.gate:
+            reason = "speculative.gate"
+        if reason:
+            raise SpecbenchError(
+                f"speculative.synthetic_acceptance is not supported by {reason}",
+                "add --set speculative.synthetic_acceptance=null",
+            )
 
     def _demand_window(self, options: Options) -> None:
         window = options.speculative.window

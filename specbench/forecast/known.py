@@ -20,6 +20,7 @@ from specbench.forecast.variants import RULE, demand_known, knowing, told
 from specbench.method import Method
 from specbench.results.records import Generation, Run
 from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
+from specbench.stats.notes import chances
 
 LONGEST = 32  # draft lengths that are planned
 DRAWN_TOKENS = 384  # of the sequence that chances alone are planned by
@@ -97,6 +98,8 @@ def known_from(
             f"run {run.manifest.run_id} ({run.manifest.status}) holds no drafts of the method speculative",
             "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
         )
+    if told := chances(run.manifest):
+        return replace(found, is_exact=False, label=f"{told} of run {run.manifest.run_id}, independent between rounds")
     return replace(found, models=_models(run.manifest.profile), source=f"run {run.manifest.run_id}")
 
 
@@ -167,8 +170,8 @@ def write_acceptance(path: Path, known: Known) -> None:
     """
     if not known.source:
         raise SpecbenchError(
-            "--acceptance-out writes what was measured, and --acceptance gives numbers by hand",
-            "pass --run, --trace, or a file to --acceptance",
+            "--acceptance-out writes measured acceptance, and this was given or synthetic",
+            "pass --trace, --run with a run of real acceptance, or a file to --acceptance",
         )
     write_profile(path, known.survival, known.source, known.models)
 
