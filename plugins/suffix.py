@@ -20,8 +20,8 @@ class SuffixDecoding(SpeculativeMethod):
     """SAM Decoding (Hu et al. 2024) and SuffixDecoding (Oliaro et al. 2024), over the sequence alone.
 
     A longer match is likelier to go on, so its length bounds the draft, within the profile's draft length. Only
-    the sequence itself is searched. Of several continuations the first one is drafted, or with `nodes` a tree of
-    them.
+    the sequence itself is searched. Of several continuations the first one is drafted, or with `nodes` a tree
+    of them.
     """
 
     name = "suffix"

@@ -110,7 +110,8 @@ class SpeculativeMethod(Method):
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
         takes_window: whether its drafter goes on behind proposals in flight, as `speculative.window` asks for.
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
-        takes_synthetic: whether it learns from verdicts alone what is accepted (`speculative.synthetic_acceptance`).
+        takes_synthetic: whether it learns from verdicts alone what is accepted, as
+            `speculative.synthetic_acceptance` needs.
         takes_text: whether the edge's model may draft text (`speculative.cross_vocabulary: slem`).
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
         drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain. Where that or
@@ -180,7 +181,7 @@ class SpeculativeMethod(Method):
         self._demand_verdicts(options)
 
     def _demand_verdicts(self, options: Options) -> None:
-        """Refuse synthetic acceptance where something else than a verdict on a chain decides what is committed."""
+        """Refuse synthetic acceptance where not verdicts on chains alone decide what is committed."""
         if options.speculative.synthetic_acceptance is None:
             return
         reason = None

@@ -1,7 +1,7 @@
 """Acceptance by position in other tools' files: speculation profiles, and what vLLM counts.
 
-They hold no texts. So a plan or replay over one assumes that each drafted token is accepted with the chance of its
-position, whatever became of the round before.
+They hold no texts. So a plan or replay over one assumes that each drafted token is accepted with the chance of
+its position, whatever became of the round before.
 
 Sources: `specdec_bench/speculation_profile.py` of NVIDIA's Model Optimizer (schema 1.0), whose rates are
 conditional and marginal; `vllm bench serve --save-result` and vLLM's `/metrics`, whose rates are marginal: the
@@ -67,7 +67,9 @@ def imported(path: Path) -> Imported | None:
         except (ValueError, KeyError, RecursionError) as error:
             why = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
             raise SpecbenchError(
-                f"acceptance file {path} ({source}) cannot be used: {why}", "make or copy it again", ExitCode.STORE
+                f"acceptance file {path} ({source}) cannot be used: {why}",
+                "make or copy it again",
+                ExitCode.STORE,
             ) from error
         label = f"acceptance by position of {source} ({path.name}), assumed independent between rounds"
         return Imported(Survival(rates), label)

@@ -17,8 +17,8 @@ from specbench.forecast.over import lengths_of, replayed_over, windowed_over
 from specbench.forecast.plan import alone_ms, fastest, forecasts
 from specbench.forecast.replay import Length
 from specbench.forecast.traced_drafter import texts_of
-from specbench.forecast.varied import demand_own, varied
 from specbench.forecast.variants import KEYS, RULE, demand_known, knowing, told, variants
+from specbench.forecast.varied import demand_own, varied
 from specbench.method import Method
 from specbench.profile.cost_table import Costs, read_costs
 from specbench.results.records import CONTROL
@@ -74,7 +74,9 @@ def _replayed_file(
             "make a trace with 'specbench trace'",
         )
     replayed = methods or knowing(changes)
-    title = f"{len(known.client_texts)} drawn texts, {known.label} · replayed with the costs of {table.description}"
+    title = (
+        f"{len(known.client_texts)} drawn texts, {known.label} · replayed with the costs of {table.description}"
+    )
     rows = list(grid(known.replayed_texts, table, replayed, lengths, changes))
     assumed = [*assumed_acceptance(known), *assumptions(table, changes)]
     return _grid(rows, title, {"trace": str(path), "exact": False}, table, assumed)

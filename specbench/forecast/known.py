@@ -15,8 +15,8 @@ from specbench.forecast.acceptance_files import imported, write_profile
 from specbench.forecast.acceptance_trace import Trace, read_trace
 from specbench.forecast.replay import known_method, rounds
 from specbench.forecast.traced_drafter import Text, texts_of
-from specbench.forecast.varied import WINDOW
 from specbench.forecast.variants import RULE, demand_known, knowing, told
+from specbench.forecast.varied import WINDOW
 from specbench.method import Method
 from specbench.results.records import Generation, Run
 from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
@@ -35,9 +35,9 @@ class Known:
     Args:
         methods: those that are planned; they know the rule by which drafts were accepted.
         texts: of a trace; empty without one.
-        is_exact: whether real runs accept as that does; `None` for somebody's numbers. `label` says it in words.
+        is_exact: whether real runs accept as that does; `None` for numbers by hand. `label` says it in words.
         models: what was measured, by role and name; empty where that is unknown.
-        source: where it comes from, in words; empty for somebody's numbers, which nobody need have measured.
+        source: where it comes from, in words; empty for what nobody measured.
     """
 
     survival: Survival
@@ -99,7 +99,9 @@ def known_from(
             "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
         )
     if told := chances(run.manifest):
-        return replace(found, is_exact=False, label=f"{told} of run {run.manifest.run_id}, independent between rounds")
+        return replace(
+            found, is_exact=False, label=f"{told} of run {run.manifest.run_id}, independent between rounds"
+        )
     return replace(found, models=_models(run.manifest.profile), source=f"run {run.manifest.run_id}")
 
 
@@ -156,7 +158,7 @@ def of_file(path: Path, chosen: Sequence[Method] = ()) -> Known:
     if found is None:
         raise SpecbenchError(
             f"{path} holds no acceptance by position",
-            "it takes a speculation_profile.json, the result of 'vllm bench serve' or the text of vLLM's /metrics",
+            "pass a speculation_profile.json, a result of 'vllm bench serve' or the text of vLLM's /metrics",
             ExitCode.STORE,
         )
     return Known(found.survival, _methods([], chosen), is_exact=False, label=found.label, source=found.label)

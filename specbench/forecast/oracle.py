@@ -12,9 +12,9 @@ from specbench.errors import SpecbenchError
 from specbench.forecast.events import Timeline
 from specbench.forecast.replay import ANY, known_method
 from specbench.forecast.traced_drafter import Text
+from specbench.forecast.varied import Varied, drafts
 from specbench.forecast.virtual import standing
 from specbench.forecast.virtual_models import VirtualEdge
-from specbench.forecast.varied import Varied, drafts
 from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.decoding import LONGEST_DRAFT

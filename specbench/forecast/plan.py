@@ -18,8 +18,8 @@ from specbench.forecast.known import LONGEST, Known
 from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
-from specbench.forecast.window_form import WindowPlan, window_even
 from specbench.forecast.varied import Varied, takes_window, windowed
+from specbench.forecast.window_form import WindowPlan, window_even
 from specbench.method import Method
 from specbench.results.records import CONTROL
 from specbench.stats.acceptance import Survival

@@ -108,7 +108,9 @@ def demand_own(methods: Sequence[Method], over: Mapping[str, Sequence[object]]) 
             continue
         name, _, option = key.removeprefix(OWN).partition(".")
         if not option:
-            raise SpecbenchError(f"--over {key} names no option", f"for example {OWN}speculative_tree.nodes=8,16")
+            raise SpecbenchError(
+                f"--over {key} names no option", f"for example {OWN}speculative_tree.nodes=8,16"
+            )
         if name not in known:
             raise SpecbenchError(f"--over {key}: {name} is not among the methods", f"add --method {name}")
         for value in over[key]:

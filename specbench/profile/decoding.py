@@ -95,8 +95,8 @@ class Speculative(Part):
     ) = Field(
         default=None,
         description="Accept drafted tokens by chance, whatever they are: 0.8, or [0.9, 0.7] for the first, the "
-        "second and all later ones, given that those before were accepted. Draft and verification are computed, "
-        "so times are real. Texts are not, and everything is labelled `synthetic`.",
+        "second and all later ones, given that those before were accepted. Draft and verification are "
+        "computed, so times are real. Texts are not, and everything is labelled `synthetic`.",
     )
     cross_vocabulary: Literal["tli", "slem", False] = Field(
         default=False,

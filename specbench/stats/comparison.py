@@ -212,7 +212,9 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         throughput_vs_control=versus.throughput if versus else None,
         speedup_vs_cloud_baseline=verdict.speedup(generate.records, records).ratio if generate else None,
         exact_match=exact_match(real.records, records) if real and same else None,
-        agreement=agreement(real.records, records, manifest.references, same) if real and not lossless else None,
+        agreement=agreement(real.records, records, manifest.references, same)
+        if real and not lossless
+        else None,
         percentiles=percentiles(records),
         peak_rss_bytes=manifest.isolated_rss_bytes.get(group.method)
         or _known(max, [record.peak_rss_bytes for record in records]),

@@ -108,8 +108,8 @@ def _chance_notes(manifest: Manifest) -> list[str]:
     if not (told := chances(manifest)):
         return []
     return [
-        f"run {manifest.run_id} has {told}: drafted tokens were accepted by chance, whatever they were. Times are "
-        "measured; texts and acceptance say nothing of the models"
+        f"run {manifest.run_id} has {told}: drafted tokens were accepted by chance, whatever they were. Times "
+        "are measured; texts and acceptance say nothing of the models"
     ]
 
 

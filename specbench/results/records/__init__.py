@@ -24,7 +24,7 @@ from specbench.results.records.generations import (
 from specbench.results.records.manifest import CONTROL, Failure, Manifest, Refusal, Run, Tuning, Written
 
 __all__ = [
-    "CONTROL", "SCHEMA_VERSION", "SYNTHETIC", "Audit", "Ceiling", "Divergence", "Failure", "Generation", "Manifest",
-    "MemoryLook", "MethodSource", "OtherModel", "Prompt", "Recomputation", "Refusal", "Round", "Run",
-    "SwitchChange", "TensorGroup", "Tuning", "Work", "Written",
+    "CONTROL", "SCHEMA_VERSION", "SYNTHETIC", "Audit", "Ceiling", "Divergence", "Failure", "Generation",
+    "Manifest", "MemoryLook", "MethodSource", "OtherModel", "Prompt", "Recomputation", "Refusal", "Round",
+    "Run", "SwitchChange", "TensorGroup", "Tuning", "Work", "Written",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Accept drafted tokens by chance, whatever they are: for measurements of time, and for nothing else.
 
-vLLM has it as `rejection_sample_method: synthetic`, whose rates are those of all tokens up to a position; SGLang
-as `SGLANG_SIMULATE_ACC_LEN`, which fixes the mean length.
+vLLM has it as `rejection_sample_method: synthetic`, whose rates are those of all tokens up to a position, and
+SGLang as `SGLANG_SIMULATE_ACC_LEN`, which fixes the mean length.
 """
 
 from __future__ import annotations

@@ -26,9 +26,13 @@ def test_table_and_json_say_that_chance_accepted_the_drafts(specbench, measured,
     assert row["label"] == "synthetic, the text means nothing"
     assert control["lossless"] is True
     assert TOLD in found["setting"]
-    assert any(f"run {run_id} has {TOLD}: drafted tokens were accepted by chance" in note for note in found["notes"])
+    assert any(
+        f"run {run_id} has {TOLD}: drafted tokens were accepted by chance" in note for note in found["notes"]
+    )
     shown = " ".join(specbench("compare", run_id).out.split())
-    assert shown.count("No verdict: acceptance is synthetic, so times are measured and texts mean nothing.") == 2
+    assert (
+        shown.count("No verdict: acceptance is synthetic, so times are measured and texts mean nothing.") == 2
+    )
     assert TOLD in shown
     assert "lossless" not in shown.partition("note:")[0]
     lines = (tmp_path / "runs" / run_id / "generations.jsonl").read_text().splitlines()
@@ -49,10 +53,14 @@ def test_it_is_not_compared_with_a_real_run_without_saying_so(specbench, measure
     real = specbench("run", "speculative", "--profile", path, "--json").json["runs"][0]
     refused = specbench("compare", run_id, real)
     assert refused.code == 8
-    assert "not comparable: speculative.synthetic_acceptance is [0.9, 0.5] and None" in " ".join(refused.err.split())
+    assert "not comparable: speculative.synthetic_acceptance is [0.9, 0.5] and None" in " ".join(
+        refused.err.split()
+    )
     shown = specbench("compare", run_id, real, "--allow-unfair", "--json").json
     assert all(row["label"].startswith("UNFAIR") for row in shown["methods"])
-    other = specbench("run", "speculative", "--profile", path, "--set", "speculative.synthetic_acceptance=0.5", "--json")
+    other = specbench(
+        "run", "speculative", "--profile", path, "--set", "speculative.synthetic_acceptance=0.5", "--json"
+    )
     both = specbench("compare", run_id, other.json["runs"][0])
     assert both.code == 0, both.err
     assert "synthetic acceptance 0.5" in " ".join(both.out.split())

@@ -13,7 +13,7 @@ from specbench.profile.cost_table import write_costs
 PROFILE = {
     "schema_version": "1.0", "measured": True, "method": "eagle3", "num_speculative_tokens": 3,
     "verification_method": "longest_prefix", "conditional_accept_rates": [0.6, 0.5, 0.0],
-    "marginal_accept_rates": [0.6, 0.3, 0.0], "mean_accept_length": 1.9, "accept_length_model": "chain_analytic",
+    "marginal_accept_rates": [0.6, 0.3, 0.0], "mean_accept_length": 1.9,
 }  # fmt: skip
 BENCHMARK = {"request_throughput": 1.5, "spec_decode_per_position_acceptance_rates": [0.8, 0.4, 0.1]}
 METRICS = """\

@@ -16,7 +16,8 @@ from specbench.forecast.varied import Varied
 # The prompt's tokens come once more, with a turn that was not there before.
 PROMPT = (3, 4, 5, 6, 7, 8, 3, 4, 9, 6, 7)
 TEXT = replace(
-    drawn(0.5, 16), prompt_ids=PROMPT, prompt_tokens=len(PROMPT), tokens=(8, 3, 4, 5, 6, 7, 8, 3, 4, 9, 6, 7) + PROMPT[:4]
+    drawn(0.5, 16), prompt_ids=PROMPT, prompt_tokens=len(PROMPT),
+    tokens=(8, 3, 4, 5, 6, 7, 8, 3, 4, 9, 6, 7, *PROMPT[:4]),
 )  # fmt: skip
 FACTORS = {"methods.suffix.max_draft_factor": [1, 8]}
 
@@ -26,7 +27,9 @@ def rows_of(name, rows):
 
 
 def test_each_value_is_replayed_as_the_method_runs_with_it():
-    for row, factor in zip(rows_of("suffix", grid([TEXT], costs(), ["suffix"], [8], FACTORS)), (1, 8), strict=True):
+    for row, factor in zip(
+        rows_of("suffix", grid([TEXT], costs(), ["suffix"], [8], FACTORS)), (1, 8), strict=True
+    ):
         options = Options(Decoding(), Speculative(draft_length=8), {"suffix": {"max_draft_factor": factor}})
         # The real drafter, asked behind every token.
         real = [one.part for one in play(TEXT, prices(), Fixed(options), 8)][1:]

@@ -103,7 +103,12 @@ def test_a_tree_has_every_continuation_of_the_match_and_nothing_else(ids, depth)
     match, _ = longest_repeat(ids)
     tree = tree_of(ids, depth)
     ends = [end for end in range(match, len(ids)) if match and ids[end - match : end] == ids[-match:]]
-    followed = {tuple(ids[end : end + count]) for end in ends for count in range(1, depth + 1) if end + count <= len(ids)}
+    followed = {
+        tuple(ids[end : end + count])
+        for end in ends
+        for count in range(1, depth + 1)
+        if end + count <= len(ids)
+    }
     # Behind the end of the sequence it repeats itself, as the chain does.
     inside = {path for path in paths_of(tree) if any(path == tuple(ids[end : end + len(path)]) for end in ends)}
     if len(tree) < 63:
@@ -116,9 +121,9 @@ def test_the_first_path_of_a_tree_is_the_chain(ids, draft_length):
     tree, chain = tree_of(ids, draft_length), proposed(ids, draft_length, max_draft_factor=64.0)
     if len(tree) < 63:
         assert not chain or chain in paths_of(tree)
-    assert [token for token, parent in zip(tree.tokens, tree.parents or (), strict=True) if parent < 0][:1] == list(
-        chain[:1]
-    )
+    assert [token for token, parent in zip(tree.tokens, tree.parents or (), strict=True) if parent < 0][
+        :1
+    ] == list(chain[:1])
     assert tree.depth <= draft_length
 
 

@@ -42,7 +42,9 @@ def pair(models):
         ((0.0, 0.0), (1.0, 0.0), 1),
     ],
 )
-def test_a_token_stands_by_the_chance_of_its_position_and_those_behind_the_last_by_the_last(coins, chances, accepted):
+def test_a_token_stands_by_the_chance_of_its_position_and_those_behind_the_last_by_the_last(
+    coins, chances, accepted
+):
     verdict = synthetic(SimpleNamespace(coins=coins, choices=[7, 8, 9, 10][: len(coins) + 1]), chances)
     assert (verdict.accepted, verdict.next_token) == (accepted, 7 + accepted)
 
@@ -55,7 +57,9 @@ def test_with_certainty_all_that_a_stranger_drafted_stands_and_the_target_comput
     rounds = [part for part in answer(SPECULATIVE.open(*pair, options), REQUEST) if part.drafted]
     assert all(part.accepted == min(part.drafted, len(part.tokens)) for part in rounds)
     assert all(part.verify_ms > 0 and part.draft_ms > 0 for part in rounds)
-    real = answer(SPECULATIVE.open(*pair, options_of(None, decoding, verification=rule, window=window)), REQUEST)
+    real = answer(
+        SPECULATIVE.open(*pair, options_of(None, decoding, verification=rule, window=window)), REQUEST
+    )
     assert sum(part.accepted or 0 for part in real) < sum(part.accepted for part in rounds)
 
 
@@ -89,7 +93,8 @@ def test_it_is_never_lossless():
 
 
 @pytest.mark.parametrize(
-    "method", [SpeculativePipelined(), SpeculativeAhead(), SpeculativeAdaptive(), SpeculativeTree(), HfAssisted()],
+    "method",
+    [SpeculativePipelined(), SpeculativeAhead(), SpeculativeAdaptive(), SpeculativeTree(), HfAssisted()],
     ids=lambda method: method.name,
 )  # fmt: skip
 def test_a_method_whose_time_would_not_be_real_refuses_it(method):
@@ -105,7 +110,9 @@ def test_a_gate_refuses_it():
 
 
 def test_one_chance_is_that_of_all_positions():
-    found = [validated(Speculative, {"synthetic_acceptance": value}, "x") for value in (0.8, 1, [0.9, 0.5], None)]
+    found = [
+        validated(Speculative, {"synthetic_acceptance": value}, "x") for value in (0.8, 1, [0.9, 0.5], None)
+    ]
     assert [each.synthetic_acceptance for each in found] == [(0.8,), (1.0,), (0.9, 0.5), None]
     again = validated(Speculative, found[2].model_dump(mode="json"), "x")
     assert again == found[2]
