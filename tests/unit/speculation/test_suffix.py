@@ -93,9 +93,9 @@ def paths_of(tree):
     return {tuple(tree.tokens[place] for place in tree.path(index)) for index in range(len(tree))}
 
 
-def test_a_tree_holds_all_that_followed_the_match_and_what_followed_first_is_deepest():
+def test_a_tree_holds_all_that_followed_the_match_and_what_followed_first_comes_first():
     tree = tree_of((1, 2, 3, 4, 1, 2, 7, 1, 2), 2, nodes=4)
-    assert (tree.tokens, tree.parents) == ((3, 4, 7, 1), (-1, 0, -1, 2))
+    assert (tree.tokens, tree.parents) == ((3, 7, 4, 1), (-1, -1, 0, 1))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 5))
