@@ -25,7 +25,7 @@ from specbench.benchmark.telemetry import MemoryMonitor
 from specbench.benchmark.turns import Turns
 from specbench.benchmark.work import WorkWatch
 from specbench.errors import SpecbenchError, StoreError
-from specbench.results.records import CONTROL, SYNTHETIC, Failure, Generation, Manifest, Prompt, Run
+from specbench.results.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
 from specbench.results.store import RunWriter
 
 logger = logging.getLogger(__name__)
@@ -270,9 +270,7 @@ class Runner:
 
     def _rule(self, rounds: Sequence[Round]) -> str | None:
         drafts = any(part.drafted is not None for part in rounds)
-        speculative = self._profile.speculative
-        rule = speculative.verification if speculative.synthetic_acceptance is None else SYNTHETIC
-        return rule if drafts else None
+        return self._profile.speculative.rule if drafts else None
 
     def _count(self, name: str, part: Round, step_ms: float) -> None:
         self._advance(name, self._progress[name].after_round(part, step_ms))

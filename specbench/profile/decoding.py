@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from specbench.profile.part import Part
+from specbench.results.records import SYNTHETIC
 
 LONGEST_DRAFT = 64
 WIDEST_WINDOW = 32
@@ -112,6 +113,11 @@ class Speculative(Part):
     typical_delta: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.3, description="δ of the rule `typical`."
     )
+
+    @property
+    def rule(self) -> str:
+        """What accepts drafted tokens, as records name it: the verification rule, or `SYNTHETIC`."""
+        return self.verification if self.synthetic_acceptance is None else SYNTHETIC
 
     @field_validator("cross_vocabulary", mode="before")
     @classmethod
