@@ -177,7 +177,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     categories: list = []
     if control and versus and control is not group:
         where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
-        reason = _no_verdict(group, control, bugs, unfair)
+        reason = notes.BY_CHANCE if rule == SYNTHETIC else _no_verdict(group, control, bugs, unfair)
         fair = not unfair or control.run is group.run
         interval = versus.interval if fair and not (group.run.faults or control.run.faults) else None
         if reason:

@@ -17,6 +17,7 @@ from specbench.stats.text_similarity import NO_SACREBLEU, has_sacrebleu
 from specbench.stats.verdict import UNDECIDED
 
 ANOTHER_TEXT = "its text is not the cloud's, and speeds are compared for the same text only"
+BY_CHANCE = "its acceptance is synthetic, so its times are measured and its text means nothing"
 WRONG = "differed from the control's, and no tie explains it"
 
 
