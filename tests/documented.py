@@ -16,14 +16,14 @@ SECTIONS = {
     "runs": (FILES, "### `runs`"), "prompts": (FILES, "### `prompts describe`"),
     "show": (FILES, "### `show`"), "verify": (FILES, "### `verify`"),
     "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
-    "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
+    "tune": (FILES, "### `tune`"), "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip
 # Keys below which there are names that nobody chose, and what those hold is described.
 NAMES = ("methods", "dropped", "retries", "percentiles", "models", "clients", "heldout", "edge_device")
 # Keys below which another page, or another program, says what there is.
 ELSEWHERE = (
     *("profile", "condition", "changes", "audits", "audits_at_end", "switches", "switch_changes", "switch"),
-    *("forecasts", "histogram", "tasks", "asked", "report"),
+    *("forecasts", "histogram", "tasks", "asked", "report", "settings", "own", "chosen", "over"),
 )
 
 

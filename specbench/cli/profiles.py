@@ -19,15 +19,12 @@ app = App(
 def profiles(context: typer.Context) -> None:
     """List the shipped profiles."""
     if context.invoked_subcommand is None:
-        from rich.table import Table
-
         from specbench.precision import declared_precision
         from specbench.profile import list_profiles, load_profile
         from specbench.render import console
+        from specbench.render.fitting import folding
 
-        table = Table(header_style="bold")
-        for column in ("profile", "edge", "cloud", "prompts", "tokens"):
-            table.add_column(column, overflow="fold")
+        table = folding("profile", "edge", "cloud", "prompts", "tokens")
         for name in list_profiles():
             profile = load_profile(name)
             limit = profile.workload.limit

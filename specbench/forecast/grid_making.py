@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -102,7 +102,8 @@ def planned_grid(
     head = {"conditional_acceptance": chances, "exact": known.is_exact}
     rows = list(planned_rows(known, costs, changed))
     assumed = [*assumed_acceptance(known), *(each for each in assumed if each.key not in changed)]
-    return _grid(rows, title, head, costs, assumed)
+    made = _grid(rows, title, head, costs, assumed)
+    return replace(made, notes=[*made.notes, *known.notes])
 
 
 def _grid(rows: list, title: str, head: dict, costs: Costs, assumed: Sequence[Assumption]) -> Grid:

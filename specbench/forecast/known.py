@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from specbench.forecast.traced_drafter import Text, texts_of
 from specbench.forecast.variants import RULE, demand_known, knowing, told
 from specbench.forecast.varied import WINDOW
 from specbench.method import Method
+from specbench.results.derived import Acceptance
 from specbench.results.records import Generation, Run
 from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
 from specbench.stats.notes import chances
 
+UNSURE = 0.1  # half an interval of acceptance, from which on a plan says so
 LONGEST = 32  # draft lengths that are planned
 DRAWN_TOKENS = 384  # of the sequence that chances alone are planned by
 WINDOWED_TEXTS = 2  # of them, where proposals are in flight
@@ -38,6 +41,7 @@ class Known:
         is_exact: whether real runs accept as that does; `None` for numbers by hand. `label` says it in words.
         models: what was measured, by role and name; empty where that is unknown.
         source: where it comes from, in words; empty for what nobody measured.
+        notes: what makes the acceptance uncertain, a sentence each.
     """
 
     survival: Survival
@@ -47,6 +51,7 @@ class Known:
     label: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def planned_texts(self) -> Sequence[Text]:
@@ -137,10 +142,24 @@ def of_records(records: Sequence[Generation], chosen: Sequence[Method] = ()) -> 
     mine = [each for each in records if each.method == "speculative"]
     found = acceptance(mine)
     survival = survival_of(found) if found else None
-    if survival is None:
+    if found is None or survival is None:
         return None
     rules = {each.verification for each in mine if each.verification}
-    return Known(survival, _methods(list(rules), chosen))
+    return Known(survival, _methods(list(rules), chosen), notes=_of_few(found))
+
+
+def _of_few(found: Acceptance) -> tuple[str, ...]:
+    """That the first position's acceptance is uncertain, where it is (interval of Agresti and Coull 1998)."""
+    share, judged = found.conditional[0] or 0.0, found.judged[0]
+    centre = (share * judged + 2) / (judged + 4)
+    half = 2 * sqrt(centre * (1 - centre) / (judged + 4))
+    if half <= UNSURE:
+        return ()
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (
+        f"few samples: acceptance at position 1 is of {judged} drafts, so it may be anything from {low:.2f} to "
+        f"{high:.2f}; run more prompts (--limit)",
+    )
 
 
 def of_chances(chances: Sequence[float], chosen: Sequence[Method] = ()) -> Known:
