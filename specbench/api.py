@@ -30,6 +30,7 @@ from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.cheapest_tree import cheapest_tree
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.features import FeatureDtype, Features
 from specbench.speculation.loop import (
     AheadDrafter,
     AheadLoop,
@@ -67,6 +68,8 @@ __all__ = [
     "EdgeModel",
     "ExitCode",
     "FeatureDrafter",
+    "FeatureDtype",
+    "Features",
     "LookupDrafter",
     "Method",
     "MinMatch",

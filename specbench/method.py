@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar, TypeVar, cast
 
 from specbench.cloud import CloudModel, EdgeModel
@@ -15,6 +16,7 @@ from specbench.speculation.loop import (
     AheadLoop,
     Drafter,
     FallbackDrafter,
+    FeatureDrafter,
     SpeculativeLoop,
     TargetReader,
 )
@@ -118,8 +120,7 @@ class SpeculativeMethod(Method):
             `target_top_k` depends on the method's options, `needs` says so instead.
         target_top_k: how many of the target's likeliest next ids its drafter, a `TargetReader`, reads behind
             every token that the target judged.
-        hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
-            is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
+        reads_features: its drafter is a `FeatureDrafter`, which reads hidden states of the target.
     """
 
     roles: tuple[str, ...] = ("edge", "cloud")
@@ -133,7 +134,7 @@ class SpeculativeMethod(Method):
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
     target_top_k: ClassVar[int] = 0
-    hidden_layers: ClassVar[tuple[int, ...]] = ()
+    reads_features: ClassVar[bool] = False
 
     def needs(self, options: Options) -> Needs:
         """What these options ask of the target beyond chains."""
@@ -151,8 +152,7 @@ class SpeculativeMethod(Method):
         return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
-        """Refuse a rule, gate or confidence stop that this drafter does not know, and what no target offers."""
-        self._demand_no_hidden_states()
+        """Refuse a rule, gate or confidence stop that this drafter does not know."""
         verification, temperature = options.speculative.verification, options.decoding.temperature
         judges = self.rules & TREE_RULES if self.needs(options).trees else self.rules
         sampling = next((name for name in ("rejection", "one_hot", "coupled") if name in judges), "greedy")
@@ -199,7 +199,7 @@ class SpeculativeMethod(Method):
 
     def _demand_window(self, options: Options) -> None:
         window = options.speculative.window
-        if window != 1 and not self.takes_window:
+        if window != 1 and (self.reads_features or not self.takes_window):
             raise SpecbenchError(
                 f"speculative.window: {window} is not supported by {self.name}, which waits for every verdict",
                 "add --set speculative.window=1, or run speculative",
@@ -222,13 +222,6 @@ class SpeculativeMethod(Method):
         goes_on = self.drafts_ahead or (self.takes_window and speculative.window != 1)
         return goes_on or speculative.draft_length == "auto"
 
-    def _demand_no_hidden_states(self) -> None:
-        if self.hidden_layers:
-            raise SpecbenchError(
-                f"{self.name} needs hidden states of the target, and none offers that yet",
-                "draft without hidden_layers",
-            )
-
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """What proposes tokens; the edge's model, unless a method brings its own."""
         if self.takes_text and edge.retokenizer:
@@ -237,11 +230,11 @@ class SpeculativeMethod(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
-        self._demand_no_hidden_states()
         drafter = self.drafter(edge, options)
-        needs = self.needs(options)
+        features = cast(FeatureDrafter, drafter).features if self.reads_features else None
+        needs = replace(self.needs(options), features=features)
         target = cloud.verifier(options, needs)
-        if needs.top_k:
+        if needs.top_k or features:
             cast(TargetReader, drafter).target = target
         length, window = options.speculative.draft_length, options.speculative.window
         loop: SpeculativeLoop
