@@ -32,7 +32,7 @@ def undocumented(arguments: tuple[str, ...], document: object) -> list[str]:
     command = arguments[0]
     if command == "submit" and "collect" in arguments:
         return []  # prints what `run` or `sweep` does
-    page, title = SECTIONS["sweep" if "--over" in arguments else command]
+    page, title = SECTIONS["sweep" if command == "plan" and "--over" in arguments else command]
     text = (DOCS / page).read_text(encoding="utf-8")
     section = text.partition(f"{title}\n")[2].partition("\n###")[0] if title else text
     known = set(re.findall(r'["`](\w+)["`]', section))

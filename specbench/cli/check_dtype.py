@@ -23,8 +23,7 @@ def check_dtype(
         ),
     ] = None,
     every: Annotated[
-        bool,
-        option("--all", "Check all shipped profiles. With --load, missing models are unknown."),
+        bool, option("--all", "Check all shipped profiles. With --load, missing models are unknown.")
     ] = False,
     load: Annotated[
         bool, option("--load", "Load both models and check every tensor, not the declaration alone.")

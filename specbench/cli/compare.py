@@ -18,13 +18,11 @@ EXAMPLES = ("specbench compare latest --details", "specbench compare before afte
 def compare(
     runs: options.RunsArgument = None,
     details: Annotated[
-        bool,
-        option("--details", "Also show texts, memory, acceptance by position, and where time goes."),
+        bool, option("--details", "Also show texts, memory, acceptance by position, and where time goes.")
     ] = False,
     allow_unfair: options.AllowUnfairOption = False,
     html: Annotated[
-        Path | None,
-        option("--html", "Also write the HTML page of 'specbench report'.", "FILE"),
+        Path | None, option("--html", "Also write the HTML page of 'specbench report'.", "FILE")
     ] = None,
     fail_if_slower: Annotated[
         str | None,

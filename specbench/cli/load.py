@@ -15,10 +15,7 @@ EXAMPLES = ("specbench load --edges 4", "specbench load --edges 16 --arrival poi
 def load(
     method: Annotated[str, argument("[METHOD]", "Method that the edges run.")] = "speculative",
     *,
-    edges: Annotated[
-        int,
-        option("--edges", "Number of edges, a connection each.", "N", min=1, max=512),
-    ],
+    edges: Annotated[int, option("--edges", "Number of edges, a connection each.", "N", min=1, max=512)],
     arrival: Annotated[
         Literal["closed", "poisson"],
         option("--arrival", "closed: an edge asks again once it is answered. poisson: random times at --rate."),

@@ -30,8 +30,7 @@ def argument(metavar: str, help: str) -> Any:
 
 
 ProfileOption = Annotated[
-    str,
-    option("--profile -p", "Name of a profile, or path of a YAML file.", "NAME|FILE"),
+    str, option("--profile -p", "Name of a profile, or path of a YAML file.", "NAME|FILE")
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -47,8 +46,7 @@ PromptsOption = Annotated[
     option("--prompts", "Prompts, as JSON lines in Spec-Bench format (default: workload.prompts).", "FILE"),
 ]
 RepeatsOption = Annotated[
-    int | None,
-    option("--repeats", "Times that each prompt is asked (default: workload.repeats).", "N"),
+    int | None, option("--repeats", "Times that each prompt is asked (default: workload.repeats).", "N")
 ]
 OverOption = Annotated[
     list[str] | None,
@@ -60,15 +58,13 @@ OverOption = Annotated[
 ]
 JsonOption = Annotated[bool, option("--json", "Print JSON to stdout instead of text.")]
 PluginOption = Annotated[
-    list[Path] | None,
-    option("--plugin", "Python file with methods of your own. Repeatable.", "FILE"),
+    list[Path] | None, option("--plugin", "Python file with methods of your own. Repeatable.", "FILE")
 ]
 RunsDirOption = Annotated[Path, option("--runs-dir", "Folder that holds runs.", "DIR", envvar="SPECBENCH_RUNS")]
 RunsArgument = Annotated[list[str] | None, argument("RUN", f"Runs: {A_RUN} (default: the newest run).")]
 HtmlOption = Annotated[Path | None, option("--html", "Also write the result as an HTML page.", "FILE")]
 ChartsOption = Annotated[
-    Path | None,
-    option("--charts", "Also write every chart to DIR, as SVG, PNG, PDF and CSV.", "DIR"),
+    Path | None, option("--charts", "Also write every chart to DIR, as SVG, PNG, PDF and CSV.", "DIR")
 ]
 MapsOption = Annotated[
     Path | None,

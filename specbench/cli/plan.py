@@ -17,8 +17,7 @@ EXAMPLES = (
 
 def plan(
     trace: Annotated[
-        Path | None,
-        option("--trace", "Take acceptance from a trace of 'specbench trace'.", "FILE"),
+        Path | None, option("--trace", "Take acceptance from a trace of 'specbench trace'.", "FILE")
     ] = None,
     acceptance: Annotated[
         str | None,
@@ -44,8 +43,7 @@ def plan(
         ),
     ] = None,
     costs: Annotated[
-        Path | None,
-        option("--costs", "Cost table, of 'specbench limits' or written by hand.", "FILE"),
+        Path | None, option("--costs", "Cost table, of 'specbench limits' or written by hand.", "FILE")
     ] = None,
     step_ms: Annotated[
         float | None,

@@ -67,8 +67,7 @@ def show(
 def new(
     name: Annotated[str, argument("NAME", "Name of the method: letters, digits, underscores.")],
     folder: Annotated[
-        Path | None,
-        option("--in", "Folder for the package (default: the current one).", "DIR"),
+        Path | None, option("--in", "Folder for the package (default: the current one).", "DIR")
     ] = None,
 ) -> None:
     """Write a package with a working method, its contract tests and a README."""

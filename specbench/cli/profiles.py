@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from specbench.cli import options
 from specbench.cli.app import App
-from specbench.cli.options import SetOption, examples
+from specbench.cli.options import argument, examples
 
 app = App(
     help="List profiles, or show one.",
@@ -40,10 +41,8 @@ def profiles(context: typer.Context) -> None:
 
 @app.command("show", epilog=examples("specbench profiles show default --set link.rtt_ms=20"))
 def show(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="Name of a shipped profile, or path of a YAML file.")
-    ],
-    overrides: SetOption = None,
+    name: Annotated[str, argument("NAME|FILE", "Name of a shipped profile, or path of a YAML file.")],
+    overrides: options.SetOption = None,
 ) -> None:
     """Print a profile as YAML, with everything that it extends merged in."""
     import sys

@@ -20,12 +20,10 @@ EXAMPLES = ("specbench report", "specbench report latest --format md --charts fi
 def report(
     runs: options.RunsArgument = None,
     out: Annotated[
-        Path | None,
-        option("--out -o", "Output file (default: report.html; stdout for other formats).", "FILE"),
+        Path | None, option("--out -o", "Output file (default: report.html; stdout for other formats).", "FILE")
     ] = None,
     form: Annotated[
-        Format | None,
-        option("--format", "Output format (default: the suffix of --out, else html)."),
+        Format | None, option("--format", "Output format (default: the suffix of --out, else html).")
     ] = None,
     charts: options.ChartsOption = None,
     chart_width_mm: options.ChartWidthOption = None,

@@ -20,8 +20,7 @@ EXAMPLES = (
 
 def run(
     methods: Annotated[
-        list[str] | None,
-        argument("METHOD", "Methods to run, as 'specbench plugins' lists them."),
+        list[str] | None, argument("METHOD", "Methods to run, as 'specbench plugins' lists them.")
     ] = None,
     profile: options.ProfileOption = "default",
     overrides: options.SetOption = None,
@@ -39,16 +38,13 @@ def run(
     ] = None,
     only: Annotated[bool, option("--only", "Run without the control. No speed-up is shown then.")] = False,
     isolate: Annotated[
-        bool,
-        option("--isolate", "Also run each method in its own process to measure its peak memory."),
+        bool, option("--isolate", "Also run each method in its own process to measure its peak memory.")
     ] = False,
     name: Annotated[
-        str | None,
-        option("--name", "Name for the run, usable wherever a run id is.", "NAME"),
+        str | None, option("--name", "Name for the run, usable wherever a run id is.", "NAME")
     ] = None,
     resume: Annotated[
-        str | None,
-        option("--resume", f"Resume an interrupted run with its original settings: {A_RUN}.", "RUN"),
+        str | None, option("--resume", f"Resume an interrupted run with its original settings: {A_RUN}.", "RUN")
     ] = None,
     runs_dir: options.RunsDirOption = RUNS_DIR,
     plugin: options.PluginOption = None,

@@ -13,8 +13,7 @@ EXAMPLES = ("specbench show latest --prompt 1", "specbench show latest --prompt 
 def show(
     run: Annotated[str, argument("RUN", f"Run: {A_RUN} (default: the newest run).")] = "latest",
     prompt: Annotated[
-        str | None,
-        option("--prompt", "Prompt to show (default: the run's first one).", "ID"),
+        str | None, option("--prompt", "Prompt to show (default: the run's first one).", "ID")
     ] = None,
     method: Annotated[
         str | None, option("--method", "Method to show (default: all that draft).", "NAME")

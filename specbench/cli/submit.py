@@ -41,8 +41,7 @@ class Launcher(str, Enum):
 
 LauncherOption = Annotated[Launcher, option("--launcher", "What runs the jobs: this machine or Slurm.")]
 WorkersOption = Annotated[
-    int | None,
-    option("--workers", "Jobs at a time with --launcher local (default: 1).", "N", min=1),
+    int | None, option("--workers", "Jobs at a time with --launcher local (default: 1).", "N", min=1)
 ]
 SubmissionArgument = Annotated[
     str | None, argument("SUBMISSION", "Id of the submission (default: the newest).")
@@ -140,8 +139,7 @@ def cancel(submission: SubmissionArgument = None, runs_dir: options.RunsDirOptio
 def collect(
     submission: SubmissionArgument = None,
     minutes: Annotated[
-        float | None,
-        option("--minutes", "Longest wait, in minutes (default: none).", "N", min=0),
+        float | None, option("--minutes", "Longest wait, in minutes (default: none).", "N", min=0)
     ] = None,
     html: options.HtmlOption = None,
     runs_dir: options.RunsDirOption = RUNS_DIR,

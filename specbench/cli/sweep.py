@@ -21,8 +21,7 @@ EXAMPLES = (
 
 def sweep(
     methods: Annotated[
-        list[str] | None,
-        argument("METHOD", "Methods to run, as 'specbench plugins' lists them."),
+        list[str] | None, argument("METHOD", "Methods to run, as 'specbench plugins' lists them.")
     ] = None,
     over: options.OverOption = None,
     profile: options.ProfileOption = "default",
@@ -36,8 +35,7 @@ def sweep(
         option("--resume", "Resume an interrupted sweep with its original settings: its id.", "SWEEP"),
     ] = None,
     replayed: Annotated[
-        Path | None,
-        option("--replay", "Replay this trace instead of running models. Needs --costs.", "TRACE"),
+        Path | None, option("--replay", "Replay this trace instead of running models. Needs --costs.", "TRACE")
     ] = None,
     costs: Annotated[
         Path | None, option("--costs", "Cost table of the replay. Needs --replay.", "FILE")

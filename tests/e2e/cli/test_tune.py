@@ -12,8 +12,12 @@ OVER = ("--over", "speculative.draft_length=1,3")
 
 
 @pytest.fixture
-def small(profile):
-    return profile(workload={"limit": 2, "max_new_tokens": 8, "warmup": 0})
+def small(profile, tmp_path):
+    """A profile whose run asks two of eight prompts; the answers are long enough to draft."""
+    path = profile(workload={"limit": 2, "max_new_tokens": 8, "warmup": 0})
+    rows = [{"question_id": n, "category": "sums", "turns": [f"what is {n} + 3?"]} for n in range(1, 9)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def test_the_best_candidate_becomes_a_profile_that_extends_the_one_it_tuned(specbench, small, tmp_path):
