@@ -174,7 +174,8 @@ def in_words(choice: dict[str, Any], unit: str) -> list[str]:
     if kind in ("integer", "number"):
         return [", ".join(part for part in (f"{kind} {bounds(choice)}".strip(), unit) if part)]
     if kind == "array":
-        return ["list of texts" if choice.get("items", {}).get("type") == "string" else "list of integers"]
+        items = choice.get("items", {}).get("type", "integer")
+        return ["list of texts" if items == "string" else f"list of {items}s"]
     names = {"boolean": "`true`, `false`", "null": "null", "string": "text"}
     return [names.get(kind, "mapping")]
 
