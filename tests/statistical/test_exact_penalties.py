@@ -11,7 +11,7 @@ import four_words
 import numpy as np
 import pytest
 import torch
-from four_words import DRAFT_LENGTH, LENGTH, PROMPT, WORDS, conditionals
+from four_words import DRAFT_LENGTH, LENGTH, WORDS, conditionals
 from test_exact_distribution import EXACT, drafts, judge, outcomes
 
 from specbench.api import Options, Proposal, Request
@@ -21,7 +21,7 @@ from specbench.speculation.sampling import Scorer, probabilities
 from specbench.speculation.verifier import PassedCase, Verifier
 
 STOP = frozenset([2])
-REQUEST = Request(PROMPT, LENGTH + DRAFT_LENGTH, STOP)
+REQUEST = Request((), LENGTH + DRAFT_LENGTH, STOP)  # the models read a prompt, of other words
 SETTINGS = {
     "presence and frequency": {"presence_penalty": 0.9, "frequency_penalty": 1.1},
     "a bias": {"logit_bias": {1: 2.0, 3: -100.0}},
@@ -67,8 +67,8 @@ def judged(logits, options, drafted):
     path = [drafted[:length] for length in range(len(drafted) + 1)]
     rows = torch.stack([logits[prefix] for prefix in path])
     verifier, proposal = Verifier(options, REQUEST), Proposal(drafted)
-    penalized = verifier.scorer.penalized(rows, PROMPT, drafted)
-    return PassedCase(verifier, proposal, penalized, len(PROMPT)).targets
+    penalized = verifier.scorer.penalized(rows, (), drafted)
+    return PassedCase(verifier, proposal, penalized, 0).targets
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -80,9 +80,7 @@ def test_a_rule_writes_exactly_the_penalised_distribution(raw, rule, name):
     draft, target = raw
     expected = {prefix: one_by_one(row, prefix, decoding) for prefix, row in target.items()}
     sent = {
-        prefix: DraftDistribution.quantised(
-            probabilities(scorer.penalized(row[None], [*PROMPT, *prefix]), decoding)[0]
-        )
+        prefix: DraftDistribution.quantised(probabilities(scorer.penalized(row[None], prefix), decoding)[0])
         for prefix, row in draft.items()
     }
     found = np.zeros((WORDS,) * LENGTH)
