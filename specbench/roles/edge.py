@@ -8,17 +8,25 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from specbench.errors import ProfileError, SpecbenchError, SpecbenchWarning, nearest
 from specbench.profile import HELPERS, EdgeSpec, Options, settings_hash
 from specbench.results.environment import expanded
+from specbench.roles import llama_cpp
 from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from specbench.engine.base import Engine
+    from specbench.engine.compiled.engine import CompiledEngine
+    from specbench.engine.llama_cpp import LlamaCppEngine
     from specbench.models.loading import LoadedModel
+    from specbench.models.memory import MemoryEstimate
     from specbench.models.retokenizing import Retokenizer
     from specbench.models.vocabulary import DraftVocabulary
+    from specbench.results.records import Audit
     from specbench.roles.engine_choice import Begun
     from specbench.speculation.drafter import ModelDrafter
     from specbench.speculation.outcome_drafter import OutcomeDrafter
@@ -75,7 +83,7 @@ class EdgeModel(ModelFactory):
     def _vocab_map(self) -> Path:
         """The map's file: a name alone is looked for in the model's folder first, a path there last of all."""
         named = expanded(str(self.spec.vocab_map))
-        beside = self.folder / named
+        beside = (self.folder.parent if self.folder.is_file() else self.folder) / named
         is_path = os.sep in str(self.spec.vocab_map)
         if is_path and not named.exists() and beside.exists():
             warnings.warn(
@@ -96,9 +104,67 @@ class EdgeModel(ModelFactory):
         known = [own.target_ids, own.unknown_id] if own else None
         return settings_hash(files.fingerprint(folder), spec.layers, spec.dtype, spec.quantization, known)
 
+    @property
+    def in_llama_cpp(self) -> bool:
+        """Whether llama.cpp runs it, and neither torch nor transformers has a part in it."""
+        return self.spec.backend == "llama_cpp"
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The model's configuration, cut to the layers of the spec; what a GGUF file says for llama.cpp."""
+        return llama_cpp.config_of(self._gguf) if self.in_llama_cpp else super().config
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that lies beside the weights; for llama.cpp its own one, of what the GGUF file says."""
+        if self.in_llama_cpp:
+            return cast("PreTrainedTokenizerBase", llama_cpp.tokenizer_of(self._gguf, self.spec))
+        return super().tokenizer
+
+    @property
+    def _gguf(self) -> Path:
+        llama_cpp.demand_gguf(self.folder, self.spec)
+        return self.folder
+
+    def begin(self) -> CompiledEngine | None:
+        """As of every role; llama.cpp has no program to make."""
+        return None if self.in_llama_cpp else super().begin()
+
     def _begin(self) -> Begun:
         self.demand_quantizable()  # before it is read
         return super()._begin()
+
+    def _loaded_engine(self) -> Engine:
+        if not self.in_llama_cpp:
+            return super()._loaded_engine()
+        from specbench.engine.llama_cpp import LlamaCppEngine
+        from specbench.models import vocabulary
+
+        own = self.draft_vocabulary
+        size = own.target_size if own else vocabulary.size(self.tokenizer)
+        engine = LlamaCppEngine(llama_cpp.load(self._gguf, self.spec), size, own)
+        engine.role = self.role
+        self._demand_steps(engine)
+        return engine
+
+    @property
+    def held_as(self) -> str:
+        """What most of its weights are held as."""
+        return "a GGUF file's own types" if self.in_llama_cpp else super().held_as
+
+    def memory_estimate(self, context_tokens: int) -> MemoryEstimate:
+        """What the model will take with a cache of so many tokens; reads no weights."""
+        if self.in_llama_cpp:
+            return llama_cpp.memory_estimate(self._gguf, self.dtype, context_tokens)
+        return super().memory_estimate(context_tokens)
+
+    def audit(self) -> Audit:
+        """What precision the loaded model really has."""
+        from specbench.precision import audit_llama_cpp
+
+        if self.in_llama_cpp:
+            return audit_llama_cpp(self.role, self.spec.model, cast("LlamaCppEngine", self.engine))
+        return super().audit()
 
     def demand_quantizable(self) -> None:
         """Refuse a model that cannot be quantised as the profile says; reads no weights.
@@ -139,7 +205,7 @@ class EdgeModel(ModelFactory):
 
         if self.draft_vocabulary:
             self.draft_vocabulary.demand_target(cloud.tokenizer)
-        elif not cross_vocabulary or self.tokenizer.get_vocab() == cloud.tokenizer.get_vocab():
+        elif not cross_vocabulary or vocabulary.known(self.tokenizer) == vocabulary.known(cloud.tokenizer):
             vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
         elif cross_vocabulary == "slem":
             self.retokenizer = Retokenizer(self.tokenizer, cloud.tokenizer)
