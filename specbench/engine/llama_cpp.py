@@ -171,6 +171,8 @@ class _Context:
         params.n_outputs_max = params.n_outputs_max_per_seq = MOST_ROWS
         params.n_threads = params.n_threads_batch = loaded.threads
         params.type_k = params.type_v = getattr(llama, CACHE_TYPES[str(loaded.dtype).removeprefix("torch.")])
+        if loaded.flash_attention == "off":
+            params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.swa_full = True  # a window that drops tokens could not be rolled back
         self._handle = llama.llama_init_from_model(loaded.model.handle, params)
         if not self._handle:

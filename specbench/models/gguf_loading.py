@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,8 +103,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        with quiet_transformers(), tempfile.TemporaryDirectory() as alone:  # files beside it would be preferred
+            (Path(alone) / path.name).symlink_to(path.resolve())
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=path.name)
     except Exception as error:
         raise _unknown(path, "the tokenizer", error) from error
     header = gguf_files.header(path)

@@ -183,6 +183,11 @@ class LoadedGguf:
         """What the file says of itself."""
         return gguf_files.header(self.folder)
 
+    @property
+    def flash_attention(self) -> str:
+        """`off` for a cache in float32, which llama.cpp's flash attention would read as float16."""
+        return "off" if str(self.dtype) == "torch.float32" else "auto"
+
 
 SAMPLES = (
     "Hello, world! It's 5 o'clock.",

@@ -72,7 +72,7 @@ def audit_llama_cpp(role: str, name: str, engine: LlamaCppEngine) -> Audit:
         widened=_groups(tensor for tensor in wide if FLOATS[tensor.kind] == "float32"),
         narrowed=_groups(tensor for tensor in wide if FLOATS[tensor.kind] != "float32"),
         quantization=f"GGUF: {kinds}" if kinds else None,
-        attention="llama.cpp's (flash attention: auto)",
+        attention=f"llama.cpp's (flash attention: {loaded.flash_attention})",
         computed=_computed(header.kinds),
     )
 

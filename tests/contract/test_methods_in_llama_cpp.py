@@ -2,13 +2,13 @@
 
 import pytest
 from builders import PLAIN
-from gguf_models import ROWS, tiny_gguf
+from gguf_models import tiny_gguf
 
 from specbench.api import Decoding, Options, SpecbenchError, Speculative, SpeculativeMethod
 from specbench.cloud import CloudModel, EdgeModel
 from specbench.profile import CloudSpec, EdgeSpec
 from specbench.registry import discover
-from specbench.testing import Contract, tiny_llama
+from specbench.testing import Contract
 
 pytest.importorskip("llama_cpp", reason="needs llama-cpp-python")
 
@@ -19,7 +19,7 @@ DRAFTING = [
     for name, method in METHODS.items()
     if isinstance(method, SpeculativeMethod) and "edge" in method.roles and not method.helpers(PLAIN)
 ]
-SAMPLED = {"coupled": 0.9, "rejection": 0.9, "one_hot": 0.9, "block": 0.9, "typical": 0.9, "rank": 0.0}
+RULES = {"coupled": 0.9, "rejection": 0.9, "one_hot": 0.9, "block": 0.9, "typical": 0.0, "rank": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def pair(tmp_path_factory):
         draft = str(folder / "draft.gguf")
         return (
             EdgeModel(EdgeSpec(model=draft, backend="llama_cpp")),
-            CloudModel(CloudSpec(model=str(folder / "cloud"), device="cpu")),
+            CloudModel(CloudSpec(model=str(folder / "target.gguf"), device="cpu")),
         )
 
     tiny_gguf(folder / "draft.gguf", seed=1, num_hidden_layers=1)
-    tiny_llama(folder / "cloud", seed=2, vocab_size=ROWS)
+    tiny_gguf(folder / "target.gguf", seed=2)
     return make
 
 
@@ -54,11 +54,11 @@ def test_a_method_of_trees_is_refused(name, pair):
         METHODS[name].open(*pair(), PLAIN)
 
 
-@pytest.mark.parametrize("rule", SAMPLED)
+@pytest.mark.parametrize("rule", RULES)
 def test_every_rule_judges_what_llama_cpp_drafts(rule, pair):
     keeps(
         METHODS["speculative"],
-        Options(Decoding(temperature=SAMPLED[rule]), Speculative(verification=rule)),
+        Options(Decoding(temperature=RULES[rule]), Speculative(verification=rule)),
         pair,
     )
 
