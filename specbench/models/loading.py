@@ -11,6 +11,7 @@ from specbench.models import (
     architecture,
     cutting,
     embedded,
+    feature_fed,
     files,
     gguf_files,
     gguf_loading,
@@ -40,6 +41,12 @@ class LoadedModel:
     quantization: str | None = None
 
 
+def make_known(folder: Path) -> None:
+    """Have transformers know the kind of model in a folder, where it is our own."""
+    if feature_fed.lies_in(folder):
+        import specbench.models.eagle  # noqa: F401 - it registers itself
+
+
 def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     """The configuration of the text model, cut to `spec.layers`.
 
@@ -52,6 +59,7 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     if gguf_files.is_gguf(folder):
         config = gguf_loading.load_config(gguf_loading.whole(folder, embedded.cache_folder()))
     else:
+        make_known(folder)
         try:
             with quiet_transformers():
                 config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)

@@ -8,35 +8,32 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from specbench.errors import ProfileError, SpecbenchError, SpecbenchWarning, nearest
 from specbench.profile import HELPERS, EdgeSpec, Options, settings_hash
 from specbench.results.environment import expanded
-from specbench.roles import llama_cpp
-from specbench.roles.role import ModelFactory
+from specbench.roles.llama_cpp import MaybeInLlamaCpp
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-    from specbench.engine.base import Engine
-    from specbench.engine.compiled.engine import CompiledEngine
-    from specbench.engine.llama_cpp import LlamaCppEngine
     from specbench.models.loading import LoadedModel
-    from specbench.models.memory import MemoryEstimate
     from specbench.models.retokenizing import Retokenizer
     from specbench.models.vocabulary import DraftVocabulary
-    from specbench.results.records import Audit
     from specbench.roles.engine_choice import Begun
+    from specbench.roles.role import ModelFactory
     from specbench.speculation.drafter import ModelDrafter
+    from specbench.speculation.eagle_drafter import EagleDrafter, EagleTreeDrafter
+    from specbench.speculation.features import FeatureDtype
     from specbench.speculation.outcome_drafter import OutcomeDrafter
+    from specbench.speculation.request import Needs
+    from specbench.speculation.target import LocalTarget
     from specbench.speculation.text_drafter import TextDrafter
     from specbench.speculation.tree_drafter import TreeDrafter
 
 logger = logging.getLogger(__name__)
 
 
-class EdgeModel(ModelFactory):
+class EdgeModel(MaybeInLlamaCpp):
     """The draft model, on the edge device."""
 
     role: str = "edge"
@@ -104,67 +101,9 @@ class EdgeModel(ModelFactory):
         known = [own.target_ids, own.unknown_id] if own else None
         return settings_hash(files.fingerprint(folder), spec.layers, spec.dtype, spec.quantization, known)
 
-    @property
-    def in_llama_cpp(self) -> bool:
-        """Whether llama.cpp runs it, and neither torch nor transformers has a part in it."""
-        return self.spec.backend == "llama_cpp"
-
-    @cached_property
-    def config(self) -> PretrainedConfig:
-        """The model's configuration, cut to the layers of the spec; what a GGUF file says for llama.cpp."""
-        return llama_cpp.config_of(self._gguf) if self.in_llama_cpp else super().config
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer that lies beside the weights; for llama.cpp its own one, of what the GGUF file says."""
-        if self.in_llama_cpp:
-            return cast("PreTrainedTokenizerBase", llama_cpp.tokenizer_of(self._gguf, self.spec))
-        return super().tokenizer
-
-    @property
-    def _gguf(self) -> Path:
-        llama_cpp.demand_gguf(self.folder, self.spec)
-        return self.folder
-
-    def begin(self) -> CompiledEngine | None:
-        """As of every role; llama.cpp has no program to make."""
-        return None if self.in_llama_cpp else super().begin()
-
     def _begin(self) -> Begun:
         self.demand_quantizable()  # before it is read
         return super()._begin()
-
-    def _loaded_engine(self) -> Engine:
-        if not self.in_llama_cpp:
-            return super()._loaded_engine()
-        from specbench.engine.llama_cpp import LlamaCppEngine
-        from specbench.models import vocabulary
-
-        own = self.draft_vocabulary
-        size = own.target_size if own else vocabulary.size(self.tokenizer)
-        engine = LlamaCppEngine(llama_cpp.load(self._gguf, self.spec), size, own)
-        engine.role = self.role
-        self._demand_steps(engine)
-        return engine
-
-    @property
-    def held_as(self) -> str:
-        """What most of its weights are held as."""
-        return "a GGUF file's own types" if self.in_llama_cpp else super().held_as
-
-    def memory_estimate(self, context_tokens: int) -> MemoryEstimate:
-        """What the model will take with a cache of so many tokens; reads no weights."""
-        if self.in_llama_cpp:
-            return llama_cpp.memory_estimate(self._gguf, self.dtype, context_tokens)
-        return super().memory_estimate(context_tokens)
-
-    def audit(self) -> Audit:
-        """What precision the loaded model really has."""
-        from specbench.precision import audit_llama_cpp
-
-        if self.in_llama_cpp:
-            return audit_llama_cpp(self.role, self.spec.model, cast("LlamaCppEngine", self.engine))
-        return super().audit()
 
     def demand_quantizable(self) -> None:
         """Refuse a model that cannot be quantised as the profile says; reads no weights.
@@ -222,12 +161,33 @@ class EdgeModel(ModelFactory):
             )
         return None
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether the draft reads hidden states of its target."""
+        from specbench.models.feature_fed import is_feature_fed
+
+        return is_feature_fed(self.config)
+
+    def demand_tokens_alone(self) -> None:
+        """Refuse a draft that needs more than tokens to draft.
+
+        Raises:
+            SpecbenchError: it reads hidden states of the target.
+        """
+        if self.reads_features:
+            raise SpecbenchError(
+                f"the {self.role} model {self.spec.model} reads hidden states of its target, which only "
+                "speculative_eagle, speculative_eagle_tree and speculative_colocated hand it",
+                "run speculative_eagle",
+            )
+
     def demand_target_ids(self) -> None:
-        """Refuse a draft that says text, for what is known of drafts token by token.
+        """Refuse a draft that says text or reads hidden states, for what is known of drafts token by token.
 
         Raises:
             SpecbenchError: it does.
         """
+        self.demand_tokens_alone()
         if self.retokenizer:
             raise SpecbenchError(
                 "speculative.cross_vocabulary: slem drafts text, whose tokens cannot be traced or timed",
@@ -242,6 +202,7 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.text_drafter import TextDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         return TextDrafter(self.engine, retokenizer, self.context_length)
 
@@ -256,6 +217,7 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.tree_drafter import TreeDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         self.engine.require_trees()
         return TreeDrafter(self.engine, options, nodes, branching)
@@ -268,8 +230,39 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.drafter import ModelDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         return ModelDrafter(self.engine, options)
+
+    def feature_drafter(
+        self, options: Options, dtype: FeatureDtype = "float32", nodes: int | None = None
+    ) -> EagleDrafter | EagleTreeDrafter:
+        """This model as one that reads hidden states of the target.
+
+        Args:
+            dtype: of the hidden states on the wire.
+            nodes: of a tree at most; `None` for chains.
+
+        Raises:
+            SpecbenchError: it reads none, its cache cannot be rolled back, or it reads no trees.
+        """
+        from specbench.speculation.eagle_drafter import EagleDrafter, EagleTreeDrafter
+
+        if not self.reads_features:
+            raise SpecbenchError(
+                f"the {self.role} model {self.spec.model} reads no hidden states, which the method drafts from",
+                "make such a draft with 'specbench distill --kind eagle', or run speculative",
+            )
+        self.engine.require_rollback()
+        if nodes is None:
+            return EagleDrafter(self.engine, options, dtype)
+        self.engine.require_trees()
+        return EagleTreeDrafter(self.engine, options, dtype, nodes)
+
+    def target(self, options: Options, needs: Needs | None = None) -> LocalTarget:
+        """As of every model, where it can write alone."""
+        self.demand_tokens_alone()
+        return super().target(options, needs)
 
     def outcome_drafter(self, options: Options, outcomes: int) -> OutcomeDrafter:
         """This model as one that drafts ahead for so many outcomes of a verification.
@@ -279,6 +272,7 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.outcome_drafter import OutcomeDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         self.engine.require_trees()
         return OutcomeDrafter(self.engine, options, outcomes)
