@@ -88,7 +88,7 @@ def check(folder: Path, spec: ModelSpec) -> None:
     if not (folder / "config.json").is_file() and "gguf" in spec.model.lower():
         raise ModelError(
             f"model {spec.model} has no config.json; by its name it holds GGUF files",
-            f"download one of them (hf download {spec.model} FILE.gguf --local-dir .) and name that file",
+            "download one of them, and name that file",
         )
     config = read_json(folder / "config.json")
     if not borrows_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
