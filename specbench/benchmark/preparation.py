@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from specbench import precision
-from specbench.api import RULES, CloudModel, EdgeModel, Method, Options, Request, Speculative
+from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.benchmark import audits, conversation
 from specbench.benchmark.chat_form import ChatForm, read_template
+from specbench.benchmark.demands import demand_known, demand_text, demand_torch
 from specbench.benchmark.memory_check import demand_memory
 from specbench.benchmark.workload import limit_remark, load_prompts, read_prompts
 from specbench.cloud import cloud_of
 from specbench.cloud.link import emulated
 from specbench.cloud.link.link_trace import read_trace
 from specbench.engine.threads import spin_briefly
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
+from specbench.models.llama_library import tokenizer_remark
 from specbench.profile import HELPERS, Profile, settings_hash
 from specbench.profile.loading import with_changes
 from specbench.registry import blaming
@@ -138,46 +140,6 @@ class Prepared:
         return str(self.cloud.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-def _demand_text(methods: Sequence[Method], speculative: Speculative) -> None:
-    """Refuse what needs more of a draft than text: its tokens, or how likely they are.
-
-    Raises:
-        SpecbenchError: a method or an option does.
-    """
-    for method in methods:
-        if "edge" in method.roles and not getattr(method, "takes_text", False):
-            raise SpecbenchError(
-                f"speculative.cross_vocabulary: slem drafts text, and {method.name} reads tokens",
-                "add --set speculative.cross_vocabulary=tli, or run speculative",
-            )
-    needed = {
-        f"speculative.verification: {speculative.verification}": RULES[speculative.verification].proposes
-        == "sample",
-        "speculative.gate": speculative.gate is not None,
-        "speculative.confidence_stop": speculative.confidence_stop is not None,
-    }
-    for name, is_needed in needed.items():
-        if is_needed:
-            raise SpecbenchError(
-                f"{name} needs the draft's probabilities, and speculative.cross_vocabulary: slem drafts text",
-                "add --set speculative.cross_vocabulary=tli",
-            )
-
-
-def _demand_known(biased: Iterable[int], size: int) -> None:
-    """Refuse a bias on what is no token.
-
-    Raises:
-        SpecbenchError: naming the id.
-    """
-    if unknown := [token for token in biased if token >= size]:
-        raise SpecbenchError(
-            f"decoding.logit_bias: token id {unknown[0]} is outside the target's vocabulary of {size}",
-            "name ids of the target's tokenizer",
-            ExitCode.PROFILE,
-        )
-
-
 def prepare(
     profile: Profile,
     methods: Sequence[Method],
@@ -197,6 +159,7 @@ def prepare(
         with blaming(method):
             method.validate(options)
             method.helpers(options)
+    demand_torch(profile, methods)
     profile = _with_engine_of(profile, methods)
     audits.demand_declared(profile, methods)
     remarks: list[str | None] = []
@@ -218,15 +181,16 @@ def prepare(
         if isinstance(draft, EdgeModel):
             remarks.append(draft.demand_same_tokens(cloud, profile.speculative.cross_vocabulary))
             if draft.retokenizer:
-                _demand_text(methods, profile.speculative)
+                demand_text(methods, profile.speculative)
             draft.demand_quantizable()
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     if profile.decoding.logit_bias:
-        _demand_known(profile.decoding.logit_bias, vocabulary.size(cloud.tokenizer))
+        demand_known(profile.decoding.logit_bias, vocabulary.size(cloud.tokenizer))
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
     if profile.workload.chat_template is None:
         remarks.append(conversation.template_remark(cloud.tokenizer, cloud.spec.model))
+    remarks.append(tokenizer_remark(cloud.folder, cloud.tokenizer))
     known = tuple(remark for remark in remarks if remark)
     for remark in known:
         logger.info(remark)
