@@ -133,7 +133,7 @@ class VllmTarget:
 
     def _commit(self, tokens: Sequence[int], found: Completion, elapsed_ms: float, asks: bool) -> Round:
         """Add to the text what an answer says; `asks` where it was waited for from the question on."""
-        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = self._request.cut(self._committed, tokens)
         self._committed.extend(kept)
         return Round(
             kept,

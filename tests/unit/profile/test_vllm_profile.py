@@ -12,6 +12,7 @@ def test_a_vllm_cloud_is_elsewhere_and_may_have_a_key_and_a_real_link():
     profile = load_profile("default", [*VLLM, "cloud.token_file=key", "link.kind=real"])
     assert profile.cloud.is_elsewhere
     assert load_profile("default").cloud.backend == "transformers"
+    assert load_profile("default", [*VLLM, "decoding.ignore_eos=true"]).decoding.ignore_eos
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,9 @@ def test_a_vllm_cloud_is_elsewhere_and_may_have_a_key_and_a_real_link():
         ([*VLLM, "cloud.placement=http://a:80/v1"], "is not a placement"),
         ([*VLLM, "decoding.temperature=0.7"], "vllm is greedy alone; decoding.temperature is 0.7"),
         ([*VLLM, "decoding.repetition_penalty=1.2"], "decoding.repetition_penalty is 1.2, and must be 1.0"),
+        ([*VLLM, "decoding.presence_penalty=1"], "decoding.presence_penalty is 1.0, and must be 0.0"),
+        ([*VLLM, "decoding.stop=END"], "decoding.stop is ('END',), and must be empty"),
+        ([*VLLM, "decoding.min_new_tokens=3"], "decoding.min_new_tokens is 3, and must be 0"),
         ([*VLLM, "speculative.verification=coupled"], "verification is coupled, and must be greedy"),
         ([*VLLM, "speculative.gate={measure: entropy, threshold: 1}"], "gate is entropy, and must be null"),
         ([*VLLM, "cloud.layers=2"], "layers is the vLLM server's own"),
