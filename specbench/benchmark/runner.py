@@ -269,7 +269,7 @@ class Runner:
 
     def _rule(self, rounds: Sequence[Round]) -> str | None:
         drafts = any(part.drafted is not None for part in rounds)
-        return self._profile.speculative.verification if drafts else None
+        return self._profile.speculative.rule if drafts else None
 
     def _count(self, name: str, part: Round, step_ms: float) -> None:
         self._advance(name, self._progress[name].after_round(part, step_ms))

@@ -234,7 +234,10 @@ class LocalTarget:
 
     def _demand_declared(self, proposal: Proposal) -> None:
         if proposal.parents and not self._needs.trees:
-            raise SpecbenchError("a tree was proposed to a target of chains", "set drafts_trees in the method")
+            raise SpecbenchError(
+                "a tree was proposed to a target of chains",
+                "set drafts_trees in the method, or return trees in its needs",
+            )
 
     def _demand_idle(self) -> None:
         if self._in_flight:

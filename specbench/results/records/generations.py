@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 2
+SYNTHETIC = "synthetic"
+"""In place of a verification rule: chance accepted what was drafted (`speculative.synthetic_acceptance`)."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class Generation:
             where it can be asked, else of the looks in `memory`. Interleaved methods share the process.
         memory: how it went meanwhile, the highest look of each stretch; empty in older runs.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
-        verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
+        verification: the rule by which drafted tokens were accepted, `SYNTHETIC` where chance accepted them;
+            `None` where nothing was drafted.
         interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
             out of all statistics.
     """
