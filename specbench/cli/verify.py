@@ -11,8 +11,8 @@ from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption, demand_al
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
+    from specbench.servers.base import Server
     from specbench.verify.records import Result
-    from specbench.verify.servers.base import Server
 
 EXAMPLES = (
     "specbench verify http://127.0.0.1:8080 --against http://127.0.0.1:8081",
@@ -133,10 +133,10 @@ def verify(
         raise SpecbenchError("verify needs the address of a server", "such as http://127.0.0.1:8080")
     from specbench.benchmark.workload import read_prompts, stratified
     from specbench.profile.schema import BUILTIN
+    from specbench.servers.client import Client
+    from specbench.servers.probing import opened
     from specbench.verify import conclusion
-    from specbench.verify.asking import Client
     from specbench.verify.records import Settings
-    from specbench.verify.servers.probing import opened
     from specbench.verify.verification import Verification
 
     demand_alone("--against" if against else "", {"--against-profile": against_profile})
@@ -188,7 +188,7 @@ def _target_of(profile: str) -> Server:
     from specbench.profile import load_profile
     from specbench.registry import discover
     from specbench.results.records import CONTROL
-    from specbench.verify.servers.profile_target import ProfileTarget
+    from specbench.verify.profile_target import ProfileTarget
 
     loaded = load_profile(profile)
     if loaded.cloud.is_elsewhere:

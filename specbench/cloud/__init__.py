@@ -17,7 +17,7 @@ def cloud_of(profile: Profile) -> CloudModel:
     """The profile's target, by whatever runs it."""
     kind = CloudModel
     if profile.cloud.backend == "vllm":
-        from specbench.cloud.vllm_cloud import VllmCloud
+        from specbench.cloud.openai_cloud import VllmCloud
 
         kind = VllmCloud
     return kind(profile.cloud, profile.engine, profile.precision.allow_tf32, profile.link)

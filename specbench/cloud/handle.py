@@ -13,8 +13,8 @@ from specbench.roles.role import ModelFactory
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from specbench.cloud.openai_target import VllmTarget
     from specbench.cloud.transport.remote_target import RemoteTarget
-    from specbench.cloud.vllm.target import VllmTarget
     from specbench.results.records import Audit, Round
     from specbench.roles.edge import EdgeModel
     from specbench.roles.engine_choice import Begun

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from specbench.verify.answers import Completion
+from specbench.servers.answers import Completion
+from specbench.servers.base import Server, total
 from specbench.verify.records import Acceptance
-from specbench.verify.servers.base import Server, total
 
 
 def acceptance(

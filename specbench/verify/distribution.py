@@ -12,12 +12,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from specbench.servers.answers import Completion, Prompt, Token
+from specbench.servers.base import Server, joined
 from specbench.verify import gtest
-from specbench.verify.answers import Completion, Prompt, Token
 from specbench.verify.gtest import REST, Table
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Settings, Shift
-from specbench.verify.servers.base import Server, joined
 
 PREFIXES, LENGTH = 4, 3
 CONTEXTS = 3  # the most frequent beginnings, behind which the next token is tested

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from specbench.servers.answers import Completion, Prompt, Token
+from specbench.servers.base import Server, joined
 from specbench.verify import causes
-from specbench.verify.answers import Completion, Prompt, Token
 from specbench.verify.records import DIFFERS, SAME, TIE, UNPROVEN, Steadiness, Verdict
-from specbench.verify.servers.base import Server, joined
 
 NOISE_PROMPTS, NOISE_PLACES = 4, 4
 LONGEST_LOOK = 32

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from specbench.clock import now_ms
-from specbench.verify.answers import Completion
+from specbench.servers.answers import Completion
+from specbench.servers.base import HttpServer
 from specbench.verify.identity import first_difference
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Load
-from specbench.verify.servers.base import HttpServer
 from specbench.verify.speed import as_generation
 
 

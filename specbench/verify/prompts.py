@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.results.records import Prompt as Question
-from specbench.verify.answers import Prompt
-from specbench.verify.servers.base import Server
+from specbench.servers.answers import Prompt
+from specbench.servers.base import Server
 
 IDS, TOKENS, TEXT = "token ids", "tokens", "text"
 LOOKED_AT = 3  # questions by which tokenizers and templates are compared

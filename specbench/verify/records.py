@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from specbench.verify.answers import Facts, Token
+from specbench.servers.answers import Facts, Token
 
 SAME, TIE, DIFFERS, UNPROVEN = "same", "tie", "differs", "unproven"
 VERDICTS = (SAME, TIE, DIFFERS, UNPROVEN)

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Sequence
 
 from specbench.results.records import Generation, Round
+from specbench.servers.answers import Completion
+from specbench.servers.base import Server
 from specbench.stats import verdict
-from specbench.verify.answers import Completion
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Speed
-from specbench.verify.servers.base import Server
 
 
 def speeds(

@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 
 from specbench.errors import SpecbenchError
 from specbench.results.records import Prompt as Question
+from specbench.servers.answers import Completion
+from specbench.servers.base import HttpServer, Server
+from specbench.servers.vllm import Vllm
 from specbench.verify import acceptance, conclusion, distribution, identity, prompts, sanity, speed
-from specbench.verify.answers import Completion
 from specbench.verify.load import load
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Result, Settings
-from specbench.verify.servers.base import HttpServer, Server
-from specbench.verify.servers.vllm import Vllm
 
 logger = logging.getLogger(__name__)
 STEADY_PROMPTS, STEADY_TIMES = 4, 3

@@ -15,7 +15,7 @@ from builders import PLAIN
 from vllm_exchanges import KEY, PROMPT, STOPS, Recorder, Replay, alone
 
 from specbench.api import CloudModel, Request
-from specbench.cloud.vllm_cloud import VllmCloud
+from specbench.cloud.openai_cloud import VllmCloud
 from specbench.profile import CloudSpec
 from specbench.testing import tiny_llama
 

@@ -7,9 +7,9 @@ import pytest
 from vllm_exchanges import KEY, PROMPT, STOPS, changing
 
 from specbench.api import SpecbenchError
-from specbench.cloud.http import JsonHttp
 from specbench.cloud.vllm.client import VllmServer
 from specbench.errors import CloudLostError, ExitCode
+from specbench.servers.http import JsonHttp
 
 
 def test_precision_is_unknown_and_never_ok(server, profile, specbench):

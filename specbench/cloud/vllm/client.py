@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from specbench.clock import now_ms
-from specbench.cloud.http import SILENCE_S, Answer, JsonHttp
 from specbench.engine.finite import NotFiniteError
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.servers.http import SILENCE_S, Answer, JsonHttp
 
 COMPLETIONS = "/v1/completions"
 PINGS = 7

@@ -4,7 +4,7 @@ import pytest
 
 from specbench.api import Decoding, Needs, Options, Speculative
 from specbench.cloud import CloudModel, LinkedCloud, LocalCloud, RemoteCloud
-from specbench.cloud.vllm_cloud import VllmCloud
+from specbench.cloud.openai_cloud import VllmCloud
 from specbench.errors import SpecbenchError
 from specbench.profile import CloudSpec, LinkSpec
 

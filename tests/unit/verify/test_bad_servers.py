@@ -6,7 +6,7 @@ import pytest
 from planted import QUESTIONS, pausing
 
 from specbench.errors import ExitCode
-from specbench.verify import asking
+from specbench.servers import client as asking
 
 EVENTS = "text/event-stream"
 

@@ -4,11 +4,11 @@ import pytest
 from planted import QUESTIONS
 
 from specbench.errors import ExitCode
+from specbench.servers.client import Client
+from specbench.servers.probing import opened
 from specbench.verify import causes, distribution
-from specbench.verify.asking import Client
 from specbench.verify.conclusion import exit_status
 from specbench.verify.records import DIFFERS, SAME
-from specbench.verify.servers.probing import opened
 
 
 def causes_of(result):

@@ -14,7 +14,7 @@ from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Decoding, Options
 
 if TYPE_CHECKING:
-    from specbench.cloud.vllm.target import VllmTarget
+    from specbench.cloud.openai_target import VllmTarget
     from specbench.results.records import Audit, Round
     from specbench.roles.edge import EdgeModel
     from specbench.speculation.request import Needs, Request
@@ -222,7 +222,7 @@ class VllmCloud(CloudModel):
         return self._servers[-1]
 
     def _target(self, verifies: bool) -> VllmTarget:
-        from specbench.cloud.vllm.target import VllmTarget
+        from specbench.cloud.openai_target import VllmTarget
 
         return VllmTarget(self.server(), self.facts.rtt_ms, verifies, self._probe)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from specbench.errors import SpecbenchError, nearest
-from specbench.verify.asking import Client
-from specbench.verify.servers.base import HttpServer
-from specbench.verify.servers.llama_cpp import LlamaCpp
-from specbench.verify.servers.openai import OpenAi, TransformersServe
-from specbench.verify.servers.sglang import SgLang
-from specbench.verify.servers.vllm import Vllm
+from specbench.servers.base import HttpServer
+from specbench.servers.client import Client
+from specbench.servers.llama_cpp import LlamaCpp
+from specbench.servers.openai import OpenAi, TransformersServe
+from specbench.servers.sglang import SgLang
+from specbench.servers.vllm import Vllm
 
 KINDS: dict[str, type[HttpServer]] = {
     each.kind: each for each in (LlamaCpp, Vllm, SgLang, TransformersServe, OpenAi)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 
-from specbench.verify.answers import Prompt, Token
-from specbench.verify.servers.base import ids
-from specbench.verify.servers.openai import OpenAi
+from specbench.servers.answers import Prompt, Token
+from specbench.servers.base import ids
+from specbench.servers.openai import OpenAi
 
 METRICS = {"drafts": "passes", "draft_tokens": "drafted", "accepted_tokens": "accepted"}
 

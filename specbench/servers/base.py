@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from specbench.clock import now_ms
-from specbench.verify.answers import Completion, Facts, Part, Prompt
-from specbench.verify.asking import Client
+from specbench.servers.answers import Completion, Facts, Part, Prompt
+from specbench.servers.client import Client
 
 NO_IDS = "it tells no token ids, so texts are compared"
 NO_TOPS = "it gives no log-probabilities, so no difference can be proven"

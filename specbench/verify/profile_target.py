@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from specbench.benchmark.conversation import prompt_ids
-from specbench.verify.answers import Completion, Prompt, Token
-from specbench.verify.servers.base import Server, Stopwatch
+from specbench.servers.answers import Completion, Prompt, Token
+from specbench.servers.base import Server, Stopwatch
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from specbench.cloud.http import Answer, JsonHttp
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.servers.http import Answer, JsonHttp
 
 TIMES = 5
 FIRST_PAUSE_S = 0.5

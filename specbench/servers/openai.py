@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from specbench.verify.answers import Completion, Prompt, Token
-from specbench.verify.servers.base import HttpServer, Stopwatch, as_json, number
+from specbench.servers.answers import Completion, Prompt, Token
+from specbench.servers.base import HttpServer, Stopwatch, as_json, number
 
 COMPLETIONS = "/v1/completions"
 

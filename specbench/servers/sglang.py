@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from specbench.verify.answers import Completion, Prompt, Token
-from specbench.verify.servers.base import HttpServer, Stopwatch, ids, number
+from specbench.servers.answers import Completion, Prompt, Token
+from specbench.servers.base import HttpServer, Stopwatch, ids, number
 
 
 class SgLang(HttpServer):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from specbench.verify.answers import Completion, Prompt, Token
-from specbench.verify.servers.base import HttpServer, Stopwatch, as_json, ids, number
+from specbench.servers.answers import Completion, Prompt, Token
+from specbench.servers.base import HttpServer, Stopwatch, as_json, ids, number
 
 REASONS = {"eos": "stop", "word": "stop", "limit": "length"}
 # What a request leaves out is taken from the server's start; these turn every sampler off but temperature.
