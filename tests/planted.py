@@ -37,15 +37,26 @@ class Planted(Listening):
         fault: one of `FAULTS`.
         stop_ids: what ends a text.
         shake: standard deviation of noise on every logit, as rounding makes it.
+        swallows: its streams have no event for some tokens, as llama-server's have none for a token that ends
+            inside a character; the next event brings the text.
         change: may return (status, kind, body) in the place of an answer; it is given path and question.
     """
 
     def __init__(
-        self, target, draft=None, fault=None, dialect="llama.cpp", stop_ids=(STOP_ID,), shake=0.0, change=None
+        self,
+        target,
+        draft=None,
+        fault=None,
+        dialect="llama.cpp",
+        stop_ids=(STOP_ID,),
+        shake=0.0,
+        change=None,
+        swallows=False,
     ):
         assert fault is None or fault in FAULTS
         self._target, self._draft, self._fault, self._dialect = target, draft, fault, dialect
         self._stop_ids, self._shake, self._change = frozenset(stop_ids), shake, change
+        self._swallows, self._was_read = swallows, 0
         self._session = target.engine.session()
         self._drafting = draft.engine.session() if draft else None
         self._cached = []
@@ -62,9 +73,9 @@ class Planted(Listening):
             found = self._answer(path, question)
         if found is None:
             return 404, "application/json", b'{"error": {"message": "no such path"}}'
-        if isinstance(found, list):
+        if isinstance(found, Events):
             end = b"data: [DONE]\n\n" if self._dialect == "openai" else b""
-            return 200, "text/event-stream", b"".join(b"data: " + each + b"\n\n" for each in found) + end
+            return 200, "text/event-stream", b"".join(map(_event, found)) + end
         return 200, "application/json", json.dumps(found).encode()
 
     def _answer(self, path, question):
@@ -72,6 +83,8 @@ class Planted(Listening):
             if path == "/v1/models":
                 return {"data": [{"id": "tiny", "owned_by": "us"}]}
             return self._openai(question) if path == "/v1/completions" else None
+        if path == "/v1/models":
+            return {"data": [{"id": "tiny", "owned_by": "llamacpp"}]}
         if path == "/props":
             return {"default_generation_settings": {}, "build_info": "b1-tests", "model_alias": "tiny"}
         if path == "/tokenize":
@@ -88,6 +101,9 @@ class Planted(Listening):
         return "<|user|>" + found if self._fault == "double_bos" else found
 
     def _llama(self, question):
+        if isinstance(question["prompt"][0], list):
+            answers = [self._llama({**question, "prompt": each}) for each in question["prompt"]]
+            return [{**each, "index": index} for index, each in enumerate(answers)][::-1]  # in no order
         prompt, most = question["prompt"], question["n_predict"]
         sampling = question["temperature"], question["seed"], question.get("cache_prompt", True)
         made = list(self._decoded(prompt, most, *sampling))
@@ -103,13 +119,17 @@ class Planted(Listening):
             last["completion_probabilities"] = [_top(row, question["n_probs"]) for row in places]
         if not question.get("stream"):
             return last
-        events = []
+        events, count, held = Events(), 0, ""
         for number, (tokens, *_) in enumerate(made, start=1):
             timings = self._timings(made, number)
             for token in tokens:
-                part = {"tokens": [token], "content": self._text([token]), "stop": False, "timings": timings}
-                events.append(json.dumps(part).encode())
-        return [*events, json.dumps({**last, "content": ""}).encode()]
+                count, held = count + 1, held + self._text([token])
+                if self._swallows and count % 3 == 2:
+                    continue
+                part = {"tokens": [token], "content": held, "stop": False, "timings": timings}
+                events.append({**part, "tokens_predicted": count})
+                held = ""
+        return Events([*events, {**last, "content": ""}])
 
     def _openai(self, question):
         tokenizer = self._target.tokenizer
@@ -125,7 +145,7 @@ class Planted(Listening):
                 for token, row in zip(tokens, rows or [None] * len(tokens), strict=True)
             ]  # fmt: skip
             parts += [{"choices": [{"text": "", "finish_reason": reason}]}, {"choices": [], "usage": usage}]
-            return [json.dumps(each).encode() for each in parts]
+            return Events(parts)
         rows = [row for *_, rows in made for row in rows]
         return {"choices": [{**self._choice(tokens, rows, top), "finish_reason": reason}], "usage": usage}
 
@@ -142,7 +162,7 @@ class Planted(Listening):
     def _timings(self, made, count):
         drafted = sum(drafted for _, drafted, _, _ in made[:count])
         accepted = sum(accepted for _, _, accepted, _ in made[:count])
-        timings = {"predicted_ms": float(count)}
+        timings = {"predicted_ms": float(count), "prompt_n": self._was_read}
         return {**timings, "draft_n": drafted, "draft_n_accepted": accepted} if drafted else timings
 
     def _text(self, tokens):
@@ -202,7 +222,7 @@ class Planted(Listening):
         self._session.truncate(shared)
         read = self._session.extend if shared else self._session.prefill
         rows = self._shaken(read(prompt[shared:]))
-        self._cached = list(prompt)
+        self._cached, self._was_read = list(prompt), len(prompt) - shared
         return rows
 
     def _drafts(self, context, temperature, random):
@@ -248,6 +268,14 @@ class Planted(Listening):
     def _shaken(self, rows):
         rows = rows.float()
         return rows + self._shake * torch.randn(rows.shape, generator=self._random) if self._shake else rows
+
+
+class Events(list):
+    """What is streamed."""
+
+
+def _event(document):
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
 
 
 def _top(row, count):

@@ -18,7 +18,7 @@ EXAMPLES = (
     "specbench verify http://127.0.0.1:8080 --against http://127.0.0.1:8081",
     "specbench verify http://127.0.0.1:8080 --samples 300",
 )
-KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai"
+KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai, openai-chat"
 
 
 def verify(
@@ -133,7 +133,7 @@ def verify(
         raise SpecbenchError("verify needs the address of a server", "such as http://127.0.0.1:8080")
     from specbench.benchmark.workload import read_prompts, stratified
     from specbench.profile.schema import BUILTIN
-    from specbench.servers.client import Client
+    from specbench.servers.client import Client, key_of
     from specbench.servers.probing import opened
     from specbench.verify import conclusion
     from specbench.verify.records import Settings
@@ -144,7 +144,7 @@ def verify(
     sides = [(url, api_key_env, server, model)]
     if against:
         sides.append((against, against_api_key_env, against_server, against_model))
-    clients = [Client(address, key, timeout_s, ca_file, insecure) for address, key, _, _ in sides]
+    clients = [Client(address, key_of(key), timeout_s, ca_file, insecure) for address, key, _, _ in sides]
     try:
         servers: list[Server] = [
             opened(client, kind, name) for client, (_, _, kind, name) in zip(clients, sides, strict=True)

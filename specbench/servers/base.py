@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
 
 from specbench.clock import now_ms
-from specbench.servers.answers import Completion, Facts, Part, Prompt
+from specbench.errors import SpecbenchError
+from specbench.servers.answers import Completion, Facts, Judged, Part, Question
 from specbench.servers.client import Client
 
 NO_IDS = "it tells no token ids, so texts are compared"
@@ -26,6 +28,9 @@ class Server(ABC):
     experimental = False
     tops = 0
     speaks_ids = False
+    verifies = False
+    """Whether `judged` can be asked."""
+
     counts = ""
     """How its acceptance figures become ours; empty where it reports none."""
 
@@ -49,25 +54,19 @@ class Server(ABC):
         return Facts(*who, self.speaks_ids, self.tops, self.experimental, missing)
 
     @abstractmethod
-    def complete(
-        self,
-        prompt: Prompt,
-        most: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        top: int = 0,
-        fresh: bool = False,
-    ) -> Completion:
-        """At most `most` tokens behind a prompt.
-
-        Args:
-            top: how many of the most likely tokens are told at each place.
-            fresh: nothing is to be taken from its prefix cache, where that can be asked.
-        """
+    def complete(self, question: Question) -> Completion:
+        """The whole answer at once."""
 
     @abstractmethod
-    def stream(self, prompt: Prompt, most: int) -> Completion:
-        """The same at temperature 0, streamed, with the time of each part."""
+    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+        """The answer as it comes; what has come so far is in `said`."""
+
+    def stream(self, question: Question) -> Completion:
+        """The whole answer, streamed, with the time of each part."""
+        said = Completion()
+        for _ in self.parts(question, said):
+            pass
+        return said
 
     def tokenized(self, text: str) -> tuple[int, ...] | None:
         """Its ids of a text, without a first token of its own; `None` where it does not say."""
@@ -77,6 +76,10 @@ class Server(ABC):
         """Its ids of a question in its chat template; `None` where it does not say."""
         return None
 
+    def counters(self) -> dict[str, int] | None:
+        """What it has drafted and accepted since its start; `None` where it counts by request, or not."""
+        return None
+
 
 class HttpServer(Server):
     """A server at an address.
@@ -84,6 +87,15 @@ class HttpServer(Server):
     Args:
         model: which of its models; `None` takes its first.
     """
+
+    path: str
+    """Where completions are asked for."""
+
+    streaming: ClassVar[dict[str, object]] = {"stream": True}
+    root: str | None = None
+    """What it loaded, and in which dtype, and for how many tokens it has room, where it says so."""
+    dtype: str | None = None
+    context_length: int | None = None
 
     def __init__(self, client: Client, model: str | None = None) -> None:
         super().__init__(client.url, model or "")
@@ -108,22 +120,74 @@ class HttpServer(Server):
             SpecbenchError: it is not of this kind.
         """
 
+    @abstractmethod
+    def request(self, question: Question) -> dict:
+        """A question in its words."""
 
-class Stopwatch:
-    """Collects a streamed answer."""
+    @abstractmethod
+    def take(self, document: dict, said: Completion) -> None:
+        """Add a whole answer, or one event of it, to what was said.
 
-    def __init__(self) -> None:
-        self.started_ms = now_ms()
-        self.parts: list[Part] = []
+        Raises:
+            SpecbenchError: it is something else.
+        """
 
-    def note(self, tokens: int | None, pass_number: int | None = None, accepted: int | None = None) -> None:
-        """A part has come."""
-        self.parts.append(Part(now_ms() - self.started_ms, tokens, pass_number, accepted))
+    def complete(self, question: Question) -> Completion:
+        """As of `Server`."""
+        said, started = Completion(), now_ms()
+        answer = self.client.answered(self.path, self.request(question))
+        self.take(answer.document, said)
+        if question.top and said.tokens and said.top and len(said.top) < len(said.tokens) - 1:
+            raise self.client.error(f"sends {len(said.top)} log-probabilities for {len(said.tokens)} tokens")
+        said.total_ms = now_ms() - started
+        said.bytes_up, said.bytes_down = answer.bytes_up, answer.bytes_down
+        return said
 
-    @property
-    def total_ms(self) -> float:
-        """Since the question was sent."""
-        return now_ms() - self.started_ms
+    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+        """As of `Server`."""
+        started = now_ms()
+        asked = self.request(question) | self.streaming
+        up = down = 0
+        for answer in self.client.streamed(self.path, asked, self.is_last):
+            length, count = len(said.text), len(said.tokens or ())
+            self.take(answer.document, said)
+            up, down = up + answer.bytes_up, down + answer.bytes_down
+            text, tokens = said.text[length:], None if said.tokens is None else said.tokens[count:]
+            if text or tokens:
+                at_ms = now_ms() - started
+                said.parts.append(Part(at_ms, text, tokens, said.clock_ms, said.accepted, up, down))
+                up = down = 0
+                yield said.parts[-1]
+        if said.finish_reason is None:
+            raise self.client.error("ended a stream without saying why")
+        said.total_ms = now_ms() - started
+
+    def judged(self, question: Question, drafted: Sequence[int]) -> Judged:
+        """What it would have said itself in the place of each drafted token behind a prompt, greedily.
+
+        Args:
+            question: of one token.
+            drafted: at least one.
+
+        Raises:
+            SpecbenchError: its interface cannot say that.
+        """
+        raise SpecbenchError(
+            f"the {self.kind} server at {self.url} gives no log-probabilities of drafted tokens, so it cannot "
+            "verify them",
+            "run cloud_baseline on it; vllm and llama.cpp servers verify (docs/how-to/a-server.md)",
+        )
+
+    def log_probabilities(self, question: Question, pair: tuple[int, int]) -> tuple[float, float] | None:
+        """Of two tokens in one place behind a prompt; `None` where one of them is not told."""
+        top = self.complete(question).top if self.tops else None
+        found = [top[0].get(token) for token in pair] if top else [None]
+        return None if None in found else (found[0], found[1])
+
+    @staticmethod
+    def is_last(document: object) -> bool:
+        """Whether an event ends a stream; `[DONE]` always does."""
+        return False
 
 
 def ids(value: object) -> tuple[int, ...] | None:
@@ -143,15 +207,3 @@ def total(values: Iterable[int | None]) -> int | None:
     """Their sum; `None` where one is unknown."""
     known = list(values)
     return sum(each for each in known if each is not None) if known and None not in known else None
-
-
-def as_json(prompt: Prompt) -> str | list[int]:
-    """A prompt as it is sent."""
-    return prompt if isinstance(prompt, str) else list(prompt)
-
-
-def joined(prompt: Prompt, tokens: Sequence[int | str]) -> Prompt:
-    """A prompt and what was said behind it."""
-    if isinstance(prompt, str):
-        return prompt + "".join(str(token) for token in tokens)
-    return (*prompt, *(int(token) for token in tokens))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
-from specbench.servers.answers import Completion, Prompt, Token
-from specbench.servers.base import HttpServer, Stopwatch, as_json, number
+from specbench.servers.answers import Completion, Part, Question, Token
+from specbench.servers.base import HttpServer, number
+from specbench.servers.client import Client
 
-COMPLETIONS = "/v1/completions"
+MODELS = "/v1/models"
 
 
 class OpenAi(HttpServer):
@@ -15,108 +18,66 @@ class OpenAi(HttpServer):
 
     kind = "openai"
     tops = 5
+    path = "/v1/completions"
     stream_top = 1
     """Log-probabilities asked for in streams, for the tokens that come with them."""
     lists_all = True
     streaming: ClassVar[dict[str, object]] = {"stream": True, "stream_options": {"include_usage": True}}
 
     def look(self) -> None:
-        """As of `Server`."""
-        listed = self.client.asked("/v1/models").get("data")
-        names = (
-            [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-        )
-        if self.model and self.model not in names and self.lists_all:
+        """As of `HttpServer`."""
+        entries = {each["id"]: each for each in listed(self.client) if not each.get("parent")}
+        if self.model and self.model not in entries and self.lists_all:
             raise self.client.error(
-                f"has no model {self.model}", f"it has: {', '.join(map(str, names[:8]))}" if names else None
+                f"has no model {self.model}", f"it has: {', '.join(list(entries)[:8])}" if entries else None
             )
         if not self.model:
-            if len(names) != 1:
-                raise self.client.error(f"has {len(names)} models", "name one with --model NAME")
-            self.model = str(names[0])
+            if len(entries) != 1:
+                raise self.client.error(
+                    f"has {len(entries)} models", f"name one of them: {', '.join(list(entries)[:8])}"
+                )
+            (self.model,) = entries
+        entry = entries.get(self.model, {})
+        self.root, self.context_length = entry.get("root"), number(entry, "max_model_len")
         self.learn()
 
     def learn(self) -> None:
         """See whether log-probabilities are given."""
         self.tops = type(self).tops
-        if self.complete("Hello", 1, top=self.tops).top is None:
+        if self.complete(Question("Hello", 1, top=self.tops)).top is None:
             self.tops = 0
 
-    def complete(
-        self,
-        prompt: Prompt,
-        most: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        top: int = 0,
-        fresh: bool = False,
-    ) -> Completion:
-        """As of `Server`."""
-        watch = Stopwatch()
-        question = self.question(prompt, most, temperature, seed, top, fresh)
-        answer = self.client.asked(COMPLETIONS, question)
-        choice = self.choice(answer)
-        tops = self.top_of(choice) if top else None
-        tokens = self.tokens_of(choice)
-        usage = answer.get("usage")
-        return Completion(
-            str(choice.get("text", "")),
-            choice.get("finish_reason"),
-            tokens,
-            tops,
-            prompt_tokens=number(usage, "prompt_tokens"),
-            completion_tokens=number(usage, "completion_tokens"),
-            total_ms=watch.total_ms,
-        )
+    def request(self, question: Question) -> dict:
+        """As of `HttpServer`."""
+        asked: dict[str, object] = {"model": self.model, "prompt": question.as_json}
+        asked |= {"max_tokens": question.most, "temperature": question.temperature}
+        if question.temperature:
+            asked |= {"seed": question.seed, "top_p": 1.0}
+        return asked | ({"logprobs": question.top} if question.top else {})
 
-    def stream(self, prompt: Prompt, most: int) -> Completion:
-        """As of `Server`."""
-        watch, text, reason = Stopwatch(), "", None
-        tokens: list[Token] | None = []
-        usage: object = None
-        question = self.question(prompt, most, 0.0, 0, self.stream_top if self.tops else 0) | self.streaming
-        for answer in self.client.streamed(COMPLETIONS, question, self.is_last):
-            usage = answer.get("usage") or usage
-            if not answer.get("choices"):
-                continue
-            choice = self.choice(answer)
-            found = self.tokens_of(choice)
-            reason = choice.get("finish_reason") or reason
-            if choice.get("text") or found:
-                watch.note(None if found is None else len(found))
-                text += str(choice.get("text") or "")
-                tokens = None if tokens is None or found is None else [*tokens, *found]
-        if reason is None:
-            raise self.client.error("ended a stream without a finish_reason")
-        return Completion(
-            text,
-            reason,
-            None if tokens is None else tuple(tokens),
-            prompt_tokens=number(usage, "prompt_tokens"),
-            completion_tokens=number(usage, "completion_tokens"),
-            total_ms=watch.total_ms,
-            parts=tuple(watch.parts),
-        )
+    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+        """As of `HttpServer`."""
+        return super().parts(replace(question, top=self.stream_top if self.tops else 0), said)
 
-    def question(
-        self, prompt: Prompt, most: int, temperature: float, seed: int, top: int, fresh: bool = False
-    ) -> dict:
-        """A request."""
-        asked: dict[str, object] = {
-            "model": self.model,
-            "prompt": as_json(prompt),
-            "max_tokens": most,
-            "seed": seed,
-        }
-        asked |= {"temperature": temperature, "top_p": 1.0}
-        return asked | ({"logprobs": top} if top else {})
-
-    def choice(self, answer: dict) -> dict:
-        """The one answer of a document."""
-        choices = answer.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+    def take(self, document: dict, said: Completion) -> None:
+        """As of `HttpServer`."""
+        usage, choices = document.get("usage"), document.get("choices")
+        said.prompt_tokens = number(usage, "prompt_tokens") or said.prompt_tokens
+        said.completion_tokens = number(usage, "completion_tokens") or said.completion_tokens
+        if usage and choices == []:
+            return
+        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             raise self.client.error("answers a completion with something else")
-        return choices[0]
+        choice = choices[0]
+        said.finish_reason = choice.get("finish_reason") or said.finish_reason
+        text, tokens = self.text_of(choice), self.tokens_of(choice)
+        if text or tokens:
+            said.add(text, tokens)
+        said.top = self.top_of(choice) or said.top
+
+    def text_of(self, choice: dict) -> str:
+        """What was said."""
+        return str(choice.get("text") or "")
 
     def tokens_of(self, choice: dict) -> tuple[Token, ...] | None:
         """What was said: as text of tokens, where log-probabilities tell it."""
@@ -132,10 +93,26 @@ class OpenAi(HttpServer):
             return None
         return tuple({str(token): float(value) for token, value in (place or {}).items()} for place in places)
 
-    @staticmethod
-    def is_last(document: object) -> bool:
-        """Streams end with `[DONE]`."""
-        return False
+
+class OpenAiChat(OpenAi):
+    """A server that only chats: its own template around every prompt, and no text to go on from."""
+
+    kind = "openai-chat"
+    tops = 0
+    path = "/v1/chat/completions"
+
+    def learn(self) -> None:
+        """Nothing: behind a text that was said, nothing can be asked, so log-probabilities prove nothing."""
+
+    def request(self, question: Question) -> dict:
+        """As of `HttpServer`."""
+        asked = super().request(question)
+        return asked | {"messages": [{"role": "user", "content": asked.pop("prompt")}]}
+
+    def text_of(self, choice: dict) -> str:
+        """As of `OpenAi`."""
+        message = choice.get("delta") or choice.get("message")
+        return str((message.get("content") if isinstance(message, dict) else None) or "")
 
 
 class TransformersServe(OpenAi):
@@ -154,3 +131,14 @@ class TransformersServe(OpenAi):
         """Whether an event has a reason to end."""
         choices = document.get("choices") if isinstance(document, dict) else None
         return bool(choices and choices[0].get("finish_reason"))
+
+
+def listed(client: Client) -> list[dict]:
+    """The models that a server lists.
+
+    Raises:
+        SpecbenchError: it lists none.
+    """
+    found = client.asked(MODELS).get("data")
+    entries = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return [each for each in entries if isinstance(each.get("id"), str)]

@@ -16,7 +16,7 @@ from specbench.verify.records import Load
 from specbench.verify.speed import as_generation
 
 
-def load(server: HttpServer, rows: Sequence[tuple[Asked, Completion]], most: int, concurrency: int) -> Load:
+def load(server: HttpServer, rows: Sequence[tuple[Asked, Completion]], concurrency: int) -> Load:
     """Ask every prompt again, `concurrency` at a time, each over a connection of its own.
 
     Args:
@@ -30,7 +30,7 @@ def load(server: HttpServer, rows: Sequence[tuple[Asked, Completion]], most: int
     def answer(asked: Asked) -> Completion:
         one = free.get()
         try:
-            return one.stream(asked.prompt, most)
+            return one.stream(asked.question)
         finally:
             free.put(one)
 
