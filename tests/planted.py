@@ -74,15 +74,16 @@ class Planted(Listening):
         if found is None:
             return 404, "application/json", b'{"error": {"message": "no such path"}}'
         if isinstance(found, Events):
-            end = b"data: [DONE]\n\n" if self._dialect == "openai" else b""
+            end = b"data: [DONE]\n\n" if self._dialect != "llama.cpp" else b""
             return 200, "text/event-stream", b"".join(map(_event, found)) + end
         return 200, "application/json", json.dumps(found).encode()
 
     def _answer(self, path, question):
-        if self._dialect == "openai":
+        if self._dialect != "llama.cpp":
             if path == "/v1/models":
                 return {"data": [{"id": "tiny", "owned_by": "us"}]}
-            return self._openai(question) if path == "/v1/completions" else None
+            chats = "/v1/chat/completions" if self._dialect == "chat" else "/v1/completions"
+            return self._openai(question) if path == chats else None
         if path == "/v1/models":
             return {"data": [{"id": "tiny", "owned_by": "llamacpp"}]}
         if path == "/props":
@@ -133,9 +134,11 @@ class Planted(Listening):
 
     def _openai(self, question):
         tokenizer = self._target.tokenizer
+        if self._dialect == "chat":
+            question = {**question, "prompt": self._templated(question["messages"][0]["content"])}
         prompt, most = tokenizer(question["prompt"])["input_ids"], question["max_tokens"]
         top = question.get("logprobs", 0)
-        made = list(self._decoded(prompt, most, question["temperature"], question["seed"]))
+        made = list(self._decoded(prompt, most, question["temperature"], question.get("seed", 0)))
         tokens = [token for tokens, *_ in made for token in tokens]
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(tokens)}
         reason = "stop" if self._stop_ids & set(tokens[-1:]) else "length"
@@ -144,13 +147,19 @@ class Planted(Listening):
                 {"choices": [self._choice([token], [row], top)]} for tokens, *_, rows in made
                 for token, row in zip(tokens, rows or [None] * len(tokens), strict=True)
             ]  # fmt: skip
-            parts += [{"choices": [{"text": "", "finish_reason": reason}]}, {"choices": [], "usage": usage}]
+            parts += [
+                {"choices": [{"text": "", "delta": {}, "finish_reason": reason}]},
+                {"choices": [], "usage": usage},
+            ]
             return Events(parts)
         rows = [row for *_, rows in made for row in rows]
-        return {"choices": [{**self._choice(tokens, rows, top), "finish_reason": reason}], "usage": usage}
+        return {"choices": [{**self._choice(tokens, rows, top, True), "finish_reason": reason}], "usage": usage}
 
-    def _choice(self, tokens, rows, top):
+    def _choice(self, tokens, rows, top, is_whole=False):
         choice = {"text": self._text(tokens), "finish_reason": None}
+        if self._dialect == "chat":
+            said = {"role": "assistant", "content": choice.pop("text")}
+            choice |= {"message" if is_whole else "delta": said}
         if top:
             places = []
             for row in rows:

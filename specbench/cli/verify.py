@@ -167,17 +167,12 @@ def verify(
 
 
 def _print(result: Result, as_json: bool) -> None:
-    from dataclasses import asdict
+    from specbench.render import console, showing
 
-    from specbench.render import console
-    from specbench.render.verify import verification
-
-    if as_json:
-        console.print_json(asdict(result))
-    else:
-        console.out.print(verification(result))
+    showing.show_verifications([result], as_json)
+    if not as_json:
         console.note(
-            f"verification {result.verify_id}; show it again with 'specbench verify --show {result.verify_id}'"
+            f"verification {result.verify_id}; as a page: specbench report {result.verify_id} --out verify.html"
         )
 
 

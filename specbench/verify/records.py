@@ -171,6 +171,14 @@ class Result:
     stopped: str | None = None
     schema_version: int = 1
 
+    @property
+    def all_faults(self) -> list[str]:
+        """Those of sanity, and where a server's own figures cannot all be true."""
+        return [
+            *self.faults,
+            *(f"{each.url}: {line}" for each in self.acceptance for line in each.contradictions),
+        ]
+
     def count(self, verdict: str) -> int:
         """How many prompts have this verdict."""
         return sum(each.verdict == verdict for each in self.verdicts)
