@@ -181,8 +181,8 @@ class HttpServer(Server):
     def log_probabilities(self, question: Question, pair: tuple[int, int]) -> tuple[float, float] | None:
         """Of two tokens in one place behind a prompt; `None` where one of them is not told."""
         top = self.complete(question).top if self.tops else None
-        found = [top[0].get(token) for token in pair] if top else [None]
-        return None if None in found else (found[0], found[1])
+        left, right = (top[0].get(token) for token in pair) if top else (None, None)
+        return None if left is None or right is None else (left, right)
 
     @staticmethod
     def is_last(document: object) -> bool:

@@ -45,7 +45,7 @@ class Client:
             raise SpecbenchError(f"{url} is no address of a server", "such as http://127.0.0.1:8080")
         self.url = url.rstrip("/").removesuffix("/v1")
         self._path = urlsplit(self.url).path
-        tls: dict[str, object] = {}
+        tls: dict[str, str] = {}
         if ca_file:
             if not ca_file.is_file():
                 raise SpecbenchError(f"there is no file {ca_file}", "pass the authority's certificate in PEM")
@@ -81,8 +81,7 @@ class Client:
         Raises:
             SpecbenchError: the server refuses, redirects, or answers something else.
         """
-        found = self.answered(path, question).document
-        assert isinstance(found, dict)
+        found: dict = self.answered(path, question).document
         return found
 
     def answered(self, path: str, question: dict | None = None, of: type = dict) -> Answer:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import IncompleteRead
+from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
@@ -30,7 +31,7 @@ class Answer:
     """
 
     status: int
-    document: object
+    document: Any
     bytes_up: int = 0
     bytes_down: int = 0
     body: bytes = b""
@@ -81,7 +82,7 @@ class JsonHttp:
         token: str | None = None,
         silence_s: float = SILENCE_S,
         hints: Hints = ASIDE,
-        **tls: object,
+        **tls: Any,
     ) -> None:
         self.url, self.hints = url, hints
         self._silence_s = silence_s

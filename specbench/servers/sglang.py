@@ -33,10 +33,11 @@ class SgLang(HttpServer):
         """As of `HttpServer`."""
         sampling = {"max_new_tokens": question.most, "temperature": question.temperature, "top_p": 1.0}
         sampling |= {"top_k": -1, "repetition_penalty": 1.0, "sampling_seed": question.seed}
-        asked = {"text" if isinstance(question.prompt, str) else "input_ids": question.as_json}
+        name = "text" if isinstance(question.prompt, str) else "input_ids"
+        asked: dict[str, object] = {name: question.as_json, "sampling_params": sampling}
         if question.top:
             asked |= {"return_logprob": True, "top_logprobs_num": question.top, "logprob_start_len": -1}
-        return asked | {"sampling_params": sampling}
+        return asked
 
     def take(self, document: dict, said: Completion) -> None:
         """As of `HttpServer`; each event holds all that was said so far."""
