@@ -19,7 +19,7 @@ DRAFT_LENGTH = 2
 FAULTS = (
     "off_by_one_after_refusal", "bonus_dropped", "bonus_doubled", "residual_not_renormalised",
     "draft_temperature_twice", "behind_the_stop_token", "other_template", "cache_reused_across_prompts",
-    "acceptance_counts_the_bonus", "loops", "double_bos",
+    "acceptance_counts_the_bonus", "loops", "double_bos", "temperature_ignored",
 )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ class Planted(Listening):
 
     def _decoded(self, prompt, most, temperature, seed, from_cache=True):
         random = torch.Generator().manual_seed(seed)
-        said = 0
+        said, temperature = 0, 0.0 if self._fault == "temperature_ignored" else temperature
         for tokens, drafted, accepted, rows in self._passes(prompt, temperature, random, from_cache):
             tokens, rows = tokens[: most - said], rows[: most - said]
             ends = [index for index, token in enumerate(tokens) if token in self._stop_ids]

@@ -27,6 +27,10 @@ FIRST = "the first token against the stated distribution"
 LATER = "later tokens against the stated distribution"
 DRAFTING = "the first token is right and later ones are not: acceptance test or residual"
 SAMPLING = "the first token is shifted, which no draft touches: temperature, cut-off or weights"
+GREEDY = (
+    "{} draws one and the same answer {} times behind each prefix at temperature {:g}: "
+    "does it decode greedily at every temperature?"
+)
 
 Tempered: TypeAlias = tuple[Counter, Mapping[Hashable, float]]
 
@@ -36,8 +40,13 @@ def shifts(
     reference: Server | None,
     rows: Sequence[tuple[Asked, Completion, Completion]],
     settings: Settings,
-) -> list[Shift]:
-    """Compare samples with the reference's, and with what the reference (or the server) states."""
+) -> tuple[list[Shift], list[str]]:
+    """Compare samples with the reference's, and with what the reference (or the server) states.
+
+    Returns:
+        Each comparison, and what to know of the samples.
+    """
+    varied = 0
     joint: list[Table] = []
     first: list[Table] = []
     later: list[Table] = []
@@ -46,6 +55,7 @@ def shifts(
     for number, (asked, theirs, _) in enumerate(rows[:PREFIXES]):
         prefix = asked.question.behind((theirs.tokens or ())[: 4 * number], LENGTH)
         ours = _samples(server, prefix, settings, 2 * number)
+        varied += len(set(ours)) > 1
         if reference:
             joint += gtest.two_samples(
                 Counter(ours), Counter(_samples(reference, prefix, settings, 2 * number + 1))
@@ -60,7 +70,8 @@ def shifts(
                 tempers.append((counts, stated))
     whom = reference.url if reference else "itself"
     named = {f"{LENGTH} tokens against those of {whom}": joint, FIRST: first, LATER: later}
-    return _judged(named, tempers, settings)
+    warnings = [] if varied else [GREEDY.format(server.url, settings.samples, settings.temperature)]
+    return _judged(named, tempers, settings), warnings
 
 
 def _samples(server: Server, prefix: Question, settings: Settings, stream: int) -> list[tuple[Token, ...]]:

@@ -91,7 +91,9 @@ class Verification:
         found.warnings += warnings
         if self._settings.samples:
             logger.info("drawing %s samples behind each of a few prefixes", self._settings.samples)
-            found.shifts += distribution.shifts(self._server, self._other, rows, self._settings)
+            shifts, notes = distribution.shifts(self._server, self._other, rows, self._settings)
+            found.shifts += shifts
+            found.warnings += notes
         self._note_retries()
 
     def _identity(self, asked: Sequence[Asked]) -> list[tuple[Asked, Completion, Completion]]:

@@ -81,6 +81,13 @@ def test_a_loop_is_told_beside_the_speed(serve, verified):
     assert any("over and over" in each for each in result.faults)
 
 
+def test_a_server_that_ignores_the_temperature_is_told(serve, verified):
+    few = {"samples": 8, "max_new_tokens": 8, "temperature": 1.5}
+    greedy = verified(serve("temperature_ignored", drafting=False), **few)
+    assert any("one and the same answer 8 times" in each for each in greedy.warnings)
+    assert verified(serve(drafting=False), **few).warnings == []
+
+
 SAMPLES = {"samples": 400, "temperature": 0.8, "max_new_tokens": 8}
 
 
