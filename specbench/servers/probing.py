@@ -48,7 +48,8 @@ def _kind(client: Client, model: str | None) -> type[HttpServer]:
     routes = paths.get("paths", {}) if isinstance(paths, dict) else {}
     if "/load_model" in routes:
         return TransformersServe
-    named = {"model": model or (entries[0]["id"] if entries else None), "max_tokens": 1}
+    first = entries[0]["id"] if entries else None
+    named = {"model": model or first, "max_tokens": 1, "temperature": 0.0}
     if client.tried(OpenAi.path, {**named, "prompt": "Hello"}).status not in (404, 405, 501):
         return OpenAi
     hello = {**named, "messages": [{"role": "user", "content": "Hello"}]}
