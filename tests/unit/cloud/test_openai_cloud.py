@@ -79,7 +79,7 @@ def test_a_run_on_llama_cpp_has_the_controls_texts_and_says_what_verifying_costs
     with Planted(target) as server:
         done = run(server, profile, specbench, "speculative", "cloud_baseline")
     assert done.code == 0, done.err
-    assert "3 of 3 texts equal to the control's" in done.out
+    assert "4 of 4 texts equal to the control's" in done.out
     assert "a token behind each beginning of the draft" in done.out
     stored = RunStore(tmp_path / "runs").read(RunStore(tmp_path / "runs").find(None))
     assert stored.manifest.engines["cloud"] == "llama.cpp"
@@ -91,7 +91,7 @@ def test_a_plain_server_is_the_cloud_alone_and_refuses_drafts_by_name(target, pr
         done = run(server, profile, specbench, "cloud_baseline")
         assert done.code == 0, done.err
         refused = run(server, profile, specbench, "speculative")
-    assert "3 of 3 texts equal to the control's" in done.out
+    assert "4 of 4 texts equal to the control's" in done.out
     assert refused.code != 0
     assert f"the openai server at {server.url} gives no log-probabilities of drafted tokens" in refused.err
     with Planted(target) as server:

@@ -4,6 +4,7 @@ import pytest
 from planted import QUESTIONS
 
 from specbench.errors import ExitCode
+from specbench.servers.answers import Question
 from specbench.servers.client import Client
 from specbench.servers.probing import opened
 from specbench.verify import causes, distribution
@@ -47,7 +48,7 @@ def test_a_fault_of_decoding_is_named(serve, verified, fault, cause):
 
 def test_tokens_behind_the_stop_token_are_named(serve, verified):
     honest = opened(Client(serve(drafting=False).url))
-    stop = honest.stream(honest.templated(QUESTIONS[0].turns[0]), 24).tokens[9]
+    stop = honest.stream(Question(honest.templated(QUESTIONS[0].turns[0]), 24)).tokens[9]
     result = verified(serve("behind_the_stop_token", stop_ids=[stop]), serve(drafting=False, stop_ids=[stop]))
     assert causes.BEHIND_STOP in causes_of(result)
 
