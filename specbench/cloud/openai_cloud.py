@@ -187,7 +187,7 @@ class OpenAiCloud(CloudModel):
         from specbench.speculation.ties import Evidence
 
         prompt = (*request.prompt_ids, *text)
-        question = Question(prompt, 1, top=self._aside.tops, salt="proof", stop_ids=frozenset())
+        question = Question(prompt, 1, salt="proof", stop_ids=frozenset())
         speaks = self._aside.speaks_ids
         scores = self._aside.log_probabilities(question, pair) if speaks else None
         return Evidence(len(prompt) + 1, None, margin=abs(scores[0] - scores[1]) if scores else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from specbench.clock import now_ms
@@ -180,7 +181,7 @@ class HttpServer(Server):
 
     def log_probabilities(self, question: Question, pair: tuple[int, int]) -> tuple[float, float] | None:
         """Of two tokens in one place behind a prompt; `None` where one of them is not told."""
-        top = self.complete(question).top if self.tops else None
+        top = self.complete(replace(question, top=self.tops)).top if self.tops else None
         left, right = (top[0].get(token) for token in pair) if top else (None, None)
         return None if left is None or right is None else (left, right)
 
