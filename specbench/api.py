@@ -29,6 +29,7 @@ from specbench.speculation.adaptive import AdaptiveLoop, LookupDrafter
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.features import FeatureDtype, Features
 from specbench.speculation.loop import (
     AheadDrafter,
     AheadLoop,
@@ -66,6 +67,8 @@ __all__ = [
     "EdgeModel",
     "ExitCode",
     "FeatureDrafter",
+    "FeatureDtype",
+    "Features",
     "LookupDrafter",
     "Method",
     "MinMatch",

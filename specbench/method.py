@@ -15,6 +15,7 @@ from specbench.speculation.loop import (
     AheadLoop,
     Drafter,
     FallbackDrafter,
+    FeatureDrafter,
     SpeculativeLoop,
     TargetReader,
 )
@@ -115,8 +116,7 @@ class SpeculativeMethod(Method):
         drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain.
         target_top_k: how many of the target's likeliest next ids its drafter, a `TargetReader`, reads behind
             every token that the target judged.
-        hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
-            is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
+        reads_features: its drafter is a `FeatureDrafter`, which reads hidden states of the target.
     """
 
     roles: tuple[str, ...] = ("edge", "cloud")
@@ -129,7 +129,7 @@ class SpeculativeMethod(Method):
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
     target_top_k: ClassVar[int] = 0
-    hidden_layers: ClassVar[tuple[int, ...]] = ()
+    reads_features: ClassVar[bool] = False
 
     def lossless(self, options: Options) -> bool:
         """As the verification rule is; a gate never is."""
@@ -141,8 +141,7 @@ class SpeculativeMethod(Method):
         return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
-        """Refuse a rule, gate or confidence stop that this drafter does not know, and what no target offers."""
-        self._demand_no_hidden_states()
+        """Refuse a rule, gate or confidence stop that this drafter does not know."""
         verification, temperature = options.speculative.verification, options.decoding.temperature
         if verification not in self._judges:
             other = "greedy" if temperature == 0 else self._sampling_rule
@@ -169,7 +168,7 @@ class SpeculativeMethod(Method):
 
     def _demand_window(self, options: Options) -> None:
         window = options.speculative.window
-        if window != 1 and not self.takes_window:
+        if window != 1 and (self.reads_features or not self.takes_window):
             raise SpecbenchError(
                 f"speculative.window: {window} is not supported by {self.name}, which waits for every verdict",
                 "add --set speculative.window=1, or run speculative",
@@ -192,13 +191,6 @@ class SpeculativeMethod(Method):
         goes_on = self.drafts_ahead or (self.takes_window and speculative.window != 1)
         return goes_on or speculative.draft_length == "auto"
 
-    def _demand_no_hidden_states(self) -> None:
-        if self.hidden_layers:
-            raise SpecbenchError(
-                f"{self.name} needs hidden states of the target, and none offers that yet",
-                "draft without hidden_layers",
-            )
-
     @property
     def _judges(self) -> frozenset[str]:
         """The rules that can judge what it drafts."""
@@ -217,10 +209,10 @@ class SpeculativeMethod(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
-        self._demand_no_hidden_states()
         drafter = self.drafter(edge, options)
-        target = cloud.verifier(options, Needs(self.drafts_trees, self.target_top_k))
-        if self.target_top_k:
+        features = cast(FeatureDrafter, drafter).features if self.reads_features else None
+        target = cloud.verifier(options, Needs(self.drafts_trees, self.target_top_k, features))
+        if self.target_top_k or self.reads_features:
             cast(TargetReader, drafter).target = target
         length, window = options.speculative.draft_length, options.speculative.window
         loop: SpeculativeLoop

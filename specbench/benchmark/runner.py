@@ -18,11 +18,10 @@ from specbench.benchmark.compiling import compile_together
 from specbench.benchmark.failing import failure_of
 from specbench.benchmark.interruption import insisting
 from specbench.benchmark.observer import Observer, Progress
-from specbench.benchmark.order import in_order
 from specbench.benchmark.preparation import Prepared
 from specbench.benchmark.proof import hold
 from specbench.benchmark.telemetry import MemoryMonitor
-from specbench.benchmark.turns import Turns
+from specbench.benchmark.turns import Turns, in_order
 from specbench.benchmark.work import WorkWatch
 from specbench.errors import SpecbenchError, StoreError
 from specbench.results.records import CONTROL, Failure, Generation, Manifest, Prompt, Run

@@ -59,6 +59,7 @@ class OpenAiTarget:
     """
 
     top_ids = ()
+    hidden_states = None
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -70,7 +70,8 @@ def planned_grid(
     title += f" · {costs.description or 'costs by hand'}"
     head = {"conditional_acceptance": chances, "exact": known.is_exact}
     rows = list(planned_rows(known, costs, varied))
-    return _grid(rows, title, head, costs, [each for each in assumed if each.key not in varied])
+    made = _grid(rows, title, head, costs, [each for each in assumed if each.key not in varied])
+    return replace(made, notes=[*made.notes, *known.notes])
 
 
 def _grid(rows: list, title: str, head: dict, costs: Costs, assumed: Sequence[Assumption]) -> Grid:

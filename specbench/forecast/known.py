@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 
 from specbench.errors import ExitCode, SpecbenchError
@@ -15,9 +16,11 @@ from specbench.forecast.replay import known_method, rounds
 from specbench.forecast.traced_drafter import Text, texts_of
 from specbench.forecast.variants import RULE, demand_known, knowing, told
 from specbench.method import Method
+from specbench.results.derived import Acceptance
 from specbench.results.records import Generation, Run
 from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
 
+UNSURE = 0.1  # half an interval of acceptance, from which on a plan says so
 LONGEST = 32  # draft lengths that are planned
 DRAWN_TOKENS = 384  # of the sequence that chances alone are planned by
 WINDOWED_TEXTS = 2  # of them, where proposals are in flight
@@ -32,6 +35,7 @@ class Known:
         methods: those that are planned; they know the rule by which drafts were accepted.
         texts: of a trace; empty without one.
         is_exact: whether real runs accept as that does; `None` without one. `label` says it in words.
+        notes: what makes the acceptance uncertain, a sentence each.
     """
 
     survival: Survival
@@ -39,6 +43,7 @@ class Known:
     texts: Sequence[Text] = ()
     is_exact: bool | None = None
     label: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def planned_texts(self) -> Sequence[Text]:
@@ -111,10 +116,24 @@ def of_records(records: Sequence[Generation], chosen: Sequence[Method] = ()) -> 
     mine = [each for each in records if each.method == "speculative"]
     found = acceptance(mine)
     survival = survival_of(found) if found else None
-    if survival is None:
+    if found is None or survival is None:
         return None
     rules = {each.verification for each in mine if each.verification}
-    return Known(survival, _methods(list(rules), chosen))
+    return Known(survival, _methods(list(rules), chosen), notes=_of_few(found))
+
+
+def _of_few(found: Acceptance) -> tuple[str, ...]:
+    """That the first position's acceptance is uncertain, where it is (interval of Agresti and Coull 1998)."""
+    share, judged = found.conditional[0] or 0.0, found.judged[0]
+    centre = (share * judged + 2) / (judged + 4)
+    half = 2 * sqrt(centre * (1 - centre) / (judged + 4))
+    if half <= UNSURE:
+        return ()
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (
+        f"few samples: acceptance at position 1 is of {judged} drafts, so it may be anything from {low:.2f} to "
+        f"{high:.2f}; run more prompts (--limit)",
+    )
 
 
 def of_chances(chances: Sequence[float], chosen: Sequence[Method] = ()) -> Known:

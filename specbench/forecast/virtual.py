@@ -65,6 +65,7 @@ class VirtualTarget:
     goes_on = False
     """As of `RemoteTarget`; here a stream takes no way to the target, wherever it begins."""
     top_ids = ()
+    hidden_states = None
 
     def __init__(self, text: Text, timeline: Timeline) -> None:
         self._text = text

@@ -187,6 +187,11 @@ def interval_text(interval: tuple[float, float] | None) -> str:
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
 
 
+def bracketed(interval: tuple[float, float] | None) -> str:
+    """An interval behind its figure; nothing where there is none."""
+    return f" ({interval_text(interval)})" if interval else ""
+
+
 def prediction_line(found: Prediction) -> str:
     """Predicted beside measured."""
     blamed = f", for {found.explained_by}" if found.explained_by else ""

@@ -146,6 +146,13 @@ class SharedEdge:
         self._model = model
         self.drafter, self.tree_drafter = drafter, tree_drafter
 
+    def feature_drafter(self, *asked: object) -> NoReturn:
+        """Refuse: drafts are made in one thread for all edges, which hands on no hidden states."""
+        raise SpecbenchError(
+            "load cannot drive a method that drafts from the target's hidden states",
+            "measure it with specbench run",
+        )
+
     def __getattr__(self, name: str) -> object:
         return getattr(self._model, name)
 

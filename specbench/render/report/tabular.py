@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specbench.render.tables import number, percent
@@ -23,6 +25,23 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     names: int = 1
     colors: tuple[tuple[str, ...], ...] = ()
+
+
+ENDS = ("interval_low", "interval_high")
+
+
+def ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
+    """An interval as two columns."""
+    return dict(zip(ENDS, interval or (None, None), strict=True))
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+    """A line a row below the columns' names; figures unrounded, unknown ones empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def identity_table(report: Report) -> Table:

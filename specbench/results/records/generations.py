@@ -45,6 +45,7 @@ class Round:
         streamed: the round came as a part of a stream; nobody asked for it, or waited for its way here.
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
+        feature_bytes: of `bytes_down`, the hidden states of the target that it carried for the draft.
         wasted_draft_tokens: tokens drafted ahead of the verdict that it made void.
         unverified: drafted tokens that a gate let pass.
         prefilled: tokens that the target read for it where that is not what its cache lacks alone: the whole
@@ -88,6 +89,7 @@ class Round:
     wasted_verify_ms: float | None = None
     ready_draft_tokens: int | None = None
     choice: str | None = None
+    feature_bytes: int | None = None
 
     @property
     def link_ms(self) -> float | None:
