@@ -23,14 +23,23 @@ def plan(
         str | None,
         option(
             "--acceptance",
-            "Probability that the 1st, 2nd, ... drafted token is accepted, given that all before it were.",
-            "A1,A2,...",
+            "Probability that the 1st, 2nd, ... drafted token is accepted, given that all before it were; "
+            "or a speculation_profile.json, a result of 'vllm bench serve', or the text of vLLM's /metrics.",
+            "A1,A2,... | FILE",
         ),
     ] = None,
     run: Annotated[
         str | None,
         option(
             "--run", f"Take acceptance and costs from the method speculative of a stored run: {A_RUN}.", "RUN"
+        ),
+    ] = None,
+    acceptance_out: Annotated[
+        Path | None,
+        option(
+            "--acceptance-out",
+            "Also write the acceptance to FILE as a speculation_profile.json, for other simulators.",
+            "FILE",
         ),
     ] = None,
     costs: Annotated[
@@ -74,7 +83,8 @@ def plan(
         list[str] | None,
         option(
             "--over",
-            "Vary window or a value of the cost table and show a map: link.rtt_ms=0,20,100. Repeatable.",
+            "Vary window, a method's own option or a value of the cost table and show a map: "
+            "link.rtt_ms=0,20,100. Repeatable.",
             "KEY=VALUES",
         ),
     ] = None,
@@ -94,7 +104,7 @@ def plan(
     """Predict time per token, best draft length, break-even round trip and clients per target."""
     from specbench.forecast.assumed import assumptions, by_numbers
     from specbench.forecast.grid_making import planned_grid
-    from specbench.forecast.known import known_from
+    from specbench.forecast.known import known_from, write_acceptance
     from specbench.forecast.over import parse_over
     from specbench.forecast.plan import plan as made_plan
     from specbench.profile.cost_table import read_costs
@@ -127,6 +137,8 @@ def plan(
     if plugin and not methods:
         console.note("methods of --plugin are left out unless --method names them")
     known = known_from(trace, acceptance, stored, [registry.get(name) for name in methods or ()])
+    if acceptance_out:
+        write_acceptance(acceptance_out, known)
     if costs:
         table = read_costs(costs)
         assumed = assumptions(table)

@@ -135,7 +135,7 @@ class OpenAiCloud(CloudModel):
 
     def target(self, options: Options) -> OpenAiTarget:
         """The server as one that decodes alone, streaming."""
-        return self._target(verifies=False)
+        return self._target(options.decoding, verifies=False)
 
     def verifier(self, options: Options, needs: Needs | None = None) -> OpenAiTarget:
         """The server as one that verifies drafts.
@@ -151,7 +151,7 @@ class OpenAiCloud(CloudModel):
                 f"cloud.backend: openai {what}, which the method needs",
                 "add --set cloud.backend=transformers --set cloud.placement=process, or run speculative",
             )
-        return self._target(verifies=True)
+        return self._target(options.decoding, verifies=True)
 
     def colocated(self, edge: EdgeModel, options: Options) -> NoReturn:
         """Refuse: the server loads no draft of ours."""
@@ -163,7 +163,7 @@ class OpenAiCloud(CloudModel):
 
     def generator(self, decoding: Decoding) -> Callable[[Request], Iterator[Round]]:
         """A streamed completion: what `model.generate` is to transformers."""
-        target = self._target(verifies=False)
+        target = self._target(decoding, verifies=False)
 
         def generate(request: Request) -> Iterator[Round]:
             commit = target.begin(request)
@@ -240,10 +240,16 @@ class OpenAiCloud(CloudModel):
         """Whether the server has a model by the profile's name, which is then the one that is asked."""
         return self.spec.model in [each["id"] for each in listed(client)]
 
-    def _target(self, verifies: bool) -> OpenAiTarget:
+    def _target(self, decoding: Decoding, verifies: bool) -> OpenAiTarget:
         from specbench.cloud.openai_target import OpenAiTarget
 
         server = self._aside.another()
+        if decoding.ignore_eos and not server.obeys_stops:
+            raise SpecbenchError(
+                f"the {server.kind} server at {server.url} ends a text at its own stop tokens, which "
+                "decoding.ignore_eos would have it pass",
+                "add --set decoding.ignore_eos=false",
+            )
         self._clients.append(server.client)
         return OpenAiTarget(server, self.tokenizer, self._rtt_ms, verifies, self._probe)
 

@@ -170,7 +170,7 @@ class OpenAiTarget:
 
     def _commit(self, found: Answered, asks: bool) -> Round:
         """Add to the text what an answer says; `asks` where it was waited for from the question on."""
-        kept, finish_reason = rules.cut(found.tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = self._request.cut(self._committed, found.tokens)
         self._committed.extend(kept)
         return Round(
             kept,

@@ -205,7 +205,8 @@ def plan_table(plan: Plan) -> RenderableType:
     about = (
         f"\ncloud alone: {alone_ms(known, prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted "
         f"at 1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
-        f"{known.label and ' · trace '}{known.label}\ndraft step {prices.step_ms:.2f} ms · target pass over "
+        f"{known.label and (' · trace ' if known.texts else ' · ')}{known.label}"
+        f"\ndraft step {prices.step_ms:.2f} ms · target pass over "
         f"{', '.join(map(str, widths))} tokens {passes} ms"
     )
     below = [*served_lines(plan.served, plan.objective_ms or 0.0)]

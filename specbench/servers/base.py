@@ -32,6 +32,9 @@ class Server(ABC):
     verifies = False
     """Whether `judged` can be asked."""
 
+    obeys_stops = False
+    """Whether the stop ids of a question, and no others, end an answer."""
+
     counts = ""
     """How its acceptance figures become ours; empty where it reports none."""
 

@@ -22,7 +22,7 @@ class Vllm(OpenAi):
     kind = "vllm"
     tops = 20
     speaks_ids = True
-    verifies = True
+    verifies = obeys_stops = True
     stream_top = 0
     experimental = True
     counts = (

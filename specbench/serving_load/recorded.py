@@ -186,7 +186,7 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
     texts = recorded_texts(
         recorded,
         vocabulary.fingerprint(tokenizer),
-        options.speculative.verification,
+        options.speculative.rule,
         prepared.profile.workload.max_new_tokens,
     )
     asked = [(prompt, prepared.request(prompt, 0, 0, [])) for prompt in prepared.prompts]

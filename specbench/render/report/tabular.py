@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specbench.render.tables import number, percent
-from specbench.results.records import Manifest
+from specbench.results.records import SYNTHETIC, Manifest
 from specbench.stats.report import Report
 
 
@@ -51,6 +51,7 @@ def identity_table(report: Report) -> Table:
         mine = [pair for pair in report.texts if pair.method == row.method]
         counts = [str(sum(pair.repeats for pair in mine if pair.verdict == word)) for word in ("tie", "bug")]
         told = {True: "must be the control's", False: "lossy: may differ", None: "another model's text"}
+        told |= {False: "synthetic: means nothing"} if row.verification == SYNTHETIC else {}
         equal = row.agreement.exact_match if row.agreement else row.exact_match
         chrf = (row.agreement.chrf, row.agreement.reference_chrf) if row.agreement else (None, None)
         rows.append(

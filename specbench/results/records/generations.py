@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 SCHEMA_VERSION = 2
+SYNTHETIC = "synthetic"
+"""In place of a verification rule: chance accepted what was drafted (`speculative.synthetic_acceptance`)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the last answer to a prompt is checked for.
+
+    Args:
+        score: `number` (its last number is the answer), `contains` (it holds the answers) or `json` (it is an
+            object or an array).
+        answers: the number as text, or texts; none for `json`.
+    """
+
+    score: str
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -13,12 +30,24 @@ class Prompt:
     """One question: its turns are asked one after the other, each with the conversation so far.
 
     `references` holds the accepted answers of each turn, none where a turn has no known answer.
+
+    Args:
+        system: the system message, in place of the profile's; an empty one is none.
+        prefill: the beginning of each answer, in place of the profile's.
+        raw: ask without a chat template, or with one, whatever the profile says.
+        chat_template_kwargs: variables of the template, `tools` among them; beside those of the profile.
+        task: what its last answer is checked for, where that can be.
     """
 
     prompt_id: str
     category: str
     turns: tuple[str, ...]
     references: tuple[tuple[str, ...], ...] = ()
+    system: str | None = None
+    prefill: str | None = None
+    raw: bool | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -128,9 +157,11 @@ class Generation:
             where it can be asked, else of the looks in `memory`. Interleaved methods share the process.
         memory: how it went meanwhile, the highest look of each stretch; empty in older runs.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
-        verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
+        verification: the rule by which drafted tokens were accepted, `SYNTHETIC` where chance accepted them;
+            `None` where nothing was drafted.
         interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
             out of all statistics.
+        prompt_text: what the model read, special tokens included; kept with `--keep-prompts` only.
     """
 
     method: str
@@ -151,6 +182,7 @@ class Generation:
     lossless: bool | None = None
     verification: str | None = None
     interrupted: bool = False
+    prompt_text: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

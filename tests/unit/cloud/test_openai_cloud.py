@@ -114,6 +114,14 @@ def test_another_first_token_than_the_prompts_is_refused(target, models):
         alone(cloud.target(PLAIN), Request(PROMPT, 24, frozenset()))
 
 
+def test_a_server_that_ends_at_its_own_stop_tokens_cannot_ignore_them(target, profile, specbench):
+    with Planted(target) as server:
+        ours = profile(cloud={"backend": "openai", "placement": server.url}, decoding={"ignore_eos": True})
+        done = specbench("run", "cloud_baseline", "--profile", ours)
+    assert done.code == ExitCode.USAGE
+    assert "ends a text at its own stop tokens" in done.err
+
+
 def test_the_name_of_one_engine_is_refused_with_the_new_one():
     with pytest.raises(SpecbenchError, match="vllm is now openai") as caught:
         load_profile("default", ["cloud.backend=vllm", "cloud.placement=http://127.0.0.1:8000"])

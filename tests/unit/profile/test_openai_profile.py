@@ -12,6 +12,7 @@ def test_a_cloud_of_another_engine_is_elsewhere_and_may_have_a_key_and_a_real_li
     profile = load_profile("default", [*OPENAI, "cloud.token_file=key", "link.kind=real"])
     assert profile.cloud.is_elsewhere
     assert load_profile("default").cloud.backend == "transformers"
+    assert load_profile("default", [*OPENAI, "decoding.ignore_eos=true"]).decoding.ignore_eos
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,9 @@ def test_a_cloud_of_another_engine_is_elsewhere_and_may_have_a_key_and_a_real_li
         ([*OPENAI, "cloud.placement=http://a:80/v1"], "is not a placement"),
         ([*OPENAI, "decoding.temperature=0.7"], "openai is greedy alone; decoding.temperature is 0.7"),
         ([*OPENAI, "decoding.repetition_penalty=1.2"], "decoding.repetition_penalty is 1.2, and must be 1.0"),
+        ([*OPENAI, "decoding.presence_penalty=1"], "decoding.presence_penalty is 1.0, and must be 0.0"),
+        ([*OPENAI, "decoding.stop=END"], "decoding.stop is ('END',), and must be empty"),
+        ([*OPENAI, "decoding.min_new_tokens=3"], "decoding.min_new_tokens is 3, and must be 0"),
         ([*OPENAI, "speculative.verification=coupled"], "verification is coupled, and must be greedy"),
         ([*OPENAI, "speculative.gate={measure: entropy, threshold: 1}"], "gate is entropy, and must be null"),
         ([*OPENAI, "cloud.layers=2"], "layers is the server's own"),
