@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from specbench.cli.app import App
-from specbench.cli.options import JsonOption, ProfileOption, examples, show_help
+from specbench.cli.options import JsonOption, ProfileOption, demand_alone, examples, show_help
 
 app = App(
     help="Prepare prompts from data sets or files, or describe a prompts file.",
@@ -38,7 +38,7 @@ def prepare(
         typer.Argument(
             metavar="NAME|FILE",
             help="A known data set such as gsm8k, hf:OWNER/NAME, a file (.jsonl, .json, .csv, .tsv, .parquet, "
-            ".txt), or a folder.",
+            ".txt), a folder, or retrieval: long texts with codes to find.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Prompts file to write.")],
@@ -55,6 +55,16 @@ def prepare(
             "--category-column", metavar="NAME", help="With --column: column that holds the category."
         ),
     ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option("--tokens", metavar="N,N", help="With retrieval: lengths of prompts (default: 1024)."),
+    ] = None,
+    needles: Annotated[
+        int | None,
+        typer.Option(
+            "--needles", min=1, max=16, metavar="N", help="With retrieval: codes to find (default: 3)."
+        ),
+    ] = None,
     min_tokens: Annotated[
         int | None, typer.Option("--min-tokens", min=1, metavar="N", help="Shortest prompt to keep, in tokens.")
     ] = None,
@@ -65,7 +75,9 @@ def prepare(
         int | None,
         typer.Option("--sample", min=1, metavar="N", help="Draw N prompts, evenly from all categories."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of the draw, and of what is made.")
+    ] = 0,
     config: Annotated[
         str | None, typer.Option("--config", metavar="NAME", help="Configuration of a data set.")
     ] = None,
@@ -80,16 +92,26 @@ def prepare(
 ) -> None:
     """Write prompts in the benchmark's format, and where they come from in FILE.provenance.json beside it."""
     from specbench.profile import load_profile
-    from specbench.prompts import preparing
+    from specbench.prompts import preparing, retrieval
+    from specbench.prompts.lengths import TokenCounter
     from specbench.prompts.sources import choose_format, read_source
     from specbench.render import console
     from specbench.render.report.output import demand_place
 
     demand_place(out)
     filters = preparing.Filters(min_tokens, max_tokens, sample, seed)
-    found = read_source(source, config, split, revision)
+    loaded = load_profile(profile)
+    if source == retrieval.NAME:
+        demand_alone(
+            retrieval.NAME, {"--format": form, "--column": column, "--config": config, "--split": split}
+        )
+        lengths, counter = retrieval.lengths_of(tokens or "1024"), TokenCounter.of(loaded)
+        found = retrieval.retrieval(lengths, needles or 3, seed, counter.count)
+    else:
+        demand_alone(f"the source {source}", {"--tokens": tokens, "--needles": needles})
+        found = read_source(source, config, split, revision)
     chosen = choose_format(found, form, column, category)
-    made = preparing.prepare(found, *chosen, filters, license, load_profile(profile), out)
+    made = preparing.prepare(found, *chosen, filters, license, loaded, out)
     left_out = "".join(f", {count} left out: {reason}" for reason, count in made.dropped.items())
     console.out.print(f"{out}: {made.kept} of {made.read} prompts ({made.format}){left_out}", markup=False)
 

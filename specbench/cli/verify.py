@@ -11,14 +11,14 @@ from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption, demand_al
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
+    from specbench.servers.base import Server
     from specbench.verify.records import Result
-    from specbench.verify.servers.base import Server
 
 EXAMPLES = (
     "specbench verify http://127.0.0.1:8080 --against http://127.0.0.1:8081",
     "specbench verify http://127.0.0.1:8080 --samples 300",
 )
-KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai"
+KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai, openai-chat"
 
 
 def verify(
@@ -133,10 +133,10 @@ def verify(
         raise SpecbenchError("verify needs the address of a server", "such as http://127.0.0.1:8080")
     from specbench.benchmark.workload import read_prompts, stratified
     from specbench.profile.schema import BUILTIN
+    from specbench.servers.client import Client, key_of
+    from specbench.servers.probing import opened
     from specbench.verify import conclusion
-    from specbench.verify.asking import Client
     from specbench.verify.records import Settings
-    from specbench.verify.servers.probing import opened
     from specbench.verify.verification import Verification
 
     demand_alone("--against" if against else "", {"--against-profile": against_profile})
@@ -144,7 +144,7 @@ def verify(
     sides = [(url, api_key_env, server, model)]
     if against:
         sides.append((against, against_api_key_env, against_server, against_model))
-    clients = [Client(address, key, timeout_s, ca_file, insecure) for address, key, _, _ in sides]
+    clients = [Client(address, key_of(key), timeout_s, ca_file, insecure) for address, key, _, _ in sides]
     try:
         servers: list[Server] = [
             opened(client, kind, name) for client, (_, _, kind, name) in zip(clients, sides, strict=True)
@@ -167,17 +167,12 @@ def verify(
 
 
 def _print(result: Result, as_json: bool) -> None:
-    from dataclasses import asdict
+    from specbench.render import console, showing
 
-    from specbench.render import console
-    from specbench.render.verify import verification
-
-    if as_json:
-        console.print_json(asdict(result))
-    else:
-        console.out.print(verification(result))
+    showing.show_verifications([result], as_json)
+    if not as_json:
         console.note(
-            f"verification {result.verify_id}; show it again with 'specbench verify --show {result.verify_id}'"
+            f"verification {result.verify_id}; as a page: specbench report {result.verify_id} --out verify.html"
         )
 
 
@@ -188,7 +183,7 @@ def _target_of(profile: str) -> Server:
     from specbench.profile import load_profile
     from specbench.registry import discover
     from specbench.results.records import CONTROL
-    from specbench.verify.servers.profile_target import ProfileTarget
+    from specbench.verify.profile_target import ProfileTarget
 
     loaded = load_profile(profile)
     if loaded.cloud.is_elsewhere:

@@ -60,6 +60,7 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
         sections += [_heat(f"map-{name}", f"{name}: speed-up", rows, shown[name]) for name in methods]
     return render(
         "map.html.j2",
+        brand="sweep",
         title=title,
         headline=headline(rows),
         first=next(iter(charts), None),
