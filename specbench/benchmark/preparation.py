@@ -74,7 +74,7 @@ class Prepared:
         from specbench.models.context import switch_of
 
         for role in self.roles:
-            if role == "cloud" and self.profile.cloud.backend == "vllm":
+            if role == "cloud" and self.profile.cloud.backend == "openai":
                 continue  # the server chooses one set of frequencies for all lengths
             factory = self.factory(role)
             switch = switch_of(factory.config)

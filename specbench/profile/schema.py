@@ -195,9 +195,9 @@ class Profile(Part):
         return self
 
     @model_validator(mode="after")
-    def _a_vllm_server_is_greedy(self) -> Profile:
+    def _a_server_of_another_engine_is_greedy(self) -> Profile:
         """It compares top-1 ids and no more, and its link is a real one."""
-        if self.cloud.backend != "vllm":
+        if self.cloud.backend != "openai":
             return self
         speculative, plain = self.speculative, Decoding()
         # Which tokens end a text is sent with each request.
@@ -212,9 +212,13 @@ class Profile(Part):
         for key, (value, only) in found.items():
             if value != only:
                 wanted = "null" if only is None else "empty" if only in ((), {}) else only
-                raise ValueError(f"cloud.backend: vllm is greedy alone; {key} is {value}, and must be {wanted}")
+                raise ValueError(
+                    f"cloud.backend: openai is greedy alone; {key} is {value}, and must be {wanted}"
+                )
         if self.link.is_set or self.link.kind == "emulated":
-            raise ValueError("cloud.backend: vllm has a real link, which is measured; drop what is set of link")
+            raise ValueError(
+                "cloud.backend: openai has a real link, which is measured; drop what is set of link"
+            )
         return self
 
     @property

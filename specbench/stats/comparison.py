@@ -276,7 +276,7 @@ def _own_source(group: Group, groups: Sequence[Group]) -> str | None:
 
 def _unproven(group: Group, control: Group | None) -> str | None:
     """The label in place of `lossless` where a difference is visible but no tie can be proven."""
-    cannot = group.run.manifest.profile["cloud"].get("backend") == "vllm"
+    cannot = group.run.manifest.profile["cloud"].get("backend") == "openai"
     if not (cannot and control and control is not group and group.run.manifest.lossless[group.method]):
         return None
     both = verdict.pairs(control.records, group.records)

@@ -68,9 +68,9 @@ class Round:
         uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them. Unknown
             over any other link, for two clocks are never compared.
         rtt_ms: the round trip beyond the target's own work, measured: from sending to the answer, less what the
-            target spent on it by its own clock. Unknown where the answer lay here before anybody looked. A vLLM
-            server does not tell its own work: there it is the round trip of a question that computes nothing,
-            measured before the run.
+            target spent on it by its own clock. Unknown where the answer lay here before anybody looked. A
+            server of another engine does not tell its own work: there it is the round trip of a question that
+            computes nothing, measured before the run.
         streamed: the round came as a part of a stream; nobody asked for it, or waited for its way here.
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
@@ -78,7 +78,8 @@ class Round:
         wasted_draft_tokens: tokens drafted ahead of the verdict that it made void.
         unverified: drafted tokens that a gate let pass.
         prefilled: tokens that the target read for it where that is not what its cache lacks alone: the whole
-            sequence where it keeps no cache between rounds, prompt and draft where it reads both in one pass.
+            sequence where it keeps no cache between rounds, prompt and draft where it reads both in one pass,
+            what a server of another engine says that it read.
         shared: sequences that shared the target's pass; `pass_ms` is what the pass took for all of them.
         pass_tokens: tokens of the sequence that the target's pass read, where proposals were in flight. Those
             that share a pass have it in the first round, with `verify_ms`; the others have 0.
