@@ -145,7 +145,7 @@ def test_a_log_gets_a_line_a_condition_and_not_one_a_second(monkeypatch):
 def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
     profile, tmp_path, monkeypatch, specbench, group
 ):
-    small = profile(workload={"limit": 2, "max_new_tokens": 100, "warmup": 0, "repeats": 12})
+    small = profile(workload={"limit": 2, "max_new_tokens": 100, "warmup": 0, "repeats": 5})
     program = (
         f"import specbench.sweeps.runner as s; s.CLOSING_S = {runner.CLOSING_S if group else 0.1}\n"
         "from specbench.cli import main; main()"
