@@ -67,6 +67,11 @@ class HfAssisted(Method):
                 f"speculative.confidence_stop is not supported by {self.name}",
                 "add --set speculative.confidence_stop=null",
             )
+        if options.speculative.synthetic_acceptance is not None:
+            raise SpecbenchError(
+                f"speculative.synthetic_acceptance is not supported by {self.name}",
+                "add --set speculative.synthetic_acceptance=null",
+            )
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load both models."""

@@ -27,8 +27,10 @@ from specbench.profile import Decoding, Options, Part, Speculative
 from specbench.results.records import Round
 from specbench.speculation.adaptive import AdaptiveLoop, LookupDrafter
 from specbench.speculation.ahead import AheadWindow
+from specbench.speculation.cheapest_tree import cheapest_tree
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.features import FeatureDtype, Features
 from specbench.speculation.loop import (
     AheadDrafter,
     AheadLoop,
@@ -66,6 +68,8 @@ __all__ = [
     "EdgeModel",
     "ExitCode",
     "FeatureDrafter",
+    "FeatureDtype",
+    "Features",
     "LookupDrafter",
     "Method",
     "MinMatch",
@@ -87,6 +91,7 @@ __all__ = [
     "TargetReader",
     "TopIds",
     "WindowLoop",
+    "cheapest_tree",
     "hookimpl",
     "now_ms",
 ]

@@ -18,11 +18,10 @@ from specbench.benchmark.compiling import compile_together
 from specbench.benchmark.failing import failure_of
 from specbench.benchmark.interruption import insisting
 from specbench.benchmark.observer import Observer, Progress
-from specbench.benchmark.order import in_order
 from specbench.benchmark.preparation import Prepared
 from specbench.benchmark.proof import hold
 from specbench.benchmark.telemetry import MemoryMonitor
-from specbench.benchmark.turns import Turns
+from specbench.benchmark.turns import Turns, in_order
 from specbench.benchmark.work import WorkWatch
 from specbench.errors import SpecbenchError, StoreError
 from specbench.results.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
@@ -270,7 +269,7 @@ class Runner:
 
     def _rule(self, rounds: Sequence[Round]) -> str | None:
         drafts = any(part.drafted is not None for part in rounds)
-        return self._profile.speculative.verification if drafts else None
+        return self._profile.speculative.rule if drafts else None
 
     def _count(self, name: str, part: Round, step_ms: float) -> None:
         self._advance(name, self._progress[name].after_round(part, step_ms))

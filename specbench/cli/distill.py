@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,25 @@ import typer
 from specbench.cli.options import JsonOption
 from specbench.errors import ExitCode
 
-EXAMPLES = ("specbench distill --target embedded:smollm2-135m-instruct --out draft --minutes 30",)
+EXAMPLES = (
+    "specbench distill --target embedded:smollm2-135m-instruct --out draft --minutes 30",
+    "specbench distill --kind eagle --target embedded:smollm2-135m-instruct --draft-vocab 11264 --out eagle",
+)
+
+
+class Kind(str, Enum):
+    """What the draft reads."""
+
+    PLAIN = "plain"
+    EAGLE = "eagle"
+
+
+class Loss(str, Enum):
+    """What training makes small."""
+
+    KL = "kl"
+    TV = "tv"
+    BOTH = "kl+tv"
 
 
 def distill(
@@ -19,10 +38,21 @@ def distill(
         typer.Option("--target", metavar="MODEL", help="Target model: embedded:NAME, a folder, or a hub id."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write the draft model to.")],
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--kind", help="Draft that reads tokens alone, or the target's hidden states too (EAGLE-3)."
+        ),
+    ] = Kind.PLAIN,
     layers: Annotated[
-        str,
-        typer.Option("--layers", metavar="N|LIST", help="Number of target layers to keep, or a list: 0,1,29."),
-    ] = "3",
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="N|LIST",
+            help="Number of target layers to keep, or a list: 0,1,29 (default: 3). With --kind eagle, layers "
+            "whose hidden states the draft reads (default: a low, a middle and a high one).",
+        ),
+    ] = None,
     draft_vocab: Annotated[
         int, typer.Option("--draft-vocab", metavar="N", help="Vocabulary size of the draft, in tokens.")
     ] = 12288,
@@ -36,6 +66,20 @@ def distill(
         float,
         typer.Option("--minutes", metavar="N", help="Time budget in minutes; text and training get half each."),
     ] = 150.0,
+    loss: Annotated[
+        Loss,
+        typer.Option(
+            "--loss", help="KL divergence, total variation distance (one minus the acceptance), or their sum."
+        ),
+    ] = Loss.KL,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            metavar="MODEL",
+            help="Draft to train on, with its layers and vocabulary (default: none).",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")] = 0,
     tokens: Annotated[
         int | None,
@@ -52,7 +96,10 @@ def distill(
     from specbench.distill.settings import Settings
     from specbench.render import console
 
-    settings = Settings(target, out, layers, draft_vocab, prompts, minutes, seed, tokens, steps)
+    settings = Settings(
+        target, out, layers, draft_vocab, prompts, minutes, seed, tokens, steps,
+        kind=kind.value, loss=loss.value, start=start,
+    )  # fmt: skip
     try:
         report = distil(settings)
     except KeyboardInterrupt:
@@ -72,7 +119,7 @@ def _print(report: dict) -> None:
 
     title = f"draft of {report['target']}: {report['parameters'] / 1e6:.1f} M parameters, in {report['out']}"
     table = Table(title=title, title_justify="left", header_style="bold")
-    for column in ("held-out task", "agreement", "overlap", "accept length", "in vocabulary"):
+    for column in ("held-out task", "agreement", "overlap", "accept length", "by position", "in vocabulary"):
         table.add_column(column, justify="left" if column == "held-out task" else "right")
     for task, figures in report["heldout"].items():
         table.add_row(
@@ -80,6 +127,7 @@ def _print(report: dict) -> None:
             f"{figures['agreement']:.3f}",
             f"{figures['overlap']:.3f}",
             f"{figures['acceptance_length']:.2f}",
+            " ".join("-" if share is None else f"{share:.2f}" for share in figures["acceptance"]),
             f"{figures['in_vocabulary']:.3f}",
         )
     console.out.print(table)

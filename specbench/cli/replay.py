@@ -16,7 +16,14 @@ EXAMPLES = (
 
 
 def replay(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Trace that 'specbench trace' wrote.")],
+    trace: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRACE",
+            help="Trace that 'specbench trace' wrote; or acceptance by position of another tool's, as of "
+            "'specbench plan --acceptance FILE'.",
+        ),
+    ],
     costs: Annotated[
         Path,
         typer.Option("--costs", metavar="FILE", help="Cost table, such as 'specbench limits --costs' writes."),
@@ -26,8 +33,8 @@ def replay(
         typer.Option(
             "--over",
             metavar="KEY=VALUES",
-            help="Vary draft_length, window, agreement, clients or a value of the cost table, such as "
-            "link.rtt_ms=0,20,100. Repeatable.",
+            help="Vary draft_length, window, agreement, clients, a method's own option or a value of the cost "
+            "table, such as link.rtt_ms=0,20,100 or methods.speculative_tree.nodes=8,16. Repeatable.",
         ),
     ] = None,
     methods: Annotated[

@@ -116,8 +116,10 @@ class VllmCloud(CloudModel):
         Raises:
             SpecbenchError: it sends no prompt log-probabilities, or the method needs more than chains.
         """
-        if needs and (needs.trees or needs.top_k):
+        if needs and (needs.trees or needs.top_k or needs.features):
             what = "reads no trees" if needs.trees else "does not send the target's likeliest ids"
+            if needs.features:
+                what = "does not send the target's hidden states"
             raise SpecbenchError(
                 f"cloud.backend: vllm {what}, which the method needs",
                 "add --set cloud.backend=transformers --set cloud.placement=process, or run speculative",

@@ -166,6 +166,34 @@ class Engine(ABC):
                 ExitCode.MODEL,
             )
 
+    def require_hidden_states(self, layers: Sequence[int], size: int) -> None:
+        """Refuse a model whose layers' hidden states cannot be had, before anything is timed; one short pass.
+
+        Args:
+            size: what a draft takes for the hidden size.
+
+        Raises:
+            SpecbenchError: naming what stands in the way.
+        """
+        try:
+            session = self.session()
+            session.hidden_layers = tuple(layers)
+            session.extend(self._tokens(2))
+            assert session.hidden_states is not None
+            found = session.hidden_states.shape[-1]
+            reason = "" if found == size else f"they have {found} numbers, and the draft reads {size}"
+        except Exception as error:
+            if isinstance(error, SpecbenchError) or is_out_of_memory(error):
+                raise
+            reason = first_line(error)
+        if reason:
+            raise SpecbenchError(
+                f"{self.loaded.folder} ({self.kind} engine) gives no hidden states of its layers "
+                f"{', '.join(map(str, layers))}: {reason}",
+                "choose the target that the draft was made for",
+                ExitCode.MODEL,
+            )
+
     @cached_property
     def rollback_obstacle(self) -> str | None:
         """What keeps the model's cache from being rolled back; tried once, by four short passes."""

@@ -22,6 +22,12 @@ class KVSession(ABC):
         """`role` is whose model it is, `edge` or `cloud`, for messages."""
         self._role = role
         self._length = 0
+        self.hidden_layers: tuple[int, ...] = ()
+        """Layers whose hidden states a pass leaves in `hidden_states`: 0 is the embedding, 1 the first."""
+        self.hidden_states: torch.Tensor | None = None
+        """Of the tokens of the last pass, shape (tokens, layers, hidden size)."""
+        self.given: torch.Tensor | None = None
+        """For a draft that reads hidden states: one for each token of the next pass, shape (tokens, size)."""
         self._tree: list[int] = []
         """Parents in the tree that the cache ends with, until a path of it is kept."""
 

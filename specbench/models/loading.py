@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from specbench.errors import ModelError, first_line, is_out_of_memory
-from specbench.models import architecture, cutting, files, splitting, storage
+from specbench.models import architecture, cutting, feature_fed, files, splitting, storage
 from specbench.models.devices import memory_limits, resolve_device
 from specbench.models.library import quiet_transformers
 from specbench.profile import CloudSpec, ModelSpec
@@ -31,6 +31,12 @@ class LoadedModel:
     quantization: str | None = None
 
 
+def make_known(folder: Path) -> None:
+    """Have transformers know the kind of model in a folder, where it is our own."""
+    if feature_fed.lies_in(folder):
+        import specbench.models.eagle  # noqa: F401 - it registers itself
+
+
 def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     """The configuration of the text model, cut to `spec.layers`.
 
@@ -40,6 +46,7 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     from transformers import AutoConfig
 
     files.check(folder, spec)
+    make_known(folder)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)

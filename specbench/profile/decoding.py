@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from specbench.profile.part import Part
+from specbench.results.records import SYNTHETIC
 
 LONGEST_DRAFT = 64
 WIDEST_WINDOW = 32
@@ -87,6 +88,17 @@ class Speculative(Part):
         description="End a draft behind the first token to which the draft model gives a lower probability. "
         "Lossless.",
     )
+    synthetic_acceptance: (
+        Annotated[
+            tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1, max_length=LONGEST_DRAFT)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Accept drafted tokens by chance, whatever they are: 0.8, or [0.9, 0.7] for the first, the "
+        "second and all later ones, given that those before were accepted. Draft and verification are "
+        "computed, so times are real. Texts are not, and everything is labelled `synthetic`.",
+    )
     cross_vocabulary: Literal["tli", "slem", False] = Field(
         default=False,
         description="Where the vocabularies of edge and cloud differ: `tli` (or `true`) drafts the tokens that "
@@ -102,10 +114,22 @@ class Speculative(Part):
         default=0.3, description="δ of the rule `typical`."
     )
 
+    @property
+    def rule(self) -> str:
+        """What accepts drafted tokens, as records name it: the verification rule, or `SYNTHETIC`."""
+        return self.verification if self.synthetic_acceptance is None else SYNTHETIC
+
     @field_validator("cross_vocabulary", mode="before")
     @classmethod
     def _true_is_tli(cls, value: object) -> object:
         return "tli" if value is True else value
+
+    @field_validator("synthetic_acceptance", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: object) -> object:
+        if isinstance(value, list):
+            return tuple(value)
+        return (value,) if isinstance(value, (int, float, str)) else value
 
     @field_validator("draft_length", "window", mode="before")
     @classmethod

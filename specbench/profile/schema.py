@@ -151,6 +151,7 @@ class Profile(Part):
             "speculative.verification": (speculative.verification, "greedy"),
             "speculative.gate": (speculative.gate and speculative.gate.measure, None),
             "speculative.window": (speculative.window, 1),
+            "speculative.synthetic_acceptance": (speculative.synthetic_acceptance, None),
         }
         for key, (value, only) in found.items():
             if value != only:

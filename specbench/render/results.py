@@ -11,7 +11,7 @@ from rich.text import Text
 from specbench.render.fitting import Cell, Fitted
 from specbench.render.tables import detail_tables, divergence_line, interval_text, number
 from specbench.results.derived import Comparison, MethodSummary
-from specbench.results.records import Divergence
+from specbench.results.records import SYNTHETIC, Divergence
 from specbench.stats.comparison import LABELS
 from specbench.stats.headline import headline
 from specbench.stats.verdict import EQUIVALENT, FASTER, SLOWER, UNDECIDED
@@ -103,6 +103,8 @@ class ResultTable:
     def _word(self, row: MethodSummary) -> Text:
         if row.method == row.reference or row.method == self.comparison.control:
             return Text("control", style="dim")
+        if row.verification == SYNTHETIC:
+            return Text(SYNTHETIC, style="yellow")
         if not row.lossless:
             return Text(LOSSY[row.lossless], style="dim")
         return Text(*WORDS[row.verdict])

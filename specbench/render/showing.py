@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from rich.text import Text
 
@@ -23,23 +23,40 @@ from specbench.render.report.lengths import length_tables
 from specbench.render.results import comparison_table
 from specbench.results.records import Run
 from specbench.results.store import RunStore
+from specbench.stats import gate
 from specbench.stats.comparison import compare
 from specbench.sweeps.rows import Swept, swept
 
 
 def show_runs(
-    runs: Sequence[Run], as_json: bool = False, allow_unfair: bool = False, details: bool = False
-) -> None:
+    runs: Sequence[Run],
+    as_json: bool = False,
+    allow_unfair: bool = False,
+    details: bool = False,
+    allowed: float | None = None,
+) -> ExitCode:
     """Print the comparison of runs, as a table or as JSON.
+
+    Args:
+        allowed: how much slower a method may be, as a fraction; without it there is no gate.
+
+    Returns:
+        What the gate ends with.
 
     Raises:
         SpecbenchError: they are not comparable.
     """
     comparison = compare(runs, allow_unfair)
+    gated = None if allowed is None else gate.gate(runs, allowed)
     if as_json:
-        console.print_json(comparison_document(comparison))
-    else:
-        console.out.print(comparison_table(comparison, details))
+        beside = {} if gated is None else {"gate": {"allowed": allowed, "methods": [*map(asdict, gated)]}}
+        console.print_json({**comparison_document(comparison), **beside})
+        return gate.status(gated or ())
+    console.out.print(comparison_table(comparison, details))
+    for each in gated or ():
+        style = "red" if gate.status([each]) else ""
+        console.out.print(Text(gate.in_words(each, allowed or 0.0), style))
+    return gate.status(gated or ())
 
 
 def show_stored(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from specbench.render import costs
 from specbench.render.fitting import Fitted
 from specbench.results.derived import CategorySpeedup, Comparison, MethodSummary, Prediction
-from specbench.results.records import CONTROL, Divergence
+from specbench.results.records import CONTROL, SYNTHETIC, Divergence
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = (
@@ -167,7 +167,8 @@ def _categories(comparison: Comparison) -> Fitted:
     for row in comparison.categories:
         whole = by_name[row.method]
         *figures, word = category_cells(row)
-        word = word if whole.lossless else "lossy"  # another text is never called faster
+        if not whole.lossless:  # another text is never called faster
+            word = SYNTHETIC if whole.verification == SYNTHETIC else "lossy"
         rows.append((_named(whole, comparison), row.category, *figures, word))
     return Fitted(("method", "category"), CATEGORY_COLUMNS, rows, words=1)
 
@@ -185,6 +186,11 @@ def category_cells(row: CategorySpeedup) -> tuple[str, ...]:
 def interval_text(interval: tuple[float, float] | None) -> str:
     """An interval for a cell."""
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def bracketed(interval: tuple[float, float] | None) -> str:
+    """An interval behind its figure; nothing where there is none."""
+    return f" ({interval_text(interval)})" if interval else ""
 
 
 def prediction_line(found: Prediction) -> str:

@@ -58,6 +58,7 @@ class RoundCosts:
 
     Args:
         bytes_up_per_token: encoded frames per committed token; `bytes_down_per_token` the other way.
+        feature_bytes_per_token: of those down, the target's hidden states, prompts' left out.
         bytes_up_per_drafted_token: encoded frames that carried drafts, per drafted token.
         draft_share: of the time between the first and the last token; `link_share` and `verify_share` likewise.
             What overlaps counts in each, so they may add up to more than 1. Methods that draft.
@@ -73,6 +74,7 @@ class RoundCosts:
 
     bytes_up_per_token: float | None = None
     bytes_down_per_token: float | None = None
+    feature_bytes_per_token: float | None = None
     bytes_up_per_drafted_token: float | None = None
     draft_share: float | None = None
     link_share: float | None = None

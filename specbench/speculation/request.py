@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from specbench.results.records import Round
+from specbench.speculation.features import Features
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,12 @@ class Needs:
     Args:
         trees: it proposes trees.
         top_k: how many of the target's likeliest next ids it reads, behind every token that the target reads.
+        features: hidden states of the target that its draft reads; `None` where it reads none.
     """
 
     trees: bool = False
     top_k: int = 0
+    features: Features | None = None
 
 
 TopIds = tuple[tuple[int, ...], ...]

@@ -22,6 +22,7 @@ from specbench.speculation import rules
 from specbench.speculation.blocks import block_of, rows_of
 from specbench.speculation.pass_under_way import PassUnderWay
 from specbench.speculation.proposal import MOST_NODES, NO_DRAFT, Proposal
+from specbench.speculation.readings import Readings
 from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import Verdict
 from specbench.speculation.verifier import Verifier
@@ -43,13 +44,12 @@ class LocalTarget:
     streams = False
     """Whether `decode` computes on while nobody reads it."""
 
-    top_ids: TopIds = ()
-    """Of the pass behind the last commit."""
-
     def __init__(self, engine: Engine, options: Options, needs: Needs | None = None) -> None:
         self._engine = engine
         self._options = options
         self._needs = needs or Needs()
+        self.readings = Readings(self._needs)
+        """Of the pass behind the last commit."""
         self._held: KVSession | None = None
         self._in_flight: deque[PassUnderWay] = deque()
 
@@ -59,7 +59,7 @@ class LocalTarget:
         self._start(request)
         logits = self._session.prefill(request.prompt_ids)
         verdict = self._verifier.verdict(NO_DRAFT, logits, self._committed)
-        self.top_ids = self._likeliest(logits)
+        self.readings.begin(logits, self._session.hidden_states)
         return self._commit(verdict.own, started)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
@@ -72,6 +72,7 @@ class LocalTarget:
         self._verifier.skip(*draws[:2])
         self._committed.extend(tokens)
         self._session.prefill(self._committed[:-1])
+        self.readings.begin(None, self._session.hidden_states)
 
     def _start(self, request: Request) -> None:
         if self._in_flight:  # of a text that was given up
@@ -80,9 +81,20 @@ class LocalTarget:
         self._request = request
         room = len(request.prompt_ids) + request.max_new_tokens
         self._held = self._engine.session(room + MOST_NODES if self._needs.trees else room)
+        self._held.hidden_layers = self.readings.layers
         self._verifier = Verifier(self._options, request.seed, self._engine.role)
         self._committed = list(request.prompt_ids)
         self._trusted = self._read_ahead = 0
+
+    @property
+    def top_ids(self) -> TopIds:
+        """Of the pass behind the last commit."""
+        return self.readings.top_ids
+
+    @property
+    def hidden_states(self) -> torch.Tensor | None:
+        """Of the pass behind the last commit, a row for each token that it committed."""
+        return self.readings.hidden_states
 
     @property
     def remaining(self) -> int:
@@ -125,7 +137,7 @@ class LocalTarget:
         started = now_ms() - before_ms - passed.pass_ms
         width, rows = len(block.token_ids), passed.logits[-rows_of(*drafts) :]
         for index, (proposal, draft) in enumerate(zip(proposals, drafts, strict=True)):
-            verdict = self._judged(draft, rows[: rows_of(draft)], width)
+            verdict = self._judged(draft, rows, width)
             rows = rows[len(draft) :]
             commit = self._take(proposal, verdict, started)
             if not index:  # the others cost nothing more
@@ -222,7 +234,10 @@ class LocalTarget:
 
     def _demand_declared(self, proposal: Proposal) -> None:
         if proposal.parents and not self._needs.trees:
-            raise SpecbenchError("a tree was proposed to a target of chains", "set drafts_trees in the method")
+            raise SpecbenchError(
+                "a tree was proposed to a target of chains",
+                "set drafts_trees in the method, or return trees in its needs",
+            )
 
     def _demand_idle(self) -> None:
         if self._in_flight:
@@ -239,8 +254,9 @@ class LocalTarget:
 
     def _judged(self, proposal: Proposal, rows: torch.Tensor, width: int) -> Verdict:
         """What a pass of this width decides; what it refuses leaves the cache, and nothing is committed."""
-        verdict = self._verifier.verdict(proposal, rows, self._committed)
-        self.top_ids = self._likeliest(rows)
+        judging = rows[: rows_of(proposal)]  # those behind them judge what follows
+        verdict = self._verifier.verdict(proposal, judging, self._committed)
+        self.readings.judge(verdict, judging, self._session.hidden_states, len(rows))
         if verdict.path is not None:
             unread = width - len(proposal)
             self._session.keep([*range(unread), *(unread + node for node in verdict.path)])
@@ -249,11 +265,6 @@ class LocalTarget:
             self._session.truncate(cached)
         self._read_ahead = self._session.length - cached
         return verdict
-
-    def _likeliest(self, rows: torch.Tensor) -> TopIds:
-        if not self._needs.top_k:
-            return ()
-        return tuple(map(tuple, rows.topk(self._needs.top_k).indices.tolist()))
 
     def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
         started = now_ms()
@@ -285,4 +296,5 @@ class LocalTarget:
             # What was verified behind the end is no part of the text: nor of the cache.
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
             self._read_ahead = 0
+            self.readings.end()
         return Round(kept, finish_reason, verify_ms=now_ms() - started)

@@ -12,7 +12,7 @@ from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.randomness import Purpose, Stream
-from specbench.speculation.rules import RULES, TREE_RULES, Verdict, matching
+from specbench.speculation.rules import RULES, TREE_RULES, Verdict, matching, synthetic
 from specbench.speculation.sampling import Scorer, probabilities, soft_probabilities
 
 
@@ -61,7 +61,10 @@ class Verifier:
                 f"choose one of {', '.join(TREE_RULES)}",
             )
         case = PassedCase(self, proposal, self._penalized(proposal, logits, context), len(context))
-        return RULES[name].judge(case) if proposal.tokens else matching((), case.choices)
+        if not proposal.tokens:
+            return matching((), case.choices)
+        verdict, chances = RULES[name].judge(case), self.speculative.synthetic_acceptance
+        return verdict if chances is None else synthetic(case, chances)  # the rule's time is real
 
     def _penalized(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> torch.Tensor:
         if not proposal.parents or self.decoding.repetition_penalty == 1:

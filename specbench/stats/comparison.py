@@ -11,7 +11,7 @@ from specbench.benchmark.differences import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError, StoreError
 from specbench.precision.declared import in_words
 from specbench.results.derived import Comparison, MethodSummary, Prediction
-from specbench.results.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
+from specbench.results.records import CONTROL, SYNTHETIC, Divergence, Failure, Generation, Manifest, Run
 from specbench.stats import notes, verdict
 from specbench.stats.acceptance import acceptance, drafting_rounds
 from specbench.stats.ceiling_shares import ceiling_fault, share_of_ceiling, tokens_range
@@ -36,6 +36,7 @@ UNFAIR = "UNFAIR"
 UNVERIFIED = "not verified"
 NumberT = TypeVar("NumberT", int, float)
 LABELS = {True: "lossless", False: "lossy", None: "not the cloud's text"}
+NO_TEXT = "the text means nothing"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         SpecbenchError: two runs differ in something on which figures depend, or hold no generations.
     """
     first = runs[0].manifest
-    found = [(run.manifest, *part) for run in runs[1:] for part in _unfair(first, run.manifest)]
+    both = [(run.manifest, part) for run in runs[1:] for part in differences(first, run.manifest)]
+    found = [(other, *part) for other, part in both if not may_differ(part[0], first, other)]
     if found and not allow_unfair:
         other, field, left, right = found[0]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -118,13 +120,10 @@ def may_differ(key: str, left: Manifest, right: Manifest) -> bool:
     # Without sampling, the seed decides the order alone.
     if key.startswith(SOURCE):
         return True  # rows say so
+    if key == "speculative.synthetic_acceptance":
+        return all(map(notes.chances, (left, right)))  # then none of the texts is real
     greedy = left.profile["decoding"]["temperature"] == right.profile["decoding"]["temperature"] == 0
     return key in MAY_DIFFER or key.partition(".")[0] in MAY_DIFFER or (greedy and key == SEED)
-
-
-def _unfair(left: Manifest, right: Manifest) -> list[tuple[str, object, object]]:
-    """Every field in which two runs differ and may not: its name and both values."""
-    return [found for found in differences(left, right) if not may_differ(found[0], left, right)]
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
@@ -158,6 +157,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     gated = " behind a gate" if rule and manifest.profile["speculative"].get("gate") else ""
     bugs = notes.bugs(manifest)[group.method]
     truth = f"{notes.texts(bugs)} wrong" if bugs else _unproven(group, control) or LABELS[lossless]
+    truth, real = (NO_TEXT, None) if rule == SYNTHETIC else (truth, control)
     reasons = manifest.unverified.get(group.method, ())
     label = ", ".join(
         filter(
@@ -177,7 +177,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     categories: list = []
     if control and versus and control is not group:
         where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
-        reason = _no_verdict(group, control, bugs, unfair)
+        reason = notes.BY_CHANCE if rule == SYNTHETIC else _no_verdict(group, control, bugs, unfair)
         fair = not unfair or control.run is group.run
         interval = versus.interval if fair and not (group.run.faults or control.run.faults) else None
         if reason:
@@ -211,9 +211,9 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         statement=statement,
         throughput_vs_control=versus.throughput if versus else None,
         speedup_vs_cloud_baseline=verdict.speedup(generate.records, records).ratio if generate else None,
-        exact_match=exact_match(control.records, records) if control and same else None,
-        agreement=agreement(control.records, records, manifest.references, same)
-        if control and not lossless
+        exact_match=exact_match(real.records, records) if real and same else None,
+        agreement=agreement(real.records, records, manifest.references, same)
+        if real and not lossless
         else None,
         percentiles=percentiles(records),
         peak_rss_bytes=manifest.isolated_rss_bytes.get(group.method)
@@ -285,7 +285,8 @@ def settings(runs: Sequence[Run]) -> tuple[str, ...]:
         f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']}",
         _engine(runs),
         f"{threads} thread{'' if threads == 1 else 's'}",
-        f"{prompts} prompt{'' if prompts == 1 else 's'}, at most {workload['max_new_tokens']} tokens each",
+        f"{prompts} prompt{'' if prompts == 1 else 's'}, at most {workload['max_new_tokens']} tokens each"
+        + "".join(dict.fromkeys(f", {told}" for run in runs if (told := notes.chances(run.manifest)))),
     )
 
 

@@ -175,7 +175,10 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, verd
             continue  # nothing follows a first token, or no control to compare with
         row = Row(
             method=summary.method,
-            draft_length=length if summary.acceptance else None,
+            # The control of each draft length is in a run of its own, and its row says in which.
+            draft_length=length
+            if summary.acceptance or (summary.method == CONTROL and DRAFT_LENGTH in condition)
+            else None,
             condition=others,
             ttft_ms=summary.ttft_ms,
             tpot_ms=summary.tpot_ms,

@@ -35,6 +35,11 @@ def test_method_keeps_the_contract_when_it_chooses_its_draft_length(name):
     check_method(METHODS[name], Options(Decoding(), Speculative(draft_length="auto")))
 
 
+@pytest.mark.parametrize("name", ["suffix", "hybrid"])
+def test_a_method_keeps_the_contract_where_its_options_ask_for_trees(name):
+    check_method(METHODS[name], Options(Decoding(), Speculative(draft_length=8), {name: {"nodes": 16}}))
+
+
 def test_assisted_generation_refuses_to_choose_a_draft_length():
     auto = Options(Decoding(), Speculative(draft_length="auto"))
     with pytest.raises(SpecbenchError, match="auto is not supported by hf_assisted"):
@@ -45,7 +50,15 @@ def test_assisted_generation_refuses_to_choose_a_draft_length():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["cloud_optimized_baseline", "speculative", "speculative_pipelined", "speculative_tree", "token_recycling"],
+    [
+        "cloud_optimized_baseline",
+        "speculative",
+        "speculative_pipelined",
+        "speculative_tree",
+        "token_recycling",
+        "speculative_eagle",
+        "speculative_eagle_tree",
+    ],
 )
 def test_method_keeps_the_contract_on_the_compiled_engine_too(name):
     check_method(METHODS[name], engine=EngineSpec(kind="compiled", batch_invariant=True))
@@ -67,8 +80,10 @@ def split_pair(tmp_path_factory):
 @pytest.mark.parametrize("name", METHODS)
 def test_method_keeps_the_contract_on_a_target_that_is_split_over_two_ranks(name, split_pair):
     method, options = METHODS[name], Options(Decoding(), Speculative())
-    if name.startswith(("hf_assisted", "early_exit")) or getattr(method, "drafts_trees", False):
-        refusals = r"both models in one process|beyond the link|cannot read a tree"
+    if name.startswith(("hf_assisted", "early_exit", "speculative_eagle")) or getattr(
+        method, "drafts_trees", False
+    ):
+        refusals = r"both models in one process|beyond the link|cannot read a tree|reads no hidden states"
         with pytest.raises(SpecbenchError, match=refusals):
             method.open(*split_pair, options)
         return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from specbench.cloud.server.host import Host
 from specbench.cloud.transport import protocol
-from specbench.cloud.transport.fields import MOST_TOKENS, unpacked_parents
+from specbench.cloud.transport.fields import MOST_TOKENS, obstacle_to, unpacked_parents
 from specbench.profile import Options
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
@@ -34,6 +34,13 @@ class Checks:
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
         return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
+
+    def demand_sendable(self, request: Request, needs: Needs) -> None:
+        """Refuse a prompt whose hidden states no reply can hold."""
+        if needs.features and (obstacle := obstacle_to(needs.features, len(request.prompt_ids))):
+            raise RefusalError(
+                f"{obstacle}: shorten the prompt, or send them in a narrower type (features: int8)"
+            )
 
     def proposal(self, frame: protocol.Verify, options: Options, needs: Needs) -> Proposal:
         """The draft that a frame carries, as the rule of its text needs it."""

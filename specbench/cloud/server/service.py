@@ -24,6 +24,7 @@ from specbench.precision import switches
 from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.results.records import Round
+from specbench.speculation.features import Features
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence
@@ -193,6 +194,7 @@ class Service:
                 self._resume(text, frame, request)
                 yield encode(Done(frame.number))
                 return
+            self._checks.demand_sendable(request, text.needs)
             steps: Iterator[Block | Round] = iter([text.target.begin(request)])
             text.is_open = True
         else:
@@ -201,8 +203,8 @@ class Service:
                 steps = text.target.decoding()
             else:
                 self._checks.demand_draft(frame.tokens)
-                if text.needs.trees:
-                    raise RefusalError("a text that was opened for trees is verified whole")
+                if text.needs.trees or text.needs.features:
+                    raise RefusalError("a text that was opened for trees or hidden states is verified whole")
                 if text.target.trust(frame.tokens).finish_reason:
                     text.end()
                 return
@@ -224,7 +226,7 @@ class Service:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        needs = Needs(frame.trees, frame.top_k)
+        needs = Needs(frame.trees, frame.top_k, Features(*frame.features) if frame.features else None)
         target = self._host.target(options, frame.rolls_back, frame.draft, needs)
         self._texts[frame.text] = Text(target, options, needs)
 

@@ -36,6 +36,7 @@ class VllmTarget:
     """
 
     top_ids = ()
+    hidden_states = None
 
     def __init__(self, server: VllmServer, rtt_ms: float, verifies: bool, probe: Sequence[int]) -> None:
         self._server = server

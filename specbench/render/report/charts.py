@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from specbench.render.report.curves import acceptance, memory
-from specbench.render.report.inks import Ink, legend_of, looks_of, tint, tinted
+from specbench.render.report.inks import Ink, alt, legend_of, looks_of, tint, tinted
 from specbench.render.report.latencies import latencies
 from specbench.render.report.marks import Drawing, at_one, bars, data, finished, row_axis, titled, told_by
 from specbench.render.report.pictures import demand_methods
@@ -15,9 +14,6 @@ from specbench.render.report.speedups import categories, speedups
 from specbench.stats.headline import ranked
 from specbench.stats.report import Report
 from specbench.stats.row_names import base
-
-if TYPE_CHECKING:
-    import altair as alt
 
 SHADES = {"draft": 1.0, "link": 0.25, "verify": 0.55, "other": 0.15, "not split": 0.55}  # opacity of each part
 
@@ -80,8 +76,6 @@ def times(report: Report) -> Drawing | None:
     parts = [name for name in SHADES if any(span["part"] == name for span in spans)]
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         legend = legend_of(width, 160)
         legend.symbolType, legend.symbolFillColor, legend.symbolStrokeColor = "square", ink["ink"], ink["ink"]
         legend.direction, legend.columns = "horizontal", len(parts)
@@ -118,8 +112,6 @@ def ceilings(report: Report) -> Drawing | None:
     figures = tuple({"method": row.method, "share_of_ceiling": row.share_of_ceiling} for row in known)
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         title = titled("share of the tokens per second that memory allows token by token (%)", width)
         x = alt.X("from:Q", axis=alt.Axis(format=".0%"), title=title)
         marks = [bars(tinted(rows, ink), rows, x, tint(alt.Color)), at_one(ink["ink"], "x", x)]

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 2
+SYNTHETIC = "synthetic"
+"""In place of a verification rule: chance accepted what was drafted (`speculative.synthetic_acceptance`)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Round:
         streamed: the round came as a part of a stream; nobody asked for it, or waited for its way here.
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
+        feature_bytes: of `bytes_down`, the hidden states of the target that it carried for the draft.
         wasted_draft_tokens: tokens drafted ahead of the verdict that it made void.
         unverified: drafted tokens that a gate let pass.
         prefilled: tokens that the target read for it where that is not what its cache lacks alone: the whole
@@ -87,6 +90,7 @@ class Round:
     wasted_verify_ms: float | None = None
     ready_draft_tokens: int | None = None
     choice: str | None = None
+    feature_bytes: int | None = None
 
     @property
     def link_ms(self) -> float | None:
@@ -125,7 +129,8 @@ class Generation:
             where it can be asked, else of the looks in `memory`. Interleaved methods share the process.
         memory: how it went meanwhile, the highest look of each stretch; empty in older runs.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
-        verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
+        verification: the rule by which drafted tokens were accepted, `SYNTHETIC` where chance accepted them;
+            `None` where nothing was drafted.
         interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
             out of all statistics.
     """

@@ -6,8 +6,8 @@ from replays import drawn, prices
 from specbench.forecast.known import Known, measured_survival, of_chances
 from specbench.forecast.plan import alone_ms, forecast, with_windows
 from specbench.forecast.replay import known_method, replay
+from specbench.forecast.varied import windowed
 from specbench.forecast.window_form import window_even
-from specbench.forecast.windowed import windowed
 from specbench.profile.cost_table import Costs
 from specbench.stats.prices import Prices
 
