@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from stores import stored
 
 from specbench.cloud.link import emulated, probe
 from specbench.cloud.link.emulator import Direction
 from specbench.errors import SpecbenchError
 from specbench.profile import LinkSpec
-from specbench.results.store import RunStore
 
 SPEC = LinkSpec(rtt_ms=30, uplink_mbps=4, downlink_mbps=8)
 
@@ -220,8 +220,7 @@ def test_a_run_over_the_link_sends_its_packets_through_it(namespaces, specbench,
         emulated.down()
     assert done.code == 0, done.err
     assert "edge-cloud over a link that is emulated, round trip 12 ms" in done.out
-    store = RunStore(tmp_path / "runs")
-    generations = store.read(store.find(None)).generations
+    generations = stored(tmp_path).generations
     rounds = [part for record in generations for part in record.rounds if part.rtt_ms]
     assert rounds
     assert all(part.rtt_ms >= 12 for part in rounds)
