@@ -18,6 +18,7 @@ from specbench.cloud.link import emulated
 from specbench.cloud.link.link_trace import read_trace
 from specbench.engine.threads import spin_briefly
 from specbench.errors import SpecbenchError
+from specbench.models.llama_library import tokenizer_remark
 from specbench.profile import HELPERS, Profile, settings_hash
 from specbench.profile.loading import with_changes
 from specbench.registry import blaming
@@ -123,6 +124,21 @@ def _demand_text(methods: Sequence[Method], speculative: Speculative) -> None:
             )
 
 
+def _demand_torch(profile: Profile, methods: Sequence[Method]) -> None:
+    """Refuse a method that calls the edge's model itself, where that is none of transformers'.
+
+    Raises:
+        SpecbenchError: a method does.
+    """
+    for method in methods:
+        if profile.edge.backend != "transformers" and "edge" in method.roles and method.own_passes:
+            raise SpecbenchError(
+                f"edge.backend: {profile.edge.backend} is not supported by {method.name}, whose passes are "
+                "transformers' own",
+                f"leave {method.name} out, or add --set edge.backend=transformers",
+            )
+
+
 def prepare(
     profile: Profile,
     methods: Sequence[Method],
@@ -142,6 +158,7 @@ def prepare(
         with blaming(method):
             method.validate(options)
             method.helpers(options)
+    _demand_torch(profile, methods)
     profile = _with_engine_of(profile, methods)
     audits.demand_declared(profile, methods)
     remarks: list[str | None] = []
@@ -169,6 +186,7 @@ def prepare(
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
     remarks.append(conversation.template_remark(cloud.tokenizer, cloud.spec.model))
+    remarks.append(tokenizer_remark(cloud.folder, cloud.tokenizer))
     known = tuple(remark for remark in remarks if remark)
     for remark in known:
         logger.info(remark)

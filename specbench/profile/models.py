@@ -31,7 +31,7 @@ class ModelSpec(Part):
 
     model: Name = Field(
         description="`embedded:NAME` (`specbench models` lists them), a local folder in Hugging Face "
-        "format, or a hub id."
+        "format, a GGUF file (or the first of a split set, or a folder with one), or a hub id."
     )
     layers: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
@@ -60,6 +60,11 @@ HELPERS = "edge.helpers."
 class EdgeSpec(ModelSpec):
     """The draft model, on the edge device."""
 
+    backend: Literal["transformers", "llama_cpp"] = Field(
+        default="transformers",
+        description="`llama_cpp` drafts in llama.cpp with the types of a GGUF file, on the CPU. `dtype` is "
+        "then that of the cache. Needs `pip install 'specbench[llama-cpp]'`.",
+    )
     device: Device = Field(default="cpu", description=DEVICE)
     vocab_map: Name | None = Field(
         default=None,
@@ -99,6 +104,22 @@ class EdgeSpec(ModelSpec):
             for key in ("threads", "cpus", "memory_limit", "helpers"):
                 if getattr(helper, key) is not None:
                     raise ValueError(f"helpers.{name}.{key} has no effect: helpers share what edge.{key} says")
+        return self
+
+    @model_validator(mode="after")
+    def _llama_cpp_runs_a_file_as_it_is(self) -> EdgeSpec:
+        if self.backend != "llama_cpp":
+            return self
+        for key in ("layers", "quantization"):
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"backend: llama_cpp runs the file as it is; drop {key}, or convert another file"
+                )
+        if self.device != "cpu" or self.dtype == "float64":
+            wrong = f"dtype is {self.dtype}" if self.device == "cpu" else f"device is {self.device}"
+            raise ValueError(
+                "backend: llama_cpp computes on the CPU, with a cache in float32, float16 or bfloat16; " + wrong
+            )
         return self
 
     @model_validator(mode="after")

@@ -185,6 +185,7 @@ SEEN: dict[str, Callable[[Audit], str]] = {
     "attention": lambda audit: audit.attention or "unknown",
     "stored on disk": lambda audit: "\n".join(audit.stored),
     "quantisation": lambda audit: audit.quantization or "none",
+    "computed": lambda audit: "\n".join(audit.computed) or "by torch",
     "adapters": lambda audit: "\n".join(audit.adapters) or "none",
     "tied": lambda audit: "\n".join(audit.tied) or "none",
     "offloaded": lambda audit: _groups(audit.offloaded),

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from specbench.errors import ProfileError, SpecbenchError, SpecbenchWarning, nearest
 from specbench.profile import HELPERS, EdgeSpec, Options, settings_hash
 from specbench.results.environment import expanded
-from specbench.roles.role import ModelFactory
+from specbench.roles.llama_cpp import MaybeInLlamaCpp
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
     from specbench.models.retokenizing import Retokenizer
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.roles.engine_choice import Begun
+    from specbench.roles.role import ModelFactory
     from specbench.speculation.drafter import ModelDrafter
     from specbench.speculation.eagle_drafter import EagleDrafter, EagleTreeDrafter
     from specbench.speculation.features import FeatureDtype
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class EdgeModel(ModelFactory):
+class EdgeModel(MaybeInLlamaCpp):
     """The draft model, on the edge device."""
 
     role: str = "edge"
@@ -79,7 +80,7 @@ class EdgeModel(ModelFactory):
     def _vocab_map(self) -> Path:
         """The map's file: a name alone is looked for in the model's folder first, a path there last of all."""
         named = expanded(str(self.spec.vocab_map))
-        beside = self.folder / named
+        beside = (self.folder.parent if self.folder.is_file() else self.folder) / named
         is_path = os.sep in str(self.spec.vocab_map)
         if is_path and not named.exists() and beside.exists():
             warnings.warn(
@@ -143,7 +144,7 @@ class EdgeModel(ModelFactory):
 
         if self.draft_vocabulary:
             self.draft_vocabulary.demand_target(cloud.tokenizer)
-        elif not cross_vocabulary or self.tokenizer.get_vocab() == cloud.tokenizer.get_vocab():
+        elif not cross_vocabulary or vocabulary.known(self.tokenizer) == vocabulary.known(cloud.tokenizer):
             vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
         elif cross_vocabulary == "slem":
             self.retokenizer = Retokenizer(self.tokenizer, cloud.tokenizer)
