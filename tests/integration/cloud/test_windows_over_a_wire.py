@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 from builders import shaken, speculated
-from conftest import Watched
+from listening import Watched
 from specbench.plugins.speculative import SpeculativeDecoding
 from test_faults import DOWNWARD, UPWARD, connected, lost
 from waiting import wait_until
