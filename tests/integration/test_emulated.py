@@ -172,7 +172,7 @@ def test_whoever_is_not_root_is_refused_with_a_way_out(command):
     if nobody and subprocess.run([*nobody, "true"], check=False).returncode:
         pytest.skip("this machine makes no user namespaces")
     program = [sys.executable, "-c", "from specbench.cli import main; main()", "link", command]
-    done = subprocess.run([*nobody, *program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*nobody, *program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith("error: an emulated link needs root")
     assert "hint: run it with sudo; a run with link.kind=modelled needs no root" in done.stderr

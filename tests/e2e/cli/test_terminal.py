@@ -55,7 +55,7 @@ def test_a_reader_that_leaves_is_no_failed_check(stored_run, words):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*MAIN, *words], stdout=writer, stderr=subprocess.PIPE, env=environment, check=False, timeout=120
+        [*MAIN, *words], stdout=writer, stderr=subprocess.PIPE, env=environment, check=False, timeout=300
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
