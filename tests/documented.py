@@ -29,7 +29,9 @@ ELSEWHERE = (
 
 def undocumented(arguments: tuple[str, ...], document: object) -> list[str]:
     """The keys of a command's JSON that its section does not name."""
-    command = arguments[0]
+    first = document[0] if isinstance(document, list) and document else document
+    is_verification = isinstance(first, dict) and "verify_id" in first  # `compare` prints stored ones
+    command = "verify" if is_verification else arguments[0]
     if command == "submit" and "collect" in arguments:
         return []  # prints what `run` or `sweep` does
     page, title = SECTIONS["sweep" if command == "plan" and "--over" in arguments else command]

@@ -252,8 +252,8 @@ class Runner:
                     repeat=repeat,
                     prompt_tokens=len(request.prompt_ids),
                     prompt_sha256=conversation.ids_sha256(request.prompt_ids),
-                    text=str(self._prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True)),
-                    finish_reason="stop" if tokens[-1] in request.stop_ids else "length",
+                    text=self._prepared.text(request, tokens),
+                    finish_reason=answer.finish_reason or "length",
                     rounds=tuple(rounds),
                     arrival_ms=tuple(answer.arrival_ms),
                     peak_rss_bytes=memory.peak_rss_bytes,
@@ -262,6 +262,7 @@ class Runner:
                     lossless=self._manifest.lossless[name],
                     verification=self._rule(rounds),
                     interrupted=self._prepared.cloud.interruptions > interruptions,
+                    prompt_text=self._prepared.read_text(request),
                 )
             )
         self._advance(name, self._progress[name].after_prompt(generations))

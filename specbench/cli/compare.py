@@ -36,11 +36,20 @@ def compare(
     runs_dir: options.RunsDirOption = RUNS_DIR,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Show the verdict of stored runs and a table of their methods. Refuses runs that are not comparable."""
+    """Show the verdict of stored runs and a table of their methods. Refuses runs that are not comparable.
+
+    With ids of `specbench verify`, shows those verifications side by side.
+    """
     from specbench.render import showing
     from specbench.render.report import output
     from specbench.stats.report import report
+    from specbench.verify import store
 
+    if verified := store.named(runs_dir, runs or ()):
+        if html:
+            output.write(output.text_of(verified, output.Format.HTML), html)
+        showing.show_verifications(verified, as_json)
+        return
     options.demand_alone("--fail-if-slower" if fail_if_slower else "", {"--allow-unfair": allow_unfair})
     allowed = _fraction(fail_if_slower) if fail_if_slower else None
     found = options.stored_runs(runs, runs_dir)

@@ -36,6 +36,9 @@ def run(
             "CATEGORY|FILE",
         ),
     ] = None,
+    keep_prompts: Annotated[
+        bool, option("--keep-prompts", "Store what the model read as text, beside its hash.")
+    ] = False,
     only: Annotated[bool, option("--only", "Run without the control. No speed-up is shown then.")] = False,
     isolate: Annotated[
         bool, option("--isolate", "Also run each method in its own process to measure its peak memory.")
@@ -60,6 +63,8 @@ def run(
         "--resume without METHODS" if resume and not methods else "", {"--profile": profile != "default"}
     )
     store, settings = RunStore(runs_dir), options.workload_settings(limit, max_new_tokens, prompts, repeats)
+    if keep_prompts:
+        settings["workload.keep_prompts"] = True
     with closing(make_view()) as view:  # on the screen before the imports below, which take seconds
         from specbench.benchmark.differences import outcome
         from specbench.benchmark.execution import execute

@@ -17,6 +17,7 @@ from specbench.engine.hidden_states import collecting
 from specbench.engine.session import Block, KVSession
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import caches
+from specbench.models.context import switch_of
 from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
+
+
+PREFILL_CHUNK = 2048
+"""Tokens of a prompt that are read in one pass: what a pass needs beside the cache grows with them."""
 
 
 class EagerEngine(Engine):
@@ -44,6 +49,9 @@ class EagerEngine(Engine):
                 ExitCode.MODEL,
             )
         self.rolls_back = caches.rolls_back(loaded.model)
+        # A recurrent state may begin anew with each pass, and rotary frequencies depend on a pass's length.
+        in_parts = self.rolls_back and switch_of(loaded.model.config) is None
+        self.prefill_chunk = PREFILL_CHUNK if in_parts else None
         takes = inspect.signature(loaded.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in takes
         # RoBERTa and its kin count positions from behind their padding id, and do it best themselves.
@@ -186,7 +194,13 @@ class EagerSession(KVSession):
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], rows: int = 1) -> torch.Tensor:
         """Append a prompt; returns the logits after its last `rows` tokens, shape (rows, vocabulary_size)."""
-        return self._append(token_ids, last=rows)
+        chunk = self._engine.prefill_chunk or len(token_ids)
+        begin = 0
+        while len(token_ids) - begin > max(chunk, rows):
+            end = min(begin + chunk, len(token_ids) - rows)
+            self._append(token_ids[begin:end], last=1)
+            begin = end
+        return self._append(token_ids[begin:], last=rows)
 
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:

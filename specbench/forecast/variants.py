@@ -165,7 +165,7 @@ def settings(profile: Mapping[str, Mapping], condition: Mapping[str, object]) ->
     """
     decoding, spec = {**profile.get("decoding", {})}, {**profile.get("speculative", {}), "gate": None}
     if not condition.get(TEMPERATURE, True):
-        decoding |= {"top_p": 1.0, "top_k": 0}  # those of a trace that was sampled
+        decoding |= {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # those of a trace that was sampled
     for key, part in SETTINGS.items():
         if key in condition:
             (decoding if part == "decoding" else spec)[key] = condition[key]

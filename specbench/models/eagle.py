@@ -37,6 +37,7 @@ def eagle_config(
             *("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "hidden_act"),
             *("max_position_embeddings", "initializer_range", "rms_norm_eps", "rope_parameters", "head_dim"),
         )
+        if getattr(target, name, None) is not None
     }
     fields |= {"feature_layers": list(layers), "feature_size": target.hidden_size}
     return EagleConfig(

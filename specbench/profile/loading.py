@@ -225,7 +225,9 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_cod
     elif first["type"] == "string_pattern_mismatch" and path.endswith("device"):
         message = f"{value!r} is not a device; it takes cpu, auto, cuda or cuda:N"
     elif first["type"] == "string_pattern_mismatch" and path.endswith("placement"):
-        message = f"{value!r} is not a placement; it takes in_process, process, wss://host:port or, of vLLM, https://host:port"
+        message = (
+            f"{value!r} is not a placement; it takes in_process, process, wss://host:port or https://host:port"
+        )
     elif first["type"] == "string_pattern_mismatch":
         message = f"{value!r} is not a size, such as 10GiB"
     elif not isinstance(value, dict):

@@ -155,18 +155,18 @@ class Batch(Part):
 class CloudSpec(ModelSpec):
     """The target model, in the cloud."""
 
-    backend: Literal["transformers", "vllm"] = Field(
+    backend: Literal["transformers", "openai"] = Field(
         default="transformers",
-        description="`vllm` verifies drafts on a vLLM server. `model` and `dtype` then say what that server "
-        "was started with, and only the tokenizer is read here.",
+        description="`openai` asks a server of another engine: vLLM, llama.cpp, any with OpenAI's completions. "
+        "`model` and `dtype` then say what that server runs, and only the tokenizer is read here.",
     )
     placement: Placement = Field(
         default="in_process",
         description="Where the target runs: in this process, in a process that the run starts and ends, at "
-        "the address of a `specbench serve` (ws, wss), or at that of a vLLM server (http, https).",
+        "the address of a `specbench serve` (ws, wss), or at that of another engine's server (http, https).",
     )
     token_file: Name | None = Field(
-        default=None, description="File with the token of the server, or the API key of a vLLM server."
+        default=None, description="File with the token or the API key of the server."
     )
     on_cloud_loss: Literal["fail", "wait", "edge_only"] = Field(
         default="fail",
@@ -190,6 +190,13 @@ class CloudSpec(ModelSpec):
         default=None,
         description="Split every weight over several processes. Needs the cloud in another process.",
     )
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _vllm_is_one_of_many(cls, value: object) -> object:
+        if value == "vllm":
+            raise ValueError("vllm is now openai, which asks the server at cloud.placement what it is")
+        return value
 
     @field_validator("max_memory", mode="before")
     @classmethod
@@ -230,19 +237,19 @@ class CloudSpec(ModelSpec):
         return self
 
     @model_validator(mode="after")
-    def _a_vllm_server_has_its_own_settings(self) -> CloudSpec:
+    def _another_server_has_its_own_settings(self) -> CloudSpec:
         is_http = self.placement.startswith("http")
-        if (self.backend == "vllm") != is_http:
-            no_server = "is not where a vLLM server listens: http://host:port"
-            wanted = "is for backend: vllm" if is_http else no_server
+        if (self.backend == "openai") != is_http:
+            no_server = "is not where such a server listens: http://host:port"
+            wanted = "is for backend: openai" if is_http else no_server
             raise ValueError(f"backend is {self.backend}, and placement {self.placement} {wanted}")
-        if self.backend != "vllm":
+        if self.backend != "openai":
             return self
         for key in ("layers", "threads", "device_map", "parallel"):
             if getattr(self, key) is not None:
-                raise ValueError(f"{key} is the vLLM server's own to set; drop it")
+                raise ValueError(f"{key} is the server's own to set; drop it")
         if self.batch.sessions > 1:
-            raise ValueError("batch is for 'specbench serve'; a vLLM server batches by itself")
+            raise ValueError("batch is for 'specbench serve'; this server batches by itself")
         if self.on_cloud_loss != "fail":
             raise ValueError(f"on_cloud_loss: {self.on_cloud_loss} is for a cloud of 'specbench serve'")
         return self

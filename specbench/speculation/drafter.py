@@ -38,8 +38,7 @@ class ModelDrafter:
 
     def begin(self, request: Request) -> None:
         """Prefill the prompt."""
-        coupled = self._options.speculative.verification == "coupled"
-        self._scorer = Scorer(self._options.decoding, request.seed, coupled)
+        self._scorer = Scorer.of(self._options, request)
         self._stream = Stream(request.seed, Purpose.PROPOSAL)
         self._held = self._opened(len(request.prompt_ids) + request.max_new_tokens + self._spare)
         self._text = list(request.prompt_ids)

@@ -18,7 +18,6 @@ from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.results.records import Round
-from specbench.speculation import rules
 from specbench.speculation.blocks import block_of, rows_of
 from specbench.speculation.pass_under_way import PassUnderWay
 from specbench.speculation.proposal import MOST_NODES, NO_DRAFT, Proposal
@@ -82,7 +81,7 @@ class LocalTarget:
         room = len(request.prompt_ids) + request.max_new_tokens
         self._held = self._engine.session(room + MOST_NODES if self._needs.trees else room)
         self._held.hidden_layers = self.readings.layers
-        self._verifier = Verifier(self._options, request.seed, self._engine.role)
+        self._verifier = Verifier(self._options, request, self._engine.role)
         self._committed = list(request.prompt_ids)
         self._trusted = self._read_ahead = 0
 
@@ -290,7 +289,7 @@ class LocalTarget:
         )
 
     def _commit(self, tokens: Sequence[int], started: float) -> Round:
-        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = self._request.cut(self._committed, tokens)
         self._committed.extend(kept)
         if finish_reason:
             # What was verified behind the end is no part of the text: nor of the cache.

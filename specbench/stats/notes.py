@@ -11,7 +11,7 @@ from specbench.results.records import CONTROL, Manifest, Run
 from specbench.stats.ceiling_shares import drift_notes
 from specbench.stats.closed_form import FORMS
 from specbench.stats.noise import noise_notes
-from specbench.stats.prefills import vllm_notes
+from specbench.stats.prefills import server_notes
 from specbench.stats.row_names import base
 from specbench.stats.text_similarity import NO_SACREBLEU, has_sacrebleu
 from specbench.stats.verdict import UNDECIDED
@@ -85,8 +85,8 @@ def _run_notes(run: Run, repeats: int) -> list[str]:
     notes = [*run.faults, *wrong_notes(run.manifest), *_chance_notes(run.manifest)]
     notes += _refusal_notes(run.manifest)
     notes += _manifest_notes(run.manifest)
-    if run.manifest.profile["cloud"].get("backend") == "vllm":
-        notes += vllm_notes(run)
+    if run.manifest.profile["cloud"].get("backend") == "openai":
+        notes += server_notes(run)
     if interrupted := [record for record in run.generations if record.interrupted]:
         notes.append(
             f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "

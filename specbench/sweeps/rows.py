@@ -17,9 +17,10 @@ from specbench.forecast.grid import Grid, Row
 from specbench.results.records import CONTROL, Generation, Manifest, Run
 from specbench.results.store import RunStore
 from specbench.stats import verdict
-from specbench.stats.comparison import compare, groups_of, settings
+from specbench.stats.comparison import compare, groups_of
 from specbench.stats.notes import wrong_notes
 from specbench.stats.repetition import loop_warnings
+from specbench.stats.title import settings
 from specbench.stats.topology import place
 
 if TYPE_CHECKING:

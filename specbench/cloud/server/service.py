@@ -143,7 +143,8 @@ class Service:
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             cached = len(frame.prompt_ids) - 1
-            for commit in self._host.generate(self._checks.request(frame), text.options.decoding):
+            request = self._checks.request(frame, text.options)
+            for commit in self._host.generate(request, text.options.decoding):
                 cached += len(commit.tokens)
                 yield encode(committed(frame, commit, arrived_ms, cached))
         elif isinstance(frame, protocol.Verify):
@@ -188,7 +189,7 @@ class Service:
         text = self._text(frame.text)
         if isinstance(frame, (protocol.Begin, protocol.Resume)):
             text.begin()
-            request = self._checks.request(frame)
+            request = self._checks.request(frame, text.options)
             self._demand_room(text, request)
             if isinstance(frame, protocol.Resume):
                 self._resume(text, frame, request)
@@ -239,7 +240,8 @@ class Service:
         text.is_open = True
 
     def _evidence(self, frame: protocol.Prove) -> Evidence:
-        options, request = self._text(frame.text).options, self._checks.request(frame)
+        options = self._text(frame.text).options
+        request = self._checks.request(frame, options)
         committed = [token for _, tokens, _ in frame.passes for token in tokens]
         for ids in (frame.tokens, frame.pair, committed):
             self._checks.demand_ids(ids)
@@ -252,7 +254,8 @@ class Service:
         return self._host.model.evidence(options, request, frame.tokens, frame.passes, frame.pair)
 
     def _recomputed(self, frame: protocol.Recompute) -> Recomputed:
-        options, request = self._text(frame.text).options, self._checks.request(frame)
+        options = self._text(frame.text).options
+        request = self._checks.request(frame, options)
         self._checks.demand_ids(frame.tokens)
         if not 0 < len(frame.tokens) <= request.max_new_tokens:
             raise RefusalError("this is no text of that budget")

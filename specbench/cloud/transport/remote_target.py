@@ -20,7 +20,6 @@ from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.results.records import Round
-from specbench.speculation import rules
 from specbench.speculation.proposal import NO_DRAFT, Proposal
 from specbench.speculation.request import Needs, Pending, Request, TopIds
 
@@ -123,7 +122,7 @@ class RemoteTarget(RemotePlace):
     def trust(self, tokens: Sequence[int]) -> Round:
         """Commit drafted tokens without a look at them; the cloud is told, and nobody waits for it."""
         self._demand_idle()
-        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = self._request.cut(self._committed, tokens)
         self._committed.extend(kept)
         self._trusted += len(kept)
         self._has_begun = finish_reason is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from specbench.render.report.contexts import FIGURES, by_context
 from specbench.render.report.curves import acceptance, memory
 from specbench.render.report.inks import Ink, alt, legend_of, looks_of, tint, tinted
 from specbench.render.report.latencies import latencies
@@ -22,7 +23,7 @@ def drawings(report: Report) -> list[Drawing]:
     """The charts for which there are figures."""
     found = [speedups(report), categories(report), latencies(report, "ttft_ms", "Time to first token")]
     found += [latencies(report, "tpot_ms", "Time per output token"), acceptance(report)]
-    found += [times(report), ceilings(report)]
+    found += [*(by_context(report, figure) for figure in FIGURES), times(report), ceilings(report)]
     for run in report.memory:
         found += [memory(report, run, "rss_bytes"), memory(report, run, "cuda_bytes")]
     return [drawing for drawing in found if drawing]
@@ -43,6 +44,7 @@ def chosen(report: Report, methods: Sequence[str]) -> Report:
         report.comparison,
         methods=tuple(row for row in report.comparison.methods if row.method in kept),
         categories=tuple(row for row in report.comparison.categories if row.method in kept),
+        stretches=tuple(each for each in report.comparison.stretches if each.method in kept),
     )
     memory = {run: tuple(point for point in points if point.method in kept)
               for run, points in report.memory.items()}  # fmt: skip

@@ -20,11 +20,12 @@ from specbench.results.records.generations import (
     MemoryLook,
     Prompt,
     Round,
+    Task,
 )
 from specbench.results.records.manifest import CONTROL, Failure, Manifest, Refusal, Run, Tuning, Written
 
 __all__ = [
     "CONTROL", "SCHEMA_VERSION", "SYNTHETIC", "Audit", "Ceiling", "Divergence", "Failure", "Generation",
     "Manifest", "MemoryLook", "MethodSource", "OtherModel", "Prompt", "Recomputation", "Refusal", "Round",
-    "Run", "SwitchChange", "TensorGroup", "Tuning", "Work", "Written",
+    "Run", "SwitchChange", "Task", "TensorGroup", "Tuning", "Work", "Written",
 ]  # fmt: skip

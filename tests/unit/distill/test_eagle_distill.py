@@ -3,14 +3,16 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
+import transformers
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.distill import heldout
 from specbench.distill.corpus import Corpus
 from specbench.distill.distillation import distil
-from specbench.distill.eagle_student import features_of
+from specbench.distill.eagle_student import build_eagle, features_of
 from specbench.distill.settings import Settings
 from specbench.distill.student import Student
 from specbench.distill.text import PROMPT
@@ -150,6 +152,12 @@ def test_a_profile_runs_the_pair_and_counts_the_bytes_of_hidden_states(finished,
     figures = outcome.json["methods"]["speculative_eagle"]
     assert figures["exact_match"] == 1.0
     assert 0 < figures["costs"]["feature_bytes_per_token"] <= 2 * 32 * 4
+    audited = specbench("check-dtype", "--profile", path, "--load", "--json")
+    assert audited.code == 0, audited.err
+    parameters = {each["role"]: each["parameters"] for each in audited.json["profiles"][0]["audits"]}
+    names = Student.load(settings.work / "student").model.state_dict()
+    tied = "lm_head.weight"
+    assert sum(group["tensors"] for group in parameters["edge"]) == len(names.keys() - {tied})
 
 
 def test_a_draft_is_trained_on_from_another(target, prompts, tmp_path):
@@ -163,6 +171,28 @@ def test_a_draft_is_trained_on_from_another(target, prompts, tmp_path):
     began, ids = Student.load(second.work / "student"), json.loads((first.out / "vocab_map.json").read_text())
     assert began.target_ids.tolist() == ids["target_ids"]
     assert f"that of `{first.out}`" in (second.out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("family", ["Mistral", "Qwen2", "Qwen3"])
+def test_a_target_of_a_kindred_family_gets_a_draft_too(family):
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8,
+    )  # fmt: skip
+    target = getattr(transformers, f"{family}ForCausalLM")(config)
+    student = build_eagle(target, (1, 3), np.arange(0, 96, 2), unknown=4)
+    states = features_of(target, torch.tensor([[5, 6, 7, 8]]), (1, 3))[:, :-1]
+    model, ids = student.model, torch.tensor([[3, 4, 5]])
+    steps = list(unrolled(model, model.fuse(states.flatten(2)), ids, 2))
+    assert torch.allclose(
+        model.lm_head(steps[0]), model(ids, hidden_states=model.fuse(states.flatten(2))).logits, atol=1e-5
+    )
+
+
+def test_a_target_of_another_kind_is_refused():
+    small = transformers.GPT2Config(vocab_size=96, n_embd=32, n_layer=2, n_head=4)
+    with pytest.raises(SpecbenchError, match="from GPT2LMHeadModel"):
+        build_eagle(transformers.GPT2LMHeadModel(small), (1, 2), np.arange(40), unknown=4)
 
 
 @pytest.mark.parametrize(

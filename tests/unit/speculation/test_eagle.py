@@ -15,11 +15,14 @@ from specbench.api import (
     CloudModel,
     Decoding,
     EdgeModel,
+    Needs,
     Options,
+    Proposal,
     Request,
     SpecbenchError,
     Speculative,
 )
+from specbench.engine.batch import alone as alone_in_its_pass
 from specbench.forecast.replay import ANY, play
 from specbench.forecast.traced_drafter import Text
 from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
@@ -99,7 +102,45 @@ def test_every_commit_brings_the_hidden_states_behind_the_tokens_before_its_own(
     expected = states_of(pair[1], [*PROMPT, *tokens_of(rounds)])
     assert [len(states) for states in seen[1:]] == [len(part.tokens) for part in rounds[1:-1]]
     read = torch.cat(seen)
-    assert torch.allclose(read, expected[: len(read)], atol=1e-5)
+    # Compiled passes round norms to float32: up to 4e-5 here, where neighbours differ by more than 1.
+    assert torch.allclose(read, expected[: len(read)], atol=1e-3)
+    assert (expected[1:] - expected[:-1]).abs().amax((1, 2)).min() > 1
+
+
+def proposal_of(shape, right, wrong):
+    """The next three tokens of the text, with a wrong one behind them or beside each."""
+    if shape == "chain":
+        return Proposal((*right, wrong))
+    return Proposal((wrong, right[0], wrong, right[1], wrong, right[2]), parents=(-1, -1, 1, 1, 3, 3))
+
+
+@pytest.mark.parametrize("shape", ["chain", "tree"])
+def test_hidden_states_are_those_of_the_path_that_was_accepted(pair, shape):
+    cloud, request = pair[1], Request(PROMPT, 40, frozenset())
+    text = [*PROMPT, *alone(cloud, GREEDY, request)]
+    expected = states_of(cloud, text)
+    target = cloud.verifier(GREEDY, Needs(trees=True, features=Features(LAYERS, 32)))
+    at = len(PROMPT) + len(target.begin(request).tokens)
+    while target.remaining > 4:
+        wrong = next(token for token in range(4, 96) if token not in text[at : at + 4])
+        commit = target.verify(proposal_of(shape, text[at : at + 3], wrong))
+        assert commit.accepted == 3
+        assert torch.allclose(target.hidden_states, expected[at - 1 : at + 3], atol=1e-3)
+        at += 4
+
+
+def test_proposals_that_share_a_pass_have_hidden_states_of_their_own(pair):
+    cloud, request = pair[1], Request(PROMPT, 40, frozenset())
+    text = [*PROMPT, *alone(cloud, GREEDY, request)]
+    expected = states_of(cloud, text)
+    target = cloud.verifier(GREEDY, Needs(features=Features(LAYERS, 32)))
+    at = len(PROMPT) + len(target.begin(request).tokens)
+    proposals = Proposal(tuple(text[at : at + 3]), continues=True), Proposal(tuple(text[at + 3 : at + 5]))
+    for commit in alone_in_its_pass(target.verifying(*proposals)):
+        end = at + len(commit.tokens)
+        assert torch.allclose(target.hidden_states, expected[at - 1 : end - 1], atol=1e-3)
+        at = end
+    assert at == len(PROMPT) + 1 + 6
 
 
 def test_a_draft_begins_with_the_targets_hidden_states_and_goes_on_with_its_own(pair):

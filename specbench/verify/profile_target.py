@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from specbench.benchmark.conversation import prompt_ids
-from specbench.verify.answers import Completion, Prompt, Token
-from specbench.verify.servers.base import Server, Stopwatch
+from specbench.clock import now_ms
+from specbench.servers.answers import Completion, Part, Prompt, Question, Token
+from specbench.servers.base import Server
 
 if TYPE_CHECKING:
     import torch
@@ -31,48 +33,36 @@ class ProfileTarget(Server):
         super().__init__(f"profile {profile}", target.spec.model)
         self._target = target
 
-    def complete(
-        self,
-        prompt: Prompt,
-        most: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        top: int = 0,
-        fresh: bool = False,
-    ) -> Completion:
-        """As of `Server`; every request is read anew."""
+    def complete(self, question: Question) -> Completion:
+        """As of `Server`."""
+        return self.stream(question)
+
+    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+        """As of `Server`; every prompt is read anew."""
         import torch
 
-        watch, random = Stopwatch(), torch.Generator().manual_seed(seed)
-        ids = list(self._ids(prompt))
-        session = self._target.engine.session(len(ids) + most)
+        started, random = now_ms(), torch.Generator().manual_seed(question.seed)
+        ids = list(self._ids(question.prompt))
+        session = self._target.engine.session(len(ids) + question.most)
         row = session.prefill(ids)[-1]
         tokens: list[int] = []
         tops: list[dict[Token, float]] = []
-        while True:
-            token = _drawn(row, temperature, random)
-            tokens.append(token)
-            watch.note(1)
-            if top:
-                tops.append(_top(row, top))
-            has_stopped = token in self._target.stop_ids
-            if has_stopped or len(tokens) == most:
-                break
-            row = session.extend([token])[-1]
-        return Completion(
-            str(self._target.tokenizer.decode(tokens)),
-            "stop" if has_stopped else "length",
-            tuple(tokens),
-            tuple(tops) or None,
-            prompt_tokens=len(ids),
-            completion_tokens=len(tokens),
-            total_ms=watch.total_ms,
-            parts=tuple(watch.parts),
-        )
-
-    def stream(self, prompt: Prompt, most: int) -> Completion:
-        """As of `Server`."""
-        return self.complete(prompt, most)
+        while said.finish_reason is None:
+            tokens.append(_drawn(row, question.temperature, random))
+            if question.top:
+                tops.append(_top(row, question.top))
+            said.parts.append(Part(now_ms() - started, "", (tokens[-1],)))
+            if tokens[-1] in self._target.stop_ids:
+                said.finish_reason = "stop"
+            elif len(tokens) == question.most:
+                said.finish_reason = "length"
+            else:
+                row = session.extend(tokens[-1:])[-1]
+        said.text, said.tokens = str(self._target.tokenizer.decode(tokens)), tuple(tokens)
+        said.top = tuple(tops) or None
+        said.prompt_tokens, said.completion_tokens = len(ids), len(tokens)
+        said.total_ms = now_ms() - started
+        yield from said.parts
 
     def tokenized(self, text: str) -> tuple[int, ...]:
         """As of `Server`."""

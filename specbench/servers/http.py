@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import IncompleteRead
+from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
@@ -30,7 +31,7 @@ class Answer:
     """
 
     status: int
-    document: object
+    document: Any
     bytes_up: int = 0
     bytes_down: int = 0
     body: bytes = b""
@@ -47,6 +48,24 @@ class Answer:
         )
 
 
+@dataclass(frozen=True)
+class Hints:
+    """What to do about a server, in the words of `specbench verify`; a run has its own.
+
+    Args:
+        absent: where nobody is there; `lost` where somebody was.
+        login: where it wants a key.
+    """
+
+    absent: str = "check the address, and that the server listens there"
+    lost: str = "what was found so far is kept; see the server's log"
+    login: str = "name the environment variable that holds its API key: --api-key-env NAME"
+    certificate: str = "name the authority that signed it with --ca-file, or pass --insecure"
+
+
+ASIDE = Hints()
+
+
 class JsonHttp:
     """One connection, opened when first used and again when the server has closed it meanwhile.
 
@@ -57,14 +76,15 @@ class JsonHttp:
         tls: arguments of urllib3's pools that say whose certificates are accepted.
     """
 
-    kind = "vLLM server"
-    """What is wanted at the address; with both hints, the words of what cannot be reached."""
-    absent_hint = "start one there: vllm serve MODEL --port N (docs/how-to/vllm.md)"
-    lost_hint = "finished prompts are kept; resume with 'specbench run --resume RUN' once it is back"
-    certificate_hint = "renew it, or let SSL_CERT_FILE name the authority that signed it"
-
-    def __init__(self, url: str, token: str | None = None, silence_s: float = SILENCE_S, **tls: object) -> None:
-        self.url = url
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        silence_s: float = SILENCE_S,
+        hints: Hints = ASIDE,
+        **tls: Any,
+    ) -> None:
+        self.url, self.hints = url, hints
         self._silence_s = silence_s
         self._headers = {"Content-Type": "application/json"}
         if token:
@@ -153,7 +173,7 @@ class JsonHttp:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return SpecbenchError(
                 f"the certificate of {self.url} is not accepted: {cause.verify_message}",
-                self.certificate_hint,
+                self.hints.certificate,
                 ExitCode.RUN,
             )
         reason = str(cause) or type(cause).__name__
@@ -164,11 +184,11 @@ class JsonHttp:
         if self._was_there or isinstance(error, (ProtocolError, ReadTimeoutError)):
             return CloudLostError(
                 f"lost the server at {self.url}: {reason}",
-                self.lost_hint,
+                self.hints.lost,
                 ExitCode.RUN,
             )
         return SpecbenchError(
-            f"cannot connect to a {self.kind} at {self.url}: {reason}", self.absent_hint, ExitCode.RUN
+            f"cannot connect to a server at {self.url}: {reason}", self.hints.absent, ExitCode.RUN
         )
 
 
