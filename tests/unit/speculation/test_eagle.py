@@ -129,6 +129,17 @@ def test_hidden_states_are_those_of_the_path_that_was_accepted(pair, shape):
         at += 4
 
 
+def test_a_prompt_that_is_read_in_parts_has_all_its_hidden_states(pair, monkeypatch):
+    request = Request(tuple(range(4, 96)) * 2, 12, frozenset())
+    whole, seen = watched_rounds(SpeculativeEagle(), pair, GREEDY, request)
+    for model in pair:
+        monkeypatch.setattr(model.engine, "prefill_chunk", 50)
+    parts, again = watched_rounds(SpeculativeEagle(), pair, GREEDY, request)
+    assert [(part.tokens, part.accepted) for part in parts] == [(part.tokens, part.accepted) for part in whole]
+    assert again[0].shape == (184, 3, 32)
+    assert torch.allclose(again[0], seen[0], atol=1e-3)
+
+
 def test_proposals_that_share_a_pass_have_hidden_states_of_their_own(pair):
     cloud, request = pair[1], Request(PROMPT, 40, frozenset())
     text = [*PROMPT, *alone(cloud, GREEDY, request)]
