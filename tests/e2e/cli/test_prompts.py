@@ -7,6 +7,7 @@ import pytest
 from stores import stored
 
 from specbench.benchmark.conversation import most_tokens, prompt_ids
+from specbench.results.store import RunStore
 from specbench.testing import tiny_tokenizer
 
 
