@@ -226,7 +226,7 @@ def test_a_stream_over_a_wire_is_computed_while_nobody_reads_it(models, edge, me
     cloud.engine.loaded.model.register_forward_hook(lambda *_: passes.release())
     rounds = decoder.generate(REQUEST)
     next(rounds)
-    assert all(passes.acquire(timeout=60) for _ in range(REQUEST.max_new_tokens))
+    assert all(passes.acquire(timeout=300) for _ in range(REQUEST.max_new_tokens))
     rounds.close()
     cloud.close()
 

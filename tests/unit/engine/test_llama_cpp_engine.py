@@ -41,6 +41,11 @@ def test_its_logits_are_those_of_our_engine(path, engine):
     )
 
 
+def test_a_split_set_is_read_by_llama_cpp_itself(path, engine, tmp_path):
+    split = edge(tiny_gguf(tmp_path / "split.gguf", seed=3, split=8)).engine
+    torch.testing.assert_close(split.session().extend(TOKENS), engine.session().extend(TOKENS))
+
+
 def test_a_wide_pass_gives_the_logits_of_single_steps(engine):
     wide, steps = engine.session(), engine.session()
     rows = wide.extend(TOKENS)
