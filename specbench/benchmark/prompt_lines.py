@@ -63,7 +63,7 @@ def read_form(value: dict[str, Any], place: str) -> dict[str, Any]:
     except ValueError as error:
         raise SpecbenchError(f"{place}: chat_template_kwargs: {error}") from error
     found |= {"raw": raw, "chat_template_kwargs": variables}
-    task = _task(value, place)
+    task = read_task(value, place)
     found_texts = {**found, "answer": task.answers if task else ()}
     for key, part in found_texts.items():
         if not is_encodable(json.dumps(part, ensure_ascii=False)):
@@ -71,8 +71,12 @@ def read_form(value: dict[str, Any], place: str) -> dict[str, Any]:
     return found | {"task": task}
 
 
-def _task(value: dict[str, Any], place: str) -> Task | None:
-    """What the last answer is checked for; an answer without a score is somebody else's column."""
+def read_task(value: dict[str, Any], place: str) -> Task | None:
+    """What the last answer is checked for; an answer without a score is somebody else's column.
+
+    Raises:
+        SpecbenchError: the two do not fit; the message begins with `place`.
+    """
     score = value.get("score")
     if score is None:
         return None

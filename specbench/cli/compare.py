@@ -46,6 +46,7 @@ def compare(
     from specbench.verify import store
 
     if verified := store.named(runs_dir, runs or ()):
+        options.demand_alone("verifications", {"--fail-if-slower": fail_if_slower})
         if html:
             output.write(output.text_of(verified, output.Format.HTML), html)
         showing.show_verifications(verified, as_json)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import JsonOption
+from specbench.cli import options
+from specbench.cli.options import option
 from specbench.errors import ExitCode
 
 EXAMPLES = (
@@ -33,63 +34,45 @@ class Loss(str, Enum):
 
 
 def distill(
-    target: Annotated[
-        str,
-        typer.Option("--target", metavar="MODEL", help="Target model: embedded:NAME, a folder, or a hub id."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write the draft model to.")],
+    target: Annotated[str, option("--target", "Target model: embedded:NAME, a folder, or a hub id.", "MODEL")],
+    out: Annotated[Path, option("--out", "Folder to write the draft model to.", "DIR")],
     kind: Annotated[
-        Kind,
-        typer.Option(
-            "--kind", help="Draft that reads tokens alone, or the target's hidden states too (EAGLE-3)."
-        ),
+        Kind, option("--kind", "Draft that reads tokens alone, or the target's hidden states too (EAGLE-3).")
     ] = Kind.PLAIN,
     layers: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--layers",
-            metavar="N|LIST",
-            help="Number of target layers to keep, or a list: 0,1,29 (default: 3). With --kind eagle, layers "
+            "Number of target layers to keep, or a list: 0,1,29 (default: 3). With --kind eagle, layers "
             "whose hidden states the draft reads (default: a low, a middle and a high one).",
+            "N|LIST",
         ),
     ] = None,
     draft_vocab: Annotated[
-        int, typer.Option("--draft-vocab", metavar="N", help="Vocabulary size of the draft, in tokens.")
+        int, option("--draft-vocab", "Vocabulary size of the draft, in tokens.", "N")
     ] = 12288,
     prompts: Annotated[
-        str,
-        typer.Option(
-            "--prompts", metavar="FILE|seeds", help="Prompts from which the target writes the training text."
-        ),
+        str, option("--prompts", "Prompts from which the target writes the training text.", "FILE|seeds")
     ] = "seeds",
     minutes: Annotated[
-        float,
-        typer.Option("--minutes", metavar="N", help="Time budget in minutes; text and training get half each."),
+        float, option("--minutes", "Time budget in minutes; text and training get half each.", "N")
     ] = 150.0,
     loss: Annotated[
         Loss,
-        typer.Option(
-            "--loss", help="KL divergence, total variation distance (one minus the acceptance), or their sum."
-        ),
+        option("--loss", "KL divergence, total variation distance (one minus the acceptance), or their sum."),
     ] = Loss.KL,
     start: Annotated[
         str | None,
-        typer.Option(
-            "--start",
-            metavar="MODEL",
-            help="Draft to train on, with its layers and vocabulary (default: none).",
-        ),
+        option("--start", "Draft to train on, with its layers and vocabulary (default: none).", "MODEL"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")] = 0,
+    seed: Annotated[int, option("--seed", "Random seed.", "N")] = 0,
     tokens: Annotated[
-        int | None,
-        typer.Option("--tokens", metavar="N", help="Tokens of training text (default: half the time budget)."),
+        int | None, option("--tokens", "Tokens of training text (default: half the time budget).", "N")
     ] = None,
     steps: Annotated[
-        int | None,
-        typer.Option("--steps", metavar="N", help="Training steps (default: half the time budget)."),
+        int | None, option("--steps", "Training steps (default: half the time budget).", "N")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Distil a small draft model from a target. The same command resumes an interrupted distillation."""
     from specbench.distill.distillation import distil

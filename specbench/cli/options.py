@@ -13,6 +13,7 @@ from specbench.errors import SpecbenchError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from specbench.method import Method
     from specbench.results.records import Run
 
 RUNS_DIR = Path("runs")
@@ -132,6 +133,21 @@ def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
     store = RunStore(folder)
     ids = dict.fromkeys(store.find(name) for name in (names or [None]))
     return [store.read(run_id) for run_id in ids]
+
+
+def chosen_methods(names: list[str] | None, plugins: list[Path] | None) -> list[Method]:
+    """The methods that `names` names; none for what is usual.
+
+    Raises:
+        SpecbenchError: there is none of that name, or a file of `plugins` is broken.
+    """
+    from specbench.registry import discover
+    from specbench.render import console
+
+    registry = discover(plugins or ())
+    if plugins and not names:
+        console.note("methods of --plugin are left out unless --method names them")
+    return [registry.get(name) for name in names or ()]
 
 
 def demand_alone(option: str, others: Mapping[str, object]) -> None:

@@ -109,8 +109,6 @@ def plan(
     from specbench.forecast.plan import plan as made_plan
     from specbench.profile.cost_table import read_costs
     from specbench.profile.loading import overriding
-    from specbench.registry import discover
-    from specbench.render import console
     from specbench.render.report.output import Wanted
     from specbench.render.showing import show_grid, show_plan
     from specbench.stats.measured_costs import run_costs
@@ -133,10 +131,7 @@ def plan(
     )
     wanted.demand()
     stored = options.stored_runs([run], runs_dir)[0] if run else None
-    registry = discover(plugin or ())
-    if plugin and not methods:
-        console.note("methods of --plugin are left out unless --method names them")
-    known = known_from(trace, acceptance, stored, [registry.get(name) for name in methods or ()])
+    known = known_from(trace, acceptance, stored, options.chosen_methods(methods, plugin))
     if acceptance_out:
         write_acceptance(acceptance_out, known)
     if costs:

@@ -53,7 +53,6 @@ def sweep(
     from specbench.benchmark.sweep_record import new_sweep
     from specbench.forecast.grid_making import replayed_grid
     from specbench.forecast.over import parse_over
-    from specbench.registry import discover
     from specbench.render.report.output import Wanted
     from specbench.render.showing import show_grid, show_sweep
     from specbench.render.sweeping import make_sweep_view
@@ -81,7 +80,7 @@ def sweep(
         },
     )
     if replayed is not None and costs is not None:
-        chosen = [discover().get(name) for name in methods or ()]
+        chosen = options.chosen_methods(methods, None)
         show_grid(replayed_grid(replayed, costs, parse_over(over or ()), chosen), wanted, as_json)
         return
     store = RunStore(runs_dir.absolute())

@@ -197,7 +197,8 @@ class Engine(ABC):
             session = self.session()
             session.hidden_layers = tuple(layers)
             session.extend(self._tokens(2))
-            assert session.hidden_states is not None
+            if session.hidden_states is None:
+                raise ValueError("its passes give logits alone")
             found = session.hidden_states.shape[-1]
             reason = "" if found == size else f"they have {found} numbers, and the draft reads {size}"
         except Exception as error:

@@ -194,13 +194,14 @@ class EagerSession(KVSession):
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], rows: int = 1) -> torch.Tensor:
         """Append a prompt; returns the logits after its last `rows` tokens, shape (rows, vocabulary_size)."""
-        chunk = self._engine.prefill_chunk or len(token_ids)
-        begin = 0
-        while len(token_ids) - begin > max(chunk, rows):
-            end = min(begin + chunk, len(token_ids) - rows)
-            self._append(token_ids[begin:end], last=1)
-            begin = end
-        return self._append(token_ids[begin:], last=rows)
+        length, chunk = len(token_ids), self._engine.prefill_chunk or len(token_ids)
+        ends = [0]
+        while length - ends[-1] > max(chunk, rows):
+            ends.append(min(ends[-1] + chunk, length - rows))
+        return self.in_parts(
+            [*ends[1:], length],
+            lambda begin, end: self._append(token_ids[begin:end], last=rows if end == length else 1),
+        )
 
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from specbench import __version__
 from specbench.atomic import write_bytes, write_json
-from specbench.benchmark.prompt_lines import HALVES, HALVES_HINT, as_line, read_form
+from specbench.benchmark.prompt_lines import HALVES, HALVES_HINT, as_line, read_form, read_task
 from specbench.benchmark.workload import parse_prompts, stratified
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Profile
@@ -22,7 +22,7 @@ from specbench.prompts.formats import FORMATS, MASKED, Format, MalformedError
 from specbench.prompts.lengths import TokenCounter
 from specbench.prompts.sources import Source
 from specbench.results.environment import is_encodable
-from specbench.results.records import Prompt, Task
+from specbench.results.records import Prompt
 
 SCHEMA_VERSION = 1
 
@@ -146,7 +146,8 @@ def _others(row: Row, form: Format, answers: Sequence[Sequence[str]]) -> dict[st
     """What else a prompt says: of a line in our own format all of it."""
     if form is FORMATS["spec_bench"]:
         return read_form(row.value, row.place)
-    return {"task": Task(form.score, tuple(answers[-1])) if form.score and answers else None}
+    known = {"score": form.score, "answer": list(answers[-1])} if form.score and answers else {}
+    return {"task": read_task(known, row.place)}
 
 
 def _id(row: Row, form: Format, number: int) -> str:

@@ -71,7 +71,7 @@ def lengths_of(text: str) -> list[int]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts) or len({*parts}) < len(parts):
-        raise SpecbenchError(f"--tokens {text} is no list of different lengths", "such as --tokens 1024,2048")
+        raise SpecbenchError(f"--tokens {text} is no list of different lengths", "such as 1024,2048")
     return [int(part) for part in parts]
 
 

@@ -33,6 +33,7 @@ MAP_FOOT = (
 )
 REGRET = "\nRegret: decoding time over that of the best choices made in hindsight (1.00 cannot be improved)."
 SHOWN_CHANCES = 8
+ALONE, UNDECIDED = "the cloud alone", "undecided"
 FIGURES = (
     *("draft\nlength", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up"),
     *("accept\nlength", "accept\nrate", "wasted"),
@@ -47,6 +48,13 @@ FOOT = (
 def drafting(rows: Sequence[Row]) -> list[str]:
     """The methods beside the cloud alone, in their order."""
     return list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
+
+
+def winner_name(row: Row | None) -> str:
+    """What a map says is fastest."""
+    if row is None:
+        return UNDECIDED
+    return ALONE if row.method == CONTROL else row.method
 
 
 def where(condition: Mapping[str, object]) -> str:
@@ -90,9 +98,7 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
             for method in methods
         ]
         values = [str(value) for value in control.condition.values()]
-        name = "undecided" if fastest is None else fastest.method
-        name = "the cloud alone" if fastest is control else name
-        lines.append((*values, f"{control.tpot_ms:.2f}", *cells, name))
+        lines.append((*values, f"{control.tpot_ms:.2f}", *cells, winner_name(fastest)))
     columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in methods), "fastest")
     table = Fitted(list(rows[0].condition), columns, lines, words=1)
     foot = MAP_FOOT if rows[0].measured else COMPUTED_FOOT

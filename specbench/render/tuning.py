@@ -14,6 +14,7 @@ from specbench.profile.paths import anchored_values
 from specbench.profile.yaml_text import as_page
 from specbench.render.fitting import Fitted
 from specbench.render.tables import bracketed, interval_text, number
+from specbench.stats.verdict import FEWEST_PROMPTS
 from specbench.sweeps.autotune import Autotuned
 from specbench.sweeps.candidates import Candidate, in_words
 
@@ -34,8 +35,8 @@ def tuning(found: Autotuned, out: Path) -> RenderableType:
         Fitted(("candidate",), (*COLUMNS, *replayed, ""), rows, words=1),
         Text(FOOT, style="dim"),
         Text(
-            f"The {found.prompts} prompts that it was tuned on favour it: report others. A run of {out} asks "
-            "such unless it is told otherwise."
+            f"Prompts that it was tuned on ({found.prompts}) favour it: report others. A run of {out} asks "
+            "others unless it is told otherwise."
         ),
         Text(f"Measure it: specbench run {found.method} --profile {out}"),
         Text(f"runs: {', '.join(found.run_ids)}", style="dim"),
@@ -92,5 +93,6 @@ def _gain(found: Autotuned) -> str:
     if found.gain is None:
         return "The profile's own settings were the fastest."
     figures = f"{found.gain:.2f}x the profile's own speed{bracketed(found.gain_interval)}"
-    is_shown = found.gain_interval is not None and found.gain_interval[0] > 1
-    return f"{figures}." if is_shown else f"{figures}, which is not shown to be faster."
+    if found.gain_interval is None:
+        return f"{figures}; {FEWEST_PROMPTS} prompts are needed to show that it is faster."
+    return f"{figures}." if found.gain_interval[0] > 1 else f"{figures}, which is not shown to be faster."

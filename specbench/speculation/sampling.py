@@ -35,7 +35,7 @@ def penalize_repetition(
         return logits
     penalized = logits.clone()
     for row in range(logits.shape[0]):
-        seen = torch.tensor(sorted({*context, *following[:row]}), device=logits.device)
+        seen = torch.tensor(sorted({*context, *following[:row]}), dtype=torch.long, device=logits.device)
         values = logits[row, seen]
         penalized[row, seen] = torch.where(values > 0, values / penalty, values * penalty)
     return penalized

@@ -14,7 +14,7 @@ from specbench.benchmark.observer import Observer
 from specbench.benchmark.tuning import DRAFT_LENGTHS, AtSettings, held_out
 from specbench.benchmark.workload import with_prompts
 from specbench.errors import RunError, SpecbenchError
-from specbench.forecast.windowed import takes_window
+from specbench.forecast.varied import takes_window
 from specbench.method import Method
 from specbench.profile import Options, Profile
 from specbench.profile.loading import with_changes

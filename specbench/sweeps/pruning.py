@@ -1,4 +1,4 @@
-"""What a replay says of draft lengths and windows before they are measured, where a trace makes that honest."""
+"""What a replay says of candidates before they are measured, where a trace makes that honest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from specbench.forecast.grid import grid
 from specbench.forecast.replay import Length
 from specbench.forecast.traced_drafter import texts_of
 from specbench.forecast.variants import RULE, demand_known
-from specbench.forecast.windowed import WINDOW
+from specbench.forecast.varied import OWN, WINDOW
 from specbench.method import Method
 from specbench.profile import Profile
 from specbench.profile.cost_table import read_costs
@@ -38,7 +38,11 @@ def predicted(
             something is varied of which it says nothing.
     """
     read, table = read_trace(trace), read_costs(costs)
-    _demand_honest(read, profile, [key for key in settings[0] if key not in (LENGTH, IN_FLIGHT)])
+    _demand_honest(
+        read,
+        profile,
+        [key for key in settings[0] if key not in (LENGTH, IN_FLIGHT) and not key.startswith(OWN)],
+    )
     asked = {prompt.prompt_id for prompt in load_prompts(profile.workload)}
     if shared := asked & {text.prompt_id for text in read.texts}:
         logger.info(f"the trace holds {len(shared)} prompts that a run of the profile asks; make one of others")
@@ -47,22 +51,21 @@ def predicted(
     if link.is_set and not link.trace:
         rates = {"link.uplink_mbps": link.uplink_mbps, "link.downlink_mbps": link.downlink_mbps}
         table = table.with_values({"link.rtt_ms": link.rtt_ms, **rates})
-    places = [
-        (each.get(LENGTH, profile.speculative.draft_length), each.get(IN_FLIGHT, profile.speculative.window))
-        for each in settings
-    ]
-    lengths = cast("list[Length]", list(dict.fromkeys(length for length, _ in places)))
-    windows = list(dict.fromkeys(window for _, window in places))
-    rows = grid(texts_of(read), table, [method], lengths, {WINDOW: windows})
-    found = {(row.draft_length, row.condition[WINDOW]): row.speedup for row in rows if row.method != CONTROL}
-    return [found[place] for place in places]  # type: ignore[index]
+    texts, found = texts_of(read), []
+    for each in settings:
+        length = cast("Length", each.get(LENGTH, profile.speculative.draft_length))
+        window = each.get(IN_FLIGHT, profile.speculative.window)
+        own = {key: [value] for key, value in each.items() if key.startswith(OWN)}
+        rows = grid(texts, table, [method], [length], {WINDOW: [window], **own})
+        found.append(next(row.speedup for row in rows if row.method != CONTROL))
+    return found
 
 
 def _demand_honest(trace: Trace, profile: Profile, others: Sequence[str]) -> None:
     if others:
         raise SpecbenchError(
             f"a trace says nothing of {others[0]}, so it cannot prune its values",
-            "leave out --trace and --costs, or vary speculative.draft_length and speculative.window alone",
+            "leave out --trace and --costs, or do not vary it",
         )
     if not trace.exact:
         raise SpecbenchError(

@@ -29,15 +29,13 @@ class CompiledSession(KVSession):
     def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
         self.demand_room(len(token_ids))
-        own_ids, given, states = self._engine.to_own_ids(token_ids), self.given, []
-        size = self._engine.prefill_chunk
-        for begin in range(0, len(own_ids), size):
-            chunk = own_ids[begin : begin + size]
-            self.given = None if given is None else given[begin : begin + size]
-            logits = self._pass(torch.tensor([chunk]), torch.tensor([len(chunk) - 1]))[0]
-            states.append(self.hidden_states)
-        self.hidden_states = torch.cat(states) if self.hidden_layers else None
-        return self._engine.to_target_logits(logits)
+        own_ids, size = self._engine.to_own_ids(token_ids), self._engine.prefill_chunk
+
+        def read(begin: int, end: int) -> torch.Tensor:
+            return self._pass(torch.tensor([own_ids[begin:end]]), torch.tensor([end - begin - 1]))[0]
+
+        ends = [*range(size, len(own_ids), size), len(own_ids)]
+        return self._engine.to_target_logits(self.in_parts(ends, read))
 
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:

@@ -8,7 +8,15 @@ from dataclasses import asdict, fields
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Grid, Row, best, winner
-from specbench.render.forecasts import MAP_FOOT, cell_text, drafting, told_break_even, verdicts, where
+from specbench.render.forecasts import (
+    MAP_FOOT,
+    cell_text,
+    drafting,
+    told_break_even,
+    verdicts,
+    where,
+    winner_name,
+)
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.lengths import length_drawings, length_tables
@@ -53,12 +61,10 @@ def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) ->
     lines += [*(f"- {plain(note)}" for note in notes), ""] if notes else []
     keys, cells = list(rows[0].condition), []
     for found in best(rows):
-        fastest, control = winner(found), found[CONTROL]
+        control = found[CONTROL]
         values = [str(value) for value in control.condition.values()]
-        name = "undecided" if fastest is None else fastest.method
-        cells.append(
-            (*values, f"{control.tpot_ms:.2f}", *(cell_text(found.get(method)) for method in methods), name)
-        )
+        speeds = [cell_text(found.get(method)) for method in methods]
+        cells.append((*values, f"{control.tpot_ms:.2f}", *speeds, winner_name(winner(found))))
     columns = (*keys, "cloud alone ms a token", *methods, "fastest")
     tables = length_tables(rows)
     if keys or not tables:

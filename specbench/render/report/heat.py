@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import log2
 
 from specbench.forecast.grid import Row, best, winner
-from specbench.render.forecasts import cell_text, drafting, where
+from specbench.render.forecasts import ALONE, UNDECIDED, cell_text, drafting, where
 from specbench.render.report.inks import WIDE_PX, Ink, alt, legend_of, of_methods
 from specbench.render.report.marks import Drawing, data, side_by_side, titled
 from specbench.results.records import CONTROL
@@ -17,7 +17,6 @@ TILE_LETTER_PX = 6.2
 ASIDE_PX = 110  # of a panel, for the names of its rows
 DEEPEST = 0.6  # opacity of the full colour under a text
 MOST_ACROSS = 4  # tiles, where two panels stand beside each other
-ALONE, UNDECIDED = "the cloud alone", "undecided"
 # From by-method rows of one condition: whose colour, how deep it is, and what is written on it.
 Tile = Callable[[dict[str, Row]], tuple[str, float, str]]
 

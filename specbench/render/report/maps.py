@@ -7,7 +7,7 @@ from math import log2
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Row, best, winner
-from specbench.render.forecasts import cell_text, told_break_even, verdicts, where
+from specbench.render.forecasts import ALONE, UNDECIDED, cell_text, told_break_even, verdicts, where
 from specbench.render.report.heat import FULL, facets, looks_in
 from specbench.render.report.lengths import length_drawings, length_tables, panels
 from specbench.render.report.roundtrips import round_trip_drawings
@@ -45,8 +45,8 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
     def fastest(by_method: dict[str, Row]) -> Cell:
         row = winner(by_method)
         if row is None:
-            return "undecided", "transparent"
-        name = "the cloud alone" if row.method == CONTROL else f"{row.method} {cell_text(row)}"
+            return UNDECIDED, "transparent"
+        name = ALONE if row.method == CONTROL else f"{row.method} {cell_text(row)}"
         return name, f"color-mix(in srgb, var(--{looks[row.method][0]}) 30%, transparent)"
 
     sections = [*_lengths(rows), *_break_even(rows)]

@@ -62,6 +62,17 @@ def test_a_better_draft_and_a_longer_text_raise_the_break_even():
     assert found[2] > 5 * found[0]
 
 
+def test_a_weak_draft_breaks_even_with_one_round_at_a_time():
+    known, alpha = of_chances((0.57,), [SPECULATIVE]), 0.57
+    weak = {"step": 2.1, "verify": {1: 17.7, 2: 19.3, 3: 20.8, 5: 21.0}}
+    even = window_even(table(weak), 17.7, alpha, 384)
+    single = [
+        forecast(known, table(weak, rtt_ms=even.rtt_ms * share), SPECULATIVE, even.draft_length).speedup
+        for share in (0.85, 1.15)
+    ]
+    assert single[0] > 1 > single[1]
+
+
 def test_what_a_message_takes_besides_is_part_of_the_round_trip():
     without, held_up = (window_even(table(INT8, overhead_ms=ms), 18.8, 0.9, 96) for ms in (0.0, 4.0))
     assert without.rtt_ms - held_up.rtt_ms == pytest.approx(4.0)

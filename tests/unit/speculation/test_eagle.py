@@ -22,10 +22,11 @@ from specbench.api import (
     SpecbenchError,
     Speculative,
 )
+from specbench.benchmark.preparation import prepare
 from specbench.engine.batch import alone as alone_in_its_pass
 from specbench.forecast.replay import ANY, play
 from specbench.forecast.traced_drafter import Text
-from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
+from specbench.profile import CloudSpec, EdgeSpec, EngineSpec, load_profile
 from specbench.speculation.features import DTYPES, Features
 from specbench.testing import answer, tiny_eagle, tiny_llama, tokens_of
 
@@ -127,6 +128,17 @@ def test_hidden_states_are_those_of_the_path_that_was_accepted(pair, shape):
         assert commit.accepted == 3
         assert torch.allclose(target.hidden_states, expected[at - 1 : at + 3], atol=1e-3)
         at += 4
+
+
+def test_a_prompt_that_is_read_in_parts_has_all_its_hidden_states(pair, monkeypatch):
+    request = Request(tuple(range(4, 96)) * 2, 12, frozenset())
+    whole, seen = watched_rounds(SpeculativeEagle(), pair, GREEDY, request)
+    for model in pair:
+        monkeypatch.setattr(model.engine, "prefill_chunk", 50)
+    parts, again = watched_rounds(SpeculativeEagle(), pair, GREEDY, request)
+    assert [(part.tokens, part.accepted) for part in parts] == [(part.tokens, part.accepted) for part in whole]
+    assert again[0].shape == (184, 3, 32)
+    assert torch.allclose(again[0], seen[0], atol=1e-3)
 
 
 def test_proposals_that_share_a_pass_have_hidden_states_of_their_own(pair):
@@ -270,6 +282,14 @@ def test_a_target_with_other_layers_is_refused(pair, models, tmp_path):
     )
     with pytest.raises(SpecbenchError, match="they have 64 numbers, and the draft reads 32"):
         SpeculativeEagle().open(pair[0], wide, GREEDY)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_may_go_on_without_the_target_is_refused(name):
+    lonely = load_profile("default", ["cloud.placement=process", "cloud.on_cloud_loss=edge_only"])
+    with pytest.raises(SpecbenchError, match=f"edge_only is not supported by {name}") as caught:
+        prepare(lonely, [METHODS[name]])
+    assert "cloud.on_cloud_loss=fail" in caught.value.hint
 
 
 @pytest.mark.parametrize("window", [4, "auto"])
