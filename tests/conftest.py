@@ -153,9 +153,7 @@ def specbench(monkeypatch, capfd, tmp_path, made_once):
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["specbench", *map(str, arguments)])
         capfd.readouterr()
-        # A run looks for garbage and for models at every answer, as if the process were its own: among the
-        # million objects of a test's process that took half of its time. It thaws them at its end.
-        gc.freeze()
+        gc.freeze()  # a run looks for garbage and for models at every answer, as if the process were its own
         code = 0
         try:
             main()
@@ -174,6 +172,9 @@ def _warm_processes():
     with pytest.MonkeyPatch.context() as patch:
         for module in (child_process, rank_processes, server_process):
             patch.setattr(module, "subprocess", warmed)
+        # A run thaws all at its end: the next one in this process would look through a million objects of torch
+        # at every answer.
+        patch.setattr(gc, "unfreeze", lambda: None)
         yield
 
 
