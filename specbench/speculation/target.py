@@ -89,6 +89,11 @@ class LocalTarget:
         """Tokens of the budget that are not spent."""
         return self._request.max_new_tokens - (len(self._committed) - len(self._request.prompt_ids))
 
+    def said(self, start: int) -> list[int] | None:
+        """Tokens behind the first `start` of prompt and text; `None` where the text did not come so far."""
+        known = len(self._request.prompt_ids) <= start <= len(self._committed)
+        return self._committed[start:] if known else None
+
     @property
     def draws(self) -> tuple[int, int, int]:
         """Random numbers used for this text so far: coins, for the target's own tokens, for its own drafts."""
