@@ -19,6 +19,7 @@ class Windowed(Method):
 
     def __init__(self, method: Method, window: object) -> None:
         self.name, self.summary, self.roles = method.name, method.summary, method.roles
+        self.keeps_costs = method.keeps_costs
         self._method = method
         self._window = validated(Speculative, {WINDOW: window}, "the replay").window
 
