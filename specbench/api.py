@@ -25,10 +25,10 @@ from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.method import API_VERSION, Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Part, Speculative
 from specbench.results.records import Round
-from specbench.speculation.adaptive import AdaptiveLoop, LookupDrafter
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.lookup_drafter import LookupDrafter
 from specbench.speculation.loop import (
     AheadDrafter,
     AheadLoop,
@@ -43,6 +43,7 @@ from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Propos
 from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import RULES, TREE_RULES
 from specbench.speculation.suffix import MinMatch, SuffixDrafter, SuffixSettings
+from specbench.speculation.switching import adaptive_loop
 from specbench.speculation.window import WindowLoop
 
 __all__ = [
@@ -50,7 +51,6 @@ __all__ = [
     "MOST_NODES",
     "RULES",
     "TREE_RULES",
-    "AdaptiveLoop",
     "AheadDrafter",
     "AheadLoop",
     "AheadWindow",
@@ -87,6 +87,7 @@ __all__ = [
     "TargetReader",
     "TopIds",
     "WindowLoop",
+    "adaptive_loop",
     "hookimpl",
     "now_ms",
 ]
