@@ -173,7 +173,10 @@ def in_words(choice: dict[str, Any], unit: str) -> list[str]:
         return ["text such as " + ", ".join(f"`{each}`" for each in choice["examples"])]
     if kind in ("integer", "number"):
         return [", ".join(part for part in (f"{kind} {bounds(choice)}".strip(), unit) if part)]
-    names = {"boolean": "`true`, `false`", "null": "null", "string": "text", "array": "list of integers"}
+    if kind == "array":
+        items = choice.get("items", {}).get("type", "integer")
+        return ["list of texts" if items == "string" else f"list of {items}s"]
+    names = {"boolean": "`true`, `false`", "null": "null", "string": "text"}
     return [names.get(kind, "mapping")]
 
 

@@ -58,6 +58,13 @@ class HfAssisted(Method):
                 f"speculative.draft_length: auto is not supported by {self.name}",
                 "add --set speculative.draft_length=4, or run hf_assisted_dynamic",
             )
+        if unknown := options.decoding.beyond(
+            "temperature", "top_p", "top_k", "repetition_penalty", "ignore_eos", "stop"
+        ):
+            raise SpecbenchError(
+                f"decoding.{next(iter(unknown))} is not supported by {self.name}",
+                "leave it at its default, or run speculative",
+            )
         if options.speculative.gate:
             raise SpecbenchError(
                 f"speculative.gate is not supported by {self.name}", "add --set speculative.gate=null"
@@ -66,6 +73,11 @@ class HfAssisted(Method):
             raise SpecbenchError(
                 f"speculative.confidence_stop is not supported by {self.name}",
                 "add --set speculative.confidence_stop=null",
+            )
+        if options.speculative.synthetic_acceptance is not None:
+            raise SpecbenchError(
+                f"speculative.synthetic_acceptance is not supported by {self.name}",
+                "add --set speculative.synthetic_acceptance=null",
             )
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:

@@ -11,6 +11,7 @@ from specbench.api import (
     EdgeModel,
     Method,
     MinMatch,
+    Needs,
     Options,
     Proposal,
     Request,
@@ -28,7 +29,7 @@ class Settings(SuffixSettings):
 
 
 class HybridDrafter(Drafter):
-    """A round is drafted by one of two; the draft model reads what the other drafted once it drafts again."""
+    """A round is drafted by one of two; the draft model reads what was committed once it drafts again."""
 
     def __init__(self, suffix: SuffixDrafter, model: DraftModel) -> None:
         self._suffix = suffix
@@ -38,17 +39,18 @@ class HybridDrafter(Drafter):
         """Read the prompt, twice."""
         self._suffix.begin(request)
         self._model.begin(request)
+        self._is_found = False
 
     def propose(self, draft_length: int) -> Proposal:
         """What followed a long match, or what the model drafts."""
-        found = self._suffix.propose(draft_length).tokens
-        self._model.append(found)
-        return self._model.propose(len(found) or draft_length)
+        found = self._suffix.propose(draft_length)
+        self._is_found = len(found) > 0
+        return found if self._is_found else self._model.propose(draft_length)
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
-        """Take over what was committed, in both."""
+        """Take over what was committed, in both; of a match the model drafted none."""
         self._suffix.commit(tokens, accepted)
-        return self._model.commit(tokens, accepted)
+        return self._model.commit(tokens, 0 if self._is_found else accepted)
 
     def decode_alone(self) -> Iterator[int]:
         """The model's own text, where the cloud is lost for good."""
@@ -73,6 +75,10 @@ class HybridDecoding(SpeculativeMethod):
     # A match has no distribution.
     rules = frozenset(name for name, rule in RULES.items() if rule.proposes != "sample")
     rules_reason = ", whose drafts from a match have no distribution"
+
+    def needs(self, options: Options) -> Needs:
+        """A target that reads trees, where a match is drafted as one."""
+        return self.own(options, Settings).needs
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """Both of them."""

@@ -30,6 +30,7 @@ class SpeculativeAdaptive(SpeculativeMethod):
     summary = "in each round the fastest of: the cloud alone, a draft, a window of drafts, a look-up"
     api_version = 4
     keeps_costs = True
+    takes_synthetic = False
 
     def _demand_window(self, options: Options) -> None:
         """Any will do: it is not asked for."""

@@ -28,6 +28,7 @@ class SpeculativeAhead(SpeculativeMethod):
     rules = frozenset(name for name, rule in RULES.items() if rule.repeats_control)
     rules_reason = ", which needs a rule by which drafted tokens are the control's or refused"
     drafts_ahead = True
+    takes_synthetic = False
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """The edge's model, with branches."""

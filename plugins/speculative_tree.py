@@ -6,7 +6,7 @@ from itertools import accumulate
 from operator import mul
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from specbench.api import (
     MOST_NODES,
@@ -37,6 +37,14 @@ class Settings(Part):
         ),
     ] = None
 
+    @field_validator("branching")
+    @classmethod
+    def _can_be_read(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        nodes = sum(accumulate(value or (), mul))
+        if nodes > MOST_NODES:
+            raise ValueError(f"Such a tree has {nodes} tokens; at most {MOST_NODES} are read")
+        return value
+
 
 class SpeculativeTree(SpeculativeMethod):
     """EAGLE-2 (Li et al. 2024) grows such trees, and SpecInfer (Miao et al. 2024) has them of one shape.
@@ -53,19 +61,10 @@ class SpeculativeTree(SpeculativeMethod):
     rules_reason = ", which drafts trees"
 
     def validate(self, options: Options) -> None:
-        """Refuse a shape that is too large, or deeper than a draft may be long."""
+        """Refuse a shape that is deeper than a draft may be long."""
         super().validate(options)
         branching, length = self.own(options, Settings).branching, options.speculative.draft_length
-        if branching is None:
-            return
-        nodes = sum(accumulate(branching, mul))
-        if nodes > MOST_NODES:
-            raise SpecbenchError(
-                f"methods.{self.name}.branching: {list(branching)} makes a tree of {nodes} tokens; at most "
-                f"{MOST_NODES} are read",
-                f"add --set 'methods.{self.name}.branching=[3, 2, 1, 1]'",
-            )
-        if length != "auto" and len(branching) > length:
+        if branching and length != "auto" and len(branching) > length:
             raise SpecbenchError(
                 f"methods.{self.name}.branching: {list(branching)} is deeper than speculative.draft_length: "
                 f"{length}",

@@ -7,6 +7,7 @@ from specbench.api import (
     Drafter,
     EdgeModel,
     Method,
+    Needs,
     Options,
     SpeculativeMethod,
     SuffixDrafter,
@@ -19,7 +20,8 @@ class SuffixDecoding(SpeculativeMethod):
     """SAM Decoding (Hu et al. 2024) and SuffixDecoding (Oliaro et al. 2024), over the sequence alone.
 
     A longer match is likelier to go on, so its length bounds the draft, within the profile's draft length. Only
-    the sequence itself is searched, and of several continuations the first one is drafted.
+    the sequence itself is searched. Of several continuations the first one is drafted, or with `nodes` a tree
+    of them.
     """
 
     name = "suffix"
@@ -29,6 +31,10 @@ class SuffixDecoding(SpeculativeMethod):
     settings = SuffixSettings
     rules = frozenset(name for name, rule in RULES.items() if rule.proposes != "sample")
     rules_reason = ", whose draft has no distribution"
+
+    def needs(self, options: Options) -> Needs:
+        """A target that reads trees, where it drafts them."""
+        return self.own(options, SuffixSettings).needs
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """The automaton; no model is loaded."""

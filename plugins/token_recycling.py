@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
 from typing import Annotated
 
 from pydantic import Field
@@ -18,6 +17,7 @@ from specbench.api import (
     Request,
     SpeculativeMethod,
     Target,
+    cheapest_tree,
     hookimpl,
 )
 
@@ -36,9 +36,7 @@ class Settings(Part):
 class RecyclingDrafter(Drafter):
     """Looks up what the target found likeliest behind each token when it last read that token.
 
-    The tree is the cheapest one, where the successor of rank r costs r more than its parent: it is deep along
-    first choices and wide near its root, as the paper's fixed tree is. Every token that the target reads renews
-    its row, those that it refuses too.
+    Every token that the target reads renews its row, those that it refuses too.
     """
 
     target: Target
@@ -54,19 +52,9 @@ class RecyclingDrafter(Drafter):
 
     def propose(self, draft_length: int) -> Proposal:
         """The tree behind the last token, of at most `draft_length` levels."""
-        tokens: list[int] = []
-        parents: list[int] = []
-        waiting = [node for node in self._behind(self._judged[0], -1, 0, 0) if draft_length]
-        heapify(waiting)
-        while waiting and len(tokens) < self._nodes:
-            cost, depth, parent, token = heappop(waiting)
-            tokens.append(token)
-            parents.append(parent)
-            if depth < draft_length:
-                for node in self._behind(token, len(tokens) - 1, cost, depth):
-                    heappush(waiting, node)
-        self._judged[1:] = tokens
-        return Proposal(tuple(tokens), parents=tuple(parents) if tokens else None)
+        tree = cheapest_tree(self._judged[0], self._behind, self._nodes, draft_length)
+        self._judged[1:] = tree.tokens
+        return tree
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
         """Renew the rows of all tokens that the target has judged."""
@@ -77,10 +65,8 @@ class RecyclingDrafter(Drafter):
     def check(self) -> None:
         """Nothing: the table is no part of the text."""
 
-    def _behind(self, token: int, parent: int, cost: int, depth: int) -> list[tuple[int, int, int, int]]:
-        """Successors of a token as what they cost, their depth, their parent's index, and their id."""
-        successors = self._successors.get(token, ())[: self._branching]
-        return [(cost + rank, depth + 1, parent, found) for rank, found in enumerate(successors, start=1)]
+    def _behind(self, token: int) -> list[tuple[int, int]]:
+        return [(found, found) for found in self._successors.get(token, ())[: self._branching]]
 
 
 class TokenRecycling(SpeculativeMethod):

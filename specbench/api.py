@@ -26,8 +26,10 @@ from specbench.method import API_VERSION, Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Part, Speculative
 from specbench.results.records import Round
 from specbench.speculation.ahead import AheadWindow
+from specbench.speculation.cheapest_tree import cheapest_tree
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.features import FeatureDtype, Features
 from specbench.speculation.lookup_drafter import LookupDrafter
 from specbench.speculation.loop import (
     AheadDrafter,
@@ -66,6 +68,8 @@ __all__ = [
     "EdgeModel",
     "ExitCode",
     "FeatureDrafter",
+    "FeatureDtype",
+    "Features",
     "LookupDrafter",
     "Method",
     "MinMatch",
@@ -88,6 +92,7 @@ __all__ = [
     "TopIds",
     "WindowLoop",
     "adaptive_loop",
+    "cheapest_tree",
     "hookimpl",
     "now_ms",
 ]

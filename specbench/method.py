@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar, TypeVar, cast
 
 from specbench.cloud import CloudModel, EdgeModel
@@ -15,6 +16,7 @@ from specbench.speculation.loop import (
     AheadLoop,
     Drafter,
     FallbackDrafter,
+    FeatureDrafter,
     SpeculativeLoop,
     TargetReader,
 )
@@ -113,13 +115,15 @@ class SpeculativeMethod(Method):
         takes_gate: whether `speculative.gate` can ask it how sure a draft is.
         takes_window: whether its drafter goes on behind proposals in flight, as `speculative.window` asks for.
         takes_confidence_stop: whether its drafter follows `speculative.confidence_stop`.
+        takes_synthetic: whether it learns from verdicts alone what is accepted, as
+            `speculative.synthetic_acceptance` needs.
         takes_text: whether the edge's model may draft text (`speculative.cross_vocabulary: slem`).
         drafts_ahead: draft on while a verification is in flight; the drafter is an `AheadDrafter` then.
-        drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain.
+        drafts_trees: its proposals have `parents`; of `rules`, those that judge trees remain. Where that or
+            `target_top_k` depends on the method's options, `needs` says so instead.
         target_top_k: how many of the target's likeliest next ids its drafter, a `TargetReader`, reads behind
             every token that the target judged.
-        hidden_layers: layers of the target whose hidden states its drafter reads, as a `FeatureDrafter` does: 0
-            is the embedding, 1 the first layer's output, -1 the last one's. No target sends them yet.
+        reads_features: its drafter is a `FeatureDrafter`, which reads hidden states of the target.
     """
 
     roles: tuple[str, ...] = ("edge", "cloud")
@@ -128,15 +132,22 @@ class SpeculativeMethod(Method):
     takes_gate: ClassVar[bool] = False
     takes_window: ClassVar[bool] = False
     takes_confidence_stop: ClassVar[bool] = False
+    takes_synthetic: ClassVar[bool] = True
     takes_text: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False
     drafts_trees: ClassVar[bool] = False
     target_top_k: ClassVar[int] = 0
-    hidden_layers: ClassVar[tuple[int, ...]] = ()
+    reads_features: ClassVar[bool] = False
+
+    def needs(self, options: Options) -> Needs:
+        """What these options ask of the target beyond chains."""
+        return Needs(self.drafts_trees, self.target_top_k)
 
     def lossless(self, options: Options) -> bool:
-        """As the verification rule is; a gate never is."""
-        return RULES[options.speculative.verification].lossless and options.speculative.gate is None
+        """As the verification rule is; a gate and synthetic acceptance never are."""
+        speculative = options.speculative
+        plain = speculative.gate is None and speculative.synthetic_acceptance is None
+        return RULES[speculative.verification].lossless and plain
 
     def repeats_control(self, options: Options) -> bool:
         """With a lossless rule at temperature 0, and with shared noise at any."""
@@ -144,11 +155,12 @@ class SpeculativeMethod(Method):
         return self.lossless(options) and (rule.repeats_control or options.decoding.temperature == 0)
 
     def validate(self, options: Options) -> None:
-        """Refuse a rule, gate or confidence stop that this drafter does not know, and what no target offers."""
-        self._demand_no_hidden_states()
+        """Refuse a rule, gate or confidence stop that this drafter does not know."""
         verification, temperature = options.speculative.verification, options.decoding.temperature
-        if verification not in self._judges:
-            other = "greedy" if temperature == 0 else self._sampling_rule
+        judges = self.rules & TREE_RULES if self.needs(options).trees else self.rules
+        sampling = next((name for name in ("rejection", "one_hot", "coupled") if name in judges), "greedy")
+        if verification not in judges:
+            other = "greedy" if temperature == 0 else sampling
             reason = self.rules_reason if verification not in self.rules else ", which drafts trees"
             raise SpecbenchError(
                 f"speculative.verification: {verification} is not supported by {self.name}{reason}",
@@ -157,7 +169,7 @@ class SpeculativeMethod(Method):
         if RULES[verification].needs_greedy and temperature > 0:
             raise SpecbenchError(
                 f"speculative.verification: {verification} needs decoding.temperature: 0, not {temperature}",
-                f"add --set decoding.temperature=0, or --set speculative.verification={self._sampling_rule}",
+                f"add --set decoding.temperature=0, or --set speculative.verification={sampling}",
             )
         if options.speculative.gate and not self.takes_gate:
             raise SpecbenchError(
@@ -169,15 +181,33 @@ class SpeculativeMethod(Method):
                 "add --set speculative.confidence_stop=null",
             )
         self._demand_window(options)
+        self._demand_verdicts(options)
+
+    def _demand_verdicts(self, options: Options) -> None:
+        """Refuse synthetic acceptance where not verdicts on chains alone decide what is committed."""
+        if options.speculative.synthetic_acceptance is None:
+            return
+        reason = None
+        if not self.takes_synthetic:
+            reason = f"{self.name}, which also guesses tokens of the target's own"
+        elif self.needs(options).trees:
+            reason = f"{self.name}, which drafts trees"
+        elif options.speculative.gate:
+            reason = "speculative.gate"
+        if reason:
+            raise SpecbenchError(
+                f"speculative.synthetic_acceptance is not supported by {reason}",
+                "add --set speculative.synthetic_acceptance=null",
+            )
 
     def _demand_window(self, options: Options) -> None:
         window = options.speculative.window
-        if window != 1 and not self.takes_window:
+        if window != 1 and (self.reads_features or not self.takes_window):
             raise SpecbenchError(
                 f"speculative.window: {window} is not supported by {self.name}, which waits for every verdict",
                 "add --set speculative.window=1, or run speculative",
             )
-        if window != 1 and self.drafts_trees:
+        if window != 1 and self.needs(options).trees:
             raise SpecbenchError(
                 f"speculative.window: {window} is not supported by {self.name}, for nothing can follow a tree "
                 "before its verdict",
@@ -195,23 +225,6 @@ class SpeculativeMethod(Method):
         goes_on = self.drafts_ahead or (self.takes_window and speculative.window != 1)
         return goes_on or speculative.draft_length == "auto"
 
-    def _demand_no_hidden_states(self) -> None:
-        if self.hidden_layers:
-            raise SpecbenchError(
-                f"{self.name} needs hidden states of the target, and none offers that yet",
-                "draft without hidden_layers",
-            )
-
-    @property
-    def _judges(self) -> frozenset[str]:
-        """The rules that can judge what it drafts."""
-        return self.rules & TREE_RULES if self.drafts_trees else self.rules
-
-    @property
-    def _sampling_rule(self) -> str:
-        """A lossless rule for temperatures above 0, for hints."""
-        return next(name for name in ("rejection", "one_hot", "coupled") if name in self._judges)
-
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:
         """What proposes tokens; the edge's model, unless a method brings its own."""
         if self.takes_text and edge.retokenizer:
@@ -220,10 +233,11 @@ class SpeculativeMethod(Method):
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load what the drafter uses, and the cloud model as its verifier."""
-        self._demand_no_hidden_states()
         drafter = self.drafter(edge, options)
-        target = cloud.verifier(options, Needs(self.drafts_trees, self.target_top_k))
-        if self.target_top_k:
+        features = cast(FeatureDrafter, drafter).features if self.reads_features else None
+        needs = replace(self.needs(options), features=features)
+        target = cloud.verifier(options, needs)
+        if needs.top_k or features:
             cast(TargetReader, drafter).target = target
         length, window = options.speculative.draft_length, options.speculative.window
         loop: SpeculativeLoop

@@ -74,6 +74,25 @@ def tiny_llama(folder: Path, seed: int, **config: object) -> Path:
     return folder
 
 
+def tiny_eagle(folder: Path, seed: int, target: Path, layers: Sequence[int] = (0, 1, 2)) -> Path:
+    """Write a random draft that reads hidden states of a Llama; returns the folder.
+
+    Args:
+        target: the Llama's folder.
+        layers: of the target, as of `Features`.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    from specbench.models.eagle import EagleForCausalLM, eagle_config
+
+    config = eagle_config(AutoConfig.from_pretrained(target), tuple(layers))
+    torch.manual_seed(seed)
+    EagleForCausalLM(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def answer(decoder: Decoder, request: Request) -> list[Round]:
     """All rounds of one request, with the decoder's own check after each."""
     rounds = []
@@ -105,7 +124,7 @@ def check_method(method: Method, options: Options | None = None, engine: EngineS
         AssertionError: naming what is broken.
     """
     options = options or PLAIN
-    with _tiny_pair(method.helpers(options), engine) as pair:
+    with _tiny_pair(method, options, engine) as pair:
         for check in Contract(method, options, *pair).checks:
             check()
 
@@ -116,7 +135,7 @@ def checks(method: Method, options: Options | None = None) -> Iterator[tuple[str
     Where a method cannot be opened, the checks of its texts are left out.
     """
     options = options or PLAIN
-    with _tiny_pair(method.helpers(options)) as pair:
+    with _tiny_pair(method, options) as pair:
         contract = Contract(method, options, *pair)
         for check in contract.checks:
             try:
@@ -141,15 +160,18 @@ def check_texts(method: Method, decoder: Decoder, cloud: CloudModel, options: Op
 
 @contextmanager
 def _tiny_pair(
-    helpers: Sequence[str] = (), engine: EngineSpec | None = None
+    method: Method, options: Options, engine: EngineSpec | None = None
 ) -> Iterator[tuple[EdgeModel, CloudModel]]:
     with tempfile.TemporaryDirectory() as scratch:
         others = {
             name: EdgeSpec(model=str(tiny_llama(Path(scratch) / name, seed=3 + index, num_hidden_layers=1)))
-            for index, name in enumerate(helpers)
+            for index, name in enumerate(method.helpers(options))
         }
-        edge_folder = tiny_llama(Path(scratch) / "edge", seed=1, num_hidden_layers=1)
-        cloud_folder = tiny_llama(Path(scratch) / "cloud", seed=2)
+        cloud_folder, edge_folder = tiny_llama(Path(scratch) / "cloud", seed=2), Path(scratch) / "edge"
+        if getattr(method, "reads_features", False):
+            tiny_eagle(edge_folder, 1, cloud_folder)
+        else:
+            tiny_llama(edge_folder, seed=1, num_hidden_layers=1)
         yield (
             EdgeModel(EdgeSpec(model=str(edge_folder), helpers=others or None), engine=engine),
             CloudModel(CloudSpec(model=str(cloud_folder), device="cpu"), engine=engine),

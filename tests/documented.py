@@ -16,23 +16,25 @@ SECTIONS = {
     "runs": (FILES, "### `runs`"), "prompts": (FILES, "### `prompts describe`"),
     "show": (FILES, "### `show`"), "verify": (FILES, "### `verify`"),
     "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
-    "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
+    "tune": (FILES, "### `tune`"), "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip
 # Keys below which there are names that nobody chose, and what those hold is described.
 NAMES = ("methods", "dropped", "retries", "percentiles", "models", "clients", "heldout", "edge_device")
 # Keys below which another page, or another program, says what there is.
 ELSEWHERE = (
     *("profile", "condition", "changes", "audits", "audits_at_end", "switches", "switch_changes", "switch"),
-    *("forecasts", "histogram", "tasks", "asked", "report"),
+    *("forecasts", "histogram", "tasks", "asked", "report", "settings", "own", "chosen", "over"),
 )
 
 
 def undocumented(arguments: tuple[str, ...], document: object) -> list[str]:
     """The keys of a command's JSON that its section does not name."""
-    command = arguments[0]
+    first = document[0] if isinstance(document, list) and document else document
+    is_verification = isinstance(first, dict) and "verify_id" in first  # `compare` prints stored ones
+    command = "verify" if is_verification else arguments[0]
     if command == "submit" and "collect" in arguments:
         return []  # prints what `run` or `sweep` does
-    page, title = SECTIONS["sweep" if "--over" in arguments else command]
+    page, title = SECTIONS["sweep" if command == "plan" and "--over" in arguments else command]
     text = (DOCS / page).read_text(encoding="utf-8")
     section = text.partition(f"{title}\n")[2].partition("\n###")[0] if title else text
     known = set(re.findall(r'["`](\w+)["`]', section))

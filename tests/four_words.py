@@ -25,15 +25,19 @@ def pair(folder):
     return EdgeModel(EdgeSpec(model=str(folder / "draft"), dtype="float64")), cloud
 
 
-def conditionals(model):
-    """The distribution over the first words behind every prefix of them."""
+def conditionals(model, scored=lambda logits, prefix: probabilities(logits, SAMPLING)):
+    """The distribution over the first words behind every prefix of them.
+
+    Args:
+        scored: what becomes of a model's logits behind a prefix.
+    """
     session = model.engine.session()
     table = {}
     for length in range(LENGTH + DRAFT_LENGTH):
         for prefix in itertools.product(range(WORDS), repeat=length):
             session.truncate(0)
             logits = session.prefill([*PROMPT, *prefix])[:, :WORDS]
-            table[prefix] = probabilities(logits, SAMPLING)[0]
+            table[prefix] = scored(logits, prefix)[0]
     return table
 
 

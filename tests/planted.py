@@ -19,7 +19,7 @@ DRAFT_LENGTH = 2
 FAULTS = (
     "off_by_one_after_refusal", "bonus_dropped", "bonus_doubled", "residual_not_renormalised",
     "draft_temperature_twice", "behind_the_stop_token", "other_template", "cache_reused_across_prompts",
-    "acceptance_counts_the_bonus", "loops", "double_bos",
+    "acceptance_counts_the_bonus", "loops", "double_bos", "temperature_ignored",
 )  # fmt: skip
 
 
@@ -37,15 +37,26 @@ class Planted(Listening):
         fault: one of `FAULTS`.
         stop_ids: what ends a text.
         shake: standard deviation of noise on every logit, as rounding makes it.
+        swallows: its streams have no event for some tokens, as llama-server's have none for a token that ends
+            inside a character; the next event brings the text.
         change: may return (status, kind, body) in the place of an answer; it is given path and question.
     """
 
     def __init__(
-        self, target, draft=None, fault=None, dialect="llama.cpp", stop_ids=(STOP_ID,), shake=0.0, change=None
+        self,
+        target,
+        draft=None,
+        fault=None,
+        dialect="llama.cpp",
+        stop_ids=(STOP_ID,),
+        shake=0.0,
+        change=None,
+        swallows=False,
     ):
         assert fault is None or fault in FAULTS
         self._target, self._draft, self._fault, self._dialect = target, draft, fault, dialect
         self._stop_ids, self._shake, self._change = frozenset(stop_ids), shake, change
+        self._swallows, self._was_read = swallows, 0
         self._session = target.engine.session()
         self._drafting = draft.engine.session() if draft else None
         self._cached = []
@@ -62,16 +73,19 @@ class Planted(Listening):
             found = self._answer(path, question)
         if found is None:
             return 404, "application/json", b'{"error": {"message": "no such path"}}'
-        if isinstance(found, list):
-            end = b"data: [DONE]\n\n" if self._dialect == "openai" else b""
-            return 200, "text/event-stream", b"".join(b"data: " + each + b"\n\n" for each in found) + end
+        if isinstance(found, Events):
+            end = b"data: [DONE]\n\n" if self._dialect != "llama.cpp" else b""
+            return 200, "text/event-stream", b"".join(map(_event, found)) + end
         return 200, "application/json", json.dumps(found).encode()
 
     def _answer(self, path, question):
-        if self._dialect == "openai":
+        if self._dialect != "llama.cpp":
             if path == "/v1/models":
                 return {"data": [{"id": "tiny", "owned_by": "us"}]}
-            return self._openai(question) if path == "/v1/completions" else None
+            chats = "/v1/chat/completions" if self._dialect == "chat" else "/v1/completions"
+            return self._openai(question) if path == chats else None
+        if path == "/v1/models":
+            return {"data": [{"id": "tiny", "owned_by": "llamacpp"}]}
         if path == "/props":
             return {"default_generation_settings": {}, "build_info": "b1-tests", "model_alias": "tiny"}
         if path == "/tokenize":
@@ -88,6 +102,9 @@ class Planted(Listening):
         return "<|user|>" + found if self._fault == "double_bos" else found
 
     def _llama(self, question):
+        if isinstance(question["prompt"][0], list):
+            answers = [self._llama({**question, "prompt": each}) for each in question["prompt"]]
+            return [{**each, "index": index} for index, each in enumerate(answers)][::-1]  # in no order
         prompt, most = question["prompt"], question["n_predict"]
         sampling = question["temperature"], question["seed"], question.get("cache_prompt", True)
         made = list(self._decoded(prompt, most, *sampling))
@@ -103,19 +120,25 @@ class Planted(Listening):
             last["completion_probabilities"] = [_top(row, question["n_probs"]) for row in places]
         if not question.get("stream"):
             return last
-        events = []
+        events, count, held = Events(), 0, ""
         for number, (tokens, *_) in enumerate(made, start=1):
             timings = self._timings(made, number)
             for token in tokens:
-                part = {"tokens": [token], "content": self._text([token]), "stop": False, "timings": timings}
-                events.append(json.dumps(part).encode())
-        return [*events, json.dumps({**last, "content": ""}).encode()]
+                count, held = count + 1, held + self._text([token])
+                if self._swallows and count % 3 == 2:
+                    continue
+                part = {"tokens": [token], "content": held, "stop": False, "timings": timings}
+                events.append({**part, "tokens_predicted": count})
+                held = ""
+        return Events([*events, {**last, "content": ""}])
 
     def _openai(self, question):
         tokenizer = self._target.tokenizer
+        if self._dialect == "chat":
+            question = {**question, "prompt": self._templated(question["messages"][0]["content"])}
         prompt, most = tokenizer(question["prompt"])["input_ids"], question["max_tokens"]
         top = question.get("logprobs", 0)
-        made = list(self._decoded(prompt, most, question["temperature"], question["seed"]))
+        made = list(self._decoded(prompt, most, question["temperature"], question.get("seed", 0)))
         tokens = [token for tokens, *_ in made for token in tokens]
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(tokens)}
         reason = "stop" if self._stop_ids & set(tokens[-1:]) else "length"
@@ -124,13 +147,19 @@ class Planted(Listening):
                 {"choices": [self._choice([token], [row], top)]} for tokens, *_, rows in made
                 for token, row in zip(tokens, rows or [None] * len(tokens), strict=True)
             ]  # fmt: skip
-            parts += [{"choices": [{"text": "", "finish_reason": reason}]}, {"choices": [], "usage": usage}]
-            return [json.dumps(each).encode() for each in parts]
+            parts += [
+                {"choices": [{"text": "", "delta": {}, "finish_reason": reason}]},
+                {"choices": [], "usage": usage},
+            ]
+            return Events(parts)
         rows = [row for *_, rows in made for row in rows]
-        return {"choices": [{**self._choice(tokens, rows, top), "finish_reason": reason}], "usage": usage}
+        return {"choices": [{**self._choice(tokens, rows, top, True), "finish_reason": reason}], "usage": usage}
 
-    def _choice(self, tokens, rows, top):
+    def _choice(self, tokens, rows, top, is_whole=False):
         choice = {"text": self._text(tokens), "finish_reason": None}
+        if self._dialect == "chat":
+            said = {"role": "assistant", "content": choice.pop("text")}
+            choice |= {"message" if is_whole else "delta": said}
         if top:
             places = []
             for row in rows:
@@ -142,7 +171,7 @@ class Planted(Listening):
     def _timings(self, made, count):
         drafted = sum(drafted for _, drafted, _, _ in made[:count])
         accepted = sum(accepted for _, _, accepted, _ in made[:count])
-        timings = {"predicted_ms": float(count)}
+        timings = {"predicted_ms": float(count), "prompt_n": self._was_read}
         return {**timings, "draft_n": drafted, "draft_n_accepted": accepted} if drafted else timings
 
     def _text(self, tokens):
@@ -152,7 +181,7 @@ class Planted(Listening):
 
     def _decoded(self, prompt, most, temperature, seed, from_cache=True):
         random = torch.Generator().manual_seed(seed)
-        said = 0
+        said, temperature = 0, 0.0 if self._fault == "temperature_ignored" else temperature
         for tokens, drafted, accepted, rows in self._passes(prompt, temperature, random, from_cache):
             tokens, rows = tokens[: most - said], rows[: most - said]
             ends = [index for index, token in enumerate(tokens) if token in self._stop_ids]
@@ -202,7 +231,7 @@ class Planted(Listening):
         self._session.truncate(shared)
         read = self._session.extend if shared else self._session.prefill
         rows = self._shaken(read(prompt[shared:]))
-        self._cached = list(prompt)
+        self._cached, self._was_read = list(prompt), len(prompt) - shared
         return rows
 
     def _drafts(self, context, temperature, random):
@@ -248,6 +277,14 @@ class Planted(Listening):
     def _shaken(self, rows):
         rows = rows.float()
         return rows + self._shake * torch.randn(rows.shape, generator=self._random) if self._shake else rows
+
+
+class Events(list):
+    """What is streamed."""
+
+
+def _event(document):
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
 
 
 def _top(row, count):

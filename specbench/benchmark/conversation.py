@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from specbench.benchmark.chat_form import ChatForm
 from specbench.errors import ExitCode, ModelError, SpecbenchError
 from specbench.results.records import Prompt
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from specbench.models.context import Switch
+
+
+PLAIN = ChatForm()
 
 
 def template_remark(tokenizer: PreTrainedTokenizerBase, model: str) -> str | None:
@@ -26,7 +30,9 @@ STAND_IN = "x"
 """For a reply that is not known yet: templates may refuse an empty one, or leave out what stands around it."""
 
 
-def most_tokens(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], max_new_tokens: int) -> int:
+def most_tokens(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], max_new_tokens: int, form: ChatForm = PLAIN
+) -> int:
     """Tokens of a conversation up to its last turn, where every earlier reply has its whole budget.
 
     A reply may be longer when it is read again, as text; whether a later turn fits is checked once it is known.
@@ -36,43 +42,99 @@ def most_tokens(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], max_ne
     """
     replies = len(turns) - 1
     # A stand-in takes at least one token.
-    return least_tokens(tokenizer, turns) + replies * (max_new_tokens - 1)
+    return least_tokens(tokenizer, turns, form) + replies * (max_new_tokens - 1)
 
 
-def least_tokens(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str]) -> int:
+def least_tokens(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], form: ChatForm = PLAIN) -> int:
     """Tokens of a conversation up to its last turn, where every earlier reply is as short as can be.
 
     Raises:
         SpecbenchError: as `prompt_ids`.
     """
-    return len(prompt_ids(tokenizer, turns, [STAND_IN] * (len(turns) - 1)))
+    return len(prompt_ids(tokenizer, turns, [STAND_IN] * (len(turns) - 1), form))
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies: Sequence[str]) -> list[int]:
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies: Sequence[str], form: ChatForm = PLAIN
+) -> list[int]:
     """Token ids of a conversation that waits for its next reply.
 
     Without a chat template the texts are joined by blank lines, as a base model is prompted.
 
     Args:
         turns: what the user said, the last one unanswered.
-        replies: what was answered, one fewer than `turns`.
+        replies: what was answered, one fewer than `turns`, without the form's prefill.
 
     Raises:
-        SpecbenchError: the chat template refuses the conversation, or fails.
+        SpecbenchError: the chat template refuses the conversation, leaves out a part of it, or fails; or the
+            text begins twice.
     """
-    if tokenizer.chat_template is None:
-        texts = [text for pair in zip(turns, [*replies, ""], strict=True) for text in pair if text]
-        return tokenizer("\n\n".join(texts))["input_ids"]
+    form.demand_variables(tokenizer)
+    said = [form.prefill + reply for reply in replies]
+    if not form.has_template(tokenizer):
+        turn_by_turn = [text for pair in zip(turns, [*said, form.prefill], strict=True) for text in pair]
+        text = "\n\n".join(part for part in (form.system or "", *turn_by_turn) if part)
+        ids = tokenizer(text)["input_ids"]
+    else:
+        text = _templated_text(tokenizer, turns, said, form) + form.prefill
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    _demand_one_beginning(tokenizer, ids, form)
+    return ids
+
+
+def _templated_text(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies: Sequence[str], form: ChatForm
+) -> str:
     messages: list[dict[str, str]] = []
     for index, turn in enumerate(turns):
         messages.append({"role": "user", "content": turn})
         if index < len(replies):
             messages.append({"role": "assistant", "content": replies[index]})
-    return templated(tokenizer, messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+    arguments: dict[str, Any] = {**form.variables, "add_generation_prompt": True, "tokenize": False}
+    if form.template is not None:
+        arguments |= {"chat_template": form.template, "place": form.place}
+    if form.system is None:
+        return templated(tokenizer, messages, **arguments)
+    hint = "put it into the first turn, or name a template that takes one (workload.chat_template)"
+    try:
+        text = templated(tokenizer, [{"role": "system", "content": form.system}, *messages], **arguments)
+    except ModelError as error:
+        templated(tokenizer, messages, **arguments)  # its own error, if it is not the system message
+        reason = error.message.partition("cannot be applied: ")[2]
+        raise ModelError(f"{form.named(tokenizer)} takes no system message ({reason})", hint) from error
+    if form.system.strip() not in text:
+        raise ModelError(f"{form.named(tokenizer)} leaves out the system message", hint)
+    return text
 
 
-def templated(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **arguments: Any) -> Any:
+def _demand_one_beginning(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], form: ChatForm) -> None:
+    """Refuse a prompt that begins with two tokens for the beginning: the model never saw that in training.
+
+    Raises:
+        ModelError: it does.
+    """
+    bos = tokenizer.bos_token_id
+    if bos is None or list(ids[:2]) != [bos, bos]:
+        return
+    if form.has_template(tokenizer):
+        raise ModelError(
+            f"{form.named(tokenizer)} begins the prompt with {tokenizer.bos_token} twice",
+            "let it write bos_token once",
+        )
+    raise ModelError(
+        f"the text begins with {tokenizer.bos_token}, and the tokenizer of {tokenizer.name_or_path} adds "
+        "another one",
+        "take it out of the text",
+    )
+
+
+def templated(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], place: str = "", **arguments: Any
+) -> Any:
     """What the chat template makes of messages, as text or as tokens.
+
+    Args:
+        place: of a template that is given as `chat_template`, in words.
 
     Raises:
         SpecbenchError: it refuses them, is damaged, or none of several is the default.
@@ -82,9 +144,11 @@ def templated(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
     except Exception as error:  # a template is a program that comes with the model, and raises what it likes
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         hint = "change chat_template.jinja beside the model, or remove it to join texts by blank lines"
-        if isinstance(tokenizer.chat_template, dict):
+        if place:
+            hint = "change that file, or name another one"
+        elif isinstance(tokenizer.chat_template, dict):
             hint = "name one of its templates 'default' (chat_template in tokenizer_config.json)"
-        place = f"the chat template of {tokenizer.name_or_path}"
+        place = place or f"the chat template of {tokenizer.name_or_path}"
         raise ModelError(f"{place} cannot be applied: {reason}", hint) from error
 
 

@@ -10,7 +10,7 @@ from specbench.errors import ExitCode
 from specbench.results.records import Manifest
 
 # Memory differs by a few pages between boots of one machine; of where a job waited no figure depends.
-INCIDENTAL = ("machine.memory_bytes", "cluster")
+INCIDENTAL = ("machine.memory_bytes", "cluster", "workload.keep_prompts")
 SOURCE = "source of "
 """How the name begins that `differences` gives to code that is another."""
 
@@ -25,7 +25,11 @@ def outcome(manifest: Manifest) -> ExitCode:
     return ExitCode.IDENTITY if is_wrong else ExitCode.OK
 
 
-UNSAID = {"speculative.window": 1}
+UNSAID: dict[str, object] = {
+    "speculative.window": 1, "decoding.min_p": 0.0, "decoding.presence_penalty": 0.0,
+    "decoding.frequency_penalty": 0.0, "decoding.min_new_tokens": 0, "decoding.ignore_eos": False,
+    "decoding.stop": [],
+}  # fmt: skip
 """What settings were in runs that are older than they are."""
 
 
@@ -100,7 +104,7 @@ def _places_of_the_same(left: Manifest, right: Manifest) -> Iterator[str]:
     """Keys that say where something lies whose content both runs know: another place is no difference."""
     yield from ("cloud.offload_folder", "cloud.token_file")  # nothing that is measured depends on them
     if left.prompts_sha256 and right.prompts_sha256:
-        yield "workload.prompts"
+        yield from ("workload.prompts", "workload.chat_template")
     if left.trace_sha256 and right.trace_sha256:
         yield "link.trace"
     for role in left.models.keys() & right.models.keys():

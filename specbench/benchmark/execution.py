@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from specbench.api import Method
 from specbench.benchmark import job as jobs
 from specbench.benchmark import tuning
 from specbench.benchmark.child_process import Ended, keep_end
@@ -92,10 +93,7 @@ def execute(job: Job, observer: Observer) -> Run:
         CloudLostError: the cloud is gone; what was finished is stored.
         KeyboardInterrupt: Ctrl-C; what was finished is stored.
     """
-    profile = validated(Profile, job.profile, f"profile {job.profile_name}")
-    edge_device = confine(profile.edge)  # before anything can import torch: a plugin may
-    registry = discover([Path(path) for path in job.plugins])
-    registry.demand_settings(profile)
+    profile, registry, edge_device = _begun(job)
     chosen = [registry.get(name) for name in _names(job, registry)]
     for name, found in registry.plugins.items():
         if found.error:
@@ -167,9 +165,39 @@ def _tune(job: Job, prepared: Prepared, registry: Registry, split: tuning.Split,
     method = prepared.methods[0]
     lengths = tuning.candidates(prepared, method, split.tuning)
     tuning_id = job.tuning_run_id or job.store.new_id()
-    manifest = replace(_manifest(job, lengths, registry, tuning_id), name=None)
+    return tuning.choose(_measured(job, lengths, registry, tuning_id, observer), method.name, split.on)
+
+
+def run_variants(job: Job, variants: Callable[[Method], Sequence[Method]], observer: Observer) -> Run:
+    """Measure variants of a job's first method beside the control, interleaved, in a stored run.
+
+    Args:
+        variants: makes them of that method.
+
+    Raises:
+        SpecbenchError: the first thing that is wrong.
+        KeyboardInterrupt: Ctrl-C; what was finished is stored.
+    """
+    profile, registry, _ = _begun(job)
+    methods = [registry.get(CONTROL), *variants(registry.get(job.methods[0]))]
+    prepared = prepare(profile, methods)
+    with closing(prepared.cloud):
+        return _measured(job, prepared, registry, job.run_id, observer)
+
+
+def _begun(job: Job) -> tuple[Profile, Registry, dict[str, str]]:
+    """The job's profile, the methods there are, and what was applied of the edge's device."""
+    profile = validated(Profile, job.profile, f"profile {job.profile_name}")
+    edge_device = confine(profile.edge)  # before anything can import torch: a plugin may
+    registry = discover([Path(path) for path in job.plugins])
+    registry.demand_settings(profile)
+    return profile, registry, edge_device
+
+
+def _measured(job: Job, prepared: Prepared, registry: Registry, run_id: str, observer: Observer) -> Run:
+    """A stored run that nothing but a choice of settings is made from."""
+    manifest = replace(_manifest(job, prepared, registry, run_id), name=None)
     try:
-        measured = Runner(lengths, manifest, job.store.create(manifest), observer).run()
+        return Runner(prepared, manifest, job.store.create(manifest), observer).run()
     finally:
         observer.close()
-    return tuning.choose(measured, method.name, split.on)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from specbench import blame
 from specbench.api import Method
-from specbench.benchmark.contract import BrokenContractError
+from specbench.benchmark.answering import BrokenContractError
 from specbench.errors import SpecbenchError, is_out_of_memory
 from specbench.results.records import Failure
 

@@ -29,9 +29,8 @@ def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_token
     drafts = 0
     for role, factory in factories.items():
         config, spec = factory.config, factory.spec
-        quantization = getattr(spec, "quantization", None)
         try:
-            estimate = memory.estimate(config, spec.dtype, context_tokens, quantization)
+            estimate = factory.memory_estimate(context_tokens)
             where = placed(config, spec, estimate)
         except SpecbenchError:
             raise
@@ -40,8 +39,7 @@ def demand_memory(factories: Mapping[str, EdgeModel | CloudModel], context_token
             continue
         total = sum(where.values())
         beside = " plus a cache of unknown size" if estimate.cache is None else ""
-        held = quantization or spec.dtype
-        size = f"{total / 1e9:.2f} GB{beside} in {held} {_in_words(where)}"
+        size = f"{total / 1e9:.2f} GB{beside} in {factory.held_as} {_in_words(where)}"
         logger.info(f"{role}: {spec.model} needs about {size}")
         drafts += total if role != "cloud" else 0
         if left is not None and drafts > left:

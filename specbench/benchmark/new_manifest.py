@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from specbench.api import Method, Options
-from specbench.benchmark.preparation import Prepared, model_files, prompts_sha256
+from specbench.benchmark.preparation import Prepared, model_files
 from specbench.cloud.link.link_trace import trace_sha256
 from specbench.profile import Profile
 from specbench.registry import blaming
@@ -36,7 +36,7 @@ def new_manifest(
         methods=tuple(names),
         lossless={method.name: _lossless(method, prepared.profile) for method in prepared.methods},
         prompt_ids=tuple(prompt.prompt_id for prompt in prepared.prompts),
-        prompts_sha256=prompts_sha256(prepared.prompts),
+        prompts_sha256=prepared.prompts_sha256,
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=tuple(environment.encodable(word) for word in command),
         versions=environment.versions(),
@@ -50,9 +50,10 @@ def new_manifest(
         },
         own_passes=tuple(method.name for method in prepared.methods if method.own_passes),
         trace_sha256=trace_sha256(prepared.profile.link.trace) if prepared.profile.link.trace else None,
-        stop_ids=tuple(sorted(prepared.cloud.stop_ids)),
+        stop_ids=tuple(sorted(prepared.stop_ids)),
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
         turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
+        tasks={prompt.prompt_id: prompt.task for prompt in prepared.prompts if prompt.task},
         directory=str(Path.cwd()),
         remarks=prepared.remarks,
     )

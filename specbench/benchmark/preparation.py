@@ -7,10 +7,13 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from specbench import precision
-from specbench.api import RULES, CloudModel, EdgeModel, Method, Options, Request, Speculative
+from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.benchmark import audits, conversation
+from specbench.benchmark.chat_form import ChatForm, read_template
+from specbench.benchmark.demands import demand_known, demand_text, demand_torch
 from specbench.benchmark.memory_check import demand_memory
 from specbench.benchmark.workload import limit_remark, load_prompts, read_prompts
 from specbench.cloud import cloud_of
@@ -18,10 +21,13 @@ from specbench.cloud.link import emulated
 from specbench.cloud.link.link_trace import read_trace
 from specbench.engine.threads import spin_briefly
 from specbench.errors import SpecbenchError
+from specbench.models import vocabulary
+from specbench.models.llama_library import tokenizer_remark
 from specbench.profile import HELPERS, Profile, settings_hash
 from specbench.profile.loading import with_changes
 from specbench.registry import blaming
 from specbench.results.records import Audit, Prompt
+from specbench.speculation.stop_strings import StopStrings
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +74,7 @@ class Prepared:
         from specbench.models.context import switch_of
 
         for role in self.roles:
-            if role == "cloud" and self.profile.cloud.backend == "vllm":
+            if role == "cloud" and self.profile.cloud.backend == "openai":
                 continue  # the server chooses one set of frequencies for all lengths
             factory = self.factory(role)
             switch = switch_of(factory.config)
@@ -90,37 +96,48 @@ class Prepared:
         workload = self.profile.workload
         budget = workload.max_new_tokens if budget is None else budget
         with _naming(prompt):
-            ids = conversation.prompt_ids(self.cloud.tokenizer, prompt.turns[: turn + 1], replies)
+            turns, form = prompt.turns[: turn + 1], self.form(prompt)
+            ids = conversation.prompt_ids(self.cloud.tokenizer, turns, replies, form)
         conversation.demand_room(prompt, len(ids), budget, self.context_length)
         self.demand_steady(prompt, len(ids), budget)
         seed = random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
-        return Request(tuple(ids), budget, self.cloud.stop_ids, seed.getrandbits(63))
+        stops = StopStrings.of(self.profile.decoding, self.cloud.tokenizer)
+        return Request(tuple(ids), budget, self.stop_ids, seed.getrandbits(63), stops)
 
+    def read_text(self, request: Request) -> str | None:
+        """What the target reads, special tokens included; `None` unless the profile keeps it."""
+        if not self.profile.workload.keep_prompts:
+            return None
+        return str(self.cloud.tokenizer.decode(list(request.prompt_ids)))
 
-def _demand_text(methods: Sequence[Method], speculative: Speculative) -> None:
-    """Refuse what needs more of a draft than text: its tokens, or how likely they are.
+    def form(self, prompt: Prompt) -> ChatForm:
+        """How a prompt's conversation is put to the target."""
+        return ChatForm.of(self.profile.workload, prompt, self._template)
 
-    Raises:
-        SpecbenchError: a method or an option does.
-    """
-    for method in methods:
-        if "edge" in method.roles and not getattr(method, "takes_text", False):
-            raise SpecbenchError(
-                f"speculative.cross_vocabulary: slem drafts text, and {method.name} reads tokens",
-                "add --set speculative.cross_vocabulary=tli, or run speculative",
-            )
-    needed = {
-        f"speculative.verification: {speculative.verification}": RULES[speculative.verification].proposes
-        == "sample",
-        "speculative.gate": speculative.gate is not None,
-        "speculative.confidence_stop": speculative.confidence_stop is not None,
-    }
-    for name, is_needed in needed.items():
-        if is_needed:
-            raise SpecbenchError(
-                f"{name} needs the draft's probabilities, and speculative.cross_vocabulary: slem drafts text",
-                "add --set speculative.cross_vocabulary=tli",
-            )
+    @cached_property
+    def _template(self) -> str | None:
+        return read_template(self.profile.workload)
+
+    @property
+    def prompts_sha256(self) -> str:
+        """Hash of what is asked; two runs ask the same only where it is equal."""
+        return settings_hash(
+            [
+                [prompt.prompt_id, prompt.category, *prompt.turns, *self.form(prompt).identity]
+                for prompt in self.prompts
+            ]
+        )
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Token ids that end a text."""
+        return frozenset() if self.profile.decoding.ignore_eos else self.cloud.stop_ids
+
+    def text(self, request: Request, tokens: Sequence[int]) -> str:
+        """What is stored of an answer: without special tokens, and cut before its stop string."""
+        if request.stop_strings:
+            return request.stop_strings.text(tokens)
+        return str(self.cloud.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
 def prepare(
@@ -142,6 +159,7 @@ def prepare(
         with blaming(method):
             method.validate(options)
             method.helpers(options)
+    demand_torch(profile, methods)
     profile = _with_engine_of(profile, methods)
     audits.demand_declared(profile, methods)
     remarks: list[str | None] = []
@@ -163,12 +181,16 @@ def prepare(
         if isinstance(draft, EdgeModel):
             remarks.append(draft.demand_same_tokens(cloud, profile.speculative.cross_vocabulary))
             if draft.retokenizer:
-                _demand_text(methods, profile.speculative)
+                demand_text(methods, profile.speculative)
             draft.demand_quantizable()
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
+    if profile.decoding.logit_bias:
+        demand_known(profile.decoding.logit_bias, vocabulary.size(cloud.tokenizer))
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
-    remarks.append(conversation.template_remark(cloud.tokenizer, cloud.spec.model))
+    if profile.workload.chat_template is None:
+        remarks.append(conversation.template_remark(cloud.tokenizer, cloud.spec.model))
+    remarks.append(tokenizer_remark(cloud.folder, cloud.tokenizer))
     known = tuple(remark for remark in remarks if remark)
     for remark in known:
         logger.info(remark)
@@ -176,10 +198,10 @@ def prepare(
     for prompt in prompts:
         budget = profile.workload.max_new_tokens
         with _naming(prompt):
-            turns = range(1, len(prompt.turns) + 1)
-            shortest = [conversation.least_tokens(cloud.tokenizer, prompt.turns[:turn]) for turn in turns]
+            turns, form = range(1, len(prompt.turns) + 1), prepared.form(prompt)
+            shortest = [conversation.least_tokens(cloud.tokenizer, prompt.turns[:turn], form) for turn in turns]
             # The last turn is the longest.
-            tokens = conversation.most_tokens(cloud.tokenizer, prompt.turns, budget)
+            tokens = conversation.most_tokens(cloud.tokenizer, prompt.turns, budget, form)
         for turn in turns:
             # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
             prepared.demand_steady(prompt, shortest[turn - 1], budget, turn)
@@ -219,11 +241,6 @@ def configure_torch(profile: Profile) -> None:
     if profile.threads is not None:
         torch.set_num_threads(profile.threads)
     precision.switches.configure(profile.precision.allow_tf32)
-
-
-def prompts_sha256(prompts: Sequence[Prompt]) -> str:
-    """Hash of what is asked; two runs ask the same only where it is equal."""
-    return settings_hash([[prompt.prompt_id, prompt.category, *prompt.turns] for prompt in prompts])
 
 
 def model_files(prepared: Prepared) -> dict[str, dict]:

@@ -18,11 +18,10 @@ from specbench.benchmark.compiling import compile_together
 from specbench.benchmark.failing import failure_of
 from specbench.benchmark.interruption import insisting
 from specbench.benchmark.observer import Observer, Progress
-from specbench.benchmark.order import in_order
 from specbench.benchmark.preparation import Prepared
 from specbench.benchmark.proof import hold
 from specbench.benchmark.telemetry import MemoryMonitor
-from specbench.benchmark.turns import Turns
+from specbench.benchmark.turns import Turns, in_order
 from specbench.benchmark.work import WorkWatch
 from specbench.errors import SpecbenchError, StoreError
 from specbench.results.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
@@ -253,8 +252,8 @@ class Runner:
                     repeat=repeat,
                     prompt_tokens=len(request.prompt_ids),
                     prompt_sha256=conversation.ids_sha256(request.prompt_ids),
-                    text=str(self._prepared.cloud.tokenizer.decode(tokens, skip_special_tokens=True)),
-                    finish_reason="stop" if tokens[-1] in request.stop_ids else "length",
+                    text=self._prepared.text(request, tokens),
+                    finish_reason=answer.finish_reason or "length",
                     rounds=tuple(rounds),
                     arrival_ms=tuple(answer.arrival_ms),
                     peak_rss_bytes=memory.peak_rss_bytes,
@@ -263,6 +262,7 @@ class Runner:
                     lossless=self._manifest.lossless[name],
                     verification=self._rule(rounds),
                     interrupted=self._prepared.cloud.interruptions > interruptions,
+                    prompt_text=self._prepared.read_text(request),
                 )
             )
         self._advance(name, self._progress[name].after_prompt(generations))
@@ -270,7 +270,7 @@ class Runner:
 
     def _rule(self, rounds: Sequence[Round]) -> str | None:
         drafts = any(part.drafted is not None for part in rounds)
-        return self._profile.speculative.verification if drafts else None
+        return self._profile.speculative.rule if drafts else None
 
     def _count(self, name: str, part: Round, step_ms: float) -> None:
         self._advance(name, self._progress[name].after_round(part, step_ms))

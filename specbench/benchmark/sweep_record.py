@@ -142,9 +142,15 @@ def read(store: RunStore, sweep_id: str) -> Sweep:
     """
     path = _path(store, sweep_id)
     if not path.is_file():
-        ids = [each.stem for each in path.parent.glob("*.json")]
-        raise StoreError(f"there is no sweep '{sweep_id}' in {store.folder}", nearest(sweep_id, ids))
+        raise StoreError(
+            f"there is no sweep '{sweep_id}' in {store.folder}", nearest(sweep_id, known_ids(store))
+        )
     return read_record(path, Sweep, SWEEP_VERSION)
+
+
+def known_ids(store: RunStore) -> list[str]:
+    """The ids of all sweeps on record, oldest first."""
+    return sorted(path.stem for path in (store.folder / SWEEPS).glob("*.json"))
 
 
 def _path(store: RunStore, sweep_id: str) -> Path:

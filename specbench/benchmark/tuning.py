@@ -1,11 +1,10 @@
-"""`--tune-on`: a draft length is chosen on prompts that the reported run does not ask."""
+"""Settings are chosen on prompts that the reported run does not ask: `--tune-on`, and what `tune` rests on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.benchmark.preparation import Prepared
@@ -16,37 +15,61 @@ from specbench.profile.loading import with_changes
 from specbench.results.environment import expanded
 from specbench.results.records import Generation, Manifest, Prompt, Run, Tuning
 
+SPECULATIVE = "speculative."
 DRAFT_LENGTHS = (1, 2, 3, 4, 6, 8)
 
 
-class AtDraftLength(Method):
-    """A method under one draft length, so that several are measured interleaved."""
+class AtSettings(Method):
+    """A method with other settings, so that several of them are measured interleaved.
 
-    def __init__(self, method: Method, draft_length: int | Literal["auto"]) -> None:
-        self.name = f"{method.name}[{draft_length}]"
+    Args:
+        words: behind the method's name, in brackets.
+        settings: values by key of the profile: of `speculative`, or of the method's own options.
+    """
+
+    def __init__(self, method: Method, words: str, settings: Mapping[str, object]) -> None:
+        self.name = f"{method.name}[{words}]"
         self.summary, self.roles = method.summary, method.roles
         self.own_passes, self.needs_eager = method.own_passes, method.needs_eager
-        self._method, self._draft_length = method, draft_length
+        self.takes_text = getattr(method, "takes_text", False)
+        self._method, self._changes = method, dict(settings)
 
     def lossless(self, options: Options) -> bool | None:
         """As the method itself."""
-        return self._method.lossless(self._with_length(options))
+        return self._method.lossless(self._changed(options))
+
+    def repeats_control(self, options: Options) -> bool:
+        """As the method itself."""
+        return self._method.repeats_control(self._changed(options))
 
     def validate(self, options: Options) -> None:
         """As the method itself."""
-        self._method.validate(self._with_length(options))
+        self._method.validate(self._changed(options))
+
+    def precision_changes(self, options: Options) -> dict[str, str]:
+        """As the method itself."""
+        return self._method.precision_changes(self._changed(options))
 
     def helpers(self, options: Options) -> tuple[str, ...]:
         """As the method itself."""
-        return self._method.helpers(options)
+        return self._method.helpers(self._changed(options))
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
-        """As the method itself, with this draft length."""
-        return self._method.open(edge, cloud, self._with_length(options))
+        """As the method itself, with these settings."""
+        return self._method.open(edge, cloud, self._changed(options))
 
-    def _with_length(self, options: Options) -> Options:
-        speculative = options.speculative.model_copy(update={"draft_length": self._draft_length})
-        return replace(options, speculative=speculative)
+    def _changed(self, options: Options) -> Options:
+        own = f"methods.{self._method.name}."
+        parts: dict[str, dict[str, object]] = {SPECULATIVE: {}, own: {}}
+        for key, value in self._changes.items():
+            prefix = own if key.startswith(own) else SPECULATIVE
+            parts[prefix][key.removeprefix(prefix)] = value
+        mine = {**options.methods.get(self._method.name, {}), **parts[own]}
+        return replace(
+            options,
+            speculative=options.speculative.model_copy(update=parts[SPECULATIVE]),
+            methods={**options.methods, self._method.name: mine} if mine else options.methods,
+        )
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,38 @@ def split(profile: Profile, on: str) -> Split:
             f"--tune-on {on} is neither a category of the prompts nor a file", nearest(on, categories)
         )
     reported = stratified(rest, workload.limit)
+    _demand_apart(chosen, reported, on)
+    remark = limit_remark(workload, len(reported), len(rest))
+    return Split(on, stratified(chosen, workload.limit), reported, remark)
+
+
+def held_out(profile: Profile, on: str | None, count: int | None) -> list[Prompt]:
+    """Prompts to tune on that a run of this profile does not ask: those behind its limit, or another file's.
+
+    Args:
+        count: how many; as many as a run asks when absent.
+
+    Raises:
+        SpecbenchError: there is none, or a run asks one of them too.
+    """
+    workload = profile.workload
+    prompts = read_prompts(workload.prompts)
+    asked = stratified(prompts, workload.limit)
+    if on is not None:
+        rest = read_prompts(on)
+        _demand_apart(rest, asked, on)
+    else:
+        ids = {prompt.prompt_id for prompt in asked}
+        rest = [prompt for prompt in prompts if prompt.prompt_id not in ids]
+    if not rest:
+        raise SpecbenchError(
+            f"a run of this profile asks all {len(prompts)} prompts, so none is left to tune on",
+            "name others with 'specbench tune --on FILE', or set a lower workload.limit",
+        )
+    return stratified(rest, count or len(asked))
+
+
+def _demand_apart(chosen: Sequence[Prompt], reported: Sequence[Prompt], on: str) -> None:
     asked = {_text(turn): prompt.prompt_id for prompt in reported for turn in prompt.turns}
     for prompt in chosen:
         for turn in prompt.turns:
@@ -102,13 +157,12 @@ def split(profile: Profile, on: str) -> Split:
                     f"prompt {prompt.prompt_id} of {on} is also in the measurement ({asked[_text(turn)]})",
                     "tune on other prompts than those that are measured",
                 )
-    remark = limit_remark(workload, len(reported), len(rest))
-    return Split(on, stratified(chosen, workload.limit), reported, remark)
 
 
 def candidates(prepared: Prepared, method: Method, prompts: Sequence[Prompt]) -> Prepared:
     """The run that measures a method under every draft length, interleaved, on the tuning prompts."""
-    methods = tuple(AtDraftLength(method, length) for length in DRAFT_LENGTHS)
+    lengths = {length: {"speculative.draft_length": length} for length in DRAFT_LENGTHS}
+    methods = tuple(AtSettings(method, str(length), settings) for length, settings in lengths.items())
     return replace(prepared, methods=methods, prompts=tuple(prompts))
 
 

@@ -1,14 +1,15 @@
-"""Which turns of a conversation can be asked, once the replies before them are known."""
+"""What a run asks: all prompts in a seeded order, and of a conversation the turns that can be asked."""
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterable, Sequence
 
 from specbench.api import Request
 from specbench.benchmark.preparation import Prepared
 from specbench.errors import SpecbenchError
-from specbench.results.records import Prompt, Refusal
+from specbench.results.records import Generation, Prompt, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -46,3 +47,24 @@ class Turns:
             self._refusals[prompt.prompt_id, repeat] = Refusal(prompt.prompt_id, turn, repeat, error.message)
             logger.info(f"turn {turn + 1} of prompt {prompt.prompt_id} is skipped: {error.message}")
             return None
+
+
+def in_order(prepared: Prepared, answered: Iterable[Generation]) -> list[tuple[int, Prompt, str]]:
+    """Repeats, prompts and methods in a seeded order; every prompt is asked of all methods in a row.
+
+    Args:
+        answered: what an earlier sitting has done is left out.
+    """
+    workload = prepared.profile.workload
+    done = {(record.method, record.prompt_id, record.repeat) for record in answered}
+    units: list[tuple[int, Prompt, str]] = []
+    for repeat in range(workload.repeats):
+        prompts = list(prepared.prompts)
+        random.Random(f"{workload.seed}/{repeat}").shuffle(prompts)
+        for prompt in prompts:
+            names = [method.name for method in prepared.methods]
+            random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}").shuffle(names)
+            units.extend(
+                (repeat, prompt, name) for name in names if (name, prompt.prompt_id, repeat) not in done
+            )
+    return units

@@ -107,10 +107,10 @@ class WorkWatch:
             factory = self._prepared.factory(role)
             if factory.is_here and factory.is_loaded:
                 engine = factory.engine
-                if role not in self._counters:
-                    self._counters[role] = _Counter(engine.loaded.model)
+                if role not in self._counters and engine.module is not None:
+                    self._counters[role] = _Counter(engine.module)
                 found.passes[role] = engine.passes
-                found.calls[role] = self._counters[role].calls
+                found.calls[role] = self._counters[role].calls if role in self._counters else 0
                 found.is_eager[role] = engine.kind == "eager"
         return found
 

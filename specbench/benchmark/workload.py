@@ -9,6 +9,7 @@ from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 
+from specbench.benchmark.prompt_lines import HALVES, HALVES_HINT, as_line, read_form
 from specbench.errors import SpecbenchError, StoreError
 from specbench.profile import Profile, Workload
 from specbench.profile.loading import with_changes
@@ -17,8 +18,6 @@ from specbench.results.environment import expanded, is_encodable
 from specbench.results.records import Prompt
 
 KEPT = "prompts"  # a folder beside the runs
-HALVES = "holds half of a character (a lone surrogate, \\ud800 to \\udfff)"
-HALVES_HINT = "write the whole character, or both halves of its pair, such as \\ud83d\\ude00"
 
 
 def load_prompts(workload: Workload) -> list[Prompt]:
@@ -43,7 +42,7 @@ def with_prompts(profile: Profile, prompts: Sequence[str | Prompt] | str | Path 
             each if isinstance(each, Prompt) else Prompt(str(number), "prompt", (each,))
             for number, each in enumerate(prompts, start=1)
         ]
-        data = "".join(json.dumps(_as_line(row)) + "\n" for row in rows).encode()
+        data = "".join(json.dumps(as_line(row)) + "\n" for row in rows).encode()
         parse_prompts(data, "prompts")
         prompts = runs.absolute() / KEPT / f"{hashlib.sha256(data).hexdigest()[:16]}.jsonl"
         try:
@@ -52,11 +51,6 @@ def with_prompts(profile: Profile, prompts: Sequence[str | Prompt] | str | Path 
         except OSError as error:
             raise StoreError(f"{prompts} cannot be written: {error.strerror}") from error
     return with_changes(profile, settings={"workload.prompts": str(prompts), "workload.limit": None})
-
-
-def _as_line(prompt: Prompt) -> dict[str, object]:
-    line: dict[str, object] = {"question_id": prompt.prompt_id, "category": prompt.category}
-    return {**line, "turns": prompt.turns, "reference": prompt.references}
 
 
 def limit_remark(workload: Workload, asked: int, there: int) -> str | None:
@@ -81,7 +75,7 @@ def read_prompts(source: str) -> list[Prompt]:
 
 
 def parse_prompts(data: bytes, name: str) -> list[Prompt]:
-    """Prompts of a JSONL text: `question_id`, `category`, `turns` and perhaps `reference` on each line.
+    """Prompts of a JSONL text: `question_id`, `category` and `turns` on each line, and what else it may say.
 
     Raises:
         SpecbenchError: naming the line.
@@ -144,7 +138,8 @@ def _parse_line(line: str, place: str) -> Prompt:
         if not isinstance(turn, str) or not turn.strip():
             raise SpecbenchError(f"{place}: a turn is empty or not text", hint)
     references = _references(value.get("reference"), place)
-    return Prompt(str(value["question_id"]), value["category"], tuple(turns), references[: len(turns)])
+    form = read_form(value, place)
+    return Prompt(str(value["question_id"]), value["category"], tuple(turns), references[: len(turns)], **form)
 
 
 def _references(value: object, place: str) -> tuple[tuple[str, ...], ...]:

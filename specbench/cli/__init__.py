@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from types import ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -34,6 +34,7 @@ from specbench.cli import (
     submit,
     sweep,
     trace,
+    tune,
     verify,
 )
 from specbench.cli.app import App
@@ -47,42 +48,24 @@ app = App(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-GROUPS: dict[str, dict[str, typer.Typer | tuple[Callable[..., None], tuple[str, ...]]]] = {
-    "Measure": {
-        "run": (run.run, run.EXAMPLES),
-        "sweep": (sweep.sweep, sweep.EXAMPLES),
-        "load": (load.load, load.EXAMPLES),
-        "submit": submit.app,
-    },
-    "Read and check": {
-        "compare": (compare.compare, compare.EXAMPLES),
-        "report": (report.report, report.EXAMPLES),
-        "show": (show.show, show.EXAMPLES),
-        "runs": runs.app,
-        "check-dtype": (check_dtype.check_dtype, check_dtype.EXAMPLES),
-        "limits": (limits.limits, limits.EXAMPLES),
-        "verify": (verify.verify, verify.EXAMPLES),
-    },
-    "Predict": {
-        "trace": (trace.trace, trace.EXAMPLES),
-        "replay": (replay.replay, replay.EXAMPLES),
-        "plan": (plan.plan, plan.EXAMPLES),
-    },
-    "Take apart": {"serve": (serve.serve, serve.EXAMPLES), "link": link.app},
-    "Make and look up": {
-        "distill": (distill.distill, distill.EXAMPLES),
-        "models": models.app,
-        "profiles": profiles.app,
-        "prompts": prompts.app,
-        "plugins": plugins.app,
-    },
+GROUPS: dict[str, tuple[ModuleType, ...]] = {
+    "Measure": (run, sweep, tune, load, submit),
+    "Read and check": (compare, report, show, runs, check_dtype, limits, verify),
+    "Predict": (trace, replay, plan),
+    "Take apart": (serve, link),
+    "Make and look up": (distill, models, profiles, prompts, plugins),
 }
-for panel, commands in GROUPS.items():
-    for name, each in commands.items():
-        if isinstance(each, typer.Typer):
-            app.add_typer(each, name=name, rich_help_panel=panel)
+"""Modules by panel of the help. Each holds a function of its own name and `EXAMPLES`, or an `app`."""
+for panel, modules in GROUPS.items():
+    for module in modules:
+        word = module.__name__.rpartition(".")[2]
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=word, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel, epilog=examples(*each[1]))(each[0])
+            command = app.command(
+                word.replace("_", "-"), rich_help_panel=panel, epilog=examples(*module.EXAMPLES)
+            )
+            command(getattr(module, word))
 app.command("job", hidden=True)(job.job)
 
 

@@ -6,16 +6,8 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import (
-    A_RUN,
-    RUNS_DIR,
-    JsonOption,
-    PluginOption,
-    RunsDirOption,
-    SetOption,
-    demand_alone,
-    stored_runs,
-)
+from specbench.cli import options
+from specbench.cli.options import A_RUN, RUNS_DIR, option
 from specbench.errors import ExitCode, SpecbenchError
 
 EXAMPLES = ("specbench check-dtype", "specbench check-dtype --profile default --load")
@@ -24,32 +16,30 @@ EXAMPLES = ("specbench check-dtype", "specbench check-dtype --profile default --
 def check_dtype(
     profile: Annotated[
         str | None,
-        typer.Option(
-            "--profile",
-            "-p",
-            metavar="NAME|FILE",
-            help="Name of a profile, or path of a YAML file (default: all shipped; with --load, default).",
+        option(
+            "--profile -p",
+            "Name of a profile, or path of a YAML file (default: all shipped; with --load, default).",
+            "NAME|FILE",
         ),
     ] = None,
     every: Annotated[
-        bool,
-        typer.Option("--all", help="Check all shipped profiles. With --load, missing models are unknown."),
+        bool, option("--all", "Check all shipped profiles. With --load, missing models are unknown.")
     ] = False,
     load: Annotated[
-        bool, typer.Option("--load", help="Load both models and check every tensor, not the declaration alone.")
+        bool, option("--load", "Load both models and check every tensor, not the declaration alone.")
     ] = False,
     runs: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--run",
-            metavar="RUN",
-            help=f"Check a stored run instead: {A_RUN}. Repeatable; further runs are compared with the first.",
+            f"Check a stored run instead: {A_RUN}. Repeatable; further runs are compared with the first.",
+            "RUN",
         ),
     ] = None,
-    overrides: SetOption = None,
-    plugin: PluginOption = None,
-    runs_dir: RunsDirOption = RUNS_DIR,
-    as_json: JsonOption = False,
+    overrides: options.SetOption = None,
+    plugin: options.PluginOption = None,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Check that edge and cloud have the precision that the profile demands. Exits with 1 if not."""
     if runs and (profile or every or load or overrides or plugin):
@@ -57,12 +47,12 @@ def check_dtype(
             "--run checks stored runs, whose profile, methods and precision are fixed",
             "leave out --profile, --all, --load, --set and --plugin",
         )
-    demand_alone("--all" if every else "", {"--profile": profile})
+    options.demand_alone("--all" if every else "", {"--profile": profile})
     from specbench.benchmark.dtype_checks import profile_reports, run_reports
     from specbench.render.showing import show_checks
 
     if runs:
-        reports = run_reports([run.manifest for run in stored_runs(runs, runs_dir)])
+        reports = run_reports([run.manifest for run in options.stored_runs(runs, runs_dir)])
     else:
         reports = profile_reports(profile, every, load, overrides or (), plugin or ())
     ok = all(report["ok"] for report in reports)

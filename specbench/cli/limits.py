@@ -5,25 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from specbench.cli.options import JsonOption, ProfileOption, SetOption
+from specbench.cli import options
+from specbench.cli.options import option
 
 EXAMPLES = ("specbench limits", "specbench limits --profile quantized_edge --costs costs.json")
 
 
 def limits(
-    profile: ProfileOption = "default",
-    overrides: SetOption = None,
+    profile: options.ProfileOption = "default",
+    overrides: options.SetOption = None,
     costs: Annotated[
         Path | None,
-        typer.Option(
-            "--costs",
-            metavar="FILE",
-            help="Also measure what each part of a round costs, and write it to FILE.",
-        ),
+        option("--costs", "Also measure what each part of a round costs, and write it to FILE.", "FILE"),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure memory bandwidth, and how close the profile's engine comes to that ceiling."""
     from specbench.forecast.limit_measurement import measured_limits
@@ -41,14 +36,11 @@ def limits(
 
 
 def _print(profile: str, rows: dict[str, dict]) -> None:
-    from rich.table import Table
-
     from specbench.render import console
+    from specbench.render.fitting import folding
     from specbench.render.tables import number, percent
 
-    table = Table(title=f"profile {profile}", title_justify="left", header_style="bold")
-    for column in ("role", "model", "engine", "device"):
-        table.add_column(column, overflow="fold")
+    table = folding("role", "model", "engine", "device", title=f"profile {profile}")
     figures = ("weights\nper token", "read\nbandwidth", "ceiling\ntok/s", "reached\ntok/s", "share of\nceiling")
     for column in figures:
         table.add_column(column, justify="right")

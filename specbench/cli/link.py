@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from specbench.cli import options
 from specbench.cli.app import App
-from specbench.cli.options import JsonOption, ProfileOption, SetOption, examples, show_help
+from specbench.cli.options import examples, option
 
 UP = "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
 app = App(
     help="Emulate a link of real packets on this machine. Needs root.",
-    epilog=examples(
-        "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
-    ),
-    callback=show_help,
+    epilog=examples(UP),
+    callback=options.show_help,
 )
 
 
-@app.command(
-    "up",
-    epilog=examples(
-        "specbench link up --set link.kind=emulated --set cloud.placement=process --set link.rtt_ms=20"
-    ),
-)
-def up(profile: ProfileOption = "default", overrides: SetOption = None) -> None:
+@app.command("up", epilog=examples(UP))
+def up(profile: options.ProfileOption = "default", overrides: options.SetOption = None) -> None:
     """Create the profile's link between two network namespaces: delay, jitter, rates and loss."""
     from specbench.cloud.link import emulated
     from specbench.errors import SpecbenchError
@@ -56,15 +48,9 @@ def down() -> None:
 def check(
     seconds: Annotated[
         float,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            min=0.5,
-            max=60,
-            help="Duration of the bandwidth test per direction, in seconds.",
-        ),
+        option("--seconds", "Duration of the bandwidth test per direction, in seconds.", "S", min=0.5, max=60),
     ] = 3.0,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure the round trip of the link, and its TCP throughput in both directions."""
     from dataclasses import asdict

@@ -5,65 +5,50 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
-from specbench.cli.options import JsonOption, PluginOption, ProfileOption, SetOption
+from specbench.cli import options
+from specbench.cli.options import argument, option
 from specbench.errors import SpecbenchError
 
 EXAMPLES = ("specbench load --edges 4", "specbench load --edges 16 --arrival poisson --rate 2")
 
 
 def load(
-    method: Annotated[
-        str, typer.Argument(metavar="[METHOD]", help="Method that the edges run.")
-    ] = "speculative",
+    method: Annotated[str, argument("[METHOD]", "Method that the edges run.")] = "speculative",
     *,
-    edges: Annotated[
-        int,
-        typer.Option("--edges", metavar="N", min=1, max=512, help="Number of edges, a connection each."),
-    ],
+    edges: Annotated[int, option("--edges", "Number of edges, a connection each.", "N", min=1, max=512)],
     arrival: Annotated[
         Literal["closed", "poisson"],
-        typer.Option(
-            "--arrival", help="closed: an edge asks again once it is answered. poisson: random times at --rate."
-        ),
+        option("--arrival", "closed: an edge asks again once it is answered. poisson: random times at --rate."),
     ] = "closed",
     rate: Annotated[
         float | None,
-        typer.Option(
-            "--rate", metavar="X", min=1e-6, help="Requests per second over all edges. Needs --arrival poisson."
-        ),
+        option("--rate", "Requests per second over all edges. Needs --arrival poisson.", "X", min=1e-6),
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option(
-            "--requests",
-            metavar="N",
-            min=1,
-            help="Number of requests over all edges (default: two per edge, at least 20).",
+        option(
+            "--requests", "Number of requests over all edges (default: two per edge, at least 20).", "N", min=1
         ),
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(
-            "--trace",
-            metavar="FILE",
-            help="Replay drafts and draft times from this trace instead of running a draft model.",
+        option(
+            "--trace", "Replay drafts and draft times from this trace instead of running a draft model.", "FILE"
         ),
     ] = None,
     objective_tpot_ms: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--objective-tpot-ms",
-            metavar="MS",
+            "Time per output token to keep to, in milliseconds (default: twice that of a single edge).",
+            "MS",
             min=1e-6,
-            help="Time per output token to keep to, in milliseconds (default: twice that of a single edge).",
         ),
     ] = None,
-    plugin: PluginOption = None,
-    profile: ProfileOption = "default",
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
+    plugin: options.PluginOption = None,
+    profile: options.ProfileOption = "default",
+    overrides: options.SetOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure many edges on one server: with a method, without drafting, and with drafts on the server."""
     if (arrival == "poisson") != (rate is not None):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from specbench.cli.app import App
-from specbench.cli.options import examples
+from specbench.cli.options import argument, examples, option
 
 app = App(
     help="List models that need no hub, or fetch one.",
@@ -25,15 +25,13 @@ def models(context: typer.Context) -> None:
 @app.command("list", epilog=examples("specbench models list"))
 def list_models() -> None:
     """List the embedded models and the folders that hold them."""
-    from rich.table import Table
     from rich.text import Text
 
     from specbench.models import embedded, shipped
     from specbench.render import console
+    from specbench.render.fitting import folding
 
-    table = Table(header_style="bold")
-    for column in ("model", "fetched", "size", "license", "source", "folder"):
-        table.add_column(column, overflow="fold")
+    table = folding("model", "fetched", "size", "license", "source", "folder")
     for model in embedded.EMBEDDED.values():
         folder = embedded.folder_of(model)
         fetched = embedded.provenance(folder) is not None
@@ -56,10 +54,8 @@ def list_models() -> None:
 
 @app.command("pull", epilog=examples("specbench models pull smollm2-135m-instruct"))
 def pull(
-    name: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Name of an embedded model (default: all).")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Fetch and convert again.")] = False,
+    name: Annotated[str | None, argument("MODEL", "Name of an embedded model (default: all).")] = None,
+    force: Annotated[bool, option("--force", "Fetch and convert again.")] = False,
 ) -> None:
     """Fetch and convert embedded models before the first run."""
     import shutil

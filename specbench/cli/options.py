@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,94 +13,78 @@ from specbench.errors import SpecbenchError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from specbench.method import Method
     from specbench.results.records import Run
 
 RUNS_DIR = Path("runs")
 A_RUN = "id, a unique beginning or end of it, name, or 'latest'"
 
+
+def option(names: str, help: str, metavar: str | None = None, **settings: Any) -> Any:
+    """An option, or a flag, which has no metavar; `names` as in `--out -o`."""
+    return typer.Option(*names.split(), help=help, metavar=metavar, **settings)
+
+
+def argument(metavar: str, help: str) -> Any:
+    """An argument."""
+    return typer.Argument(metavar=metavar, help=help)
+
+
 ProfileOption = Annotated[
-    str,
-    typer.Option("--profile", "-p", metavar="NAME|FILE", help="Name of a profile, or path of a YAML file."),
+    str, option("--profile -p", "Name of a profile, or path of a YAML file.", "NAME|FILE")
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override one profile key, such as link.rtt_ms=20. Repeatable.",
-    ),
+    option("--set", "Override one profile key, such as link.rtt_ms=20. Repeatable.", "KEY=VALUE"),
 ]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", metavar="N", help="Number of prompts (default: workload.limit).")
-]
+LimitOption = Annotated[int | None, option("--limit", "Number of prompts (default: workload.limit).", "N")]
 MaxNewTokensOption = Annotated[
     int | None,
-    typer.Option(
-        "--max-new-tokens", metavar="N", help="Tokens per answer, at most (default: workload.max_new_tokens)."
-    ),
+    option("--max-new-tokens", "Tokens per answer, at most (default: workload.max_new_tokens).", "N"),
 ]
 PromptsOption = Annotated[
     str | None,
-    typer.Option(
-        "--prompts",
-        metavar="FILE",
-        help="Prompts, as JSON lines in Spec-Bench format (default: workload.prompts).",
-    ),
+    option("--prompts", "Prompts, as JSON lines in Spec-Bench format (default: workload.prompts).", "FILE"),
 ]
 RepeatsOption = Annotated[
-    int | None,
-    typer.Option("--repeats", metavar="N", help="Times that each prompt is asked (default: workload.repeats)."),
+    int | None, option("--repeats", "Times that each prompt is asked (default: workload.repeats).", "N")
 ]
 OverOption = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--over",
-        metavar="KEY=VALUES",
-        help="Vary one key: speculative.draft_length=1..8 or link.rtt_ms=0,20,100. Repeatable.",
+        "Vary one key: speculative.draft_length=1..8 or link.rtt_ms=0,20,100. Repeatable.",
+        "KEY=VALUES",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout instead of text.")]
+JsonOption = Annotated[bool, option("--json", "Print JSON to stdout instead of text.")]
 PluginOption = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="Python file with methods of your own. Repeatable."),
+    list[Path] | None, option("--plugin", "Python file with methods of your own. Repeatable.", "FILE")
 ]
-RunsDirOption = Annotated[
-    Path, typer.Option("--runs-dir", envvar="SPECBENCH_RUNS", metavar="DIR", help="Folder that holds runs.")
-]
-RunsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="RUN", help=f"Runs: {A_RUN} (default: the newest run).")
-]
-HtmlOption = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Also write the result as an HTML page.")
-]
+RunsDirOption = Annotated[Path, option("--runs-dir", "Folder that holds runs.", "DIR", envvar="SPECBENCH_RUNS")]
+RunsArgument = Annotated[list[str] | None, argument("RUN", f"Runs: {A_RUN} (default: the newest run).")]
+HtmlOption = Annotated[Path | None, option("--html", "Also write the result as an HTML page.", "FILE")]
 ChartsOption = Annotated[
-    Path | None,
-    typer.Option("--charts", metavar="DIR", help="Also write every chart to DIR, as SVG, PNG, PDF and CSV."),
+    Path | None, option("--charts", "Also write every chart to DIR, as SVG, PNG, PDF and CSV.", "DIR")
 ]
 MapsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--charts", metavar="DIR", help="Also write the charts to DIR, as SVG, PNG, PDF and CSV, and all rows."
-    ),
+    option("--charts", "Also write the charts to DIR, as SVG, PNG, PDF and CSV, and all rows.", "DIR"),
 ]
 ChartWidthOption = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--chart-width-mm",
-        metavar="MM",
-        help="Width of the files of --charts: 84 for one column of a paper, 176 for both (default: 176).",
+        "Width of the files of --charts: 84 for one column of a paper, 176 for both (default: 176).",
+        "MM",
     ),
 ]
 DrawnOption = Annotated[
     str | None,
-    typer.Option(
-        "--methods",
-        metavar="NAME,NAME",
-        help="Methods that --charts draws, separated by commas (default: all).",
-    ),
+    option("--methods", "Methods that --charts draws, separated by commas (default: all).", "NAME,NAME"),
 ]
 AllowUnfairOption = Annotated[
-    bool, typer.Option("--allow-unfair", help="Show runs that are not comparable, with a label on every row.")
+    bool, option("--allow-unfair", "Show runs that are not comparable, with a label on every row.")
 ]
 
 
@@ -149,6 +133,21 @@ def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
     store = RunStore(folder)
     ids = dict.fromkeys(store.find(name) for name in (names or [None]))
     return [store.read(run_id) for run_id in ids]
+
+
+def chosen_methods(names: list[str] | None, plugins: list[Path] | None) -> list[Method]:
+    """The methods that `names` names; none for what is usual.
+
+    Raises:
+        SpecbenchError: there is none of that name, or a file of `plugins` is broken.
+    """
+    from specbench.registry import discover
+    from specbench.render import console
+
+    registry = discover(plugins or ())
+    if plugins and not names:
+        console.note("methods of --plugin are left out unless --method names them")
+    return [registry.get(name) for name in names or ()]
 
 
 def demand_alone(option: str, others: Mapping[str, object]) -> None:

@@ -5,20 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from specbench.cli.options import (
-    A_RUN,
-    RUNS_DIR,
-    ChartWidthOption,
-    HtmlOption,
-    JsonOption,
-    MapsOption,
-    PluginOption,
-    RunsDirOption,
-    demand_alone,
-    stored_runs,
-)
+from specbench.cli import options
+from specbench.cli.options import A_RUN, RUNS_DIR, option
 from specbench.errors import SpecbenchError
 
 EXAMPLES = (
@@ -29,100 +17,98 @@ EXAMPLES = (
 
 def plan(
     trace: Annotated[
-        Path | None,
-        typer.Option("--trace", metavar="FILE", help="Take acceptance from a trace of 'specbench trace'."),
+        Path | None, option("--trace", "Take acceptance from a trace of 'specbench trace'.", "FILE")
     ] = None,
     acceptance: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--acceptance",
-            metavar="A1,A2,...",
-            help="Probability that the 1st, 2nd, ... drafted token is accepted, given that all before it were.",
+            "Probability that the 1st, 2nd, ... drafted token is accepted, given that all before it were; "
+            "or a speculation_profile.json, a result of 'vllm bench serve', or the text of vLLM's /metrics.",
+            "A1,A2,... | FILE",
         ),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(
-            "--run",
-            metavar="RUN",
-            help=f"Take acceptance and costs from the method speculative of a stored run: {A_RUN}.",
+        option(
+            "--run", f"Take acceptance and costs from the method speculative of a stored run: {A_RUN}.", "RUN"
+        ),
+    ] = None,
+    acceptance_out: Annotated[
+        Path | None,
+        option(
+            "--acceptance-out",
+            "Also write the acceptance to FILE as a speculation_profile.json, for other simulators.",
+            "FILE",
         ),
     ] = None,
     costs: Annotated[
-        Path | None,
-        typer.Option("--costs", metavar="FILE", help="Cost table, of 'specbench limits' or written by hand."),
+        Path | None, option("--costs", "Cost table, of 'specbench limits' or written by hand.", "FILE")
     ] = None,
     step_ms: Annotated[
         float | None,
-        typer.Option(
-            "--step-ms", metavar="MS", help="Target step time in milliseconds (default: the run's, else 30)."
-        ),
+        option("--step-ms", "Target step time in milliseconds (default: the run's, else 30).", "MS"),
     ] = None,
     cost_ratio: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--cost-ratio",
-            metavar="X",
-            help="Draft step time as a fraction of a target step (default: the run's, else 0.1).",
+            "Draft step time as a fraction of a target step (default: the run's, else 0.1).",
+            "X",
         ),
     ] = None,
     width_cost: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--width-cost",
-            metavar="X",
-            help="Cost of each additional verified token, as a fraction of a target step (default: the run's, "
+            "Cost of each additional verified token, as a fraction of a target step (default: the run's, "
             "else 0.02).",
+            "X",
         ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override one value of the cost table, such as link.rtt_ms=40."
-        ),
+        option("--set", "Override one value of the cost table, such as link.rtt_ms=40.", "KEY=VALUE"),
     ] = None,
     objective_ms: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--objective-ms",
-            metavar="MS",
+            "Also show how many clients one target serves if 95 % of texts keep to this time per token.",
+            "MS",
             min=0.0,
-            help="Also show how many clients one target serves if 95 % of texts keep to this time per token.",
         ),
     ] = None,
     over: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--over",
-            metavar="KEY=VALUES",
-            help="Vary window or a value of the cost table and show a map: link.rtt_ms=0,20,100. Repeatable.",
+            "Vary window, a method's own option or a value of the cost table and show a map: "
+            "link.rtt_ms=0,20,100. Repeatable.",
+            "KEY=VALUES",
         ),
     ] = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option(
-            "--method",
-            metavar="METHOD",
-            help="Method to plan (default: all that draft with the edge model). Repeatable.",
+        option(
+            "--method", "Method to plan (default: all that draft with the edge model). Repeatable.", "METHOD"
         ),
     ] = None,
-    plugin: PluginOption = None,
-    html: HtmlOption = None,
-    charts: MapsOption = None,
-    chart_width_mm: ChartWidthOption = None,
-    runs_dir: RunsDirOption = RUNS_DIR,
-    as_json: JsonOption = False,
+    plugin: options.PluginOption = None,
+    html: options.HtmlOption = None,
+    charts: options.MapsOption = None,
+    chart_width_mm: options.ChartWidthOption = None,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Predict time per token, best draft length, break-even round trip and clients per target."""
     from specbench.forecast.assumed import assumptions, by_numbers
     from specbench.forecast.grid_making import planned_grid
-    from specbench.forecast.known import known_from
+    from specbench.forecast.known import known_from, write_acceptance
     from specbench.forecast.over import parse_over
     from specbench.forecast.plan import plan as made_plan
     from specbench.profile.cost_table import read_costs
     from specbench.profile.loading import overriding
-    from specbench.registry import discover
-    from specbench.render import console
     from specbench.render.report.output import Wanted
     from specbench.render.showing import show_grid, show_plan
     from specbench.stats.measured_costs import run_costs
@@ -139,14 +125,15 @@ def plan(
             "--html and --charts write the map of --over, which is missing", "add --over link.rtt_ms=0,20,100"
         )
     wanted = Wanted(html, charts, chart_width_mm)
-    demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
-    demand_alone("--costs" if costs else "", {name: value is not None for name, value in by_hand.items()})
+    options.demand_alone("--over" if over else "", {"--objective-ms": objective_ms})
+    options.demand_alone(
+        "--costs" if costs else "", {name: value is not None for name, value in by_hand.items()}
+    )
     wanted.demand()
-    stored = stored_runs([run], runs_dir)[0] if run else None
-    registry = discover(plugin or ())
-    if plugin and not methods:
-        console.note("methods of --plugin are left out unless --method names them")
-    known = known_from(trace, acceptance, stored, [registry.get(name) for name in methods or ()])
+    stored = options.stored_runs([run], runs_dir)[0] if run else None
+    known = known_from(trace, acceptance, stored, options.chosen_methods(methods, plugin))
+    if acceptance_out:
+        write_acceptance(acceptance_out, known)
     if costs:
         table = read_costs(costs)
         assumed = assumptions(table)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from specbench.cli import options
 from specbench.cli.app import App, Group
-from specbench.cli.options import PluginOption, examples
+from specbench.cli.options import argument, examples, option
 from specbench.errors import ExitCode, SpecbenchError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ app = App(
 
 
 @app.callback()
-def plugins(context: typer.Context, plugin: PluginOption = None) -> None:
+def plugins(context: typer.Context, plugin: options.PluginOption = None) -> None:
     """List all methods: shipped ones, those of other packages, and those of --plugin files."""
     context.obj = list(plugin or ())
     if context.invoked_subcommand is not None:
@@ -48,8 +49,8 @@ def plugins(context: typer.Context, plugin: PluginOption = None) -> None:
 @app.command("show", epilog=examples("specbench plugins show speculative"))
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="METHOD", help="Name of a method.")],
-    plugin: PluginOption = None,
+    name: Annotated[str, argument("METHOD", "Name of a method.")],
+    plugin: options.PluginOption = None,
 ) -> None:
     """Show one method and its options. 'specbench plugins METHOD' does the same."""
     from specbench.registry import discover
@@ -64,12 +65,9 @@ def show(
 
 @app.command("new", epilog=examples("specbench plugins new my_method --in ."))
 def new(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the method: letters, digits, underscores.")
-    ],
+    name: Annotated[str, argument("NAME", "Name of the method: letters, digits, underscores.")],
     folder: Annotated[
-        Path | None,
-        typer.Option("--in", metavar="DIR", help="Folder for the package (default: the current one)."),
+        Path | None, option("--in", "Folder for the package (default: the current one).", "DIR")
     ] = None,
 ) -> None:
     """Write a package with a working method, its contract tests and a README."""
@@ -83,7 +81,7 @@ def new(
 
 @app.command("test", epilog=examples("specbench plugins test my_method.py"))
 def test(
-    plugin: Annotated[str, typer.Argument(metavar="FILE|METHOD", help="Plugin file, or name of a method.")],
+    plugin: Annotated[str, argument("FILE|METHOD", "Plugin file, or name of a method.")],
 ) -> None:
     """Run the contract tests on every method of a plugin. Exits with 1 if one fails."""
     from specbench.registry import discover

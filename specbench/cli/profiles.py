@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from specbench.cli import options
 from specbench.cli.app import App
-from specbench.cli.options import SetOption, examples
+from specbench.cli.options import argument, examples
 
 app = App(
     help="List profiles, or show one.",
@@ -19,15 +20,12 @@ app = App(
 def profiles(context: typer.Context) -> None:
     """List the shipped profiles."""
     if context.invoked_subcommand is None:
-        from rich.table import Table
-
         from specbench.precision import declared_precision
         from specbench.profile import list_profiles, load_profile
         from specbench.render import console
+        from specbench.render.fitting import folding
 
-        table = Table(header_style="bold")
-        for column in ("profile", "edge", "cloud", "prompts", "tokens"):
-            table.add_column(column, overflow="fold")
+        table = folding("profile", "edge", "cloud", "prompts", "tokens")
         for name in list_profiles():
             profile = load_profile(name)
             limit = profile.workload.limit
@@ -43,10 +41,8 @@ def profiles(context: typer.Context) -> None:
 
 @app.command("show", epilog=examples("specbench profiles show default --set link.rtt_ms=20"))
 def show(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="Name of a shipped profile, or path of a YAML file.")
-    ],
-    overrides: SetOption = None,
+    name: Annotated[str, argument("NAME|FILE", "Name of a shipped profile, or path of a YAML file.")],
+    overrides: options.SetOption = None,
 ) -> None:
     """Print a profile as YAML, with everything that it extends merged in."""
     import sys

@@ -8,22 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from specbench.cli.options import (
-    A_RUN,
-    RUNS_DIR,
-    JsonOption,
-    LimitOption,
-    MaxNewTokensOption,
-    PluginOption,
-    ProfileOption,
-    PromptsOption,
-    RepeatsOption,
-    RunsDirOption,
-    SetOption,
-    debugging,
-    demand_alone,
-    workload_settings,
-)
+from specbench.cli import options
+from specbench.cli.options import A_RUN, RUNS_DIR, argument, option
 from specbench.errors import CloudLostError, ExitCode
 
 EXAMPLES = (
@@ -34,51 +20,51 @@ EXAMPLES = (
 
 def run(
     methods: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="METHOD", help="Methods to run, as 'specbench plugins' lists them."),
+        list[str] | None, argument("METHOD", "Methods to run, as 'specbench plugins' lists them.")
     ] = None,
-    profile: ProfileOption = "default",
-    overrides: SetOption = None,
-    limit: LimitOption = None,
-    max_new_tokens: MaxNewTokensOption = None,
-    prompts: PromptsOption = None,
-    repeats: RepeatsOption = None,
+    profile: options.ProfileOption = "default",
+    overrides: options.SetOption = None,
+    limit: options.LimitOption = None,
+    max_new_tokens: options.MaxNewTokensOption = None,
+    prompts: options.PromptsOption = None,
+    repeats: options.RepeatsOption = None,
     tune_on: Annotated[
         str | None,
-        typer.Option(
-            metavar="CATEGORY|FILE",
-            help="Choose the draft length on the prompts of a category or file, and measure on the others.",
+        option(
+            "--tune-on",
+            "Choose the draft length on the prompts of a category or file, and measure on the others.",
+            "CATEGORY|FILE",
         ),
     ] = None,
-    only: Annotated[
-        bool, typer.Option("--only", help="Run without the control. No speed-up is shown then.")
+    keep_prompts: Annotated[
+        bool, option("--keep-prompts", "Store what the model read as text, beside its hash.")
     ] = False,
+    only: Annotated[bool, option("--only", "Run without the control. No speed-up is shown then.")] = False,
     isolate: Annotated[
-        bool,
-        typer.Option("--isolate", help="Also run each method in its own process to measure its peak memory."),
+        bool, option("--isolate", "Also run each method in its own process to measure its peak memory.")
     ] = False,
     name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="Name for the run, usable wherever a run id is."),
+        str | None, option("--name", "Name for the run, usable wherever a run id is.", "NAME")
     ] = None,
     resume: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help=f"Resume an interrupted run with its original settings: {A_RUN}."),
+        str | None, option("--resume", f"Resume an interrupted run with its original settings: {A_RUN}.", "RUN")
     ] = None,
-    runs_dir: RunsDirOption = RUNS_DIR,
-    plugin: PluginOption = None,
-    as_json: JsonOption = False,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    plugin: options.PluginOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Run methods over prompts, with the control alongside, store the run and show the result."""
     from specbench.render import console
     from specbench.render.live import make_view
     from specbench.results.store import RunStore
 
-    demand_alone("--resume" if resume else "", {"--name": name})
-    demand_alone(
+    options.demand_alone("--resume" if resume else "", {"--name": name})
+    options.demand_alone(
         "--resume without METHODS" if resume and not methods else "", {"--profile": profile != "default"}
     )
-    store, settings = RunStore(runs_dir), workload_settings(limit, max_new_tokens, prompts, repeats)
+    store, settings = RunStore(runs_dir), options.workload_settings(limit, max_new_tokens, prompts, repeats)
+    if keep_prompts:
+        settings["workload.keep_prompts"] = True
     with closing(make_view()) as view:  # on the screen before the imports below, which take seconds
         from specbench.benchmark.differences import outcome
         from specbench.benchmark.execution import execute
@@ -105,7 +91,7 @@ def run(
             if isinstance(error, CloudLostError):
                 raise
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    for failure in finished.failures if debugging.shows_tracebacks else ():
+    for failure in finished.failures if options.debugging.shows_tracebacks else ():
         if failure.traceback:
             console.note(f"{failure.method}: {failure.traceback}")
     show_stored(store, job.run_id, as_json)

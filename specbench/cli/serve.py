@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import ProfileOption, SetOption
+from specbench.cli import options
+from specbench.cli.options import option
 
 LOOPBACK = "127.0.0.1"
 EXAMPLES = (
@@ -17,36 +18,25 @@ EXAMPLES = (
 
 
 def serve(
-    profile: ProfileOption = "default",
-    overrides: SetOption = None,
+    profile: options.ProfileOption = "default",
+    overrides: options.SetOption = None,
     host: Annotated[
-        str,
-        typer.Option(
-            "--host", metavar="ADDRESS", help="Address to listen on; all but loopback need --token-file."
-        ),
+        str, option("--host", "Address to listen on; all but loopback need --token-file.", "ADDRESS")
     ] = LOOPBACK,
     port: Annotated[
-        int,
-        typer.Option(
-            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 lets the system choose one."
-        ),
+        int, option("--port", "Port to listen on; 0 lets the system choose one.", "N", min=0, max=65535)
     ] = 8470,
     token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", metavar="FILE", help="File with the token that edges must present."),
+        Path | None, option("--token-file", "File with the token that edges must present.", "FILE")
     ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", metavar="FILE", help="TLS certificate chain, as PEM.")
-    ] = None,
+    tls_cert: Annotated[Path | None, option("--tls-cert", "TLS certificate chain, as PEM.", "FILE")] = None,
     tls_key: Annotated[
-        Path | None, typer.Option("--tls-key", metavar="FILE", help="Private key of the certificate, as PEM.")
+        Path | None, option("--tls-key", "Private key of the certificate, as PEM.", "FILE")
     ] = None,
     draft: Annotated[
-        bool, typer.Option("--draft", help="Also serve the profile's edge model, for speculative_colocated.")
+        bool, option("--draft", "Also serve the profile's edge model, for speculative_colocated.")
     ] = False,
-    max_sessions: Annotated[
-        int, typer.Option("--max-sessions", metavar="N", min=1, help="Edges served at the same time.")
-    ] = 8,
+    max_sessions: Annotated[int, option("--max-sessions", "Edges served at the same time.", "N", min=1)] = 8,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
 ) -> None:
     """Serve the profile's cloud model to edges until Ctrl-C. Prints the address to stdout."""

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from specbench.cli.options import A_RUN, RUNS_DIR, JsonOption, RunsDirOption
+from specbench.cli import options
+from specbench.cli.options import A_RUN, RUNS_DIR, argument, option
 
 EXAMPLES = ("specbench show latest --prompt 1", "specbench show latest --prompt 1 --method speculative")
 
 
 def show(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help=f"Run: {A_RUN} (default: the newest run).")
-    ] = "latest",
+    run: Annotated[str, argument("RUN", f"Run: {A_RUN} (default: the newest run).")] = "latest",
     prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", metavar="ID", help="Prompt to show (default: the run's first one)."),
+        str | None, option("--prompt", "Prompt to show (default: the run's first one).", "ID")
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", metavar="NAME", help="Method to show (default: all that draft).")
+        str | None, option("--method", "Method to show (default: all that draft).", "NAME")
     ] = None,
-    runs_dir: RunsDirOption = RUNS_DIR,
-    as_json: JsonOption = False,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show an answer, and which of its tokens the draft wrote and which the target."""
     from specbench.benchmark.stored_answers import answers

@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from specbench.cli import options
 from specbench.cli.app import App
-from specbench.cli.options import (
-    RUNS_DIR,
-    HtmlOption,
-    JsonOption,
-    RunsDirOption,
-    demand_alone,
-    examples,
-    set_beside,
-    show_help,
-    workload_settings,
-)
+from specbench.cli.options import RUNS_DIR, argument, examples, option
 from specbench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -37,7 +28,7 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = App(
     help="Run and sweep as jobs of Slurm or of this machine.",
     epilog=examples("specbench submit run speculative", "specbench submit collect"),
-    callback=show_help,
+    callback=options.show_help,
 )
 
 
@@ -48,15 +39,12 @@ class Launcher(str, Enum):
     slurm = "slurm"
 
 
-LauncherOption = Annotated[
-    Launcher, typer.Option("--launcher", help="What runs the jobs: this machine or Slurm.")
-]
+LauncherOption = Annotated[Launcher, option("--launcher", "What runs the jobs: this machine or Slurm.")]
 WorkersOption = Annotated[
-    int | None,
-    typer.Option("--workers", metavar="N", min=1, help="Jobs at a time with --launcher local (default: 1)."),
+    int | None, option("--workers", "Jobs at a time with --launcher local (default: 1).", "N", min=1)
 ]
 SubmissionArgument = Annotated[
-    str | None, typer.Argument(metavar="SUBMISSION", help="Id of the submission (default: the newest).")
+    str | None, argument("SUBMISSION", "Id of the submission (default: the newest).")
 ]
 
 
@@ -72,16 +60,16 @@ def run(context: typer.Context, launcher: LauncherOption = Launcher.slurm) -> No
     from specbench.cluster.submitting import submit_run
     from specbench.results.store import RunStore
 
-    options = _parsed(context, "run")
-    demand_alone("submit", {"--resume": options["resume"], "--json": options["as_json"]})
-    store = RunStore(Path(options["runs_dir"]))
+    given = _parsed(context, "run")
+    options.demand_alone("submit", {"--resume": given["resume"], "--json": given["as_json"]})
+    store = RunStore(Path(given["runs_dir"]))
     job = new_job(
         store,
-        *loaded_profile(options["profile"], options["overrides"] or (), _settings(options)),
-        options["methods"],
-        plugins=options["plugin"] or (),
+        *loaded_profile(given["profile"], given["overrides"] or (), _settings(given)),
+        given["methods"],
+        plugins=given["plugin"] or (),
         command=sys.argv[1:],
-        **{name: options[name] for name in ("only", "isolate", "tune_on", "name")},
+        **{name: given[name] for name in ("only", "isolate", "tune_on", "name")},
     )
     _say(submit_run(job, store, launcher.value))
 
@@ -102,17 +90,17 @@ def sweep(
     from specbench.forecast.over import parse_over
     from specbench.results.store import RunStore
 
-    options = _parsed(context, "sweep")
-    demand_alone("submit", {option: options[name] for option, name in ALONE.items()})
-    demand_alone("--launcher slurm" if launcher == Launcher.slurm else "", {"--workers": workers})
-    store = RunStore(Path(options["runs_dir"]))
+    given = _parsed(context, "sweep")
+    options.demand_alone("submit", {option: given[name] for option, name in ALONE.items()})
+    options.demand_alone("--launcher slurm" if launcher == Launcher.slurm else "", {"--workers": workers})
+    store = RunStore(Path(given["runs_dir"]))
     made = new_sweep(
         store,
-        options["methods"] or (),
-        *loaded_profile(options["profile"], options["overrides"] or (), _settings(options)),
-        parse_over(options["over"] or ()),
-        overrides=set_beside(options["overrides"], _settings(options)),
-        plugins=options["plugin"] or (),
+        given["methods"] or (),
+        *loaded_profile(given["profile"], given["overrides"] or (), _settings(given)),
+        parse_over(given["over"] or ()),
+        overrides=options.set_beside(given["overrides"], _settings(given)),
+        plugins=given["plugin"] or (),
         command=tuple(sys.argv[1:]),
     )
     _say(submit_sweep(made, store, launcher.value, workers or 1))
@@ -120,7 +108,9 @@ def sweep(
 
 @app.command("status", epilog=examples("specbench submit status"))
 def status(
-    submission: SubmissionArgument = None, runs_dir: RunsDirOption = RUNS_DIR, as_json: JsonOption = False
+    submission: SubmissionArgument = None,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show how far each job of a submission is."""
     from specbench.render import console
@@ -136,7 +126,7 @@ def status(
 
 
 @app.command("cancel", epilog=examples("specbench submit cancel"))
-def cancel(submission: SubmissionArgument = None, runs_dir: RunsDirOption = RUNS_DIR) -> None:
+def cancel(submission: SubmissionArgument = None, runs_dir: options.RunsDirOption = RUNS_DIR) -> None:
     """Cancel the jobs of a submission. Finished prompts stay stored."""
     from specbench.render import console
 
@@ -149,12 +139,11 @@ def cancel(submission: SubmissionArgument = None, runs_dir: RunsDirOption = RUNS
 def collect(
     submission: SubmissionArgument = None,
     minutes: Annotated[
-        float | None,
-        typer.Option("--minutes", metavar="N", min=0, help="Longest wait, in minutes (default: none)."),
+        float | None, option("--minutes", "Longest wait, in minutes (default: none).", "N", min=0)
     ] = None,
-    html: HtmlOption = None,
-    runs_dir: RunsDirOption = RUNS_DIR,
-    as_json: JsonOption = False,
+    html: options.HtmlOption = None,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Wait for the jobs of a submission, resubmit those that were killed, and show the results."""
     from specbench.cluster.submitting import left_over
@@ -166,7 +155,7 @@ def collect(
     wanted.demand()
     follower = _follower(runs_dir, submission)
     asked = follower.submission
-    demand_alone("a run" if asked.command == "run" else "", {"--html": html})
+    options.demand_alone("a run" if asked.command == "run" else "", {"--html": html})
     try:
         seen = follower.wait(minutes)
     except KeyboardInterrupt:
@@ -195,9 +184,9 @@ def _parsed(context: typer.Context, name: str) -> dict[str, Any]:
         return parsed.params
 
 
-def _settings(options: dict[str, Any]) -> dict[str, object]:
+def _settings(given: dict[str, Any]) -> dict[str, object]:
     names = ("limit", "max_new_tokens", "prompts", "repeats")
-    return workload_settings(*(options[name] for name in names))
+    return options.workload_settings(*(given[name] for name in names))
 
 
 def _say(follower: Follower) -> None:

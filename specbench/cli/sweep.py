@@ -9,26 +9,8 @@ from typing import Annotated
 
 import typer
 
-from specbench.cli.options import (
-    RUNS_DIR,
-    ChartWidthOption,
-    DrawnOption,
-    HtmlOption,
-    JsonOption,
-    LimitOption,
-    MapsOption,
-    MaxNewTokensOption,
-    OverOption,
-    PluginOption,
-    ProfileOption,
-    PromptsOption,
-    RepeatsOption,
-    RunsDirOption,
-    SetOption,
-    demand_alone,
-    set_beside,
-    workload_settings,
-)
+from specbench.cli import options
+from specbench.cli.options import RUNS_DIR, argument, option
 from specbench.errors import SpecbenchError
 
 EXAMPLES = (
@@ -39,43 +21,38 @@ EXAMPLES = (
 
 def sweep(
     methods: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="METHOD", help="Methods to run, as 'specbench plugins' lists them."),
+        list[str] | None, argument("METHOD", "Methods to run, as 'specbench plugins' lists them.")
     ] = None,
-    over: OverOption = None,
-    profile: ProfileOption = "default",
-    overrides: SetOption = None,
-    limit: LimitOption = None,
-    max_new_tokens: MaxNewTokensOption = None,
-    prompts: PromptsOption = None,
-    repeats: RepeatsOption = None,
+    over: options.OverOption = None,
+    profile: options.ProfileOption = "default",
+    overrides: options.SetOption = None,
+    limit: options.LimitOption = None,
+    max_new_tokens: options.MaxNewTokensOption = None,
+    prompts: options.PromptsOption = None,
+    repeats: options.RepeatsOption = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="SWEEP", help="Resume an interrupted sweep with its original settings: its id."),
+        option("--resume", "Resume an interrupted sweep with its original settings: its id.", "SWEEP"),
     ] = None,
     replayed: Annotated[
-        Path | None,
-        typer.Option(
-            "--replay", metavar="TRACE", help="Replay this trace instead of running models. Needs --costs."
-        ),
+        Path | None, option("--replay", "Replay this trace instead of running models. Needs --costs.", "TRACE")
     ] = None,
     costs: Annotated[
-        Path | None, typer.Option("--costs", metavar="FILE", help="Cost table of the replay. Needs --replay.")
+        Path | None, option("--costs", "Cost table of the replay. Needs --replay.", "FILE")
     ] = None,
-    plugin: PluginOption = None,
-    runs_dir: RunsDirOption = RUNS_DIR,
-    html: HtmlOption = None,
-    charts: MapsOption = None,
-    chart_width_mm: ChartWidthOption = None,
-    drawn: DrawnOption = None,
-    as_json: JsonOption = False,
+    plugin: options.PluginOption = None,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    html: options.HtmlOption = None,
+    charts: options.MapsOption = None,
+    chart_width_mm: options.ChartWidthOption = None,
+    drawn: options.DrawnOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Run methods under every combination of profile values and show where each one is fastest."""
     from specbench.benchmark.job import loaded_profile
     from specbench.benchmark.sweep_record import new_sweep
     from specbench.forecast.grid_making import replayed_grid
     from specbench.forecast.over import parse_over
-    from specbench.registry import discover
     from specbench.render.report.output import Wanted
     from specbench.render.showing import show_grid, show_sweep
     from specbench.render.sweeping import make_sweep_view
@@ -89,8 +66,8 @@ def sweep(
         raise SpecbenchError(
             "--replay and --costs go together", "'specbench limits --costs FILE' measures a cost table"
         )
-    settings = workload_settings(limit, max_new_tokens, prompts, repeats)
-    demand_alone(
+    settings = options.workload_settings(limit, max_new_tokens, prompts, repeats)
+    options.demand_alone(
         "--replay" if replayed else "--resume" if resume else "",
         {
             **{f"--{key.partition('.')[2].replace('_', '-')}": True for key in settings},
@@ -103,7 +80,7 @@ def sweep(
         },
     )
     if replayed is not None and costs is not None:
-        chosen = [discover().get(name) for name in methods or ()]
+        chosen = options.chosen_methods(methods, None)
         show_grid(replayed_grid(replayed, costs, parse_over(over or ()), chosen), wanted, as_json)
         return
     store = RunStore(runs_dir.absolute())
@@ -115,7 +92,7 @@ def sweep(
             methods or (),
             *loaded_profile(profile, overrides or (), settings),
             parse_over(over or ()),
-            overrides=set_beside(overrides, settings),
+            overrides=options.set_beside(overrides, settings),
             plugins=plugin or (),
             command=tuple(sys.argv[1:]),
         )

@@ -6,18 +6,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from specbench.cli.options import JsonOption, ProfileOption, SetOption
+from specbench.cli import options
+from specbench.cli.options import option
 
 EXAMPLES = ("specbench trace --out trace.json --set workload.limit=12",)
 
 
 def trace(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write the trace to, as JSON.")],
-    profile: ProfileOption = "default",
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
+    out: Annotated[Path, option("--out", "File to write the trace to, as JSON.", "FILE")],
+    profile: options.ProfileOption = "default",
+    overrides: options.SetOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Record where the draft model agrees with the target along the target's own texts."""
     from specbench.profile import load_profile

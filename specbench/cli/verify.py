@@ -7,116 +7,100 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specbench.cli.options import RUNS_DIR, JsonOption, RunsDirOption, demand_alone
+from specbench.cli import options
+from specbench.cli.options import RUNS_DIR, argument, option
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
+    from specbench.servers.base import Server
     from specbench.verify.records import Result
-    from specbench.verify.servers.base import Server
 
 EXAMPLES = (
     "specbench verify http://127.0.0.1:8080 --against http://127.0.0.1:8081",
     "specbench verify http://127.0.0.1:8080 --samples 300",
 )
-KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai"
+KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai, openai-chat"
 
 
 def verify(
     url: Annotated[
-        str | None,
-        typer.Argument(metavar="[URL]", help="Address of the server, such as http://127.0.0.1:8080."),
+        str | None, argument("[URL]", "Address of the server, such as http://127.0.0.1:8080.")
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--against",
-            metavar="URL",
-            help="Server to compare with, such as one without speculation (default: the server itself).",
+            "Server to compare with, such as one without speculation (default: the server itself).",
+            "URL",
         ),
     ] = None,
     against_profile: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--against-profile",
-            metavar="NAME|FILE",
-            help="Compare with the target of this profile, which runs here, instead of with a server.",
+            "Compare with the target of this profile, which runs here, instead of with a server.",
+            "NAME|FILE",
         ),
     ] = None,
     server: Annotated[
-        str | None,
-        typer.Option("--server", metavar="KIND", help=f"Interface of the server: {KINDS} (default: asked)."),
+        str | None, option("--server", f"Interface of the server: {KINDS} (default: asked).", "KIND")
     ] = None,
     against_server: Annotated[
-        str | None,
-        typer.Option("--against-server", metavar="KIND", help="The same for --against (default: asked)."),
+        str | None, option("--against-server", "The same for --against (default: asked).", "KIND")
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="NAME", help="Model to ask for, where the server has several."),
+        str | None, option("--model", "Model to ask for, where the server has several.", "NAME")
     ] = None,
     against_model: Annotated[
-        str | None,
-        typer.Option("--against-model", metavar="NAME", help="The same for the server of --against."),
+        str | None, option("--against-model", "The same for the server of --against.", "NAME")
     ] = None,
     prompts: Annotated[
         str | None,
-        typer.Option(
-            "--prompts", metavar="FILE", help="Prompts, as JSON lines in Spec-Bench format (default: built in)."
-        ),
+        option("--prompts", "Prompts, as JSON lines in Spec-Bench format (default: built in).", "FILE"),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Number of prompts.")] = 12,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", min=1, help="Tokens per answer, at most.")
-    ] = 64,
+    limit: Annotated[int, option("--limit", "Number of prompts.", "N", min=1)] = 12,
+    max_new_tokens: Annotated[int, option("--max-new-tokens", "Tokens per answer, at most.", "N", min=1)] = 64,
     samples: Annotated[
         int,
-        typer.Option(
+        option(
             "--samples",
-            metavar="N",
+            "Also draw N samples behind each of four prefixes and test their distribution.",
+            "N",
             min=0,
-            help="Also draw N samples behind each of four prefixes and test their distribution.",
         ),
     ] = 0,
     temperature: Annotated[
-        float,
-        typer.Option("--temperature", metavar="T", min=0.01, max=2.0, help="Temperature of the samples."),
+        float, option("--temperature", "Temperature of the samples.", "T", min=0.01, max=2.0)
     ] = 0.7,
     concurrency: Annotated[
-        int,
-        typer.Option(
-            "--concurrency", metavar="N", min=1, max=256, help="Also measure speed with N requests at a time."
-        ),
+        int, option("--concurrency", "Also measure speed with N requests at a time.", "N", min=1, max=256)
     ] = 1,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the order and samples.")] = 0,
+    seed: Annotated[int, option("--seed", "Seed of the order and samples.", "N", min=0)] = 0,
     api_key_env: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--api-key-env",
-            metavar="NAME",
-            help="Environment variable with the server's API key, which is neither shown nor stored.",
+            "Environment variable with the server's API key, which is neither shown nor stored.",
+            "NAME",
         ),
     ] = None,
     against_api_key_env: Annotated[
-        str | None,
-        typer.Option("--against-api-key-env", metavar="NAME", help="The same for the server of --against."),
+        str | None, option("--against-api-key-env", "The same for the server of --against.", "NAME")
     ] = None,
     timeout_s: Annotated[
-        float,
-        typer.Option("--timeout-s", metavar="S", min=0.1, help="Seconds that a server may say nothing."),
+        float, option("--timeout-s", "Seconds that a server may say nothing.", "S", min=0.1)
     ] = 120.0,
     ca_file: Annotated[
-        Path | None,
-        typer.Option("--ca-file", metavar="FILE", help="Certificate, in PEM, of the authority to trust."),
+        Path | None, option("--ca-file", "Certificate, in PEM, of the authority to trust.", "FILE")
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Accept any certificate, also one that the server signed itself.")
+        bool, option("--insecure", "Accept any certificate, also one that the server signed itself.")
     ] = False,
     show: Annotated[
-        str | None,
-        typer.Option("--show", metavar="ID", help="Show a stored verification: its id, or 'latest'."),
+        str | None, option("--show", "Show a stored verification: its id, or 'latest'.", "ID")
     ] = None,
-    runs_dir: RunsDirOption = RUNS_DIR,
-    as_json: JsonOption = False,
+    runs_dir: options.RunsDirOption = RUNS_DIR,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Judge an LLM server against another, or against itself: identity, speed, acceptance, distribution.
 
@@ -125,7 +109,7 @@ def verify(
     from specbench.verify import store
 
     if show is not None:
-        demand_alone("--show", {"URL": url, "--against": against, "--against-profile": against_profile})
+        options.demand_alone("--show", {"URL": url, "--against": against, "--against-profile": against_profile})
         found = store.read(runs_dir, show)
         _print(found, as_json)
         return
@@ -133,18 +117,18 @@ def verify(
         raise SpecbenchError("verify needs the address of a server", "such as http://127.0.0.1:8080")
     from specbench.benchmark.workload import read_prompts, stratified
     from specbench.profile.schema import BUILTIN
+    from specbench.servers.client import Client, key_of
+    from specbench.servers.probing import opened
     from specbench.verify import conclusion
-    from specbench.verify.asking import Client
     from specbench.verify.records import Settings
-    from specbench.verify.servers.probing import opened
     from specbench.verify.verification import Verification
 
-    demand_alone("--against" if against else "", {"--against-profile": against_profile})
+    options.demand_alone("--against" if against else "", {"--against-profile": against_profile})
     questions = stratified(read_prompts(prompts or BUILTIN), limit)
     sides = [(url, api_key_env, server, model)]
     if against:
         sides.append((against, against_api_key_env, against_server, against_model))
-    clients = [Client(address, key, timeout_s, ca_file, insecure) for address, key, _, _ in sides]
+    clients = [Client(address, key_of(key), timeout_s, ca_file, insecure) for address, key, _, _ in sides]
     try:
         servers: list[Server] = [
             opened(client, kind, name) for client, (_, _, kind, name) in zip(clients, sides, strict=True)
@@ -167,17 +151,12 @@ def verify(
 
 
 def _print(result: Result, as_json: bool) -> None:
-    from dataclasses import asdict
+    from specbench.render import console, showing
 
-    from specbench.render import console
-    from specbench.render.verify import verification
-
-    if as_json:
-        console.print_json(asdict(result))
-    else:
-        console.out.print(verification(result))
+    showing.show_verifications([result], as_json)
+    if not as_json:
         console.note(
-            f"verification {result.verify_id}; show it again with 'specbench verify --show {result.verify_id}'"
+            f"verification {result.verify_id}; as a page: specbench report {result.verify_id} --out verify.html"
         )
 
 
@@ -188,7 +167,7 @@ def _target_of(profile: str) -> Server:
     from specbench.profile import load_profile
     from specbench.registry import discover
     from specbench.results.records import CONTROL
-    from specbench.verify.servers.profile_target import ProfileTarget
+    from specbench.verify.profile_target import ProfileTarget
 
     loaded = load_profile(profile)
     if loaded.cloud.is_elsewhere:

@@ -16,8 +16,8 @@ __all__ = ["CloudModel", "EdgeModel", "LinkedCloud", "LocalCloud", "ModelFactory
 def cloud_of(profile: Profile) -> CloudModel:
     """The profile's target, by whatever runs it."""
     kind = CloudModel
-    if profile.cloud.backend == "vllm":
-        from specbench.cloud.vllm_cloud import VllmCloud
+    if profile.cloud.backend == "openai":
+        from specbench.cloud.openai_cloud import OpenAiCloud
 
-        kind = VllmCloud
+        kind = OpenAiCloud
     return kind(profile.cloud, profile.engine, profile.precision.allow_tf32, profile.link)

@@ -13,8 +13,8 @@ from specbench.roles.role import ModelFactory
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from specbench.cloud.openai_target import OpenAiTarget
     from specbench.cloud.transport.remote_target import RemoteTarget
-    from specbench.cloud.vllm.target import VllmTarget
     from specbench.results.records import Audit, Round
     from specbench.roles.edge import EdgeModel
     from specbench.roles.engine_choice import Begun
@@ -120,11 +120,13 @@ class CloudModel(ModelFactory):
         """How many answers came out of the link so far; `None` where nothing lies between edge and cloud."""
         return None
 
-    def target(self, options: Options) -> LocalTarget | RemoteTarget | VllmTarget:
+    def target(self, options: Options) -> LocalTarget | RemoteTarget | OpenAiTarget:
         """This model as the one that decides the text: prefill, then steps or verifications."""
         raise NotImplementedError
 
-    def verifier(self, options: Options, needs: Needs | None = None) -> LocalTarget | RemoteTarget | VllmTarget:
+    def verifier(
+        self, options: Options, needs: Needs | None = None
+    ) -> LocalTarget | RemoteTarget | OpenAiTarget:
         """This model as one that verifies drafts, which takes a cache that can be rolled back.
 
         Args:

@@ -65,6 +65,8 @@ class LocalCloud(CloudModel, runs="here"):
         self.engine.require_rollback()
         if needs and needs.trees:
             self.engine.require_trees()
+        if needs and needs.features:
+            self.engine.require_hidden_states(needs.features.layers, needs.features.size)
         return ModelFactory.target(self, options, needs)
 
     def colocated(self, edge: EdgeModel, options: Options) -> ColocatedTarget | RemoteTarget:
@@ -74,14 +76,22 @@ class LocalCloud(CloudModel, runs="here"):
     def speculating(self, draft: EdgeModel, options: Options) -> ColocatedTarget:
         """As `colocated`, in this process and with nothing between."""
         from specbench.speculation.colocated import ColocatedTarget
+        from specbench.speculation.request import Needs
 
         self.engine.require_rollback()
-        return ColocatedTarget(self.engine, options, draft.drafter(options))
+        if not draft.reads_features:
+            return ColocatedTarget(self.engine, options, draft.drafter(options))
+        drafter = draft.feature_drafter(options)
+        self.engine.require_hidden_states(drafter.features.layers, drafter.features.size)
+        target = ColocatedTarget(self.engine, options, drafter, Needs(features=drafter.features))
+        drafter.target = target
+        return target
 
     def assisted(self, edge: EdgeModel, options: Options, dynamic: bool) -> AssistedGeneration:
         """As of every cloud; it takes transformers' own engine."""
         from specbench.speculation.assisted import AssistedGeneration
 
+        edge.demand_tokens_alone()
         for model in (edge, self):
             if model.engine.kind != "eager":
                 raise SpecbenchError(

@@ -70,6 +70,14 @@ class Corpus:
             batches.append(np.array(batch))
         return [batches[index] for index in rng.permutation(len(batches))]
 
+    def padded(self, chosen: np.ndarray) -> np.ndarray:
+        """The chosen sequences without their last tokens, in target ids: [sequences, width], zeros behind."""
+        parts = [self.tokens[self.offsets[index] : self.offsets[index + 1] - 1] for index in chosen]
+        found = np.zeros((len(parts), max(map(len, parts))), np.int64)
+        for row, part in zip(found, parts, strict=True):
+            row[: len(part)] = part
+        return found
+
     def batch(
         self, chosen: np.ndarray, to_draft: np.ndarray, unknown_id: int, settings: Settings
     ) -> tuple[np.ndarray, ...]:

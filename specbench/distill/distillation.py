@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from specbench.benchmark.workload import parse_prompts
 from specbench.distill import heldout, seeds, text_jobs
 from specbench.distill.corpus import Corpus
-from specbench.distill.export import export, write_card
+from specbench.distill.export import VOCAB_MAP, export, write_card
 from specbench.distill.machine import fast_dtype, keep_freed_memory
-from specbench.distill.settings import SEEDS, Settings, chosen_layers
+from specbench.distill.settings import DEFAULT_LAYERS, SEEDS, Settings, chosen_layers
 from specbench.distill.student import Student, build
 from specbench.distill.text import TextMaker, make_shards, read_summary, shard_paths
 from specbench.distill.training import Trainer
@@ -24,12 +26,13 @@ from specbench.models import files, vocabulary
 from specbench.models.context import context_length
 from specbench.models.loading import load_config, load_model, load_tokenizer
 from specbench.models.stopping import stop_ids
-from specbench.profile import CloudSpec
+from specbench.profile import CloudSpec, EdgeSpec
 from specbench.results.environment import expanded
 from specbench.results.records import Prompt
+from specbench.roles.edge import EdgeModel
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,10 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     spec = CloudSpec(model=settings.target)
     folder = files.locate(spec, weights=True)
     config = load_config(folder, spec).get_text_config()
-    layers = chosen_layers(settings.layers, config.num_hidden_layers)
+    count, is_eagle = config.num_hidden_layers, settings.kind == "eagle"
+    layers = (
+        settings.feature_layers(count) if is_eagle else chosen_layers(settings.layers or DEFAULT_LAYERS, count)
+    )
     tokenizer = load_tokenizer(folder, spec)
     size = min(vocabulary.size(tokenizer), config.vocab_size)
     if settings.draft_vocab > size:
@@ -66,13 +72,19 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
         prompts = heldout.heldout_prompts() if heldout_prompts is None else heldout_prompts
         unknown = _write_text(settings, folder, tokenizer, size, stream, prompts)
         always = {unknown, *stop_ids(folder, tokenizer)}
-        target_ids = Corpus(settings.work / "text").vocabulary(settings.draft_vocab, size, always)
         # Loaded again, since the weights were rounded for writing; the student begins with the stored ones.
-        build(load_model(folder, spec).model, layers, target_ids, unknown).save(student_folder)
+        _student(settings, load_model(folder, spec).model, layers, always, unknown, tokenizer).save(
+            student_folder
+        )
     student = Student.load(student_folder)
     corpus = Corpus(settings.work / "text")
     answers = heldout.read_answers(settings.work / "heldout.pt")
-    trainer = Trainer(student, corpus, answers, settings)
+    if is_eagle:
+        from specbench.distill.eagle_training import EagleTrainer  # and torch with it
+
+        trainer = EagleTrainer(student, corpus, answers, settings, load_model(folder, spec).model)
+    else:
+        trainer = Trainer(student, corpus, answers, settings)
     progress = trainer.run()
     export(student, trainer.best, settings, tokenizer)
     summaries = [read_summary(path) for path in shard_paths(settings.work / "text")]
@@ -83,6 +95,36 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
         "tasks": dict(sum((Counter(each["tasks"]) for each in summaries), Counter())),
     }
     return write_card(settings, student, layers, text, progress)
+
+
+def _student(
+    settings: Settings,
+    target: PreTrainedModel,
+    layers: tuple[int, ...],
+    always: set[int],
+    unknown: int,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Student:
+    """What training begins with.
+
+    Args:
+        always: ids that its vocabulary holds whatever the text says.
+    """
+    if settings.start:
+        edge = EdgeModel(EdgeSpec(model=settings.start, vocab_map=VOCAB_MAP, dtype="float32"))
+        known = edge.draft_vocabulary
+        assert known is not None
+        known.demand_target(tokenizer)
+        model = load_model(files.locate(edge.spec, weights=True), edge.spec).model
+        rows = target.get_input_embeddings().weight.shape[0]
+        return Student(model, np.array(known.target_ids), known.unknown_id, rows)
+    size = min(vocabulary.size(tokenizer), target.config.get_text_config().vocab_size)
+    target_ids = Corpus(settings.work / "text").vocabulary(settings.draft_vocab, size, always)
+    if settings.kind == "eagle":
+        from specbench.distill.eagle_student import build_eagle  # and torch with it
+
+        return build_eagle(target, layers, target_ids, unknown)
+    return build(target, layers, target_ids, unknown)
 
 
 def _jobs(settings: Settings) -> Iterator[text_jobs.Job]:

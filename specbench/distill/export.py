@@ -56,7 +56,9 @@ def write_card(
     report = {
         "out": str(settings.out),
         "target": settings.target,
-        "layers": list(layers),
+        "kind": settings.kind,
+        "start": settings.start,
+        "layers": [] if settings.start else list(layers),
         "draft_vocab": len(student.target_ids),
         "parameters": sum(each.numel() for each in student.model.parameters()),
         "seed": settings.seed,
@@ -77,16 +79,33 @@ def write_card(
 
 def command(settings: Settings) -> str:
     """The command line that makes this draft."""
-    parts = [
-        "specbench distill", f"--target {settings.target}", f"--layers {settings.layers}",
+    default = Settings(settings.target, settings.out)
+    given = [("kind", settings.kind), ("start", settings.start), ("layers", settings.layers)]
+    parts = [f"--{name} {value}" for name, value in given if value != getattr(default, name)]
+    parts += [
         f"--draft-vocab {settings.draft_vocab}", f"--prompts {settings.prompts}",
         f"--minutes {settings.minutes:g}", f"--seed {settings.seed}", "--out DIR",
     ]  # fmt: skip
-    if settings.tokens is not None:
-        parts.append(f"--tokens {settings.tokens}")
-    if settings.steps is not None:
-        parts.append(f"--steps {settings.steps}")
-    return " ".join(parts)
+    given = [("loss", settings.loss), ("tokens", settings.tokens), ("steps", settings.steps)]
+    parts += [f"--{name} {value}" for name, value in given if value != getattr(default, name)]
+    return " ".join(["specbench distill", f"--target {settings.target}", *parts])
+
+
+def _architecture(report: dict) -> str:
+    """What the draft is made of, as the beginning of a sentence."""
+    if report["start"]:
+        return f"that of `{report['start']}`, with which training began"
+    layers = ", ".join(map(str, report["layers"]))
+    if report["kind"] == "eagle":
+        return f"one layer, which reads the target's hidden states of layers {layers} (0 is the embedding)"
+    return f"the target's layers {layers}"
+
+
+DIVERGENCES = {
+    "kl": "KL divergence to the target",
+    "tv": "total variation distance to the target",
+    "kl+tv": "KL divergence plus total variation distance to the target",
+}
 
 
 def _card(report: dict, settings: Settings, progress: Progress) -> str:
@@ -96,9 +115,10 @@ def _card(report: dict, settings: Settings, progress: Progress) -> str:
         if settings.prompts == SEEDS
         else f"the prompts of `{Path(settings.prompts).name}`"
     )
-    licence, layers = _licence(settings.target), ", ".join(map(str, report["layers"]))
+    licence = _licence(settings.target)
     rows = [
         f"| {task} | {f['agreement']:.3f} | {f['overlap']:.3f} | {f['acceptance_length']:.2f} | "
+        f"{' '.join('-' if each is None else f'{each:.2f}' for each in f['acceptance'])} | "
         f"{f['in_vocabulary']:.3f} | {f['tokens']} |"
         for task, f in sorted(report["heldout"].items(), key=lambda item: (item[0] != ALL, item[0]))
     ]
@@ -114,13 +134,13 @@ def _card(report: dict, settings: Settings, progress: Progress) -> str:
 Made by specbench {__version__} for speculative decoding: it proposes tokens, the target verifies them. Alone
 it writes poorly.
 
-- **Architecture**: the target's layers {layers} and {report["draft_vocab"]} of its tokens,
+- **Architecture**: {_architecture(report)} and {report["draft_vocab"]} of its tokens,
   {report["parameters"] / 1e6:.1f} M parameters, stored in bfloat16.
 - **Vocabulary**: `{VOCAB_MAP}` holds the target's id of every draft id; `unknown_id` stands for all tokens
   that the draft does not know. The tokenizer is the target's, and is not repeated here.
 - **Data**: {text["tokens"]} tokens in {text["sequences"]} sequences, written by the target itself from
   {source}: {tasks}. For each the target's {settings.top_k} most probable tokens were kept.
-- **Training**: KL divergence to the target, {training["steps"]} steps, {training["positions"]} positions,
+- **Training**: {DIVERGENCES[settings.loss]}, {training["steps"]} steps, {training["positions"]} positions,
   {training["seconds"] / 60:.1f} min after {text["seconds"] / 60:.1f} min for the text; the averaged weights of
   step {training["best_step"]}. Seed {report["seed"]}.
 - **Licence**: {licence}
@@ -130,15 +150,16 @@ it writes poorly.
 ## Held-out prompts
 
 Sixty hand-written prompts that no training text came from; the target's greedy answers. Overlap is the mean of
-Σ min(p, q); the acceptance length is that of draft length 4.
+Σ min(p, q); the acceptance length is that of draft length 4, and acceptance the share that stood of the tokens
+judged at its positions.
 
-| task | agreement | overlap | acceptance length | in vocabulary | tokens |
-|---|---|---|---|---|---|
+| task | agreement | overlap | acceptance length | acceptance | in vocabulary | tokens |
+|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 ## Curve
 
-| step | training loss (nats) | agreement | acceptance length |
+| step | training loss | agreement | acceptance length |
 |---|---|---|---|
 {chr(10).join(curve)}
 """

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from specbench.atomic import json_bytes, write_bytes
 from specbench.errors import SpecbenchError, StoreError
+from specbench.speculation.features import MOST_LAYERS
 
 SEEDS = "seeds"
+Kind = Literal["plain", "eagle"]
+Loss = Literal["kl", "tv", "kl+tv"]
+DEFAULT_LAYERS = "3"
 
 
 @dataclass(frozen=True)
@@ -19,12 +24,18 @@ class Settings:
     Args:
         target: a model as profiles name it: `embedded:NAME`, a folder, or a hub id.
         out: the folder of the draft; `out/work` holds what a resumed run needs.
-        layers: how many of the target's layers, or which (`0,1,29`).
+        layers: how many of the target's layers, or which (`0,1,29`); of an `eagle` draft, which ones' hidden
+            states it reads. Without any, `DEFAULT_LAYERS`, or a low, a middle and a high one.
         draft_vocab: tokens that the draft knows.
         prompts: `seeds`, or a JSONL file in the benchmark's format.
         minutes: half for text, half for training, unless `tokens` or `steps` say how much.
         tokens: generated tokens to make, whatever the time.
         steps: training steps, whatever the time.
+        kind: `plain` reads tokens, `eagle` the target's hidden states too.
+        loss: divergence from the target; see `loss.HeadLoss`.
+        start: a draft to begin with, as profiles name models, in place of layers of the target.
+        unrolled_steps: how far an `eagle` draft goes on with its own hidden states; each step weighs
+            `step_weight` times what the one before does.
         answer_tokens: budget of an answer to a prompt of a file; seeds bring their own.
         context_tokens: longest conversation, prompt and answer together.
         batch_tokens: padded tokens of one training batch.
@@ -35,13 +46,18 @@ class Settings:
 
     target: str
     out: Path
-    layers: str = "3"
+    layers: str | None = None
     draft_vocab: int = 12288
     prompts: str = SEEDS
     minutes: float = 150.0
     seed: int = 0
     tokens: int | None = None
     steps: int | None = None
+    kind: Kind = "plain"
+    loss: Loss = "kl"
+    start: str | None = None
+    unrolled_steps: int = 4
+    step_weight: float = 0.8
     sequences_at_once: int = 48
     jobs_per_shard: int = 96
     answer_tokens: int = 192
@@ -75,6 +91,27 @@ class Settings:
         """Time for training, where `steps` does not decide."""
         return self.minutes * 30
 
+    def feature_layers(self, available: int) -> tuple[int, ...]:
+        """Layers of the target whose hidden states an `eagle` draft reads: 0 is the embedding.
+
+        Raises:
+            SpecbenchError: `layers` is no list, or the target has no such layers.
+        """
+        if self.layers is None:
+            return tuple(sorted({min(2, available), max(available // 2, 1), max(available - 3, 1)}))
+        try:
+            numbers = tuple(int(part) for part in self.layers.split(","))
+        except ValueError:
+            numbers = ()
+        ordered = numbers and sorted(set(numbers)) == list(numbers)
+        if not ordered or numbers[0] < 0 or numbers[-1] > available or len(numbers) > MOST_LAYERS:
+            raise SpecbenchError(
+                f"--layers {self.layers}: a draft of --kind eagle reads up to {MOST_LAYERS} of the target's "
+                f"layers 0 to {available}, each named once and in order",
+                "for example --layers 2,15,27",
+            )
+        return numbers
+
     def open(self) -> None:
         """Make the folders, and refuse to go on with what other settings have begun.
 
@@ -105,6 +142,12 @@ class Settings:
         return {key: value for key, value in asdict(self).items() if key != "out"}
 
     def _check_numbers(self) -> None:
+        if self.start and (self.kind != "plain" or self.layers):
+            other = "--kind eagle" if self.kind != "plain" else "--layers"
+            raise SpecbenchError(
+                f"--start {self.start} is a plain draft, which has its layers: {other} cannot be asked for",
+                f"leave out --start or {other}",
+            )
         least = {
             "minutes": self.minutes > 0,
             "tokens": self.tokens is None or self.tokens > 0,

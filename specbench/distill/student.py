@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specbench.errors import ModelError, SpecbenchError
+from specbench.models import loading
 from specbench.models.library import quiet_transformers
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Student:
         import torch
         from transformers import AutoModelForCausalLM
 
+        loading.make_known(folder)
         ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -97,11 +99,11 @@ def build(target: PreTrainedModel, layers: tuple[int, ...], target_ids: np.ndarr
             state[name] = tensor.detach().cpu().float()
     try:
         model.load_state_dict(state, strict=False)
-        _demand_plain_logits(model)
+        demand_plain_logits(model)
     except (RuntimeError, AttributeError) as error:
-        raise _unfit(target) from error
+        raise unfit(target) from error
     if set(state) != {name for name, _ in model.named_parameters(remove_duplicate=False)}:
-        raise _unfit(target)
+        raise unfit(target)
     return Student(model, target_ids, unknown_id, size)
 
 
@@ -126,7 +128,7 @@ def draft_config(
     return config
 
 
-def _demand_plain_logits(model: PreTrainedModel) -> None:
+def demand_plain_logits(model: PreTrainedModel) -> None:
     """Raise a RuntimeError unless logits are the last hidden state times the head."""
     import torch
 
@@ -139,7 +141,8 @@ def _demand_plain_logits(model: PreTrainedModel) -> None:
         raise RuntimeError("logits are not hidden states times the head")
 
 
-def _unfit(target: PreTrainedModel) -> SpecbenchError:
+def unfit(target: PreTrainedModel) -> SpecbenchError:
+    """The error about a target from which no draft can be made."""
     return ModelError(
         f"a draft cannot be cut from {type(target).__name__}: its layers, embeddings or logits are not Llama's",
         "distil from a target of a Llama-like architecture",

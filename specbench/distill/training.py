@@ -20,6 +20,7 @@ from specbench.errors import RunError
 from specbench.models.devices import resolve_device
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 logger = logging.getLogger(__name__)
@@ -118,24 +119,36 @@ class Trainer:
         """One update of the weights; returns its loss in nats and the positions learnt from."""
         import torch
 
-        from specbench.distill.loss import head_loss  # defines a torch class, so it imports torch at once
-
-        inputs, rows, labels, probabilities, weights = self._next_batch()
         for group in self.optimizer.param_groups:
             group["lr"] = self.progress.learning_rate(self.settings)
         self.optimizer.zero_grad(set_to_none=True)
+        loss, positions = self._loss()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        return float(loss.detach()), positions
+
+    def _loss(self) -> tuple[torch.Tensor, int]:
+        """The loss of the next batch, and the positions learnt from."""
+        import torch
+
+        from specbench.distill.loss import head_loss  # defines a torch class, so it imports torch at once
+
+        _, (inputs, rows, labels, probabilities, weights) = self._next_batch()
         kind = torch.device(self.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             hidden = self.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state
         hidden = hidden.flatten(0, 1).index_select(0, rows).float()
         head = self.model.get_output_embeddings().weight
-        loss = head_loss(hidden, head, labels, probabilities, weights, self.dtype)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        return float(loss.detach()), len(rows)
+        parts = labels, probabilities, weights
+        return head_loss(hidden, head, *parts, self.dtype, self.settings.loss), len(rows)
 
-    def _next_batch(self) -> list[torch.Tensor]:
+    def _scored(self) -> dict[str, dict]:
+        """The held-out figures of the weights that are in the model now."""
+        return heldout.score(self.model, self.student, self.answers)
+
+    def _next_batch(self) -> tuple[np.ndarray, list[torch.Tensor]]:
+        """Which sequences come next, and what `Corpus.batch` makes of them."""
         import torch
 
         progress = self.progress
@@ -145,7 +158,7 @@ class Trainer:
         chosen = self.batches[progress.batch]
         progress.batch += 1
         arrays = self.corpus.batch(chosen, self.to_draft, self.student.unknown_id, self.settings)
-        return [torch.from_numpy(array).to(self.device) for array in arrays]
+        return chosen, [torch.from_numpy(array).to(self.device) for array in arrays]
 
     def _update_average(self) -> None:
         import torch
@@ -158,7 +171,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         with self._averaged():
-            figures = heldout.score(self.model, self.student, self.answers)
+            figures = self._scored()
         planned = self.progress.total_steps
         if self.progress.record(figures, figures[heldout.ALL]["agreement"], self.settings):
             self.best = {name: each.clone() for name, each in self.average.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,9 +17,6 @@ from specbench.models import confinement
 from specbench.models.architecture import layer_configs
 from specbench.models.memory import free_bytes
 from specbench.results.ceilings import Ceiling
-
-if TYPE_CHECKING:
-    from specbench.models.loading import LoadedModel
 
 READ_BYTES = 1 << 29  # where the size that a token reads is unknown: more than any cache holds
 ROW = 4096
@@ -71,11 +68,15 @@ class MemoryReader:
 
 
 class CeilingMeter:
-    """Measures what memory allows a loaded model, as often as it is asked; never to be called on the clock."""
+    """Measures what memory allows a loaded model, as often as it is asked; never to be called on the clock.
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self._weight_bytes = weight_bytes(loaded.model)
-        self._device = str(loaded.device)
+    Args:
+        size: bytes of weights that one token must read, where that is known.
+    """
+
+    def __init__(self, size: int | None, device: str) -> None:
+        self._weight_bytes = size
+        self._device = device
         self._reader = MemoryReader(self._device, self._weight_bytes or READ_BYTES)
 
     def ceiling(self) -> Ceiling:

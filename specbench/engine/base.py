@@ -13,6 +13,7 @@ from specbench.models.context import reads_by_length, varying_positions
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from specbench.engine.session import Block, KVSession
     from specbench.models.loading import LoadedModel
@@ -44,6 +45,23 @@ class Engine(ABC):
         self.draft_vocabulary = draft_vocabulary
         self.passes = 0
         """How many forward passes this engine has made."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What torch computes the passes with; `None` where another library makes them."""
+        return self.loaded.model
+
+    @property
+    def weight_bytes(self) -> int | None:
+        """Bytes of weights that one token must read; `None` where the token decides."""
+        from specbench.engine.bandwidth import weight_bytes
+
+        return weight_bytes(self.loaded.model)
+
+    @property
+    def own_size(self) -> int:
+        """Ids that the model itself has."""
+        return self.loaded.model.config.get_text_config().vocab_size
 
     @property
     def known_tokens(self) -> int:
@@ -166,6 +184,35 @@ class Engine(ABC):
                 ExitCode.MODEL,
             )
 
+    def require_hidden_states(self, layers: Sequence[int], size: int) -> None:
+        """Refuse a model whose layers' hidden states cannot be had, before anything is timed; one short pass.
+
+        Args:
+            size: what a draft takes for the hidden size.
+
+        Raises:
+            SpecbenchError: naming what stands in the way.
+        """
+        try:
+            session = self.session()
+            session.hidden_layers = tuple(layers)
+            session.extend(self._tokens(2))
+            if session.hidden_states is None:
+                raise ValueError("its passes give logits alone")
+            found = session.hidden_states.shape[-1]
+            reason = "" if found == size else f"they have {found} numbers, and the draft reads {size}"
+        except Exception as error:
+            if isinstance(error, SpecbenchError) or is_out_of_memory(error):
+                raise
+            reason = first_line(error)
+        if reason:
+            raise SpecbenchError(
+                f"{self.loaded.folder} ({self.kind} engine) gives no hidden states of its layers "
+                f"{', '.join(map(str, layers))}: {reason}",
+                "choose the target that the draft was made for",
+                ExitCode.MODEL,
+            )
+
     @cached_property
     def rollback_obstacle(self) -> str | None:
         """What keeps the model's cache from being rolled back; tried once, by four short passes."""
@@ -225,5 +272,5 @@ class Engine(ABC):
         """Ids that the model knows, for passes that nobody reads; the first ones are often special."""
         known = self.known_tokens
         if self.draft_vocabulary is None:  # a tokenizer may have more ids than a model
-            known = min(known, self.loaded.model.config.get_text_config().vocab_size)
+            known = min(known, self.own_size)
         return self.to_target_ids([(FIRST_PROBED + index) % known for index in range(count)])

@@ -13,9 +13,11 @@ from transformers.cache_utils import CacheLayerMixin
 
 from specbench.engine import packed
 from specbench.engine.base import Engine
+from specbench.engine.hidden_states import collecting
 from specbench.engine.session import Block, KVSession
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import caches
+from specbench.models.context import switch_of
 from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     from specbench.models.loading import LoadedModel
     from specbench.models.vocabulary import DraftVocabulary
+
+
+PREFILL_CHUNK = 2048
+"""Tokens of a prompt that are read in one pass: what a pass needs beside the cache grows with them."""
 
 
 class EagerEngine(Engine):
@@ -43,6 +49,9 @@ class EagerEngine(Engine):
                 ExitCode.MODEL,
             )
         self.rolls_back = caches.rolls_back(loaded.model)
+        # A recurrent state may begin anew with each pass, and rotary frequencies depend on a pass's length.
+        in_parts = self.rolls_back and switch_of(loaded.model.config) is None
+        self.prefill_chunk = PREFILL_CHUNK if in_parts else None
         takes = inspect.signature(loaded.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in takes
         # RoBERTa and its kin count positions from behind their padding id, and do it best themselves.
@@ -95,13 +104,19 @@ class EagerEngine(Engine):
         return None
 
     def forward(
-        self, token_ids: Sequence[int], cache: Cache | None, start: int, last: int
+        self,
+        token_ids: Sequence[int],
+        cache: Cache | None,
+        start: int,
+        last: int,
+        given: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Cache]:
         """Run tokens that stand at positions `start` onward; their keys and values join the cache.
 
         Args:
             cache: `None` before the first pass of a model that makes its own.
             last: of how many tokens, the last ones, logits are wanted; 0 are all.
+            given: as of `KVSession`.
 
         Returns:
             Logits, shape (last or len(token_ids), vocabulary_size), and the cache.
@@ -112,6 +127,8 @@ class EagerEngine(Engine):
             arguments["logits_to_keep"] = last
         if self._takes_positions:
             arguments["position_ids"] = torch.arange(start, start + len(token_ids), device=device).unsqueeze(0)
+        if given is not None:
+            arguments["hidden_states"] = given.unsqueeze(0)
         self.passes += 1
         if cache is not None:
             arguments[self._cache_argument] = cache
@@ -138,18 +155,32 @@ class EagerEngine(Engine):
             tokens += self.to_own_ids(block.token_ids)
             positions += stand
             seen.append(sees)
-        device = self.loaded.device
+        device, widths = self.loaded.device, [len(block.token_ids) for block in blocks]
+        sessions = [block.session for block in blocks]
+        arguments = {}
+        given = [session.given for session in sessions if session.given is not None]
+        if given:
+            arguments["hidden_states"] = torch.cat(given).unsqueeze(0)
         self.passes += 1
-        with packed.packing(self.loaded.model, [block.session.cache for block in blocks], seen) as cache:
+        asked = {layer for session in sessions for layer in session.hidden_layers}
+        caches = [session.cache for session in sessions]
+        with (
+            packed.packing(self.loaded.model, caches, seen) as cache,
+            collecting(self.loaded.model, asked) as found,
+        ):
             logits = self.loaded.model(
                 input_ids=torch.tensor([tokens], device=device),
                 position_ids=torch.tensor([positions], device=device),
                 use_cache=True,
                 **{self._cache_argument: cache},
+                **arguments,
             ).logits
-        for block in blocks:
-            block.session.grown(len(block.token_ids), block.parents)
-        return list(self.to_target_logits(logits[0]).split([len(block.token_ids) for block in blocks]))
+        begin = 0
+        for block, width in zip(blocks, widths, strict=True):
+            block.session.hidden_states = found.of(block.session.hidden_layers, begin, width)
+            block.session.grown(width, block.parents)
+            begin += width
+        return list(self.to_target_logits(logits[0]).split(widths))
 
 
 class EagerSession(KVSession):
@@ -163,7 +194,14 @@ class EagerSession(KVSession):
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], rows: int = 1) -> torch.Tensor:
         """Append a prompt; returns the logits after its last `rows` tokens, shape (rows, vocabulary_size)."""
-        return self._append(token_ids, last=rows)
+        length, chunk = len(token_ids), self._engine.prefill_chunk or len(token_ids)
+        ends = [0]
+        while length - ends[-1] > max(chunk, rows):
+            ends.append(min(ends[-1] + chunk, length - rows))
+        return self.in_parts(
+            [*ends[1:], length],
+            lambda begin, end: self._append(token_ids[begin:end], last=rows if end == length else 1),
+        )
 
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:
@@ -219,7 +257,9 @@ class EagerSession(KVSession):
     def _append(self, token_ids: Sequence[int], last: int) -> torch.Tensor:
         self._engine.demand_apart(self)
         self.demand_no_tree()
-        logits, self.cache = self._engine.forward(token_ids, self.cache, self._length, last)
+        with collecting(self._engine.loaded.model, self.hidden_layers) as found:
+            logits, self.cache = self._engine.forward(token_ids, self.cache, self._length, last, self.given)
+        self.hidden_states = found.of(self.hidden_layers, 0, len(token_ids))
         self.grown(len(token_ids))
         return logits
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,12 @@ class KVSession(ABC):
         """`role` is whose model it is, `edge` or `cloud`, for messages."""
         self._role = role
         self._length = 0
+        self.hidden_layers: tuple[int, ...] = ()
+        """Layers whose hidden states a pass leaves in `hidden_states`: 0 is the embedding, 1 the first."""
+        self.hidden_states: torch.Tensor | None = None
+        """Of the tokens of the last pass, shape (tokens, layers, hidden size)."""
+        self.given: torch.Tensor | None = None
+        """For a draft that reads hidden states: one for each token of the next pass, shape (tokens, size)."""
         self._tree: list[int] = []
         """Parents in the tree that the cache ends with, until a path of it is kept."""
 
@@ -46,6 +52,28 @@ class KVSession(ABC):
         Raises:
             ValueError: they form no tree, or the engine cannot read trees; nothing was read.
         """
+
+    def in_parts(self, ends: Sequence[int], read: Callable[[int, int], torch.Tensor]) -> torch.Tensor:
+        """Read a prompt part by part; `given` and `hidden_states` are those of all of it.
+
+        Args:
+            ends: where each part ends, in the prompt.
+            read: appends the tokens from one place to another.
+
+        Returns:
+            What it returns for the last part.
+        """
+        import torch
+
+        given, states, begin = self.given, [], 0
+        for end in ends:
+            self.given = None if given is None else given[begin:end]
+            logits = read(begin, end)
+            states.append(self.hidden_states)
+            begin = end
+        self.given = given
+        self.hidden_states = torch.cat(states) if self.hidden_layers else None
+        return logits
 
     def demand_room(self, count: int) -> None:
         """Refuse what does not fit, before anything is written; a cache that grows has room for all.

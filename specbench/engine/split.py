@@ -21,7 +21,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
 from specbench.engine.eager import EagerEngine, EagerSession
-from specbench.errors import RanksLostError
+from specbench.errors import RanksLostError, SpecbenchError
 from specbench.models.caches import growing_cache
 from specbench.models.library import cache_argument
 
@@ -78,6 +78,17 @@ class SplitEngine(EagerEngine):
     def session(self, capacity: int | None = None) -> SplitSession:
         """A cache slot for one sequence, empty, on every rank."""
         return SplitSession(self)
+
+    def require_hidden_states(self, layers: Sequence[int], size: int) -> None:
+        """Refuse: hidden states of a model that is split over ranks have not been tried.
+
+        Raises:
+            SpecbenchError: always.
+        """
+        raise SpecbenchError(
+            "a model that is split over ranks (cloud.parallel) gives no hidden states",
+            "add --set cloud.parallel=null",
+        )
 
     def recompute(self, token_ids: Sequence[int], count: int) -> torch.Tensor:
         """As of every engine, by a pass into an empty cache: all ranks follow passes that have one."""

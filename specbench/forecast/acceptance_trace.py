@@ -102,8 +102,13 @@ def demand_traceable(profile: Profile) -> None:
     """Refuse what no trace can say.
 
     Raises:
-        SpecbenchError: the profile has a gate.
+        SpecbenchError: the profile has a gate, or synthetic acceptance.
     """
+    if profile.speculative.synthetic_acceptance is not None:
+        raise SpecbenchError(
+            "a trace cannot be made with synthetic acceptance, which does not look at the draft",
+            "--set speculative.synthetic_acceptance=null",
+        )
     if profile.speculative.gate is not None:
         raise SpecbenchError(
             "a trace cannot be made with a gate, which accepts tokens that the target never verified",

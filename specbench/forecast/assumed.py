@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.forecast.known import CLIENT_PROMPT, CLIENT_TOKENS
+from specbench.forecast.known import CLIENT_PROMPT, CLIENT_TOKENS, Known
 from specbench.profile.cost_table import Costs
 from specbench.profile.loading import validated
 
@@ -56,6 +56,15 @@ def assumptions(costs: Costs, given: Collection[str] = ()) -> list[Assumption]:
         if not is_set and key not in given
     ]
     return [*_widths(costs), *found]
+
+
+def assumed_acceptance(known: Known) -> list[Assumption]:
+    """What is assumed of acceptance by position that another tool measured."""
+    if known.texts or not known.label:
+        return []
+    chances = known.survival.conditional
+    text = f"{known.label}; behind position {len(chances)} as at that position"
+    return [Assumption("acceptance", chances, text)]
 
 
 def assumed_texts(costs: Costs, has_trace: bool) -> list[Assumption]:

@@ -42,7 +42,7 @@ def measure_costs(edge: EdgeModel, cloud: CloudModel, options: Options, descript
 
     edge.demand_same_tokens(cloud)
     drafter = edge.drafter(options)
-    # A vLLM server is refused before.
+    # A server of another engine is refused before.
     target = cast("LocalTarget | RemoteTarget", cloud.verifier(options))
     stream = cast("LocalTarget | RemoteTarget", cloud.target(options))
     is_one_machine = cloud.spec.placement in ("in_process", "process")

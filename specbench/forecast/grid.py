@@ -15,7 +15,7 @@ from specbench.forecast.oracle import Bound
 from specbench.forecast.replay import Length, Timed, known_method, replay
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.variants import KEYS, demand_known
-from specbench.forecast.windowed import WINDOW, windows
+from specbench.forecast.varied import OWN, WINDOW, varied
 from specbench.method import Method
 from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL
@@ -113,7 +113,8 @@ def grid(
     Args:
         texts: one of two tokens at least; or what they are under each condition.
         over: values by dotted key of the cost table; of those of `variants`, which change the texts; of
-            `clients`, how many edges share the target; of `window`, how many proposals are in flight.
+            `clients`, how many edges share the target; of `window`, how many proposals are in flight; of
+            `methods.NAME.KEY`, an option of a method's own.
         oracle: find the regret of each row.
 
     Raises:
@@ -122,19 +123,29 @@ def grid(
     demand_known(methods, over)
     if oracle and CLIENTS in over:
         raise SpecbenchError("the oracle has the target to itself", "leave out --oracle, or clients")
-    bound = Bound(methods) if oracle else None
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS, WINDOW)}
-        prices = Prices(costs.with_values(table) if table else costs)
+        table = {key: value for key, value in condition.items() if key not in (*KEYS, CLIENTS)}
+        prices = priced(costs, table)
         known, clients = texts(condition) if callable(texts) else texts, condition.get(CLIENTS)
         control = _timed(known, prices, CONTROL, 1, clients)
+        shown = varied([known_method(method) for method in methods], condition)
+        bound = Bound(shown) if oracle else None
         least_ms = [bound.decode_ms(text, prices) for text in known] if bound else []
         yield _row(CONTROL, None, condition, control, control, least_ms)
-        shown = windows([known_method(method) for method in methods], condition.get(WINDOW, 1))
         for method, length in product(shown, lengths):
             timed = _timed(known, prices, method, length, clients)
             yield _row(method.name, length, condition, timed, control, least_ms)
+
+
+def priced(costs: Costs, condition: Mapping[str, object]) -> Prices:
+    """The prices of a table with the values of a condition that are not a method's.
+
+    Raises:
+        SpecbenchError: a key is none of the table, or a value none of its key.
+    """
+    table = {key: value for key, value in condition.items() if key != WINDOW and not key.startswith(OWN)}
+    return Prices(costs.with_values(table) if table else costs)
 
 
 def _timed(

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
+from specbench.errors import SpecbenchError
+from specbench.forecast.acceptance_files import imported
 from specbench.forecast.acceptance_trace import read_trace
-from specbench.forecast.assumed import Assumption, assumptions
-from specbench.forecast.grid import Grid, Row, grid
-from specbench.forecast.known import Known
+from specbench.forecast.assumed import Assumption, assumed_acceptance, assumptions
+from specbench.forecast.grid import Grid, Row, grid, priced
+from specbench.forecast.known import Known, of_file
 from specbench.forecast.over import lengths_of, replayed_over, windowed_over
 from specbench.forecast.plan import alone_ms, fastest, forecasts
+from specbench.forecast.replay import Length
 from specbench.forecast.traced_drafter import texts_of
-from specbench.forecast.variants import RULE, demand_known, knowing, told, variants
-from specbench.forecast.windowed import WINDOW, windows
+from specbench.forecast.variants import KEYS, RULE, demand_known, knowing, told, variants
+from specbench.forecast.varied import demand_own, varied
 from specbench.method import Method
 from specbench.profile.cost_table import Costs, read_costs
 from specbench.results.records import CONTROL
-from specbench.stats.prices import Prices
 
 
 def replayed_grid(
@@ -32,6 +34,7 @@ def replayed_grid(
     """Methods replayed over a trace, with the costs of a table.
 
     Args:
+        trace: of ours; or acceptance by position of another tool's, over which texts are drawn.
         over: values by key, as `parse_over` returns them.
         methods: all that know the trace's rule when empty.
         oracle: find each method's regret.
@@ -39,17 +42,44 @@ def replayed_grid(
     Raises:
         SpecbenchError: a file cannot be read, or a key or value does not fit.
     """
-    varied = replayed_over(over)
-    lengths = lengths_of(varied)
-    table, read = read_costs(costs), read_trace(trace)
-    ruled: dict[str, list[object]] = {RULE: [read.verification], **varied}
+    changes = replayed_over(over)
+    lengths = lengths_of(changes)
+    table = read_costs(costs)
+    if imported(trace):
+        return _replayed_file(trace, table, changes, lengths, methods, oracle)
+    read = read_trace(trace)
+    ruled: dict[str, list[object]] = {RULE: [read.verification], **changes}
     replayed = methods or knowing(ruled)
     demand_known(replayed, ruled)
-    changed = variants(texts_of(read), read.texts, varied, read.profile)
-    is_exact, label = told(read, varied)
+    changed = variants(texts_of(read), read.texts, changes, read.profile)
+    is_exact, label = told(read, changes)
     title = f"{len(read.texts)} texts, {label} · replayed with the costs of {table.description or costs}"
-    rows = list(grid(changed, table, replayed, lengths, varied, oracle))
-    return _grid(rows, title, {"trace": str(trace), "exact": is_exact}, table, assumptions(table, varied))
+    rows = list(grid(changed, table, replayed, lengths, changes, oracle))
+    return _grid(rows, title, {"trace": str(trace), "exact": is_exact}, table, assumptions(table, changes))
+
+
+def _replayed_file(
+    path: Path,
+    table: Costs,
+    changes: dict[str, list[object]],
+    lengths: Sequence[Length],
+    methods: Sequence[Method],
+    oracle: bool,
+) -> Grid:
+    known = of_file(path)
+    unknown = ["--oracle"] * oracle + [f"--over {key}" for key in KEYS if key in changes]
+    if unknown:
+        raise SpecbenchError(
+            f"{unknown[0]} needs a trace, and {path} is acceptance by position, without texts",
+            "make a trace with 'specbench trace'",
+        )
+    replayed = methods or knowing(changes)
+    title = (
+        f"{len(known.client_texts)} drawn texts, {known.label} · replayed with the costs of {table.description}"
+    )
+    rows = list(grid(known.replayed_texts, table, replayed, lengths, changes))
+    assumed = [*assumed_acceptance(known), *assumptions(table, changes)]
+    return _grid(rows, title, {"trace": str(path), "exact": False}, table, assumed)
 
 
 def planned_grid(
@@ -64,13 +94,16 @@ def planned_grid(
     Raises:
         SpecbenchError: a key or value does not fit.
     """
-    chances, varied = known.survival.conditional, windowed_over(over)
+    chances, changed = known.survival.conditional, windowed_over(over)
+    demand_own(known.methods, changed)
     title = f"planned, acceptance {', '.join(f'{share:.2f}' for share in chances[:4])}"
     title += f" ({known.label})" if known.label else ""
     title += f" · {costs.description or 'costs by hand'}"
     head = {"conditional_acceptance": chances, "exact": known.is_exact}
-    rows = list(planned_rows(known, costs, varied))
-    return _grid(rows, title, head, costs, [each for each in assumed if each.key not in varied])
+    rows = list(planned_rows(known, costs, changed))
+    assumed = [*assumed_acceptance(known), *(each for each in assumed if each.key not in changed)]
+    made = _grid(rows, title, head, costs, assumed)
+    return replace(made, notes=[*made.notes, *known.notes])
 
 
 def _grid(rows: list, title: str, head: dict, costs: Costs, assumed: Sequence[Assumption]) -> Grid:
@@ -82,18 +115,18 @@ def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]
     """The cloud alone, and every method at its best draft length, under every condition.
 
     Args:
-        over: values by dotted key of the cost table, and of `window`, how many proposals are in flight.
+        over: values by dotted key of the cost table, of `window`, how many proposals are in flight, and of
+            `methods.NAME.KEY`, an option of a method's own.
 
     Raises:
         SpecbenchError: a key or value does not fit.
     """
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
-        table = {key: value for key, value in condition.items() if key != WINDOW}
-        prices = Prices(costs.with_values(table) if table else costs)
+        prices = priced(costs, condition)
         base_ms = alone_ms(known, prices)
         yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0)
-        for method in windows(known.methods, condition.get(WINDOW, 1)):
+        for method in varied(known.methods, condition):
             best = fastest(forecasts(known, prices, method))
             length, tokens = best.draft_length, best.tokens_per_round
             yield Row(

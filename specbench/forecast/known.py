@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
+from typing import Any
 
 from specbench.errors import ExitCode, SpecbenchError
+from specbench.forecast.acceptance_files import imported, write_profile
 from specbench.forecast.acceptance_trace import Trace, read_trace
 from specbench.forecast.replay import known_method, rounds
 from specbench.forecast.traced_drafter import Text, texts_of
 from specbench.forecast.variants import RULE, demand_known, knowing, told
+from specbench.forecast.varied import WINDOW
 from specbench.method import Method
+from specbench.results.derived import Acceptance
 from specbench.results.records import Generation, Run
 from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
+from specbench.stats.notes import chances
 
+UNSURE = 0.1  # half an interval of acceptance, from which on a plan says so
 LONGEST = 32  # draft lengths that are planned
 DRAWN_TOKENS = 384  # of the sequence that chances alone are planned by
 WINDOWED_TEXTS = 2  # of them, where proposals are in flight
@@ -31,7 +38,10 @@ class Known:
     Args:
         methods: those that are planned; they know the rule by which drafts were accepted.
         texts: of a trace; empty without one.
-        is_exact: whether real runs accept as that does; `None` without one. `label` says it in words.
+        is_exact: whether real runs accept as that does; `None` for numbers by hand. `label` says it in words.
+        models: what was measured, by role and name; empty where that is unknown.
+        source: where it comes from, in words; empty for what nobody measured.
+        notes: what makes the acceptance uncertain, a sentence each.
     """
 
     survival: Survival
@@ -39,6 +49,9 @@ class Known:
     texts: Sequence[Text] = ()
     is_exact: bool | None = None
     label: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def planned_texts(self) -> Sequence[Text]:
@@ -55,6 +68,10 @@ class Known:
         """What clients of one target ask for."""
         return self.texts or drawn_texts(self.survival, CLIENT_TEXTS, CLIENT_TOKENS)
 
+    def replayed_texts(self, condition: Mapping[str, object]) -> Sequence[Text]:
+        """What a replay without a trace goes over."""
+        return self.client_texts if condition.get(WINDOW, 1) == 1 else self.windowed_texts
+
 
 def known_from(
     trace: Path | None, acceptance: str | None, run: Run | None, chosen: Sequence[Method] = ()
@@ -62,7 +79,7 @@ def known_from(
     """What the one source that is given says.
 
     Args:
-        acceptance: probabilities by position, separated by commas.
+        acceptance: probabilities by position, separated by commas, or a file of another tool's.
         chosen: the methods to plan; all that know the rule when empty.
 
     Raises:
@@ -71,7 +88,9 @@ def known_from(
     if trace:
         return of_trace(read_trace(trace), chosen)
     if run is None:
-        return of_chances(_chances(acceptance or ""), chosen)
+        given = acceptance or ""
+        is_file = Path(given).is_file()
+        return of_file(Path(given), chosen) if is_file else of_chances(_chances(given), chosen)
     if run.faults:
         raise SpecbenchError(
             f"cannot plan from run {run.manifest.run_id}: {run.faults[0]}",
@@ -84,7 +103,15 @@ def known_from(
             f"run {run.manifest.run_id} ({run.manifest.status}) holds no drafts of the method speculative",
             "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
         )
-    return found
+    if told := chances(run.manifest):
+        return replace(
+            found, is_exact=False, label=f"{told} of run {run.manifest.run_id}, independent between rounds"
+        )
+    return replace(found, models=_models(run.manifest.profile), source=f"run {run.manifest.run_id}")
+
+
+def _models(profile: Mapping[str, Any]) -> dict[str, str]:
+    return {role: profile[role]["model"] for role in ("edge", "cloud") if role in profile}
 
 
 def _chances(text: str) -> tuple[float, ...]:
@@ -94,7 +121,7 @@ def _chances(text: str) -> tuple[float, ...]:
         chances = (-1.0,)
     if not all(0 <= chance <= 1 for chance in chances):
         raise SpecbenchError(
-            f"--acceptance {text} is not a list of probabilities between 0 and 1",
+            f"--acceptance {text} is neither a file nor a list of probabilities between 0 and 1",
             "for example --acceptance 0.8,0.7,0.65",
         )
     return chances
@@ -103,7 +130,11 @@ def _chances(text: str) -> tuple[float, ...]:
 def of_trace(trace: Trace, chosen: Sequence[Method] = ()) -> Known:
     """What a trace says; of texts long enough to time."""
     texts = texts_of(trace)
-    return Known(measured_survival(texts), _methods([trace.verification], chosen), texts, *told(trace, {}))
+    is_exact, label = told(trace, {})
+    methods = _methods([trace.verification], chosen)
+    return Known(
+        measured_survival(texts), methods, texts, is_exact, label, _models(trace.profile), "an agreement trace"
+    )
 
 
 def of_records(records: Sequence[Generation], chosen: Sequence[Method] = ()) -> Known | None:
@@ -111,15 +142,59 @@ def of_records(records: Sequence[Generation], chosen: Sequence[Method] = ()) -> 
     mine = [each for each in records if each.method == "speculative"]
     found = acceptance(mine)
     survival = survival_of(found) if found else None
-    if survival is None:
+    if found is None or survival is None:
         return None
     rules = {each.verification for each in mine if each.verification}
-    return Known(survival, _methods(list(rules), chosen))
+    return Known(survival, _methods(list(rules), chosen), notes=_of_few(found))
+
+
+def _of_few(found: Acceptance) -> tuple[str, ...]:
+    """That the first position's acceptance is uncertain, where it is (interval of Agresti and Coull 1998)."""
+    share, judged = found.conditional[0] or 0.0, found.judged[0]
+    centre = (share * judged + 2) / (judged + 4)
+    half = 2 * sqrt(centre * (1 - centre) / (judged + 4))
+    if half <= UNSURE:
+        return ()
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (
+        f"few samples: acceptance at position 1 is of {judged} drafts, so it may be anything from {low:.2f} to "
+        f"{high:.2f}; run more prompts (--limit)",
+    )
 
 
 def of_chances(chances: Sequence[float], chosen: Sequence[Method] = ()) -> Known:
     """What acceptance by position alone says."""
     return Known(Survival(tuple(chances)), _methods([], chosen))
+
+
+def of_file(path: Path, chosen: Sequence[Method] = ()) -> Known:
+    """What another tool's file says.
+
+    Raises:
+        SpecbenchError: it is no such file, or damaged.
+    """
+    found = imported(path)
+    if found is None:
+        raise SpecbenchError(
+            f"{path} holds no acceptance by position",
+            "pass a speculation_profile.json, a result of 'vllm bench serve' or the text of vLLM's /metrics",
+            ExitCode.STORE,
+        )
+    return Known(found.survival, _methods([], chosen), is_exact=False, label=found.label, source=found.label)
+
+
+def write_acceptance(path: Path, known: Known) -> None:
+    """Write measured acceptance for other tools' simulators, as a `speculation_profile.json`.
+
+    Raises:
+        SpecbenchError: it was not measured, or the file cannot be written.
+    """
+    if not known.source:
+        raise SpecbenchError(
+            "--acceptance-out writes measured acceptance, and this was given or synthetic",
+            "pass --trace, --run with a run of real acceptance, or a file to --acceptance",
+        )
+    write_profile(path, known.survival, known.source, known.models)
 
 
 def _methods(rules: Sequence[str], chosen: Sequence[Method]) -> Sequence[Method]:

@@ -40,7 +40,7 @@ def measured_limits(profile: Profile, costs: Path | None = None) -> dict[str, di
     elif profile.link.kind == "emulated":
         emulated.demand(profile.link)
     cloud = cloud_of(here)
-    if profile.cloud.backend == "vllm":
+    if profile.cloud.backend == "openai":
         cloud.demand_here()
     with closing(cloud):
         size = vocabulary.size(cloud.tokenizer)
@@ -55,7 +55,7 @@ def measured_limits(profile: Profile, costs: Path | None = None) -> dict[str, di
 
 def _row(factory: EdgeModel | CloudModel, vocabulary_size: int) -> dict:
     before, ms, after = factory.ceiling(), decoding_ms(factory, vocabulary_size), factory.ceiling()
-    if before is None or after is None:  # a vLLM server, which is refused before
+    if before is None or after is None:  # a server of another engine, which is refused before
         raise AssertionError(f"the {factory.role} has no ceiling")
     speeds = sorted((before.bytes_per_second, after.bytes_per_second))
     ceiling = replace(after, bytes_per_second=sum(speeds) / 2)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import ceil, inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from specbench.clock import VirtualClock
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Timeline
 from specbench.forecast.replay import ANY, known_method
 from specbench.forecast.traced_drafter import Text
+from specbench.forecast.varied import Varied, drafts
+from specbench.forecast.virtual import standing
 from specbench.forecast.virtual_models import VirtualEdge
 from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Speculative
@@ -21,6 +23,7 @@ from specbench.speculation.loop import Drafter
 from specbench.speculation.request import Request
 from specbench.stats.prices import Prices
 
+Drafting = SpeculativeMethod | Varied
 LOOKUPS = ("suffix", "prompt_lookup")
 """Drafters beside the traced model: what they propose follows from the text, and costs nothing."""
 
@@ -52,7 +55,7 @@ class Bound:
 
     def __init__(self, methods: Sequence[str | Method] = ()) -> None:
         found = {method.name: method for method in map(known_method, (*LOOKUPS, *methods))}
-        self._methods = [each for each in found.values() if isinstance(each, SpeculativeMethod)]
+        self._methods = [cast(Drafting, each) for each in found.values() if drafts(each)]
 
     def decode_ms(self, text: Text, prices: Prices) -> float:
         """From the first token's arrival to the last one's.
@@ -173,7 +176,7 @@ def _undominated(queues: list[_Queue]) -> list[_Queue]:
 
 
 @lru_cache(maxsize=4096)
-def lookups(text: Text, methods: tuple[SpeculativeMethod, ...]) -> tuple[tuple[int, ...], ...]:
+def lookups(text: Text, methods: tuple[Drafting, ...]) -> tuple[tuple[int, ...], ...]:
     """By method whose drafter needs no model, and by position, how many tokens it would get right in a row.
 
     None where the prompt is unknown.
@@ -194,9 +197,5 @@ def _runs(text: Text, drafter: Drafter) -> tuple[int, ...]:
     runs = [0]
     for position in range(1, len(text.ids)):
         drafter.commit(text.ids[position - 1 : position], 0)
-        following = text.ids[position:]
-        proposed = drafter.propose(LONGEST_DRAFT).tokens
-        pairs = enumerate(zip(proposed, following, strict=False))
-        wrong = next((index for index, (mine, theirs) in pairs if mine != theirs), None)
-        runs.append(min(len(proposed), len(following)) if wrong is None else wrong)
+        runs.append(standing(drafter.propose(LONGEST_DRAFT), text.ids[position:]))
     return tuple(runs)

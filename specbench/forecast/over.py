@@ -10,7 +10,7 @@ from typing import Any
 from specbench.errors import SpecbenchError
 from specbench.forecast.replay import Length
 from specbench.forecast.variants import SETTINGS, STOP
-from specbench.forecast.windowed import WINDOW
+from specbench.forecast.varied import WINDOW
 from specbench.profile import Gate, Profile
 from specbench.profile.loading import validated
 from specbench.profile.yaml_text import parse_value
@@ -110,9 +110,9 @@ def replayed_over(over: Mapping[str, list[object]]) -> dict[str, list[object]]:
 
 
 def _is_of_the_trace(key: str) -> bool:
-    """Whether a profile has such a field and a cost table none; both have a link."""
+    """Whether a profile has such a field that neither a cost table nor a method has."""
     part = key.partition(".")[0]
-    return part in Profile.model_fields and part != "link"
+    return part in Profile.model_fields and part not in ("link", "methods")
 
 
 def _thresholds(gates: Sequence[Any]) -> tuple[str, list[object]]:

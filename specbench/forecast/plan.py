@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from specbench.forecast import serving
-from specbench.forecast.assumed import Assumption, assumed_texts
+from specbench.forecast.assumed import Assumption, assumed_acceptance, assumed_texts
 from specbench.forecast.events import Event, Streamed, charges_of
 from specbench.forecast.known import LONGEST, Known
 from specbench.forecast.over import DRAFT_LENGTHS
 from specbench.forecast.replay import Kind, kinds, known_method
 from specbench.forecast.serving import Load
+from specbench.forecast.varied import Varied, takes_window, windowed
 from specbench.forecast.window_form import WindowPlan, window_even
-from specbench.forecast.windowed import Windowed, takes_window, windowed
 from specbench.method import Method
 from specbench.results.records import CONTROL
 from specbench.stats.acceptance import Survival
@@ -101,14 +101,14 @@ def plan(
         assumed: what is assumed in the prices.
         objective_ms: time per token to keep to.
     """
-    by_method, served = planned(known, prices), {}
+    by_method, served, assumed = planned(known, prices), {}, [*assumed_acceptance(known), *assumed]
     if objective_ms:
         asked = (known_method(CONTROL), *known.methods)
         served = {method.name: served_by(known, prices, method, objective_ms) for method in asked}
         assumed = [*assumed, *assumed_texts(prices.costs, bool(known.texts))]
     windows = with_windows(known, prices)
     lines = [*verdicts(by_method, known, prices), *(found.told(name) for name, found in windows.items())]
-    return Plan(known, prices, by_method, lines, list(assumed), windows, served, objective_ms)
+    return Plan(known, prices, by_method, lines, assumed, windows, served, objective_ms)
 
 
 def fastest(found: Sequence[Forecast]) -> Forecast:
@@ -126,7 +126,7 @@ def _mean_round(
     known: Known, prices: Prices, method: Method, draft_length: int
 ) -> tuple[float, dict[str, float]]:
     """Tokens of a mean round and its milliseconds, by what they are spent on."""
-    in_flight = isinstance(method, Windowed)
+    in_flight = isinstance(method, Varied) and method.is_windowed
     found = [
         (kind, count, ms)
         for text in (known.windowed_texts if in_flight else known.planned_texts)

@@ -44,11 +44,12 @@ def chances(text: TracedText, decoding: Decoding, spec: Speculative) -> Iterator
 
 
 def shares(top: Top, decoding: Decoding) -> Shares:
-    """Probabilities at a temperature, behind top-k and top-p, of the tokens that are listed."""
+    """Probabilities at a temperature, behind min-p, top-k and top-p, of the tokens that are listed."""
     ids, logs = top
     if decoding.temperature == 0:
         return {ids[0]: 1.0}
     weights = [math.exp((log - logs[0]) / decoding.temperature) for log in logs]
+    weights = [weight for weight in weights if weight >= decoding.min_p * weights[0]]
     if decoding.top_k:
         weights = weights[: decoding.top_k]
     whole, before = sum(weights), 0.0
@@ -68,7 +69,7 @@ def _soft(target: Top, decoding: Decoding) -> tuple[Shares, float]:
     last that is listed, which is the least entropy that it can have.
     """
     soft = shares(target, decoding if decoding.temperature else Decoding(temperature=1.0))
-    if decoding.temperature in (0, 1) and decoding.top_p == 1 and not decoding.top_k:
+    if decoding.temperature in (0, 1) and not decoding.top_k and not decoding.min_p:
         soft = {token: math.exp(log) for token, log in zip(*target, strict=True)}
     missing = max(0.0, 1 - sum(soft.values()))
     entropy = -sum(share * math.log(share) for share in soft.values() if share)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from specbench.api import AutoregressiveDecoder, Method, Options, Request
 from specbench.benchmark import conversation
-from specbench.benchmark.preparation import Prepared, model_files, prompts_sha256
+from specbench.benchmark.preparation import Prepared, model_files
 from specbench.errors import SpecbenchError
 from specbench.forecast.acceptance_trace import Top, Trace, TracedText
 from specbench.results.environment import versions
@@ -56,13 +56,13 @@ def make_trace(prepared: Prepared, method: Method) -> Trace:
             tokens = tuple(token for part in target.generate(request) for token in part.tokens)
             columns = readings(prepared.edge.engine, options, request, tokens, judge, drawn=not exact)
             texts.append(_text(prompt, turn, repeat, request, tokens, columns))
-            replies.append(str(prepared.cloud.tokenizer.decode(list(tokens), skip_special_tokens=True)))
+            replies.append(prepared.text(request, tokens))
     return Trace(
         exact=exact,
         verification=options.speculative.verification,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         tokenizer_sha256=vocabulary.fingerprint(prepared.cloud.tokenizer),
-        prompts_sha256=prompts_sha256(prepared.prompts),
+        prompts_sha256=prepared.prompts_sha256,
         models=model_files(prepared),
         profile=profile.model_dump(mode="json"),
         engines={role: prepared.factory(role).engine_kind for role in prepared.roles},
@@ -105,8 +105,8 @@ def readings(
     """The columns of a traced text: the draft, forced along the target's tokens.
 
     A wide pass sums in another order than the single steps of a real draft, so where the draft's two best
-    tokens are nearly tied a bit may differ; `margin` shows where. The repetition penalty sees what a real
-    draft's would: the target's own prefix.
+    tokens are nearly tied a bit may differ; `margin` shows where. Penalties see what a real draft's would: the
+    target's own prefix.
 
     Args:
         tokens: the target's text, at least one.
@@ -116,7 +116,7 @@ def readings(
     from specbench.speculation.randomness import Purpose, Stream
     from specbench.speculation.sampling import Scorer, soft_probabilities
 
-    scorer = Scorer(options.decoding, request.seed, options.speculative.verification == "coupled")
+    scorer = Scorer.of(options, request)
     coins = Stream(request.seed, Purpose.COIN)
     found: dict[str, list[float]] = {"entropy": [], "margin": [], "log_probability": []}
     sparse: dict[str, list] = {"draft_top": [], "target_top": [], "target_rank": []} if target else {}

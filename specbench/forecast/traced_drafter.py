@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
@@ -30,8 +30,6 @@ class Text:
         tokens: the target's ids; positions stand for them where they are unknown.
         prompt_ids: for drafters that read the prompt; empty where they are unknown.
         likely: by position, the draft's likeliest tokens, where its choice is the likeliest one; else empty.
-        ranks: by position, how many tokens the draft finds likelier there than the target's, `UNLISTED` where
-            the trace lists too few; empty where it lists none.
     """
 
     prompt_tokens: int
@@ -42,7 +40,6 @@ class Text:
     tokens: tuple[int, ...] = ()
     prompt_ids: tuple[int, ...] = ()
     likely: tuple[Top, ...] = ()
-    ranks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, agrees: str, budget: int, prompt_tokens: int = 1, sure: str = "") -> Text:
@@ -58,6 +55,11 @@ class Text:
     def stop_ids(self) -> frozenset[int]:
         """The id that ends it, where it ends before its budget."""
         return frozenset([self.ids[-1]]) if len(self.runs) < self.budget else frozenset()
+
+    def rank(self, position: int) -> int:
+        """How many tokens the draft finds likelier there than the target's; `UNLISTED` if too few are known."""
+        (ids, _), token = self.likely[position], self.ids[position]
+        return ids.index(token) if token in ids else UNLISTED
 
     def drafted(self, start: int, count: int) -> tuple[int, ...]:
         """What the draft says behind the target's tokens to `start`; `WRONG` for any token but the target's."""
@@ -92,14 +94,7 @@ def texts_of(trace: Trace) -> list[Text]:
         )
     if trace.verification != "greedy":
         return [text_of(text) for text in trace.texts]
-    return [
-        replace(text_of(text), likely=text.draft_top or (), ranks=tuple(_ranks(text))) for text in trace.texts
-    ]
-
-
-def _ranks(traced: TracedText) -> Iterator[int]:
-    for token, (ids, _) in zip(traced.tokens, traced.draft_top or (), strict=False):
-        yield ids.index(token) if token in ids else UNLISTED
+    return [replace(text_of(text), likely=text.draft_top or ()) for text in trace.texts]
 
 
 def text_of(traced: TracedText, confidence_stop: float | None = None) -> Text:

@@ -22,7 +22,7 @@ class TracedOutcomeDrafter(TracedDrafter):
     """
 
     def __init__(self, text: Text, charge: Callable[[Charge], object], count: int) -> None:
-        if not text.ranks:
+        if not text.likely:
             raise SpecbenchError(
                 "drafting for several outcomes needs the draft's next-best tokens, which are not known here",
                 "replay a greedy trace of 'specbench trace', made with the target in this process",
@@ -75,7 +75,7 @@ class TracedOutcomeDrafter(TracedDrafter):
         if branches:
             self._cached = self._committed + self._uncommitted
         ends = self._committed + accepted
-        met = len(tokens) > accepted and Outcome(accepted, self._text.ranks[ends]) in branches
+        met = len(tokens) > accepted and Outcome(accepted, self._text.rank(ends)) in branches
         super().commit(tokens, accepted)
         if met:
             self._uncommitted = depth - 1

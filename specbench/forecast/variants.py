@@ -12,7 +12,7 @@ from specbench.forecast.acceptance_trace import Trace, TracedText
 from specbench.forecast.replay import SCHEDULES, known_method
 from specbench.forecast.rule_acceptance import chances
 from specbench.forecast.traced_drafter import Text, runs_of, unsure_in
-from specbench.forecast.windowed import WINDOW, takes_window
+from specbench.forecast.varied import WINDOW, demand_own, takes_window
 from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Speculative
 from specbench.profile.loading import validated
@@ -50,9 +50,11 @@ def demand_known(methods: Sequence[str | Method], over: Mapping[str, Sequence[ob
     """Refuse what the real methods refuse.
 
     Raises:
-        SpecbenchError: one of them has no gate, or not that rule.
+        SpecbenchError: one of them has no gate, or not that rule or option.
     """
-    for method in map(known_method, methods):
+    found = [known_method(method) for method in methods]
+    demand_own(found, over)
+    for method in found:
         if unknown := _unknown(method, over):
             raise SpecbenchError(
                 f"{unknown} is not supported by {method.name}", f"replay {knowing(over)[0]} instead"
@@ -163,7 +165,7 @@ def settings(profile: Mapping[str, Mapping], condition: Mapping[str, object]) ->
     """
     decoding, spec = {**profile.get("decoding", {})}, {**profile.get("speculative", {}), "gate": None}
     if not condition.get(TEMPERATURE, True):
-        decoding |= {"top_p": 1.0, "top_k": 0}  # those of a trace that was sampled
+        decoding |= {"top_p": 1.0, "top_k": 0, "min_p": 0.0}  # those of a trace that was sampled
     for key, part in SETTINGS.items():
         if key in condition:
             (decoding if part == "decoding" else spec)[key] = condition[key]
@@ -191,7 +193,7 @@ def judged(texts: Sequence[Text], traced: Sequence[TracedText], rules: Profiled)
             )
         coin = random.Random(number)
         bits = "".join("01"[coin.random() < chance] for chance in chances(known, *rules))
-        found.append(replace(text, runs=runs_of(bits), likely=(), ranks=()))
+        found.append(replace(text, runs=runs_of(bits), likely=()))
     return found
 
 
@@ -218,5 +220,5 @@ def with_agreement(texts: Sequence[Text], share: object) -> list[Text]:
             place = coin.random()  # where the position stands between the surest agreement and the last to come
             place = place * known if run else known + place * (1 - known)
             agrees += "01"[place < share]
-        changed.append(replace(text, runs=runs_of(agrees), sure=(), unsure=frozenset(), likely=(), ranks=()))
+        changed.append(replace(text, runs=runs_of(agrees), sure=(), unsure=frozenset(), likely=()))
     return changed

@@ -24,7 +24,7 @@ from specbench.forecast.traced_drafter import Text, TracedDrafter
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.loop import SpeculativeLoop
-from specbench.speculation.proposal import Proposal
+from specbench.speculation.proposal import NO_DRAFT, Proposal
 from specbench.speculation.request import Request
 from specbench.speculation.rules import matching
 from specbench.stats.prices import Charge
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
 
 END = -2  # behind the text; nothing that is drafted is this
+
+
+def standing(proposal: Proposal, following: Sequence[int]) -> int:
+    """How many drafted tokens stand, along one path, where the target's next tokens are these."""
+    ids = (*following[: len(proposal) + 1], *[END] * (len(proposal) + 1))
+    return matching(proposal.tokens, [ids[depth] for depth in (0, *proposal.depths)], proposal.parents).accepted
 
 
 class VirtualDrafter(TracedDrafter):
@@ -61,6 +67,7 @@ class VirtualTarget:
 
     streams = True
     top_ids = ()
+    hidden_states = None
 
     def __init__(self, text: Text, timeline: Timeline) -> None:
         self._text = text
@@ -161,10 +168,7 @@ class VirtualTarget:
         """What a pass commits; the pass is charged for, and nothing is committed yet."""
         drafted = proposal.tokens if proposal else ()
         start = self._position + self._ahead
-        depths = proposal.depths if proposal else ()
-        ids = (*self._text.ids[start : start + len(drafted) + 1], *[END] * (len(drafted) + 1))
-        choices = [ids[depth] for depth in (0, *depths)]
-        accepted = matching(drafted, choices, proposal.parents if proposal else None).accepted
+        accepted = standing(proposal or NO_DRAFT, self._text.ids[start : start + len(drafted) + 1])
         goes_on = bool(proposal and proposal.continues)
         pass_ = Charge("pass", self._trusted + len(drafted) + (not goes_on))
         self._work.append(pass_)

@@ -52,6 +52,10 @@ class VirtualEdge(_Virtual):
         self.drafts = True
         return TracedOutcomeDrafter(self._text, self._timeline.take, outcomes)
 
+    def feature_drafter(self, *asked: object) -> NoReturn:
+        """Refuse: what such a draft says depends on what it was handed."""
+        raise SpecbenchError("the method drafts from the target's hidden states, which a trace does not hold")
+
     def tree_drafter(
         self, options: Options, nodes: int, branching: Sequence[int] | None = None
     ) -> TracedTreeDrafter:
@@ -73,6 +77,8 @@ class VirtualCloud(_Virtual):
 
     def verifier(self, options: Options, needs: Needs | None = None) -> VirtualSwitchingTarget:
         """The traced target, verifying."""
+        if needs and needs.features:
+            raise SpecbenchError("the method reads the target's hidden states, which a trace does not hold")
         if needs and needs.top_k:
             raise SpecbenchError("the method reads the target's likeliest ids, which a trace does not hold")
         self.verifies = True

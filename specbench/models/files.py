@@ -25,13 +25,13 @@ PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def locate(spec: ModelSpec, weights: bool) -> Path:
-    """The local folder of a model, fetched first when it is elsewhere.
+    """Where a model lies, fetched first when it is elsewhere: its folder, or its GGUF file.
 
     Args:
         weights: whether the weights are wanted too, or only configuration and tokenizer.
 
     Raises:
-        SpecbenchError: no such folder, hub model or embedded model.
+        SpecbenchError: no such folder, file, hub model or embedded model.
     """
     name = spec.model
     if name.startswith(embedded.PREFIX):
@@ -39,16 +39,22 @@ def locate(spec: ModelSpec, weights: bool) -> Path:
         return shipped.folder_of(name) or embedded.ensure(embedded.lookup(name))
     folder = expanded(name)
     if folder.is_dir():
-        return folder
+        return _within(folder)
+    if gguf_files.is_gguf(folder):
+        return gguf_files.first_part(folder)
     if folder.exists() or name.startswith(("/", "./", "../", "~")):
-        if folder.exists():
-            gguf_files.demand_none(folder, name)
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        what = "is a file, and no GGUF file" if folder.exists() else "does not exist"
         raise ModelError(
             f"model folder {name} {what}",
-            "a model is embedded:NAME, a folder in Hugging Face format, or a hub id",
+            "a model is embedded:NAME, a folder in Hugging Face format, a GGUF file, or a hub id",
         )
     return _from_hub(spec, weights)
+
+
+def _within(folder: Path) -> Path:
+    """A folder's GGUF model, where its weights are nothing else."""
+    holds_others = any(path.suffix in (".safetensors", *PICKLED_SUFFIXES) for path in folder.iterdir())
+    return folder if holds_others else gguf_files.in_folder(folder) or folder
 
 
 def _from_hub(spec: ModelSpec, weights: bool) -> Path:
@@ -74,15 +80,17 @@ def check(folder: Path, spec: ModelSpec) -> None:
     Raises:
         SpecbenchError: no config, no tokenizer, or remote code that the profile does not allow.
     """
-    if not (folder / "config.json").is_file():
-        gguf_files.demand_none(folder, spec.model)
-        if "gguf" in spec.model.lower():
-            raise ModelError(
-                f"model {spec.model} has no config.json; by its name it holds GGUF files",
-                "use the original model in safetensors format",
-            )
-    config = read_json(folder / "config.json")
     borrows_tokenizer = isinstance(spec, EdgeSpec) and spec.vocab_map is not None
+    if gguf_files.is_gguf(folder):
+        if not borrows_tokenizer and not gguf_files.header(folder).value("tokenizer.ggml.tokens"):
+            raise ModelError(f"{folder} has no tokenizer", "convert the model again, with its tokenizer")
+        return
+    if not (folder / "config.json").is_file() and "gguf" in spec.model.lower():
+        raise ModelError(
+            f"model {spec.model} has no config.json; by its name it holds GGUF files",
+            "download one of them, and name that file",
+        )
+    config = read_json(folder / "config.json")
     if not borrows_tokenizer and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(
             f"model folder {folder} has no tokenizer",
@@ -98,11 +106,14 @@ def check(folder: Path, spec: ModelSpec) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model, each checked against its own header.
+    """The safetensors files of a model, each checked against its own header; or its GGUF files.
 
     Raises:
         SpecbenchError: there are none, one is missing or cut short, or the weights are pickled.
     """
+    if gguf_files.is_gguf(folder):
+        gguf_files.header(folder)
+        return gguf_files.parts(folder)
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
@@ -110,7 +121,6 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
-        gguf_files.demand_none(folder, str(folder))
         pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLED_SUFFIXES]
         if pickled:
             raise ModelError(
@@ -160,7 +170,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
         "config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja",
         "adapter_config.json",
     }  # fmt: skip
-    files = [path for path in sorted(folder.iterdir()) if path.name in names | set(TOKENIZER_FILES)]
+    files = [path for path in sorted(folder.glob("*")) if path.name in names | set(TOKENIZER_FILES)]
     return {path.name: _sha256(path) for path in [*files, *weight_files(folder)]}
 
 

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from specbench.errors import ModelError, first_line, is_out_of_memory
-from specbench.models import architecture, cutting, files, splitting, storage
+from specbench.models import (
+    architecture,
+    cutting,
+    embedded,
+    feature_fed,
+    files,
+    gguf_files,
+    gguf_loading,
+    splitting,
+    storage,
+)
 from specbench.models.devices import memory_limits, resolve_device
 from specbench.models.library import quiet_transformers
 from specbench.profile import CloudSpec, ModelSpec
@@ -31,6 +41,12 @@ class LoadedModel:
     quantization: str | None = None
 
 
+def make_known(folder: Path) -> None:
+    """Have transformers know the kind of model in a folder, where it is our own."""
+    if feature_fed.lies_in(folder):
+        import specbench.models.eagle  # noqa: F401 - it registers itself
+
+
 def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     """The configuration of the text model, cut to `spec.layers`.
 
@@ -40,14 +56,18 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
     from transformers import AutoConfig
 
     files.check(folder, spec)
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-    except Exception as error:  # configurations, and code beside them, raise whatever they like
-        raise ModelError(
-            f"model {folder}: {first_line(error)}",
-            storage.missing_package(error) or "use a text model that this version of transformers supports",
-        ) from error
+    if gguf_files.is_gguf(folder):
+        config = gguf_loading.load_config(gguf_loading.whole(folder, embedded.cache_folder()))
+    else:
+        make_known(folder)
+        try:
+            with quiet_transformers():
+                config = AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+        except Exception as error:  # configurations, and code beside them, raise whatever they like
+            raise ModelError(
+                f"model {folder}: {first_line(error)}",
+                storage.missing_package(error) or "use a text model that this version of transformers supports",
+            ) from error
     config = architecture.text_model(config)
     architecture.demand_decoder(config, folder)
     if spec.layers is not None:
@@ -56,7 +76,7 @@ def load_config(folder: Path, spec: ModelSpec) -> PretrainedConfig:
 
 
 def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model.
+    """The tokenizer beside a model, or in its GGUF file.
 
     Raises:
         SpecbenchError: there is none, or it cannot be read.
@@ -64,6 +84,8 @@ def load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     files.check(folder, spec)
+    if gguf_files.is_gguf(folder):
+        return gguf_loading.load_tokenizer(gguf_loading.whole(folder, embedded.cache_folder()))
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
@@ -94,10 +116,20 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     ranks = spec.ranks if isinstance(spec, CloudSpec) else 1
     if ranks > 1:
         placement = splitting.split_arguments(ranks)
+    where, quiet = folder, quiet_transformers
+    if gguf_files.is_gguf(folder):
+        if ranks > 1:
+            raise ModelError(
+                f"model {folder} is a GGUF file, which cannot be split over {ranks} ranks",
+                "leave out cloud.parallel, or name a folder with safetensors",
+            )
+        path = gguf_loading.whole(folder, embedded.cache_folder())
+        where, placement = path.parent, placement | gguf_loading.loader_arguments(path)
+        quiet = gguf_loading.quiet
     try:
-        with quiet_transformers():
+        with quiet():
             model, report = architecture.model_class(config).from_pretrained(
-                folder,
+                where,
                 config=config,
                 dtype=dtype,
                 use_safetensors=True,

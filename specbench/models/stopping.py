@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench.errors import ModelError
-from specbench.models import files
+from specbench.models import files, gguf_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +25,10 @@ def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]
         SpecbenchError: the settings cannot be read, or name ids that are no numbers.
     """
     path = folder / SETTINGS
-    found = end_ids(path) if path.is_file() else end_ids(folder / "config.json")
+    if gguf_files.is_gguf(folder):
+        found = gguf_files.header(folder).stop_ids
+    else:
+        found = end_ids(path) if path.is_file() else end_ids(folder / "config.json")
     own = tokenizer.eos_token_id
     return found if own is None else found | {own}
 

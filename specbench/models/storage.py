@@ -9,12 +9,11 @@ import importlib.metadata
 import json
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
-from specbench.errors import ModelError, SpecbenchError
-from specbench.models import embedded, files
+from specbench.errors import SpecbenchError
+from specbench.models import embedded, files, gguf_files
+from specbench.models.gguf_files import counted
 
 ADAPTER_CONFIG = "adapter_config.json"
 PACKAGES = {
@@ -38,10 +37,12 @@ def stored_as(folder: Path) -> tuple[str, ...]:
     GGUF files tell their quantisation types. Pickled checkpoints (`.bin`) are not opened, for that could run
     code: they are `unknown`, and counted only where there is nothing safer.
     """
+    if gguf_files.is_gguf(folder):
+        return gguf_files.header(folder).kinds
     weights = [path for path in _safetensors(folder) if not path.name.startswith(files.ADAPTER_PREFIX)]
-    described = _counted(entry["dtype"] for path in weights for entry in files.read_header(path).values())
+    described = [*counted(entry["dtype"] for path in weights for entry in files.read_header(path).values())]
     for path in sorted(folder.glob("*.gguf")):
-        described += [f"{path.name}: GGUF {part}" for part in _counted(_gguf_types(path))]
+        described += [f"{path.name}: GGUF {kind}" for kind in gguf_files.header(path).kinds]
     if record := embedded.provenance(folder):
         origin = ", ".join(f"{kind} x{count}" for kind, count in sorted(record["stored"].items()))
         described.append(f"converted from GGUF {origin}")
@@ -52,7 +53,7 @@ def stored_as(folder: Path) -> tuple[str, ...]:
 
 def pickled(folder: Path) -> list[str]:
     """Names of weight files that would have to be unpickled to be known."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix in files.PICKLED_SUFFIXES)
+    return sorted(path.name for path in folder.glob("*") if path.suffix in files.PICKLED_SUFFIXES)
 
 
 def conversion(folder: Path) -> str:
@@ -109,7 +110,7 @@ def adapters(folder: Path) -> tuple[str, ...]:
     config = _read(folder / ADAPTER_CONFIG)
     rank = f" of rank {config['r']}" if "r" in config else ""
     headers = [files.read_header(path) for path in sorted(folder.glob(f"{files.ADAPTER_PREFIX}*.safetensors"))]
-    dtypes = ", ".join(_counted(entry["dtype"] for header in headers for entry in header.values()))
+    dtypes = ", ".join(counted(entry["dtype"] for header in headers for entry in header.values()))
     return (f"{config.get('peft_type', 'adapter')}{rank} in {ADAPTER_CONFIG} ({dtypes or 'unknown dtype'})",)
 
 
@@ -120,19 +121,6 @@ def _safetensors(folder: Path) -> list[Path]:
         if any(folder.glob("*.safetensors")):
             raise
         return []
-
-
-def _counted(names: Iterable[str]) -> list[str]:
-    return [f"{name} x{count}" for name, count in sorted(Counter(names).items())]
-
-
-def _gguf_types(path: Path) -> list[str]:
-    from gguf import GGUFReader
-
-    try:
-        return [tensor.tensor_type.name for tensor in GGUFReader(path).tensors]
-    except (ValueError, OSError, IndexError) as error:
-        raise ModelError(f"{path} is no GGUF file that can be read: {error}") from error
 
 
 def _read(path: Path) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+FILLER = re.compile(r"\[PAD(\d+)\]")
+"""What llama.cpp's converter calls the ids behind a vocabulary, `[PAD49153]`."""
+
+
+def known(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Ids by token, without those that only fill a GGUF file's vocabulary up."""
+    return {
+        token: index
+        for token, index in tokenizer.get_vocab().items()
+        if not (token.startswith("[PAD") and (filler := FILLER.fullmatch(token)) and int(filler[1]) == index)
+    }
+
+
 def size(tokenizer: PreTrainedTokenizerBase) -> int:
     """Ids that mean something: one more than the highest. Embeddings may be padded beyond it."""
-    return max(tokenizer.get_vocab().values()) + 1
+    return max(known(tokenizer).values()) + 1
 
 
 def demand_equal(edge: PreTrainedTokenizerBase, cloud: PreTrainedTokenizerBase) -> None:
@@ -29,7 +43,7 @@ def demand_equal(edge: PreTrainedTokenizerBase, cloud: PreTrainedTokenizerBase) 
     Raises:
         SpecbenchError: naming the first id, or token, that differs.
     """
-    ours, theirs = edge.get_vocab(), cloud.get_vocab()
+    ours, theirs = known(edge), known(cloud)
     if ours == theirs:
         return
     differing = min(ours.items() ^ theirs.items(), key=lambda item: (item[1], item[0]))[0]
@@ -44,7 +58,7 @@ def demand_equal(edge: PreTrainedTokenizerBase, cloud: PreTrainedTokenizerBase) 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of the token-to-id map."""
-    text = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=False)
+    text = json.dumps(sorted(known(tokenizer).items()), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -35,7 +35,8 @@ def remarks(audits: Sequence[Audit], parity: str, allow_tf32: bool) -> list[str]
     said = []
     by_role = {audit.role: audit for audit in audits}
     for audit in audits:
-        if origin := _other_origin(audit):
+        said += [f"{audit.role}: {line}" for line in audit.computed]
+        if not audit.computed and (origin := _other_origin(audit)):
             dtype = arithmetic_of(audit.declared)
             said.append(
                 f"{audit.role}: the weights are stored as {origin} and computed in {dtype}; "
@@ -74,9 +75,8 @@ def _pair_findings(edge: Audit, cloud: Audit) -> list[Finding]:
         if one.integers and dtypes_of(one.integers) != dtypes_of(other.integers):
             first = one.integers[0]
             message = f"{one.role}: {first.first} is {first.dtype}, and the {other.role} is {_precision(other)}"
-            settings = (
-                "edge.quantization=null" if one.declared.endswith("arithmetic") else "precision.parity=per_role"
-            )
+            own = one.declared.endswith("arithmetic") and not one.computed
+            settings = "edge.quantization=null" if own else "precision.parity=per_role"
             return [Finding(DIFFERS, f"{one.role}: {first.first}", message, (settings,))]
     if edge.declared != cloud.declared and cloud.parameters:
         first = cloud.parameters[0]

@@ -49,10 +49,10 @@ def _parity_of(profile: Profile, role: str, draft: EdgeSpec) -> list[Finding]:
 
 
 def unseen_findings(profile: Profile) -> list[Finding]:
-    """The finding on a vLLM cloud, whose tensors cannot be read."""
-    if profile.cloud.backend != "vllm":
+    """The finding on a cloud of another engine, whose tensors cannot be read."""
+    if profile.cloud.backend != "openai":
         return []
-    message = f"cloud: {profile.cloud.dtype} is declared, but the tensors of a vLLM server cannot be read"
+    message = f"cloud: {profile.cloud.dtype} is declared, but the tensors of its server cannot be read"
     return [Finding(UNKNOWN, "cloud", message, UNDEMANDED)]
 
 

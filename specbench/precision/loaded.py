@@ -70,7 +70,7 @@ def audit_model(role: str, name: str, engine: Engine, quantization: str | None =
         logits=dtype_name(logits.dtype),
         cache=groups_of(cache),
         stored=storage.stored_as(loaded.folder),
-        problem=_problem(role, declared, unexpected),
+        problem=problem_of(role, declared, unexpected),
         logits_problem=logits_problem(role, logits, parameters, declared),
         wrong=unexpected,
         integers=groups_of(integers) + packed,
@@ -84,7 +84,8 @@ def audit_model(role: str, name: str, engine: Engine, quantization: str | None =
     )
 
 
-def _problem(role: str, declared: str, wrong: tuple[TensorGroup, ...]) -> str | None:
+def problem_of(role: str, declared: str, wrong: tuple[TensorGroup, ...]) -> str | None:
+    """A sentence on tensors that are not in the declared dtype; `None` where all are."""
     if not wrong:
         return None
     count = sum(group.tensors for group in wrong)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from specbench.profile.part import Part
+from specbench.results.records import SYNTHETIC
 
 LONGEST_DRAFT = 64
 WIDEST_WINDOW = 32
 LEAST_TEMPERATURE = 1e-6  # logits divided by less overflow in float32, which `model.generate` computes in
+
+TokenId = Annotated[int, Field(ge=0)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+OutputPenalty = Annotated[float, Field(ge=-2, le=2)]
+StopString = Annotated[str, StringConstraints(min_length=1)]
+UNREADABLE = "\ufffd"
+"""What a tokenizer writes for bytes that are no character."""
 
 
 class Decoding(Part):
@@ -29,10 +37,68 @@ class Decoding(Part):
         description="Sample from this many most probable tokens. 0 is off, and the only value at "
         "temperature 0.",
     )
+    min_p: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Sample from the tokens that have at least this share of the most probable one's "
+        "probability; comes before top_k and top_p, as in vLLM. 0 is off, and the only value at temperature 0.",
+    )
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = Field(
         default=1.0,
         description="Lowers the logits of tokens that the text already has, as in transformers. 1 is off.",
     )
+    presence_penalty: OutputPenalty = Field(
+        default=0.0, description="Subtracted from the logits of tokens that the answer already has. 0 is off."
+    )
+    frequency_penalty: OutputPenalty = Field(
+        default=0.0,
+        description="Subtracted from a token's logit for each time that the answer already has it. 0 is off.",
+    )
+    logit_bias: dict[TokenId, Bias] = Field(
+        default={}, description="Added to the logits, by token id of the target: `{42: -100}`."
+    )
+    min_new_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Tokens of an answer before which neither a stop token nor a stop string ends it.",
+    )
+    ignore_eos: bool = Field(
+        default=False,
+        description="Let the model's stop tokens end nothing. Stop strings and the budget still do.",
+    )
+    stop: tuple[StopString, ...] = Field(
+        default=(),
+        description="Texts that end an answer. It is cut before the first of them; the token that completes it "
+        "is the last one counted.",
+    )
+
+    def __hash__(self) -> int:
+        """Of all values: a mapping has no hash of its own."""
+        return hash(self.model_dump_json())
+
+    def beyond(self, *names: str) -> dict[str, object]:
+        """Settings that are not at their defaults, but for those named: what somebody else must know of."""
+        plain = Decoding()
+        found = {name: getattr(self, name) for name in type(self).model_fields if name not in names}
+        return {name: value for name, value in found.items() if value != getattr(plain, name)}
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _ids_may_be_text(cls, value: object) -> object:
+        # Keys of a JSON object are texts.
+        if not isinstance(value, dict):
+            return value
+        return {int(key) if isinstance(key, str) and key.isdecimal() else key: value[key] for key in value}
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(UNREADABLE in text for text in value):
+            raise ValueError("a stop string holds U+FFFD, which stands for bytes that are no character")
+        return value
 
     @field_validator("temperature")
     @classmethod
@@ -43,8 +109,10 @@ class Decoding(Part):
 
     @model_validator(mode="after")
     def _greedy_ignores_nothing(self) -> Decoding:
-        if self.temperature == 0 and (self.top_p != 1 or self.top_k != 0):
-            raise ValueError("top_p and top_k have no effect at temperature 0 (greedy); drop them or raise it")
+        if self.temperature == 0 and (self.top_p != 1 or self.top_k != 0 or self.min_p != 0):
+            raise ValueError(
+                "top_p, top_k and min_p have no effect at temperature 0 (greedy); drop them or raise it"
+            )
         return self
 
 
@@ -87,6 +155,17 @@ class Speculative(Part):
         description="End a draft behind the first token to which the draft model gives a lower probability. "
         "Lossless.",
     )
+    synthetic_acceptance: (
+        Annotated[
+            tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1, max_length=LONGEST_DRAFT)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Accept drafted tokens by chance, whatever they are: 0.8, or [0.9, 0.7] for the first, the "
+        "second and all later ones, given that those before were accepted. Draft and verification are "
+        "computed, so times are real. Texts are not, and everything is labelled `synthetic`.",
+    )
     cross_vocabulary: Literal["tli", "slem", False] = Field(
         default=False,
         description="Where the vocabularies of edge and cloud differ: `tli` (or `true`) drafts the tokens that "
@@ -102,10 +181,22 @@ class Speculative(Part):
         default=0.3, description="δ of the rule `typical`."
     )
 
+    @property
+    def rule(self) -> str:
+        """What accepts drafted tokens, as records name it: the verification rule, or `SYNTHETIC`."""
+        return self.verification if self.synthetic_acceptance is None else SYNTHETIC
+
     @field_validator("cross_vocabulary", mode="before")
     @classmethod
     def _true_is_tli(cls, value: object) -> object:
         return "tli" if value is True else value
+
+    @field_validator("synthetic_acceptance", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: object) -> object:
+        if isinstance(value, list):
+            return tuple(value)
+        return (value,) if isinstance(value, (int, float, str)) else value
 
     @field_validator("draft_length", "window", mode="before")
     @classmethod

@@ -22,6 +22,10 @@ QUOTING = {  # what a value was read as depends on how it is written
     "string_type": "a text that looks like something else needs quotes, such as '0123'",
     "bool_type": "write true or false",
 }
+OTHERWISE = {
+    "concurrency": "an edge answers one request at a time; 'specbench load --edges 4' measures several",
+}
+"""What does that for which a profile has no key."""
 
 
 def list_profiles() -> dict[str, Path]:
@@ -184,7 +188,9 @@ def _check_key(steps: list[str]) -> None:
 
 
 def _elsewhere(name: str) -> str | None:
-    """A hint at the keys of a profile that have this name, in whatever part."""
+    """A hint at the keys of a profile that have this name, in whatever part; or at what does the same."""
+    if name in OTHERWISE:
+        return OTHERWISE[name]
     keys = " or ".join(f"'{key}'" for key in _keys(Profile, "") if key.rpartition(".")[2] == name)
     return f"did you mean {keys}?" if keys else None
 
@@ -219,7 +225,9 @@ def _explain(error: ValidationError, part: type[BaseModel], where: str, exit_cod
     elif first["type"] == "string_pattern_mismatch" and path.endswith("device"):
         message = f"{value!r} is not a device; it takes cpu, auto, cuda or cuda:N"
     elif first["type"] == "string_pattern_mismatch" and path.endswith("placement"):
-        message = f"{value!r} is not a placement; it takes in_process, process, wss://host:port or, of vLLM, https://host:port"
+        message = (
+            f"{value!r} is not a placement; it takes in_process, process, wss://host:port or https://host:port"
+        )
     elif first["type"] == "string_pattern_mismatch":
         message = f"{value!r} is not a size, such as 10GiB"
     elif not isinstance(value, dict):

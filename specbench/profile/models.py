@@ -31,7 +31,7 @@ class ModelSpec(Part):
 
     model: Name = Field(
         description="`embedded:NAME` (`specbench models` lists them), a local folder in Hugging Face "
-        "format, or a hub id."
+        "format, a GGUF file (or the first of a split set, or a folder with one), or a hub id."
     )
     layers: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
@@ -60,6 +60,11 @@ HELPERS = "edge.helpers."
 class EdgeSpec(ModelSpec):
     """The draft model, on the edge device."""
 
+    backend: Literal["transformers", "llama_cpp"] = Field(
+        default="transformers",
+        description="`llama_cpp` drafts in llama.cpp with the types of a GGUF file, on the CPU. `dtype` is "
+        "then that of the cache. Needs `pip install 'specbench[llama-cpp]'`.",
+    )
     device: Device = Field(default="cpu", description=DEVICE)
     vocab_map: Name | None = Field(
         default=None,
@@ -102,6 +107,22 @@ class EdgeSpec(ModelSpec):
         return self
 
     @model_validator(mode="after")
+    def _llama_cpp_runs_a_file_as_it_is(self) -> EdgeSpec:
+        if self.backend != "llama_cpp":
+            return self
+        for key in ("layers", "quantization"):
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"backend: llama_cpp runs the file as it is; drop {key}, or convert another file"
+                )
+        if self.device != "cpu" or self.dtype == "float64":
+            wrong = f"dtype is {self.dtype}" if self.device == "cpu" else f"device is {self.device}"
+            raise ValueError(
+                "backend: llama_cpp computes on the CPU, with a cache in float32, float16 or bfloat16; " + wrong
+            )
+        return self
+
+    @model_validator(mode="after")
     def _quantised_weights_meet_float32_numbers(self) -> EdgeSpec:
         if self.quantization and (self.dtype != "float32" or self.device != "cpu"):
             raise ValueError(
@@ -134,18 +155,18 @@ class Batch(Part):
 class CloudSpec(ModelSpec):
     """The target model, in the cloud."""
 
-    backend: Literal["transformers", "vllm"] = Field(
+    backend: Literal["transformers", "openai"] = Field(
         default="transformers",
-        description="`vllm` verifies drafts on a vLLM server. `model` and `dtype` then say what that server "
-        "was started with, and only the tokenizer is read here.",
+        description="`openai` asks a server of another engine: vLLM, llama.cpp, any with OpenAI's completions. "
+        "`model` and `dtype` then say what that server runs, and only the tokenizer is read here.",
     )
     placement: Placement = Field(
         default="in_process",
         description="Where the target runs: in this process, in a process that the run starts and ends, at "
-        "the address of a `specbench serve` (ws, wss), or at that of a vLLM server (http, https).",
+        "the address of a `specbench serve` (ws, wss), or at that of another engine's server (http, https).",
     )
     token_file: Name | None = Field(
-        default=None, description="File with the token of the server, or the API key of a vLLM server."
+        default=None, description="File with the token or the API key of the server."
     )
     on_cloud_loss: Literal["fail", "wait", "edge_only"] = Field(
         default="fail",
@@ -169,6 +190,13 @@ class CloudSpec(ModelSpec):
         default=None,
         description="Split every weight over several processes. Needs the cloud in another process.",
     )
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _vllm_is_one_of_many(cls, value: object) -> object:
+        if value == "vllm":
+            raise ValueError("vllm is now openai, which asks the server at cloud.placement what it is")
+        return value
 
     @field_validator("max_memory", mode="before")
     @classmethod
@@ -209,19 +237,19 @@ class CloudSpec(ModelSpec):
         return self
 
     @model_validator(mode="after")
-    def _a_vllm_server_has_its_own_settings(self) -> CloudSpec:
+    def _another_server_has_its_own_settings(self) -> CloudSpec:
         is_http = self.placement.startswith("http")
-        if (self.backend == "vllm") != is_http:
-            no_server = "is not where a vLLM server listens: http://host:port"
-            wanted = "is for backend: vllm" if is_http else no_server
+        if (self.backend == "openai") != is_http:
+            no_server = "is not where such a server listens: http://host:port"
+            wanted = "is for backend: openai" if is_http else no_server
             raise ValueError(f"backend is {self.backend}, and placement {self.placement} {wanted}")
-        if self.backend != "vllm":
+        if self.backend != "openai":
             return self
         for key in ("layers", "threads", "device_map", "parallel"):
             if getattr(self, key) is not None:
-                raise ValueError(f"{key} is the vLLM server's own to set; drop it")
+                raise ValueError(f"{key} is the server's own to set; drop it")
         if self.batch.sessions > 1:
-            raise ValueError("batch is for 'specbench serve'; a vLLM server batches by itself")
+            raise ValueError("batch is for 'specbench serve'; this server batches by itself")
         if self.on_cloud_loss != "fail":
             raise ValueError(f"on_cloud_loss: {self.on_cloud_loss} is for a cloud of 'specbench serve'")
         return self

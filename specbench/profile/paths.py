@@ -16,9 +16,9 @@ from specbench.errors import SpecbenchWarning
 VOCAB_MAP = "edge.vocab_map"
 KEYS = (
     "edge.model", "cloud.model", VOCAB_MAP, "cloud.token_file", "cloud.offload_folder", "workload.prompts",
-    "link.trace",
+    "workload.chat_template", "link.trace",
 )  # fmt: skip
-NO_PATHS = ("builtin", "embedded:")
+NO_PATHS = ("builtin", "raw")
 
 
 def seen_from_here(values: dict, file: Path) -> dict:
@@ -86,7 +86,9 @@ def _with_paths(values: dict, change: Callable[[str, str], str]) -> dict:
     for key in KEYS:
         part, _, name = key.partition(".")
         value = changed[part].get(name) if isinstance(changed.get(part), dict) else None
-        if isinstance(value, str) and value and not value.startswith(("/", "~", *NO_PATHS)):
+        if not isinstance(value, str) or value in ("", *NO_PATHS):
+            continue
+        if not value.startswith(("/", "~", "embedded:")):
             changed[part][name] = change(key, value)
     edge = changed.get("edge")
     if isinstance(edge, dict) and isinstance(helpers := edge.get("helpers"), dict):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from specbench.profile.cluster import ClusterSpec
 from specbench.profile.decoding import Decoding, Speculative
@@ -15,6 +15,26 @@ from specbench.profile.models import CloudSpec, EdgeSpec
 from specbench.profile.part import Name, Part
 
 BUILTIN = "builtin"
+RAW = "raw"
+CALLED_BY_US = (
+    "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize", "padding",
+    "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
+    "tokenizer_kwargs", "messages",
+)  # fmt: skip
+"""Arguments of `apply_chat_template` that are no variables of a template, or that specbench sets itself."""
+
+
+def demand_variables(names: Iterable[object]) -> None:
+    """Refuse names that are no variables of a chat template.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"{name!r} is not the name of a variable")
+        if name in CALLED_BY_US:
+            raise ValueError(f"{name} is set by specbench itself; name variables that the template reads")
 
 
 class EngineSpec(Part):
@@ -63,6 +83,32 @@ class Workload(Part):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=0, description="Decides the order of prompts and methods, and every random number."
     )
+    system: str | None = Field(
+        default=None, description="System message of every conversation whose line has none of its own."
+    )
+    prefill: str | None = Field(
+        default=None,
+        description="Beginning of every answer, which the model goes on from. It is a part of the prompt.",
+    )
+    chat_template: Name | None = Field(
+        default=None,
+        description=f"Path of a chat template in Jinja, or `{RAW}` to ask without one: texts are then joined "
+        "by blank lines. null is the model's own.",
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default={},
+        description="Variables of the chat template, such as `{enable_thinking: false}`. One that the template "
+        "does not read is refused.",
+    )
+    keep_prompts: bool = Field(
+        default=False, description="Keep what the model read as text in each record, beside its hash."
+    )
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, value: dict[str, Any]) -> dict[str, Any]:
+        demand_variables(value)
+        return value
 
 
 class Precision(Part):
@@ -140,24 +186,39 @@ class Profile(Part):
         return self
 
     @model_validator(mode="after")
-    def _a_vllm_server_is_greedy(self) -> Profile:
+    def _an_answer_may_end(self) -> Profile:
+        least, most = self.decoding.min_new_tokens, self.workload.max_new_tokens
+        if least > most:
+            raise ValueError(
+                f"decoding.min_new_tokens is {least}, and workload.max_new_tokens ends an answer at {most}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_server_of_another_engine_is_greedy(self) -> Profile:
         """It compares top-1 ids and no more, and its link is a real one."""
-        if self.cloud.backend != "vllm":
+        if self.cloud.backend != "openai":
             return self
-        decoding, speculative = self.decoding, self.speculative
-        found = {
-            "decoding.temperature": (decoding.temperature, 0.0),
-            "decoding.repetition_penalty": (decoding.repetition_penalty, 1.0),
+        speculative, plain = self.speculative, Decoding()
+        # Which tokens end a text is sent with each request.
+        others = self.decoding.beyond("ignore_eos")
+        found: dict[str, tuple[object, object]] = {
+            **{f"decoding.{name}": (value, getattr(plain, name)) for name, value in others.items()},
             "speculative.verification": (speculative.verification, "greedy"),
             "speculative.gate": (speculative.gate and speculative.gate.measure, None),
             "speculative.window": (speculative.window, 1),
+            "speculative.synthetic_acceptance": (speculative.synthetic_acceptance, None),
         }
         for key, (value, only) in found.items():
             if value != only:
-                wanted = "null" if only is None else only
-                raise ValueError(f"cloud.backend: vllm is greedy alone; {key} is {value}, and must be {wanted}")
+                wanted = "null" if only is None else "empty" if only in ((), {}) else only
+                raise ValueError(
+                    f"cloud.backend: openai is greedy alone; {key} is {value}, and must be {wanted}"
+                )
         if self.link.is_set or self.link.kind == "emulated":
-            raise ValueError("cloud.backend: vllm has a real link, which is measured; drop what is set of link")
+            raise ValueError(
+                "cloud.backend: openai has a real link, which is measured; drop what is set of link"
+            )
         return self
 
     @property

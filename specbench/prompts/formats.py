@@ -32,6 +32,7 @@ class Format:
         ids: columns that may hold a row's id, the first one first.
         dataset: the hub's id of the data set that has this shape, with its configuration and split.
         license: of that data set.
+        score: what the last answer is checked for, as of a `Task`; `answers` hold what it is checked against.
     """
 
     columns: tuple[str, ...]
@@ -41,6 +42,7 @@ class Format:
     answers: Callable[[Mapping[str, Any]], Answers] | None = None
     dataset: tuple[str, str | None, str] | None = None
     license: str | None = None
+    score: str | None = None
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:
@@ -175,6 +177,7 @@ FORMATS = {
         answers=_final_number,
         dataset=("openai/gsm8k", "main", "test"),
         license="MIT",
+        score="number",
     ),
     "humaneval": Format(
         ("task_id", "prompt", "canonical_solution"),

@@ -13,11 +13,12 @@ from typing import Any
 
 from specbench import __version__
 from specbench.atomic import write_bytes, write_json
-from specbench.benchmark.workload import HALVES, HALVES_HINT, parse_prompts, stratified
+from specbench.benchmark.prompt_lines import HALVES, HALVES_HINT, as_line, read_form, read_task
+from specbench.benchmark.workload import parse_prompts, stratified
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Profile
 from specbench.prompts.containers import Row
-from specbench.prompts.formats import MASKED, Format, MalformedError
+from specbench.prompts.formats import FORMATS, MASKED, Format, MalformedError
 from specbench.prompts.lengths import TokenCounter
 from specbench.prompts.sources import Source
 from specbench.results.environment import is_encodable
@@ -132,11 +133,21 @@ def convert(rows: Sequence[Row], form: Format) -> tuple[list[Prompt], Counter[st
                 )
             ids.add(name)
             category = str(row.value.get(form.category) or form.category)
-            prompt = Prompt(name, category, tuple(turns), tuple(map(tuple, answers)))
-            if not is_encodable(json.dumps(_line(prompt), ensure_ascii=False)):
+            prompt = Prompt(
+                name, category, tuple(turns), tuple(map(tuple, answers)), **_others(row, form, answers)
+            )
+            if not is_encodable(json.dumps(as_line(prompt), ensure_ascii=False)):
                 raise SpecbenchError(f"{row.place}: {HALVES}", HALVES_HINT)
             prompts[prompt.turns] = prompt
     return list(prompts.values()), dropped
+
+
+def _others(row: Row, form: Format, answers: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """What else a prompt says: of a line in our own format all of it."""
+    if form is FORMATS["spec_bench"]:
+        return read_form(row.value, row.place)
+    known = {"score": form.score, "answer": list(answers[-1])} if form.score and answers else {}
+    return {"task": read_task(known, row.place)}
 
 
 def _id(row: Row, form: Format, number: int) -> str:
@@ -173,7 +184,7 @@ def write(prompts: Sequence[Prompt], provenance: Provenance, out: Path) -> Prove
     if not prompts:
         reasons = ", ".join(f"{count} {reason}" for reason, count in provenance.dropped.items())
         raise SpecbenchError(f"no prompt is left of {provenance.source} ({reasons})", "loosen the filters")
-    data = "".join(json.dumps(_line(each), ensure_ascii=False) + "\n" for each in prompts).encode()
+    data = "".join(json.dumps(as_line(each), ensure_ascii=False) + "\n" for each in prompts).encode()
     parse_prompts(data, str(out))
     provenance = replace(provenance, sha256=hashlib.sha256(data).hexdigest())
     try:
@@ -187,8 +198,3 @@ def write(prompts: Sequence[Prompt], provenance: Provenance, out: Path) -> Prove
 def provenance_of(out: Path) -> Path:
     """The name of the file that says where a prompts file comes from."""
     return out.with_name(f"{out.name}.provenance.json")
-
-
-def _line(prompt: Prompt) -> dict[str, Any]:
-    line: dict[str, Any] = {"question_id": prompt.prompt_id, "category": prompt.category, "turns": prompt.turns}
-    return {**line, "reference": prompt.references} if prompt.references else line

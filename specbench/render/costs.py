@@ -21,6 +21,7 @@ TABLES = {
     "bytes of encoded frames": {
         "bytes_up_per_token": "up\na token",
         "bytes_down_per_token": "down\na token",
+        "feature_bytes_per_token": "of them\nhidden states",
         "bytes_up_per_drafted_token": "up a drafted\ntoken",
         "wasted_bytes_per_token": "wasted\na token",
     },

@@ -17,6 +17,14 @@ GAP = 2  # between columns
 NARROWEST = 8
 
 
+def folding(*columns: str, title: str | None = None) -> Table:
+    """An empty table whose cells go on in a further line where a column has no room."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 @dataclass(frozen=True)
 class Fitted:
     """Rows of figures, each behind the names of its row; the names stand in every part.

@@ -33,6 +33,7 @@ MAP_FOOT = (
 )
 REGRET = "\nRegret: decoding time over that of the best choices made in hindsight (1.00 cannot be improved)."
 SHOWN_CHANCES = 8
+ALONE, UNDECIDED = "the cloud alone", "undecided"
 FIGURES = (
     *("draft\nlength", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up"),
     *("accept\nlength", "accept\nrate", "wasted"),
@@ -42,6 +43,23 @@ FOOT = (
     "method's, ratio of geometric means. In brackets: the 95 % interval (Holm-corrected over draft "
     "lengths) includes 1.0, or there is none. Wasted: draft tokens that were drafted ahead and dropped."
 )
+
+
+def drafting(rows: Sequence[Row]) -> list[str]:
+    """The methods beside the cloud alone, in their order."""
+    return list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
+
+
+def winner_name(row: Row | None) -> str:
+    """What a map says is fastest."""
+    if row is None:
+        return UNDECIDED
+    return ALONE if row.method == CONTROL else row.method
+
+
+def where(condition: Mapping[str, object]) -> str:
+    """A condition in words."""
+    return ", ".join(f"{key} = {value}" for key, value in condition.items())
 
 
 def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
@@ -69,8 +87,7 @@ def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Re
 
 def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Where each method wins: a condition a line, each method at its best draft length."""
-    drafting = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
-    lines = []
+    methods, lines = drafting(rows), []
     for by_method in best(rows):
         if CONTROL not in by_method:
             continue
@@ -78,13 +95,11 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
         control = by_method[CONTROL]
         cells = [
             Text(cell_text(by_method.get(method)), "bold" if fastest and fastest.method == method else "")
-            for method in drafting
+            for method in methods
         ]
         values = [str(value) for value in control.condition.values()]
-        name = "undecided" if fastest is None else fastest.method
-        name = "the cloud alone" if fastest is control else name
-        lines.append((*values, f"{control.tpot_ms:.2f}", *cells, name))
-    columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in drafting), "fastest")
+        lines.append((*values, f"{control.tpot_ms:.2f}", *cells, winner_name(fastest)))
+    columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in methods), "fastest")
     table = Fitted(list(rows[0].condition), columns, lines, words=1)
     foot = MAP_FOOT if rows[0].measured else COMPUTED_FOOT
     return _told(rows, title, Group(table, *_regrets(rows)), foot, notes)
@@ -140,7 +155,7 @@ def told_break_even(even: BreakEven) -> str:
 def verdicts(rows: Sequence[Row]) -> list[str]:
     """A sentence for each method: where it wins, and by which draft length; another text stands last."""
     conditions, lines, apart = best(rows), [], []
-    for method in dict.fromkeys(row.method for row in rows if row.method != CONTROL):
+    for method in drafting(rows):
         found = [by_method[method] for by_method in conditions if method in by_method]
         wins = sum(row.pays for row in found)
         top = max(found, key=lambda row: row.rank)
@@ -190,15 +205,18 @@ def plan_table(plan: Plan) -> RenderableType:
             style = "bold" if each.draft_length == best[each.method] else ""
             cells += [Text(f"{each.ms_per_token:.2f}", style), Text(f"{each.speedup:.2f}x", style)]
         lengths.append(cells)
-    survival = known.survival
+    survival, widths = known.survival, (1, 2, 5, 9)
     chances = ", ".join(f"{share:.2f}" for share in survival.conditional[:SHOWN_CHANCES])
+    passes = ", ".join(f"{prices.pass_ms(width):.1f}" for width in widths)
     about = (
         f"\ncloud alone: {alone_ms(known, prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted "
         f"at 1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
-        f"{known.label and ' · trace '}{known.label}"
+        f"{known.label and (' · trace ' if known.texts else ' · ')}{known.label}"
+        f"\ndraft step {prices.step_ms:.2f} ms · target pass over "
+        f"{', '.join(map(str, widths))} tokens {passes} ms"
     )
     below = [*served_lines(plan.served, plan.objective_ms or 0.0)]
-    below += assumed_lines(prices.costs.description, plan.assumed)
+    below += assumed_lines(prices.costs.description, plan.assumed) + [f"note: {note}" for note in known.notes]
     return Group(
         *(Text(line, style="bold") for line in plan.verdicts),
         Text(about),
@@ -240,6 +258,7 @@ def plan_document(plan: Plan) -> dict:
             for method, (length, load) in plan.served.items()
         },
         "assumed": [asdict(each) for each in plan.assumed],
+        "notes": list(plan.known.notes),
     }
 
 

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from specbench.method import Method
 from specbench.registry import Registry
+from specbench.render.fitting import folding
 
 
 def methods_table(registry: Registry) -> Table:
     """Every method and where it is from; one that is broken with its error."""
-    table = _table("method", "models", "summary", "source", "version")
+    table = folding("method", "models", "summary", "source", "version")
     for name, found in registry.plugins.items():
         method = found.method
         summary = Text(method.summary) if method else Text(f"broken: {found.error}", style="red")
@@ -31,17 +32,10 @@ def method_parts(method: Method, source: str) -> Iterator[RenderableType]:
     if not method.settings.model_fields:
         yield Text("This method has no options of its own.")
         return
-    table = _table("option", "type", "default", "meaning")
+    table = folding("option", "type", "default", "meaning")
     for row in _options(method):
         table.add_row(*map(Text, row))
     yield table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _options(method: Method) -> list[tuple[str, str, str, str]]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench.precision import DIFFERS, OK, UNKNOWN, switches
-from specbench.render.fitting import Fitted
+from specbench.render.fitting import Fitted, folding
 from specbench.results.records import Audit, TensorGroup
 
 STYLES = {"ok": "green", "differs": "red", "unknown": "yellow"}
@@ -85,7 +85,7 @@ def _any_role(methods: Sequence[Mapping], role: str) -> Mapping | None:
 
 def methods_table(report: Mapping) -> Table:
     """What every method and role declares, and the verdict on it."""
-    table = _table(f"profile {report['profile']}", ("method", "edge", "cloud", "verdict"))
+    table = folding("method", "edge", "cloud", "verdict", title=f"profile {report['profile']}")
     for row in report["methods"]:
         cells = [_declared(row[role]) for role in ("edge", "cloud")]
         changes = ", ".join(f"{role} becomes {dtype}" for role, dtype in row["changes"].items())
@@ -103,7 +103,7 @@ def _declared(role: Mapping | None) -> str:
 
 def audit_table(audits: Sequence[Audit]) -> Table:
     """What every tensor of the loaded models really is; one column a role."""
-    table = _table("as loaded", ("", *audit_columns(audits)))
+    table = folding("", *audit_columns(audits), title="as loaded")
     for name, cells in audit_rows(audits).items():
         table.add_row(name, *(Text(cell) for cell in cells))
     return table
@@ -142,7 +142,7 @@ def switches_table(moments: Mapping[str, Mapping[str, str | bool | None]], cuda:
     Args:
         cuda: whether there is a CUDA device; `None` when the values are another machine's.
     """
-    table = _table("arithmetic", ("switch", *moments))
+    table = folding("switch", *moments, title="arithmetic")
     for name in dict.fromkeys(name for values in moments.values() for name in values):
         cells = [str(values.get(name, "-")) for values in moments.values()]
         idle = cuda is not None and not switches.applies(name, cuda)
@@ -185,14 +185,8 @@ SEEN: dict[str, Callable[[Audit], str]] = {
     "attention": lambda audit: audit.attention or "unknown",
     "stored on disk": lambda audit: "\n".join(audit.stored),
     "quantisation": lambda audit: audit.quantization or "none",
+    "computed": lambda audit: "\n".join(audit.computed) or "by torch",
     "adapters": lambda audit: "\n".join(audit.adapters) or "none",
     "tied": lambda audit: "\n".join(audit.tied) or "none",
     "offloaded": lambda audit: _groups(audit.offloaded),
 }
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

@@ -9,9 +9,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
 from specbench.render.fitting import Cell, Fitted
-from specbench.render.tables import detail_tables, divergence_line, interval_text, number
+from specbench.render.tables import detail_tables, divergence_line, interval_text, number, score_text
 from specbench.results.derived import Comparison, MethodSummary
-from specbench.results.records import Divergence
+from specbench.results.records import SYNTHETIC, Divergence
 from specbench.stats.comparison import LABELS
 from specbench.stats.headline import headline
 from specbench.stats.verdict import EQUIVALENT, FASTER, SLOWER, UNDECIDED
@@ -28,6 +28,7 @@ LOSSY = {False: "lossy rule", None: "other model"}
 OTHER_TEXT = "not the target's text:"
 COLUMNS = ("speed-up\n(95 % interval)", "TTFT\nms", "TPOT\nms")
 OPTIONAL = ("accept\nlength", "tok/s", "peak\nmemory")
+SCORE = "score"
 FOOT = (
     "Speed-up: the control's TPOT over the method's, paired by prompt (no ratio of cells). Control: the "
     "cloud alone, same loop. TTFT, TPOT: medians."
@@ -78,7 +79,7 @@ class ResultTable:
         rows = sorted(self.comparison.methods, key=lambda row: -(row.speedup_vs_control or 0.0))
         keeping = [row for row in rows if row.lossless]
         others = [row for row in rows if not row.lossless]
-        columns = (*COLUMNS, *OPTIONAL[:optional], "")
+        columns = (*COLUMNS, *([SCORE] if self._is_scored else []), *OPTIONAL[:optional], "")
         cells = [self._cells(row, optional) for row in keeping]
         if others:
             cells.append([Text(OTHER_TEXT, style="dim"), *[""] * len(columns)])
@@ -96,13 +97,20 @@ class ResultTable:
             speed,
             brief(row.ttft_ms),
             brief(row.tpot_ms),
+            *([score_text(row)] if self._is_scored else []),
             *extra[:optional],
             self._word(row),
         )
 
+    @property
+    def _is_scored(self) -> bool:
+        return any(row.quality and row.quality.scored for row in self.comparison.methods)
+
     def _word(self, row: MethodSummary) -> Text:
         if row.method == row.reference or row.method == self.comparison.control:
             return Text("control", style="dim")
+        if row.verification == SYNTHETIC:
+            return Text(SYNTHETIC, style="yellow")
         if not row.lossless:
             return Text(LOSSY[row.lossless], style="dim")
         return Text(*WORDS[row.verdict])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from specbench.render.tables import bracketed
 from specbench.results.records import CONTROL
 
 if TYPE_CHECKING:
@@ -45,6 +46,4 @@ class RunningSpeedups:
         found = speedup(control, records)
         if found.ratio is None:
             return
-        low, high = found.interval or (None, None)
-        interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
-        self._texts[method] = f"{found.ratio:.2f}x{interval}"
+        self._texts[method] = f"{found.ratio:.2f}x{bracketed(found.interval)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from rich.text import Text
 
@@ -16,30 +16,57 @@ from specbench.forecast.plan import Plan
 from specbench.render import console, precision
 from specbench.render.fitting import Fitted
 from specbench.render.forecasts import grid_table, map_table, plan_document, plan_table
-from specbench.render.report import output
+from specbench.render.report import output, verified
 from specbench.render.report.documents import comparison_document
 from specbench.render.report.grids import grid_document
 from specbench.render.report.lengths import length_tables
 from specbench.render.results import comparison_table
+from specbench.render.verify import verification, verifications
 from specbench.results.records import Run
 from specbench.results.store import RunStore
+from specbench.stats import gate
 from specbench.stats.comparison import compare
 from specbench.sweeps.rows import Swept, swept
+from specbench.verify.records import Result
 
 
 def show_runs(
-    runs: Sequence[Run], as_json: bool = False, allow_unfair: bool = False, details: bool = False
-) -> None:
+    runs: Sequence[Run],
+    as_json: bool = False,
+    allow_unfair: bool = False,
+    details: bool = False,
+    allowed: float | None = None,
+) -> ExitCode:
     """Print the comparison of runs, as a table or as JSON.
+
+    Args:
+        allowed: how much slower a method may be, as a fraction; without it there is no gate.
+
+    Returns:
+        What the gate ends with.
 
     Raises:
         SpecbenchError: they are not comparable.
     """
     comparison = compare(runs, allow_unfair)
+    gated = None if allowed is None else gate.gate(runs, allowed)
     if as_json:
-        console.print_json(comparison_document(comparison))
+        beside = {} if gated is None else {"gate": {"allowed": allowed, "methods": [*map(asdict, gated)]}}
+        console.print_json({**comparison_document(comparison), **beside})
+        return gate.status(gated or ())
+    console.out.print(comparison_table(comparison, details))
+    for each in gated or ():
+        style = "red" if gate.status([each]) else ""
+        console.out.print(Text(gate.in_words(each, allowed or 0.0), style))
+    return gate.status(gated or ())
+
+
+def show_verifications(results: Sequence[Result], as_json: bool) -> None:
+    """Print verifications: one as it was printed when it was made, several side by side; or as JSON."""
+    if as_json:
+        console.print_json(verified.document(results))
     else:
-        console.out.print(comparison_table(comparison, details))
+        console.out.print(verification(results[0]) if len(results) == 1 else verifications(results))
 
 
 def show_stored(store: RunStore, run_id: str, as_json: bool, interrupted: bool = False) -> None:

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from specbench.render import costs
 from specbench.render.fitting import Fitted
-from specbench.results.derived import CategorySpeedup, Comparison, MethodSummary, Prediction
-from specbench.results.records import CONTROL, Divergence
+from specbench.results.derived import CategorySpeedup, Comparison, MethodSummary, Prediction, Stretch
+from specbench.results.records import CONTROL, SYNTHETIC, Divergence
+from specbench.stats.stretches import CONTEXT, POSITION
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = (
@@ -31,6 +32,10 @@ LOSSY_COLUMNS = (
     "chrF with\nreferences",
     "control's chrF\nwith references",
 )
+STRETCH_COLUMNS = (
+    "tokens", "answers", "TTFT\nms", "TPOT\nms", "accept\nrate", "accept\nlength", "speed-up\nvs control",
+)  # fmt: skip
+QUALITY_COLUMNS = ("answers\nchecked", "score", "worse than\nthe control", "better", "loops", "refusals")
 CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "verdict\n(Holm)")
 POSITIONS_A_LINE = 6
 FOOT = (
@@ -70,6 +75,11 @@ def detail_tables(comparison: Comparison) -> list[RenderableType]:
             Text("similarity to the control's text"),
             _table(comparison, lossy, LOSSY_COLUMNS, agreement_cells),
         ]
+    if judged := [row for row in rows if row.quality and row.quality.scored]:
+        parts += [Text("answers"), _table(comparison, judged, QUALITY_COLUMNS, quality_cells)]
+    for of, title in ((CONTEXT, "by tokens of the prompt"), (POSITION, "by position in the answer")):
+        if found := [each for each in comparison.stretches if each.of == of]:
+            parts += [Text(title), _stretches(comparison, found)]
     if any(row.interval for row in comparison.categories):
         parts += [Text("speed-up by category"), _categories(comparison)]
     parts += [Text(prediction_line(each)) for each in comparison.predictions]
@@ -161,13 +171,48 @@ def agreement_cells(row: MethodSummary) -> tuple[str, ...]:
     )
 
 
+def score_text(row: MethodSummary) -> str:
+    """The mean score of the answers that were checked, and how many those were."""
+    found = row.quality
+    return f"{found.score:.1%} of {found.scored}" if found and found.score is not None else "-"
+
+
+def quality_cells(row: MethodSummary) -> tuple[str, ...]:
+    """The figures of `QUALITY_COLUMNS`."""
+    found = row.quality
+    if found is None:
+        return ("-",) * len(QUALITY_COLUMNS)
+    beside = ("-" if count is None else str(count) for count in (found.worse, found.better))
+    return str(found.scored), percent(found.score), *beside, percent(found.loops), percent(found.refusals)
+
+
+def _stretches(comparison: Comparison, found: Sequence[Stretch]) -> Fitted:
+    by_name = {row.method: row for row in comparison.methods}
+    rows = [(_named(by_name[each.method], comparison), *stretch_cells(each)) for each in found]
+    return Fitted(("method",), STRETCH_COLUMNS, rows, words=1)
+
+
+def stretch_cells(stretch: Stretch) -> tuple[str, ...]:
+    """The figures of `STRETCH_COLUMNS`."""
+    return (
+        f"{stretch.first} to {stretch.last}",
+        str(stretch.answers),
+        number(stretch.ttft_ms),
+        number(stretch.tpot_ms),
+        number(stretch.acceptance_rate, 3),
+        number(stretch.acceptance_length, 2),
+        number(stretch.speedup, 2, "x"),
+    )
+
+
 def _categories(comparison: Comparison) -> Fitted:
     by_name = {row.method: row for row in comparison.methods}
     rows = []
     for row in comparison.categories:
         whole = by_name[row.method]
         *figures, word = category_cells(row)
-        word = word if whole.lossless else "lossy"  # another text is never called faster
+        if not whole.lossless:  # another text is never called faster
+            word = SYNTHETIC if whole.verification == SYNTHETIC else "lossy"
         rows.append((_named(whole, comparison), row.category, *figures, word))
     return Fitted(("method", "category"), CATEGORY_COLUMNS, rows, words=1)
 
@@ -185,6 +230,11 @@ def category_cells(row: CategorySpeedup) -> tuple[str, ...]:
 def interval_text(interval: tuple[float, float] | None) -> str:
     """An interval for a cell."""
     return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def bracketed(interval: tuple[float, float] | None) -> str:
+    """An interval behind its figure; nothing where there is none."""
+    return f" ({interval_text(interval)})" if interval else ""
 
 
 def prediction_line(found: Prediction) -> str:

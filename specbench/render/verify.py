@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from specbench.render.fitting import Fitted
-from specbench.verify.records import SAME, Result, Verdict
+from specbench.verify.records import SAME, VERDICTS, Result, Verdict
 
 SHOWN = 12
 COLUMNS = ("prompt", "verdict", "token", "the reference's\nand its own", "margin", "noise", "cause")
@@ -20,22 +20,50 @@ LOAD_COLUMNS = ("requests\nat a time", "TTFT ms", "TPOT ms", "tok/s\nof all", "a
 def verification(result: Result) -> RenderableType:
     """The statement, the tables and what else is to be known."""
     parts: list[RenderableType] = [Text(result.statement, style="bold")]
-    parts += [Text(f"fault: {each}", style="red") for each in result.faults]
-    contradictions = [f"{each.url}: {line}" for each in result.acceptance for line in each.contradictions]
-    parts += [Text(f"fault: {each}", style="red") for each in contradictions]
+    parts += [Text(f"fault: {each}", style="red") for each in result.all_faults]
     parts += [Text(f"note: {each}") for each in result.warnings]
+    for _, table in tables(result, SHOWN):
+        parts.append(table)
+    hidden = len(result.verdicts) - result.count(SAME) - SHOWN
+    if hidden > 0:
+        parts.append(Text(f"and {hidden} more; --json shows all", style="dim"))
+    parts += [Text(line) for line in sampling(result)]
+    parts += [Text(line, style="dim") for line in known(result)]
+    return Group(*parts)
+
+
+def verifications(results: Sequence[Result]) -> RenderableType:
+    """Several side by side, with what each says."""
+    parts: list[RenderableType] = [side_by_side(results)]
+    parts += [Text(f"{each.verify_id}: {each.statement}") for each in results]
+    return Group(*parts)
+
+
+def side_by_side(results: Sequence[Result]) -> Fitted:
+    """A row a verification."""
+    rows = []
+    for each in results:
+        (*_, rate) = [row[-3:] for row in _rates(each)] or [("-", "-", "-")]
+        counts = [str(each.count(verdict)) for verdict in VERDICTS]
+        whom = each.against.url if each.against else "itself"
+        rows.append((each.verify_id, each.server.url, whom, *counts, str(len(each.all_faults)), *rate))
+    return Fitted(("verification", "server", "reference"), (*VERDICTS, "faults", *RATE_COLUMNS[-3:]), rows)
+
+
+def tables(result: Result, most: int | None = None) -> Iterator[tuple[str, Fitted]]:
+    """What is shown of answers that differ, of speed, and of speed under load, each with its caption.
+
+    Args:
+        most: rows of the first.
+    """
     other = [each for each in result.verdicts if each.verdict != SAME]
     if other:
-        parts.append(Fitted(COLUMNS[:1], COLUMNS[1:], [_row(each) for each in other[:SHOWN]], words=1))
-    if len(other) > SHOWN:
-        parts.append(Text(f"and {len(other) - SHOWN} more; --json shows all", style="dim"))
+        rows = [_row(each) for each in other[:most]]
+        yield "Answers that are not the same", Fitted(COLUMNS[:1], COLUMNS[1:], rows, words=1)
     if result.speeds:
-        parts.append(Fitted(("server",), RATE_COLUMNS, list(_rates(result))))
+        yield "One request at a time", Fitted(("server",), RATE_COLUMNS, list(_rates(result)))
     if result.loads:
-        parts.append(Fitted(("server",), LOAD_COLUMNS, list(_loads(result))))
-    parts += [Text(line) for line in _sampling(result)]
-    parts += [Text(line, style="dim") for line in _foot(result)]
-    return Group(*parts)
+        yield "Several requests at a time", Fitted(("server",), LOAD_COLUMNS, list(_loads(result)))
 
 
 def _row(each: Verdict) -> tuple[str, ...]:
@@ -74,7 +102,8 @@ def _loads(result: Result) -> Iterator[tuple[str, ...]]:
         yield (each.url, str(each.concurrency), *times, f"{each.tokens_per_s:.1f}", str(each.differ))
 
 
-def _sampling(result: Result) -> Iterator[str]:
+def sampling(result: Result) -> Iterator[str]:
+    """A line for each comparison of samples."""
     for each in result.shifts:
         verdict = f"shifted: {each.cause or 'no cause found'}" if each.found else "no shift found"
         yield (
@@ -83,7 +112,8 @@ def _sampling(result: Result) -> Iterator[str]:
         )
 
 
-def _foot(result: Result) -> Iterator[str]:
+def known(result: Result) -> Iterator[str]:
+    """What is known of the servers: steadiness, noise, interfaces and what they cannot give."""
     for each in result.steadiness:
         yield f"{each.url}: {each.differ} of {each.asked} prompts differ when asked {each.times} times"
     if result.noise is not None:

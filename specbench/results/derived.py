@@ -53,11 +53,31 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How good a method's answers are, where that can be checked.
+
+    Args:
+        scored: answers that were checked; `score` is their mean, of 0 to 1 each.
+        worse: answers that score less than the control's to the same question; `better` likewise.
+        loops: share of all answers that repeat a phrase over and over.
+        refusals: share of all answers that decline to answer, by their first words, in English.
+    """
+
+    scored: int
+    score: float | None
+    worse: int | None
+    better: int | None
+    loops: float
+    refusals: float
+
+
+@dataclass(frozen=True)
 class RoundCosts:
     """What rounds cost, over all of them behind the first of each text; how, stands in `stats.round_costs`.
 
     Args:
         bytes_up_per_token: encoded frames per committed token; `bytes_down_per_token` the other way.
+        feature_bytes_per_token: of those down, the target's hidden states, prompts' left out.
         bytes_up_per_drafted_token: encoded frames that carried drafts, per drafted token.
         draft_share: of the time between the first and the last token; `link_share` and `verify_share` likewise.
             What overlaps counts in each, so they may add up to more than 1. Methods that draft.
@@ -73,6 +93,7 @@ class RoundCosts:
 
     bytes_up_per_token: float | None = None
     bytes_down_per_token: float | None = None
+    feature_bytes_per_token: float | None = None
     bytes_up_per_drafted_token: float | None = None
     draft_share: float | None = None
     link_share: float | None = None
@@ -153,8 +174,33 @@ class MethodSummary:
     share_of_ceiling: float | None = None
     ceiling_fault: str | None = None
     costs: RoundCosts | None = None
+    quality: Quality | None = None
     bugs: int = 0
     unverified: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A method's figures by how much text stands before: `context` by length of prompts, `position` in answers.
+
+    Args:
+        first: the fewest tokens of the stretch; `last` the most.
+        answers: that have a part in it.
+        tpot_ms: of prompts the median, of positions all time over all tokens.
+        speedup: the control's TPOT over the method's on the same prompts, a ratio of geometric means; not
+            of positions.
+    """
+
+    method: str
+    of: str
+    first: int
+    last: int
+    answers: int
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    acceptance_rate: float | None = None
+    acceptance_length: float | None = None
+    speedup: float | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +233,7 @@ class Comparison:
         warnings: what must be read before any speed; every form of output shows it first.
         mostly_repeats: whether most of the control's texts are a phrase over and over.
         background: those of `notes` that explain figures and change no conclusion.
+        stretches: figures by length of the prompt, where lengths differ much, and by position in the answer.
     """
 
     profile: str
@@ -205,6 +252,7 @@ class Comparison:
     mostly_repeats: bool = False
     faults: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
 
     @property
     def judged(self) -> list[MethodSummary]:

@@ -13,22 +13,27 @@ from typing import TYPE_CHECKING, Literal
 from specbench.errors import ProfileError, SpecbenchError, SpecbenchWarning, nearest
 from specbench.profile import HELPERS, EdgeSpec, Options, settings_hash
 from specbench.results.environment import expanded
-from specbench.roles.role import ModelFactory
+from specbench.roles.llama_cpp import MaybeInLlamaCpp
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
     from specbench.models.retokenizing import Retokenizer
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.roles.engine_choice import Begun
+    from specbench.roles.role import ModelFactory
     from specbench.speculation.drafter import ModelDrafter
+    from specbench.speculation.eagle_drafter import EagleDrafter, EagleTreeDrafter
+    from specbench.speculation.features import FeatureDtype
     from specbench.speculation.outcome_drafter import OutcomeDrafter
+    from specbench.speculation.request import Needs
+    from specbench.speculation.target import LocalTarget
     from specbench.speculation.text_drafter import TextDrafter
     from specbench.speculation.tree_drafter import TreeDrafter
 
 logger = logging.getLogger(__name__)
 
 
-class EdgeModel(ModelFactory):
+class EdgeModel(MaybeInLlamaCpp):
     """The draft model, on the edge device."""
 
     role: str = "edge"
@@ -75,7 +80,7 @@ class EdgeModel(ModelFactory):
     def _vocab_map(self) -> Path:
         """The map's file: a name alone is looked for in the model's folder first, a path there last of all."""
         named = expanded(str(self.spec.vocab_map))
-        beside = self.folder / named
+        beside = (self.folder.parent if self.folder.is_file() else self.folder) / named
         is_path = os.sep in str(self.spec.vocab_map)
         if is_path and not named.exists() and beside.exists():
             warnings.warn(
@@ -139,7 +144,7 @@ class EdgeModel(ModelFactory):
 
         if self.draft_vocabulary:
             self.draft_vocabulary.demand_target(cloud.tokenizer)
-        elif not cross_vocabulary or self.tokenizer.get_vocab() == cloud.tokenizer.get_vocab():
+        elif not cross_vocabulary or vocabulary.known(self.tokenizer) == vocabulary.known(cloud.tokenizer):
             vocabulary.demand_equal(self.tokenizer, cloud.tokenizer)
         elif cross_vocabulary == "slem":
             self.retokenizer = Retokenizer(self.tokenizer, cloud.tokenizer)
@@ -156,12 +161,33 @@ class EdgeModel(ModelFactory):
             )
         return None
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether the draft reads hidden states of its target."""
+        from specbench.models.feature_fed import is_feature_fed
+
+        return is_feature_fed(self.config)
+
+    def demand_tokens_alone(self) -> None:
+        """Refuse a draft that needs more than tokens to draft.
+
+        Raises:
+            SpecbenchError: it reads hidden states of the target.
+        """
+        if self.reads_features:
+            raise SpecbenchError(
+                f"the {self.role} model {self.spec.model} reads hidden states of its target, which only "
+                "speculative_eagle, speculative_eagle_tree and speculative_colocated hand it",
+                "run speculative_eagle",
+            )
+
     def demand_target_ids(self) -> None:
-        """Refuse a draft that says text, for what is known of drafts token by token.
+        """Refuse a draft that says text or reads hidden states, for what is known of drafts token by token.
 
         Raises:
             SpecbenchError: it does.
         """
+        self.demand_tokens_alone()
         if self.retokenizer:
             raise SpecbenchError(
                 "speculative.cross_vocabulary: slem drafts text, whose tokens cannot be traced or timed",
@@ -176,6 +202,7 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.text_drafter import TextDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         return TextDrafter(self.engine, retokenizer, self.context_length)
 
@@ -190,6 +217,7 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.tree_drafter import TreeDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         self.engine.require_trees()
         return TreeDrafter(self.engine, options, nodes, branching)
@@ -202,8 +230,39 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.drafter import ModelDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         return ModelDrafter(self.engine, options)
+
+    def feature_drafter(
+        self, options: Options, dtype: FeatureDtype = "float32", nodes: int | None = None
+    ) -> EagleDrafter | EagleTreeDrafter:
+        """This model as one that reads hidden states of the target.
+
+        Args:
+            dtype: of the hidden states on the wire.
+            nodes: of a tree at most; `None` for chains.
+
+        Raises:
+            SpecbenchError: it reads none, its cache cannot be rolled back, or it reads no trees.
+        """
+        from specbench.speculation.eagle_drafter import EagleDrafter, EagleTreeDrafter
+
+        if not self.reads_features:
+            raise SpecbenchError(
+                f"the {self.role} model {self.spec.model} reads no hidden states, which the method drafts from",
+                "make such a draft with 'specbench distill --kind eagle', or run speculative",
+            )
+        self.engine.require_rollback()
+        if nodes is None:
+            return EagleDrafter(self.engine, options, dtype)
+        self.engine.require_trees()
+        return EagleTreeDrafter(self.engine, options, dtype, nodes)
+
+    def target(self, options: Options, needs: Needs | None = None) -> LocalTarget:
+        """As of every model, where it can write alone."""
+        self.demand_tokens_alone()
+        return super().target(options, needs)
 
     def outcome_drafter(self, options: Options, outcomes: int) -> OutcomeDrafter:
         """This model as one that drafts ahead for so many outcomes of a verification.
@@ -213,6 +272,7 @@ class EdgeModel(ModelFactory):
         """
         from specbench.speculation.outcome_drafter import OutcomeDrafter
 
+        self.demand_tokens_alone()
         self.engine.require_rollback()
         self.engine.require_trees()
         return OutcomeDrafter(self.engine, options, outcomes)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from specbench.engine.base import Engine
     from specbench.engine.compiled.engine import CompiledEngine
     from specbench.models.loading import LoadedModel
+    from specbench.models.memory import MemoryEstimate
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.results.ceilings import Ceiling
     from specbench.results.records import Audit
@@ -76,14 +77,14 @@ class ModelFactory:
 
     @property
     def in_memory(self) -> LoadedModel | None:
-        """What is in memory of it, whether passes can run yet or a program has still to be compiled."""
+        """What torch has in memory of it, whether passes can run yet or a program has still to be compiled."""
         if self._engine is not None:
-            return self._engine.loaded
+            return self._engine.loaded if self._engine.module is not None else None
         return self._begun.loaded if self._begun else None
 
     @cached_property
     def folder(self) -> Path:
-        """Where configuration and tokenizer lie; fetched first if need be."""
+        """Where configuration and tokenizer lie, a folder or a GGUF file; fetched first if need be."""
         from specbench.models import files
 
         return files.locate(self.spec, weights=False)
@@ -193,7 +194,7 @@ class ModelFactory:
     def _meter(self) -> CeilingMeter:
         from specbench.engine.bandwidth import CeilingMeter
 
-        return CeilingMeter(self.engine.loaded)
+        return CeilingMeter(self.engine.weight_bytes, str(self.engine.loaded.device))
 
     def _eager(self, loaded: LoadedModel, size: int) -> Engine:
         from specbench.engine.eager import EagerEngine
@@ -226,6 +227,19 @@ class ModelFactory:
         from specbench.speculation.target import LocalTarget
 
         return LocalTarget(self.engine, options, needs)
+
+    @property
+    def held_as(self) -> str:
+        """What most of its weights are held as."""
+        return getattr(self.spec, "quantization", None) or self.dtype
+
+    def memory_estimate(self, context_tokens: int) -> MemoryEstimate:
+        """What the model will take with a cache of so many tokens; reads no weights."""
+        from specbench.models import memory
+
+        return memory.estimate(
+            self.config, self.dtype, context_tokens, getattr(self.spec, "quantization", None)
+        )
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""

@@ -15,6 +15,7 @@ from specbench.models.confinement import confine
 from specbench.profile import Profile, load_profile
 from specbench.registry import discover
 from specbench.results.records import CONTROL
+from specbench.stats.notes import synthetic_in_words
 
 if TYPE_CHECKING:
     from specbench.serving_load.figures import Capacity, LoadRow
@@ -139,7 +140,8 @@ def _title(load: Load, prepared: Prepared, drafts: str) -> str:
     cloud = prepared.profile.cloud
     server = cloud.placement if cloud.is_elsewhere else f"{prepared.cloud.engine_kind} engine"
     arriving = "asking again at once" if load.rate is None else f"Poisson arrivals, {load.rate:g} a second"
+    told = synthetic_in_words(prepared.profile.speculative.synthetic_acceptance) or ""
     return (
         f"{load.edges} edges, {arriving}; server: {server}, at most {cloud.batch.sessions} sequences per pass; "
-        f"{drafts}"
+        f"{drafts}{told and f'; {told}: texts mean nothing'}"
     )

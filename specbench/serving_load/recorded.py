@@ -146,6 +146,13 @@ class SharedEdge:
         self._model = model
         self.drafter, self.tree_drafter = drafter, tree_drafter
 
+    def feature_drafter(self, *asked: object) -> NoReturn:
+        """Refuse: drafts are made in one thread for all edges, which hands on no hidden states."""
+        raise SpecbenchError(
+            "load cannot drive a method that drafts from the target's hidden states",
+            "measure it with specbench run",
+        )
+
     def __getattr__(self, name: str) -> object:
         return getattr(self._model, name)
 
@@ -179,7 +186,7 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
     texts = recorded_texts(
         recorded,
         vocabulary.fingerprint(tokenizer),
-        options.speculative.verification,
+        options.speculative.rule,
         prepared.profile.workload.max_new_tokens,
     )
     asked = [(prompt, prepared.request(prompt, 0, 0, [])) for prompt in prepared.prompts]

@@ -20,7 +20,6 @@ from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.generate import QueueStreamer, stream
 from specbench.speculation.request import Request
-from specbench.speculation.rules import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,20 +63,22 @@ class AssistedGeneration:
         self._assistant.generation_config = self._draft_settings()
         streamer = _BlockStreamer(len(request.prompt_ids))
         watch = self._target.model.register_forward_pre_hook(streamer.before_pass, with_kwargs=True)
-        decoding, left, is_first = self._options.decoding, request.max_new_tokens, True
+        text, is_first = list(request.prompt_ids), True
+        decoding = self._options.decoding
         blocks = stream(self._target, request, decoding, streamer, assistant_model=self._assistant)
         try:
             drafting = demanding_finite(self._assistant, "edge")
             with quiet_transformers(), drafting, contextlib.closing(blocks):
                 for block in blocks:
-                    tokens, finish_reason = cut(block.tokens, left, request.stop_ids)
+                    tokens, finish_reason = request.cut(text, block.tokens)
                     if is_first:
                         yield Round(tokens=tokens, prefilled=len(request.prompt_ids) + len(block.drafted))
                     else:
                         yield block.round(tokens)
                     if finish_reason:
                         return
-                    left, is_first = left - len(tokens), False
+                    text += tokens
+                    is_first = False
         finally:
             watch.remove()
 

@@ -79,19 +79,20 @@ class SpeculativeDecoder(Decoder):
 
     def generate(self, request: Request) -> Iterator[Round]:
         """Rounds to the end of the sequence, with the cloud, or without one that is lost."""
-        left = request.max_new_tokens
+        text = list(request.prompt_ids)
         self._drafter.begin(request)
         try:
             for part in self._with_cloud(request):
-                left -= len(part.tokens)
+                text += part.tokens
                 yield part
         except CloudLostError:
             if self._fallback is None:
                 raise
             for token in self._fallback.decode_alone():
-                left -= 1
-                yield Round(tokens=(token,), unverified=1)
-                if token in request.stop_ids or not left:
+                kept, finish_reason = request.cut(text, (token,))
+                text += kept
+                yield Round(kept, finish_reason, unverified=1)
+                if finish_reason:
                     return
 
     def _with_cloud(self, request: Request) -> Iterator[Round]:

@@ -38,16 +38,19 @@ class ModelDrafter:
 
     def begin(self, request: Request) -> None:
         """Prefill the prompt."""
-        coupled = self._options.speculative.verification == "coupled"
-        self._scorer = Scorer(self._options.decoding, request.seed, coupled)
+        self._scorer = Scorer.of(self._options, request)
         self._stream = Stream(request.seed, Purpose.PROPOSAL)
-        self._held = self._engine.session(len(request.prompt_ids) + request.max_new_tokens + self._spare)
+        self._held = self._opened(len(request.prompt_ids) + request.max_new_tokens + self._spare)
         self._text = list(request.prompt_ids)
         self._committed = len(self._text)
         self._proposed: deque[tuple[int, int]] = deque()
         """Of proposals that are not judged, the oldest first: tokens, and numbers drawn up to the end."""
         self._unsure: list[int] = []  # positions of drafted tokens, behind which a proposal ends
         self._session.prefill(request.prompt_ids)
+
+    def _opened(self, capacity: int) -> KVSession:
+        """An empty cache."""
+        return self._engine.session(capacity)
 
     @property
     def drawn(self) -> int:

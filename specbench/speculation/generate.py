@@ -5,11 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from specbench.clock import now_ms
@@ -18,6 +18,7 @@ from specbench.engine.threads import release_compute_threads
 from specbench.profile import Decoding
 from specbench.results.records import Round
 from specbench.speculation.request import Request
+from specbench.speculation.sampling import Scorer, probabilities
 
 if TYPE_CHECKING:
     from specbench.models.loading import LoadedModel
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _drawing = threading.Lock()
 """Held by whoever draws: torch's generator is the process's, and another text's draws would shift these."""
+
+NATIVE = ("temperature", "top_p", "top_k", "repetition_penalty", "ignore_eos", "stop")
+"""Settings of `Decoding` that `generate` applies by itself in the same order, or knows nothing of."""
 
 PROMPTLY_S = 0.001
 """A reader that waits for nothing else asks for the next token sooner."""
@@ -74,29 +78,39 @@ def _others_draw() -> Iterator[None]:
             _drawing.acquire()
 
 
+class _Scored(LogitsProcessor):
+    """Our own way from logits to what is chosen from, where transformers has another or none."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        penalized = self._scorer.penalized(scores, input_ids[0].tolist())
+        decoding = self._scorer.decoding
+        chosen = probabilities(penalized, decoding).log() if decoding.temperature else penalized
+        return cast(torch.FloatTensor, chosen.to(scores.dtype))
+
+
 class _AbandonedError(Exception):
     """Nobody reads on."""
 
 
-def stream_generate(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[int]:
-    """Token ids of `model.generate`, each as soon as it exists, the stop token included.
+def generate_commits(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[Round]:
+    """`model.generate`, one commit a token, each as soon as it exists.
 
     Raises:
         Whatever `generate` raises.
     """
-    for tokens in stream(loaded, request, decoding, QueueStreamer()):
-        yield from tokens
-
-
-def generate_commits(loaded: LoadedModel, request: Request, decoding: Decoding) -> Iterator[Round]:
-    """`stream_generate`, one commit a token."""
-    left = request.max_new_tokens
+    text = list(request.prompt_ids)
     started = now_ms()
-    for token in stream_generate(loaded, request, decoding):
-        left -= 1
-        finish_reason = "stop" if token in request.stop_ids else None if left else "length"
-        yield Round((token,), finish_reason, verify_ms=now_ms() - started)
-        started = now_ms()
+    with closing(stream(loaded, request, decoding, QueueStreamer())) as commits:
+        for tokens in commits:
+            kept, finish_reason = request.cut(text, tokens)
+            text += kept
+            yield Round(kept, finish_reason, verify_ms=now_ms() - started)
+            if finish_reason:
+                return  # a stop string is nothing that `generate` knows
+            started = now_ms()
 
 
 def stream(
@@ -113,6 +127,10 @@ def stream(
     Raises:
         Whatever `generate` raises.
     """
+    if decoding.beyond(*NATIVE):
+        ours = _Scored(Scorer(decoding, request, coupled=False))
+        arguments = {**arguments, "logits_processor": LogitsProcessorList([ours])}
+        decoding = Decoding(temperature=1.0 if decoding.temperature else 0.0)
     config = GenerationConfig(
         max_new_tokens=request.max_new_tokens,
         eos_token_id=sorted(request.stop_ids) or None,

@@ -15,6 +15,7 @@ from specbench.clock import now_ms
 from specbench.results.records import Round
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.draft_length import DraftLengths
+from specbench.speculation.features import Features
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Pending, Request, TopIds
 
@@ -98,17 +99,15 @@ class TargetReader(Drafter, Protocol):
 
 
 class FeatureDrafter(Drafter, Protocol):
-    """A drafter that reads the target's hidden states, of the layers that its method declares.
+    """A drafter whose method `reads_features`: it reads hidden states of the target in `commit`.
 
-    The shape is decided, and no target sends hidden states yet.
+    Attributes:
+        features: which ones.
+        target: its `hidden_states` are those of the pass that `begin` or `commit` has just been told of.
     """
 
-    def read(self, hidden_states: torch.Tensor) -> None:
-        """Take the hidden states behind the tokens that `commit` names next; called before it.
-
-        Args:
-            hidden_states: in the target's dtype, of shape (tokens, layers, hidden size).
-        """
+    features: Features
+    target: Target
 
 
 class Target(Protocol):
@@ -117,6 +116,14 @@ class Target(Protocol):
     @property
     def top_ids(self) -> TopIds:
         """Of the pass behind the last commit, where the method needs them; see `request.TopIds`."""
+
+    @property
+    def hidden_states(self) -> torch.Tensor | None:
+        """Of the pass behind the last commit, where the method needs them.
+
+        float32 of shape (tokens, layers, size): a row for each committed token, behind the token before it.
+        Behind a prompt they are those of all its tokens. `None` where the text has ended.
+        """
 
     @property
     def rtt_ms(self) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from specbench.profile import Decoding, Speculative
+from specbench.profile import Speculative
 from specbench.speculation.request import Request
 from specbench.speculation.ties import by_steps, compared
 
@@ -93,9 +93,10 @@ def _explained(
 def _scores(
     row: torch.Tensor, options: Options, request: Request, text: Sequence[int], at: int
 ) -> torch.Tensor:
-    return compared(row, [*request.prompt_ids, *text[:at]], options, request.seed).double()
+    return compared(row, [*request.prompt_ids, *text[:at]], options, request).double()
 
 
 def _greedy(options: Options) -> Options:
-    penalty = options.decoding.repetition_penalty
-    return replace(options, decoding=Decoding(repetition_penalty=penalty), speculative=Speculative())
+    """The same logits, and the highest of them in place of a draw."""
+    plain = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+    return replace(options, decoding=options.decoding.model_copy(update=plain), speculative=Speculative())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from specbench.results.records import Round
+from specbench.speculation.features import Features
+from specbench.speculation.stop_strings import StopStrings
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,32 @@ class Request:
         max_new_tokens: the budget, at least 1.
         stop_ids: a committed id among these ends the text; it counts as a token of it.
         seed: of everything random in this generation.
+        stop_strings: texts that end it too; `None` without any.
     """
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
     stop_ids: frozenset[int]
     seed: int = 0
+    stop_strings: StopStrings | None = None
+
+    def cut(self, text: Sequence[int], tokens: Sequence[int]) -> tuple[tuple[int, ...], str | None]:
+        """What of a verified block is committed: up to where the text ends, and never beyond the budget.
+
+        Args:
+            text: the prompt and all that is committed.
+
+        Returns:
+            The committed ids, and `stop`, `length`, or `None` while the text goes on.
+        """
+        answer = text[len(self.prompt_ids) :]
+        kept = tuple(tokens[: self.max_new_tokens - len(answer)])
+        ends = [index for index, token in enumerate(kept, start=1) if token in self.stop_ids][:1]
+        if self.stop_strings and (end := self.stop_strings.end(answer, kept)) is not None:
+            ends.append(end)
+        if ends:
+            return kept[: min(ends)], "stop"
+        return kept, "length" if len(answer) + len(kept) >= self.max_new_tokens else None
 
 
 @dataclass(frozen=True)
@@ -32,10 +55,12 @@ class Needs:
     Args:
         trees: it proposes trees.
         top_k: how many of the target's likeliest next ids it reads, behind every token that the target reads.
+        features: hidden states of the target that its draft reads; `None` where it reads none.
     """
 
     trees: bool = False
     top_k: int = 0
+    features: Features | None = None
 
 
 TopIds = tuple[tuple[int, ...], ...]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
-from specbench.profile import Decoding
+from specbench.profile import Decoding, Options
 from specbench.speculation.randomness import Stream, gumbel_noise
+
+if TYPE_CHECKING:
+    from specbench.speculation.request import Request
+
+
+CHOOSING = ("temperature", "top_p", "top_k", "min_p", "ignore_eos", "stop")
+"""Settings of `Decoding` that leave the logits as they are."""
 
 
 def penalize_repetition(
@@ -24,16 +35,38 @@ def penalize_repetition(
         return logits
     penalized = logits.clone()
     for row in range(logits.shape[0]):
-        seen = torch.tensor(sorted({*context, *following[:row]}), device=logits.device)
+        seen = torch.tensor(sorted({*context, *following[:row]}), dtype=torch.long, device=logits.device)
         values = logits[row, seen]
         penalized[row, seen] = torch.where(values > 0, values / penalty, values * penalty)
     return penalized
 
 
-def probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """The distribution that is sampled from: temperature, then top-k, then top-p (Holtzman et al. 2020).
+def penalize_output(
+    logits: torch.Tensor, answer: Sequence[int], following: Sequence[int], frequency: float, presence: float
+) -> torch.Tensor:
+    """Subtract from the logits of tokens that the answer has: for each time, and once (the API of OpenAI).
 
-    At temperature 0 all of it lies on the highest logit.
+    Args:
+        logits: shape (rows, vocabulary); row i is conditioned on the prompt, `answer` and the first i of
+            `following`.
+    """
+    if frequency == presence == 0:
+        return logits
+    penalized = logits.clone()
+    for row in range(logits.shape[0]):
+        if counts := Counter([*answer, *following[:row]]):
+            seen = torch.tensor(list(counts), device=logits.device)
+            times = torch.tensor(list(counts.values()), device=logits.device, dtype=logits.dtype)
+            penalized[row, seen] -= frequency * times
+            penalized[row, seen] -= presence
+    return penalized
+
+
+def probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """The distribution that is sampled from: temperature, then min-p, top-k and top-p, in vLLM's order.
+
+    At temperature 0 all of it lies on the highest logit. Sources: Nguyen et al. 2024 (min-p), Holtzman et al.
+    2020 (top-p).
 
     Args:
         logits: shape (rows, vocabulary), penalties applied.
@@ -45,6 +78,9 @@ def probabilities(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     if decoding.temperature == 0:
         return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
     scores = scores / decoding.temperature
+    if decoding.min_p > 0:
+        cutoff = scores.amax(-1, keepdim=True) + math.log(decoding.min_p)
+        scores = scores.masked_fill(scores < cutoff, -torch.inf)
     if 0 < decoding.top_k < scores.shape[-1]:
         cutoff = scores.topk(decoding.top_k, dim=-1).values[:, -1:]
         scores = scores.masked_fill(scores < cutoff, -torch.inf)
@@ -81,24 +117,60 @@ class Scorer:
     """What a model makes of its logits, by the profile's rules: one per generation.
 
     Args:
-        seed: of the generation.
+        request: that is answered; penalties of the answer begin behind its prompt.
         coupled: a token is the argmax of log p plus the noise of its place, which draft and target share.
     """
 
     decoding: Decoding
-    seed: int
+    request: Request
     coupled: bool
+
+    @classmethod
+    def of(cls, options: Options, request: Request) -> Scorer:
+        """By what a method is told."""
+        return cls(options.decoding, request, options.speculative.verification == "coupled")
+
+    @cached_property
+    def changes_logits(self) -> bool:
+        """Whether anything is done to the logits before a token is chosen."""
+        return bool(self.decoding.beyond(*CHOOSING))
 
     @property
     def is_greedy(self) -> bool:
         """Whether a token is the argmax of the logits as they are."""
-        return self.decoding.temperature == 0 and self.decoding.repetition_penalty == 1
+        return self.decoding.temperature == 0 and not self.changes_logits
 
     def penalized(
         self, logits: torch.Tensor, context: Sequence[int], following: Sequence[int] = ()
     ) -> torch.Tensor:
-        """Logits with the repetition penalty; arguments as for `penalize_repetition`."""
-        return penalize_repetition(logits, context, following, self.decoding.repetition_penalty)
+        """Logits with the profile's biases and penalties, in vLLM's order.
+
+        Stop tokens are out of reach before `min_new_tokens`. Then come biases, and penalties for repetition,
+        frequency and presence.
+
+        Args:
+            logits: shape (rows, vocabulary); row i is conditioned on `context` and the first i of `following`.
+            context: the prompt and what follows it.
+        """
+        if not self.changes_logits:
+            return logits
+        decoding, answer = self.decoding, context[len(self.request.prompt_ids) :]
+        short = min(decoding.min_new_tokens - len(answer), len(logits))
+        if short > 0 and self.request.stop_ids:
+            logits = logits.clone()
+            logits[:short, self._ids(self.request.stop_ids, logits)] = -torch.inf
+        if decoding.logit_bias:
+            logits = logits.clone()
+            ids = self._ids(decoding.logit_bias, logits)
+            bias = [decoding.logit_bias[token] for token in ids]
+            logits[:, ids] += torch.tensor(bias, dtype=logits.dtype, device=logits.device)
+        logits = penalize_repetition(logits, context, following, decoding.repetition_penalty)
+        return penalize_output(logits, answer, following, decoding.frequency_penalty, decoding.presence_penalty)
+
+    @staticmethod
+    def _ids(token_ids: Iterable[int], logits: torch.Tensor) -> list[int]:
+        """Those that have a logit: a stop token may be an id of padding."""
+        return [token for token in token_ids if token < logits.shape[1]]
 
     def compared(self, penalized: torch.Tensor, position: int | Sequence[int]) -> torch.Tensor:
         """The scores whose highest is the token, where that is decided without a draw: [rows, vocabulary].
@@ -115,7 +187,8 @@ class Scorer:
             raise ValueError("tokens that are drawn from a stream are not the highest of any scores")
         scores = probabilities(penalized, self.decoding).log()
         places = range(position, position + len(scores)) if isinstance(position, int) else position
-        noise = {place: torch.from_numpy(gumbel_noise(self.seed, place, scores.shape[1])) for place in places}
+        seed, size = self.request.seed, scores.shape[1]
+        noise = {place: torch.from_numpy(gumbel_noise(seed, place, size)) for place in places}
         return scores + torch.stack([noise[place] for place in places]).to(scores.device)
 
     def choose(self, penalized: torch.Tensor, position: int | Sequence[int], stream: Stream) -> list[int]:

@@ -9,9 +9,10 @@ from pydantic import Field
 from typing_extensions import Self
 
 from specbench.profile import Part
+from specbench.speculation.cheapest_tree import cheapest_tree
 from specbench.speculation.loop import Drafter
-from specbench.speculation.proposal import Proposal
-from specbench.speculation.request import Request
+from specbench.speculation.proposal import MOST_NODES, Proposal
+from specbench.speculation.request import Needs, Request
 
 
 class SuffixAutomaton:
@@ -57,6 +58,20 @@ class SuffixAutomaton:
         state = max(self._link[self._last], 0)
         return self._length[state], self._end[state]
 
+    @property
+    def newest(self) -> int:
+        """The state of the whole sequence."""
+        return self._last
+
+    def successors(self, state: int) -> list[tuple[int, int]]:
+        """Tokens that followed the substrings of a state, the first to do so first, and the states led to.
+
+        The whole sequence is followed by nothing; its longest suffix that occurred before stands for it.
+        """
+        while not self._next[state]:
+            state = self._link[state]
+        return sorted(self._next[state].items(), key=lambda found: self._end[found[1]])
+
     def _state(self, following: dict[int, int], link: int, length: int, end: int) -> int:
         self._next.append(following)
         self._link.append(link)
@@ -75,6 +90,20 @@ class SuffixSettings(Part):
     max_draft_factor: Annotated[
         float, Field(ge=1, le=64, description="Longest draft from a match, as a multiple of its length")
     ] = 2.0
+    nodes: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MOST_NODES,
+            description="Tokens of a tree of all that followed the match, at most; null drafts what followed "
+            "it first, as a chain",
+        ),
+    ] = None
+
+    @property
+    def needs(self) -> Needs:
+        """What drafts by these options ask of the target."""
+        return Needs(trees=self.nodes is not None)
 
 
 class SuffixDrafter(Drafter):
@@ -83,16 +112,18 @@ class SuffixDrafter(Drafter):
     Args:
         min_match: tokens that a suffix must have; with a shorter one nothing is proposed.
         max_draft_factor: longest draft, as a multiple of the suffix's length.
+        nodes: tokens of a tree of all that followed it; `None` for the first that did, as a chain.
     """
 
-    def __init__(self, min_match: int, max_draft_factor: float) -> None:
+    def __init__(self, min_match: int, max_draft_factor: float, nodes: int | None = None) -> None:
         self._min_match = min_match
         self._max_draft_factor = max_draft_factor
+        self._nodes = nodes
 
     @classmethod
     def of(cls, settings: SuffixSettings) -> Self:
         """The drafter that a method's options ask for."""
-        return cls(settings.min_match, settings.max_draft_factor)
+        return cls(settings.min_match, settings.max_draft_factor, settings.nodes)
 
     def begin(self, request: Request) -> None:
         """Read the prompt."""
@@ -100,12 +131,14 @@ class SuffixDrafter(Drafter):
         self.commit(request.prompt_ids, 0)
 
     def propose(self, draft_length: int) -> Proposal:
-        """The tokens behind the first occurrence, repeated where they reach the end of the sequence."""
+        """The tokens behind the first occurrence, or all; repeated where they reach the end of the sequence."""
         length, start = self._automaton.match
         if length < self._min_match:
             return Proposal()
-        behind = self._automaton.tokens[start : start + draft_length]
         count = min(draft_length, int(self._max_draft_factor * length))
+        if self._nodes is not None:
+            return cheapest_tree(self._automaton.newest, self._automaton.successors, self._nodes, count)
+        behind = self._automaton.tokens[start : start + draft_length]
         while len(behind) < count:
             behind += behind[: count - len(behind)]
         return Proposal(tuple(behind[:count]))

@@ -18,10 +18,10 @@ from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.results.records import Round
-from specbench.speculation import rules
 from specbench.speculation.blocks import block_of, rows_of
 from specbench.speculation.pass_under_way import PassUnderWay
 from specbench.speculation.proposal import MOST_NODES, NO_DRAFT, Proposal
+from specbench.speculation.readings import Readings
 from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import Verdict
 from specbench.speculation.verifier import Verifier
@@ -43,13 +43,12 @@ class LocalTarget:
     streams = False
     """Whether `decode` computes on while nobody reads it."""
 
-    top_ids: TopIds = ()
-    """Of the pass behind the last commit."""
-
     def __init__(self, engine: Engine, options: Options, needs: Needs | None = None) -> None:
         self._engine = engine
         self._options = options
         self._needs = needs or Needs()
+        self.readings = Readings(self._needs)
+        """Of the pass behind the last commit."""
         self._held: KVSession | None = None
         self._in_flight: deque[PassUnderWay] = deque()
 
@@ -59,7 +58,7 @@ class LocalTarget:
         self._start(request)
         logits = self._session.prefill(request.prompt_ids)
         verdict = self._verifier.verdict(NO_DRAFT, logits, self._committed)
-        self.top_ids = self._likeliest(logits)
+        self.readings.begin(logits, self._session.hidden_states)
         return self._commit(verdict.own, started)
 
     def resume(self, request: Request, tokens: Sequence[int], draws: tuple[int, int, int]) -> None:
@@ -72,6 +71,7 @@ class LocalTarget:
         self._verifier.skip(*draws[:2])
         self._committed.extend(tokens)
         self._session.prefill(self._committed[:-1])
+        self.readings.begin(None, self._session.hidden_states)
 
     def _start(self, request: Request) -> None:
         if self._in_flight:  # of a text that was given up
@@ -80,9 +80,20 @@ class LocalTarget:
         self._request = request
         room = len(request.prompt_ids) + request.max_new_tokens
         self._held = self._engine.session(room + MOST_NODES if self._needs.trees else room)
-        self._verifier = Verifier(self._options, request.seed, self._engine.role)
+        self._held.hidden_layers = self.readings.layers
+        self._verifier = Verifier(self._options, request, self._engine.role)
         self._committed = list(request.prompt_ids)
         self._trusted = self._read_ahead = 0
+
+    @property
+    def top_ids(self) -> TopIds:
+        """Of the pass behind the last commit."""
+        return self.readings.top_ids
+
+    @property
+    def hidden_states(self) -> torch.Tensor | None:
+        """Of the pass behind the last commit, a row for each token that it committed."""
+        return self.readings.hidden_states
 
     @property
     def remaining(self) -> int:
@@ -91,8 +102,9 @@ class LocalTarget:
 
     def said(self, start: int) -> list[int] | None:
         """Tokens behind the first `start` of prompt and text; `None` where the text did not come so far."""
-        known = len(self._request.prompt_ids) <= start <= len(self._committed)
-        return self._committed[start:] if known else None
+        return (
+            self._committed[start:] if len(self._request.prompt_ids) <= start <= len(self._committed) else None
+        )
 
     @property
     def draws(self) -> tuple[int, int, int]:
@@ -101,14 +113,11 @@ class LocalTarget:
 
     @property
     def cached_length(self) -> int:
-        """Tokens that the cache itself reports, without those of proposals that are still to be judged."""
+        """Tokens that the cache reports, without those of proposals that are still to be judged."""
         return self._session.cached_length - self._read_ahead
 
     def verify(self, proposal: Proposal | None = None) -> Round:
-        """Check drafted tokens in one pass; commit those accepted and one token of the target's own.
-
-        Without a draft this is one step of plain autoregressive decoding.
-        """
+        """Check drafted tokens in one pass; commit those accepted and one token of the target's own."""
         return next(alone(self.verifying(proposal)))
 
     def verifying(self, *proposals: Proposal | None) -> Steps[Round]:
@@ -126,11 +135,10 @@ class LocalTarget:
         before_ms = now_ms() - started
         passed = yield block
         assert passed is not None
-        # The time between is that of the pass and, where texts share passes, of waiting for the others.
-        started = now_ms() - before_ms - passed.pass_ms
+        started = now_ms() - before_ms - passed.pass_ms  # without waiting for others that share the pass
         width, rows = len(block.token_ids), passed.logits[-rows_of(*drafts) :]
         for index, (proposal, draft) in enumerate(zip(proposals, drafts, strict=True)):
-            verdict = self._judged(draft, rows[: rows_of(draft)], width)
+            verdict = self._judged(draft, rows, width)
             rows = rows[len(draft) :]
             commit = self._take(proposal, verdict, started)
             if not index:  # the others cost nothing more
@@ -148,8 +156,8 @@ class LocalTarget:
     def submit(self, proposal: Proposal) -> Pending:
         """Begin a verification and return at once; its result is what `verify` returns.
 
-        Behind a proposal with `continues` another one may be submitted; its pass begins when the verdict on
-        that one has been taken. A refusal drops all that wait behind it, and nobody asks for their results.
+        Behind a proposal with `continues`, the pass of the next one begins when its verdict has been taken. A
+        refusal drops all that wait behind it.
 
         Raises:
             RuntimeError: one is under way for this text, and nothing may follow it.
@@ -194,11 +202,9 @@ class LocalTarget:
         """Assert that the cache holds exactly the committed tokens but the last, and but the trusted ones."""
         if self._in_flight:
             return  # a pass is writing to it
-        expected = len(self._committed) - 1 - self._trusted
-        if self._session.cached_length != expected:
-            raise AssertionError(
-                f"the target's cache holds {self._session.cached_length} tokens and should hold {expected}"
-            )
+        held, expected = self._session.cached_length, len(self._committed) - 1 - self._trusted
+        if held != expected:
+            raise AssertionError(f"the target's cache holds {held} tokens and should hold {expected}")
 
     def finish(self, pending: PassUnderWay) -> Round:
         """Commit what a submitted pass accepted."""
@@ -227,7 +233,10 @@ class LocalTarget:
 
     def _demand_declared(self, proposal: Proposal) -> None:
         if proposal.parents and not self._needs.trees:
-            raise SpecbenchError("a tree was proposed to a target of chains", "set drafts_trees in the method")
+            raise SpecbenchError(
+                "a tree was proposed to a target of chains",
+                "set drafts_trees in the method, or return trees in its needs",
+            )
 
     def _demand_idle(self) -> None:
         if self._in_flight:
@@ -244,8 +253,9 @@ class LocalTarget:
 
     def _judged(self, proposal: Proposal, rows: torch.Tensor, width: int) -> Verdict:
         """What a pass of this width decides; what it refuses leaves the cache, and nothing is committed."""
-        verdict = self._verifier.verdict(proposal, rows, self._committed)
-        self.top_ids = self._likeliest(rows)
+        judging = rows[: rows_of(proposal)]  # those behind them judge what follows
+        verdict = self._verifier.verdict(proposal, judging, self._committed)
+        self.readings.judge(verdict, judging, self._session.hidden_states, len(rows))
         if verdict.path is not None:
             unread = width - len(proposal)
             self._session.keep([*range(unread), *(unread + node for node in verdict.path)])
@@ -254,11 +264,6 @@ class LocalTarget:
             self._session.truncate(cached)
         self._read_ahead = self._session.length - cached
         return verdict
-
-    def _likeliest(self, rows: torch.Tensor) -> TopIds:
-        if not self._needs.top_k:
-            return ()
-        return tuple(map(tuple, rows.topk(self._needs.top_k).indices.tolist()))
 
     def _timed_pass(self, proposal: Proposal) -> tuple[Verdict, float]:
         started = now_ms()
@@ -284,10 +289,11 @@ class LocalTarget:
         )
 
     def _commit(self, tokens: Sequence[int], started: float) -> Round:
-        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = self._request.cut(self._committed, tokens)
         self._committed.extend(kept)
         if finish_reason:
             # What was verified behind the end is no part of the text: nor of the cache.
             self._session.truncate(min(self._session.length, len(self._committed) - 1))
             self._read_ahead = 0
+            self.readings.end()
         return Round(kept, finish_reason, verify_ms=now_ms() - started)

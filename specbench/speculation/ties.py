@@ -47,17 +47,17 @@ class Evidence:
     plausible: float | None = None
 
 
-def compared(row: torch.Tensor, context: Sequence[int], options: Options, seed: int) -> torch.Tensor:
+def compared(row: torch.Tensor, context: Sequence[int], options: Options, request: Request) -> torch.Tensor:
     """The scores whose maximum is the token that the target says; minus infinity where it is cut off.
 
     Args:
         row: logits of one position, shape (vocabulary,).
         context: all ids before it; their number is the absolute position.
-        seed: of the request, for rules that draw.
+        request: that is answered.
     """
     from specbench.speculation.sampling import Scorer
 
-    scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
+    scorer = Scorer.of(options, request)
     return scorer.compared(scorer.penalized(row[None], context), len(context))[0]
 
 
@@ -82,7 +82,7 @@ def evidence(
     context = [*request.prompt_ids, *text]
 
     def scored(row: torch.Tensor) -> torch.Tensor:
-        return compared(row, context, options, request.seed).double()
+        return compared(row, context, options, request).double()
 
     scores = scored(by_single_steps(engine, request, text))
     top2_margin = float(scores.topk(2).values.diff().abs())

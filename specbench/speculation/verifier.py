@@ -12,7 +12,8 @@ from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.randomness import Purpose, Stream
-from specbench.speculation.rules import RULES, TREE_RULES, Verdict, matching
+from specbench.speculation.request import Request
+from specbench.speculation.rules import RULES, TREE_RULES, Verdict, matching, synthetic
 from specbench.speculation.sampling import Scorer, probabilities, soft_probabilities
 
 
@@ -20,16 +21,16 @@ class Verifier:
     """Decides the target's tokens, alone or behind a draft, by one rule.
 
     Args:
-        seed: of the generation.
+        request: that is answered.
         role: whose logits are judged, for messages.
     """
 
-    def __init__(self, options: Options, seed: int, role: str = "") -> None:
+    def __init__(self, options: Options, request: Request, role: str = "") -> None:
         self._role = role
         self.decoding, self.speculative = options.decoding, options.speculative
-        self.scorer = Scorer(options.decoding, seed, options.speculative.verification == "coupled")
-        self.coins = Stream(seed, Purpose.COIN)
-        self.own = Stream(seed, Purpose.OWN_TOKEN)
+        self.scorer = Scorer.of(options, request)
+        self.coins = Stream(request.seed, Purpose.COIN)
+        self.own = Stream(request.seed, Purpose.OWN_TOKEN)
 
     @property
     def draws(self) -> tuple[int, int]:
@@ -61,10 +62,13 @@ class Verifier:
                 f"choose one of {', '.join(TREE_RULES)}",
             )
         case = PassedCase(self, proposal, self._penalized(proposal, logits, context), len(context))
-        return RULES[name].judge(case) if proposal.tokens else matching((), case.choices)
+        if not proposal.tokens:
+            return matching((), case.choices)
+        verdict, chances = RULES[name].judge(case), self.speculative.synthetic_acceptance
+        return verdict if chances is None else synthetic(case, chances)  # the rule's time is real
 
     def _penalized(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> torch.Tensor:
-        if not proposal.parents or self.decoding.repetition_penalty == 1:
+        if not proposal.parents or not self.scorer.changes_logits:
             return self.scorer.penalized(logits, context, proposal.tokens)
         rows = []
         for node, row in enumerate(logits.split(1), start=-1):

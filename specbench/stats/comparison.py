@@ -9,18 +9,20 @@ from typing import TypeVar
 
 from specbench.benchmark.differences import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError, StoreError
-from specbench.precision.declared import in_words
-from specbench.results.derived import Comparison, MethodSummary, Prediction
-from specbench.results.records import CONTROL, Divergence, Failure, Generation, Manifest, Run
+from specbench.results.derived import Comparison, MethodSummary, Prediction, Stretch
+from specbench.results.records import CONTROL, SYNTHETIC, Divergence, Failure, Generation, Manifest, Run
 from specbench.stats import notes, verdict
 from specbench.stats.acceptance import acceptance, drafting_rounds
 from specbench.stats.ceiling_shares import ceiling_fault, share_of_ceiling, tokens_range
 from specbench.stats.closed_form import predictions
 from specbench.stats.latency import percentiles
-from specbench.stats.repetition import loop_warnings, mostly_loops
+from specbench.stats.repetition import mostly_loops
 from specbench.stats.round_costs import round_costs
 from specbench.stats.row_names import row_names, told_runs
+from specbench.stats.stretches import by_context, by_position
+from specbench.stats.task_scores import quality, text_warnings
 from specbench.stats.text_similarity import agreement, exact_match
+from specbench.stats.title import settings
 from specbench.stats.topology import place
 
 Part = TypeVar("Part", Divergence, Failure, Prediction)
@@ -36,6 +38,7 @@ UNFAIR = "UNFAIR"
 UNVERIFIED = "not verified"
 NumberT = TypeVar("NumberT", int, float)
 LABELS = {True: "lossless", False: "lossy", None: "not the cloud's text"}
+NO_TEXT = "the text means nothing"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         SpecbenchError: two runs differ in something on which figures depend, or hold no generations.
     """
     first = runs[0].manifest
-    found = [(run.manifest, *part) for run in runs[1:] for part in _unfair(first, run.manifest)]
+    both = [(run.manifest, part) for run in runs[1:] for part in differences(first, run.manifest)]
+    found = [(other, *part) for other, part in both if not may_differ(part[0], first, other)]
     if found and not allow_unfair:
         other, field, left, right = found[0]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -108,9 +112,20 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         unfair=unfair,
         predictions=tuple(named(part, run) for run in runs if not run.faults for part in predictions(run)),
         faults=tuple(fault for run in runs for fault in run.faults),
-        warnings=tuple(loop_warnings((group.name, group.records) for group in groups)),
+        warnings=tuple(text_warnings([(group.name, group.records) for group in groups])),
+        stretches=_stretches(groups),
         mostly_repeats=any(mostly_loops(group.records) for group in groups if group.method == CONTROL),
     )
+
+
+def _stretches(groups: Sequence[Group]) -> tuple[Stretch, ...]:
+    """Figures by length of the prompt and by position in the answer."""
+    beside = [_reference(group, CONTROL, groups) for group in groups]
+    rows = [
+        (group.name, group.records, control.records if control else ())
+        for group, control in zip(groups, beside, strict=True)
+    ]
+    return (*by_context(rows), *by_position(rows))
 
 
 def may_differ(key: str, left: Manifest, right: Manifest) -> bool:
@@ -118,13 +133,10 @@ def may_differ(key: str, left: Manifest, right: Manifest) -> bool:
     # Without sampling, the seed decides the order alone.
     if key.startswith(SOURCE):
         return True  # rows say so
+    if key == "speculative.synthetic_acceptance":
+        return all(map(notes.chances, (left, right)))  # then none of the texts is real
     greedy = left.profile["decoding"]["temperature"] == right.profile["decoding"]["temperature"] == 0
     return key in MAY_DIFFER or key.partition(".")[0] in MAY_DIFFER or (greedy and key == SEED)
-
-
-def _unfair(left: Manifest, right: Manifest) -> list[tuple[str, object, object]]:
-    """Every field in which two runs differ and may not: its name and both values."""
-    return [found for found in differences(left, right) if not may_differ(found[0], left, right)]
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
@@ -158,6 +170,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     gated = " behind a gate" if rule and manifest.profile["speculative"].get("gate") else ""
     bugs = notes.bugs(manifest)[group.method]
     truth = f"{notes.texts(bugs)} wrong" if bugs else _unproven(group, control) or LABELS[lossless]
+    truth, real = (NO_TEXT, None) if rule == SYNTHETIC else (truth, control)
     reasons = manifest.unverified.get(group.method, ())
     label = ", ".join(
         filter(
@@ -177,7 +190,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
     categories: list = []
     if control and versus and control is not group:
         where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
-        reason = _no_verdict(group, control, bugs, unfair)
+        reason = notes.BY_CHANCE if rule == SYNTHETIC else _no_verdict(group, control, bugs, unfair)
         fair = not unfair or control.run is group.run
         interval = versus.interval if fair and not (group.run.faults or control.run.faults) else None
         if reason:
@@ -186,7 +199,6 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
             reference = f"the cloud alone{where}"
             statement = verdict.statement(group.name, label, reference, versus, interval, bool(lossless))
             categories = versus.by_category(group.name)
-    tpot_ms = _known(statistics.median, [record.tpot_ms for record in records])
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     share = share_of_ceiling(ceiling, records) if ceiling else None
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
@@ -198,7 +210,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         generations=len(records),
         tokens=sum(len(record.tokens) for record in records),
         ttft_ms=statistics.median(record.ttft_ms for record in records),
-        tpot_ms=tpot_ms,
+        tpot_ms=_known(statistics.median, [record.tpot_ms for record in records]),
         tokens_per_second=verdict.tokens_per_second(records),
         acceptance_rate=sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
@@ -211,9 +223,9 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         statement=statement,
         throughput_vs_control=versus.throughput if versus else None,
         speedup_vs_cloud_baseline=verdict.speedup(generate.records, records).ratio if generate else None,
-        exact_match=exact_match(control.records, records) if control and same else None,
-        agreement=agreement(control.records, records, manifest.references, same)
-        if control and not lossless
+        exact_match=exact_match(real.records, records) if real and same else None,
+        agreement=agreement(real.records, records, manifest.references, same)
+        if real and not lossless
         else None,
         percentiles=percentiles(records),
         peak_rss_bytes=manifest.isolated_rss_bytes.get(group.method)
@@ -224,6 +236,7 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         share_of_ceiling=share,
         ceiling_fault=ceiling_fault(group.name, ceiling, share, records) if ceiling else None,
         costs=round_costs(records),
+        quality=quality(records, control.records if control else (), manifest.tasks),
         bugs=bugs,
         unverified=tuple(reasons),
     )
@@ -263,7 +276,7 @@ def _own_source(group: Group, groups: Sequence[Group]) -> str | None:
 
 def _unproven(group: Group, control: Group | None) -> str | None:
     """The label in place of `lossless` where a difference is visible but no tie can be proven."""
-    cannot = group.run.manifest.profile["cloud"].get("backend") == "vllm"
+    cannot = group.run.manifest.profile["cloud"].get("backend") == "openai"
     if not (cannot and control and control is not group and group.run.manifest.lossless[group.method]):
         return None
     both = verdict.pairs(control.records, group.records)
@@ -274,26 +287,3 @@ def _unproven(group: Group, control: Group | None) -> str | None:
 def _known(reduce: Callable[[list], NumberT], values: Sequence[NumberT | None]) -> NumberT | None:
     known = [value for value in values if value is not None]
     return reduce(known) if known else None
-
-
-def settings(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What was measured, for the title of every table, after `place`."""
-    profile, threads = runs[0].manifest.profile, runs[0].manifest.threads
-    edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
-    prompts = len({name for run in runs for name in run.manifest.prompt_ids})
-    return (
-        f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']}",
-        _engine(runs),
-        f"{threads} thread{'' if threads == 1 else 's'}",
-        f"{prompts} prompt{'' if prompts == 1 else 's'}, at most {workload['max_new_tokens']} tokens each",
-    )
-
-
-def _engine(runs: Sequence[Run]) -> str:
-    """Which engine the models really had; a model that cannot be compiled runs eagerly."""
-    asked = runs[0].manifest.profile["engine"]
-    found = {role: kind for run in runs for role, kind in run.manifest.engines.items()}
-    if len(set(found.values())) > 1:
-        return " and ".join(f"{kind} {role}" for role, kind in sorted(found.items())) + " engine"
-    invariant = ", batch-invariant" if asked.get("batch_invariant") else ""
-    return f"{next(iter(found.values()), asked['kind'])} engine{invariant}"

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from specbench import precision
 from specbench.benchmark.differences import SOURCE, differences
 from specbench.precision.declared import in_words
+from specbench.profile import Decoding
+from specbench.profile.loading import validated
 from specbench.results.records import Manifest, Run
 from specbench.stats.comparison import MODEL_GENERATE, may_differ
 
+PROMPTS = (
+    "prompts", "workload.prompts", "workload.limit", "workload.system", "workload.prefill",
+    "workload.chat_template", "workload.chat_template_kwargs",
+)  # fmt: skip
 EQUAL, ON_PURPOSE, NOT_EQUAL, UNKNOWN = "equal", "differs on purpose", "not equal", "unknown"
 
 
@@ -66,7 +72,7 @@ def _subjects(first: Manifest) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     prompts = f"{len(first.prompt_ids)} prompts"
     if first.prompts_sha256:
         prompts += f" ({first.prompts_sha256[:8]})"
-    yield "prompts", prompts, ("prompts", "workload.prompts", "workload.limit")
+    yield "prompts", prompts, PROMPTS
     yield "budget", f"at most {workload['max_new_tokens']} tokens an answer", ("workload.max_new_tokens",)
     yield "sampling", _sampling(profile["decoding"]), ("decoding", "workload.seed")
     stops = ", ".join(map(str, first.stop_ids)) or "none recorded"
@@ -86,8 +92,8 @@ def _sampling(decoding: dict) -> str:
     else:
         kept = [f"{name} {decoding[name]}" for name in ("top_p", "top_k") if name in decoding]
         plain = ", ".join([f"temperature {decoding['temperature']}", *kept])
-    penalty = decoding.get("repetition_penalty", 1.0)
-    return plain if penalty == 1.0 else f"{plain}, repetition penalty {penalty}"
+    others = validated(Decoding, decoding, "a stored profile").beyond("temperature", "top_p", "top_k")
+    return ", ".join([plain, *(f"{name.replace('_', ' ')} {value}" for name, value in others.items())])
 
 
 def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specbench.results.derived import Comparison, MethodSummary
-from specbench.results.records import CONTROL
+from specbench.results.records import CONTROL, SYNTHETIC
 from specbench.stats.comparison import MODEL_GENERATE
 from specbench.stats.row_names import base
 from specbench.stats.verdict import EQUIVALENT, FASTER, FEWEST_PROMPTS, SLOWER, UNDECIDED
@@ -22,6 +22,8 @@ def headline(comparison: Comparison) -> str:
     if comparison.control is None:
         return "No verdict: the control was not measured, so there is no speed-up."
     rows = _competing(comparison)
+    if not rows and any(row.verification == SYNTHETIC for row in comparison.methods):
+        return "No verdict: acceptance is synthetic, so times are measured and texts mean nothing."
     if not rows:
         return "No verdict: no method that keeps the target's text was measured beside the control."
     answer = _answer(rows)

@@ -11,12 +11,13 @@ from specbench.results.records import CONTROL, Manifest, Run
 from specbench.stats.ceiling_shares import drift_notes
 from specbench.stats.closed_form import FORMS
 from specbench.stats.noise import noise_notes
-from specbench.stats.prefills import vllm_notes
+from specbench.stats.prefills import server_notes
 from specbench.stats.row_names import base
 from specbench.stats.text_similarity import NO_SACREBLEU, has_sacrebleu
 from specbench.stats.verdict import UNDECIDED
 
 ANOTHER_TEXT = "its text is not the cloud's, and speeds are compared for the same text only"
+BY_CHANCE = "its acceptance is synthetic, so its times are measured and its text means nothing"
 WRONG = "differed from the control's, and no tie explains it"
 
 
@@ -81,16 +82,36 @@ def _of_runs(found: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _run_notes(run: Run, repeats: int) -> list[str]:
     """Notes on one run, the most important first."""
-    notes = [*run.faults, *wrong_notes(run.manifest), *_refusal_notes(run.manifest)]
+    notes = [*run.faults, *wrong_notes(run.manifest), *_chance_notes(run.manifest)]
+    notes += _refusal_notes(run.manifest)
     notes += _manifest_notes(run.manifest)
-    if run.manifest.profile["cloud"].get("backend") == "vllm":
-        notes += vllm_notes(run)
+    if run.manifest.profile["cloud"].get("backend") == "openai":
+        notes += server_notes(run)
     if interrupted := [record for record in run.generations if record.interrupted]:
         notes.append(
             f"{len(interrupted)} of {len(run.generations)} answers of run {run.manifest.run_id} were "
             "interrupted by a lost cloud, and are left out"
         )
     return [*notes, *noise_notes(run.of(CONTROL), repeats)]
+
+
+def chances(manifest: Manifest) -> str | None:
+    """By which chances drafted tokens were accepted, in words; `None` where the target judged them."""
+    return synthetic_in_words(manifest.profile["speculative"].get("synthetic_acceptance"))
+
+
+def synthetic_in_words(found: Sequence[float] | None) -> str | None:
+    """A profile's `speculative.synthetic_acceptance`, as titles name it; `None` without it."""
+    return f"synthetic acceptance {'/'.join(f'{chance:g}' for chance in found)}" if found else None
+
+
+def _chance_notes(manifest: Manifest) -> list[str]:
+    if not (told := chances(manifest)):
+        return []
+    return [
+        f"run {manifest.run_id} has {told}: drafted tokens were accepted by chance, whatever they were. Times "
+        "are measured; texts and acceptance say nothing of the models"
+    ]
 
 
 def _refusal_notes(manifest: Manifest) -> list[str]:

@@ -1,4 +1,4 @@
-"""Notes on runs against a vLLM server: what its verifications cost, and what cannot be checked."""
+"""Notes on runs against servers of other engines: what verifications cost, and what cannot be checked."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from collections.abc import Sequence
 from specbench.results.records import Round, Run
 
 CLASSES = 3
+VERIFYING = {
+    "vllm": "every verification reads the whole text again, because vLLM caches no prefix for prompt_logprobs",
+    "llama.cpp": "every verification asks for a token behind each beginning of the draft, because llama-server "
+    "tells nothing of a prompt's tokens; it reads them in one pass where it has a slot for each (--parallel)",
+}
 
 
-def vllm_notes(run: Run) -> list[str]:
-    """Notes on a run against vLLM: time of verifications by length of the text, and what is not known."""
+def server_notes(run: Run) -> list[str]:
+    """Time of verifications by the number of tokens that were read, and what is not known."""
     manifest = run.manifest
-    version = (manifest.models.get("cloud") or {}).get("version")
-    server = f"a vLLM server ({version})" if version else "a vLLM server"
+    found = manifest.models.get("cloud") or {}
+    kind = found.get("kind") or "openai"
+    server = f"a {kind} server" + (f" ({found['version']})" if found.get("version") else "")
     notes = [
         f"the cloud of run {manifest.run_id} is {server}: its precision is declared, not audited, and a text "
         "that differs cannot be proven a tie, because its passes cannot be repeated",
         "cloud_baseline and the control are both the server's own streamed completion",
     ]
     rounds = [part for record in run.generations for part in record.rounds if part.prefilled]
-    if rounds:
-        notes.insert(
-            0,
-            "every verification reads the whole text again, because vLLM caches no prefix for prompt_logprobs: "
-            + ", ".join(by_length(rounds)),
-        )
+    if rounds and kind in VERIFYING:
+        notes.insert(0, f"{VERIFYING[kind]}: {', '.join(by_length(rounds))}")
     return notes
 
 
 def by_length(rounds: Sequence[Round]) -> list[str]:
-    """Median milliseconds of a verification, over thirds of the rounds by the length of the text."""
+    """Median milliseconds of a verification, over thirds of the rounds by the tokens read."""
     ordered = sorted(rounds, key=lambda part: part.prefilled or 0)
     found = []
     for index in range(CLASSES):

@@ -38,9 +38,14 @@ def loop_warnings(groups: Iterable[tuple[str, Sequence[Generation]]]) -> Iterato
             )
 
 
+def loops(record: Generation) -> bool:
+    """Whether a text is a loop."""
+    return is_loop(_said(record))
+
+
 def mostly_loops(records: Sequence[Generation]) -> bool:
     """Whether most of these texts are loops."""
-    return 2 * sum(map(is_loop, map(_said, records))) > len(records)
+    return 2 * sum(map(loops, records)) > len(records)
 
 
 def _said(record: Generation) -> tuple[int, ...]:

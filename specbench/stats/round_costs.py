@@ -25,6 +25,7 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
     costs = RoundCosts(
         bytes_up_per_token=_ratio(_known(part.bytes_up for part in rounds), tokens),
         bytes_down_per_token=_ratio(_known(part.bytes_down for part in rounds), tokens),
+        feature_bytes_per_token=_ratio(_known(part.feature_bytes for part in rounds), tokens),
         bytes_up_per_drafted_token=_ratio(
             _known(part.bytes_up for part in asked), sum(part.drafted or 0 for part in asked)
         ),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from specbench.results.records import CONTROL, Divergence, Generation
+from specbench.results.records import CONTROL, SYNTHETIC, Divergence, Generation
 from specbench.stats.comparison import Group
 from specbench.stats.verdict import pairs
 
@@ -48,7 +48,7 @@ def text_pairs(groups: Sequence[Group]) -> list[TextPair]:
     found: dict[tuple, TextPair] = {}
     for group in groups:
         control = next((g for g in groups if g.method == CONTROL and g.run is group.run), None)
-        if control is None or control is group:
+        if control is None or control is group or any(one.verification == SYNTHETIC for one in group.records):
             continue
         proofs = {
             (part.method, part.prompt_id, part.turn, part.repeat): part

@@ -17,9 +17,10 @@ from specbench.forecast.grid import Grid, Row
 from specbench.results.records import CONTROL, Generation, Manifest, Run
 from specbench.results.store import RunStore
 from specbench.stats import verdict
-from specbench.stats.comparison import compare, groups_of, settings
+from specbench.stats.comparison import compare, groups_of
 from specbench.stats.notes import wrong_notes
 from specbench.stats.repetition import loop_warnings
+from specbench.stats.title import settings
 from specbench.stats.topology import place
 
 if TYPE_CHECKING:
@@ -175,7 +176,10 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, verd
             continue  # nothing follows a first token, or no control to compare with
         row = Row(
             method=summary.method,
-            draft_length=length if summary.acceptance else None,
+            # The control of each draft length is in a run of its own, and its row says in which.
+            draft_length=length
+            if summary.acceptance or (summary.method == CONTROL and DRAFT_LENGTH in condition)
+            else None,
             condition=others,
             ttft_ms=summary.ttft_ms,
             tpot_ms=summary.tpot_ms,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from specbench.verify.answers import Completion
+from specbench.servers.answers import Completion
+from specbench.servers.base import Server, total
 from specbench.verify.records import Acceptance
-from specbench.verify.servers.base import Server, total
 
 
 def acceptance(
@@ -76,12 +76,13 @@ def _missing(completion: Completion) -> int:
 
 def _passes(completion: Completion) -> list[tuple[int, int]]:
     """Tokens of each verification, and how many the server counts as accepted; the last may be cut off."""
-    parts = [part for part in completion.parts if part.pass_number is not None]
+    if completion.passes is None:
+        return []
     found, before = [], 0
-    for number, group in groupby(parts, key=lambda part: part.pass_number):
-        members = list(group)
+    for number, group in enumerate(groupby(completion.parts, key=lambda part: part.clock_ms)):
+        members = list(group[1])
         accepted = members[-1].accepted or 0
-        if number != 1:
-            found.append((sum(part.tokens or 0 for part in members), accepted - before))
+        if number:
+            found.append((sum(part.size or 0 for part in members), accepted - before))
         before = accepted
     return found[:-1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from specbench.servers.answers import Completion, Token
 from specbench.stats.repetition import is_loop
-from specbench.verify.answers import Completion, Token
 
 BEHIND_STOP = "goes on behind the stop token"
 CUT = "ends before its budget, without a stop token"

@@ -13,7 +13,7 @@ def exit_status(result: Result) -> ExitCode:
         return ExitCode.IDENTITY
     if result.stopped:
         return ExitCode.RUN
-    doubts = result.count(UNPROVEN) or result.faults or any(each.contradictions for each in result.acceptance)
+    doubts = result.count(UNPROVEN) or result.all_faults
     return ExitCode.CHECK_FAILED if doubts else ExitCode.OK
 
 

@@ -12,12 +12,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from specbench.servers.answers import Completion, Question, Token
+from specbench.servers.base import Server
 from specbench.verify import gtest
-from specbench.verify.answers import Completion, Prompt, Token
 from specbench.verify.gtest import REST, Table
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Settings, Shift
-from specbench.verify.servers.base import Server, joined
 
 PREFIXES, LENGTH = 4, 3
 CONTEXTS = 3  # the most frequent beginnings, behind which the next token is tested
@@ -27,6 +27,10 @@ FIRST = "the first token against the stated distribution"
 LATER = "later tokens against the stated distribution"
 DRAFTING = "the first token is right and later ones are not: acceptance test or residual"
 SAMPLING = "the first token is shifted, which no draft touches: temperature, cut-off or weights"
+GREEDY = (
+    "{} draws one and the same answer {} times behind each prefix at temperature {:g}: "
+    "does it decode greedily at every temperature?"
+)
 
 Tempered: TypeAlias = tuple[Counter, Mapping[Hashable, float]]
 
@@ -36,22 +40,28 @@ def shifts(
     reference: Server | None,
     rows: Sequence[tuple[Asked, Completion, Completion]],
     settings: Settings,
-) -> list[Shift]:
-    """Compare samples with the reference's, and with what the reference (or the server) states."""
+) -> tuple[list[Shift], list[str]]:
+    """Compare samples with the reference's, and with what the reference (or the server) states.
+
+    Returns:
+        Each comparison, and what to know of the samples.
+    """
+    varied = 0
     joint: list[Table] = []
     first: list[Table] = []
     later: list[Table] = []
     tempers: list[Tempered] = []
     stating = reference or server
     for number, (asked, theirs, _) in enumerate(rows[:PREFIXES]):
-        prefix = joined(asked.prompt, (theirs.tokens or ())[: 4 * number])
+        prefix = asked.question.behind((theirs.tokens or ())[: 4 * number], LENGTH)
         ours = _samples(server, prefix, settings, 2 * number)
+        varied += len(set(ours)) > 1
         if reference:
             joint += gtest.two_samples(
                 Counter(ours), Counter(_samples(reference, prefix, settings, 2 * number + 1))
             )
         for context, counts in _contexts(ours):
-            stated = _stated(stating, joined(prefix, context), settings.temperature)
+            stated = _stated(stating, prefix.behind(context), settings.temperature)
             if stated is None:
                 continue
             found = gtest.against(counts, stated)
@@ -60,14 +70,15 @@ def shifts(
                 tempers.append((counts, stated))
     whom = reference.url if reference else "itself"
     named = {f"{LENGTH} tokens against those of {whom}": joint, FIRST: first, LATER: later}
-    return _judged(named, tempers, settings)
+    warnings = [] if varied else [GREEDY.format(server.url, settings.samples, settings.temperature)]
+    return _judged(named, tempers, settings), warnings
 
 
-def _samples(server: Server, prefix: Prompt, settings: Settings, stream: int) -> list[tuple[Token, ...]]:
+def _samples(server: Server, prefix: Question, settings: Settings, stream: int) -> list[tuple[Token, ...]]:
     found = []
     for number in range(settings.samples):
         seed = 1 + number + settings.samples * (stream + 1000 * settings.seed)
-        answer = server.complete(prefix, LENGTH, settings.temperature, seed)
+        answer = server.complete(replace(prefix, temperature=settings.temperature, seed=seed))
         found.append(answer.tokens if answer.tokens is not None else (answer.text,))
     return found
 
@@ -88,9 +99,9 @@ def _contexts(samples: Sequence[tuple[Token, ...]]) -> list[tuple[tuple[Token, .
     return kept
 
 
-def _stated(server: Server, prefix: Prompt, temperature: float) -> dict[Hashable, float] | None:
+def _stated(server: Server, prefix: Question, temperature: float) -> dict[Hashable, float] | None:
     """What a server's log-probabilities mean at a temperature; `None` where too much is left untold."""
-    top = server.complete(prefix, 1, top=server.tops, fresh=True).top if server.tops else None
+    top = server.complete(replace(prefix, top=server.tops).fresh).top if server.tops else None
     if not top or not top[0] or temperature > 1:
         return None
     weights = {token: math.exp(value / temperature) for token, value in top[0].items()}

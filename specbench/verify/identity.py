@@ -9,11 +9,13 @@ two widths of a pass make it. A difference is a tie where the margin is at most 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from specbench.servers.answers import Completion, Question, Token
+from specbench.servers.base import Server
 from specbench.verify import causes
-from specbench.verify.answers import Completion, Prompt, Token
+from specbench.verify.prompts import Asked
 from specbench.verify.records import DIFFERS, SAME, TIE, UNPROVEN, Steadiness, Verdict
-from specbench.verify.servers.base import Server, joined
 
 NOISE_PROMPTS, NOISE_PLACES = 4, 4
 LONGEST_LOOK = 32
@@ -41,19 +43,19 @@ def steadiness(server: Server, answers: Sequence[Sequence[Completion]]) -> Stead
     return Steadiness(server.url, len(answers), max(map(len, answers), default=0), differ)
 
 
-def noise_of(reference: Server, prompts: Sequence[Prompt], most: int) -> float | None:
+def noise_of(reference: Server, questions: Sequence[Question]) -> float | None:
     """How far the reference's margins move where it computes them in another way; `None` without figures."""
     moved: list[float] = []
     if not reference.tops:
         return None
-    for prompt in prompts[:NOISE_PROMPTS]:
-        along = reference.complete(prompt, min(most, LONGEST_LOOK), top=reference.tops)
+    for question in questions[:NOISE_PROMPTS]:
+        along = reference.complete(replace(question, most=min(question.most, LONGEST_LOOK), top=reference.tops))
         if along.tokens is None or along.top is None:
             return None
         last = min(len(along.tokens), len(along.top)) - 1
         for place in sorted({last * step // NOISE_PLACES for step in range(1, NOISE_PLACES + 1)}):
             first, *others = sorted(along.top[place], key=along.top[place].__getitem__, reverse=True)
-            anew = _top_behind(reference, prompt, along.tokens[:place])
+            anew = _top_behind(reference, question, along.tokens[:place])
             if not others or anew is None:
                 continue
             pair = margin(along.top[place], first, others[0]), margin(anew, first, others[0])
@@ -85,9 +87,9 @@ class Judge:
     def __init__(self, server: Server, reference: Server, noise: float | None) -> None:
         self._server, self._reference, self._noise = server, reference, noise
 
-    def verdict(self, prompt_id: str, prompt: Prompt, theirs: Completion, ours: Completion) -> Verdict:
+    def verdict(self, asked: Asked, theirs: Completion, ours: Completion) -> Verdict:
         """The verdict on a server's answer beside the reference's."""
-        place = first_difference(theirs, ours)
+        place, prompt_id, question = first_difference(theirs, ours), asked.prompt_id, asked.question
         if place is None:
             return Verdict(prompt_id, SAME)
         if theirs.tokens is None or ours.tokens is None:
@@ -99,9 +101,9 @@ class Judge:
         own, other = (said[place] if place < len(said) else None for said in (theirs.tokens, ours.tokens))
         common = theirs.tokens[:place]
         shape = causes.of_shape(theirs, ours, place)
-        if shape == causes.CUT or (own is None and self._has_stopped(prompt, theirs)):
+        if shape == causes.CUT or (own is None and self._has_stopped(question, theirs)):
             return Verdict(prompt_id, DIFFERS, place, (own, other), cause=shape or causes.BEHIND_STOP)
-        margins = self._margins(prompt, theirs.tokens, place, own, other)
+        margins = self._margins(question, theirs.tokens, place, own, other)
         if not margins or self._noise is None or self._noise > LARGEST_NOISE:
             return Verdict(prompt_id, UNPROVEN, place, (own, other), cause=shape or NO_PROOF)
         moved = max(margins) - min(margins)
@@ -111,45 +113,45 @@ class Judge:
         if verdict == DIFFERS and margins[0] < 0:
             cause = causes.REFERENCE
         elif verdict == DIFFERS:
-            cause = shape or self._tried_again(prompt, theirs, common, own)
+            cause = shape or self._tried_again(question, theirs, common, own)
         return Verdict(prompt_id, verdict, place, (own, other), margins[0], noise, cause)
 
     def _margins(
-        self, prompt: Prompt, tokens: Sequence[Token], place: int, own: Token | None, other: Token | None
+        self, question: Question, tokens: Sequence[Token], place: int, own: Token | None, other: Token | None
     ) -> list[float]:
         """From the text so far sent anew, and as the reference decodes along it."""
-        anew = _top_behind(self._reference, prompt, tokens[:place])
+        anew = _top_behind(self._reference, question, tokens[:place])
         if anew is None:
             return []
         found = [margin(anew, own, other)]
-        along = self._reference.complete(prompt, place + 1, top=self._reference.tops)
+        along = self._reference.complete(replace(question, most=place + 1, top=self._reference.tops))
         is_there = along.tokens is not None and along.tokens[:place] == tuple(tokens[:place])
         if is_there and along.top and len(along.top) > place:
             found.append(margin(along.top[place], own, other))
         return found
 
-    def _has_stopped(self, prompt: Prompt, theirs: Completion) -> bool:
+    def _has_stopped(self, question: Question, theirs: Completion) -> bool:
         """Whether the last token that the reference told is the one that ends a text."""
         if theirs.finish_reason != "stop" or not theirs.tokens:
             return False
-        return self._reference.complete(joined(prompt, theirs.tokens[:-1]), 1).finish_reason == "stop"
+        return self._reference.complete(question.behind(theirs.tokens[:-1])).finish_reason == "stop"
 
     def _tried_again(
-        self, prompt: Prompt, theirs: Completion, common: Sequence[Token], own: Token | None
+        self, question: Question, theirs: Completion, common: Sequence[Token], own: Token | None
     ) -> str:
         """What the server says when it is asked again, and with the text so far sent anew."""
-        again = self._server.complete(prompt, theirs.said or 1, fresh=True)
+        again = self._server.complete(replace(question, most=theirs.said or 1).fresh)
         if first_difference(theirs, again) is None:
             return causes.EARLIER_REQUESTS
-        anew = self._server.complete(joined(prompt, common), 1, fresh=True).tokens
+        anew = self._server.complete(question.behind(common).fresh).tokens
         if own is not None and anew and anew[0] == own:
             return causes.STATE
         return causes.MODEL
 
 
-def _top_behind(server: Server, prompt: Prompt, said: Sequence[Token]) -> dict[Token, float] | None:
+def _top_behind(server: Server, question: Question, said: Sequence[Token]) -> dict[Token, float] | None:
     """The most likely tokens behind a text that is sent anew."""
-    top = server.complete(joined(prompt, said), 1, top=server.tops, fresh=True).top
+    top = server.complete(replace(question, top=server.tops).behind(said).fresh).top
     return top[0] if top and top[0] else None
 
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from specbench.clock import now_ms
-from specbench.verify.answers import Completion
+from specbench.servers.answers import Completion
+from specbench.servers.base import HttpServer
 from specbench.verify.identity import first_difference
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Load
-from specbench.verify.servers.base import HttpServer
 from specbench.verify.speed import as_generation
 
 
-def load(server: HttpServer, rows: Sequence[tuple[Asked, Completion]], most: int, concurrency: int) -> Load:
+def load(server: HttpServer, rows: Sequence[tuple[Asked, Completion]], concurrency: int) -> Load:
     """Ask every prompt again, `concurrency` at a time, each over a connection of its own.
 
     Args:
@@ -30,7 +30,7 @@ def load(server: HttpServer, rows: Sequence[tuple[Asked, Completion]], most: int
     def answer(asked: Asked) -> Completion:
         one = free.get()
         try:
-            return one.stream(asked.prompt, most)
+            return one.stream(asked.question)
         finally:
             free.put(one)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.results.records import Prompt as Question
-from specbench.verify.answers import Prompt
-from specbench.verify.servers.base import Server
+from specbench.results import records
+from specbench.servers.answers import Prompt, Question
+from specbench.servers.base import Server
 
 IDS, TOKENS, TEXT = "token ids", "tokens", "text"
 LOOKED_AT = 3  # questions by which tokenizers and templates are compared
@@ -20,13 +20,16 @@ class Asked:
 
     prompt_id: str
     category: str
-    prompt: Prompt
+    question: Question
 
 
 def asked_as(
-    questions: Sequence[Question], server: Server, reference: Server
+    questions: Sequence[records.Prompt], server: Server, reference: Server, most: int
 ) -> tuple[list[Asked], str, list[str]]:
     """The prompts, what is compared, and what differs between the servers before anything is said.
+
+    Args:
+        most: tokens of an answer, at most.
 
     With ids, both get those of the reference's chat template, so that a template of the server's own does not
     look like a fault of its decoding; it is told apart from it.
@@ -44,7 +47,7 @@ def asked_as(
         compared = IDS
         prompts = [ids or text for ids, text in zip(found, texts, strict=True)]
     rows = zip(questions, prompts, strict=True)
-    asked = [Asked(question.prompt_id, question.category, prompt) for question, prompt in rows]
+    asked = [Asked(each.prompt_id, each.category, Question(prompt, most)) for each, prompt in rows]
     return asked, compared, _other_template(texts, server, reference)
 
 

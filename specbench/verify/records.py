@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from specbench.verify.answers import Facts, Token
+from specbench.servers.answers import Facts, Token
 
 SAME, TIE, DIFFERS, UNPROVEN = "same", "tie", "differs", "unproven"
 VERDICTS = (SAME, TIE, DIFFERS, UNPROVEN)
@@ -170,6 +170,14 @@ class Result:
     retries: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
     schema_version: int = 1
+
+    @property
+    def all_faults(self) -> list[str]:
+        """Those of sanity, and where a server's own figures cannot all be true."""
+        return [
+            *self.faults,
+            *(f"{each.url}: {line}" for each in self.acceptance for line in each.contradictions),
+        ]
 
     def count(self, verdict: str) -> int:
         """How many prompts have this verdict."""

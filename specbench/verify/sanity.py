@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from specbench.servers.answers import Completion
+from specbench.servers.base import Server
 from specbench.verify import causes
-from specbench.verify.answers import Completion
 from specbench.verify.identity import first_difference
-from specbench.verify.servers.base import Server
 
 Pair = tuple[int, Completion, Completion]
 """Ids of the prompt that was sent (0 where a text was), the reference's answer, and the server's."""

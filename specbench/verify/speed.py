@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Sequence
 
 from specbench.results.records import Generation, Round
+from specbench.servers.answers import Completion
+from specbench.servers.base import Server
 from specbench.stats import verdict
-from specbench.verify.answers import Completion
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Speed
-from specbench.verify.servers.base import Server
 
 
 def speeds(
@@ -35,10 +35,10 @@ def as_generation(url: str, asked: Asked, answer: Completion) -> Generation | No
 
     Where a server does not say how many tokens an event brings, its first one is taken to bring one.
     """
-    parts = [part for part in answer.parts if part.tokens != 0]
+    parts = [part for part in answer.parts if part.size != 0]
     if not parts:
         return None
-    sizes = [part.tokens for part in parts]
+    sizes = [part.size for part in parts]
     if None in sizes:
         if answer.said is None or answer.said < len(parts) < 2:
             return None
@@ -52,7 +52,7 @@ def as_generation(url: str, asked: Asked, answer: Completion) -> Generation | No
         turns=1,
         repeat=0,
         prompt_tokens=answer.prompt_tokens or 0,
-        prompt_sha256=hashlib.sha256(repr(asked.prompt).encode()).hexdigest(),
+        prompt_sha256=hashlib.sha256(repr(asked.question.prompt).encode()).hexdigest(),
         text="",
         finish_reason=answer.finish_reason or "",
         rounds=rounds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from specbench.atomic import read_record, write_json
@@ -25,6 +26,25 @@ def write(runs: Path, result: Result) -> Path:
         raise SpecbenchError(f"{path} cannot be written: {error.strerror}", exit_code=ExitCode.STORE) from error
     write_json(path, result)
     return path
+
+
+def named(runs: Path, names: Sequence[str]) -> list[Result]:
+    """The verifications called `names`, by id or a unique beginning or end of it; none where these are runs.
+
+    Raises:
+        SpecbenchError: some of them are runs, or one is damaged.
+    """
+    ids = sorted(each.stem for each in (runs / FOLDER).glob("*.json"))
+    meant = {name: [each for each in ids if each.startswith(name) or each.endswith(name)] for name in names}
+    known = {name: found[0] for name, found in meant.items() if name and len(found) == 1}
+    if not known or any((runs / name).is_dir() for name in known):
+        return []
+    if len(known) < len(meant):
+        other = next(name for name in meant if name not in known)
+        raise SpecbenchError(
+            f"{other} is no verification, and {next(iter(known))} is one", "compare runs with runs alone"
+        )
+    return [read(runs, each) for each in dict.fromkeys(known.values())]
 
 
 def read(runs: Path, name: str) -> Result:

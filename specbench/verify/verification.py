@@ -9,14 +9,13 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 
 from specbench.errors import SpecbenchError
-from specbench.results.records import Prompt as Question
+from specbench.results.records import Prompt
+from specbench.servers.answers import Completion
+from specbench.servers.base import HttpServer, Server
 from specbench.verify import acceptance, conclusion, distribution, identity, prompts, sanity, speed
-from specbench.verify.answers import Completion
 from specbench.verify.load import load
 from specbench.verify.prompts import Asked
 from specbench.verify.records import Result, Settings
-from specbench.verify.servers.base import HttpServer, Server
-from specbench.verify.servers.vllm import Vllm
 
 logger = logging.getLogger(__name__)
 STEADY_PROMPTS, STEADY_TIMES = 4, 3
@@ -33,7 +32,7 @@ class Verification:
         self,
         server: Server,
         reference: Server | None,
-        questions: Sequence[Question],
+        questions: Sequence[Prompt],
         settings: Settings,
     ) -> None:
         self._server, self._reference, self._other = server, reference or server, reference
@@ -64,13 +63,14 @@ class Verification:
 
     def _judge(self) -> None:
         found = self.result
-        asked, found.compared, templates = prompts.asked_as(self._questions, self._server, self._reference)
+        asked, found.compared, templates = prompts.asked_as(
+            self._questions, self._server, self._reference, self._settings.max_new_tokens
+        )
         found.faults += templates
         logger.info("repeating %s prompts to see what varies by itself", min(len(asked), STEADY_PROMPTS))
         self._look_whether_steady(asked)
         if found.compared != prompts.TEXT:
-            most = self._settings.max_new_tokens
-            found.noise = identity.noise_of(self._reference, [each.prompt for each in asked], most)
+            found.noise = identity.noise_of(self._reference, [each.question for each in asked])
             if found.noise is not None and found.noise > identity.LARGEST_NOISE:
                 found.faults.append(
                     f"log-probabilities of {self._reference.url} move by {found.noise:.2g} between decoding "
@@ -83,7 +83,7 @@ class Verification:
         self._acceptance(rows, counters)
         self._load(rows)
         pairs = [
-            (0 if isinstance(each.prompt, str) else len(each.prompt), theirs, ours)
+            (0 if isinstance(each.question.prompt, str) else len(each.question.prompt), theirs, ours)
             for each, theirs, ours in rows
         ]
         faults, warnings = sanity.oddities(self._server, self._reference, pairs)
@@ -91,27 +91,29 @@ class Verification:
         found.warnings += warnings
         if self._settings.samples:
             logger.info("drawing %s samples behind each of a few prefixes", self._settings.samples)
-            found.shifts += distribution.shifts(self._server, self._other, rows, self._settings)
+            shifts, notes = distribution.shifts(self._server, self._other, rows, self._settings)
+            found.shifts += shifts
+            found.warnings += notes
         self._note_retries()
 
     def _identity(self, asked: Sequence[Asked]) -> list[tuple[Asked, Completion, Completion]]:
         """Ask every prompt of both, in a seeded order, and judge each pair at once."""
         judge = identity.Judge(self._server, self._reference, self.result.noise)
-        most, rows = self._settings.max_new_tokens, []
+        rows = []
         order = random.Random(self._settings.seed)
         asked = order.sample(list(asked), len(asked))
-        earlier = {each.prompt_id: self._server.stream(each.prompt, most) for each in asked if self._alone}
+        earlier = {each.prompt_id: self._server.stream(each.question) for each in asked if self._alone}
         for number, each in enumerate(order.sample(asked, len(asked)) if self._alone else asked, start=1):
             if self._alone:
-                theirs, ours = earlier[each.prompt_id], self._server.stream(each.prompt, most)
+                theirs, ours = earlier[each.prompt_id], self._server.stream(each.question)
             elif order.random() < 0.5:
-                theirs = self._reference.stream(each.prompt, most)
-                ours = self._server.stream(each.prompt, most)
+                theirs = self._reference.stream(each.question)
+                ours = self._server.stream(each.question)
             else:
-                ours = self._server.stream(each.prompt, most)
-                theirs = self._reference.stream(each.prompt, most)
+                ours = self._server.stream(each.question)
+                theirs = self._reference.stream(each.question)
             rows.append((each, theirs, ours))
-            verdict = judge.verdict(each.prompt_id, each.prompt, theirs, ours)
+            verdict = judge.verdict(each, theirs, ours)
             self.result.verdicts.append(verdict)
             self._note_retries()
             logger.info("%s/%s %s: %s", number, len(asked), each.prompt_id, verdict.verdict)
@@ -123,7 +125,7 @@ class Verification:
             answers: dict[str, list[Completion]] = {each.prompt_id: [] for each in few}
             for time in range(STEADY_TIMES):
                 for each in random.Random(f"{self._settings.seed}/{time}").sample(few, len(few)):
-                    answers[each.prompt_id].append(server.stream(each.prompt, self._settings.max_new_tokens))
+                    answers[each.prompt_id].append(server.stream(each.question))
             self.result.steadiness.append(identity.steadiness(server, list(answers.values())))
 
     def _acceptance(
@@ -150,11 +152,12 @@ class Verification:
         for server, alone in sides if count > 1 else ():
             if isinstance(server, HttpServer):
                 logger.info("asking %s with %s requests at a time", server.url, count)
-                self.result.loads.append(load(server, alone, self._settings.max_new_tokens, count))
+                self.result.loads.append(load(server, alone, count))
 
     def _counters(self) -> dict[Server, dict[str, int]]:
         """Of the servers that count all requests together."""
-        return {each: each.counters() for each in (self._server, self._reference) if isinstance(each, Vllm)}
+        found = {each: each.counters() for each in (self._server, self._reference)}
+        return {each: counted for each, counted in found.items() if counted is not None}
 
     def _note_retries(self) -> None:
         servers = {each.url: each.retries for each in (self._server, self._reference)}

@@ -15,7 +15,7 @@ from builders import PLAIN
 from vllm_exchanges import KEY, PROMPT, STOPS, Recorder, Replay, alone
 
 from specbench.api import CloudModel, Request
-from specbench.cloud.vllm_cloud import VllmCloud
+from specbench.cloud.openai_cloud import OpenAiCloud
 from specbench.profile import CloudSpec
 from specbench.testing import tiny_llama
 
@@ -78,12 +78,12 @@ def cloud(target_folder, token_file):
     def reach(url, key=True, **fields):
         spec = CloudSpec(
             model=str(target_folder),
-            backend="vllm",
+            backend="openai",
             placement=url,
             token_file=str(token_file) if key else None,
             **fields,
         )
-        return VllmCloud(spec)
+        return OpenAiCloud(spec)
 
     return reach
 
@@ -97,8 +97,8 @@ def profile(target_folder, token_file, tmp_path):
         values = {
             "edge": {"model": str(target_folder)},
             "cloud": {
-                "model": str(target_folder), "backend": "vllm", "placement": url, "token_file": str(token_file),
-                **cloud,
+                "model": str(target_folder), "backend": "openai", "placement": url,
+                "token_file": str(token_file), **cloud,
             },
             "engine": {"kind": "eager"},
             "workload": {"prompts": str(prompts), "limit": None, "max_new_tokens": 16},

@@ -11,6 +11,7 @@ from specbench.api import (
     Method,
     Options,
     Proposal,
+    Request,
     Round,
     SpecbenchError,
     Speculative,
@@ -19,7 +20,8 @@ from specbench.api import (
 from specbench.cloud import CloudModel, EdgeModel
 from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
 from specbench.registry import discover
-from specbench.testing import check_method, check_texts, tiny_llama
+from specbench.speculation.stop_strings import StopStrings
+from specbench.testing import PROMPT, answer, check_method, check_texts, tiny_llama, tokens_of
 
 METHODS = discover().methods
 DRAFTING = [name for name, method in METHODS.items() if isinstance(method, SpeculativeMethod)]
@@ -35,6 +37,11 @@ def test_method_keeps_the_contract_when_it_chooses_its_draft_length(name):
     check_method(METHODS[name], Options(Decoding(), Speculative(draft_length="auto")))
 
 
+@pytest.mark.parametrize("name", ["suffix", "hybrid"])
+def test_a_method_keeps_the_contract_where_its_options_ask_for_trees(name):
+    check_method(METHODS[name], Options(Decoding(), Speculative(draft_length=8), {name: {"nodes": 16}}))
+
+
 def test_assisted_generation_refuses_to_choose_a_draft_length():
     auto = Options(Decoding(), Speculative(draft_length="auto"))
     with pytest.raises(SpecbenchError, match="auto is not supported by hf_assisted"):
@@ -45,7 +52,15 @@ def test_assisted_generation_refuses_to_choose_a_draft_length():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["cloud_optimized_baseline", "speculative", "speculative_pipelined", "speculative_tree", "token_recycling"],
+    [
+        "cloud_optimized_baseline",
+        "speculative",
+        "speculative_pipelined",
+        "speculative_tree",
+        "token_recycling",
+        "speculative_eagle",
+        "speculative_eagle_tree",
+    ],
 )
 def test_method_keeps_the_contract_on_the_compiled_engine_too(name):
     check_method(METHODS[name], engine=EngineSpec(kind="compiled", batch_invariant=True))
@@ -67,8 +82,10 @@ def split_pair(tmp_path_factory):
 @pytest.mark.parametrize("name", METHODS)
 def test_method_keeps_the_contract_on_a_target_that_is_split_over_two_ranks(name, split_pair):
     method, options = METHODS[name], Options(Decoding(), Speculative())
-    if name.startswith(("hf_assisted", "early_exit")) or getattr(method, "drafts_trees", False):
-        refusals = r"both models in one process|beyond the link|cannot read a tree"
+    if name.startswith(("hf_assisted", "early_exit", "speculative_eagle")) or getattr(
+        method, "drafts_trees", False
+    ):
+        refusals = r"both models in one process|beyond the link|cannot read a tree|reads no hidden states"
         with pytest.raises(SpecbenchError, match=refusals):
             method.open(*split_pair, options)
         return
@@ -208,3 +225,45 @@ def test_the_contract_catches_a_drafter_that_keeps_the_sequence_before():
 def test_a_draft_that_is_longer_than_asked_for_ends_its_run():
     with pytest.raises(ValueError, match="proposed 6 tokens where at most 4 were asked for"):
         check_method(following(too_many=2))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"presence_penalty": 1.0},
+        {"logit_bias": {3: 1.0}},
+        {"min_new_tokens": 2},
+        {"temperature": 1.0, "min_p": 0.1},
+    ],
+)
+def test_assisted_generation_refuses_what_transformers_applies_otherwise(fields):
+    rule = "rejection" if "temperature" in fields else "greedy"
+    options = Options(Decoding(**fields), Speculative(verification=rule))
+    with pytest.raises(SpecbenchError, match=rf"decoding\.{list(fields)[-1]} is not supported by hf_assisted"):
+        METHODS["hf_assisted"].validate(options)
+    METHODS["hf_assisted"].validate(Options(Decoding(stop=("END",), ignore_eos=True), Speculative()))
+
+
+@pytest.fixture(scope="module")
+def stop_pair(tmp_path_factory):
+    """Draft, target, and what the target says alone."""
+    folder = tmp_path_factory.mktemp("stops")
+    edge = EdgeModel(EdgeSpec(model=str(tiny_llama(folder / "edge", seed=1, num_hidden_layers=1))))
+    cloud = CloudModel(CloudSpec(model=str(tiny_llama(folder / "cloud", seed=2)), device="cpu"))
+    control = METHODS["cloud_optimized_baseline"].open(edge, cloud, Options(Decoding(), Speculative()))
+    return edge, cloud, tokens_of(answer(control, Request(PROMPT, 24, frozenset())))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_ends_where_a_stop_string_is_complete(name, stop_pair):
+    """Whatever runs its loop, and inside a block too."""
+    edge, cloud, alone = stop_pair
+    method, options = METHODS[name], Options(Decoding(), Speculative())
+    if method.helpers(options):
+        pytest.skip("it needs further models")
+    decoder = method.open(edge, cloud, options)
+    free = alone if "cloud" in method.roles else tokens_of(answer(decoder, Request(PROMPT, 24, frozenset())))
+    stops = StopStrings((f"<{free[8]}><{free[9]}>",), lambda ids: "".join(f"<{token}>" for token in ids))
+    request = Request(PROMPT, 24, frozenset(), stop_strings=stops)
+    end = next(count for count in range(1, 25) if stops.strings[0] in stops.decode(free[:count]))
+    assert tokens_of(answer(decoder, request)) == free[:end]

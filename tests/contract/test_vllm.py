@@ -20,8 +20,8 @@ def test_a_stored_run_says_what_a_vllm_cloud_did_and_what_is_not_known(server, p
     manifest = stored.manifest
     assert manifest.engines["cloud"] == "vllm"
     assert manifest.models["cloud"] == {
-        "name": "tiny", "root": manifest.models["cloud"]["root"], "max_model_len": 2048, "version": "0.32.0",
-        "dtype": None,
+        "kind": "vllm", "name": "tiny", "root": manifest.models["cloud"]["root"], "max_model_len": 2048,
+        "version": "0.32.0", "dtype": None,
     }  # fmt: skip
     assert manifest.divergences == ()
     verified = [part for each in stored.generations for part in each.rounds if part.drafted]

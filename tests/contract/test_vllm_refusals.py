@@ -7,9 +7,12 @@ import pytest
 from vllm_exchanges import KEY, PROMPT, STOPS, changing
 
 from specbench.api import SpecbenchError
-from specbench.cloud.http import JsonHttp
-from specbench.cloud.vllm.client import VllmServer
 from specbench.errors import CloudLostError, ExitCode
+from specbench.servers.answers import Completion, Question
+from specbench.servers.client import Client
+from specbench.servers.http import JsonHttp
+from specbench.servers.probing import opened
+from specbench.servers.vllm import Vllm
 
 
 def test_precision_is_unknown_and_never_ok(server, profile, specbench):
@@ -17,7 +20,7 @@ def test_precision_is_unknown_and_never_ok(server, profile, specbench):
         done = specbench("check-dtype", "--load", "--json", "--profile", profile(vllm.url))
         shown = specbench("check-dtype", "--load", "--profile", profile(vllm.url))
     assert (done.code, done.json["verdict"]) == (ExitCode.CHECK_FAILED, "unknown")
-    assert "no tensor can be read (vLLM 0.32.0 at http" in shown.out
+    assert "no tensor can be read (vllm 0.32.0 at http" in shown.out
 
 
 def test_precision_that_is_only_declared_is_unknown_too_and_nobody_is_asked(profile, specbench):
@@ -69,7 +72,7 @@ def test_a_key_that_is_missing_is_named(server, cloud):
     with (
         server() as vllm,
         closing(cloud(vllm.url, key=False)) as there,
-        pytest.raises(SpecbenchError, match="refused the edge: 401 Unauthorized") as caught,
+        pytest.raises(SpecbenchError, match="wants a login: 401 Unauthorized") as caught,
     ):
         there.load()
     assert "cloud.token_file" in caught.value.hint
@@ -77,22 +80,18 @@ def test_a_key_that_is_missing_is_named(server, cloud):
 
 def test_another_model_is_refused_in_the_servers_own_words(server):
     with server() as vllm:
-        there = VllmServer(vllm.url, KEY)
-        there.model = "another"
-        with pytest.raises(
-            SpecbenchError, match="refused the request: 404 Not Found: The model `another` does not exist"
-        ):
-            there.complete(PROMPT, "salt")
-        there.close()
+        there = Vllm(Client(vllm.url, KEY), "another")
+        with pytest.raises(SpecbenchError, match="404 Not Found: The model `another` does not exist"):
+            there.complete(Question(PROMPT, 1, stop_ids=frozenset()))
+        with pytest.raises(SpecbenchError, match="has no model another"):
+            there.look()
 
 
 def test_a_prompt_without_room_is_refused_in_the_servers_own_words(server):
     with server() as vllm:
-        there = VllmServer(vllm.url, KEY)
-        there.look()
-        with pytest.raises(SpecbenchError, match=r"refused the request: 400 Bad Request: .*2048"):
-            list(there.stream(PROMPT, 5000, "salt", []))
-        there.close()
+        there = opened(Client(vllm.url, KEY))
+        with pytest.raises(SpecbenchError, match=r"400 Bad Request: .*2048"):
+            there.stream(Question(PROMPT, 5000, stop_ids=frozenset()))
 
 
 def without(name):
@@ -120,17 +119,13 @@ def answering(status, kind, body, at="/v1/completions"):
 
 ANOTHER_FORM = "sends prompt_logprobs of another form than vLLM's"
 STRANGE = {
-    "a web page": (answering(200, "text/html", b"<html>", "/v1/models"), "its answer is not a JSON"),
-    "another API": (
-        changing("/v1/models", lambda document, question: {"data": [{"id": "m", "owned_by": "openai"}]}),
-        "is not a vLLM server: /v1/models names no model that is owned_by vllm",
-    ),
+    "a web page": (answering(200, "text/html", b"<html>", "/v1/models"), "something that is not a JSON object"),
     "a model without a name": (
         changing("/v1/models", lambda document, question: document["data"][0].pop("id") and None),
-        "is not a vLLM server: /v1/models names no model that is owned_by vllm",
+        "has 0 models",
     ),
-    "a list": (answering(200, "application/json", b"[]", "/v1/models"), "is not a vLLM server"),
-    "nothing there": (answering(404, "text/plain", b"?", "/v1/models"), "is not a vLLM server: 404 Not Found"),
+    "a list": (answering(200, "application/json", b"[]", "/v1/models"), "not a JSON object: 2 bytes"),
+    "nothing there": (answering(404, "text/plain", b"?", "/v1/models"), "refuses /v1/models: 404 Not Found"),
     "no prompt_logprobs": (without("prompt_logprobs"), "sends no prompt_logprobs"),
     "a place without a token": (placing(lambda token: None), ANOTHER_FORM),
     "a token without a number": (placing(lambda token: {str(token): {"rank": 1}}), ANOTHER_FORM),
@@ -146,9 +141,9 @@ STRANGE = {
     ),
     "an engine that died": (
         answering(500, "application/json", b'{"error": {"message": "EngineCore died", "code": 500}}'),
-        "refused the request: 500 Internal Server Error: EngineCore died",
+        "answers 500 Internal Server Error: EngineCore died",
     ),
-    "a proxy that fails": (answering(502, "text/html", b"<html>"), "refused the request: 502 Bad Gateway"),
+    "a proxy that fails": (answering(502, "text/html", b"<html>"), "answers 502 Bad Gateway"),
     "a hang-up": (answering(0, "", b""), ": Remote end closed connection"),
 }  # fmt: skip
 
@@ -168,7 +163,7 @@ def test_a_strange_server_is_refused_before_anything_is_timed_with_one_error(ser
 def test_nobody_there_is_one_error(profile, specbench):
     done = specbench("run", "cloud_baseline", "--profile", profile("http://127.0.0.1:9"))
     assert done.code == ExitCode.RUN
-    assert "cannot connect to a vLLM server at http://127.0.0.1:9" in done.err
+    assert "cannot connect to a server at http://127.0.0.1:9" in done.err
     assert "vllm serve MODEL" in done.err
 
 
@@ -181,9 +176,8 @@ def test_a_stream_that_breaks_off_ends_the_run_and_keeps_what_was_finished(serve
 
 def test_a_stream_that_falls_silent_is_given_up(server, cloud):
     with server(silent_s=2) as vllm:
-        there = VllmServer(vllm.url, KEY, silence_s=0.3)
-        there.model = "tiny"
-        read = there.stream(PROMPT, 24, "salt", STOPS)
+        there = Vllm(Client(vllm.url, KEY, silence_s=0.3), "tiny")
+        read = there.parts(Question(PROMPT, 24, stop_ids=STOPS), Completion())
         assert next(read).tokens
         with pytest.raises(CloudLostError, match=r"it said nothing for 0\.3 s"):
             next(read)
@@ -198,12 +192,10 @@ def test_a_connection_that_idled_too_long_is_opened_again(server):
 
 def test_questions_and_whole_streams_share_one_connection(server):
     with server() as vllm:
-        there = VllmServer(vllm.url, KEY)
-        there.look()
+        there = opened(Client(vllm.url, KEY))
         for _ in range(2):
-            assert list(there.stream(PROMPT, 24, "salt", STOPS))
-        there.complete(PROMPT, "salt", STOPS)
-        there.close()
+            assert there.stream(Question(PROMPT, 24, stop_ids=STOPS)).tokens
+        there.complete(Question(PROMPT, 1, stop_ids=STOPS))
         assert len(vllm.peers) == 1
 
 
@@ -212,7 +204,7 @@ def test_what_the_server_may_not_tell_is_left_unknown(server, cloud):
         return None if path.startswith("/v1/") else (404, "text/html", b"<html>")
 
     with server(change=gateway) as vllm, closing(cloud(vllm.url)) as there:
-        assert (there.facts.version, there.facts.dtype) == (None, None)
+        assert (there.elsewhere["version"], there.elsewhere["dtype"]) == (None, None)
 
 
 def test_methods_that_need_the_model_itself_are_refused(server, profile, specbench):
@@ -220,5 +212,5 @@ def test_methods_that_need_the_model_itself_are_refused(server, profile, specben
         for method in ("speculative_colocated", "hf_assisted"):
             done = specbench("run", method, "--profile", profile(vllm.url))
             assert done.code != 0
-            assert "a vLLM server only decodes and verifies" in done.err
+            assert "cloud.backend: openai only decodes and verifies" in done.err
             assert "cloud.backend=transformers" in done.err

@@ -5,8 +5,8 @@
 For each of `DRAFTS`, `specbench trace` and `specbench limits --costs` write a trace and a cost table into the
 folder (those that are there are kept). From them come the formula (`specbench plan`'s closed form) and the
 break-even of virtual runs over the trace, both at the draft length that the formula names, with `window: auto`.
-With `--measure`, `specbench sweep` runs each draft at five round trips around the formula's; where its speed-up
-crosses 1 is the measured break-even; where the ends of its intervals do, the ends of an error bar (kept too).
+With `--measure`, `specbench sweep` runs each draft at three round trips around the formula's; where its
+speed-up crosses 1 is the measured break-even; where the ends of its intervals do, the ends of an error bar.
 
 Writes break-even-curve.svg, .png, .pdf and .csv, and prints a line a draft. `--limit` is of all prompts.
 """
@@ -49,7 +49,7 @@ DRAFTS = {
     "int8, 28 of 30 layers": [*INT8, "--set", "edge.layers=28"],
 }
 APART = ("cloud.placement=process", "edge.threads=1", "cloud.threads=1")
-SHARES = (0.5, 0.75, 1.0, 1.25, 1.6)  # of the formula's break-even, that are measured
+SHARES = (0.6, 1.0, 1.5)  # of the formula's break-even, that are measured
 LEAST, LEAST_MS = 0.4, 1.0  # of the chart
 
 

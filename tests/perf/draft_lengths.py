@@ -19,7 +19,7 @@ import sys
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.benchmark import conversation
 from specbench.benchmark.preparation import configure_torch
-from specbench.benchmark.tuning import AtDraftLength
+from specbench.benchmark.tuning import AtSettings
 from specbench.benchmark.workload import load_prompts
 from specbench.clock import now_ms
 from specbench.profile import LinkSpec, load_profile
@@ -69,7 +69,12 @@ def measured(profile, requests, edge, link):
     wanted = [("speculative", length) for length in (*LENGTHS, "auto")]
     wanted += [("speculative_pipelined", length) for length in LENGTHS]
     try:
-        decoders = {key: AtDraftLength(methods[key[0]], key[1]).open(edge, cloud, options) for key in wanted}
+        decoders = {
+            key: AtSettings(methods[key[0]], str(key[1]), {"speculative.draft_length": key[1]}).open(
+                edge, cloud, options
+            )
+            for key in wanted
+        }
         found = {key: [] for key in wanted}
         for turn, request in enumerate([requests[0], *requests]):  # the first one warms up
             for key in random.Random(turn).sample(wanted, len(wanted)):

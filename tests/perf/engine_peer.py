@@ -12,14 +12,18 @@ Its GGUF file (538 MB) is written here from the weights that the control reads, 
 from __future__ import annotations
 
 import ctypes
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-import gguf
 import numpy as np
 import torch
 from engine_measure import Pair, answer, demand_compiled, middle, parser, ratio, show, tokens_of
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from gguf_models import write_llama
 from specbench.plugins.cloud_optimized_baseline import CloudOptimizedBaseline
 
 from specbench.engine.threads import release_compute_threads
@@ -41,7 +45,7 @@ def llama(rest):
     room = max(len(request.prompt_ids) for request in requests) + arguments.tokens
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "same-weights-f32.gguf"
-        write_gguf(ours.cloud.engine.loaded.model, path)
+        write_llama(ours.cloud.engine.loaded.model, path)
         peer = Peer(llama_cpp, path, room, torch.get_num_threads(), ours.cloud.engine.vocabulary_size)
         for turn, request in enumerate([requests[0], *requests]):
             ms, rounds = answer(decoder, request)
@@ -91,42 +95,3 @@ class Peer:
             raise SystemExit("llama.cpp could not read the tokens")
         logits = self._api.llama_get_logits_ith(self._context, -1)
         return int(np.ctypeslib.as_array(logits, shape=(self._vocabulary_size,)).argmax())
-
-
-def write_gguf(model, path):
-    """A Llama's weights in float32, without a vocabulary: only ids go in and out."""
-    config = model.config
-    if config.model_type != "llama":
-        raise SystemExit(f"the file is written for a llama, and this is a {config.model_type}")
-    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(key_heads)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("no_vocab")
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    for name, tensor in model.named_parameters():  # tied ones once, as llama.cpp wants them
-        numbers = tensor.detach().float().numpy()
-        if "q_proj" in name or "k_proj" in name:
-            numbers = interleaved(numbers, heads if "q_proj" in name else key_heads)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), numbers)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def interleaved(weight, heads):
-    """llama.cpp rotates neighbouring numbers of a head, transformers those half a head apart."""
-    size = weight.shape[0] // heads // 2
-    return np.ascontiguousarray(
-        weight.reshape(heads, 2, size, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
-    )

@@ -23,6 +23,9 @@ from specbench.api import CloudModel, Options, Request, now_ms
 from specbench.cloud import cloud_of
 from specbench.profile import load_profile
 from specbench.results.store import RunStore
+from specbench.servers.answers import Question
+from specbench.servers.client import Client
+from specbench.servers.probing import opened
 from specbench.speculation.proposal import Proposal
 
 LENGTHS = (16, 64, 128, 256, 512, 1024, 1536, 2000)
@@ -45,7 +48,7 @@ def agreement(stored, profile, there):
     import torch
 
     here = CloudModel(profile.cloud, backend="transformers", placement="in_process", token_file=None)
-    server, options = there.server(), Options.of(profile)
+    server, options = opened(Client(profile.cloud.placement)), Options.of(profile)
     control = here.target(options)
     ids = tops = equal = texts = 0
     furthest, wrong = 0.0, []
@@ -61,16 +64,16 @@ def agreement(stored, profile, there):
             own += [token for part in control.decode() for token in part.tokens]
         texts += 1
         equal += tuple(own) == record.tokens
-        found = server.complete([*prompt, *record.tokens], "by hand", (), verifies=True)
+        question = Question(tuple(prompt), 1, salt="by hand", stop_ids=frozenset())
+        found = server.judged(question, record.tokens)
         session = here.engine.session(len(prompt) + len(record.tokens))
         session.prefill(prompt[:-1])
         scores = torch.log_softmax(session.extend([prompt[-1], *record.tokens[:-1]]).double(), -1)
         for index, token in enumerate(record.tokens):
-            place = len(prompt) - 1 + index
             ids += 1
             best = int(scores[index].argmax())
-            tops += best == found.top_ids[place]
-            furthest = max(furthest, abs(float(scores[index, token]) - found.log_probabilities[place]))
+            tops += best == found.own[index]
+            furthest = max(furthest, abs(float(scores[index, token]) - found.log_probabilities[index]))
             if best != token:
                 margin = float(scores[index, best] - scores[index, token])
                 wrong.append((record.method, record.prompt_id, index, margin))
@@ -122,7 +125,7 @@ def main():
     parser.add_argument("--max-new-tokens", type=int, default=48)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    overrides = ["cloud.backend=vllm", f"cloud.placement={arguments.url}", *arguments.set]
+    overrides = ["cloud.backend=openai", f"cloud.placement={arguments.url}", *arguments.set]
     settings = ["--profile", arguments.profile, *[word for one in overrides for word in ("--set", one)]]
     profile = load_profile(arguments.profile, overrides)
     with tempfile.TemporaryDirectory() as folder, closing(cloud_of(profile)) as there:

@@ -11,14 +11,15 @@ import torch
 from four_words import DRAFT_LENGTH, LENGTH, PROMPT, SAMPLING, WORDS, conditionals, joint
 from scipy.stats import chi2
 from specbench.plugins.speculative import SpeculativeDecoding
+from specbench.plugins.speculative_eagle import SpeculativeEagle, SpeculativeEagleTree
 
-from specbench.api import AutoregressiveDecoder, Options, Request
-from specbench.profile import Speculative
+from specbench.api import AutoregressiveDecoder, EdgeModel, Options, Request
+from specbench.profile import EdgeSpec, Speculative
 from specbench.speculation import drafter, rules, verifier
 from specbench.speculation.proposal import DraftDistribution
 from specbench.speculation.randomness import Purpose, Stream
 from specbench.speculation.sampling import draw, probabilities
-from specbench.testing import answer, tokens_of
+from specbench.testing import answer, tiny_eagle, tokens_of
 
 SAMPLES = 200_000
 SIGNIFICANCE = 1e-3
@@ -121,6 +122,28 @@ def test_the_whole_loop_writes_the_targets_distribution(pair, tables, rule):
         if rule
         else AutoregressiveDecoder(cloud.target(options))
     )
+    demand_distribution(decoder, cloud)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "rule"),
+    [
+        *((SpeculativeEagle(), rule) for rule in ("rejection", "block", "one_hot", "coupled")),
+        *((SpeculativeEagleTree(), rule) for rule in ("rejection", "coupled")),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_so_it_does_where_the_draft_reads_the_targets_hidden_states(pair, tmp_path, method, rule):
+    _, cloud = pair
+    draft = tiny_eagle(tmp_path / "draft", 6, cloud.folder, layers=(0, 1))
+    edge = EdgeModel(EdgeSpec(model=str(draft), dtype="float64"))
+    options = Options(SAMPLING, Speculative(draft_length=DRAFT_LENGTH, verification=rule))
+    demand_distribution(method.open(edge, cloud, options), cloud)
+
+
+def demand_distribution(decoder, cloud):
+    """Assert that the second token of a text is drawn from the target's distribution."""
     first = tokens_whole(cloud)
     counts = np.zeros(len(first))
     texts = [tokens_of(answer(decoder, Request(PROMPT, LENGTH, frozenset(), seed))) for seed in range(1500)]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from specbench.cloud.server.host import Host
 from specbench.cloud.transport import protocol
-from specbench.cloud.transport.fields import MOST_TOKENS, unpacked_parents
+from specbench.cloud.transport.fields import MOST_TOKENS, obstacle_to, unpacked_parents
 from specbench.profile import Options
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.rules import RULES
+from specbench.speculation.stop_strings import StopStrings
 
 
 class RefusalError(Exception):
@@ -24,8 +25,8 @@ class Checks:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def request(self, frame: protocol.Asked) -> Request:
-        """The request that a frame carries."""
+    def request(self, frame: protocol.Asked, options: Options) -> Request:
+        """The request that a frame carries, for a text with these options."""
         self.demand_ids(frame.prompt_ids)
         if not frame.prompt_ids:
             raise RefusalError("the prompt is empty")
@@ -33,7 +34,15 @@ class Checks:
         room = self._host.model.context_length or MOST_TOKENS
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
-        return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed)
+        stops = StopStrings.of(options.decoding, self._host.model.tokenizer)
+        return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed, stops)
+
+    def demand_sendable(self, request: Request, needs: Needs) -> None:
+        """Refuse a prompt whose hidden states no reply can hold."""
+        if needs.features and (obstacle := obstacle_to(needs.features, len(request.prompt_ids))):
+            raise RefusalError(
+                f"{obstacle}: shorten the prompt, or send them in a narrower type (features: int8)"
+            )
 
     def proposal(self, frame: protocol.Verify, options: Options, needs: Needs) -> Proposal:
         """The draft that a frame carries, as the rule of its text needs it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from specbench.cloud.transport.facts import Facts
 from specbench.engine.session import Block, Passed
@@ -15,11 +15,15 @@ from specbench.speculation.request import Needs, Request
 from specbench.speculation.target import LocalTarget
 from specbench.speculation.ties import Evidence, Pass
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 class Model(Protocol):
     """The model that is served, as far as its answers are no text of a method's."""
 
     context_length: int | None
+    tokenizer: PreTrainedTokenizerBase
 
     def evidence(
         self,

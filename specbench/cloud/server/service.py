@@ -25,6 +25,7 @@ from specbench.precision import switches
 from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.results.records import Round
+from specbench.speculation.features import Features
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence
@@ -61,7 +62,6 @@ class Service:
         """The replies to one frame, and before some of them a block to be read. Never raises.
 
         Args:
-            arrived_ms: when the frame arrived, by `now_ms`.
             followers: drafts that arrived behind this one and go on from it; they are answered too.
         """
         number = self.last + 1
@@ -145,7 +145,8 @@ class Service:
         elif isinstance(frame, protocol.Generate):
             text = self._text(frame.text)
             cached = len(frame.prompt_ids) - 1
-            for commit in self._host.generate(self._checks.request(frame), text.options.decoding):
+            request = self._checks.request(frame, text.options)
+            for commit in self._host.generate(request, text.options.decoding):
                 cached += len(commit.tokens)
                 yield encode(committed(frame, commit, arrived_ms, cached))
         elif isinstance(frame, protocol.Verify):
@@ -170,8 +171,7 @@ class Service:
         if gone == len(asked):
             yield from self._dropped(text)
             return
-        for _ in range(gone):
-            yield encode(Dropped(self._unanswered.popleft()))
+        yield from (encode(Dropped(self._unanswered.popleft())) for _ in range(gone))
         drafts, text.stream = [drafts[gone].behind(said) if said else drafts[gone], *drafts[gone + 1 :]], None
         steps, waiting = text.target.verifying(*drafts), deque(zip(drafts, asked[gone:], strict=True))
         item = next(steps, None)
@@ -217,12 +217,12 @@ class Service:
         text = self._text(frame.text)
         if isinstance(frame, (protocol.Begin, protocol.Resume)):
             text.begin()
-            request = self._checks.request(frame)
+            request = self._checks.request(frame, text.options)
             self._demand_room(text, request)
             if isinstance(frame, protocol.Resume):
-                self._resume(text, frame, request)
-                yield encode(Done(frame.number))
+                yield self._resume(text, frame, request)
                 return
+            self._checks.demand_sendable(request, text.needs)
             commit = text.target.begin(request)
             text.is_open = True
             yield encode(text.reply(frame, commit, arrived_ms))
@@ -231,12 +231,10 @@ class Service:
             if isinstance(frame, protocol.Decode):
                 yield from self._streamed(text, frame, arrived_ms)
                 return
-            text.stream = None
             self._checks.demand_draft(frame.tokens)
-            if text.needs.trees:
-                raise RefusalError("a text that was opened for trees is verified whole")
-            if text.target.trust(frame.tokens).finish_reason:
-                text.end()
+            if text.needs.trees or text.needs.features:
+                raise RefusalError("a text that was opened for trees or hidden states is verified whole")
+            text.trust(frame.tokens)
 
     def _open(self, frame: protocol.Open) -> None:
         if len(self._texts) >= MOST_TEXTS:
@@ -248,20 +246,22 @@ class Service:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RefusalError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        needs = Needs(frame.trees, frame.top_k)
+        needs = Needs(frame.trees, frame.top_k, Features(*frame.features) if frame.features else None)
         target = self._host.target(options, frame.rolls_back, frame.draft, needs)
         self._texts[frame.text] = Text(target, options, needs)
 
-    def _resume(self, text: Text, frame: protocol.Resume, request: Request) -> None:
+    def _resume(self, text: Text, frame: protocol.Resume, request: Request) -> bytes:
         self._checks.demand_ids(frame.tokens)
         draws = frame.coins, frame.own, frame.proposals
         if not 0 < len(frame.tokens) < request.max_new_tokens or sum(draws) > MOST_DRAWS:
             raise RefusalError("a text that is resumed has begun, and has not ended")
         text.target.resume(request, frame.tokens, draws)
         text.is_open = True
+        return encode(Done(frame.number))
 
     def _evidence(self, frame: protocol.Prove) -> Evidence:
-        options, request = self._text(frame.text).options, self._checks.request(frame)
+        options = self._text(frame.text).options
+        request = self._checks.request(frame, options)
         committed = [token for _, tokens, _ in frame.passes for token in tokens]
         for ids in (frame.tokens, frame.pair, committed):
             self._checks.demand_ids(ids)
@@ -274,7 +274,8 @@ class Service:
         return self._host.model.evidence(options, request, frame.tokens, frame.passes, frame.pair)
 
     def _recomputed(self, frame: protocol.Recompute) -> Recomputed:
-        options, request = self._text(frame.text).options, self._checks.request(frame)
+        options = self._text(frame.text).options
+        request = self._checks.request(frame, options)
         self._checks.demand_ids(frame.tokens)
         if not 0 < len(frame.tokens) <= request.max_new_tokens:
             raise RefusalError("this is no text of that budget")

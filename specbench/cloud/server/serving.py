@@ -89,10 +89,10 @@ def _demand_batching(cloud: CloudModel, batch: Batch) -> None:
 
 def served_profile(profile: Profile) -> Profile:
     """The profile as the server sees it: the cloud is here, and no edge."""
-    if profile.cloud.backend == "vllm":
+    if profile.cloud.backend == "openai":
         raise SpecbenchError(
-            "cloud.backend is vllm, which is a server of its own",
-            "start it with: vllm serve MODEL (docs/how-to/vllm.md)",
+            "cloud.backend is openai, which is a server of its own",
+            "start it with its own program, such as: vllm serve MODEL (docs/how-to/a-server.md)",
         )
     here: dict = {"placement": "in_process", "token_file": None, "on_cloud_loss": "fail"}
     if profile.cloud.ranks > 1 and profile.cloud.threads is None:  # ranks share the processors of a host

@@ -49,6 +49,12 @@ class Text:
         self.epoch += 1
         self.target.release()
 
+    def trust(self, tokens: Sequence[int]) -> None:
+        """Commit tokens unseen, as a gate asks for; nothing is streamed behind them."""
+        self.stream = None
+        if self.target.trust(tokens).finish_reason:
+            self.end()
+
     def is_void(self, draft: protocol.Verify) -> bool:
         """Whether a draft follows one that was refused, or the end of its text."""
         return draft.epoch < self.epoch and (self.goes_on or draft.start is not None)
@@ -90,8 +96,9 @@ class Text:
     def reply(self, frame: protocol.Up, commit: Round, arrived_ms: float) -> Committed:
         """A commit as a frame; one that ends the text frees its caches."""
         target = self.target
-        top_ids = packed_ids(target.top_ids)
-        found = committed(frame, commit, arrived_ms, target.cached_length, target.draws, top_ids)
+        states = target.readings.packed_states if self.needs.features else b""
+        read = packed_ids(target.top_ids), states
+        found = committed(frame, commit, arrived_ms, target.cached_length, target.draws, *read)
         if commit.finish_reason:
             self.end()
         return found
@@ -104,6 +111,7 @@ def committed(
     cached: int,
     draws: tuple[int, int, int] = (0, 0, 0),
     top_ids: bytes = b"",
+    hidden_states: bytes = b"",
 ) -> Committed:
     """A commit as the reply to a frame that arrived at `arrived_ms`."""
     fields = (
@@ -122,6 +130,6 @@ def committed(
         commit.pass_tokens,
         round((commit.wasted_verify_ms or 0.0) * 1000),
     )
-    if top_ids or commit.depth is not None:
-        return answers.CommittedMore(*fields, commit.depth, top_ids)
+    if top_ids or hidden_states or commit.depth is not None:
+        return answers.CommittedMore(*fields, commit.depth, top_ids, hidden_states)
     return Committed(*fields)

@@ -57,10 +57,13 @@ class CommittedMore(Committed, frozen=True, tag=43):
     Args:
         depth: as of `Round`.
         top_ids: rows of as many ids as `Open` asked for, as `packed_ids` has them.
+        hidden_states: as `Features.packed` has them; behind a prompt those of all its tokens, else a row for
+            each committed token, and none where the text has ended.
     """
 
     depth: Number | None = None
     top_ids: bytes = b""
+    hidden_states: bytes = b""
 
 
 class Dropped(Frame, frozen=True, tag=42):

@@ -10,9 +10,11 @@ from msgspec import Meta, Struct
 
 from specbench.cloud.transport.facts import Number
 from specbench.profile.decoding import LONGEST_DRAFT
+from specbench.speculation.features import MOST_LAYERS, FeatureDtype, Features
 from specbench.speculation.request import TopIds
 
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
+SPARE_BYTES = 1 << 16  # of a frame, for all else than its hidden states
 MOST_TOKENS = 1 << 20  # of a prompt, or of a text
 MOST_DRAWS = 1 << 24  # random numbers that a text can have used
 MOST_TOP_IDS = 64  # behind a token
@@ -24,6 +26,9 @@ Parents = Annotated[bytes, Meta(max_length=LONGEST_DRAFT)]
 Budget = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 TopCount = Annotated[int, Meta(ge=0, le=MOST_TOP_IDS)]
+Layers = Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**16)], ...], Meta(min_length=1, max_length=MOST_LAYERS)]
+FeatureFields = tuple[Layers, Annotated[int, Meta(ge=1, lt=2**24)], FeatureDtype]
+"""Layers, size and dtype, as of `Features`."""
 
 FrameT = TypeVar("FrameT")
 
@@ -54,6 +59,17 @@ def decoded(decoder: msgspec.msgpack.Decoder[FrameT], message: bytes) -> FrameT:
         return decoder.decode(message)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"these bytes are no frame: {error}") from error
+
+
+def obstacle_to(features: Features, tokens: int) -> str | None:
+    """Why the hidden states behind so many tokens of a prompt fit no frame; `None` where they do."""
+    size, most = features.token_bytes * tokens, MAX_FRAME_BYTES - SPARE_BYTES
+    if size <= most:
+        return None
+    return (
+        f"the hidden states of a prompt of {tokens} tokens are {size} bytes as {features.dtype}, and a "
+        f"reply holds {most}"
+    )
 
 
 def packed_parents(parents: tuple[int, ...]) -> bytes:

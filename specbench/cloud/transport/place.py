@@ -155,6 +155,7 @@ class RemotePlace:
         frame = reply.of(Committed)
         if frame.cached != length + len(frame.tokens) - 1:  # all replies of a stream have the same number
             raise ChannelLostError("a part of the text is missing, or came twice")
+        more = frame if isinstance(frame, CommittedMore) else None
         uplink_ms, downlink_ms = sent.uplink_ms if sent else None, reply.downlink_ms
         rtt_ms = None
         if sent and reply.elapsed_ms is not None:
@@ -166,13 +167,14 @@ class RemotePlace:
             answers.FINISH_REASONS[frame.finish],
             drafted=frame.drafted,
             accepted=None if frame.drafted is None else frame.accepted,
-            depth=frame.depth if isinstance(frame, CommittedMore) else None,
+            depth=more.depth if more else None,
             verify_ms=frame.verify_us / 1000,
             uplink_ms=uplink_ms,
             downlink_ms=downlink_ms,
             wait_ms=reply.waited_ms,
             bytes_up=sent.bytes_up if sent else 0,
             bytes_down=reply.bytes_down,
+            feature_bytes=(len(more.hidden_states) if more else 0) if self._needs.features else None,
             draft_ms=frame.draft_us / 1000 if frame.draft_us else None,
             shared=frame.shared,
             pass_ms=frame.pass_us / 1000 if frame.pass_us else None,
@@ -207,7 +209,7 @@ class RemotePlace:
             self._connection.interruptions += 1  # the loss was another text's, and this one pays for it too
         decoding = self._options.decoding.model_dump()
         speculative = self._options.speculative.model_dump()
-        epoch = self._connection.epoch
+        epoch, features = self._connection.epoch, self._needs.features
         opened = self._connection.ask(
             lambda number: protocol.Open(
                 number,
@@ -218,6 +220,7 @@ class RemotePlace:
                 self._draft,
                 self._needs.trees,
                 self._needs.top_k,
+                features and (features.layers, features.size, features.dtype),
             )
         )
         if self._draft is not None:

@@ -25,6 +25,7 @@ from specbench.cloud.transport.fields import (
     MOST_TOKENS,
     Budget,
     Distributions,
+    FeatureFields,
     Frame,
     Parents,
     Seed,
@@ -59,7 +60,7 @@ class Open(Frame, frozen=True, tag=1):
         decoding: the profile's part; `speculative` likewise.
         rolls_back: drafts will be verified, which takes a cache that can be rolled back.
         draft: the fingerprint of the draft that the cloud is to run itself; `None` where it runs none.
-        trees: drafts may be trees; `top_k` likewise as of `Needs`.
+        trees: drafts may be trees; `top_k` and `features` likewise as of `Needs`.
     """
 
     text: Number
@@ -69,6 +70,7 @@ class Open(Frame, frozen=True, tag=1):
     draft: Text | None = None
     trees: bool = False
     top_k: TopCount = 0
+    features: FeatureFields | None = None
 
 
 class Asked(Frame, frozen=True):

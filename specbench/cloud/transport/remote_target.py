@@ -7,21 +7,25 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
-from specbench.cloud.transport.fields import packed_parents, unpacked_ids
+from specbench.cloud.transport.fields import packed_parents
 from specbench.cloud.transport.place import RemotePlace, asked
 from specbench.cloud.transport.protocol import Up
+from specbench.cloud.transport.readings import readings
 from specbench.cloud.transport.replies import Reply, Sent
 from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.profile import Options
 from specbench.results.records import Round
-from specbench.speculation import rules
 from specbench.speculation.proposal import NO_DRAFT, Proposal
 from specbench.speculation.request import Needs, Pending, Request, TopIds
+
+if TYPE_CHECKING:
+    import torch
 
 
 class RemoteTarget(RemotePlace):
@@ -35,6 +39,9 @@ class RemoteTarget(RemotePlace):
     """As of `speculation.target.LocalTarget`: the cloud sends what comes next without being asked."""
 
     top_ids: TopIds = ()
+    """As of `speculation.target.LocalTarget`."""
+
+    hidden_states: torch.Tensor | None = None
     """As of `speculation.target.LocalTarget`."""
 
     def __init__(
@@ -121,7 +128,7 @@ class RemoteTarget(RemotePlace):
     def trust(self, tokens: Sequence[int]) -> Round:
         """Commit drafted tokens without a look at them; the cloud is told, and nobody waits for it."""
         self._demand_idle()
-        kept, finish_reason = rules.cut(tokens, self.remaining, self._request.stop_ids)
+        kept, finish_reason = self._request.cut(self._committed, tokens)
         self._committed.extend(kept)
         self._trusted += len(kept)
         self._has_begun = finish_reason is None
@@ -163,23 +170,16 @@ class RemoteTarget(RemotePlace):
             ChannelLostError: it does not stand behind the text so far.
         """
         frame = reply.of(answers.Committed)
-        top_ids = self._top_ids_of(frame)
+        read = len(frame.tokens) if self._has_begun else len(self._request.prompt_ids)
+        found = readings(frame, self._needs, read)
         commit = self._commit(reply, sent, len(self._committed))
         self._connection.went_on()
-        self.top_ids = top_ids
+        self.top_ids, self.hidden_states = found
         self._committed.extend(frame.tokens)
         self._trusted, self._cached = 0, frame.cached
         self._draws = frame.coins, frame.own, frame.proposals
         self._has_begun = commit.finish_reason is None
         return commit
-
-    def _top_ids_of(self, frame: answers.Committed) -> TopIds:
-        if not self._needs.top_k:
-            return ()
-        try:
-            return unpacked_ids(getattr(frame, "top_ids", b""), self._needs.top_k)
-        except ValueError as error:
-            raise ChannelLostError(str(error)) from error
 
     def result_of(self, pending: RemotePending) -> Round:
         """Commit what the reply to the oldest frame in flight says.

@@ -22,9 +22,10 @@ from specbench.engine.compiled.step import CannotCompileError, Step, slot_shapes
 from specbench.engine.eager import EagerEngine
 from specbench.engine.kernels import choice
 from specbench.engine.quiet import hushed
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.models.common_tokens import CommonTokens
 from specbench.models.context import reads_by_length, varying_positions
+from specbench.models.feature_fed import is_feature_fed
 
 if TYPE_CHECKING:
     from specbench.engine.session import Block
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREFILL_CHUNK = 256
+OWN_LAYER = 1  # a draft that reads hidden states has one layer, and reads that one's own output too
 DEFAULT_CAPACITY = 512
 WIDEST = 1 << 20
 
@@ -84,6 +86,10 @@ class CompiledEngine(Engine):
         if obstacle := varying_positions(loaded.model.config):
             raise CannotCompileError(obstacle)
         self._batch_invariant = batch_invariant
+        self._is_fed = is_feature_fed(loaded.model.config)
+        if self._is_fed and self._captures:
+            raise CannotCompileError("it reads hidden states, which captured passes do not")
+        self._programs: dict[tuple[int, ...], programs.Program] = {}
         with programs.reasons():
             self._reference = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
             self._shapes = slot_shapes(self._reference)
@@ -101,11 +107,12 @@ class CompiledEngine(Engine):
         Raises:
             CannotCompileError: what stands in the way.
         """
+        return self._made(self._ahead, self._key)
+
+    def _made(self, step: Step, key: str) -> programs.Program:
         with programs.reasons(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of its own deprecated parts while it exports
-            return programs.program(
-                self._ahead, self._example(), self._varying(), self._key, self._batch_invariant
-            )
+            return programs.program(step, self._example(), self._varying(), key, self._batch_invariant)
 
     def compile(self) -> CompiledEngine:
         """Compile its pass, or read it from disk, and hold it against the model's own.
@@ -143,12 +150,38 @@ class CompiledEngine(Engine):
             widest = {tuple(weight.shape): SPARE for weight in weights}
         else:
             widest = choice.widest_by_shape(weights, programs.fingerprint(self._step({}), "kernels"))
-        self._ahead = self._step(widest)
+        self._widest = widest
+        self._ahead = self._step(widest, (OWN_LAYER,) if self._is_fed else ())
         self._key = programs.fingerprint(self._ahead, self._batch_invariant)
 
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:
         """As of every engine; `PackedEngine` can."""
         raise ValueError("its program was compiled for one sequence")
+
+    def require_hidden_states(self, layers: Sequence[int], size: int) -> None:
+        """As of every engine; a program of its own gives them, so that the control's stays as it is.
+
+        Raises:
+            SpecbenchError: what stands in the way.
+        """
+        wanted = tuple(layers)
+        if self._captures:
+            raise SpecbenchError(
+                "captured passes on a GPU give no hidden states", "add --set engine.kind=eager"
+            )
+        if wanted not in self._programs:
+            step = self._step(self._widest, wanted)
+            try:
+                program = self._made(step, programs.fingerprint(step, self._batch_invariant))
+            except CannotCompileError as error:
+                raise SpecbenchError(
+                    f"{self.loaded.folder} cannot be compiled so that it gives the hidden states of its layers "
+                    f"{', '.join(map(str, wanted))}: {error}",
+                    "add --set engine.kind=eager",
+                    ExitCode.MODEL,
+                ) from error
+            self._programs[wanted] = program
+        super().require_hidden_states(layers, size)
 
     def session(self, capacity: int | None = None) -> CompiledSession:
         """A cache slot for one sequence, empty, with room for `capacity` tokens and one refused draft."""
@@ -180,11 +213,27 @@ class CompiledEngine(Engine):
         return found
 
     def run(
-        self, token_ids: torch.Tensor, places: Places, rows: torch.Tensor, slot: list[torch.Tensor]
+        self,
+        token_ids: torch.Tensor,
+        places: Places,
+        rows: torch.Tensor,
+        slot: list[torch.Tensor],
+        hidden_layers: tuple[int, ...] = (),
+        given: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
         """One pass; see `Step.forward`."""
         self.passes += 1
-        return self._program(self._inputs(token_ids, places, rows, slot))
+        inputs = self._inputs(token_ids, places, rows, slot)
+        if self._is_fed:
+            inputs.append(self._zeros(token_ids.shape[1]) if given is None else given)
+        return self._program_with(hidden_layers)(inputs)
+
+    def _program_with(self, hidden_layers: tuple[int, ...]) -> programs.Program:
+        """The program that gives hidden states of these layers; a draft that reads some gives its own."""
+        return self._program if self._is_fed or not hidden_layers else self._programs[hidden_layers]
+
+    def _zeros(self, width: int) -> torch.Tensor:
+        return torch.zeros(width, self.loaded.model.config.hidden_size, dtype=self.loaded.dtype)
 
     def draft(self, token_ids: torch.Tensor, places: Places, slot: list[torch.Tensor], count: int) -> list[int]:
         """A pass over `token_ids` and `count - 1` more, each over the most likely token of the one before.
@@ -211,7 +260,7 @@ class CompiledEngine(Engine):
         where = torch.tensor(places if self._attends else places[0][0])
         return [token_ids.to(device), where, rows.to(device), *slot]
 
-    def _step(self, widest: dict[tuple[int, ...], int]) -> Step:
+    def _step(self, widest: dict[tuple[int, ...], int], hidden_layers: tuple[int, ...] = ()) -> Step:
         loaded, own = self.loaded, self.draft_vocabulary
         takes = inspect.signature(loaded.model.forward).parameters
         return self._step_type(
@@ -221,13 +270,15 @@ class CompiledEngine(Engine):
             takes_positions="position_ids" in takes,
             vocabulary_size=len(own.target_ids) if own else self.vocabulary_size,
             widest=widest,
+            hidden_layers=hidden_layers,
         ).eval()
 
     def _varying(self) -> tuple:
         """Which dimensions of `_example` vary."""
         width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
         slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
-        return {1: width}, {1: width} if self._attends else None, {0: rows}, slot, slot
+        fed = [{0: width}] * self._is_fed
+        return {1: width}, {1: width} if self._attends else None, {0: rows}, slot, slot, *fed
 
     def _example(self) -> tuple:
         """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
@@ -235,7 +286,8 @@ class CompiledEngine(Engine):
         half = len(slot) // 2
         tokens = torch.zeros(1, 3, dtype=torch.long)
         places = torch.tensor(trees.places(2, 3, None) if self._attends else 2)
-        return tokens, places, torch.arange(2), slot[:half], slot[half:]
+        fed = [self._zeros(3)] * self._is_fed
+        return tokens, places, torch.arange(2), slot[:half], slot[half:], *fed
 
     def _see_every_width(self) -> None:
         """Compile every width before a clock starts: a captured pass does it when it first sees one."""

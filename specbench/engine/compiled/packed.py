@@ -38,7 +38,7 @@ class PackedStep(Step):
         rows: torch.Tensor,
         spans: torch.Tensor,
         addresses: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, ...]:
         """One pass; the caches receive the keys and values of the tokens.
 
         Args:
@@ -91,22 +91,28 @@ class PackedEngine(CompiledEngine):
         for group in _groups(blocks, self._most_rows):
             parts = [(block.session, self.to_own_ids(block.token_ids), block.parents) for block in group]
             widths = [len(block.token_ids) for block in group]
-            logits, _ = self.run_packed(parts, torch.arange(sum(widths)))
+            logits = self.run_packed(parts, torch.arange(sum(widths)))[0]
             found += self.to_target_logits(logits).split(widths)
         for block in blocks:
             block.session.grown(len(block.token_ids), block.parents)
         return found
 
     def run_packed(self, parts: Sequence[Part], rows: torch.Tensor) -> list[torch.Tensor]:
-        """One pass; see `PackedStep.forward`."""
+        """One pass; see `PackedStep.forward`. All sessions have the same `hidden_layers`."""
         tokens = [token for _, token_ids, _ in parts for token in token_ids]
         spans = [(len(token_ids), session.length, session.capacity) for session, token_ids, _ in parts]
         places = [torch.tensor(session.places(len(ids), parents)) for session, ids, parents in parts]
         addresses = torch.stack([session.addresses for session, _, _ in parts])
         self.passes += 1
-        return self._program(
+        layers = parts[0][0].hidden_layers
+        found = self._program_with(layers)(
             [torch.tensor([tokens]), torch.cat(places, 1), rows, torch.tensor(spans), addresses]
         )
+        if layers:
+            states = found[2].split([len(token_ids) for _, token_ids, _ in parts])
+            for (session, _, _), own in zip(parts, states, strict=True):
+                session.hidden_states = own
+        return found
 
     def _example(self) -> tuple:
         """Arguments of `PackedStep.forward`; nothing is read or written while they are traced."""
@@ -151,10 +157,11 @@ class _PassingLayer(DynamicLayer):
 
 
 def _groups(blocks: Sequence[Block], most_rows: int) -> Iterator[list[Block]]:
-    """Blocks in order, as many at a time as have so many tokens together, at least one."""
+    """Blocks in order, as many at a time as have so many tokens together, at least one, and one program."""
     group: list[Block] = []
     for block in blocks:
-        if group and sum(len(one.token_ids) for one in [*group, block]) > most_rows:
+        other = group and group[0].session.hidden_layers != block.session.hidden_layers
+        if other or (group and sum(len(one.token_ids) for one in [*group, block]) > most_rows):
             yield group
             group = []
         group.append(block)

@@ -51,7 +51,7 @@ ROW_BY_ROW = {
 
 OUR_CODE = (
     *("compiled/checks.py", "compiled/engine.py", "compiled/joined_products.py", "compiled/packed.py"),
-    *("compiled/programs.py", "compiled/step.py", "quantized.py"),
+    *("compiled/programs.py", "compiled/step.py", "hidden_states.py", "quantized.py"),
 )
 """In `engine`, what a compiled pass is made by."""
 

@@ -29,12 +29,13 @@ class CompiledSession(KVSession):
     def prefill(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append a prompt in chunks; returns the logits after its last token, shape (1, vocabulary_size)."""
         self.demand_room(len(token_ids))
-        own_ids = self._engine.to_own_ids(token_ids)
-        size = self._engine.prefill_chunk
-        for begin in range(0, len(own_ids), size):
-            chunk = own_ids[begin : begin + size]
-            logits, _ = self._pass(torch.tensor([chunk]), torch.tensor([len(chunk) - 1]))
-        return self._engine.to_target_logits(logits)
+        own_ids, size = self._engine.to_own_ids(token_ids), self._engine.prefill_chunk
+
+        def read(begin: int, end: int) -> torch.Tensor:
+            return self._pass(torch.tensor([own_ids[begin:end]]), torch.tensor([end - begin - 1]))[0]
+
+        ends = [*range(size, len(own_ids), size), len(own_ids)]
+        return self._engine.to_target_logits(self.in_parts(ends, read))
 
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int], parents: Sequence[int] | None = None) -> torch.Tensor:
@@ -44,7 +45,7 @@ class CompiledSession(KVSession):
         if parents is not None:
             self._engine.demand_trees()
         own_ids = torch.tensor([self._engine.to_own_ids(token_ids)])
-        logits, _ = self._pass(own_ids, torch.arange(count), parents)
+        logits = self._pass(own_ids, torch.arange(count), parents)[0]
         return self._engine.to_target_logits(logits)
 
     @torch.inference_mode()
@@ -83,7 +84,9 @@ class CompiledSession(KVSession):
         self, token_ids: torch.Tensor, rows: torch.Tensor, parents: Sequence[int] | None = None
     ) -> list[torch.Tensor]:
         count = token_ids.shape[1]
-        result = self._engine.run(token_ids, self.places(count, parents), rows, self._slot)
+        places = self.places(count, parents)
+        result = self._engine.run(token_ids, places, rows, self._slot, self.hidden_layers, self.given)
+        self.hidden_states = result[2] if self.hidden_layers else None
         self.grown(count, parents)
         return result
 

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
 
+from specbench.engine.hidden_states import collecting
 from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Step(torch.nn.Module):
         attend: whether attention goes through `specbench::attend`, which reads only what is filled.
         vocabulary_size: logits behind it belong to padding ids.
         widest: up to how many rows `specbench::linear` serves a weight, by its shape.
+        hidden_layers: as of `KVSession`.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Step(torch.nn.Module):
         takes_positions: bool,
         vocabulary_size: int,
         widest: dict[tuple[int, ...], int],
+        hidden_layers: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.model = model
@@ -79,11 +82,12 @@ class Step(torch.nn.Module):
         self._keeps_logits, self.takes_positions = keeps_logits, takes_positions
         self._vocabulary_size = vocabulary_size
         self._widest = widest
+        self.hidden_layers = hidden_layers
 
     def facts(self) -> list[object]:
         """What decides about the pass beside code, configuration and tensors."""
         scalars = self._attend, self._keeps_logits, self.takes_positions, self._vocabulary_size
-        return [self._cache_argument, *scalars, sorted(self._widest.items())]
+        return [self._cache_argument, *scalars, sorted(self._widest.items()), self.hidden_layers]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All weights and buffers, tied ones under each of their names."""
@@ -97,7 +101,8 @@ class Step(torch.nn.Module):
         rows: torch.Tensor,
         keys: list[torch.Tensor],
         values: list[torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        given: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
         """One pass; `keys` and `values` receive those of the tokens.
 
         Args:
@@ -105,9 +110,11 @@ class Step(torch.nn.Module):
             places: `trees.places` of the tokens, shape (3, width), where `specbench::attend` attends; elsewhere
                 that of the first one alone, without dimensions.
             rows: which tokens' logits are wanted, shape (rows,).
+            given: as of `KVSession`, where the model reads hidden states.
 
         Returns:
-            Logits, shape (rows, vocabulary), and the most likely id of each row, shape (1, rows).
+            Logits, shape (rows, vocabulary), the most likely id of each row, shape (1, rows), and where
+            there are `hidden_layers` the hidden states of all tokens, shape (width, layers, size).
         """
         if self._attend:
             attend = torch.ops.specbench.attend
@@ -117,7 +124,7 @@ class Step(torch.nn.Module):
             exchanged, start = nullcontext(), places
             slots = positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
         layers = [SlotLayer(*pair, start, slots) for pair in zip(keys, values, strict=True)]
-        return self._read(token_ids, positions, rows, layers, exchanged)
+        return self._read(token_ids, positions, rows, layers, exchanged, given)
 
     def _read(
         self,
@@ -126,17 +133,22 @@ class Step(torch.nn.Module):
         rows: torch.Tensor,
         layers: list[CacheLayerMixin],
         exchanged: AbstractContextManager,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        given: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
         arguments: dict = {self._cache_argument: Cache(layers=layers)}
         if self._keeps_logits:
             arguments["logits_to_keep"] = rows
         if self.takes_positions:
             arguments["position_ids"] = positions.unsqueeze(0)
+        if given is not None:
+            arguments["hidden_states"] = given.unsqueeze(0)
         projecting = _Projections(self._widest) if self._widest else nullcontext()
-        with exchanged, projecting:
+        with exchanged, projecting, collecting(self.model, self.hidden_layers) as found:
             logits = self.model(input_ids=token_ids, use_cache=True, **arguments).logits[0]
         kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
-        return kept, kept.argmax(-1).unsqueeze(0)
+        choices = kept.argmax(-1).unsqueeze(0)
+        states = found.of(self.hidden_layers, 0, token_ids.shape[1])
+        return (kept, choices) if states is None else (kept, choices, states)
 
 
 LayerShape = tuple[int, int, torch.dtype]

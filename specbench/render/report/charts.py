@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from specbench.render.report.contexts import FIGURES, by_context
 from specbench.render.report.curves import acceptance, memory
-from specbench.render.report.inks import Ink, legend_of, looks_of, tint, tinted
+from specbench.render.report.inks import Ink, alt, legend_of, looks_of, tint, tinted
 from specbench.render.report.latencies import latencies
 from specbench.render.report.marks import Drawing, at_one, bars, data, finished, row_axis, titled, told_by
 from specbench.render.report.pictures import demand_methods
@@ -16,9 +16,6 @@ from specbench.stats.headline import ranked
 from specbench.stats.report import Report
 from specbench.stats.row_names import base
 
-if TYPE_CHECKING:
-    import altair as alt
-
 SHADES = {"draft": 1.0, "link": 0.25, "verify": 0.55, "other": 0.15, "not split": 0.55}  # opacity of each part
 
 
@@ -26,7 +23,7 @@ def drawings(report: Report) -> list[Drawing]:
     """The charts for which there are figures."""
     found = [speedups(report), categories(report), latencies(report, "ttft_ms", "Time to first token")]
     found += [latencies(report, "tpot_ms", "Time per output token"), acceptance(report)]
-    found += [times(report), ceilings(report)]
+    found += [*(by_context(report, figure) for figure in FIGURES), times(report), ceilings(report)]
     for run in report.memory:
         found += [memory(report, run, "rss_bytes"), memory(report, run, "cuda_bytes")]
     return [drawing for drawing in found if drawing]
@@ -47,6 +44,7 @@ def chosen(report: Report, methods: Sequence[str]) -> Report:
         report.comparison,
         methods=tuple(row for row in report.comparison.methods if row.method in kept),
         categories=tuple(row for row in report.comparison.categories if row.method in kept),
+        stretches=tuple(each for each in report.comparison.stretches if each.method in kept),
     )
     memory = {run: tuple(point for point in points if point.method in kept)
               for run, points in report.memory.items()}  # fmt: skip
@@ -80,8 +78,6 @@ def times(report: Report) -> Drawing | None:
     parts = [name for name in SHADES if any(span["part"] == name for span in spans)]
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         legend = legend_of(width, 160)
         legend.symbolType, legend.symbolFillColor, legend.symbolStrokeColor = "square", ink["ink"], ink["ink"]
         legend.direction, legend.columns = "horizontal", len(parts)
@@ -118,8 +114,6 @@ def ceilings(report: Report) -> Drawing | None:
     figures = tuple({"method": row.method, "share_of_ceiling": row.share_of_ceiling} for row in known)
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         title = titled("share of the tokens per second that memory allows token by token (%)", width)
         x = alt.X("from:Q", axis=alt.Axis(format=".0%"), title=title)
         marks = [bars(tinted(rows, ink), rows, x, tint(alt.Color)), at_one(ink["ink"], "x", x)]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from specbench.render.report.inks import Ink, by_name, legend_of, looks_of
+from specbench.render.report.inks import Ink, alt, by_name, legend_of, looks_of
 from specbench.render.report.marks import Drawing, data, finished, titled, told_by
 from specbench.stats.headline import ranked
 from specbench.stats.report import Report
-
-if TYPE_CHECKING:
-    import altair as alt
 
 DASH_SIZE = 300  # of a legend's symbol, long enough to show that its line is dashed
 
@@ -19,17 +14,11 @@ def acceptance(report: Report) -> Drawing | None:
     """Conditional acceptance (full lines) and survival (dashed) by position in the draft."""
     points = []
     for row in ranked(report.comparison):
-        for kind, shares in (
-            (
-                "conditional",
-                row.acceptance.conditional if row.acceptance else (),
-            ),
-            ("survival", row.acceptance.survival if row.acceptance else ()),
-        ):
+        for kind in ("conditional", "survival"):
             points += [
                 {"method": row.method, "kind": kind, "position": position, "share": share,
                  "label": f"{row.method} at {position}, {kind}: {share:.2f}"}
-                for position, share in enumerate(shares, 1)
+                for position, share in enumerate(getattr(row.acceptance, kind, ()), 1)
                 if share is not None
             ]  # fmt: skip
     if not points:
@@ -38,8 +27,6 @@ def acceptance(report: Report) -> Drawing | None:
     kinds = list(dict.fromkeys(point["kind"] for point in points))
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         last = max(point["position"] for point in points)
         color, shape = by_name("method", methods, looks_of(report), ink, width)
         base = alt.Chart(data(points)).encode(
@@ -66,10 +53,7 @@ def acceptance(report: Report) -> Drawing | None:
         ]
         return finished(marks, ink, width)
 
-    figures = tuple(
-        {"method": point["method"], "kind": point["kind"], "position": point["position"],
-         "share": point["share"]} for point in points
-    )  # fmt: skip
+    figures = tuple({name: value for name, value in point.items() if name != "label"} for point in points)
     return Drawing("acceptance", "Acceptance by position in the draft", told_by(points), draw, figures)
 
 
@@ -95,8 +79,6 @@ def memory(report: Report, run: str, field: str) -> Drawing | None:
     methods = [row.method for row in ranked(report.comparison) if row.method in seen]
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         color, shape = by_name("method", methods, looks_of(report), ink, width)
         x = alt.X("busy_s:Q", title=titled("time spent answering so far, all methods of the run (s)", width))
         y = alt.Y("gb:Q", scale=alt.Scale(zero=True), title=f"{name} (GB)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from dataclasses import asdict
@@ -11,7 +9,15 @@ from dataclasses import asdict
 from specbench.render.report.audit import audit_section
 from specbench.render.report.pictures import printable
 from specbench.render.report.sections import Section, sections
-from specbench.render.report.tabular import Table, command_of, identity_table, machine_table
+from specbench.render.report.tabular import (
+    ENDS,
+    Table,
+    command_of,
+    csv_text,
+    ends,
+    identity_table,
+    machine_table,
+)
 from specbench.render.tables import divergence_line
 from specbench.results.derived import Comparison
 from specbench.stats.headline import headline
@@ -57,23 +63,22 @@ def as_json(report: Report) -> str:
 
 def as_csv(report: Report) -> str:
     """A line a method, then a line a category; figures unrounded, unknown ones empty."""
-    columns = ["category", *METHOD_COLUMNS, "interval_low", "interval_high", "p_value"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in report.comparison.methods:
-        low, high = row.speedup_interval or (None, None)
-        figures = {name: getattr(row, name) for name in METHOD_COLUMNS}
-        writer.writerow({"category": "all", **figures, "interval_low": low, "interval_high": high})
+    rows = [
+        {
+            "category": "all",
+            **{name: getattr(row, name) for name in METHOD_COLUMNS},
+            **ends(row.speedup_interval),
+        }
+        for row in report.comparison.methods
+    ]
     labels = {row.method: row.label for row in report.comparison.methods}
-    for part in report.comparison.categories:
-        low, high = part.interval or (None, None)
-        writer.writerow(
-            {"category": part.category, "method": part.method, "label": labels[part.method],
-             "paired_prompts": part.prompts, "speedup_vs_control": part.speedup, "verdict": part.verdict,
-             "interval_low": low, "interval_high": high, "p_value": part.p_value}
-        )  # fmt: skip
-    return text.getvalue()
+    rows += [
+        {"category": part.category, "method": part.method, "label": labels[part.method],
+         "paired_prompts": part.prompts, "speedup_vs_control": part.speedup, "verdict": part.verdict,
+         "p_value": part.p_value, **ends(part.interval)}
+        for part in report.comparison.categories
+    ]  # fmt: skip
+    return csv_text(["category", *METHOD_COLUMNS, *ENDS, "p_value"], rows)
 
 
 def as_markdown(report: Report) -> str:

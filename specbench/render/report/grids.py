@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Grid, Row, best, winner
-from specbench.render.forecasts import MAP_FOOT, cell_text, told_break_even, verdicts
+from specbench.render.forecasts import (
+    MAP_FOOT,
+    cell_text,
+    drafting,
+    told_break_even,
+    verdicts,
+    where,
+    winner_name,
+)
 from specbench.render.report.documents import markdown_table, plain
 from specbench.render.report.heat import map_drawings
 from specbench.render.report.lengths import length_drawings, length_tables
 from specbench.render.report.marks import Drawing
 from specbench.render.report.pictures import demand_methods
 from specbench.render.report.roundtrips import round_trip_drawings
-from specbench.render.report.tabular import Table
+from specbench.render.report.tabular import ENDS, Table, csv_text, ends
 from specbench.results.records import CONTROL
 
 FIGURES = tuple(field.name for field in fields(Row) if field.name not in ("condition", "interval", "measured"))
@@ -41,29 +47,24 @@ def grid_json(grid: Grid) -> str:
 def grid_csv(rows: Sequence[Row]) -> str:
     """A line a row: the varied values by their keys, then its figures; unknown ones empty."""
     keys = list(rows[0].condition) if rows else []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*keys, *FIGURES, "interval_low", "interval_high"])
-    for row in rows:
-        values = [row.condition[key] for key in keys]
-        known = ["" if (value := getattr(row, name)) is None else value for name in FIGURES]
-        writer.writerow([*values, *known, *(row.interval or ("", ""))])
-    return text.getvalue()
+    lines = [
+        {**row.condition, **{name: getattr(row, name) for name in FIGURES}, **ends(row.interval)}
+        for row in rows
+    ]
+    return csv_text([*keys, *FIGURES, *ENDS], lines)
 
 
 def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
     """Verdicts, what to know beside them, the map, and where each method breaks even."""
-    methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
+    methods = drafting(rows)
     lines = [f"# {plain(title)}", "", *(f"{plain(line)}\n" for line in verdicts(rows))]
     lines += [*(f"- {plain(note)}" for note in notes), ""] if notes else []
     keys, cells = list(rows[0].condition), []
     for found in best(rows):
-        fastest, control = winner(found), found[CONTROL]
+        control = found[CONTROL]
         values = [str(value) for value in control.condition.values()]
-        name = "undecided" if fastest is None else fastest.method
-        cells.append(
-            (*values, f"{control.tpot_ms:.2f}", *(cell_text(found.get(method)) for method in methods), name)
-        )
+        speeds = [cell_text(found.get(method)) for method in methods]
+        cells.append((*values, f"{control.tpot_ms:.2f}", *speeds, winner_name(winner(found))))
     columns = (*keys, "cloud alone ms a token", *methods, "fastest")
     tables = length_tables(rows)
     if keys or not tables:
@@ -71,10 +72,7 @@ def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) ->
     for table in tables:
         lines += markdown_table(table)
     if evens := break_evens(rows):
-        told = tuple(
-            (even.method, ", ".join(f"{key} = {value}" for key, value in even.condition.items()),
-             told_break_even(even)) for even in evens
-        )  # fmt: skip
+        told = tuple((even.method, where(even.condition), told_break_even(even)) for even in evens)
         lines += markdown_table(
             Table("Up to which round trip it pays", ("method", "where", "pays"), told, names=2)
         )

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from math import log2
-from typing import TYPE_CHECKING
 
 from specbench.forecast.grid import Row, best, winner
-from specbench.render.forecasts import cell_text
-from specbench.render.report.inks import WIDE_PX, Ink, legend_of, of_methods
+from specbench.render.forecasts import ALONE, UNDECIDED, cell_text, drafting, where
+from specbench.render.report.inks import WIDE_PX, Ink, alt, legend_of, of_methods
 from specbench.render.report.marks import Drawing, data, side_by_side, titled
 from specbench.results.records import CONTROL
-
-if TYPE_CHECKING:
-    import altair as alt
 
 FULL = 2.0  # speed-ups from here on, and slow-downs down to its inverse, have the full colour
 TILE_PX = 46
@@ -21,7 +17,6 @@ TILE_LETTER_PX = 6.2
 ASIDE_PX = 110  # of a panel, for the names of its rows
 DEEPEST = 0.6  # opacity of the full colour under a text
 MOST_ACROSS = 4  # tiles, where two panels stand beside each other
-ALONE, UNDECIDED = "the cloud alone", "undecided"
 # From by-method rows of one condition: whose colour, how deep it is, and what is written on it.
 Tile = Callable[[dict[str, Row]], tuple[str, float, str]]
 
@@ -55,13 +50,12 @@ def facets(rows: Sequence[Row]) -> Iterator[tuple[str, list[str], dict[tuple, di
         values = [str(value) for value in next(iter(by_method.values())).condition.values()]
         facets.setdefault(tuple(values[2:]), {})[tuple(values[:2])] = by_method
     for others, found in facets.items():
-        name = ", ".join(f"{key} = {value}" for key, value in zip(keys[2:], others, strict=True))
-        yield name, keys[:2], found
+        yield where(dict(zip(keys[2:], others, strict=True))), keys[:2], found
 
 
 def looks_in(rows: Sequence[Row]) -> tuple[list[str], dict[str, tuple[str, str]]]:
     """The methods that draft, and the look of each and of the control."""
-    methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CONTROL]
+    methods = drafting(rows)
     return methods, of_methods([CONTROL, *methods], CONTROL)
 
 
@@ -84,8 +78,6 @@ def _tiles(
     told = "; ".join(f"{place['where']}: {place['label']}" for _, _, places in parts for place in places)
 
     def draw(ink: Ink, width: int) -> alt.ConcatChart:
-        import altair as alt
-
         scale = alt.Scale(domain=list(colors), range=[ink[color] for color in colors.values()])
         shown = legend_of(width, opacity=DEEPEST) if legend else None
         charts = {}
@@ -119,11 +111,11 @@ def _places(keys: list[str], found: dict[tuple, dict[str, Row]], tile: Tile) -> 
     places = []
     for values, by_method in found.items():
         whose, depth, text = tile(by_method)
-        where = ", ".join(f"{key} = {value}" for key, value in zip(keys, values, strict=True))
+        place = where(dict(zip(keys, values, strict=True)))
         down, across = (*values, "")[:2]
         figures = {**next(iter(by_method.values())).condition, "shown": whose, "value": text.replace("\n", " ")}
         places.append({"down": down, "across": across, "whose": whose, "depth": depth, "text": text,
-                       "where": where, "label": f"{whose} {text}".strip(), "figures": figures})  # fmt: skip
+                       "where": place, "label": f"{whose} {text}".strip(), "figures": figures})  # fmt: skip
     return places
 
 

@@ -8,73 +8,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 from specbench.stats.comparison import MODEL_GENERATE
 from specbench.stats.report import Report
 from specbench.stats.row_names import base
 
-if TYPE_CHECKING:
-    import altair as alt
-
-    Channel = TypeVar("Channel")
-
+Channel = TypeVar("Channel")
 Ink = Mapping[str, str]
-LIGHT = {
-    "ink": "#1b2330",
-    "muted": "#566173",
-    "grid": "#e3e7ee",
-    "band": "#eef1f6",
-    "paper": "#ffffff",
-    "accent": "#0b57a4",
-    "good": "#00694a",
-    "bad": "#a5351c",
-    "faster": "#00758f",
-    "slower": "#b0492a",
-    "control": "#6b7584",
-    "series0": "#0067b1",
-    "series1": "#b04300",
-    "series2": "#00714f",
-    "series3": "#a8478c",
-    "series4": "#8a6a00",
-    "series5": "#2488b8",
-    "series6": "#6a51c4",
-    "series7": "#5c7d1a",
-    "step0": "#8b93a1",
-    "step1": "#757e8e",
-    "step2": "#5f6979",
-    "step3": "#4a5465",
-    "step4": "#343f50",
-    "step5": "#1b2330",
+
+
+class _Altair:
+    """altair, imported where its first name is used: tables and files of data do without it."""
+
+    def __getattr__(self, name: str) -> Any:
+        import altair
+
+        return getattr(altair, name)
+
+
+alt = _Altair()
+COLORS = {
+    "ink": ("#1b2330", "#e8ecf2"),
+    "muted": ("#566173", "#a3adbc"),
+    "grid": ("#e3e7ee", "#2c3544"),
+    "band": ("#eef1f6", "#1d2532"),
+    "paper": ("#ffffff", "#131922"),
+    "accent": ("#0b57a4", "#7cbcf5"),
+    "good": ("#00694a", "#4fd3a5"),
+    "bad": ("#a5351c", "#ff9d7a"),
+    "faster": ("#00758f", "#3cbcd6"),
+    "slower": ("#b0492a", "#f0936f"),
+    "control": ("#6b7584", "#9aa5b5"),
+    "series0": ("#0067b1", "#5db0f2"),
+    "series1": ("#b04300", "#ff9a57"),
+    "series2": ("#00714f", "#3ecf9f"),
+    "series3": ("#a8478c", "#e693cd"),
+    "series4": ("#8a6a00", "#e2c04a"),
+    "series5": ("#2488b8", "#8fd3f4"),
+    "series6": ("#6a51c4", "#b3a1ff"),
+    "series7": ("#5c7d1a", "#b5d266"),
+    "step0": ("#8b93a1", "#6d7a8d"),
+    "step1": ("#757e8e", "#8290a3"),
+    "step2": ("#5f6979", "#99a6b7"),
+    "step3": ("#4a5465", "#b1bcca"),
+    "step4": ("#343f50", "#cbd4df"),
+    "step5": ("#1b2330", "#e8ecf2"),
 }
-DARK = {
-    "ink": "#e8ecf2",
-    "muted": "#a3adbc",
-    "grid": "#2c3544",
-    "band": "#1d2532",
-    "paper": "#131922",
-    "accent": "#7cbcf5",
-    "good": "#4fd3a5",
-    "bad": "#ff9d7a",
-    "faster": "#3cbcd6",
-    "slower": "#f0936f",
-    "control": "#9aa5b5",
-    "series0": "#5db0f2",
-    "series1": "#ff9a57",
-    "series2": "#3ecf9f",
-    "series3": "#e693cd",
-    "series4": "#e2c04a",
-    "series5": "#8fd3f4",
-    "series6": "#b3a1ff",
-    "series7": "#b5d266",
-    "step0": "#6d7a8d",
-    "step1": "#8290a3",
-    "step2": "#99a6b7",
-    "step3": "#b1bcca",
-    "step4": "#cbd4df",
-    "step5": "#e8ecf2",
-}
+"""Each on light paper and on dark."""
+LIGHT, DARK = ({name: both[which] for name, both in COLORS.items()} for which in (0, 1))
 ON_PAGE = {name: f"var(--{name})" for name in LIGHT}
 SERIES = sum(name.startswith("series") for name in LIGHT)
 STEPS = sum(name.startswith("step") for name in LIGHT)
@@ -141,8 +124,6 @@ def by_name(
     title: str | None = None,
 ) -> tuple[alt.Color, alt.Shape]:  # fmt: skip
     """A colour and a shape for each of these names, and their legend."""
-    import altair as alt
-
     legend = legend_of(width)
     if title:
         legend.titleColor = ink["ink"]
@@ -156,8 +137,6 @@ def by_name(
 
 def legend_of(width: int, symbol_size: int = 110, opacity: float = 1) -> alt.Legend:
     """A legend above the chart; on a telephone, a line for each entry."""
-    import altair as alt
-
     wide = width >= WIDE_PX
     place = {"orient": "top", "direction": "horizontal" if wide else "vertical", "columns": 3 if wide else 1}
     symbol = {"symbolSize": symbol_size, "symbolOpacity": opacity}

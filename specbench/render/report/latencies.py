@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from specbench.render.report.inks import Ink, looks_of, tint, tinted
+from specbench.render.report.inks import Ink, alt, looks_of, tint, tinted
 from specbench.render.report.marks import Drawing, bars, data, finished, row_axis, told_by
 from specbench.stats.headline import ranked
 from specbench.stats.report import Report
-
-if TYPE_CHECKING:
-    import altair as alt
 
 MOST_DOTS = 300
 GOLDEN = 0.618  # spreads the dots of a row evenly, without chance
@@ -43,8 +39,6 @@ def latencies(report: Report, figure: str, name: str) -> Drawing | None:
         ]  # fmt: skip
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         title = f"{name.lower()} (ms)"
         x = alt.X("value:Q", scale=alt.Scale(zero=True, nice=True), title=title)
         spans = alt.X("from:Q", scale=alt.Scale(zero=True, nice=True), title=title)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from specbench.forecast.breakeven import RTT
 from specbench.forecast.grid import Row
 from specbench.render.forecasts import cell_text
-from specbench.render.report.inks import STEPS, WIDE_PX, Ink, by_name, of_methods, of_steps
+from specbench.render.report.inks import STEPS, WIDE_PX, Ink, alt, by_name, of_methods, of_steps
 from specbench.render.report.marks import Drawing, at_one, data, intervals, row_figures, side_by_side, titled
 from specbench.render.report.tabular import Table
+from specbench.render.tables import bracketed, interval_text
 from specbench.results.records import CONTROL
-
-if TYPE_CHECKING:
-    import altair as alt
 
 MOST_LINES, MOST_PANELS, MOST_COLUMNS = STEPS, 12, 12
 SPEEDUP = "speed-up (x)"
@@ -93,8 +90,6 @@ def length_drawings(rows: Sequence[Row]) -> list[Drawing]:
     figures = tuple(point["figures"] for each in points for point in each)
 
     def draw(ink: Ink, width: int) -> alt.ConcatChart:
-        import altair as alt
-
         columns = 1 if len(points) == 1 or width < WIDE_PX else 2
         title = None if key == "method" else "round trip (ms)" if key == RTT else key
         color, shape = by_name("line", names, looks, ink, width, title)
@@ -117,8 +112,6 @@ def _marks(
     found: Sequence[dict], ink: Ink, width: int, scale: alt.Scale, color: alt.Color, shape: alt.Shape
 ) -> list[alt.Chart]:
     """One panel: the line at 1, the intervals, the lines, and a point a length, hollow where it is open."""
-    import altair as alt
-
     places = {point["place"]: point["length"] for point in found}
     names = " : ".join(f"datum.value == {place} ? '{name}'" for place, name in places.items())
     x = alt.X(
@@ -163,8 +156,7 @@ def _points(panel: Panel) -> list[dict]:
 
 def _told(panel: Panel, name: str, row: Row) -> str:
     line = name if panel.key == "method" else f"{row.method}, {panel.key} = {name}"
-    interval = f" ({row.interval[0]:.2f} to {row.interval[1]:.2f})" if row.interval else ""
-    return f"{line}, draft length {row.draft_length}: {row.speedup:.2f}x{interval}"
+    return f"{line}, draft length {row.draft_length}: {row.speedup:.2f}x{bracketed(row.interval)}"
 
 
 def _cell(rows: Sequence[Row], length: object) -> str:
@@ -172,7 +164,7 @@ def _cell(rows: Sequence[Row], length: object) -> str:
     row = next((row for row in rows if row.draft_length == length), None)
     text = cell_text(row and replace(row, draft_length=None))
     interval = row.interval if row else None
-    return f"{text}, {interval[0]:.2f} to {interval[1]:.2f}" if interval else text
+    return f"{text}, {interval_text(interval)}" if interval else text
 
 
 def _spread(lines: dict[str, list[Row]]) -> dict[str, list[Row]]:

@@ -7,14 +7,14 @@ from math import log2
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Row, best, winner
-from specbench.render.forecasts import cell_text, told_break_even, verdicts
-from specbench.render.report.heat import FULL, facets
-from specbench.render.report.inks import of_methods
+from specbench.render.forecasts import ALONE, UNDECIDED, cell_text, told_break_even, verdicts, where
+from specbench.render.report.heat import FULL, facets, looks_in
 from specbench.render.report.lengths import length_drawings, length_tables, panels
 from specbench.render.report.roundtrips import round_trip_drawings
 from specbench.render.report.sections import Section
 from specbench.render.report.tabular import Table
 from specbench.render.report.templates import render, shown_charts
+from specbench.render.tables import bracketed
 from specbench.results.records import CONTROL
 
 DEEPEST = 55  # per cent of colour under a text
@@ -40,14 +40,13 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
     if len(panels(rows)) > 1:  # too many to be read first
         answers.reverse()
     charts = shown_charts([drawing for drawn in answers for drawing in drawn])
-    methods = list(dict.fromkeys(row.method for row in rows if row.method != CONTROL))
-    looks = of_methods([CONTROL, *methods], CONTROL)
+    methods, looks = looks_in(rows)
 
     def fastest(by_method: dict[str, Row]) -> Cell:
         row = winner(by_method)
         if row is None:
-            return "undecided", "transparent"
-        name = "the cloud alone" if row.method == CONTROL else f"{row.method} {cell_text(row)}"
+            return UNDECIDED, "transparent"
+        name = ALONE if row.method == CONTROL else f"{row.method} {cell_text(row)}"
         return name, f"color-mix(in srgb, var(--{looks[row.method][0]}) 30%, transparent)"
 
     sections = [*_lengths(rows), *_break_even(rows)]
@@ -61,6 +60,7 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
         sections += [_heat(f"map-{name}", f"{name}: speed-up", rows, shown[name]) for name in methods]
     return render(
         "map.html.j2",
+        brand="sweep",
         title=title,
         headline=headline(rows),
         first=next(iter(charts), None),
@@ -79,12 +79,9 @@ def headline(rows: Sequence[Row]) -> str:
     if not found:
         return "No method of this sweep can be compared with the cloud alone"
     top = max(found, key=lambda row: (row.pays, bool(row.lossless), row.rank))
-    told = f"{top.speedup:.2f}x" + (
-        f" ({top.interval[0]:.2f} to {top.interval[1]:.2f})" if top.interval else ""
-    )
+    told = f"{top.speedup:.2f}x{bracketed(top.interval)}"
     told += "" if top.draft_length is None else f" with draft length {top.draft_length}"
-    where = ", ".join(f"{key} = {value}" for key, value in top.condition.items())
-    told += f" at {where}" if len(conditions) > 1 else ""
+    told += f" at {where(top.condition)}" if len(conditions) > 1 else ""
     told += "" if top.lossless else ", but its text may differ from the cloud's"
     if not top.pays:
         return f"No method is shown to be faster than the cloud alone: the best, {top.method}, reaches {told}"
@@ -101,11 +98,10 @@ def _break_even(rows: Sequence[Row]) -> list[Section]:
         return []
     lines: dict[str, dict[str, str]] = {}
     for even in evens:
-        where = ", ".join(f"{key} = {value}" for key, value in even.condition.items())
-        lines.setdefault(where, {})[even.method] = told_break_even(even)
+        lines.setdefault(where(even.condition), {})[even.method] = told_break_even(even)
     methods = tuple(dict.fromkeys(even.method for even in evens))
     columns: tuple[str, ...] = ("", *methods)
-    cells = tuple((where, *(found.get(method, "-") for method in methods)) for where, found in lines.items())
+    cells = tuple((place, *(found.get(method, "-") for method in methods)) for place, found in lines.items())
     if list(lines) == [""]:
         columns, cells = ("method", "pays"), tuple(lines[""].items())
     lead = (

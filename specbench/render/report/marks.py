@@ -6,15 +6,13 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from specbench.forecast.grid import Row
-from specbench.render.report.inks import Ink
+from specbench.render.report.inks import Ink, alt
+from specbench.render.report.tabular import ends
 
-if TYPE_CHECKING:
-    import altair as alt
-
-    Shape = TypeVar("Shape", alt.LayerChart, alt.ConcatChart)
+Shape = TypeVar("Shape")
 
 ROW_PX = 42
 PLOT_PX = 280
@@ -45,22 +43,17 @@ def told_by(rows: Sequence[Mapping]) -> str:
 
 def row_figures(row: Row) -> dict[str, object]:
     """A row of a grid, as the data of its charts hold it."""
-    low, high = row.interval or (None, None)
-    return {**row.condition, "method": row.method, "draft_length": row.draft_length, "speedup": row.speedup,
-            "low": low, "high": high}  # fmt: skip
+    known = {name: getattr(row, name) for name in ("method", "draft_length", "speedup")}
+    return {**row.condition, **known, **ends(row.interval)}
 
 
 def data(rows: Sequence[Mapping]) -> alt.InlineData:
     """Rows as altair takes them."""
-    import altair as alt
-
     return alt.InlineData(values=[dict(row) for row in rows])
 
 
 def row_axis(field: str, rows: Sequence[Mapping]) -> alt.Y:
     """A vertical position counted in rows, the first on top."""
-    import altair as alt
-
     scale = alt.Scale(domain=[-0.75, rows[-1]["row"] + 0.5], reverse=True, nice=False, zero=False)
     return alt.Y(f"{field}:Q", scale=scale, axis=None)
 
@@ -70,8 +63,6 @@ def row_labels(rows: Sequence[Mapping], ink: Ink, width: int) -> alt.LayerChart:
 
     Rows may name a `short` label, which all of them show where a whole one has no room.
     """
-    import altair as alt
-
     whole = all(len(row["label"]) * LABEL_LETTER_PX <= width for row in rows)
     texts = [
         {"row": row["row"] - 0.42, "weight": row.get("weight", 600),
@@ -88,8 +79,6 @@ def bars(
     found: Sequence[Mapping], rows: Sequence[Mapping], x: alt.X, color: object, **look: object
 ) -> alt.Chart:
     """A bar for each of `found`, in the row that its `row` counts, from its `from` to its `to`."""
-    import altair as alt
-
     known = [{**bar, "top": bar["row"] - 0.2, "foot": bar["row"] + 0.22} for bar in found]
     return (
         alt.Chart(data(known))
@@ -105,8 +94,6 @@ def intervals(base: alt.Chart, along: str, axis: alt.X | alt.Y, **look: object) 
 
 def at_one(ink: str, along: str, axis: alt.X | alt.Y) -> alt.Chart:
     """The dashed line where a ratio, in the field of this axis, is 1."""
-    import altair as alt
-
     field = str(axis.shorthand).partition(":")[0]
     return alt.Chart(data([{field: 1}])).mark_rule(color=ink, strokeDash=[3, 3]).encode(**{along: axis})
 
@@ -122,8 +109,6 @@ def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: Sequence[Ma
     Args:
         rows: of charts that have a row for each thing; their labels stand above all marks.
     """
-    import altair as alt
-
     height = round(ROW_PX * (rows[-1]["row"] + 1.25)) if rows else PLOT_PX
     autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
     layers = [*marks, row_labels(rows, ink, width)] if rows else marks
@@ -138,8 +123,6 @@ def side_by_side(
     Args:
         aside: pixels of a panel that its axis takes.
     """
-    import altair as alt
-
     drawn = []
     for heading, chart in charts.items():
         sized = chart.properties(width=ceil(width / columns) - aside)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,6 +13,7 @@ from specbench.errors import ExitCode, SpecbenchError
 if TYPE_CHECKING:
     from specbench.forecast.grid import Grid
     from specbench.stats.report import Report
+    from specbench.verify.records import Result
 
 
 class Format(str, Enum):
@@ -126,15 +127,19 @@ def write(text: str, path: Path) -> None:
     console.note(f"wrote {path}")
 
 
-def text_of(found: Report | Grid, form: Format) -> str:
-    """A report or a grid in one format.
+def text_of(found: Report | Grid | Sequence[Result], form: Format) -> str:
+    """A report, a grid or verifications in one format.
 
     Raises:
         SpecbenchError: it is a page, and `[report]` is not installed.
     """
     from specbench.forecast.grid import Grid
-    from specbench.render.report import documents, grids, maps, page
+    from specbench.render.report import documents, grids, maps, page, verified
 
+    if isinstance(found, Sequence):
+        shown = {Format.HTML: verified.page, Format.MARKDOWN: verified.markdown, Format.CSV: verified.as_csv,
+                 Format.JSON: verified.as_json}  # fmt: skip
+        return shown[form](found)
     if isinstance(found, Grid):
         if form is Format.HTML:
             return maps.map_page(found.rows, found.title, found.notes)

@@ -5,8 +5,6 @@ vl-convert runs the Vega that it carries when a page is made, so that the page i
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from xml.etree import ElementTree
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.render.report import inks
 from specbench.render.report.marks import Drawing
+from specbench.render.report.tabular import csv_text
 
 PAGE_PX, PHONE_PX = 760, 340
 WIDTH_MM = 176.0  # of a page with two columns; one column is 84 mm
@@ -97,12 +96,7 @@ def write_files(drawings: Sequence[Drawing], folder: Path, width_mm: float = WID
 
 def figures_csv(drawing: Drawing) -> str:
     """What a chart draws, a line a mark, unrounded; unknown figures are empty."""
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in drawing.figures for name in row))
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(drawing.figures)
-    return text.getvalue()
+    return csv_text(list(dict.fromkeys(name for row in drawing.figures for name in row)), drawing.figures)
 
 
 def write_into(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from specbench.forecast.breakeven import RTT, BreakEven, break_evens
 from specbench.forecast.grid import Row, best
-from specbench.render.forecasts import cell_text, told_break_even
+from specbench.render.forecasts import cell_text, told_break_even, where
 from specbench.render.report.heat import looks_in
-from specbench.render.report.inks import WIDE_PX, Ink, by_name
+from specbench.render.report.inks import WIDE_PX, Ink, alt, by_name
 from specbench.render.report.marks import Drawing, at_one, data, intervals, row_figures, side_by_side
+from specbench.render.tables import bracketed
 from specbench.results.records import CONTROL
-
-if TYPE_CHECKING:
-    import altair as alt
 
 CURVE_PX = 240
 SPEEDUP = "speed-up (x)"
@@ -36,8 +33,6 @@ def round_trip_drawings(rows: Sequence[Row]) -> list[Drawing]:
     told = "; ".join(f"{even.method} {told_break_even(even)}" for even in evens)
 
     def draw(ink: Ink, width: int) -> alt.ConcatChart:
-        import altair as alt
-
         columns = 1 if len(points) == 1 or width < WIDE_PX else 2
         color, shape = by_name("method", methods, looks, ink, width)
         highest = 1.08 * max(point["high"] or point["speedup"] for found in points.values() for point in found)
@@ -66,23 +61,20 @@ def round_trip_drawings(rows: Sequence[Row]) -> list[Drawing]:
 
 
 def _others(condition: dict[str, object]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in condition.items() if key != RTT)
+    return where({key: value for key, value in condition.items() if key != RTT})
 
 
 def _point(row: Row) -> dict:
     low, high = row.interval or (None, None)
-    interval = f" ({low:.2f} to {high:.2f})" if row.interval else ""
     return {
         "method": row.method, "rtt_ms": row.condition[RTT], "speedup": row.speedup, "low": low,
         "high": high, "open": row.is_open,
-        "label": f"{row.method} at {row.condition[RTT]} ms: {cell_text(row)}{interval}",
+        "label": f"{row.method} at {row.condition[RTT]} ms: {cell_text(row)}{bracketed(row.interval)}",
     }  # fmt: skip
 
 
 def _even_marks(evens: Sequence[BreakEven], color: alt.Color, x: alt.X, ink: Ink) -> list[alt.LayerChart]:
     """A dashed line from 1 down to the axis at each known break-even, and its round trip beside it."""
-    import altair as alt
-
     known = [
         {"method": even.method, "rtt_ms": even.rtt_ms, "from": 1, "to": 0, "at": 0.06 + 0.09 * index,
          "text": f"{even.rtt_ms:.0f} ms", "label": f"{even.method} breaks even at {even.rtt_ms:.1f} ms"}

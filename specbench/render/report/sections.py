@@ -12,6 +12,7 @@ from specbench.results.derived import MethodSummary
 from specbench.stats.headline import ranked
 from specbench.stats.latency import PERCENTILES, samples_needed
 from specbench.stats.report import Report
+from specbench.stats.stretches import CONTEXT, POSITION
 from specbench.stats.timings import PARTS
 
 LATENCIES = {
@@ -47,7 +48,7 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """What stands between the answer and the texts, in order; a section without figures is left out."""
-    parts = (_speed, _latency, _acceptance, _times, _memory, _ceiling)
+    parts = (_speed, _answers, _latency, _acceptance, _lengths, _times, _memory, _ceiling)
     return [section for part in parts if (section := part(report))]
 
 
@@ -69,6 +70,20 @@ def _speed(report: Report) -> Section:
     told += [f"{tables.prediction_line(found)}." for found in report.comparison.predictions]
     return Section("speed", "Verdicts and speed", tuple(told), (), (shown,), tables.FOOT,
                    ("speedup-categories",), tuple(folded))  # fmt: skip
+
+
+def _answers(report: Report) -> Section | None:
+    rows = [row for row in ranked(report.comparison) if row.quality and row.quality.scored]
+    if not rows:
+        return None
+    cells = tuple((row.method, row.label, *tables.quality_cells(row)) for row in rows)
+    columns = ("method", "text", *_flat(tables.QUALITY_COLUMNS))
+    lead = (
+        "Score: mean over the answers with a known right answer, 1 for each that is right. Worse and better: "
+        "answers that score less, or more, than the control's to the same question. Loops and refusals: shares "
+        "of all answers."
+    )
+    return Section("answers", "Answers", (lead,), (), (Table("Checked answers", columns, cells, names=2),))
 
 
 def _latency(report: Report) -> Section:
@@ -111,6 +126,26 @@ def _acceptance(report: Report) -> Section | None:
     )
     table = Table("Acceptance by position in the draft", columns, rows, names=2)
     return Section("acceptance", "Acceptance by position", (lead,), ("acceptance",), folded=(table,))
+
+
+def _lengths(report: Report) -> Section | None:
+    found = report.comparison.stretches
+    titles = {CONTEXT: "By tokens of the prompt", POSITION: "By position in the answer"}
+    columns = ("method", *_flat(tables.STRETCH_COLUMNS))
+    shown = tuple(
+        Table(title, columns, tuple((each.method, *tables.stretch_cells(each)) for each in part))
+        for of, title in titles.items()
+        if (part := [each for each in found if each.of == of])
+    )
+    if not shown:
+        return None
+    lead = (
+        "Tokens before a token: attention reads them all, so time per token grows with them, and drafts that "
+        "look up the text find more. Of prompts, TPOT is the median; of positions, all time over all tokens."
+    )
+    return Section(
+        "lengths", "Length of the text", (lead,), ("context-tpot", "context-acceptance"), folded=shown
+    )
 
 
 def _acceptance_cells(row: MethodSummary, longest: int) -> tuple[str, ...]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import log
-from typing import TYPE_CHECKING
 
-from specbench.render.report.inks import Ink, looks_of, tint, tinted
+from specbench.render.report.inks import Ink, alt, looks_of, tint, tinted
 from specbench.render.report.marks import (
     Drawing,
     at_one,
@@ -17,17 +16,16 @@ from specbench.render.report.marks import (
     titled,
     told_by,
 )
-from specbench.render.tables import interval_text
+from specbench.render.report.tabular import ENDS
+from specbench.render.tables import bracketed
 from specbench.stats.headline import compared
 from specbench.stats.report import Report
 from specbench.stats.verdict import FASTER, FEWEST_PROMPTS, MARGIN, SLOWER
 
-if TYPE_CHECKING:
-    import altair as alt
-
 APART = "Text may differ from the cloud's"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 7, 10, 20)
 TICK_PX = 46
+IN_FILES = {"low": ENDS[0], "high": ENDS[1]}
 HEADING_ROWS = 0.75  # of a row's height that a heading takes
 SIGNS = {FASTER: "▲", SLOWER: "▼"}  # beside the words, for readers who see no colours
 
@@ -40,14 +38,11 @@ def speedups(report: Report) -> Drawing | None:
         if rows and rows[-1]["lossless"] and not method.lossless:
             headings.append({"row": at, "label": APART, "short": APART, "weight": 400})
             at += HEADING_ROWS
-        color, shape = looks[method.method]
         figures = {
             "method": method.method, "lossless": method.lossless, "speedup": method.speedup_vs_control,
             "interval": method.speedup_interval, "verdict": method.verdict, "prompts": method.paired_prompts,
         }  # fmt: skip
-        rows.append(
-            {**_row(figures, method.method, bool(method.lossless)), "row": at, "color": color, "shape": shape}
-        )
+        rows.append(_row(figures, method.method, bool(method.lossless), at, looks[method.method]))
         at += 1
     title = "Speed-up: speed per token against the cloud alone"
     return _drawing("speedup", title, rows, headings) if rows else None
@@ -55,41 +50,33 @@ def speedups(report: Report) -> Drawing | None:
 
 def categories(report: Report) -> Drawing | None:
     """A row for each method and category, in the order of the methods; none where there is one category."""
-    looks = looks_of(report)
-    rows = []
+    looks, rows = looks_of(report), []
     for method in compared(report.comparison):
         for part in report.comparison.categories:
             if part.method == method.method:
-                color, shape = looks[method.method]
                 figures = {
                     "method": part.method, "category": part.category, "speedup": part.speedup,
                     "interval": part.interval, "verdict": part.verdict, "prompts": part.prompts,
                 }  # fmt: skip
                 name = f"{part.method}, {part.category}"
-                rows.append(
-                    {
-                        **_row(figures, name, bool(method.lossless)),
-                        "row": float(len(rows)),
-                        "color": color,
-                        "shape": shape,
-                    }
-                )
+                rows.append(_row(figures, name, bool(method.lossless), float(len(rows)), looks[method.method]))
     if len({row["category"] for row in rows}) < 2:
         return None
     return _drawing("speedup-categories", "Speed-up by category of prompts", rows, [])
 
 
-def _row(figures: dict, name: str, same_text: bool = True) -> dict:
-    """A row's figures and label; faster and slower are said of the same text alone."""
+def _row(figures: dict, name: str, same_text: bool, at: float, look: tuple[str, str]) -> dict:
+    """A row's figures, label and look; faster and slower are said of the same text alone."""
     interval = figures.pop("interval")
     low, high = interval or (None, None)
-    known = f" ({interval_text(interval)})" if interval else ""
-    short = f"{name} · {figures['speedup']:.2f}x{known}"
+    short = f"{name} · {figures['speedup']:.2f}x{bracketed(interval)}"
     few = "too few prompts" if figures["prompts"] < FEWEST_PROMPTS else "no verdict"
     sign = SIGNS.get(figures["verdict"], "") if same_text else ""
     short = f"{sign} {short}".strip()
     label = f"{short}, {figures['verdict'] or few}" if same_text else short
-    return {**figures, "low": low, "high": high, "short": short, "label": label}
+    color, shape = look
+    return {**figures, "low": low, "high": high, "short": short, "label": label, "row": at, "color": color,
+            "shape": shape}  # fmt: skip
 
 
 def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[Mapping]) -> Drawing:
@@ -98,8 +85,6 @@ def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[
     every = sorted([*rows, *headings], key=lambda row: row["row"])
 
     def draw(ink: Ink, width: int) -> alt.LayerChart:
-        import altair as alt
-
         words = titled("speed per token against the cloud alone (1x), logarithmic", width)
         shown = ticks(low, high, width)
         axis = alt.Axis(
@@ -134,7 +119,9 @@ def _drawing(name: str, title: str, rows: Sequence[Mapping], headings: Sequence[
         return finished(marks, ink, width, every)
 
     hidden = ("row", "color", "shape", "label", "short")
-    figures = tuple({key: value for key, value in row.items() if key not in hidden} for row in rows)
+    figures = tuple(
+        {IN_FILES.get(key, key): value for key, value in row.items() if key not in hidden} for row in rows
+    )
     return Drawing(name, title, told_by(rows), draw, figures)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specbench.render.tables import number, percent
-from specbench.results.records import Manifest
+from specbench.results.records import SYNTHETIC, Manifest
 from specbench.stats.report import Report
 
 
@@ -25,6 +27,23 @@ class Table:
     colors: tuple[tuple[str, ...], ...] = ()
 
 
+ENDS = ("interval_low", "interval_high")
+
+
+def ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
+    """An interval as two columns."""
+    return dict(zip(ENDS, interval or (None, None), strict=True))
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+    """A line a row below the columns' names; figures unrounded, unknown ones empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def identity_table(report: Report) -> Table:
     """Whether texts are the control's, a row a method."""
     rows = []
@@ -32,6 +51,7 @@ def identity_table(report: Report) -> Table:
         mine = [pair for pair in report.texts if pair.method == row.method]
         counts = [str(sum(pair.repeats for pair in mine if pair.verdict == word)) for word in ("tie", "bug")]
         told = {True: "must be the control's", False: "lossy: may differ", None: "another model's text"}
+        told |= {False: "synthetic: means nothing"} if row.verification == SYNTHETIC else {}
         equal = row.agreement.exact_match if row.agreement else row.exact_match
         chrf = (row.agreement.chrf, row.agreement.reference_chrf) if row.agreement else (None, None)
         rows.append(

@@ -13,11 +13,19 @@ from specbench.results.records.findings import (
     SwitchChange,
     TensorGroup,
 )
-from specbench.results.records.generations import SCHEMA_VERSION, Generation, MemoryLook, Prompt, Round
+from specbench.results.records.generations import (
+    SCHEMA_VERSION,
+    SYNTHETIC,
+    Generation,
+    MemoryLook,
+    Prompt,
+    Round,
+    Task,
+)
 from specbench.results.records.manifest import CONTROL, Failure, Manifest, Refusal, Run, Tuning, Written
 
 __all__ = [
-    "CONTROL", "SCHEMA_VERSION", "Audit", "Ceiling", "Divergence", "Failure", "Generation", "Manifest",
-    "MemoryLook", "MethodSource", "OtherModel", "Prompt", "Recomputation", "Refusal", "Round", "Run",
-    "SwitchChange", "TensorGroup", "Tuning", "Work", "Written",
+    "CONTROL", "SCHEMA_VERSION", "SYNTHETIC", "Audit", "Ceiling", "Divergence", "Failure", "Generation",
+    "Manifest", "MemoryLook", "MethodSource", "OtherModel", "Prompt", "Recomputation", "Refusal", "Round",
+    "Run", "SwitchChange", "Task", "TensorGroup", "Tuning", "Work", "Written",
 ]  # fmt: skip

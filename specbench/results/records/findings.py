@@ -84,6 +84,7 @@ class Audit:
         attention: the implementation, such as `sdpa`; `None` in runs stored before it was recorded.
         ranks: processes that hold the weights together; bytes are those of all.
         logits_problem: why no token can be read from its logits: NaN or infinite ones.
+        computed: how a library other than torch computes with these weights, and what of it is unknown.
     """
 
     role: str
@@ -108,6 +109,7 @@ class Audit:
     attention: str | None = None
     ranks: int = 1
     logits_problem: str | None = None
+    computed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

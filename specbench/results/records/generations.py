@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 SCHEMA_VERSION = 2
+SYNTHETIC = "synthetic"
+"""In place of a verification rule: chance accepted what was drafted (`speculative.synthetic_acceptance`)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the last answer to a prompt is checked for.
+
+    Args:
+        score: `number` (its last number is the answer), `contains` (it holds the answers) or `json` (it is an
+            object or an array).
+        answers: the number as text, or texts; none for `json`.
+    """
+
+    score: str
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -13,12 +30,24 @@ class Prompt:
     """One question: its turns are asked one after the other, each with the conversation so far.
 
     `references` holds the accepted answers of each turn, none where a turn has no known answer.
+
+    Args:
+        system: the system message, in place of the profile's; an empty one is none.
+        prefill: the beginning of each answer, in place of the profile's.
+        raw: ask without a chat template, or with one, whatever the profile says.
+        chat_template_kwargs: variables of the template, `tools` among them; beside those of the profile.
+        task: what its last answer is checked for, where that can be.
     """
 
     prompt_id: str
     category: str
     turns: tuple[str, ...]
     references: tuple[tuple[str, ...], ...] = ()
+    system: str | None = None
+    prefill: str | None = None
+    raw: bool | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -39,16 +68,18 @@ class Round:
         uplink_ms: the way to the target, `downlink_ms` the way back, as a modelled link delays them. Unknown
             over any other link, for two clocks are never compared.
         rtt_ms: the round trip beyond the target's own work, measured: from sending to the answer, less what the
-            target spent on it by its own clock. Unknown where the answer lay here before anybody looked. A vLLM
-            server does not tell its own work: there it is the round trip of a question that computes nothing,
-            measured before the run.
+            target spent on it by its own clock. Unknown where the answer lay here before anybody looked. A
+            server of another engine does not tell its own work: there it is the round trip of a question that
+            computes nothing, measured before the run.
         streamed: the round came as a part of a stream; nobody asked for it, or waited for its way here.
         wait_ms: how long the edge waited for this with nothing else to do.
         bytes_up: of the encoded frame that asked; `bytes_down` of the one that answered.
+        feature_bytes: of `bytes_down`, the hidden states of the target that it carried for the draft.
         wasted_draft_tokens: tokens drafted ahead of the verdict that it made void.
         unverified: drafted tokens that a gate let pass.
         prefilled: tokens that the target read for it where that is not what its cache lacks alone: the whole
-            sequence where it keeps no cache between rounds, prompt and draft where it reads both in one pass.
+            sequence where it keeps no cache between rounds, prompt and draft where it reads both in one pass,
+            what a server of another engine says that it read.
         shared: sequences that shared the target's pass; `pass_ms` is what the pass took for all of them.
         pass_tokens: tokens of the sequence that the target's pass read, where proposals were in flight. Those
             that share a pass have it in the first round, with `verify_ms`; the others have 0.
@@ -87,6 +118,7 @@ class Round:
     wasted_verify_ms: float | None = None
     ready_draft_tokens: int | None = None
     choice: str | None = None
+    feature_bytes: int | None = None
 
     @property
     def link_ms(self) -> float | None:
@@ -125,9 +157,11 @@ class Generation:
             where it can be asked, else of the looks in `memory`. Interleaved methods share the process.
         memory: how it went meanwhile, the highest look of each stretch; empty in older runs.
         lossless: whether the text is that of the cloud alone; `None` where the cloud has no part in it.
-        verification: the rule by which drafted tokens were accepted; `None` where nothing was drafted.
+        verification: the rule by which drafted tokens were accepted, `SYNTHETIC` where chance accepted them;
+            `None` where nothing was drafted.
         interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
             out of all statistics.
+        prompt_text: what the model read, special tokens included; kept with `--keep-prompts` only.
     """
 
     method: str
@@ -148,6 +182,7 @@ class Generation:
     lossless: bool | None = None
     verification: str | None = None
     interrupted: bool = False
+    prompt_text: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -9,7 +9,7 @@ from specbench.dataframe import frame
 from specbench.results.ceilings import Ceiling
 from specbench.results.provenance import MethodSource, OtherModel, Work
 from specbench.results.records.findings import Audit, Divergence, Recomputation, SwitchChange
-from specbench.results.records.generations import SCHEMA_VERSION, Generation
+from specbench.results.records.generations import SCHEMA_VERSION, Generation, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -94,6 +94,7 @@ class Manifest:
     `unchecked` names checks behind the last prompt that could not be made. `command` and `directory` are for
     readers; `--resume` takes the profile, the methods, `tuning`, and `plugin_files` (their absolute paths).
     `refusals` are turns that could not be asked, and `remarks` what was said at the start about what is asked.
+    `tasks` says, by prompt, what its last answer is checked for.
     """
 
     run_id: str
@@ -126,6 +127,7 @@ class Manifest:
     stop_ids: tuple[int, ...] = ()
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     turns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
     tuning: Tuning | None = None
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 from specbench.speculation.rules import block, coupled, greedy, one_hot, rank, rejection, typical
 from specbench.speculation.rules.greedy import matching
 from specbench.speculation.rules.rule import Rule
+from specbench.speculation.rules.synthetic import synthetic
 from specbench.speculation.rules.typical import entropy
-from specbench.speculation.rules.verdict import Verdict, cut
+from specbench.speculation.rules.verdict import Verdict
 
-__all__ = ["RULES", "TREE_RULES", "Rule", "Verdict", "cut", "entropy", "matching"]
+__all__ = ["RULES", "TREE_RULES", "Rule", "Verdict", "entropy", "matching", "synthetic"]
 
 RULES = {
     "greedy": greedy.RULE,

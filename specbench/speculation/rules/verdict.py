@@ -60,15 +60,3 @@ def rest_of(target: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
     rest = rest.clamp_min(0)
     # A refusal proves that something is left; only rounding can have taken all of it away.
     return rest if float(rest.sum()) > 0 else target
-
-
-def cut(tokens: Sequence[int], budget: int, stop_ids: frozenset[int]) -> tuple[tuple[int, ...], str | None]:
-    """What of a verified block is committed: up to its first stop token, and never beyond the budget.
-
-    Returns:
-        The committed ids, and `stop`, `length`, or `None` while the text goes on.
-    """
-    for index, token in enumerate(tokens[:budget]):
-        if token in stop_ids:
-            return tuple(tokens[: index + 1]), "stop"
-    return tuple(tokens[:budget]), "length" if len(tokens) >= budget else None

@@ -138,3 +138,39 @@ def test_a_model_without_a_chat_template_is_said_and_stored(specbench, profile, 
     said = f"{cloud['model']} has no chat template: turns and replies are plain texts, joined by blank lines"
     assert said in done.err
     assert said in stored(tmp_path).manifest.remarks
+
+
+def test_what_the_model_read_is_kept_where_that_is_asked_for(specbench, profile, many, tmp_path):
+    settings = ("--set", "workload.system=be brief", "--set", "workload.prefill=Well", "--limit", "1")
+    asked = (*CONTROL, "--profile", profile(), "--prompts", many, *settings)
+    assert specbench(*asked).code == 0
+    assert stored(tmp_path).generations[0].prompt_text is None
+    done = specbench(*asked, "--keep-prompts")
+    assert done.code == 0, done.err
+    (record,) = stored(tmp_path).generations
+    # The tiny tokenizer knows no "|".
+    assert record.prompt_text == "<<unk>system<unk>>be brief<|end|><|user|>question 0<|end|><|assistant|>Well"
+    assert specbench("compare", "latest", stored_ids(tmp_path)[0]).code == 0, "the same was asked"
+
+
+def stored_ids(tmp_path):
+    return RunStore(tmp_path / "runs").ids()
+
+
+def test_stop_strings_end_stored_texts_and_penalties_are_told(specbench, profile, many, tmp_path):
+    asked = ("run", "speculative", "--profile", profile(), "--prompts", many, "--limit", "2",
+             "--max-new-tokens", "24", "--set", "decoding.ignore_eos=true")  # fmt: skip
+    assert specbench(*asked).code == 0
+    whole = stored(tmp_path).generations[0]
+    string = whole.text[7:9]
+    words = ("--set", f"decoding.stop={json.dumps([string])}", "--set", "decoding.frequency_penalty=0.0")
+    done = specbench(*asked, *words)
+    assert done.code == 0, done.err
+    for record in stored(tmp_path).generations[:2]:
+        if record.prompt_id == whole.prompt_id:
+            assert (record.text, record.finish_reason) == (whole.text[: whole.text.index(string)], "stop")
+            assert record.tokens == whole.tokens[: len(record.tokens)]
+            assert len(record.tokens) < len(whole.tokens)
+    assert stored(tmp_path).manifest.stop_ids == ()
+    report = specbench("report", "--format", "json").json["report"]
+    assert "ignore eos True" in json.dumps(report)

@@ -64,3 +64,22 @@ def test_a_name_that_is_taken_for_something_else_is_refused_before_the_run(specb
 def test_the_name_is_in_the_manifest(named):
     path = named.folder / named.ids()[0] / "manifest.json"
     assert json.loads(path.read_text())["name"] == "first"
+
+
+def test_sweeps_stand_below_the_runs(specbench, profile, tmp_path):
+    path = profile(workload={"limit": 1, "max_new_tokens": 4, "warmup": 0})
+    over = ("--over", "speculative.draft_length=1,2")
+    made = specbench("sweep", "speculative", "--profile", path, *over, "--json")
+    assert made.code == 0, made.err
+    (row,) = specbench("runs", "--json").json["sweeps"]
+    assert (row["sweep_id"], row["conditions"], row["finished"], row["status"]) == (
+        made.json["sweep"], 2, 2, "finished",
+    )  # fmt: skip
+    assert row["over"] == {"speculative.draft_length": [1, 2]}
+    shown = specbench("runs").out
+    assert "2 of 2" in shown
+    assert "speculative.draft_length = 1, 2" in shown
+    (tmp_path / "runs" / "sweeps" / f"{made.json['sweep']}.json").write_text("{")
+    assert specbench("runs", "--json").json["sweeps"][0]["status"] == "damaged"
+    controls = [row for row in made.json["rows"] if row["method"] == "cloud_optimized_baseline"]
+    assert [row["draft_length"] for row in controls] == [1, 2]

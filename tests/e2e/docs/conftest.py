@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 import yaml
-from blocks import all_blocks
+from blocks import all_blocks, blocks
+from gguf_models import tiny_gguf
 from repository import REPOSITORY
 
 import specbench.profile.loading
@@ -49,6 +50,11 @@ def desk(models, tmp_path, monkeypatch, tiny_profiles):
     (folder / "plain.txt").write_text("What is a draft model?\n")
     (folder / "messages.jsonl").write_text('{"messages": [{"role": "user", "content": "Hello"}]}\n')
     (folder / "my.yaml").write_text("extends: default\n")
+    tiny_gguf(folder / "target.gguf", seed=2)
+    tiny_gguf(folder / "draft.gguf", seed=1, num_hidden_layers=1, kind="Q8_0")
+    for block in blocks(REPOSITORY / "docs" / "how-to" / "gguf.md"):
+        if block.language == "yaml":
+            (folder / "gguf.yaml").write_text(block.text)
     for block in all_blocks("python"):
         if "def specbench_method" in block.text and block.page.parent == REPOSITORY / "docs" / "how-to":
             name = re.search(r'name, summary, \w+ = "(\w+)"', block.text)[1]

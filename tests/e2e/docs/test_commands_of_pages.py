@@ -31,6 +31,8 @@ REPLACED = [
     (r"--draft-vocab \d+", "--draft-vocab 64"),
     (r"--layers \d+", "--layers 1"),
 ]
+NEEDS = {"gguf": "llama_cpp"}
+"""Pages that run with a package that is not installed everywhere."""
 RUNNABLE = [
     page
     for page in PAGES
@@ -81,6 +83,8 @@ def call(specbench, command):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run(page, desk, specbench):
+    if page.stem in NEEDS:
+        pytest.importorskip(NEEDS[page.stem])
     for block in blocks(page):
         if block.reason or block.language not in ("bash", "console"):
             continue

@@ -29,7 +29,7 @@ def damaged(draw):
                 st.sampled_from(
                     [
                         protocol.Hello(1, protocol.VERSION, "a" * 64),
-                        protocol.Open(2, 1, {}, {"draft_length": 4}, True, None, True, 8),
+                        protocol.Open(2, 1, {}, {"draft_length": 4}, True, None, True, 8, ((0, 2), 32, "int8")),
                         protocol.Begin(3, 1, (5, 6, 7), 12, (1,), 2**62),
                         protocol.Resume(3, 1, (5, 6, 7), 12, (1,), 5, (8, 9), 3, 4),
                         protocol.Verify(4, 1, (5, 6), (b"123456", b"abcdef")),
@@ -41,7 +41,18 @@ def damaged(draw):
                         answers.Refused(3, "no", True),
                         answers.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
                         answers.CommittedMore(
-                            4, (5, 6), 1, 0, 100, 200, 12, 0, 0, depth=2, top_ids=b"\1\2\3\4"
+                            4,
+                            (5, 6),
+                            1,
+                            0,
+                            100,
+                            200,
+                            12,
+                            0,
+                            0,
+                            depth=2,
+                            top_ids=b"\1\2\3\4",
+                            hidden_states=b"\1\2",
                         ),
                     ]
                 )

@@ -1,6 +1,7 @@
 """What the methods that a wire makes meaningful write and record over one."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from builders import generation
@@ -20,6 +21,7 @@ from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
 from specbench.profile import CloudSpec, EdgeSpec, EngineSpec, Gate, LinkSpec
 from specbench.speculation.draft_length import LONGEST
+from specbench.speculation.stop_strings import StopStrings
 from specbench.stats.round_costs import round_costs
 from specbench.stats.timings import round_time
 from specbench.testing import answer, tokens_of
@@ -106,6 +108,24 @@ def test_every_round_says_what_the_target_computed(models, edge, cloud):
     for method in methods:
         rounds = answer(method.open(edge, cloud, GREEDY), REQUEST)
         assert all(part.verify_ms > 0 for part in rounds), method.name
+
+
+def test_penalties_and_stop_strings_hold_on_the_other_side_of_a_wire(models, edge, cloud):
+    biased = Decoding(presence_penalty=1.5, frequency_penalty=0.3, logit_bias={40: 1.0}, min_new_tokens=3)
+    free = tokens_of(
+        answer(CloudOptimizedBaseline().open(edge, cloud_of(models), Options(biased, Speculative())), REQUEST)
+    )
+    assert free != tokens_of(answer(CloudOptimizedBaseline().open(edge, cloud_of(models), GREEDY), REQUEST))
+    string = edge.tokenizer.decode(free[8:10], skip_special_tokens=True)
+    decoding = biased.model_copy(update={"stop": (string,)})
+    request = replace(REQUEST, stop_strings=StopStrings.of(decoding, edge.tokenizer))
+    texts = [edge.tokenizer.decode(free[:count], skip_special_tokens=True) for count in range(1, 31)]
+    expected = free[: 1 + next(at for at, text in enumerate(texts) if at >= 3 and string in text)]
+    methods = (CloudOptimizedBaseline(), CloudBaseline(), SpeculativeColocated(), SpeculativeDecoding(),
+               SpeculativePipelined())  # fmt: skip
+    for method in methods:
+        rounds = answer(method.open(edge, cloud, Options(decoding, Speculative(draft_length=6))), request)
+        assert (tokens_of(rounds), rounds[-1].finish_reason) == (expected, "stop"), method.name
 
 
 def test_what_a_gate_lets_pass_was_not_verified(models, edge):

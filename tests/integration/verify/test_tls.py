@@ -8,8 +8,8 @@ from planted import Planted
 
 from specbench.api import CloudModel, SpecbenchError
 from specbench.profile import CloudSpec
-from specbench.verify.asking import Client
-from specbench.verify.servers.probing import opened
+from specbench.servers.client import Client
+from specbench.servers.probing import opened
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from specbench.api import (
     CloudModel,
     Drafter,
     EdgeModel,
+    Features,
     Proposal,
     Request,
     SpecbenchError,
@@ -131,13 +132,36 @@ def test_self_speculation_is_refused_where_the_draft_would_need_weights_that_are
         CloudModel(CloudSpec(model=target, device="cpu")).self_drafter(GREEDY, layers=3)
 
 
-def test_a_method_that_needs_what_no_target_offers_is_refused_before_anything_is_loaded(edge, cloud):
-    declared = {"name": "needy", "roles": ("cloud",), "hidden_layers": (-1,)}
-    method = type("Needy", (SpeculativeMethod,), declared)()
-    for refused in (lambda: method.validate(GREEDY), lambda: method.open(edge, cloud, GREEDY)):
-        with pytest.raises(SpecbenchError, match="needy needs hidden states"):
-            refused()
-    assert not cloud.is_loaded
+class Looking(Drafter):
+    """Notes how many hidden states each commit brings, and drafts nothing."""
+
+    features = Features((0, 2), size=32, dtype="int8")
+
+    def begin(self, request):
+        self.seen = []
+
+    def propose(self, draft_length):
+        return Proposal()
+
+    def commit(self, tokens, accepted):
+        states = self.target.hidden_states
+        self.seen.append(None if states is None else tuple(states.shape))
+        return 0
+
+    def check(self):
+        pass
+
+
+def test_a_drafter_of_ones_own_reads_hidden_states_of_the_layers_that_it_names(edge, cloud):
+    class Reads(SpeculativeMethod):
+        name, roles, reads_features = "reads", ("cloud",), True
+
+        def drafter(self, edge, options):
+            return Looking()
+
+    decoder = Reads().open(edge, cloud, GREEDY)
+    answer(decoder, Request(tuple(range(10, 15)), 4, frozenset()))
+    assert decoder._drafter.seen == [(5, 2, 32), (1, 2, 32), (1, 2, 32), None]
 
 
 class TreeDrafter(Drafter):

@@ -234,7 +234,7 @@ def test_coupled_texts_are_compared_by_the_scores_that_chose_them(tmp_path):
     session = cloud.engine.session()
     rows = session.extend([*request.prompt_ids, *tokens])[len(request.prompt_ids) - 1 :]
     for index, token in enumerate(tokens):
-        scores = compared(rows[index], [*request.prompt_ids, *tokens[:index]], options, 77)
+        scores = compared(rows[index], [*request.prompt_ids, *tokens[:index]], options, request)
         assert int(scores.argmax()) == token
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from specbench.api import Decoding, Needs, Options, Speculative
 from specbench.cloud import CloudModel, LinkedCloud, LocalCloud, RemoteCloud
-from specbench.cloud.vllm_cloud import VllmCloud
+from specbench.cloud.openai_cloud import OpenAiCloud
 from specbench.errors import SpecbenchError
 from specbench.profile import CloudSpec, LinkSpec
 
@@ -45,7 +45,7 @@ def test_a_cloud_elsewhere_has_no_engine_here(placement):
 @pytest.mark.parametrize(
     ("needs", "reason"), [(Needs(trees=True), "reads no trees"), (Needs(top_k=8), "likeliest ids")]
 )
-def test_a_vllm_server_refuses_what_it_cannot_do_before_it_is_reached(needs, reason):
-    cloud = VllmCloud(CloudSpec(model="nowhere", placement="http://127.0.0.1:9", backend="vllm"))
+def test_a_server_of_another_engine_refuses_what_it_cannot_do_before_it_is_reached(needs, reason):
+    cloud = OpenAiCloud(CloudSpec(model="nowhere", placement="http://127.0.0.1:9", backend="openai"))
     with pytest.raises(SpecbenchError, match=reason):
         cloud.verifier(Options(Decoding(), Speculative()), needs)

@@ -128,7 +128,8 @@ def test_repetition_is_noticed():
     assert not is_looping([1, 2, 3] * 4)
 
 
-def test_the_loss_is_the_divergence_and_has_its_gradient():
+@pytest.mark.parametrize("kind", ["kl", "tv", "kl+tv"])
+def test_the_loss_is_the_divergence_and_has_its_gradient(kind):
     torch.manual_seed(0)
     hidden = torch.randn(7, 12, requires_grad=True)
     head = torch.randn(20, 12, requires_grad=True)
@@ -136,10 +137,12 @@ def test_the_loss_is_the_divergence_and_has_its_gradient():
     probabilities = torch.softmax(torch.randn(7, 4), -1)
     weights = torch.rand(7)
     log_draft = torch.log_softmax(hidden @ head.t(), -1).gather(1, labels)
-    divergence = (probabilities * (probabilities.log() - log_draft)).sum(1)
+    divergence = (probabilities * (probabilities.log() - log_draft)).sum(1) * ("kl" in kind)
+    refused = 1 - torch.minimum(probabilities, log_draft.exp()).sum(1)
+    divergence = divergence + refused * ("tv" in kind)
     expected = (divergence * weights).sum() / weights.sum().clamp_min(1.0)
     wanted = torch.autograd.grad(expected, [hidden, head])
-    loss = head_loss(hidden, head, labels, probabilities, weights, torch.float32)
+    loss = head_loss(hidden, head, labels, probabilities, weights, torch.float32, kind)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for got, want in zip(torch.autograd.grad(loss, [hidden, head]), wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
@@ -148,14 +151,16 @@ def test_the_loss_is_the_divergence_and_has_its_gradient():
 @pytest.mark.parametrize(
     ("agreement", "expected"),
     [
-        ([True] * 11, (10, 2)),  # two rounds of four drafted tokens and a bonus
-        ([False] * 5, (4, 4)),
-        ([True, True, False, True, True], (4, 2)),
-        ([True], (0, 0)),
+        ([[True] * 11] * 4, (10, 2, [2, 2, 2, 2], [2, 2, 2, 2])),  # two rounds of four and a bonus
+        ([[False] * 5] * 4, (4, 4, [4, 0, 0, 0], [0, 0, 0, 0])),
+        ([[True, True, False, True, True]] * 4, (4, 2, [2, 2, 1, 0], [2, 1, 0, 0])),
+        ([[True]] * 4, (0, 0, [0] * 4, [0] * 4)),
+        # Who goes on with less says the third token at its first position, and not at its second.
+        ([[True] * 4, [True, True, False, True]], (3, 2, [2, 1], [2, 0])),
     ],
 )
 def test_agreement_bits_decide_the_acceptance_length(agreement, expected):
-    assert heldout.replayed(agreement, 4) == expected
+    assert heldout.replayed(agreement) == expected
 
 
 def test_the_time_decides_the_steps_once(tmp_path):

@@ -53,7 +53,24 @@ def test_a_command_has_the_options_that_a_page_gives_it(place, call):
     assert {key for key in keys if not key.startswith("methods.")} <= allowed
 
 
-@pytest.mark.parametrize("block", all_blocks("yaml"), ids=lambda block: block.name)
+WORKFLOWS = [block for block in all_blocks("yaml") if "\njobs:" in block.text]
+
+
+@pytest.mark.parametrize("block", WORKFLOWS, ids=lambda block: block.name)
+def test_a_workflow_of_ci_has_steps_whose_commands_there_are(block):
+    read = yaml.safe_load(block.text)
+    assert set(read) == {"name", True, "jobs"}  # YAML 1.1 reads `on` as true
+    steps = [step for job in read["jobs"].values() for step in job["steps"]]
+    assert all(("uses" in step) != ("run" in step) for step in steps)
+    calls = [step["run"] for step in steps if step.get("run", "").startswith("specbench ")]
+    assert calls
+    for call in calls:
+        test_a_command_has_the_options_that_a_page_gives_it(block.name, call)
+
+
+@pytest.mark.parametrize(
+    "block", [each for each in all_blocks("yaml") if each not in WORKFLOWS], ids=lambda block: block.name
+)
 def test_yaml_says_what_a_profile_or_a_cost_table_can_say(block):
     values = yaml.safe_load(block.text)
     known = set(Profile.model_fields) | set(Costs.model_fields) | {"extends"}

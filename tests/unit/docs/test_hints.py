@@ -22,7 +22,8 @@ WORKS_FOR = {
     "distill/settings": "distill", "distill/distillation": "distill",
     "forecast/assumed": "plan", "forecast/known": "plan",
     "forecast/over": "sweep", "forecast/variants": "replay", "forecast/grid": "replay",
-    "forecast/oracle": "replay", "prompts/formats": "prompts prepare", "prompts/sources": "prompts prepare",
+    "forecast/oracle": "replay", "forecast/varied": "replay", "sweeps/autotune": "tune",
+    "sweeps/pruning": "tune", "prompts/formats": "prompts prepare", "prompts/sources": "prompts prepare",
 }  # fmt: skip
 OF_ALL_THAT_USE = {"results/store": {"--runs-dir"}, "cli/__init__": {"--help"}}
 # Those that work for commands without --set too.

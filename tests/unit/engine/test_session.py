@@ -75,3 +75,18 @@ def test_a_model_with_recurrent_state_is_refused_for_speculation(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(SpecbenchError, match="cannot be rolled back"):
         EdgeModel(EdgeSpec(model=str(tmp_path))).drafter(PLAIN)
+
+
+def test_a_long_prompt_is_read_in_parts_and_says_the_same(tmp_path):
+    cloud = CloudModel(CloudSpec(model=str(tiny_llama(tmp_path, seed=3)), device="cpu", dtype="float64"))
+    prompt = [20 + index % 70 for index in range(90)]
+    whole = cloud.engine.session().prefill(prompt)
+    cloud.engine.prefill_chunk = 32
+    before = cloud.engine.passes
+    session = cloud.engine.session()
+    parts = session.prefill(prompt)
+    assert (cloud.engine.passes - before, session.cached_length) == (3, 90)
+    torch.testing.assert_close(parts, whole)
+    rows = cloud.engine.session().prefill(prompt, 40)
+    assert rows.shape[0] == 40, "rows that are asked for come from one pass"
+    torch.testing.assert_close(rows[-1:], whole)

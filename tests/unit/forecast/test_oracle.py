@@ -14,8 +14,8 @@ from specbench.forecast.grid import grid
 from specbench.forecast.oracle import Bound, lookups
 from specbench.forecast.replay import known_method, timed
 from specbench.forecast.traced_drafter import Text, runs_of
+from specbench.forecast.varied import windowed
 from specbench.forecast.virtual import VirtualDrafter, VirtualTarget
-from specbench.forecast.windowed import windowed
 from specbench.results.records import CONTROL
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Request

@@ -36,19 +36,21 @@ def test_a_replay_has_the_rounds_of_the_measured_run(tmp_path):
     )
     options = Options(Decoding(), Speculative(draft_length=3))
     measured = answer(METHOD.open(edge, far, options), Request(PROMPT, 80, frozenset()))
-    tokens, drafter, ranks = tokens_of(measured), edge.drafter(options), [0]
-    for at in range(1, len(tokens)):
+    tokens, drafter, likely = tokens_of(measured), edge.drafter(options), []
+    for at in range(len(tokens)):
         drafter.begin(Request((*PROMPT, *tokens[:at]), 2, frozenset()))
-        ranks.append([token for token, _ in drafter.top_k(96)].index(tokens[at]))
-    assert len(set(ranks)) > 3
-    text = replace(Text.of("".join("01"[not rank] for rank in ranks), 80, len(PROMPT)), ranks=tuple(ranks))
+        likely.append(tuple(zip(*drafter.top_k(96), strict=True)))
+    bits = "".join("01"[ids[0] == token] for token, (ids, _) in zip(tokens, likely, strict=True))
+    text = replace(Text.of(bits, 80, len(PROMPT)), tokens=tuple(tokens), likely=tuple(likely))
+    assert len({text.rank(at) for at in range(len(tokens))}) > 3
     played = play(text, prices(link__rtt_ms=1e6), METHOD, 3)
     assert figures([one.part for one in played]) == figures(measured)
     assert any(ready for _, drafted, accepted, ready, _ in figures(measured) if accepted < drafted)
 
 
 def test_a_caught_refusal_saves_the_drafting_of_the_next_proposal():
-    caught, missed = (replace(NEVER, ranks=(rank,) * 40) for rank in (1, UNLISTED))
+    second = tuple(((-1, token), (-0.7, -0.8)) for token in range(40))
+    caught, missed = (replace(NEVER, likely=likely) for likely in (second, (((-1,), (-0.7,)),) * 40))
     first, second = (replay([text], prices(link__rtt_ms=100.0), METHOD, 4)[0] for text in (caught, missed))
     assert first.rounds == second.rounds
     # The last proposals are shorter.
@@ -59,8 +61,9 @@ def test_what_a_trace_lists_decides_the_ranks():
     made = trace(count=1, tokens=3)
     top = (((0,), (-0.1,)), ((5, 1), (-0.7, -0.8)), ((7, 8), (-0.7, -0.8)))
     listed = replace(made, texts=(replace(made.texts[0], draft_top=top),))
-    assert texts_of(listed)[0].ranks == (0, 1, UNLISTED)
-    assert texts_of(replace(listed, verification="coupled"))[0].ranks == ()
+    text = texts_of(listed)[0]
+    assert [text.rank(position) for position in range(3)] == [0, 1, UNLISTED]
+    assert texts_of(replace(listed, verification="coupled"))[0].likely == ()
 
 
 def test_without_the_drafts_next_best_tokens_a_replay_is_refused():

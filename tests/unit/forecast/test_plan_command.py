@@ -18,6 +18,8 @@ def test_the_command_plans_from_chances_alone(specbench):
     shown = specbench("plan", "--acceptance", "0.8,0.7").out
     assert "(by the formula: " in " ".join(shown.split())
     assert "speculative: draft length" in shown
+    assert "draft step 3.00 ms" in shown
+    assert "target pass over 1, 2, 5, 9 tokens 30.0, 30.6, 32.4, 34.8 ms" in shown
     assert "equal chances" in shown
 
 
@@ -26,6 +28,15 @@ def test_the_command_plans_from_a_stored_run(specbench, profile):
     done = specbench("plan", "--run", specbench("compare", "--json").json["runs"][0], "--json")
     assert done.code == 0, done.err
     assert done.json["conditional_acceptance"]
+
+
+def test_a_plan_from_a_few_drafts_says_so(specbench, profile):
+    words = ("--profile", profile(), "--limit", 1, "--max-new-tokens", 5)
+    assert specbench("run", "speculative", *words).code == 0
+    (note,) = specbench("plan", "--run", "latest", "--json").json["notes"]
+    assert note.startswith("few samples: acceptance at position 1 is of ")
+    assert "note: few samples" in " ".join(specbench("plan", "--run", "latest").out.split())
+    assert specbench("plan", "--acceptance", "0.8", "--json").json["notes"] == []
 
 
 @pytest.mark.parametrize(

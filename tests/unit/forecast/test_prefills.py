@@ -3,7 +3,7 @@
 from builders import generation, manifest
 
 from specbench.results.records import Round, Run
-from specbench.stats.prefills import by_length, vllm_notes
+from specbench.stats.prefills import by_length, server_notes
 from specbench.stats.round_costs import round_costs
 
 
@@ -34,8 +34,8 @@ def test_times_are_told_for_thirds_of_the_rounds_by_length():
 
 
 def test_the_note_on_prefills_stands_first_and_only_where_there_were_any():
-    told = manifest(models={"cloud": {"version": "1.2"}})
-    with_drafts = vllm_notes(Run(told, (generation(rounds=(verified(10, 2.0),), arrival_ms=(1.0,)),)))
+    told = manifest(models={"cloud": {"kind": "vllm", "version": "1.2"}})
+    with_drafts = server_notes(Run(told, (generation(rounds=(verified(10, 2.0),), arrival_ms=(1.0,)),)))
     assert with_drafts[0].startswith("every verification reads the whole text again")
-    assert not any("prefills" in note for note in vllm_notes(Run(told, (generation(),))))
-    assert "a vLLM server (1.2)" in with_drafts[1]
+    assert not any("prefills" in note for note in server_notes(Run(told, (generation(),))))
+    assert "a vllm server (1.2)" in with_drafts[1]

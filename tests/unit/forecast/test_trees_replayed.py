@@ -2,11 +2,12 @@
 
 import pytest
 from builders import shaken
-from replays import TABLE, drawn, prices
+from replays import TABLE, costs, drawn, prices
 from specbench.plugins.speculative_tree import SpeculativeTree
 
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request, SpecbenchError
 from specbench.forecast.events import charges_of
+from specbench.forecast.grid import grid
 from specbench.forecast.replay import play
 from specbench.forecast.trace_making import readings
 from specbench.forecast.traced_drafter import Text, runs_of
@@ -59,6 +60,14 @@ def test_a_tree_that_grows_stands_about_as_often_as_the_real_one(pair, traced):
     assert [token for one in found for token in one.part.tokens] == tokens_of(real)
     assert {one.part.drafted for one in found[1:-2]} == {20}
     assert len(found) == pytest.approx(len(real), rel=0.2)
+
+
+def test_a_grid_varies_how_many_nodes_a_tree_has(traced):
+    over = {"methods.speculative_tree.nodes": [1, 4, 32]}
+    rows = [row for row in grid([traced], costs(), ["speculative_tree"], [4], over) if row.draft_length]
+    lengths = [row.acceptance_length for row in rows]
+    assert lengths == sorted(lengths)
+    assert lengths[0] < lengths[2]
 
 
 def test_a_depth_takes_a_step_of_the_draft_and_its_width_as_much_as_reading_does(traced):

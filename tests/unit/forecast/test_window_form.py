@@ -6,8 +6,8 @@ from replays import drawn, prices
 from specbench.forecast.known import Known, measured_survival, of_chances
 from specbench.forecast.plan import alone_ms, forecast, with_windows
 from specbench.forecast.replay import known_method, replay
+from specbench.forecast.varied import windowed
 from specbench.forecast.window_form import window_even
-from specbench.forecast.windowed import windowed
 from specbench.profile.cost_table import Costs
 from specbench.stats.prices import Prices
 
@@ -60,6 +60,17 @@ def test_a_better_draft_and_a_longer_text_raise_the_break_even():
     ]
     assert found == sorted(found)
     assert found[2] > 5 * found[0]
+
+
+def test_a_weak_draft_breaks_even_with_one_round_at_a_time():
+    known, alpha = of_chances((0.57,), [SPECULATIVE]), 0.57
+    weak = {"step": 2.1, "verify": {1: 17.7, 2: 19.3, 3: 20.8, 5: 21.0}}
+    even = window_even(table(weak), 17.7, alpha, 384)
+    single = [
+        forecast(known, table(weak, rtt_ms=even.rtt_ms * share), SPECULATIVE, even.draft_length).speedup
+        for share in (0.85, 1.15)
+    ]
+    assert single[0] > 1 > single[1]
 
 
 def test_what_a_message_takes_besides_is_part_of_the_round_trip():

@@ -12,7 +12,7 @@ from specbench.forecast.grid import grid
 from specbench.forecast.over import replayed_over
 from specbench.forecast.replay import play, replay
 from specbench.forecast.traced_drafter import Text
-from specbench.forecast.windowed import windowed
+from specbench.forecast.varied import windowed
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, LinkSpec, Speculative
 from specbench.testing import answer, tiny_llama, tokens_of
 

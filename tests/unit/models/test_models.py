@@ -198,7 +198,7 @@ def test_stored_dtypes_are_read_from_the_files(folder):
 def test_a_hub_spec_is_not_mistaken_for_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "name").write_text("a file")
-    with pytest.raises(SpecbenchError, match="is a file, not a folder"):
+    with pytest.raises(SpecbenchError, match="is a file, and no GGUF file"):
         files.locate(ModelSpec(model="name"), weights=False)
 
 

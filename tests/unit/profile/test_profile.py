@@ -170,6 +170,10 @@ def test_a_bad_override_is_a_usage_error(write, override, message):
         ("draft_length", "did you mean 'speculative.draft_length'?"),
         ("dtype", "did you mean 'edge.dtype' or 'cloud.dtype'?"),
         ("cloud.dtpe", "did you mean 'cloud.dtype'?"),
+        (
+            "workload.concurrency",
+            "an edge answers one request at a time; 'specbench load --edges 4' measures several",
+        ),
     ],
 )
 def test_a_key_that_is_not_there_offers_the_one_that_has_its_name(write, key, hint):

@@ -48,7 +48,7 @@ def test_speed_ups_are_sorted_and_what_may_differ_in_text_stands_apart():
     drawing = speedups(several(lossy=False))
     assert [row["method"] for row in drawing.figures] == ["quick", "plain", "slow", "lossy"]
     assert [row["lossless"] for row in drawing.figures] == [True, True, True, False]
-    assert all(row["low"] < row["speedup"] < row["high"] for row in drawing.figures)
+    assert all(row["interval_low"] < row["speedup"] < row["interval_high"] for row in drawing.figures)
     assert APART in spec_of(drawing)
     assert APART not in spec_of(speedups(several()))
     labels = drawing.description.split("; ")

@@ -16,7 +16,7 @@ from specbench.cloud.linked import LinkedCloud
 from specbench.errors import SpecbenchError
 from specbench.forecast.replay import play, timed
 from specbench.forecast.traced_drafter import Text
-from specbench.forecast.windowed import windowed
+from specbench.forecast.varied import windowed
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, Gate, LinkSpec, Speculative
 from specbench.testing import answer, tiny_llama, tokens_of
 

@@ -12,6 +12,7 @@ from specbench.cloud.split import SplitCloudModel
 from specbench.errors import SpecbenchError
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, EngineSpec, Gate, Speculative
 from specbench.speculation.draft_length import LONGEST
+from specbench.speculation.stop_strings import StopStrings
 from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.
@@ -27,6 +28,13 @@ PROMPT = tuple(range(20, 50))
 SAMPLING = (
     Decoding(temperature=1.0), Decoding(temperature=0.6, top_p=0.8), Decoding(temperature=1.4, top_k=9),
     Decoding(temperature=0.9, repetition_penalty=1.3), Decoding(), Decoding(repetition_penalty=1.3),
+    Decoding(temperature=1.1, min_p=0.1, presence_penalty=1.2),
+    Decoding(temperature=0.8, frequency_penalty=0.9, logit_bias={30: 3.0}, min_new_tokens=5),
+)  # fmt: skip
+BIASED = (
+    Decoding(), Decoding(repetition_penalty=1.3), Decoding(presence_penalty=1.5),
+    Decoding(frequency_penalty=0.7), Decoding(logit_bias={20: 2.0, 31: -100.0}), Decoding(min_new_tokens=7),
+    Decoding(presence_penalty=0.4, frequency_penalty=-0.5, repetition_penalty=1.1, min_new_tokens=3),
 )  # fmt: skip
 quickly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -98,14 +106,14 @@ def demand_rounds(rounds, request, draft_length):
     draft_length=LENGTHS,
     budget=st.integers(1, 40),
     stops=st.sets(st.integers(0, 95), max_size=6),
-    penalty=st.sampled_from([1.0, 1.3]),
+    decoding=st.sampled_from(BIASED),
     stop=STOPS,
 )
 def test_greedy_text_equals_the_controls(
-    factories, draft, prompt, method, draft_length, budget, stops, penalty, stop
+    factories, draft, prompt, method, draft_length, budget, stops, decoding, stop
 ):
     speculative = Speculative(draft_length=draft_length, confidence_stop=stop)
-    options = Options(Decoding(repetition_penalty=penalty), speculative)
+    options = Options(decoding, speculative)
     demand_control_text(factories, draft, Request(tuple(prompt), budget, frozenset(stops)), options, method)
 
 
@@ -193,6 +201,39 @@ def test_a_stop_token_anywhere_in_a_block_ends_the_text_there(factories, positio
     rounds = speculate(factories, "the target itself", Request(PROMPT, 12, stop), LONG_DRAFTS, method)
     assert tokens_of(rounds) == expected
     assert sum(part.accepted or 0 for part in rounds) <= len(expected)
+
+
+@pytest.mark.parametrize("method", [SPECULATIVE, SpeculativePipelined()], ids=lambda method: method.name)
+@pytest.mark.parametrize("position", range(1, 9))
+def test_a_stop_string_across_tokens_ends_the_text_anywhere_in_a_block(factories, position, method):
+    """Each token is read as two letters; the string is the second one of a token and the first of the next."""
+    free = alone(factories, Request(PROMPT, 12, frozenset()), GREEDY)
+
+    def decode(token_ids):
+        return "".join(f"{chr(97 + token // 10)}{token % 10}" for token in token_ids)
+
+    text = decode(free)
+    string = text[2 * position - 1 : 2 * position + 1]
+    end = next(count for count in range(1, 13) if string in decode(free[:count]))
+    stops = StopStrings((string, "never"), decode)
+    request = Request(PROMPT, 12, frozenset(), stop_strings=stops)
+    for options, found in ((LONG_DRAFTS, "the target itself"), (GREEDY, "stranger")):
+        rounds = speculate(factories, found, request, options, method)
+        assert tokens_of(rounds) == free[:end]
+        assert rounds[-1].finish_reason == "stop"
+        assert sum(part.accepted or 0 for part in rounds) <= end
+    assert stops.text(free[:end]) == text[: text.index(string)]
+    assert alone(factories, request, GREEDY) == free[:end]
+
+
+def test_neither_stop_tokens_nor_stop_strings_end_a_text_before_its_least_length(factories):
+    options = Options(Decoding(min_new_tokens=6), Speculative(draft_length=4))
+    free = alone(factories, Request(PROMPT, 12, frozenset()), GREEDY)
+    request = Request(PROMPT, 12, frozenset(free[:5]))
+    text = tokens_of(speculate(factories, "first layer", request, options))
+    assert text == alone(factories, request, options)
+    assert len(text) > 6
+    assert not request.stop_ids & {*text[:6]}
 
 
 def test_a_gate_that_is_never_sure_changes_nothing(factories):

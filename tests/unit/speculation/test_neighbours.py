@@ -19,7 +19,7 @@ from specbench.api import RULES, AutoregressiveDecoder, CloudModel, EdgeModel, O
 from specbench.errors import SpecbenchError
 from specbench.profile import CloudSpec, Decoding, EdgeSpec, Gate, Speculative
 from specbench.speculation.assisted import in_target_ids
-from specbench.speculation.rules import cut, matching
+from specbench.speculation.rules import matching
 from specbench.testing import answer, tiny_llama, tokens_of
 
 # In float64 a wide pass and single steps agree to about 1e-15, so no tie can hide a bug.
@@ -182,7 +182,8 @@ def test_assisted_rounds_count_what_the_draft_says_and_the_target_takes(pairs, d
     done = 0
     while done < len(text):
         # transformers ends a draft behind a stop token.
-        drafted, _ = cut(drafter.propose(min(4, budget - done - 1)).tokens, 4, request.stop_ids)
+        proposed = drafter.propose(min(4, budget - done - 1)).tokens
+        drafted, _ = Request((), 4, request.stop_ids).cut((), proposed)
         verdict = matching(drafted, [*text[done:], None])
         block = text[done : done + verdict.accepted + 1]
         drafter.commit(block, verdict.accepted)

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    MinNewTokensLengthLogitsProcessor,
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
+from specbench.api import Request
 from specbench.profile import Decoding
 from specbench.speculation.randomness import Purpose, Stream, gumbel_noise
 from specbench.speculation.sampling import Scorer, draw, penalize_repetition, probabilities
@@ -42,11 +46,64 @@ def test_repetition_penalty_is_that_of_transformers_and_sees_the_draft(logits):
         torch.testing.assert_close(ours[row : row + 1], expected)
 
 
+def test_min_p_is_that_of_transformers(logits):
+    expected = MinPLogitsWarper(0.1)(None, TemperatureLogitsWarper(0.7)(None, logits)).softmax(-1)
+    ours = probabilities(logits, Decoding(temperature=0.7, min_p=0.1))
+    torch.testing.assert_close(ours.float(), expected, atol=1e-6, rtol=1e-5)
+    assert 0 < int((ours > 0).sum()) < ours.numel() / 4
+
+
+def test_top_p_sees_what_min_p_left():
+    logits = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
+    left = probabilities(logits, Decoding(temperature=1.0, min_p=0.5, top_p=0.75))
+    assert (left > 0).tolist() == [[True, True, False, False]], "0.4 and 0.3 are 0.78 of what min-p left"
+    without = probabilities(logits, Decoding(temperature=1.0, top_p=0.75))
+    assert (without > 0).tolist() == [[True, True, True, False]]
+
+
+PROMPT, ANSWER, DRAFT, STOP = [3, 17, 3], [17, 40, 40], [41, 40, 42, 43], frozenset([5, 6])
+
+
+def penalized(logits, **decoding):
+    """Rows of a block behind `ANSWER`, drafted tokens before all but the first."""
+    asked = Request(tuple(PROMPT), 99, STOP)
+    return Scorer(Decoding(**decoding), asked, coupled=False).penalized(logits, [*PROMPT, *ANSWER], DRAFT)
+
+
+def test_bias_and_the_least_length_are_those_of_transformers_and_see_the_draft(logits):
+    ours = penalized(logits, logit_bias={7: 2.5, 9: -100.0}, min_new_tokens=5, repetition_penalty=1.4)
+    for row in range(5):
+        text = torch.tensor([[*PROMPT, *ANSWER, *DRAFT[:row]]])
+        expected = SequenceBiasLogitsProcessor([[[7], 2.5], [[9], -100.0]])(text, logits[row : row + 1])
+        expected = RepetitionPenaltyLogitsProcessor(1.4)(text, expected)
+        least = MinNewTokensLengthLogitsProcessor(len(PROMPT), 5, sorted(STOP))
+        torch.testing.assert_close(ours[row : row + 1], least(text, expected))
+    assert ours[:, 5].isinf().tolist() == [True, True, False, False, False]
+
+
+def test_presence_and_frequency_penalties_count_the_answer_with_the_draft_and_not_the_prompt(logits):
+    ours = penalized(logits, presence_penalty=0.5, frequency_penalty=0.25)
+    expected = logits.clone()
+    for row in range(5):
+        said = [*ANSWER, *DRAFT[:row]]
+        for token in set(said):
+            expected[row, token] -= 0.5 + 0.25 * said.count(token)
+    torch.testing.assert_close(ours, expected)
+    assert torch.equal(ours[:, 3], logits[:, 3]), "only the prompt has this one"
+    assert float(logits[4, 40] - ours[4, 40]) == pytest.approx(0.5 + 3 * 0.25)
+
+
+def test_an_answer_that_repeats_itself_is_penalised_after_its_bias_as_in_vllm(logits):
+    logits = torch.full((1, 50), 1.0)
+    ours = penalized(logits, logit_bias={17: -2.0}, repetition_penalty=2.0, frequency_penalty=1.0)
+    assert float(ours[0, 17]) == -3.0, "(1 - 2) * 2 - 1"
+
+
 NOISE_OF_SEED_1_AT_2 = [0.9403267562655668, 0.702123414564107, -0.5894412876300874]
 
 
 def scorer(seed=1, coupled=False, **decoding):
-    return Scorer(Decoding(**decoding), seed, coupled)
+    return Scorer(Decoding(**decoding), Request((), 99, frozenset(), seed), coupled)
 
 
 def drawn(scorer, logits, seed=1):

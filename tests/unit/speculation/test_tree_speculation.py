@@ -245,7 +245,7 @@ def test_a_rule_that_judges_no_trees_is_refused_by_name(rule):
     [
         ({}, {"window": 4}, "window: 4 is not supported by speculative_tree"),
         ({"branching": [2, 1, 1]}, {"draft_length": 2}, "deeper than speculative.draft_length: 2"),
-        ({"branching": [8, 8]}, {}, "makes a tree of 72 tokens; at most 63"),
+        ({"branching": [8, 8]}, {}, "such a tree has 72 tokens; at most 63"),
         ({"nodes": 64}, {}, "nodes: 64 is refused"),
         ({"branching": [0]}, {}, "branching.0: 0 is refused"),
     ],

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbench.speculation.rules import Verdict, cut, entropy, matching
+from specbench.api import Request
+from specbench.speculation.rules import Verdict, entropy, matching
 from specbench.speculation.rules.rank import accept as rank
 from specbench.speculation.rules.typical import accept as typical
 
@@ -25,6 +26,10 @@ def test_matching_accepts_the_longest_agreeing_prefix_and_adds_the_targets_token
 
 def test_matching_without_a_draft_is_a_plain_step():
     assert matching([], [7]).next_token == 7
+
+
+def cut(tokens, budget, stops):
+    return Request((9, 9), budget, stops).cut((9, 9), tokens)
 
 
 @given(st.lists(ids, min_size=1, max_size=8), st.integers(1, 8), st.sets(ids, max_size=3))

@@ -8,10 +8,10 @@ from planted import QUESTIONS, Planted
 
 from specbench.api import CloudModel, EdgeModel
 from specbench.profile import CloudSpec, EdgeSpec
+from specbench.servers.client import Client
+from specbench.servers.probing import opened
 from specbench.testing import tiny_llama
-from specbench.verify.asking import Client
 from specbench.verify.records import Settings
-from specbench.verify.servers.probing import opened
 from specbench.verify.verification import Verification
 
 

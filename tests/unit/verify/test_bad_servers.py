@@ -1,12 +1,14 @@
 """What is no server, or a bad one, is one clear error; what was found before is kept."""
 
 import json
+import os
+import signal
 
 import pytest
 from planted import QUESTIONS, pausing
 
 from specbench.errors import ExitCode
-from specbench.verify import asking
+from specbench.servers import client as asking
 
 EVENTS = "text/event-stream"
 
@@ -103,6 +105,41 @@ def test_what_was_found_before_a_server_was_lost_is_kept(serve, verify, specbenc
     shown = specbench("verify", "--show", "latest", "--json").json
     assert shown["verdicts"]
     assert "5 times in a row" in shown["stopped"]
+
+
+def test_ctrl_c_keeps_what_was_asked_already(serve, verify, specbench):
+    asked = []
+
+    def change(path, question):
+        asked.append(bool(question) and "stream" in question)
+        if sum(asked) == 15:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    done = verify(serve().url, "--against", serve(change=change, drafting=False).url)
+    assert done.code == ExitCode.INTERRUPTED
+    assert "then it was stopped: interrupted" in done.out
+    shown = specbench("verify", "--show", "latest", "--json").json
+    assert 0 < len(shown["verdicts"]) < len(QUESTIONS)
+
+
+def test_another_model_than_the_references_is_refused(serve, verify, tiny_pair):
+    def other(path, question):
+        return (200, "application/json", b'{"tokens": [1, 2, 3]}') if path == "/tokenize" else None
+
+    done = verify(serve().url, "--against", serve(change=other, drafting=False).url)
+    assert done.code == ExitCode.UNFAIR
+    assert "use different tokenizers, so they run different models" in done.err
+
+
+def test_a_server_that_only_chats_is_compared_by_text(serve, verify):
+    honest = [serve(drafting=False, dialect="chat").url for _ in range(2)]
+    done = verify(honest[0], "--against", honest[1], "--json")
+    assert done.code == 0
+    assert (done.json["server"]["kind"], done.json["compared"]) == ("openai-chat", "text")
+    wrong = serve("off_by_one_after_refusal", dialect="chat").url
+    done = verify(wrong, "--against", honest[1], "--max-new-tokens", 24)
+    assert done.code == ExitCode.CHECK_FAILED
+    assert "no verdict" in done.out
 
 
 def test_the_key_is_sent_to_its_server_alone_and_never_shown_or_stored(serve, verify, monkeypatch, tmp_path):

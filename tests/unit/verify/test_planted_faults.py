@@ -4,11 +4,12 @@ import pytest
 from planted import QUESTIONS
 
 from specbench.errors import ExitCode
+from specbench.servers.answers import Question
+from specbench.servers.client import Client
+from specbench.servers.probing import opened
 from specbench.verify import causes, distribution
-from specbench.verify.asking import Client
 from specbench.verify.conclusion import exit_status
 from specbench.verify.records import DIFFERS, SAME
-from specbench.verify.servers.probing import opened
 
 
 def causes_of(result):
@@ -47,7 +48,7 @@ def test_a_fault_of_decoding_is_named(serve, verified, fault, cause):
 
 def test_tokens_behind_the_stop_token_are_named(serve, verified):
     honest = opened(Client(serve(drafting=False).url))
-    stop = honest.stream(honest.templated(QUESTIONS[0].turns[0]), 24).tokens[9]
+    stop = honest.stream(Question(honest.templated(QUESTIONS[0].turns[0]), 24)).tokens[9]
     result = verified(serve("behind_the_stop_token", stop_ids=[stop]), serve(drafting=False, stop_ids=[stop]))
     assert causes.BEHIND_STOP in causes_of(result)
 
@@ -79,6 +80,13 @@ def test_acceptance_that_counts_the_bonus_token_contradicts_the_passes(serve, ve
 def test_a_loop_is_told_beside_the_speed(serve, verified):
     result = verified(serve("loops"), serve(drafting=False))
     assert any("over and over" in each for each in result.faults)
+
+
+def test_a_server_that_ignores_the_temperature_is_told(serve, verified):
+    few = {"samples": 8, "max_new_tokens": 8, "temperature": 1.5}
+    greedy = verified(serve("temperature_ignored", drafting=False), **few)
+    assert any("one and the same answer 8 times" in each for each in greedy.warnings)
+    assert verified(serve(drafting=False), **few).warnings == []
 
 
 SAMPLES = {"samples": 400, "temperature": 0.8, "max_new_tokens": 8}

@@ -1,0 +1,64 @@
+"""What methods and settings need of each other, and of the models, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from specbench.api import RULES, Method, Speculative
+from specbench.errors import ExitCode, SpecbenchError
+from specbench.profile import Profile
+
+
+def demand_text(methods: Sequence[Method], speculative: Speculative) -> None:
+    """Refuse what needs more of a draft than text: its tokens, or how likely they are.
+
+    Raises:
+        SpecbenchError: a method or an option does.
+    """
+    for method in methods:
+        if "edge" in method.roles and not getattr(method, "takes_text", False):
+            raise SpecbenchError(
+                f"speculative.cross_vocabulary: slem drafts text, and {method.name} reads tokens",
+                "add --set speculative.cross_vocabulary=tli, or run speculative",
+            )
+    needed = {
+        f"speculative.verification: {speculative.verification}": RULES[speculative.verification].proposes
+        == "sample",
+        "speculative.gate": speculative.gate is not None,
+        "speculative.confidence_stop": speculative.confidence_stop is not None,
+    }
+    for name, is_needed in needed.items():
+        if is_needed:
+            raise SpecbenchError(
+                f"{name} needs the draft's probabilities, and speculative.cross_vocabulary: slem drafts text",
+                "add --set speculative.cross_vocabulary=tli",
+            )
+
+
+def demand_known(biased: Iterable[int], size: int) -> None:
+    """Refuse a bias on what is no token.
+
+    Raises:
+        SpecbenchError: naming the id.
+    """
+    if unknown := [token for token in biased if token >= size]:
+        raise SpecbenchError(
+            f"decoding.logit_bias: token id {unknown[0]} is outside the target's vocabulary of {size}",
+            "name ids of the target's tokenizer",
+            ExitCode.PROFILE,
+        )
+
+
+def demand_torch(profile: Profile, methods: Sequence[Method]) -> None:
+    """Refuse a method that calls the edge's model itself, where that is none of transformers'.
+
+    Raises:
+        SpecbenchError: a method does.
+    """
+    for method in methods:
+        if profile.edge.backend != "transformers" and "edge" in method.roles and method.own_passes:
+            raise SpecbenchError(
+                f"edge.backend: {profile.edge.backend} is not supported by {method.name}, whose passes are "
+                "transformers' own",
+                f"leave {method.name} out, or add --set edge.backend=transformers",
+            )

@@ -1,1 +1,0 @@
-"""A target that a vLLM server runs, over its HTTP interface."""

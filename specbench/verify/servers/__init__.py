@@ -1,1 +1,0 @@
-"""Interfaces of servers: one small class each behind one protocol."""
