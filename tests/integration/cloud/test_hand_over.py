@@ -169,14 +169,14 @@ def test_a_proposal_that_is_overtaken_has_no_verdict(serving, cloud):
     assert (service.drafts, service.dropped) == (1, 1)
 
 
-@pytest.mark.parametrize("start", [0, 29, 1000])
-def test_a_draft_that_starts_where_no_text_is_is_refused(serving, start):
+@pytest.mark.parametrize("behind", [0, 29, 1000])
+def test_a_draft_that_starts_where_no_text_is_is_refused(serving, behind):
     _, connection = serving()
     target, _ = begun(connection)
     with pytest.raises(
-        SpecbenchError, match=f"a draft starts behind {start} tokens, and the text is elsewhere"
+        SpecbenchError, match=f"a draft starts behind {behind} tokens, and the text is elsewhere"
     ):
-        connection.ask(lambda number: protocol.Verify(number, target._text, (9,), (), 0, False, start, True))
+        connection.ask(lambda number: protocol.Verify(number, target._text, (9,), (), 0, False, behind, True))
 
 
 def test_a_draft_that_does_not_say_where_it_starts_is_refused_in_a_stream(serving):
