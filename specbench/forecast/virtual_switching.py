@@ -101,7 +101,7 @@ class Line:
             spans.append(edge_ms * edge)
         if self._reading is not None:
             spans.append(self._left_ms * target)
-        elif self._inbox:
+        elif self._inbox and not self._has_arrived:  # behind the end of the text nothing is looked at
             spans.append(self._inbox[0].arrives_ms - self._clock.now_ms)
         ms = max(0.0, min(spans))
         assert ms < inf, "the edge waits for a cloud that waits for the edge"
