@@ -14,8 +14,8 @@ LENGTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 START_LENGTH, START_WINDOW = 4, 8  # before anything was measured
 FIRST_GUESS = 0.9  # acceptance of a token: what is sent into a stream in vain costs little ...
-GUESS_WEIGHT = 2.0  # ... and shows soon what it is
-WAITS = 2.0  # tokens alone that a round trip may take where the target is to wait for a proposal
+GUESS_WEIGHT = 4.0  # ... and shows soon what it is
+WAITS = 1.0  # tokens alone that a round trip may take where the target is to wait for a proposal
 
 
 class Size(NamedTuple):
