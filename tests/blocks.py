@@ -50,6 +50,12 @@ def all_blocks(*languages: str) -> list[Block]:
     return [block for page in PAGES for block in blocks(page) if block.language in languages]
 
 
+def explained_method() -> str:
+    """The code of the method that docs/how-to/write-a-method.md begins with."""
+    page = REPOSITORY / "docs" / "how-to" / "write-a-method.md"
+    return next(block.text for block in blocks(page) if block.language == "python")
+
+
 def commands(block: Block) -> list[str]:
     """The commands of a block one by one: continued lines joined, comments and what is printed left out."""
     text = block.text.replace("\\\n", " ")

@@ -25,6 +25,7 @@ os.environ["COLUMNS"] = "200"  # tables are asked for words, wherever lines woul
 # Two workers share the processors, and tiny models only lose by a second thread. Both come before torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 spin_briefly()
+gc.set_threshold(100_000, 20, 20)  # replays make so many small records that looking for garbage took an eighth
 
 NEEDS = {"browser": "browser", "namespaces": "root", "slurm": "slurm"}
 """By the fixture that provides what not every machine has: the marker of the tests that ask for it."""

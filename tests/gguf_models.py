@@ -67,6 +67,38 @@ def write_llama(model, path, kind="F32", split=0, add_tokens=None):
     return len(writer.tensors)
 
 
+def tiny_mamba_gguf(path):
+    """A random Mamba of one layer, whose state cannot go back."""
+    width, inner, state, rank, kernel = 32, 64, 16, 2, 4
+    writer = gguf.GGUFWriter(path, "mamba")
+    writer.add_context_length(2048)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_block_count(1)
+    writer.add_ssm_conv_kernel(kernel)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    writer.add_layer_norm_rms_eps(1e-5)
+    _add_tokens(writer, ROWS)
+    shapes = {
+        "token_embd.weight": (ROWS, width), "output_norm.weight": (width,), "blk.0.attn_norm.weight": (width,),
+        "blk.0.ssm_in.weight": (2 * inner, width), "blk.0.ssm_conv1d.weight": (inner, kernel),
+        "blk.0.ssm_conv1d.bias": (inner,), "blk.0.ssm_x.weight": (rank + 2 * state, inner),
+        "blk.0.ssm_dt.weight": (inner, rank), "blk.0.ssm_dt.bias": (inner,), "blk.0.ssm_a": (inner, state),
+        "blk.0.ssm_d": (inner,), "blk.0.ssm_out.weight": (width, inner),
+    }  # fmt: skip
+    numbers = np.random.default_rng(3)
+    for name, shape in shapes.items():
+        values = 0.3 * numbers.standard_normal(shape, np.float32)
+        writer.add_tensor(name, -np.abs(values) if name.endswith("ssm_a") else values)
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    return path
+
+
 def _interleaved(weights, heads):
     """llama.cpp rotates neighbouring numbers of a head, transformers those half a head apart."""
     halves = weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])

@@ -4,7 +4,8 @@ import os
 import time
 
 
-def wait_until(condition, seconds=60, pause_s=0.05):
+def wait_until(condition, seconds=300, pause_s=0.05):
+    """However busy the machine is; what hangs is given up."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come"

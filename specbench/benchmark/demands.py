@@ -62,3 +62,18 @@ def demand_torch(profile: Profile, methods: Sequence[Method]) -> None:
                 "transformers' own",
                 f"leave {method.name} out, or add --set edge.backend=transformers",
             )
+
+
+def demand_cloud(profile: Profile, methods: Sequence[Method]) -> None:
+    """Refuse to go on without the cloud where drafts are made of what only the target sends.
+
+    Raises:
+        SpecbenchError: a method's are.
+    """
+    for method in methods:
+        if profile.cloud.on_cloud_loss == "edge_only" and getattr(method, "reads_features", False):
+            raise SpecbenchError(
+                f"cloud.on_cloud_loss: edge_only is not supported by {method.name}, whose draft reads hidden "
+                "states of the target",
+                "add --set cloud.on_cloud_loss=fail or --set cloud.on_cloud_loss=wait",
+            )

@@ -13,7 +13,7 @@ from specbench import precision
 from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.benchmark import audits, conversation
 from specbench.benchmark.chat_form import ChatForm, read_template
-from specbench.benchmark.demands import demand_known, demand_text, demand_torch
+from specbench.benchmark.demands import demand_cloud, demand_known, demand_text, demand_torch
 from specbench.benchmark.memory_check import demand_memory
 from specbench.benchmark.workload import limit_remark, load_prompts, read_prompts
 from specbench.cloud import cloud_of
@@ -159,6 +159,7 @@ def prepare(
         with blaming(method):
             method.validate(options)
             method.helpers(options)
+    demand_cloud(profile, methods)
     demand_torch(profile, methods)
     profile = _with_engine_of(profile, methods)
     audits.demand_declared(profile, methods)

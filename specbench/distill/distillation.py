@@ -123,7 +123,7 @@ def _student(
     if settings.kind == "eagle":
         from specbench.distill.eagle_student import build_eagle  # and torch with it
 
-        return build_eagle(target, layers, target_ids, unknown)
+        return build_eagle(target, layers, target_ids, unknown, settings.seed)
     return build(target, layers, target_ids, unknown)
 
 

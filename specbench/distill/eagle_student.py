@@ -15,13 +15,14 @@ from specbench.models.library import quiet_transformers
 
 
 def build_eagle(
-    target: PreTrainedModel, layers: tuple[int, ...], target_ids: np.ndarray, unknown: int
+    target: PreTrainedModel, layers: tuple[int, ...], target_ids: np.ndarray, unknown: int, seed: int = 0
 ) -> Student:
     """A draft with the target's embeddings, last layer and norm; it begins with the highest state it reads.
 
     Args:
         layers: as of `Settings.feature_layers`.
         unknown: the target's token (one of `target_ids`) whose row serves for all others.
+        seed: of the weights that the target has none for.
 
     Raises:
         SpecbenchError: a target that does not keep its layers and logits as Llama does.
@@ -30,7 +31,8 @@ def build_eagle(
     try:
         demand_plain_logits(whole)
         config = eagle_config(target.config.get_text_config(), layers, len(target_ids))
-        with quiet_transformers():
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             model: Any = EagleForCausalLM(config).float()
         last, own = whole.model.layers[-1], model.model.layers[0]
         rows = whole.get_input_embeddings().weight.detach().cpu().float()[torch.from_numpy(target_ids)]

@@ -13,11 +13,11 @@ from specbench.precision.findings import DIFFERS, OK, UNKNOWN, Finding, verdict
 from specbench.precision.finite_logits import finite_findings
 from specbench.precision.llama_cpp import audit_llama_cpp
 from specbench.precision.loaded import audit_model
-from specbench.precision.stored import between_findings, change_findings, differences, run_findings
+from specbench.precision.stored import between_findings, change_findings, differences, run_findings, side_of
 
 __all__ = [
     "DIFFERS", "OK", "UNKNOWN", "Finding", "audit_findings", "audit_llama_cpp", "audit_model",
     "between_findings", "change_findings", "declared_precision", "declared_remarks", "differences",
-    "finite_findings", "method_findings", "parity_findings", "remarks", "run_findings", "switches",
+    "finite_findings", "method_findings", "parity_findings", "remarks", "run_findings", "side_of", "switches",
     "unseen_findings", "verdict",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from operator import getitem
 
 from specbench.precision import switches
 from specbench.precision.audit_findings import audit_findings, dtypes_of
-from specbench.precision.declared import arithmetic_of
+from specbench.precision.declared import arithmetic_of, in_words
 from specbench.precision.findings import DIFFERS, UNDEMANDED, UNKNOWN, Finding
 from specbench.precision.finite_logits import finite_findings
 from specbench.results.records import Audit, Manifest, TensorGroup
@@ -38,6 +38,13 @@ def run_findings(manifest: Manifest) -> list[Finding]:
     known = {finding.message for finding in found}
     left = [problem for problem in manifest.precision_problems if problem not in known]
     return found + [Finding(DIFFERS, problem.partition(" ")[0], problem, UNDEMANDED) for problem in left]
+
+
+def side_of(manifest: Manifest, role: str) -> str:
+    """The precision of a role in words, as audited or else declared: `Q4_K weights, float16 arithmetic`."""
+    found = next((audit.declared for audit in manifest.audits if audit.role == role), None)
+    part = manifest.profile[role]
+    return found or in_words(part["dtype"], part.get("quantization"))
 
 
 def change_findings(manifest: Manifest) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -108,6 +109,17 @@ class Workload(Part):
     @classmethod
     def _are_variables(cls, value: dict[str, Any]) -> dict[str, Any]:
         demand_variables(value)
+        return value
+
+    @field_validator("system", "prefill", "chat_template_kwargs")
+    @classmethod
+    def _can_be_stored(cls, value: object) -> object:
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds half of a character (a lone surrogate, \\ud800 to \\udfff)") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"it has no form in JSON: {error}") from error
         return value
 
 

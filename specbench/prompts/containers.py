@@ -118,7 +118,7 @@ def _record(value: object, place: str) -> dict[str, Any]:
 def _separated(path: Path) -> Iterator[Row]:
     """Rows of a table whose first line names the columns; tabs separate them in a `.tsv`."""
     text = io.StringIO(_decoded(path.read_bytes(), str(path)), newline="")
-    csv.field_size_limit(LINE_BYTES_MAX)
+    of_others = csv.field_size_limit(LINE_BYTES_MAX)  # of the whole process
     reader = csv.reader(text, strict=True, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     columns: list[str] = []
     try:
@@ -136,6 +136,8 @@ def _separated(path: Path) -> Iterator[Row]:
                 yield Row(place, dict(zip(columns, cells, strict=True)))
     except csv.Error as error:
         raise SpecbenchError(f"{path}, line {reader.line_num}: {error}") from error
+    finally:
+        csv.field_size_limit(of_others)
 
 
 def _parquet(path: Path) -> Iterator[Row]:

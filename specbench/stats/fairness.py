@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from specbench import precision
 from specbench.benchmark.differences import SOURCE, differences
-from specbench.precision.declared import in_words
+from specbench.precision import side_of
 from specbench.profile import Decoding
 from specbench.profile.loading import validated
 from specbench.results.records import Manifest, Run
@@ -65,9 +65,7 @@ def _subjects(first: Manifest) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         if role in first.models or not first.models:
             part = profile[role]
             layers = f" (layers used: {part['layers']})" if part.get("layers") else ""
-            value = (
-                f"{part.get('model', 'unknown')}{layers}, {in_words(part['dtype'], part.get('quantization'))}"
-            )
+            value = f"{part.get('model', 'unknown')}{layers}, {side_of(first, role)}"
             yield f"{role} model", value, (role, f"models.{role}")
     prompts = f"{len(first.prompt_ids)} prompts"
     if first.prompts_sha256:
@@ -117,10 +115,7 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
     unverified = dict.fromkeys(name for run in runs for name in run.manifest.unverified)
     if unverified:
         yield Held("work done for the tokens", f"not verified for {', '.join(unverified)}", UNKNOWN)
-    sides = [
-        in_words(first.profile[role]["dtype"], first.profile[role].get("quantization"))
-        for role in ("edge", "cloud")
-    ]
+    sides = [side_of(first, role) for role in ("edge", "cloud")]
     parity = precision["parity"]
     if not first.models or first.models.keys() >= {"edge", "cloud"}:
         alike = EQUAL if sides[0] == sides[1] else ON_PURPOSE if parity == "per_role" else NOT_EQUAL

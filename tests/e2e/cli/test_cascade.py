@@ -1,6 +1,7 @@
 """A drafter that goes on behind another's proposal, with a second draft model that the profile names."""
 
 import pytest
+from stores import stored
 
 from specbench.api import Decoding, Options, Speculative
 from specbench.errors import ExitCode
@@ -85,11 +86,6 @@ def with_helper(profile, models, tmp_path):
     return write
 
 
-def newest(tmp_path):
-    store = RunStore(tmp_path / "runs")
-    return store.read(store.find(None))
-
-
 @pytest.mark.parametrize("length", [1, 4, "auto"])
 def test_a_cascade_keeps_the_contract(plugin, length):
     check_method(discover([plugin]).get("cascade"), Options(Decoding(), Speculative(draft_length=length)))
@@ -101,7 +97,7 @@ def test_a_second_draft_model_is_measured_audited_and_counted_in_memory(
     done = specbench("run", "cascade", "--profile", with_helper(), "--plugin", plugin, "--json")
     assert done.code == 0
     assert "edge.helpers.small: " in done.err
-    manifest = newest(tmp_path).manifest
+    manifest = stored(tmp_path).manifest
     assert {"edge", "cloud", "edge.helpers.small"} == manifest.models.keys()
     assert [audit.role for audit in manifest.audits] == ["edge", "cloud", "edge.helpers.small"]
     assert (manifest.unverified, manifest.other_models) == ({}, ())
@@ -110,7 +106,7 @@ def test_a_second_draft_model_is_measured_audited_and_counted_in_memory(
 
 def test_a_method_that_names_no_second_model_loads_none(specbench, with_helper, tmp_path):
     assert specbench("run", "speculative", "--profile", with_helper()).code == 0
-    assert newest(tmp_path).manifest.models.keys() == {"edge", "cloud"}
+    assert stored(tmp_path).manifest.models.keys() == {"edge", "cloud"}
 
 
 def test_a_second_model_that_the_profile_lacks_is_refused_before_anything_is_loaded(specbench, profile, plugin):

@@ -4,15 +4,11 @@ import json
 import re
 
 import pytest
+from stores import stored
 
 from specbench.benchmark.tuning import DRAFT_LENGTHS
 from specbench.profile import load_profile
 from specbench.results.store import RunStore
-
-
-def stored(tmp_path, run_id=None):
-    store = RunStore(tmp_path / "runs")
-    return store.read(store.find(run_id))
 
 
 def write_prompts(path, turns, **fields):

@@ -69,6 +69,7 @@ def test_a_packed_draft_runs_where_each_role_has_a_precision_of_its_own(specbenc
     assert "is Q8_0, and the cloud is float32" in refused.err
     done = specbench("run", "speculative", "--profile", profile, "--set", "precision.parity=per_role")
     assert done.code == 0, done.err
+    assert "edge Q8_0 weights, float32 arithmetic, cloud float32" in " ".join(done.out.split())
     assert stored(tmp_path).manifest.models["edge"]["stored"] == ["F32 x3", "Q8_0 x9"]
 
 

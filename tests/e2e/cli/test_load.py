@@ -7,10 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from repository import REPOSITORY
+from blocks import explained_method
 from warm import WarmPopen
 
-PAGE = REPOSITORY / "docs" / "how-to" / "write-a-method.md"
 COMMON = ("load", "--edges", 3, "--requests", 6, "--set", "engine.kind=eager")
 
 
@@ -68,8 +67,7 @@ def test_edges_replay_the_drafts_of_a_trace(specbench, shared, tmp_path):
     "method", ["speculative_pipelined", "from_the_prompt", "cloud_baseline", "hybrid", "speculative_tree"]
 )
 def test_any_method_that_asks_a_server_is_driven_by_its_own_decoder(specbench, shared, tmp_path, method):
-    code = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
-    (tmp_path / "from_the_prompt.py").write_text(code)
+    (tmp_path / "from_the_prompt.py").write_text(explained_method())
     own = ("--plugin", tmp_path / "from_the_prompt.py") if method == "from_the_prompt" else ()
     outcome = specbench(
         "load", method, *COMMON[1:], *own, "--profile", shared, "--objective-tpot-ms", 1e6, "--json"

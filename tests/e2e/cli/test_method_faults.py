@@ -4,14 +4,9 @@ import json
 
 import pytest
 from builders import CRASHING
+from stores import stored
 
 from specbench.benchmark import runner
-from specbench.results.store import RunStore
-
-
-def stored(tmp_path):
-    store = RunStore(tmp_path / "runs")
-    return store.read(store.find(None))
 
 
 @pytest.mark.parametrize("kind", ["list", "range"])

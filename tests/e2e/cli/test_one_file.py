@@ -4,18 +4,16 @@
 """
 
 import pytest
-from repository import REPOSITORY
+from blocks import explained_method
 
-DOCS = REPOSITORY / "docs"
 COSTS = "draft: {step_ms: 2.0}\ntarget: {verify_ms: {1: 20.0, 5: 24.0}, prefill_ms: {1: 5.0}}\n"
 
 
 @pytest.fixture
 def plugin(tmp_path):
     """The method that the docs explain, as a file."""
-    code = (DOCS / "how-to" / "write-a-method.md").read_text(encoding="utf-8").partition("```python\n")[2]
     path = tmp_path / "from_the_prompt.py"
-    path.write_text(code.partition("```")[0])
+    path.write_text(explained_method())
     assert len(path.read_text().splitlines()) <= 40
     return path
 

@@ -6,12 +6,11 @@ import sys
 import venv
 
 import pytest
-from repository import REPOSITORY
+from blocks import explained_method
 
 from specbench.errors import ExitCode
 from specbench.template import TEMPLATE
 
-DOCS = REPOSITORY / "docs"
 BROKEN = """
 from specbench.api import AutoregressiveDecoder, Decoder, Method, Round, hookimpl
 
@@ -52,10 +51,9 @@ def test_a_method_that_there_is_not_is_named_with_the_nearest_one(specbench):
 
 
 def test_the_method_of_a_new_package_is_the_one_that_the_docs_explain():
-    explained = (DOCS / "how-to" / "write-a-method.md").read_text(encoding="utf-8").partition("```python\n")[2]
-    code = explained.partition("```")[0]
-    assert code.strip() in (TEMPLATE / "method.py.txt").read_text(encoding="utf-8")
-    assert len(code.strip().splitlines()) <= 40
+    code = explained_method().strip()
+    assert code in (TEMPLATE / "method.py.txt").read_text(encoding="utf-8")
+    assert len(code.splitlines()) <= 40
 
 
 @pytest.mark.slow

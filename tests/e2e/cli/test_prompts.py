@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from stores import stored
 
 from specbench.benchmark.conversation import most_tokens, prompt_ids
 from specbench.results.store import RunStore
@@ -19,11 +20,6 @@ def write_prompts(path, *turns):
 @pytest.fixture
 def many(tmp_path):
     return write_prompts(tmp_path / "many.jsonl", *[[f"question {n}"] for n in range(15)])
-
-
-def stored(tmp_path):
-    store = RunStore(tmp_path / "runs")
-    return store.read(store.find(None))
 
 
 CONTROL = ("run", "cloud_optimized_baseline", "--max-new-tokens", "2")

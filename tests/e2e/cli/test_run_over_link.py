@@ -3,16 +3,11 @@
 import os
 
 import pytest
+from stores import stored
 
-from specbench.results.store import RunStore
 from specbench.testing import tiny_llama
 
 CPU = min(os.sched_getaffinity(0))
-
-
-def stored(tmp_path):
-    store = RunStore(tmp_path / "runs")
-    return store.read(store.find(None))
 
 
 def test_the_title_names_the_round_trip_of_a_modelled_link_and_every_round_paid_it(

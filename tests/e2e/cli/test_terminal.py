@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from comparisons import pair, run
+from stores import stored
 
 from specbench.results.store import RunStore
 
@@ -54,7 +55,7 @@ def test_a_reader_that_leaves_is_no_failed_check(stored_run, words):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*MAIN, *words], stdout=writer, stderr=subprocess.PIPE, env=environment, check=False, timeout=120
+        [*MAIN, *words], stdout=writer, stderr=subprocess.PIPE, env=environment, check=False, timeout=300
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
@@ -106,8 +107,7 @@ def test_a_whole_character_written_as_a_pair_is_kept(specbench, profile, tmp_pat
     path.write_text('{"question_id": "a\\ud83d\\ude00", "category": "qa", "turns": ["Hi \\ud83d\\ude00"]}\n')
     words = ("run", "cloud_optimized_baseline", "--profile", profile(), "--prompts", path)
     assert specbench(*words).code == 0
-    store = RunStore(tmp_path / "runs")
-    assert store.read(store.find(None)).manifest.prompt_ids == ("a😀",)
+    assert stored(tmp_path).manifest.prompt_ids == ("a😀",)
 
 
 def test_a_path_that_is_not_utf8_is_refused_by_the_profile(specbench_process, profile, tmp_path):

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-
-from specbench.results.store import RunStore
+from stores import stored
 
 RAW = """
 from specbench.api import Decoder, Method, Round, hookimpl
@@ -56,8 +55,7 @@ def raw(tmp_path):
 @pytest.fixture
 def manifest(tmp_path):
     def read():
-        store = RunStore(tmp_path / "runs")
-        return store.read(store.find(None)).manifest
+        return stored(tmp_path).manifest
 
     return read
 

@@ -82,7 +82,7 @@ class Slurm:
         self._start("slurmd", "-D", "-N", name)
 
     def ask(self, *words):
-        return subprocess.run(words, capture_output=True, text=True, env=self.environment, timeout=30).stdout
+        return subprocess.run(words, capture_output=True, text=True, env=self.environment, timeout=300).stdout
 
     def crash(self, node):
         """End everything that runs on a node, as when its power fails: first those that would report it."""

@@ -49,7 +49,7 @@ def test_an_installed_wheel_runs_its_commands(wheel, tmp_path):
     ]:
         environment = dict(os.environ)  # readline puts COLUMNS behind Python's back
         done = subprocess.run(
-            [program, *command], capture_output=True, text=True, cwd=tmp_path, timeout=120, env=environment
+            [program, *command], capture_output=True, text=True, cwd=tmp_path, timeout=300, env=environment
         )
         assert done.returncode == 0, done.stderr
         assert expected in done.stdout

@@ -24,21 +24,25 @@ class Faulty(Channel):
         self._socket, self._faults = SocketChannel(url), faults
         self._sent = self._received = 0
         self._parts = deque()
-        self.silence_s = 1.0
+        self.silence_s = 10.0
 
     def send(self, message):
         self._sent += 1
-        fault = self._faults.pop(("send", self._sent), None)
-        for part in fault(self._socket, message) if fault else [message]:
+        for part in self._becomes("send", self._sent, message):
             self._socket.send(part)
 
     def receive(self, timeout_s=None):
         while not self._parts:
-            message = self._socket.receive(timeout_s)
+            message = self._socket.receive(timeout_s and min(timeout_s, self.silence_s))
             self._received += 1
-            fault = self._faults.pop(("receive", self._received), None)
-            self._parts.extend(fault(self._socket, message) if fault else [message])
+            self._parts.extend(self._becomes("receive", self._received, message))
         return self._parts.popleft()
+
+    def _becomes(self, way, number, message):
+        fault = self._faults.pop((way, number), None)
+        if fault is lost:
+            self.silence_s = 0.2  # nothing will break it
+        return fault(self._socket, message) if fault else [message]
 
     def close(self):
         self._socket.close()

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 from builders import speculated
-from conftest import Watched
+from listening import Watched
 from waiting import wait_until
 
 from specbench.cloud import CloudModel

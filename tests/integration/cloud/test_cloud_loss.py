@@ -176,7 +176,7 @@ def test_wait_waits_until_the_cloud_is_back(specbench, profile, server, short_pa
     with pytest.raises(subprocess.TimeoutExpired):
         run.wait(2)
     server(port=address.rpartition(":")[2])
-    _, errors = run.communicate(timeout=120)
+    _, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
     _, _, generations = stored(tmp_path)
     assert texts(generations, "killer") == texts(generations, "cloud_optimized_baseline")

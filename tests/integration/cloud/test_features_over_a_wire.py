@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Watched
 from faulty import GREEDY, REQUEST, connected, cut_after, cut_before, cut_during, lost, truncated
+from listening import Watched
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_colocated import SpeculativeColocated
 from specbench.plugins.speculative_eagle import SpeculativeEagle, SpeculativeEagleTree

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from builders import LIAR
-from conftest import certificate
+from listening import certificate
 from warm import WarmPopen
 
 from specbench.forecast import cost_measurement

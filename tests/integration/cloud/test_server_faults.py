@@ -8,7 +8,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from conftest import Watched, certificate
+from listening import Watched, certificate
 from waiting import wait_until
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri

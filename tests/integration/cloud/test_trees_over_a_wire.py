@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from builders import shaken
-from conftest import Watched
 from faulty import GREEDY, REQUEST, connected, cut_after, cut_before, cut_during, lost, noise, truncated
+from listening import Watched
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_tree import SpeculativeTree
 from specbench.plugins.token_recycling import TOP_K, TokenRecycling

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 from builders import shaken, speculated
-from conftest import Watched
+from listening import Watched
 from specbench.plugins.speculative import SpeculativeDecoding
 from test_faults import DOWNWARD, UPWARD, connected, lost
 from waiting import wait_until
@@ -27,6 +27,7 @@ from specbench.testing import answer, tokens_of
 SAMPLED = Decoding(temperature=1.0)
 RULES = {"greedy": Decoding(), "coupled": SAMPLED, "rejection": SAMPLED, "block": SAMPLED}
 REQUEST = Request(tuple(range(10, 40)), 60, frozenset(), seed=7)
+SHORT = replace(REQUEST, max_new_tokens=30)
 
 
 def options(window=4, rule="greedy"):
@@ -127,7 +128,7 @@ def test_waiting_proposals_are_read_in_one_pass(serving, cloud, drafts):
 def alone(cloud, drafts):
     """By rule, what a window of four commits in one process."""
     asked = [options(4, rule) for rule in RULES]
-    return {each: speculated(drafts["often"], cloud.verifier(each), each, REQUEST) for each in asked}
+    return {each: speculated(drafts["often"], cloud.verifier(each), each, SHORT) for each in asked}
 
 
 # What is drawn must go on with the right draws, of which there are more at the later draft.
@@ -141,7 +142,7 @@ def test_what_is_in_flight_is_sent_again_over_a_new_connection(serving, alone, d
     asked = options(4, rule)
     faults = {(way, at): fault}
     _, connection = serving(faults)
-    assert speculated(drafts["often"], RemoteTarget(connection, asked, True), asked, REQUEST) == alone[asked]
+    assert speculated(drafts["often"], RemoteTarget(connection, asked, True), asked, SHORT) == alone[asked]
     assert not faults, "the fault did not come about"
     # A reply that says of a dropped proposal that it was dropped may be lost: nobody waits for it.
     assert connection.interruptions == 1 or (fault is lost and connection.interruptions == 0)

@@ -7,6 +7,7 @@ import torch
 from builders import generation, manifest
 from comparisons import PROFILE
 from rich.console import Console
+from stores import stored
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from specbench.api import CloudModel, EdgeModel
@@ -18,7 +19,6 @@ from specbench.profile import CloudSpec, EdgeSpec
 from specbench.render.results import comparison_table
 from specbench.results.ceilings import Ceiling, Reading
 from specbench.results.records import Round, Run
-from specbench.results.store import RunStore
 from specbench.stats.comparison import compare
 from specbench.testing import tiny_llama
 
@@ -138,8 +138,7 @@ def test_a_run_keeps_the_ceiling_of_each_model_and_shows_every_methods_share_of_
         assert 0 < row["share_of_ceiling"] < 1
         assert row["ceiling_fault"] is None
     edge, cloud = (done.json["methods"][name] for name in ("edge_baseline", "speculative"))
-    store = RunStore(tmp_path / "runs")
-    ceilings = store.read(store.find(None)).manifest.ceilings
+    ceilings = stored(tmp_path).manifest.ceilings
     assert ceilings["edge"].weight_bytes < ceilings["cloud"].weight_bytes  # it has fewer layers
     for row, role in ((edge, "edge"), (cloud, "cloud")):
         assert row["ceiling_tokens_per_second"] == pytest.approx(ceilings[role].tokens_per_second)
@@ -154,10 +153,9 @@ def test_memory_is_read_beside_each_prompt_and_the_readings_are_kept(specbench, 
     monkeypatch.setattr(Answering, "run", lambda *args: (order.append("answer"), answer(*args))[1])
     done = specbench("run", "speculative", "--profile", profile(workload={"repeats": 2, "warmup": 0}), "--json")
     assert done.code == 0, done.err
-    store = RunStore(tmp_path / "runs")
-    stored = store.read(store.find(None))
-    asked = list(dict.fromkeys((each.prompt_id, each.repeat) for each in stored.generations))
-    for role, ceiling in stored.manifest.ceilings.items():
+    kept = stored(tmp_path)
+    asked = list(dict.fromkeys((each.prompt_id, each.repeat) for each in kept.generations))
+    for role, ceiling in kept.manifest.ceilings.items():
         assert [(each.prompt_id, each.repeat) for each in ceiling.readings] == asked, role
         speeds = [each.bytes_per_second for each in ceiling.readings]
         assert ceiling.bytes_per_second == median(speeds)

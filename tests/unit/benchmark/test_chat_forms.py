@@ -1,5 +1,6 @@
 """How a conversation is put to the model: system message, template, its variables, beginning of the answer."""
 
+import datetime
 import json
 
 import pytest
@@ -45,6 +46,21 @@ def test_without_settings_a_prompt_is_what_the_template_itself_makes_of_it():
     found = prompt_ids(tokenizer, ["hi", "and now?"], ["yo"])
     whole = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
     assert found == whole["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("system", "\ud800", "holds half of a character"),
+        ("prefill", "\ud800", "holds half of a character"),
+        ("chat_template_kwargs", {"tools": ["\ud800"]}, "holds half of a character"),
+        ("chat_template_kwargs", {"today": datetime.date(2026, 11, 30)}, "no form in JSON"),
+        ("chat_template_kwargs", {"share": float("nan")}, "no form in JSON"),
+    ],
+)
+def test_what_no_record_could_hold_is_refused(key, value, message):
+    with pytest.raises(SpecbenchError, match=rf"workload\.{key}: .*{message}"):
+        load_profile("default", settings={f"workload.{key}": value})
 
 
 def test_a_system_message_is_the_lines_own_or_else_the_profiles():

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 from builders import LIAR, broken_steps, generation
+from stores import stored
 
 from specbench.api import AutoregressiveDecoder, CloudModel, Options, Request
 from specbench.benchmark.identity import BUG, Prover, divergences, passes_of
 from specbench.profile import CloudSpec, Decoding, Speculative
 from specbench.results.records import Round
-from specbench.results.store import RunStore
 from specbench.speculation.ties import by_rounds, by_single_steps, compared
 from specbench.testing import answer, tiny_llama, tokens_of
 
@@ -34,8 +34,7 @@ def twins(tmp_path_factory):
 
 def run(specbench, profile, tmp_path, *arguments, **parts):
     done = specbench("run", "speculative", "--profile", profile(**parts), *arguments)
-    store = RunStore(tmp_path / "runs")
-    return done, store.read(store.find(None))
+    return done, stored(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -88,11 +87,10 @@ def test_a_wrong_token_is_a_bug_and_the_run_exits_9_with_its_results(
     assert done.code == 9, done.err
     said = " ".join(done.out.split())
     assert "bug: liar departs from the control on prompt 1, turn 1, at token 3" in said
-    store = RunStore(tmp_path / "runs")
-    stored = store.read(store.find(None))
-    assert stored.manifest.status == "finished"
-    assert len(stored.generations) == 4
-    (found,) = stored.manifest.divergences
+    kept = stored(tmp_path)
+    assert kept.manifest.status == "finished"
+    assert len(kept.generations) == 4
+    (found,) = kept.manifest.divergences
     assert (found.verdict, found.position) == ("bug", 3)
     assert found.margin > 2 * found.noise
     assert found.top2_margin > 0
@@ -107,8 +105,7 @@ def test_a_model_whose_single_steps_are_wrong_has_no_ties_and_its_control_is_a_b
     path = profile(cloud={**broken, "placement": placement}, workload={"max_new_tokens": 24})
     done = specbench("run", "speculative", "--profile", path)
     assert done.code == 9, done.err
-    store = RunStore(tmp_path / "runs")
-    manifest = store.read(store.find(None)).manifest
+    manifest = stored(tmp_path).manifest
     assert {found.verdict for found in manifest.divergences} == {"bug"}
     mine = [found for found in manifest.divergences if found.method == "speculative"]
     assert mine
@@ -123,11 +120,10 @@ def test_a_model_whose_single_steps_are_wrong_has_no_ties_and_its_control_is_a_b
 def test_every_run_says_how_many_tokens_of_the_control_were_computed_again(specbench, profile, tmp_path):
     done = specbench("run", "cloud_optimized_baseline", "--profile", profile())
     assert done.code == 0, done.err
-    store = RunStore(tmp_path / "runs")
-    stored = store.read(store.find(None))
-    assert stored.manifest.recomputation.texts == len(stored.generations) == 4
-    assert stored.manifest.recomputation.positions == sum(len(record.tokens) for record in stored.generations)
-    assert stored.manifest.recomputation.reason is None
+    kept = stored(tmp_path)
+    assert kept.manifest.recomputation.texts == len(kept.generations) == 4
+    assert kept.manifest.recomputation.positions == sum(len(record.tokens) for record in kept.generations)
+    assert kept.manifest.recomputation.reason is None
 
 
 def test_assisted_generations_first_pass_is_repeated_with_its_draft(twins):

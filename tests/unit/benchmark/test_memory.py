@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 from builders import generation, manifest
 from comparisons import pair, run
+from stores import stored
 
 from specbench.benchmark import telemetry
 from specbench.benchmark.telemetry import MOST_LOOKS, MemoryMonitor, thinned
 from specbench.render.report.charts import drawings
 from specbench.render.report.inks import LIGHT
 from specbench.results.records import MemoryLook, Run
-from specbench.results.store import RunStore
 from specbench.stats.report import report
 from specbench.stats.timings import memory_points
 
@@ -92,10 +92,9 @@ def test_the_chart_draws_a_line_an_answer_and_the_document_holds_it():
 def test_a_real_run_keeps_the_course_of_every_answer(specbench, profile, tmp_path):
     path = profile(workload={"limit": 2, "max_new_tokens": 6, "warmup": 0})
     assert specbench("run", "speculative", "--profile", path).code == 0
-    store = RunStore(tmp_path / "runs")
-    stored = store.read(store.find(None))
-    assert all(2 <= len(each.memory) <= MOST_LOOKS for each in stored.generations)
-    for each in stored.generations:
+    kept = stored(tmp_path)
+    assert all(2 <= len(each.memory) <= MOST_LOOKS for each in kept.generations)
+    for each in kept.generations:
         between_looks = each.peak_rss_bytes - max(look.rss_bytes for look in each.memory)
         assert 0 <= between_looks < 100_000_000, "the peak is of this answer, not of the process"
     document = json.loads(specbench("report", "--format", "json").out)

@@ -153,7 +153,7 @@ def test_the_loss_is_the_divergence_and_has_its_gradient(kind):
     [
         ([[True] * 11] * 4, (10, 2, [2, 2, 2, 2], [2, 2, 2, 2])),  # two rounds of four and a bonus
         ([[False] * 5] * 4, (4, 4, [4, 0, 0, 0], [0, 0, 0, 0])),
-        ([[True, True, False, True, True]] * 4, (4, 2, [2, 2, 1, 0], [2, 1, 0, 0])),
+        ([[True, True, False, True, True]] * 4, (4, 2, [2, 2, 0, 0], [2, 1, 0, 0])),
         ([[True]] * 4, (0, 0, [0] * 4, [0] * 4)),
         # Who goes on with less says the third token at its first position, and not at its second.
         ([[True] * 4, [True, True, False, True]], (3, 2, [2, 1], [2, 0])),

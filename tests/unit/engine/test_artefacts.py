@@ -35,24 +35,28 @@ def test_products_that_are_as_fast_as_each_other_leave_our_own():
     assert choice.widest([1.05] * 8) == choice.WIDTHS[-1]
 
 
-@pytest.mark.slow
-def test_a_choice_is_measured_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path):
+    """A cache of the test's own; the kernels are those of everybody, for they take a minute to compile."""
     kernels.load()
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_choice_is_measured_once(monkeypatch, own_cache):
     weights = [torch.ones(24, 32), torch.ones(24, 32), torch.ones(8, 16)]
     chosen = choice.widest_by_shape(weights, "k")
     assert chosen.keys() == {(24, 32), (8, 16)}
     monkeypatch.setattr(choice, "_time", lambda *_: pytest.fail("measured twice"))
     assert choice.widest_by_shape(weights, "k") == chosen
-    stored = json.loads((tmp_path / "compiled" / "k.kernels.json").read_text())
+    stored = json.loads((own_cache / "compiled" / "k.kernels.json").read_text())
     assert set(stored) == {"[24, 32]", "[8, 16]"}
 
 
 @pytest.mark.parametrize("text", ["", '{"[8, 16]": 8', "[]", "{}", '{"[8, 16]": "8"}', '{"[8, 16]": 3}'])
-def test_a_damaged_choice_is_measured_anew(monkeypatch, tmp_path, text):
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
-    kernels.load()
-    path = tmp_path / "compiled" / "k.kernels.json"
+def test_a_damaged_choice_is_measured_anew(own_cache, text):
+    path = own_cache / "compiled" / "k.kernels.json"
     path.parent.mkdir()
     path.write_text(text)
     chosen = choice.widest_by_shape([torch.ones(8, 16)], "k")

@@ -104,7 +104,13 @@ def raises_outside_export(width):
     return hook
 
 
-@pytest.mark.parametrize("width", [1, 5], ids=["looking at the cache", "comparing logits"])
+@pytest.mark.parametrize(
+    "width",
+    [
+        pytest.param(1, id="looking at the cache"),
+        pytest.param(5, id="comparing logits", marks=pytest.mark.slow),  # behind a compilation
+    ],
+)
 def test_an_error_of_the_models_own_code_is_a_reason_not_to_compile(models, width):
     loaded = cloud(models / "target", engine=None).engine.loaded
     loaded.model.register_forward_pre_hook(raises_outside_export(width), with_kwargs=True)

@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 from builders import PLAIN, write_map
-from gguf_models import ROWS, gguf_of, tiny_gguf
+from gguf_models import ROWS, gguf_of, tiny_gguf, tiny_mamba_gguf
 
 from specbench.api import CloudModel, EdgeModel
 from specbench.errors import ExitCode, SpecbenchError
@@ -39,6 +39,11 @@ def test_its_logits_are_those_of_our_engine(path, engine):
     torch.testing.assert_close(
         engine.session().extend(TOKENS), ours.session().extend(TOKENS), **CLOSE, check_stride=False
     )
+
+
+def test_a_split_set_is_read_by_llama_cpp_itself(path, engine, tmp_path):
+    split = edge(tiny_gguf(tmp_path / "split.gguf", seed=3, split=8)).engine
+    torch.testing.assert_close(split.session().extend(TOKENS), engine.session().extend(TOKENS))
 
 
 def test_a_wide_pass_gives_the_logits_of_single_steps(engine):
@@ -122,6 +127,18 @@ def test_trees_are_refused(path, engine):
     ) as caught:
         edge(path).tree_drafter(PLAIN, 4)
     assert "specbench run speculative" in caught.value.hint
+
+
+def test_a_recurrent_model_decodes_alone_and_cannot_speculate(tmp_path):
+    mamba = edge(tiny_mamba_gguf(tmp_path / "mamba.gguf"))
+    steps, wide = mamba.engine.session(), mamba.engine.session()
+    rows = torch.cat([steps.extend([token]) for token in TOKENS])
+    torch.testing.assert_close(wide.extend(TOKENS), rows, **CLOSE)
+    with pytest.raises(
+        SpecbenchError, match=r"cannot be rolled back, .* mamba keeps a recurrent state"
+    ) as caught:
+        mamba.drafter(PLAIN)
+    assert caught.value.exit_code == ExitCode.MODEL
 
 
 def test_threads_are_the_profile_s(path):

@@ -5,20 +5,18 @@ import sys
 from dataclasses import replace
 
 import pytest
+from blocks import explained_method
 from replays import trace
-from repository import REPOSITORY
 
 from specbench.forecast.acceptance_trace import write_trace
 
-PAGE = REPOSITORY / "docs" / "how-to" / "write-a-method.md"
 NAME = "from_the_prompt"
 
 
 @pytest.fixture
 def own(replayed, tmp_path):
     """Words that name the method; the traced prompts hold the texts, so that its drafts are always right."""
-    code = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
-    (tmp_path / f"{NAME}.py").write_text(code)
+    (tmp_path / f"{NAME}.py").write_text(explained_method())
     known = trace()
     texts = tuple(replace(text, prompt_ids=(50, *text.tokens)) for text in known.texts)
     write_trace(replayed[0], replace(known, texts=texts))

@@ -4,28 +4,33 @@ import pytest
 
 
 def test_the_command_plans_from_chances_alone(specbench):
-    done = specbench(
-        "plan", "--acceptance", "0.8,0.7", "--set", "link.rtt_ms=5", "--objective-ms", "60", "--json"
-    )
+    done = specbench("plan", "--acceptance", "0.8,0.7", "--set", "link.rtt_ms=5", "--json")
     assert done.code == 0, done.err
+    assert "Infinity" not in done.out
+    assert done.json["notes"] == []
     plan = done.json["methods"]["speculative"]
     assert (
         plan["best_draft_length"] == min(plan["forecasts"], key=lambda row: row["ms_per_token"])["draft_length"]
     )
-    assert done.json["methods"]["speculative_colocated"]["any_rtt"]
-    assert all(load["clients"] >= 1 for load in done.json["clients"].values())
+    there = done.json["methods"]["speculative_colocated"]
+    assert there["any_rtt"]
+    assert there["forecasts"][0]["break_even_rtt_ms"] is None
     assert [name for name, found in done.json["methods"].items() if "windows" in found] == ["speculative"]
-    shown = specbench("plan", "--acceptance", "0.8,0.7").out
+    one = ("plan", "--acceptance", "0.8,0.7", "--method", "speculative")
+    shown = specbench(*one).out
     assert "(by the formula: " in " ".join(shown.split())
     assert "speculative: draft length" in shown
     assert "draft step 3.00 ms" in shown
     assert "target pass over 1, 2, 5, 9 tokens 30.0, 30.6, 32.4, 34.8 ms" in shown
     assert "equal chances" in shown
+    loads = specbench(*one, "--objective-ms", "60", "--json").json["clients"]
+    assert min(load["clients"] for load in loads.values()) >= 1
 
 
 def test_the_command_plans_from_a_stored_run(specbench, profile):
     assert specbench("run", "speculative", "--profile", profile(edge={"layers": 1})).code == 0
-    done = specbench("plan", "--run", specbench("compare", "--json").json["runs"][0], "--json")
+    run_id = specbench("compare", "--json").json["runs"][0]
+    done = specbench("plan", "--run", run_id, "--method", "speculative", "--json")
     assert done.code == 0, done.err
     assert done.json["conditional_acceptance"]
 
@@ -33,10 +38,10 @@ def test_the_command_plans_from_a_stored_run(specbench, profile):
 def test_a_plan_from_a_few_drafts_says_so(specbench, profile):
     words = ("--profile", profile(), "--limit", 1, "--max-new-tokens", 5)
     assert specbench("run", "speculative", *words).code == 0
-    (note,) = specbench("plan", "--run", "latest", "--json").json["notes"]
+    plan = ("plan", "--run", "latest", "--method", "speculative")
+    (note,) = specbench(*plan, "--json").json["notes"]
     assert note.startswith("few samples: acceptance at position 1 is of ")
-    assert "note: few samples" in " ".join(specbench("plan", "--run", "latest").out.split())
-    assert specbench("plan", "--acceptance", "0.8", "--json").json["notes"] == []
+    assert "note: few samples" in " ".join(specbench(*plan).out.split())
 
 
 @pytest.mark.parametrize(
@@ -60,13 +65,6 @@ def test_a_plan_from_nonsense_gets_one_clear_error(specbench, options, message):
     done = specbench("plan", *options)
     assert done.code in (2, 3, 5)
     assert message in done.err
-
-
-def test_an_infinite_break_even_is_null_in_json(specbench):
-    done = specbench("plan", "--acceptance", "0.9", "--json")
-    assert done.code == 0, done.err
-    assert "Infinity" not in done.out
-    assert done.json["methods"]["speculative_colocated"]["forecasts"][0]["break_even_rtt_ms"] is None
 
 
 @pytest.mark.slow

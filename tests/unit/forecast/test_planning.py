@@ -75,9 +75,12 @@ def test_what_lies_behind_the_end_of_a_text_was_never_judged(text):
     assert len(found.conditional) == (1 if text == "0000" else text.count("1"))
 
 
+LINKS = [(0.5, 0.0), (0.85, 10.0), (0.5, 60.0)]
+MORE_LINKS = [pytest.param(*each, marks=pytest.mark.slow) for each in ((0.85, 0.0), (0.5, 10.0), (0.85, 60.0))]
+
+
 @pytest.mark.parametrize("method", FORMS)
-@pytest.mark.parametrize("rtt", [0.0, 10.0, 60.0])
-@pytest.mark.parametrize("alpha", [0.5, 0.85])
+@pytest.mark.parametrize(("alpha", "rtt"), [*LINKS, *MORE_LINKS])
 def test_closed_form_and_replay_agree(method, rtt, alpha):
     texts, table = drawn(alpha), prices(link__rtt_ms=rtt)
     for length in (1, 3, 7):

@@ -6,12 +6,12 @@ from statistics import median
 import pytest
 from builders import generation
 from comparisons import PROFILE, run
+from stores import stored
 
 from specbench.errors import SpecbenchError
 from specbench.forecast.assumed import assumptions, by_numbers
 from specbench.profile.cost_table import Costs
 from specbench.results.records import CONTROL, Round
-from specbench.results.store import RunStore
 from specbench.stats.measured_costs import run_costs
 
 STEP_MS, WIDE_MS, DRAFT_MS, TRIP_MS, REST_MS = 1000.0, 1200.0, 160.0, 50.0, 7.0
@@ -129,18 +129,15 @@ def test_of_a_table_the_values_that_are_not_in_it_are_assumed():
 
 def test_the_command_takes_a_runs_costs_and_lists_what_it_assumes(specbench, profile, tmp_path):
     assert specbench("run", "speculative", "--profile", profile(edge={"layers": 1})).code == 0
-    store = RunStore(tmp_path / "runs")
-    stored = store.read(store.find(None))
-    done = specbench("plan", "--run", stored.manifest.run_id, "--json")
+    kept = stored(tmp_path)
+    done = specbench("plan", "--run", kept.manifest.run_id, "--json")
     assert done.code == 0, done.err
-    steps = [
-        part.verify_ms for each in stored.generations if each.method == CONTROL for part in each.rounds[1:]
-    ]
+    steps = [part.verify_ms for each in kept.generations if each.method == CONTROL for part in each.rounds[1:]]
     assert done.json["costs"]["target"]["verify_ms"]["1"] == pytest.approx(median(steps))
     overlap = {"draft.overlap_slowdown", "target.overlap_slowdown"}
     assert {each["key"] for each in done.json["assumed"]} == {"target.verify_ms", "colocated_step_ms", *overlap}
-    shown = specbench("plan", "--run", stored.manifest.run_id).out
-    assert f"costs: run {stored.manifest.run_id}, and assumed:" in shown
+    shown = specbench("plan", "--run", kept.manifest.run_id).out
+    assert f"costs: run {kept.manifest.run_id}, and assumed:" in shown
     assert "(colocated_step_ms)" in shown
 
 

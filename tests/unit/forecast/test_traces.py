@@ -46,12 +46,12 @@ def with_length(options, draft_length):
     return Options(options.decoding, speculative)
 
 
-def requests_of(cloud, options, prompt, stop_at):
+def requests_of(cloud, options, prompt, stop_at, longest=70):
     """Several budgets, one of them with a stop token inside the text."""
     free = tokens_of(answer(AutoregressiveDecoder(cloud.target(options)), Request(prompt, 30, frozenset(), 5)))
     stops = frozenset([free[stop_at]])
     return [
-        *(Request(prompt, budget, frozenset(), 5) for budget in (1, 2, 9, 70)),
+        *(Request(prompt, budget, frozenset(), 5) for budget in (1, 2, 9, longest)),
         Request(prompt, 30, stops, 5),
     ]
 
@@ -64,7 +64,7 @@ def test_replayed_rounds_are_those_of_real_runs(pair, decoding, draft, lengths):
     options, edge = DECODINGS[decoding], drafts[draft]
     seen = set()
     for number, prompt in enumerate(PROMPTS):
-        for request in requests_of(cloud, options, prompt, 11 + number):
+        for request in requests_of(cloud, options, prompt, 11 + number, 25 if number else WIDTH + 6):
             bits = None
             for draft_length in lengths:
                 decoder = SpeculativeDecoding().open(edge, cloud, with_length(options, draft_length))

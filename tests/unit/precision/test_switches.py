@@ -41,7 +41,7 @@ assert switches.findings(values, not allow_tf32) != []
 def test_what_is_set_is_what_is_read_by_the_older_names_and_the_newer(allow_tf32):
     """In a process of its own, as a run has one: what other tests leave in the libraries is not theirs."""
     done = subprocess.run(
-        [sys.executable, "-c", ROUND_TRIP, str(allow_tf32)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", ROUND_TRIP, str(allow_tf32)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
 

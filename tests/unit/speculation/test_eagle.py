@@ -22,10 +22,11 @@ from specbench.api import (
     SpecbenchError,
     Speculative,
 )
+from specbench.benchmark.preparation import prepare
 from specbench.engine.batch import alone as alone_in_its_pass
 from specbench.forecast.replay import ANY, play
 from specbench.forecast.traced_drafter import Text
-from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
+from specbench.profile import CloudSpec, EdgeSpec, EngineSpec, load_profile
 from specbench.speculation.features import DTYPES, Features
 from specbench.testing import answer, tiny_eagle, tiny_llama, tokens_of
 
@@ -281,6 +282,14 @@ def test_a_target_with_other_layers_is_refused(pair, models, tmp_path):
     )
     with pytest.raises(SpecbenchError, match="they have 64 numbers, and the draft reads 32"):
         SpeculativeEagle().open(pair[0], wide, GREEDY)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_may_go_on_without_the_target_is_refused(name):
+    lonely = load_profile("default", ["cloud.placement=process", "cloud.on_cloud_loss=edge_only"])
+    with pytest.raises(SpecbenchError, match=f"edge_only is not supported by {name}") as caught:
+        prepare(lonely, [METHODS[name]])
+    assert "cloud.on_cloud_loss=fail" in caught.value.hint
 
 
 @pytest.mark.parametrize("window", [4, "auto"])

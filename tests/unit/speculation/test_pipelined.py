@@ -135,7 +135,7 @@ def test_a_proposal_that_fills_a_tree_is_not_drafted_ahead_of(factories):
     factories[0].pending = Unhurried
     for length in (60, 64):
         options = Options(Decoding(), Speculative(draft_length=length))
-        request = Request(PROMPT, 200, frozenset())
+        request = Request(PROMPT, 80, frozenset())
         rounds = run(factories, SpeculativeAhead(), "a near copy", request, options)
         assert counts(rounds) == counts(run(factories, SpeculativeDecoding(), "a near copy", request, options))
         assert any(part.wasted_draft_tokens for part in rounds[1:]) == (length == 60)

@@ -88,13 +88,20 @@ def demand_rounds(rounds, request, most_nodes=63):
     budget=st.integers(1, 40),
     stops=st.sets(st.integers(0, 95), max_size=6),
     rule=st.sampled_from(["greedy", "coupled"]),
-    penalty=st.sampled_from([1.0, 1.3]),
+    settings=st.sampled_from(
+        [
+            {},
+            {"repetition_penalty": 1.3},
+            {"presence_penalty": 1.1, "frequency_penalty": 0.7},
+            {"min_new_tokens": 8, "logit_bias": {30: 2.0}},
+        ]
+    ),
     seed=st.integers(0, 2**63 - 1),
 )
 def test_greedy_and_coupled_text_equals_the_controls(
-    pair, draft, shape, draft_length, budget, stops, rule, penalty, seed
+    pair, draft, shape, draft_length, budget, stops, rule, settings, seed
 ):
-    decoding = Decoding(temperature=0.9 if rule == "coupled" else 0.0, repetition_penalty=penalty)
+    decoding = Decoding(temperature=0.9 if rule == "coupled" else 0.0, **settings)
     options = options_of(shape, decoding, verification=rule, draft_length=draft_length)
     request = Request(PROMPT, budget, frozenset(stops), seed)
     rounds = tree_rounds(pair, draft, options, request)

@@ -102,6 +102,8 @@ def windowed(window, decoding=None, **fields):
             Decoding(repetition_penalty=1.3),
             Decoding(temperature=0.8),
             Decoding(temperature=1.2, top_k=9),
+            Decoding(presence_penalty=1.2, frequency_penalty=0.6, min_new_tokens=9),
+            Decoding(temperature=0.9, min_p=0.1, logit_bias={30: 2.0}, frequency_penalty=0.8),
         ]
     ),
     seed=st.integers(0, 2**63 - 1),

@@ -7,12 +7,12 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
 from builders import generation, manifest
 from rich.console import Console
+from waiting import wait_until
 from warm import WarmPopen
 
 from specbench.benchmark import sweep_record as sweeps
@@ -145,7 +145,7 @@ def test_a_log_gets_a_line_a_condition_and_not_one_a_second(monkeypatch):
 def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
     profile, tmp_path, monkeypatch, specbench, group
 ):
-    small = profile(workload={"limit": 2, "max_new_tokens": 100, "warmup": 0, "repeats": 12})
+    small = profile(workload={"limit": 2, "max_new_tokens": 100, "warmup": 0, "repeats": 5})
     program = (
         f"import specbench.sweeps.runner as s; s.CLOSING_S = {runner.CLOSING_S if group else 0.1}\n"
         "from specbench.cli import main; main()"
@@ -156,13 +156,10 @@ def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     store = RunStore(tmp_path / "runs")
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        if any(path.stat().st_size for path in (tmp_path / "runs").glob(f"*/{GENERATIONS}")):
-            break  # one that holds nothing yet would be given up
-        time.sleep(0.05)
+    # One that holds nothing yet would be given up.
+    wait_until(lambda: any(path.stat().st_size for path in (tmp_path / "runs").glob(f"*/{GENERATIONS}")))
     (os.killpg if group else os.kill)(began.pid, signal.SIGINT)
-    _, said = began.communicate(timeout=120)
+    _, said = began.communicate(timeout=300)
     assert began.returncode == 130, said
     assert "sweep --resume" in said
     (run_id,) = store.ids()
