@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from specbench.cloud.transport import protocol
+from specbench.cloud.transport.answers import Dropped
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.remote_target import RemotePending, RemoteTarget
 from specbench.cloud.transport.replies import Reply, Sent
@@ -89,6 +90,8 @@ class SwitchingTarget(RemoteTarget):
         sent = self._in_flight[0].sent if self._in_flight else None
         if sent and sent.number != reply.frame.number:
             sent = None
+        if isinstance(reply.frame, Dropped):  # what made it void would have come before it
+            raise ChannelLostError("a part of the text is missing")
         commit = self.take(reply, sent)
         if sent:
             oldest, gone = take_verdict(self._in_flight, commit)
