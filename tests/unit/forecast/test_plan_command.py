@@ -7,6 +7,7 @@ def test_the_command_plans_from_chances_alone(specbench):
     done = specbench("plan", "--acceptance", "0.8,0.7", "--set", "link.rtt_ms=5", "--json")
     assert done.code == 0, done.err
     assert "Infinity" not in done.out
+    assert done.json["notes"] == []
     plan = done.json["methods"]["speculative"]
     assert (
         plan["best_draft_length"] == min(plan["forecasts"], key=lambda row: row["ms_per_token"])["draft_length"]
@@ -28,7 +29,8 @@ def test_the_command_plans_from_chances_alone(specbench):
 
 def test_the_command_plans_from_a_stored_run(specbench, profile):
     assert specbench("run", "speculative", "--profile", profile(edge={"layers": 1})).code == 0
-    done = specbench("plan", "--run", specbench("compare", "--json").json["runs"][0], "--json")
+    run_id = specbench("compare", "--json").json["runs"][0]
+    done = specbench("plan", "--run", run_id, "--method", "speculative", "--json")
     assert done.code == 0, done.err
     assert done.json["conditional_acceptance"]
 
@@ -36,10 +38,10 @@ def test_the_command_plans_from_a_stored_run(specbench, profile):
 def test_a_plan_from_a_few_drafts_says_so(specbench, profile):
     words = ("--profile", profile(), "--limit", 1, "--max-new-tokens", 5)
     assert specbench("run", "speculative", *words).code == 0
-    (note,) = specbench("plan", "--run", "latest", "--json").json["notes"]
+    plan = ("plan", "--run", "latest", "--method", "speculative")
+    (note,) = specbench(*plan, "--json").json["notes"]
     assert note.startswith("few samples: acceptance at position 1 is of ")
-    assert "note: few samples" in " ".join(specbench("plan", "--run", "latest").out.split())
-    assert specbench("plan", "--acceptance", "0.8", "--json").json["notes"] == []
+    assert "note: few samples" in " ".join(specbench(*plan).out.split())
 
 
 @pytest.mark.parametrize(
