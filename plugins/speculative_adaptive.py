@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from specbench.api import (
     RULES,
-    AdaptiveLoop,
     CloudModel,
     Decoder,
     EdgeModel,
@@ -14,6 +13,7 @@ from specbench.api import (
     SpeculativeDecoder,
     SpeculativeMethod,
     SuffixDrafter,
+    adaptive_loop,
     hookimpl,
 )
 
@@ -29,6 +29,7 @@ class SpeculativeAdaptive(SpeculativeMethod):
     name = "speculative_adaptive"
     summary = "in each round the fastest of: the cloud alone, a draft, a window of drafts, a look-up"
     api_version = 4
+    keeps_costs = True
     takes_synthetic = False
 
     def _demand_window(self, options: Options) -> None:
@@ -45,7 +46,7 @@ class SpeculativeAdaptive(SpeculativeMethod):
         lookup = None if proposes == "sample" else SuffixDrafter(MIN_MATCH, MAX_DRAFT_FACTOR)
         drafter, target = LookupDrafter(edge.drafter(options), lookup), cloud.verifier(options)
         fallback = drafter if cloud.goes_on_alone else None
-        return SpeculativeDecoder(drafter, target, AdaptiveLoop(drafter, target), fallback)
+        return SpeculativeDecoder(drafter, target, adaptive_loop(drafter, target), fallback)
 
 
 @hookimpl

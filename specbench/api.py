@@ -25,12 +25,12 @@ from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 from specbench.method import API_VERSION, Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Part, Speculative
 from specbench.results.records import Round
-from specbench.speculation.adaptive import AdaptiveLoop, LookupDrafter
 from specbench.speculation.ahead import AheadWindow
 from specbench.speculation.cheapest_tree import cheapest_tree
 from specbench.speculation.decoder import AutoregressiveDecoder, Decoder, SpeculativeDecoder
 from specbench.speculation.draft_length import DraftLengths
 from specbench.speculation.features import FeatureDtype, Features
+from specbench.speculation.lookup_drafter import LookupDrafter
 from specbench.speculation.loop import (
     AheadDrafter,
     AheadLoop,
@@ -45,6 +45,7 @@ from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Propos
 from specbench.speculation.request import Needs, Pending, Request, TopIds
 from specbench.speculation.rules import RULES, TREE_RULES
 from specbench.speculation.suffix import MinMatch, SuffixDrafter, SuffixSettings
+from specbench.speculation.switching import adaptive_loop
 from specbench.speculation.window import WindowLoop
 
 __all__ = [
@@ -52,7 +53,6 @@ __all__ = [
     "MOST_NODES",
     "RULES",
     "TREE_RULES",
-    "AdaptiveLoop",
     "AheadDrafter",
     "AheadLoop",
     "AheadWindow",
@@ -91,6 +91,7 @@ __all__ = [
     "TargetReader",
     "TopIds",
     "WindowLoop",
+    "adaptive_loop",
     "cheapest_tree",
     "hookimpl",
     "now_ms",

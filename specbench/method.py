@@ -43,6 +43,8 @@ class Method(ABC):
             they run eagerly, whatever `engine.kind` says. Its row says so.
         needs_eager: it runs on transformers' own passes alone. With `engine.kind: auto` all methods of its run
             do, and a line says why.
+        keeps_costs: it keeps what things took, and nothing of a text, from one prompt to the next. So a replay
+            answers each prompt once before it looks at the clock.
         settings: the method's own options, fields with type, default and `Field(description=...)`. The profile
             sets them below `methods.NAME`, and `self.own(options, Settings)` reads them.
     """
@@ -53,6 +55,7 @@ class Method(ABC):
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
     own_passes: bool = False
     needs_eager: bool = False
+    keeps_costs: bool = False
     settings: ClassVar[type[Part]] = Part
 
     def own(self, options: Options, settings: type[PartT]) -> PartT:

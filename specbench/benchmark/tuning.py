@@ -32,6 +32,7 @@ class AtSettings(Method):
         self.summary, self.roles = method.summary, method.roles
         self.own_passes, self.needs_eager = method.own_passes, method.needs_eager
         self.takes_text = getattr(method, "takes_text", False)
+        self.reads_features = getattr(method, "reads_features", False)
         self._method, self._changes = method, dict(settings)
 
     def lossless(self, options: Options) -> bool | None:

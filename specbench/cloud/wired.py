@@ -110,8 +110,10 @@ class WiredCloud(CloudModel):
         self, options: Options, rolls_back: bool, draft: str | None = None, needs: Needs | None = None
     ) -> RemoteTarget:
         from specbench.cloud.transport.remote_target import RemoteTarget
+        from specbench.cloud.transport.switching_target import SwitchingTarget
 
-        return RemoteTarget(self.connection, options, rolls_back, draft, needs)
+        kind = SwitchingTarget if rolls_back and draft is None else RemoteTarget
+        return kind(self.connection, options, rolls_back, draft, needs)
 
     def _connect(self) -> Channel:
         """A channel to the cloud."""

@@ -66,16 +66,17 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
             f"--draft-vocab {settings.draft_vocab}: the target has {size} tokens",
             "pass a smaller --draft-vocab",
         )
-    settings.open()
     student_folder = settings.work / "student"
-    if not student_folder.is_dir():
+    is_begun = student_folder.is_dir()
+    start = _start(settings.start, tokenizer) if settings.start and not is_begun else None
+    settings.open()
+    if not is_begun:
         prompts = heldout.heldout_prompts() if heldout_prompts is None else heldout_prompts
         unknown = _write_text(settings, folder, tokenizer, size, stream, prompts)
         always = {unknown, *stop_ids(folder, tokenizer)}
         # Loaded again, since the weights were rounded for writing; the student begins with the stored ones.
-        _student(settings, load_model(folder, spec).model, layers, always, unknown, tokenizer).save(
-            student_folder
-        )
+        model = load_model(folder, spec).model
+        _student(settings, start, model, layers, always, unknown, size).save(student_folder)
     student = Student.load(student_folder)
     corpus = Corpus(settings.work / "text")
     answers = heldout.read_answers(settings.work / "heldout.pt")
@@ -97,28 +98,40 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     return write_card(settings, student, layers, text, progress)
 
 
+def _start(model: str, tokenizer: PreTrainedTokenizerBase) -> EdgeModel:
+    """The draft that training begins with, refused before any text is written if it does not fit the target."""
+    edge = EdgeModel(EdgeSpec(model=model, vocab_map=VOCAB_MAP, dtype="float32"))
+    if edge.reads_features:
+        raise SpecbenchError(
+            f"--start {model} reads hidden states of its target, and only plain drafts are trained on",
+            "name a plain draft, or leave out --start",
+        )
+    assert edge.draft_vocabulary is not None
+    edge.draft_vocabulary.demand_target(tokenizer)
+    return edge
+
+
 def _student(
     settings: Settings,
+    start: EdgeModel | None,
     target: PreTrainedModel,
     layers: tuple[int, ...],
     always: set[int],
     unknown: int,
-    tokenizer: PreTrainedTokenizerBase,
+    size: int,
 ) -> Student:
     """What training begins with.
 
     Args:
         always: ids that its vocabulary holds whatever the text says.
+        size: of the target's vocabulary.
     """
-    if settings.start:
-        edge = EdgeModel(EdgeSpec(model=settings.start, vocab_map=VOCAB_MAP, dtype="float32"))
-        known = edge.draft_vocabulary
+    if start:
+        known = start.draft_vocabulary
         assert known is not None
-        known.demand_target(tokenizer)
-        model = load_model(files.locate(edge.spec, weights=True), edge.spec).model
+        model = load_model(files.locate(start.spec, weights=True), start.spec).model
         rows = target.get_input_embeddings().weight.shape[0]
         return Student(model, np.array(known.target_ids), known.unknown_id, rows)
-    size = min(vocabulary.size(tokenizer), target.config.get_text_config().vocab_size)
     target_ids = Corpus(settings.work / "text").vocabulary(settings.draft_vocab, size, always)
     if settings.kind == "eagle":
         from specbench.distill.eagle_student import build_eagle  # and torch with it

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from specbench.forecast.events import Asked, Awaited, Event, Forgotten, Stopped, Streamed, WentOn
+from specbench.forecast.events import Asked, Awaited, Event, Forgotten, Streamed
 from specbench.stats.prices import Charge, Prices
 
 if TYPE_CHECKING:
@@ -106,8 +106,6 @@ def follow(
             if own_ms:
                 yield env.timeout(own_ms)
             arrived = max(arrived, env.now) + prices.of(event.answer)
-        elif isinstance(event, (WentOn, Stopped)):
-            continue  # the stream's parts say when they come
         elif ms := prices.of(event):
             yield env.timeout(ms)
     # Without the bound, whoever asks again at once would miss the next pass.

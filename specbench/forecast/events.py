@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import NamedTuple
@@ -47,17 +47,7 @@ class Streamed(NamedTuple):
     answer: Charge
 
 
-class WentOn(NamedTuple):
-    """The target was asked to go on by itself behind the requests that are open."""
-
-
-class Stopped(NamedTuple):
-    """The edge, which had asked for the end of a stream when the clock said `asked_ms`, was told of it."""
-
-    asked_ms: float
-
-
-Event = Charge | Asked | Awaited | Forgotten | Streamed | WentOn | Stopped
+Event = Charge | Asked | Awaited | Forgotten | Streamed
 """A charge that stands for itself is what the edge computed."""
 
 
@@ -113,13 +103,14 @@ class Timeline:
 
     def __init__(self, prices: Prices, clock: VirtualClock) -> None:
         self.prices = prices
-        self._clock = clock
+        self.clock = clock
         self._events: list[Event] = []
         self._requests: deque[OpenRequest] = deque()
         self._passes: deque[Pass] = deque()
         self._streamed_ms: float | None = None
         """When the last part of a stream was at the edge, or what it follows; `None` is now."""
-        self._went_on_ms = 0.0
+        self.compute: Callable[[float], None] = self._compute
+        """Lets the edge compute for so many milliseconds."""
 
     def take(self, event: Event) -> OpenRequest | None:
         """Let an event take its time; returns the request that it began or waited for."""
@@ -128,23 +119,19 @@ class Timeline:
             return self._ask(event)
         if isinstance(event, Awaited):
             request = self._requests.popleft()
-            self._clock.now_ms = max(self._clock.now_ms, request.due_ms)
-            self._streamed_ms = max(request.due_ms, self._went_on_ms)
+            self.clock.now_ms = max(self.clock.now_ms, request.due_ms)
+            self._streamed_ms = request.due_ms
             return request
         if isinstance(event, Forgotten):
             self._requests.clear()
             return None
         if isinstance(event, Streamed):  # what is streamed overlaps with the work before it
-            before_ms = self._clock.now_ms if self._streamed_ms is None else self._streamed_ms
+            before_ms = self.clock.now_ms if self._streamed_ms is None else self._streamed_ms
             took_ms = max(self.prices.sum_of(event.work), self.prices.of(event.answer))
             self._streamed_ms = before_ms + took_ms
-            self._clock.now_ms = max(self._clock.now_ms, self._streamed_ms)
-        elif isinstance(event, WentOn):
-            self._went_on_ms = self._clock.now_ms + self._round_trip_ms
-        elif isinstance(event, Stopped):
-            self._clock.now_ms = max(self._clock.now_ms, event.asked_ms + self._round_trip_ms)
+            self.clock.now_ms = max(self.clock.now_ms, self._streamed_ms)
         else:
-            self._compute(self.prices.of(event))
+            self.compute(self.prices.of(event))
         return None
 
     def taken(self) -> tuple[Event, ...]:
@@ -152,19 +139,14 @@ class Timeline:
         events, self._events = tuple(self._events), []
         return events
 
-    def streams_on(self, asked_ms: float) -> bool:
-        """Whether another part of a stream comes whose end the edge has asked for."""
-        return (self._streamed_ms or 0.0) < asked_ms + self._round_trip_ms
-
-    @property
-    def _round_trip_ms(self) -> float:
-        """Of a message without tokens."""
-        return self.prices.of(Charge("trip"))
+    def note(self, event: Event) -> None:
+        """Remember an event whose time was taken elsewhere."""
+        self._events.append(event)
 
     def _ask(self, event: Asked) -> OpenRequest:
         self._streamed_ms = None
         up_ms, down_ms = self.prices.ways(event.trip)
-        arrives_ms, rows = self._clock.now_ms + up_ms, _rows(event.work)
+        arrives_ms, rows = self.clock.now_ms + up_ms, _rows(event.work)
         last = self._passes[-1] if self._passes else None
         is_before = last is not None and bool(self._requests) and self._requests[-1].work is last
         if event.follows and is_before and last and last.begins_ms > arrives_ms:
@@ -184,21 +166,21 @@ class Timeline:
     def _compute(self, ms: float) -> None:
         """Compute on the edge, slower while the target does so too, which then ends later."""
         edge, target = self.prices.overlap_slowdowns
-        while len(self._passes) > 1 and self._passes[0].ends_ms <= self._clock.now_ms:
+        while len(self._passes) > 1 and self._passes[0].ends_ms <= self.clock.now_ms:
             self._passes.popleft()
         for index, work in enumerate(list(self._passes) if edge > 1 or target > 1 else ()):
-            alone_ms = min(ms, max(0.0, work.begins_ms - self._clock.now_ms))
-            self._clock.advance(alone_ms)
+            alone_ms = min(ms, max(0.0, work.begins_ms - self.clock.now_ms))
+            self.clock.advance(alone_ms)
             ms -= alone_ms
-            left_ms = work.ends_ms - self._clock.now_ms
+            left_ms = work.ends_ms - self.clock.now_ms
             if left_ms <= 0 or ms <= 0:
                 continue
             both_ms = min(ms * edge, left_ms * target)
-            self._clock.advance(both_ms)
+            self.clock.advance(both_ms)
             ms -= both_ms / edge
             work.ends_ms += both_ms * (1 - 1 / target)
             self._delay_behind(index)
-        self._clock.advance(ms)
+        self.clock.advance(ms)
 
     def _delay_behind(self, index: int) -> None:
         """Passes are computed in turn: one that ends later delays those behind it."""

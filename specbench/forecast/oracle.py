@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from math import ceil, inf
 from typing import Any, NamedTuple, cast
 
 from specbench.clock import VirtualClock
@@ -36,6 +37,8 @@ class Bound:
       knows long before when to ask for that;
     - an epoch: one drafter, so many of the tokens that it gets right, and how they are divided into proposals.
       All of these are sent without waiting, and the last one gets the target's own token;
+    - such an epoch that the target, decoding alone, hands over to: the way there and the drafting take as long
+      as the tokens that it says meanwhile, and what is left of the draft takes one pass;
     - a plain step, for which the edge asks.
 
     It knows what will stand, but uses no token before it has come: an epoch begins when the one before has
@@ -63,11 +66,17 @@ class Bound:
         if text.sure:
             raise SpecbenchError("the oracle knows no gate", "leave out --oracle, or the gate")
         length = len(text.runs)
-        model = epochs_ms(*_costs(prices, prices.step_ms, max(text.runs[1:], default=0)))
-        free = epochs_ms(*_costs(prices, 0.0, LONGEST_DRAFT))
-        choices = [(text.runs, model), *((runs, free) for runs in lookups(text, tuple(self._methods)))]
         alone_ms = max(prices.pass_ms(1) + prices.stream_ms, prices.answer_ms(1))
         trip_ms = prices.rtt_ms + prices.overhead_ms
+        model = _costs(prices, prices.step_ms, max(text.runs[1:], default=0))
+        free = _costs(prices, 0.0, LONGEST_DRAFT)
+        choices = [
+            (runs, epochs_ms(costs, most), costs, _overtaken(costs.step_ms, alone_ms, trip_ms))
+            for runs, (costs, most) in [
+                (text.runs, model),
+                *((runs, free) for runs in lookups(text, tuple(self._methods))),
+            ]
+        ]
         # The target adds a token of its own, so only a stop token can be the last one that is drafted.
         room = length if length < text.budget else length - 1
         # By position: the least time from there, and from there where an epoch has just ended.
@@ -76,11 +85,20 @@ class Bound:
             streamed_ms = alone_ms + best[position + 1]
             drafted_ms = min(
                 trip_ms + took_ms[drafted] + behind[min(position + drafted + 1, length)]
-                for runs, took_ms in choices
+                for runs, took_ms, _, _ in choices
                 for drafted in range(max(0, min(runs[position], room - position)) + 1)
             )
-            best[position] = min(streamed_ms, drafted_ms)
-            behind[position] = min(streamed_ms, prices.round_ms + drafted_ms)
+            handed_ms = min(
+                (
+                    said * alone_ms + costs.pass_ms + (drafted - said + 1) * costs.row_ms
+                    + best[min(position + drafted + 1, length)]
+                    for runs, _, costs, said in choices
+                    for drafted in range(said + 1, min(runs[position], room - position) + 1)
+                ),
+                default=inf,
+            )  # fmt: skip
+            best[position] = min(streamed_ms, drafted_ms, handed_ms)
+            behind[position] = min(streamed_ms, prices.round_ms + drafted_ms, handed_ms)
         return best[1] if length > 1 else 0.0
 
 
@@ -97,6 +115,11 @@ class _Costs(NamedTuple):
     row_ms: float
     up_ms: tuple[float, ...]
     down_ms: tuple[float, ...]
+
+
+def _overtaken(step_ms: float, alone_ms: float, trip_ms: float) -> int:
+    """How many tokens the target says alone, at least, before a draft of what follows is ahead of it."""
+    return ceil((trip_ms + step_ms) / (alone_ms - step_ms)) if step_ms < alone_ms else LONGEST_DRAFT**2
 
 
 def _costs(prices: Prices, step_ms: float, most: int) -> tuple[_Costs, int]:

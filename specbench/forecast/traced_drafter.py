@@ -185,6 +185,18 @@ class TracedDrafter(AheadDrafter):
         self._uncommitted = 0
         return len(drafted) - proposed
 
+    def overtake(self, token: int) -> bool:
+        """As of `speculation.drafter.ModelDrafter`."""
+        if not self._uncommitted or self._tokens(1) != (token,):
+            self.commit((token,), 0)
+            return False
+        self._proposed[0] -= 1
+        if not self._proposed[0]:
+            self._proposed.popleft()
+        self._committed += 1
+        self._uncommitted -= 1
+        return True
+
     def check(self) -> None:
         """Nothing: there is no cache."""
 

@@ -42,7 +42,7 @@ class Varied(Method):
 
     def __init__(self, method: Method, window: object, own: Mapping[str, object]) -> None:
         self.name, self.summary, self.roles = method.name, method.summary, method.roles
-        self.method = method
+        self.method, self.keeps_costs = method, method.keeps_costs
         self._window = validated(Speculative, {WINDOW: window}, "the replay").window
         self._own = own
         method.own(self._told(Options(Decoding(), Speculative())), method.settings)

@@ -17,10 +17,8 @@ from specbench.forecast.events import (
     Awaited,
     Forgotten,
     OpenRequest,
-    Stopped,
     Streamed,
     Timeline,
-    WentOn,
 )
 from specbench.forecast.traced_drafter import Text, TracedDrafter
 from specbench.profile import Options
@@ -68,8 +66,6 @@ class VirtualTarget:
     """The traced target: it commits its own sequence, and its passes and the link take their time."""
 
     streams = True
-    goes_on = False
-    """As of `RemoteTarget`; here a stream takes no way to the target, wherever it begins."""
     top_ids = ()
     hidden_states = None
 
@@ -145,22 +141,12 @@ class VirtualTarget:
         self._trusted = trusted + len(known)
         return part
 
-    def go_on(self) -> None:
-        """Ask for a stream behind what is in flight."""
-        self._timeline.take(WentOn())
-
-    def decode(self, until: Callable[[], bool] | None = None) -> Generator[Round, None, None]:
-        """A token a pass, streamed, to the end; or until the target hears that `until` says so."""
-        asked_ms: float | None = None
+    def decode(self) -> Generator[Round, None, None]:
+        """A token a pass, streamed, to the end."""
         while self._position < len(self._text.ids):
             part = self._commit(self._judged(None))
             self._stream(part)
             yield part
-            if asked_ms is None and until and until():
-                asked_ms = now_ms()
-            if asked_ms is not None and not self._timeline.streams_on(asked_ms):
-                self._timeline.take(Stopped(asked_ms))
-                return
 
     def check(self) -> None:
         """Nothing: there is no cache."""
@@ -249,7 +235,7 @@ class VirtualColocated(VirtualTarget):
         """One pass, for the loop in this place."""
         return self._commit(self._judged(proposal))
 
-    def decode(self, until: Callable[[], bool] | None = None) -> Generator[Round, None, None]:
+    def decode(self) -> Generator[Round, None, None]:
         """The loop's rounds, streamed."""
         for part in alone(self._loop.rounds(self._request)):
             self._work.append(Charge("round"))

@@ -11,6 +11,7 @@ from specbench.forecast.traced_drafter import Text
 from specbench.forecast.traced_outcomes import TracedOutcomeDrafter
 from specbench.forecast.traced_tree import TracedTreeDrafter
 from specbench.forecast.virtual import VirtualColocated, VirtualDrafter, VirtualTarget
+from specbench.forecast.virtual_switching import VirtualSwitchingTarget
 from specbench.profile import Options
 from specbench.speculation.request import Needs
 
@@ -74,14 +75,14 @@ class VirtualCloud(_Virtual):
         """The traced target, decoding alone."""
         return VirtualTarget(self._text, self._timeline)
 
-    def verifier(self, options: Options, needs: Needs | None = None) -> VirtualTarget:
+    def verifier(self, options: Options, needs: Needs | None = None) -> VirtualSwitchingTarget:
         """The traced target, verifying."""
         if needs and needs.features:
             raise SpecbenchError("the method reads the target's hidden states, which a trace does not hold")
         if needs and needs.top_k:
             raise SpecbenchError("the method reads the target's likeliest ids, which a trace does not hold")
         self.verifies = True
-        return VirtualTarget(self._text, self._timeline)
+        return VirtualSwitchingTarget(self._text, self._timeline)
 
     def colocated(self, edge: VirtualEdge, options: Options) -> VirtualColocated:
         """Both, in one place."""

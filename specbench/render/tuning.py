@@ -54,8 +54,6 @@ def profile_page(found: Autotuned, base: str, overrides: Sequence[tuple[str, obj
     page: dict = {"extends": os.path.relpath(base, out.absolute().parent) if is_file else base}
     here_too = [(key, anchored_values(key, [value])[0]) for key, value in overrides]
     for key, value in [*here_too, *found.chosen.items()]:
-        if value is None:
-            continue
         *parts, name = key.split(".")
         here = page
         for part in parts:

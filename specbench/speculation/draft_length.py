@@ -31,11 +31,17 @@ class DraftLengths:
     Args:
         draft_length: tokens a round, or `auto`.
         guess_weight: how many judged tokens the first guess of acceptance weighs as much as.
+        first_guess: of acceptance.
     """
 
-    def __init__(self, draft_length: int | Literal["auto"], guess_weight: float = GUESS_WEIGHT) -> None:
+    def __init__(
+        self,
+        draft_length: int | Literal["auto"],
+        guess_weight: float = GUESS_WEIGHT,
+        first_guess: float = FIRST_GUESS,
+    ) -> None:
         self._fixed = None if draft_length == "auto" else draft_length
-        self._guess_weight = guess_weight
+        self._guess_weight, self._first_guess = guess_weight, first_guess
         self._stood = [0] * LONGEST
         self._judged = [0] * LONGEST
         self._draft_ms = self._steps = 0.0
@@ -64,8 +70,7 @@ class DraftLengths:
         for position in range(min(drafted, accepted + 1, LONGEST)):
             self._judged[position] += 1
             self._stood[position] += position < accepted
-        self._draft_ms += draft_ms
-        self._steps += steps
+        self.spend(draft_ms, steps)
         if commit.pass_tokens == 0:
             return  # judged in the pass of another proposal
         verify_ms = commit.verify_ms or 0.0
@@ -78,6 +83,11 @@ class DraftLengths:
         self._y += verify_ms
         self._xy += width * verify_ms
 
+    def spend(self, draft_ms: float, steps: int) -> None:
+        """What drafting so many tokens took, whatever becomes of them."""
+        self._draft_ms += draft_ms
+        self._steps += steps
+
     @property
     def judged(self) -> tuple[int, int]:
         """How many drafted tokens stood, and how many did not."""
@@ -87,7 +97,7 @@ class DraftLengths:
     def acceptance(self) -> list[float]:
         """Conditional acceptance by position, drawn towards that of all positions where little is known."""
         weight = self._guess_weight
-        everywhere = (sum(self._stood) + weight * FIRST_GUESS) / (sum(self._judged) + weight)
+        everywhere = (sum(self._stood) + weight * self._first_guess) / (sum(self._judged) + weight)
         return [
             (stood + POSITION_WEIGHT * everywhere) / (judged + POSITION_WEIGHT)
             for stood, judged in zip(self._stood, self._judged, strict=True)

@@ -162,6 +162,21 @@ class ModelDrafter:
             self._stream.rewind(drawn)
         return len(drafted) - proposed
 
+    def overtake(self, token: int) -> bool:
+        """Take over a token that the target said by itself.
+
+        Returns:
+            Whether the oldest proposal begins with it. What is behind it then stands, and else nothing does.
+        """
+        if not self.uncommitted or self._text[self._committed] != token:
+            self.commit((token,), 0)
+            return False
+        length, drawn = self._proposed.popleft()
+        if length > 1:
+            self._proposed.appendleft((length - 1, drawn))
+        self._committed += 1
+        return True
+
     @property
     def uncommitted(self) -> int:
         """Tokens that are drafted and not judged: those proposed, and those ahead of them."""

@@ -84,6 +84,9 @@ class DraftModel(AheadDrafter, FallbackDrafter, Protocol):
     def append(self, tokens: Sequence[int]) -> None:
         """Take tokens of another's proposal behind all that is drafted; `propose` returns them first."""
 
+    def overtake(self, token: int) -> bool:
+        """Take over a token that the target said by itself; whether what is drafted begins with it."""
+
 
 class TargetReader(Drafter, Protocol):
     """A drafter whose method has `target_top_k`: it reads the ids that the target finds likeliest.

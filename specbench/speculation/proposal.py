@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -120,6 +120,9 @@ class Proposal:
         continues: another proposal follows behind this one before its verdict is known. Accepted whole, it then
             commits no token of the target's own: the first token of the next one stands in that place. No tree
             does.
+        goes_on: the target decodes on by itself behind a refusal, and where nothing follows, until a proposal
+            arrives that has come further. What it has said by then must be how that proposal begins, and the
+            rest is verified.
 
     Raises:
         ValueError: the parents make no tree, or another proposal follows one.
@@ -130,6 +133,7 @@ class Proposal:
     is_certain: bool = False
     parents: tuple[int, ...] | None = None
     continues: bool = False
+    goes_on: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parents that make no tree."""
@@ -173,6 +177,10 @@ class Proposal:
         """Whether a proposal that follows this one is still to be verified, by what this one committed."""
         is_whole = len(commit.tokens) == commit.accepted == len(self)
         return self.continues and is_whole and commit.finish_reason is None
+
+    def behind(self, count: int) -> Proposal:
+        """What is left of a chain whose first `count` tokens the target has said by itself."""
+        return replace(self, tokens=self.tokens[count:], distributions=self.distributions[count:])
 
     def __len__(self) -> int:
         return len(self.tokens)

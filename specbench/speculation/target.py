@@ -100,6 +100,12 @@ class LocalTarget:
         """Tokens of the budget that are not spent."""
         return self._request.max_new_tokens - (len(self._committed) - len(self._request.prompt_ids))
 
+    def said(self, start: int) -> list[int] | None:
+        """Tokens behind the first `start` of prompt and text; `None` where the text did not come so far."""
+        return (
+            self._committed[start:] if len(self._request.prompt_ids) <= start <= len(self._committed) else None
+        )
+
     @property
     def draws(self) -> tuple[int, int, int]:
         """Random numbers used for this text so far: coins, for the target's own tokens, for its own drafts."""
@@ -107,14 +113,11 @@ class LocalTarget:
 
     @property
     def cached_length(self) -> int:
-        """Tokens that the cache itself reports, without those of proposals that are still to be judged."""
+        """Tokens that the cache reports, without those of proposals that are still to be judged."""
         return self._session.cached_length - self._read_ahead
 
     def verify(self, proposal: Proposal | None = None) -> Round:
-        """Check drafted tokens in one pass; commit those accepted and one token of the target's own.
-
-        Without a draft this is one step of plain autoregressive decoding.
-        """
+        """Check drafted tokens in one pass; commit those accepted and one token of the target's own."""
         return next(alone(self.verifying(proposal)))
 
     def verifying(self, *proposals: Proposal | None) -> Steps[Round]:
@@ -132,8 +135,7 @@ class LocalTarget:
         before_ms = now_ms() - started
         passed = yield block
         assert passed is not None
-        # The time between is that of the pass and, where texts share passes, of waiting for the others.
-        started = now_ms() - before_ms - passed.pass_ms
+        started = now_ms() - before_ms - passed.pass_ms  # without waiting for others that share the pass
         width, rows = len(block.token_ids), passed.logits[-rows_of(*drafts) :]
         for index, (proposal, draft) in enumerate(zip(proposals, drafts, strict=True)):
             verdict = self._judged(draft, rows, width)
@@ -154,8 +156,8 @@ class LocalTarget:
     def submit(self, proposal: Proposal) -> Pending:
         """Begin a verification and return at once; its result is what `verify` returns.
 
-        Behind a proposal with `continues` another one may be submitted; its pass begins when the verdict on
-        that one has been taken. A refusal drops all that wait behind it, and nobody asks for their results.
+        Behind a proposal with `continues`, the pass of the next one begins when its verdict has been taken. A
+        refusal drops all that wait behind it.
 
         Raises:
             RuntimeError: one is under way for this text, and nothing may follow it.
@@ -200,11 +202,9 @@ class LocalTarget:
         """Assert that the cache holds exactly the committed tokens but the last, and but the trusted ones."""
         if self._in_flight:
             return  # a pass is writing to it
-        expected = len(self._committed) - 1 - self._trusted
-        if self._session.cached_length != expected:
-            raise AssertionError(
-                f"the target's cache holds {self._session.cached_length} tokens and should hold {expected}"
-            )
+        held, expected = self._session.cached_length, len(self._committed) - 1 - self._trusted
+        if held != expected:
+            raise AssertionError(f"the target's cache holds {held} tokens and should hold {expected}")
 
     def finish(self, pending: PassUnderWay) -> Round:
         """Commit what a submitted pass accepted."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from specbench.profile.decoding import WIDEST_WINDOW
 from specbench.results.records import Round
-from specbench.speculation.draft_length import GUESS_WEIGHT, START, DraftLengths
+from specbench.speculation.draft_length import GUESS_WEIGHT, LONGEST, START, DraftLengths
 
 CANDIDATES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 """Draft lengths that `auto` weighs; between longer ones the time per token hardly differs."""
 WORTH = 0.01  # a wider window must save so much of the time per token: what it drafts is mostly wasted
+WIDEST = 2 * LONGEST + 2
 LEAST_CHANCE = 0.05  # that all in flight stands, before any verdict came
 
 
@@ -111,24 +113,52 @@ class WindowSizes:
         return self._epoch(self.window, self._draft_length, survival)[:2]
 
     def _epoch(self, window: int, length: int, survival: list[float]) -> tuple[float, float, bool]:
-        """Expected milliseconds and tokens of an epoch, and whether a wider window would fill no faster."""
+        """As `epoch`, by what was seen."""
         plain_ms, token_ms = self._seen.verification
-        draft_ms, first_token_ms = length * self._seen.step_ms, plain_ms - token_ms
-        first_ms = draft_ms + first_token_ms + length * token_ms + self._seen.rtt_ms
-        if window == 1:
-            return first_ms + token_ms, 1 + sum(survival), False
-        whole = min(survival[-1], 1 - 1e-6)
-        stand = whole / (1 - whole)
-        partly = (sum(survival) - length * whole) / (1 - whole)
-        # So many proposals arrive while a pass takes place, and share the next one; as many are in that pass.
-        idle_ms = draft_ms - length * token_ms
-        together = max(1.0, min(window / 2, first_token_ms / idle_ms if idle_ms > 0 else window))
-        drawn_ms = max(first_token_ms + together * length * token_ms, together * draft_ms)
-        # Each waits for the pass that others are in.
-        batch_ms = max(drawn_ms, together * (first_ms + drawn_ms) / window)
-        epoch_ms = first_ms + batch_ms * whole / (1 - whole**together) + draft_ms / 2
-        return epoch_ms, stand * length + partly + 1, batch_ms <= drawn_ms and together < window / 2
+        pass_ms = [plain_ms + (width - 1) * token_ms for width in range(WIDEST)]
+        draft_ms = length * self._seen.step_ms
+        return epoch(window, length, survival, draft_ms, draft_ms, pass_ms, self._seen.rtt_ms)
 
     def _chance(self, tokens: int) -> float:
         """That so many drafted tokens in a row stand, before anything was seen."""
         return self._seen.acceptance[0] ** tokens
+
+
+def epoch(
+    window: int,
+    length: int,
+    survival: Sequence[float],
+    first_draft_ms: float,
+    draft_ms: float,
+    pass_ms: Sequence[float],
+    rtt_ms: float,
+) -> tuple[float, float, bool]:
+    """What an epoch of proposals is expected to take; see `WindowSizes`.
+
+    Args:
+        window: proposals in flight at most.
+        length: tokens of each.
+        survival: by position, the chance that the tokens of a proposal up to there stand.
+        first_draft_ms: what drafting the first proposal takes, while the target waits; `draft_ms` another one.
+        pass_ms: by width, of a pass.
+
+    Returns:
+        Milliseconds, tokens, and whether a wider window would fill no faster.
+    """
+    if window == 1:
+        return first_draft_ms + pass_ms[length + 1] + rtt_ms, 1 + sum(survival), False
+    token_ms = max(0.0, (pass_ms[2 * length] - pass_ms[length]) / length)
+    first_token_ms = pass_ms[length] - length * token_ms
+    first_ms = first_draft_ms + pass_ms[length] + rtt_ms
+    whole = min(survival[-1], 1 - 1e-6)
+    stand = whole / (1 - whole)
+    partly = (sum(survival) - length * whole) / (1 - whole)
+    # So many proposals arrive while a pass takes place, and share the next one; as many are in that pass.
+    idle_ms = draft_ms - length * token_ms
+    together = max(1.0, min(window / 2, first_token_ms / idle_ms if idle_ms > 0 else window))
+    drawn_ms = max(first_token_ms + together * length * token_ms, together * draft_ms)
+    # Where the target is the slower one, each waits for the pass that others are in.
+    waits_ms = draft_ms + pass_ms[length] + rtt_ms + (drawn_ms if together > 1 else 0.0)
+    batch_ms = max(drawn_ms, together * waits_ms / window)
+    epoch_ms = first_ms + batch_ms * whole / (1 - whole**together) + draft_ms / 2
+    return epoch_ms, stand * length + partly + 1, batch_ms <= drawn_ms and together < window / 2

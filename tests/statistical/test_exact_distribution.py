@@ -14,7 +14,7 @@ import torch
 from four_words import DRAFT_LENGTH, LENGTH, NEARLY_ONE, WORDS, conditionals, joint, steps
 
 from specbench.speculation import rules
-from specbench.speculation.proposal import DraftDistribution
+from specbench.speculation.proposal import DraftDistribution, Proposal
 
 EXACT = 1e-6
 
@@ -160,6 +160,36 @@ def next_token(rule, tables, text):
 @pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
 def test_a_window_leaves_the_targets_distribution_as_it_is(tables, rule):
     assert written_in_a_window(rule, tables) == pytest.approx(joint(tables[1]), abs=EXACT)
+
+
+def written_into_a_stream(rule, tables, said):
+    """As `written`, where the target has said so many words alone by the time the draft arrives."""
+    sent, target = tables
+    found = np.zeros((WORDS,) * LENGTH)
+    for chance, drafted, distributions, path in drafts(sent, rule, 0.0):
+        whole = Proposal(drafted, tuple(distributions))
+        for words in itertools.product(range(WORDS), repeat=said):
+            alone = np.prod([float(target[words[:at]][words[at]]) for at in range(said)])
+            texts = {words: 1.0}
+            if words == drafted[:said]:
+                left = whole.behind(said)
+                targets = torch.stack([target[prefix] for prefix in path[said:]])
+                judged = judge(rule, left.tokens, left.distributions, targets)
+                texts = {}
+                for verdict, share in outcomes(judged, coins=len(left)).items():
+                    text = (*words, *left.tokens[: verdict.accepted], verdict.next_token)
+                    texts[text] = texts.get(text, 0.0) + share
+            for known, follows in texts.items():
+                for rest in itertools.product(range(WORDS), repeat=LENGTH - len(known)):
+                    full = (*known, *rest)
+                    chances = [float(target[full[:at]][full[at]]) for at in range(len(known), LENGTH)]
+                    found[full] += chance * alone * follows * np.prod(chances)
+    return found.ravel()
+
+
+@pytest.mark.parametrize("rule", ["rejection", "block", "one_hot"])
+def test_so_does_a_draft_that_comes_when_the_target_has_said_its_first_word(tables, rule):
+    assert written_into_a_stream(rule, tables, 1) == pytest.approx(joint(tables[1]), abs=EXACT)
 
 
 @pytest.mark.parametrize("rule", ["rejection", "block"])

@@ -55,4 +55,6 @@ def _goes_on(draft: Verify, following: Verify, width: int) -> bool:
     is_next = following.number == draft.number + 1
     is_same = (following.text, following.epoch) == (draft.text, draft.epoch)
     is_chain = not isinstance(following, VerifyTree)  # a tree has a pass of its own
-    return is_next and is_same and is_chain and width + len(following.tokens) <= LONGEST_DRAFT
+    is_behind = following.start == (None if draft.start is None else draft.start + len(draft.tokens))
+    fits = width + len(following.tokens) <= LONGEST_DRAFT
+    return is_next and is_same and is_chain and is_behind and fits

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
+from specbench.clock import now_ms
 from specbench.cloud.server.arrivals import Follower
 from specbench.cloud.server.checks import Checks, RefusalError
 from specbench.cloud.server.host import Host
@@ -44,7 +45,7 @@ class Service:
         self.is_over = False
         self.refusal: str | None = None
         self.streams = False
-        """Whether the last frame asked for a stream, which ends when the edge sends something else."""
+        """Whether what follows is a stream, which ends when the edge sends something else."""
         self.drafts = self.dropped = self.dropped_unread = 0
         """How many drafts came, how many of them a refusal made void, and how many of those were not read."""
 
@@ -61,7 +62,6 @@ class Service:
         """The replies to one frame, and before some of them a block to be read. Never raises.
 
         Args:
-            arrived_ms: when the frame arrived, by `now_ms`.
             followers: drafts that arrived behind this one and go on from it; they are answered too.
         """
         number = self.last + 1
@@ -73,7 +73,7 @@ class Service:
             yield encode(Refused(number, str(error), True))
             return
         self.last = number + len(followers)
-        self.streams = isinstance(frame, (protocol.Decode, protocol.Generate))
+        self.streams = isinstance(frame, protocol.Generate)
         self._unanswered = deque(range(number, self.last + 1))
         try:
             yield from self._replies(frame, arrived_ms, followers)
@@ -131,6 +131,8 @@ class Service:
         elif isinstance(frame, protocol.AskSpeed):
             yield encode(answers.Speed(frame.number, self._host.model.ceiling().bytes_per_second))
         elif isinstance(frame, protocol.Stop):
+            for each in self._texts.values():
+                each.stream = None
             yield encode(Done(frame.number))
         elif isinstance(frame, protocol.Close):
             self.close()
@@ -159,13 +161,19 @@ class Service:
         is_void, text.goes_on = text.is_void(first), asked[-1][0].continues
         if is_void:
             self.dropped_unread += len(asked)
-            yield from self._dropped()
+            yield from self._dropped(text)
             return
         self._demand_open(text)
         if first.epoch != text.epoch:
             raise RefusalError(f"a draft of epoch {first.epoch} came in epoch {text.epoch}")
         drafts = [self._checks.proposal(frame, text.options, text.needs) for frame, _ in asked]
-        steps, waiting = text.target.verifying(*drafts), deque(zip(drafts, asked, strict=True))
+        gone, said = text.overtaken([frame for frame, _ in asked])
+        if gone == len(asked):
+            yield from self._dropped(text)
+            return
+        yield from (encode(Dropped(self._unanswered.popleft())) for _ in range(gone))
+        drafts, text.stream = [drafts[gone].behind(said) if said else drafts[gone], *drafts[gone + 1 :]], None
+        steps, waiting = text.target.verifying(*drafts), deque(zip(drafts, asked[gone:], strict=True))
         item = next(steps, None)
         while item is not None:
             if isinstance(item, Block):
@@ -174,15 +182,35 @@ class Service:
             draft, (frame, arrived_ms) = waiting.popleft()
             reply = text.verdict(frame, draft, item, arrived_ms)
             self._unanswered.popleft()
+            self.streams = text.stream is not None and not self._unanswered
             yield encode(reply)
             item = next(steps, None)
-        yield from self._dropped()
+        yield from self._dropped(text)
 
-    def _dropped(self) -> Iterator[bytes]:
-        """Say that the drafts which have no answer yet are void."""
+    def _dropped(self, text: Text) -> Steps[bytes]:
+        """Say that the drafts which have no answer yet are void; then what the text has streamed goes on."""
         self.dropped += len(self._unanswered)
         while self._unanswered:
-            yield encode(Dropped(self._unanswered.popleft()))
+            number = self._unanswered.popleft()
+            self.streams = text.stream is not None and not self._unanswered
+            yield encode(Dropped(number))
+        if text.stream:
+            yield from self._streamed(text, text.stream, now_ms())
+
+    def _streamed(self, text: Text, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
+        """Decode alone, to the end of the text, in replies to the frame that asked for it."""
+        self.streams, text.stream = True, frame
+        yield from self._commits(text, frame, arrived_ms, text.target.decoding())
+
+    def _commits(self, text: Text, frame: protocol.Up, arrived_ms: float, steps: Steps[Round]) -> Steps[bytes]:
+        """A reply to a frame for each commit."""
+        item = next(steps, None)
+        while item is not None:
+            if isinstance(item, Block):
+                item = steps.send((yield item))
+                continue
+            yield encode(text.reply(frame, item, arrived_ms))
+            item = next(steps, None)
 
     def _advance(self, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
         """Frames about a text that is decoded here step by step."""
@@ -192,30 +220,21 @@ class Service:
             request = self._checks.request(frame, text.options)
             self._demand_room(text, request)
             if isinstance(frame, protocol.Resume):
-                self._resume(text, frame, request)
-                yield encode(Done(frame.number))
+                yield self._resume(text, frame, request)
                 return
             self._checks.demand_sendable(request, text.needs)
-            steps: Iterator[Block | Round] = iter([text.target.begin(request)])
+            commit = text.target.begin(request)
             text.is_open = True
+            yield encode(text.reply(frame, commit, arrived_ms))
         else:
             self._demand_open(text)
             if isinstance(frame, protocol.Decode):
-                steps = text.target.decoding()
-            else:
-                self._checks.demand_draft(frame.tokens)
-                if text.needs.trees or text.needs.features:
-                    raise RefusalError("a text that was opened for trees or hidden states is verified whole")
-                if text.target.trust(frame.tokens).finish_reason:
-                    text.end()
+                yield from self._streamed(text, frame, arrived_ms)
                 return
-        item = next(steps, None)
-        while item is not None:
-            if isinstance(item, Block):
-                item = steps.send((yield item))
-                continue
-            yield encode(text.reply(frame, item, arrived_ms))
-            item = next(steps, None)
+            self._checks.demand_draft(frame.tokens)
+            if text.needs.trees or text.needs.features:
+                raise RefusalError("a text that was opened for trees or hidden states is verified whole")
+            text.trust(frame.tokens)
 
     def _open(self, frame: protocol.Open) -> None:
         if len(self._texts) >= MOST_TEXTS:
@@ -231,13 +250,14 @@ class Service:
         target = self._host.target(options, frame.rolls_back, frame.draft, needs)
         self._texts[frame.text] = Text(target, options, needs)
 
-    def _resume(self, text: Text, frame: protocol.Resume, request: Request) -> None:
+    def _resume(self, text: Text, frame: protocol.Resume, request: Request) -> bytes:
         self._checks.demand_ids(frame.tokens)
         draws = frame.coins, frame.own, frame.proposals
         if not 0 < len(frame.tokens) < request.max_new_tokens or sum(draws) > MOST_DRAWS:
             raise RefusalError("a text that is resumed has begun, and has not ended")
         text.target.resume(request, frame.tokens, draws)
         text.is_open = True
+        return encode(Done(frame.number))
 
     def _evidence(self, frame: protocol.Prove) -> Evidence:
         options = self._text(frame.text).options

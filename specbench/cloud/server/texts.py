@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
 from specbench.clock import now_ms
+from specbench.cloud.server.checks import RefusalError
 from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.answers import Committed
 from specbench.cloud.transport.fields import packed_ids
@@ -21,6 +26,7 @@ class Text:
         room: tokens that its caches were made for.
         epoch: how many drafts of this text were refused; those of an older epoch are void.
         goes_on: the last draft that came says that another one follows it.
+        stream: the frame that asked for what is decoded alone here; `None` where nothing is.
     """
 
     def __init__(self, target: LocalTarget, options: Options, needs: Needs) -> None:
@@ -30,6 +36,7 @@ class Text:
         self.is_open = False
         self.room = self.epoch = 0
         self.goes_on = False
+        self.stream: protocol.Up | None = None
 
     def begin(self) -> None:
         """Empty the place for the next text."""
@@ -38,19 +45,52 @@ class Text:
 
     def end(self) -> None:
         """Keep the place and free its caches; drafts that are under way to it are void."""
-        self.is_open, self.room = False, 0
+        self.is_open, self.room, self.stream = False, 0, None
         self.epoch += 1
         self.target.release()
 
+    def trust(self, tokens: Sequence[int]) -> None:
+        """Commit tokens unseen, as a gate asks for; nothing is streamed behind them."""
+        self.stream = None
+        if self.target.trust(tokens).finish_reason:
+            self.end()
+
     def is_void(self, draft: protocol.Verify) -> bool:
         """Whether a draft follows one that was refused, or the end of its text."""
-        return draft.epoch < self.epoch and self.goes_on
+        return draft.epoch < self.epoch and (self.goes_on or draft.start is not None)
 
-    def verdict(self, frame: protocol.Up, draft: Proposal, commit: Round, arrived_ms: float) -> Committed:
+    def overtaken(self, frames: Sequence[protocol.Verify]) -> tuple[int, int]:
+        """How far the text has come along drafts that go on from each other; what it refutes is void.
+
+        Returns:
+            How many of them have nothing left to be judged, and how many tokens of the next one are said.
+
+        Raises:
+            RefusalError: they start where no draft can.
+        """
+        start = frames[0].start
+        if self.stream and (start is None or isinstance(frames[0], protocol.VerifyTree)):
+            raise RefusalError("a tree, or a draft that does not say where it starts, came into a stream")
+        if start is None:
+            return 0, 0
+        said = self.target.said(start)
+        if said is None or (said and not self.stream):
+            raise RefusalError(f"a draft starts behind {start} tokens, and the text is elsewhere")
+        drafted = [token for frame in frames for token in frame.tokens]
+        if any(mine != theirs for mine, theirs in zip(said, drafted, strict=False)):
+            self.epoch += 1
+            return len(frames), 0
+        ends = list(accumulate(len(frame.tokens) for frame in frames))
+        gone = bisect_right(ends, len(said)) if self.stream else 0
+        return gone, len(said) - (ends[gone - 1] if gone else 0)
+
+    def verdict(self, frame: protocol.Verify, draft: Proposal, commit: Round, arrived_ms: float) -> Committed:
         """The reply to a draft; its refusal begins a new epoch."""
         reply = self.reply(frame, commit, arrived_ms)
         if not commit.finish_reason:
             self.epoch += (commit.accepted or 0) < len(draft)
+            if frame.goes_on and not draft.stands(commit):
+                self.stream = frame
         return reply
 
     def reply(self, frame: protocol.Up, commit: Round, arrived_ms: float) -> Committed:

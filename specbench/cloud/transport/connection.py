@@ -14,7 +14,7 @@ from specbench.cloud.transport import answers, fields, protocol
 from specbench.cloud.transport.channel import Channel, ChannelLostError
 from specbench.cloud.transport.facts import Facts
 from specbench.cloud.transport.handshake import greeted
-from specbench.cloud.transport.replies import EndedError, Reply, Sent
+from specbench.cloud.transport.replies import Reply, Sent
 from specbench.engine.threads import release_compute_threads
 from specbench.errors import CloudLostError, ExitCode, SpecbenchError
 
@@ -120,45 +120,44 @@ class Connection:
         found, self._disregarded_bytes = self._disregarded_bytes, 0
         return found
 
-    def has_reply(self, sent: Sent) -> bool:
-        """Whether the reply is here already."""
-        if sent.epoch != self.epoch or self._waiting.get(sent.number):
-            return True
+    def has_reply(self, *sent: Sent) -> bool:
+        """Whether a reply to one of these frames is here already."""
         with suppress(TimeoutError, ChannelLostError):
-            self._take(0)
-        return self._loss is not None or bool(self._waiting.get(sent.number))
+            while not any(map(self._has_come, sent)):
+                self._take(0)
+        return self._loss is not None or any(map(self._has_come, sent))
 
-    def receive(self, sent: Sent, end: Sent | None = None) -> Reply:
-        """The next reply to a frame.
+    def _has_come(self, sent: Sent) -> bool:
+        return sent.epoch != self.epoch or bool(self._waiting.get(sent.number))
+
+    def receive(self, *sent: Sent) -> Reply:
+        """The next reply to the first of these frames that has one.
 
         Raises:
-            EndedError: there is none to it, and one to `end`, which was sent later.
             ChannelLostError: the cloud is gone, or makes no sense.
             SpecbenchError: it refuses the frame, with its reason.
         """
-        if sent.epoch != self.epoch:
+        if any(each.epoch != self.epoch for each in sent):
             raise ChannelLostError("the connection that carried the question is gone")
         started = now_ms()
-        waiting = self._waiting[sent.number]
-        if not waiting:
+        if not any(map(self._has_come, sent)):
             with suppress(TimeoutError):
                 self._take(0)
-        was_here = bool(waiting)
+        was_here = any(map(self._has_come, sent))
         if not was_here and self.channel.shares_process:
             release_compute_threads()
-        while not waiting:
-            if end is not None and self._waiting[end.number]:
-                raise EndedError
+        while not any(map(self._has_come, sent)):
             try:
                 self._take(self.channel.silence_s)
             except TimeoutError:
                 raise ChannelLostError(f"received nothing for {self.channel.silence_s:.0f} s") from None
-        frame, size, downlink_ms = waiting.popleft()
+        first = next(filter(self._has_come, sent))
+        frame, size, downlink_ms = self._waiting[first.number].popleft()
         arrived = now_ms()
         if isinstance(frame, answers.Refused):
-            self._waiting.pop(sent.number)
+            self._waiting.pop(first.number)
             raise SpecbenchError(f"the server refused: {frame.reason}", "see the server's output", ExitCode.RUN)
-        return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - sent.sent_ms)
+        return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - first.sent_ms)
 
     def went_on(self) -> None:
         """A text has new tokens: what is lost from now on is lost over another step."""

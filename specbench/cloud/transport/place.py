@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
 from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.answers import Committed, CommittedMore, Opened
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.protocol import Up
-from specbench.cloud.transport.replies import EndedError, Reply, Sent
+from specbench.cloud.transport.replies import Reply, Sent
 from specbench.profile import Options
 from specbench.results.records import Round
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence, Pass
-
-
-def never() -> bool:
-    """When to stop a stream that is to go on to its end."""
-    return False
 
 
 class RemotePlace:
@@ -114,54 +108,35 @@ class RemotePlace:
         build: Callable[[int], Up],
         take: Callable[[Reply, Sent | None], Round | None],
         sent: Sent | None = None,
-        until: Callable[[], bool] = never,
     ) -> Iterator[Round]:
         """One request and its replies, to the end of the text.
 
         Args:
             sent: the request, where it was sent ahead: nobody waits for its way, and its bytes are counted.
-            until: asked behind every reply; once it says so the cloud is told to stop, and the last reply is
-                the last one that it sent before it heard that.
         """
         is_first = False
-        stop: Sent | None = None
         try:
             while True:
                 try:
                     if sent is None:
                         self._ready()
                         sent, is_first = self._connection.send(build), True
-                    commit = take(self._connection.receive(sent, stop), sent if is_first else None)
-                except EndedError:
-                    for answered in (sent, stop):
-                        assert answered is not None
-                        self._connection.expect_nothing(answered)
-                    sent = None
-                    return
+                    commit = take(self._connection.receive(sent), sent if is_first else None)
                 except ChannelLostError as error:
                     self._connection.recover(error)
                     sent = None
-                    if stop is not None:  # it has stopped too, then
-                        return
                     continue
                 is_first = False
                 if commit is None:
                     continue
                 if commit.finish_reason:
                     self._connection.expect_nothing(sent)
-                    if stop is not None:
-                        self._connection.disregard(stop)
                     sent = None
                 yield commit
                 if commit.finish_reason:
                     return
-                if stop is None and until():
-                    with suppress(ChannelLostError):  # who reads on finds out too
-                        stop = self._connection.send(protocol.Stop)
         finally:
             if sent:
-                if stop is not None:
-                    self._connection.disregard(stop)
                 self._stop(sent)
 
     def _stop(self, sent: Sent) -> None:

@@ -6,6 +6,10 @@ no reply; `Decode` and `Generate` have one a token, until the text ends or the e
 Several `Verify` frames may be under way for one text, all but the last with `continues`. They are judged in
 order, those that wait together in one pass. A refusal begins a new epoch, and frames of an older one are
 answered with `Dropped`, most of them without having been read.
+
+A `Verify` with a `start` may come while its text is being decoded. Where the text has come further than the
+draft it is answered with `Dropped` and the stream goes on; where it says something else too, and a new epoch
+begins. Else the stream ends, and the rest of the draft is judged.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from specbench.cloud.transport.fields import (
     decoded,
 )
 
-VERSION = 6
+VERSION = 7
 
 Settings = Annotated[dict[str, Any], Meta(max_length=64)]
 
@@ -103,6 +107,9 @@ class Verify(Frame, frozen=True, tag=4):
     Args:
         epoch: how many drafts the cloud has refused since the `Begin` or `Resume`, as the edge knows it.
         continues: as of `Proposal`: the next `Verify` goes on behind these tokens.
+        start: tokens of prompt and text before it, from an edge that may be behind: a cloud that decodes alone
+            meanwhile holds what it has said since against the draft.
+        goes_on: as of `Proposal`: replies of one token each follow until the edge sends something else.
     """
 
     text: Number
@@ -110,6 +117,8 @@ class Verify(Frame, frozen=True, tag=4):
     distributions: Distributions
     epoch: Number = 0
     continues: bool = False
+    start: Number | None = None
+    goes_on: bool = False
 
 
 class VerifyTree(Verify, frozen=True, tag=14):

@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.fields import packed_parents
-from specbench.cloud.transport.place import RemotePlace, asked, never
+from specbench.cloud.transport.place import RemotePlace, asked
 from specbench.cloud.transport.protocol import Up
 from specbench.cloud.transport.readings import readings
 from specbench.cloud.transport.replies import Reply, Sent
@@ -71,8 +72,9 @@ class RemoteTarget(RemotePlace):
         self._draws = (0, 0, 0)
         self._start(request)
         pending = self._ask(lambda number: protocol.Begin(number, self._text, *asked(request)))
-        if self.goes_on:
-            self.go_on()
+        if self.goes_on and self._is_known and self._in_flight[0].is_sent:
+            with suppress(ChannelLostError):  # the result finds out too
+                self._ahead = self._connection.send(self._decode_frame)
         commit = replace(pending.result(), wasted_bytes=None)  # what came late is about the text before
         if self._ahead:  # both questions crossed together
             commit = replace(commit, bytes_up=(commit.bytes_up or 0) + self._ahead.bytes_up)
@@ -102,17 +104,21 @@ class RemoteTarget(RemotePlace):
         """
         if self._in_flight and not self._in_flight[-1].proposal.continues:
             self._demand_idle()
-        proposal = proposal or NO_DRAFT
+        return self._ask(None, NO_DRAFT if proposal is None else proposal)
+
+    def verify_frame(self, pending: RemotePending, number: int) -> Up:
+        """The frame that asks for the verdict on a proposal."""
+        proposal = pending.proposal
         packed = tuple(distribution.packed() for distribution in proposal.distributions)
-        tokens = tuple(proposal.tokens)
+        start, goes_on = self._start_of(pending), proposal.goes_on
+        fields = number, self._text, tuple(proposal.tokens), packed, self._epoch_of_text, proposal.continues
+        if proposal.parents:
+            return protocol.VerifyTree(*fields, start, goes_on, packed_parents(proposal.parents))
+        return protocol.Verify(*fields, start, goes_on)
 
-        def build(number: int) -> Up:
-            fields = number, self._text, tokens, packed, self._epoch_of_text, proposal.continues
-            if proposal.parents:
-                return protocol.VerifyTree(*fields, packed_parents(proposal.parents))
-            return protocol.Verify(*fields)
-
-        return self._ask(build, proposal)
+    def _start_of(self, pending: RemotePending) -> int | None:
+        """Tokens before a proposal, where the cloud must be told."""
+        return None
 
     def verified(self, proposal: Proposal) -> Generator[Block, Passed, Round]:
         """`verify` for the loop; its passes are the cloud's business."""
@@ -136,23 +142,12 @@ class RemoteTarget(RemotePlace):
                 pass  # the next frame finds out too, and hands the tokens over
         return Round(kept, finish_reason, unverified=len(kept), bytes_up=bytes_up)
 
-    def go_on(self) -> None:
-        """Ask the cloud to decode alone behind what is in flight, whatever becomes of that; see `decode`."""
-        if self._is_known and all(pending.is_sent for pending in self._in_flight):
-            with suppress(ChannelLostError):  # the next result finds out too
-                self._ahead = self._connection.send(self._decode_frame)
-
-    def decode(self, until: Callable[[], bool] = never) -> Iterator[Round]:
-        """Go on alone, token by token, to the end of the text: one request, streamed.
-
-        Args:
-            until: asked behind every token; once it says so the cloud is told to stop, and what it says until
-                it hears that still comes. Both sides then stand at the same token.
-        """
+    def decode(self) -> Iterator[Round]:
+        """Go on alone, token by token, to the end of the text: one request, streamed."""
         self._demand_idle()
         sent = self._take_ahead() if self._ahead else None
         known = sent if sent and sent.epoch == self._connection.epoch else None
-        yield from self._stream(self._decode_frame, self.take, known, until)
+        yield from self._stream(self._decode_frame, self.take, known)
 
     def _decode_frame(self, number: int) -> protocol.Decode:
         return protocol.Decode(number, self._text)
@@ -201,8 +196,6 @@ class RemoteTarget(RemotePlace):
             raise
         self._in_flight.popleft()
         pending.sent = None  # it has been answered
-        if commit.finish_reason and self._ahead:
-            self._connection.disregard(self._take_ahead())
         if pending.proposal.stands(commit):
             return commit
         self._epoch_of_text += (commit.accepted or 0) < len(pending.proposal)
@@ -241,7 +234,7 @@ class RemoteTarget(RemotePlace):
         self._in_flight.clear()
         return wasted
 
-    def _ask(self, build: Callable[[int], Up], proposal: Proposal = NO_DRAFT) -> RemotePending:
+    def _ask(self, build: Callable[[int], Up] | None, proposal: Proposal = NO_DRAFT) -> RemotePending:
         self._in_flight.append(RemotePending(self, self._connection, build, proposal))
         with suppress(ChannelLostError):  # whoever waits for the result deals with it
             self._send_in_flight()
@@ -264,18 +257,26 @@ class RemotePending:
     """A verification that the cloud was asked for.
 
     Args:
-        build: makes the frame with its number, as often as it has to be sent.
+        build: makes the frame with its number, as often as it has to be sent; `None` for a `Verify`.
 
     Attributes:
+        proposal: what of it is still to be judged.
         sent: the frame, where it has been sent.
+        is_over: nobody waits for its verdict any more.
     """
 
+    is_over = False
+
     def __init__(
-        self, target: RemoteTarget, connection: Connection, build: Callable[[int], Up], proposal: Proposal
+        self,
+        target: RemoteTarget,
+        connection: Connection,
+        build: Callable[[int], Up] | None,
+        proposal: Proposal,
     ) -> None:
         self._target = target
         self._connection = connection
-        self.build, self.proposal = build, proposal
+        self.build, self.proposal = build or partial(target.verify_frame, self), proposal
         self.sent: Sent | None = None
 
     @property

@@ -12,10 +12,6 @@ from specbench.errors import ExitCode, SpecbenchError
 FrameT = TypeVar("FrameT", bound=Frame)
 
 
-class EndedError(Exception):
-    """A stream has ended because the edge asked for that."""
-
-
 @dataclass(frozen=True)
 class Reply:
     """A frame from the cloud, and what it took.

@@ -173,6 +173,16 @@ def test_a_draft_is_trained_on_from_another(target, prompts, tmp_path):
     assert f"that of `{first.out}`" in (second.out / "README.md").read_text()
 
 
+def test_a_draft_that_reads_hidden_states_is_not_trained_on(finished, target, prompts, tmp_path):
+    eagle, _ = finished
+    second = small(
+        target, prompts, tmp_path / "second", kind="plain", start=str(eagle.out), steps=1, tokens=400
+    )
+    with pytest.raises(SpecbenchError, match="reads hidden states of its target, and only plain"):
+        distil(second, HELDOUT)
+    assert not second.work.exists()
+
+
 @pytest.mark.parametrize("family", ["Mistral", "Qwen2", "Qwen3"])
 def test_a_target_of_a_kindred_family_gets_a_draft_too(family):
     config = getattr(transformers, f"{family}Config")(

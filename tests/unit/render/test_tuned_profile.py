@@ -1,0 +1,16 @@
+"""The profile that a tuning writes."""
+
+from specbench.profile import load_profile
+from specbench.render.tuning import profile_page
+from specbench.sweeps.autotune import Autotuned
+
+STOP = "speculative.confidence_stop"
+
+
+def test_null_takes_back_what_the_profile_below_it_says(tmp_path):
+    base, out = tmp_path / "base.yaml", tmp_path / "tuned.yaml"
+    base.write_text("extends: default\nworkload: {limit: 3}\nspeculative: {confidence_stop: 0.4}\n")
+    found = Autotuned("speculative", "base", ("1",), 3, {STOP: 0.4}, (), {STOP: None}, 1.1, None)
+    out.write_text(profile_page(found, str(base), [("workload.limit", None)], out))
+    written = load_profile(str(out))
+    assert (written.speculative.confidence_stop, written.workload.limit) == (None, None)
