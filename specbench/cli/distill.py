@@ -63,7 +63,7 @@ def distill(
     ] = Loss.KL,
     start: Annotated[
         str | None,
-        option("--start", "Draft to train on, with its layers and vocabulary (default: none).", "MODEL"),
+        option("--start", "Draft to train further, with its layers and vocabulary (default: none).", "MODEL"),
     ] = None,
     seed: Annotated[int, option("--seed", "Random seed.", "N")] = 0,
     tokens: Annotated[

@@ -103,7 +103,7 @@ def _start(model: str, tokenizer: PreTrainedTokenizerBase) -> EdgeModel:
     edge = EdgeModel(EdgeSpec(model=model, vocab_map=VOCAB_MAP, dtype="float32"))
     if edge.reads_features:
         raise SpecbenchError(
-            f"--start {model} reads hidden states of its target, and only plain drafts are trained on",
+            f"--start {model} reads hidden states of its target, and only plain drafts are trained further",
             "name a plain draft, or leave out --start",
         )
     assert edge.draft_vocabulary is not None
