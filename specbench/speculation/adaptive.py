@@ -27,7 +27,7 @@ PATIENCE = 4  # tokens decoded alone before drafting is tried again; doubles
 class AdaptiveLoop(WindowLoop):
     """Chooses by what this sequence has shown so far: costs and acceptance.
 
-    For a target that does not stream: in this process, or a vLLM server. It chooses between a plain step, a
+    For a target that does not stream: in this process, or of another engine. It chooses between a plain step, a
     proposal and a look-up. The first rounds draft. Where that turns out slower than plain steps, drafting is
     tried again behind ever more of them.
     """
