@@ -27,7 +27,7 @@ from specbench.profile import HELPERS, Profile, settings_hash
 from specbench.profile.loading import with_changes
 from specbench.registry import blaming
 from specbench.results.records import Audit, Prompt
-from specbench.speculation.stop_strings import StopStrings
+from specbench.speculation.stop_strings import StopStrings, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Prepared:
         """What is stored of an answer: without special tokens, and cut before its stop string."""
         if request.stop_strings:
             return request.stop_strings.text(tokens)
-        return str(self.cloud.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return text_of(self.cloud.tokenizer, tokens)
 
 
 def prepare(

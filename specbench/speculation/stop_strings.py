@@ -17,6 +17,12 @@ MARGIN = 16
 """Tokens that are read before those that can hold a stop string: a piece may begin otherwise than in a text."""
 
 
+def text_of(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """What is stored of an answer: without special tokens, every space kept that a tokenizer would take out."""
+    text = tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(text)
+
+
 @dataclass(frozen=True)
 class StopStrings:
     """The stop strings of an answer, and how its tokens are read.
@@ -41,7 +47,7 @@ class StopStrings:
             return None
 
         def decode(token_ids: Sequence[int]) -> str:
-            return str(tokenizer.decode(list(token_ids), skip_special_tokens=True))
+            return text_of(tokenizer, token_ids)
 
         return cls(decoding.stop, decode, decoding.min_new_tokens)
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbench.api import Request
+from specbench.api import Decoding, Request
 from specbench.speculation.stop_strings import StopStrings
+from specbench.testing import tiny_tokenizer
 
 PIECES = [b"a", b"b", b"ab", b"\n", b"\n\nQ", b"\xc3", b"\xa9", b"END", b"D.", b"E", b"N"]
 
@@ -84,3 +85,14 @@ def test_blocks_of_any_size_end_where_the_whole_text_does(tokens, strings, sizes
             expected = count
             break
     assert len(text) - 1 == expected
+
+
+@pytest.mark.parametrize("stop", [".", " ."])
+def test_a_tokenizer_that_takes_spaces_out_of_its_texts_hides_no_stop_string(stop):
+    tokenizer = tiny_tokenizer()
+    tokenizer.clean_up_tokenization_spaces = True
+    found = StopStrings.of(Decoding(stop=(stop,)), tokenizer)
+    tokens = tokenizer.encode("hi . or", add_special_tokens=False)
+    assert tokenizer.decode(tokens) == "hi. or"
+    count = found.end((), tokens)
+    assert found.text(tokens[:count]) == "hi .".removesuffix(stop)
