@@ -50,6 +50,7 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     Raises:
         SpecbenchError: settings, prompts or a target that cannot work.
     """
+    settings.check()
     keep_freed_memory()
     stream = _jobs(settings)
     spec = CloudSpec(model=settings.target)

@@ -116,10 +116,8 @@ class Settings:
         """Make the folders, and refuse to go on with what other settings have begun.
 
         Raises:
-            SpecbenchError: numbers out of range, a folder that cannot be written, or a run with other
-                settings in it.
+            SpecbenchError: a folder that cannot be written, or a run with other settings in it.
         """
-        self._check_numbers()
         path = self.work / "settings.json"
         if path.is_file():
             stored = json.loads(path.read_text(encoding="utf-8"))
@@ -141,7 +139,12 @@ class Settings:
     def _kept(self) -> dict:
         return {key: value for key, value in asdict(self).items() if key != "out"}
 
-    def _check_numbers(self) -> None:
+    def check(self) -> None:
+        """Refuse settings that exclude each other, and numbers out of range.
+
+        Raises:
+            SpecbenchError: names the option and what would do.
+        """
         if self.start and (self.kind != "plain" or self.layers):
             other = "--kind eagle" if self.kind != "plain" else "--layers"
             raise SpecbenchError(

@@ -19,6 +19,7 @@ from specbench.distill.settings import Settings
 from specbench.distill.text_jobs import Job, Turn
 from specbench.distill.writing import Request, Writer, Written
 from specbench.errors import SpecbenchError
+from specbench.speculation.stop_strings import text_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,7 +77,7 @@ class TextMaker:
         """Let the target go on with the user's turn; unless it comes to an end, the conversation is over."""
         requests = self._fitting(dialogues, self._opening_ids, lambda turn: (turn.invent_tokens, 1.0))
         for (each, request), written in zip(requests, self._write(requests), strict=True):
-            text = self.tokenizer.decode(written.tokens, skip_special_tokens=True)
+            text = text_of(self.tokenizer, written.tokens)
             is_text = len(written.tokens) >= LEAST_INVENTED_TOKENS and bool(text.strip())
             if is_text:
                 each.sequences.append((request, written, USER))
@@ -90,7 +91,7 @@ class TextMaker:
         requests = self._fitting(dialogues, prompt_ids, lambda turn: (turn.answer_tokens, turn.temperature))
         for (each, request), written in zip(requests, self._write(requests), strict=True):
             each.sequences.append((request, written, SAMPLED if request.temperature else GREEDY))
-            each.replies.append(self.tokenizer.decode(written.tokens, skip_special_tokens=True))
+            each.replies.append(text_of(self.tokenizer, written.tokens))
             each.is_over = written.looping or len(each.replies) == len(each.job.turns)
 
     def _fitting(

@@ -31,17 +31,22 @@ def locate(spec: ModelSpec, weights: bool) -> Path:
         weights: whether the weights are wanted too, or only configuration and tokenizer.
 
     Raises:
-        SpecbenchError: no such folder, file, hub model or embedded model.
+        SpecbenchError: no such folder, file, hub model or embedded model, or it cannot be read.
     """
     name = spec.model
     if name.startswith(embedded.PREFIX):
         name = name.removeprefix(embedded.PREFIX)
         return shipped.folder_of(name) or embedded.ensure(embedded.lookup(name))
     folder = expanded(name)
-    if folder.is_dir():
-        return _within(folder)
-    if gguf_files.is_gguf(folder):
-        return gguf_files.first_part(folder)
+    try:
+        if folder.is_dir():
+            return _within(folder)
+        if gguf_files.is_gguf(folder):
+            return gguf_files.first_part(folder)
+    except OSError as error:
+        raise ModelError(
+            f"model {name} cannot be read: {error.strerror}", "check its path and permissions"
+        ) from error
     if folder.exists() or name.startswith(("/", "./", "../", "~")):
         what = "is a file, and no GGUF file" if folder.exists() else "does not exist"
         raise ModelError(

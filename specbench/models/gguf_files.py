@@ -162,9 +162,19 @@ class GgufHeader:
         return frozenset(int(token) for token in named if token is not None)
 
     def vocabulary(self) -> dict[str, int]:
-        """Ids by token, without those that only fill the vocabulary up."""
+        """Ids by token, without those that only fill the vocabulary up.
+
+        Raises:
+            SpecbenchError: not every token has a type.
+        """
         tokens = self.value("tokenizer.ggml.tokens", [])
         types = self.value("tokenizer.ggml.token_type") or [0] * len(tokens)
+        if len(types) < len(tokens):
+            name = self.readers[0].data.filename
+            raise ModelError(
+                f"{name} has {len(tokens)} tokens and the types of {len(types)}",
+                "convert the model again, with its tokenizer",
+            )
         if self.value("tokenizer.ggml.model") == "llama":  # as SentencePiece writes spaces
             tokens = ["\u2581" * len(token) if token and not token.strip(" ") else token for token in tokens]
         return {token: index for index, token in enumerate(tokens) if types[index] != UNUSED}

@@ -86,7 +86,13 @@ class Decoding(Part):
         # Keys of a JSON object are texts.
         if not isinstance(value, dict):
             return value
-        return {int(key) if isinstance(key, str) and key.isdecimal() else key: value[key] for key in value}
+        found: dict[object, object] = {}
+        for key, bias in value.items():
+            token = int(key) if isinstance(key, str) and key.isdecimal() else key
+            if token in found:
+                raise ValueError(f"token {token} has two biases, {found[token]} and {bias}")
+            found[token] = bias
+        return found
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -123,9 +126,7 @@ class Client:
 
     def _wait(self, attempt: int, answer: Answer) -> None:
         self.retries += 1
-        asked_for = answer.headers.get("Retry-After", "")
-        pause_s = float(asked_for) if asked_for.isdigit() else FIRST_PAUSE_S * 2**attempt
-        time.sleep(min(pause_s, LONGEST_PAUSE_S))
+        time.sleep(pause_s(answer.headers.get("Retry-After", ""), attempt))
 
     def _accepted(self, answer: Answer, path: str, of: type = dict) -> Answer:
         if answer.status in (401, 403):
@@ -150,6 +151,24 @@ class Client:
             )
         self.answers += 1
         return answer
+
+
+def pause_s(retry_after: str, attempt: int) -> float:
+    """Seconds to wait before a question is asked again, 30 at most.
+
+    Args:
+        retry_after: what the server asks for, in seconds or as a date (RFC 9110, 10.2.3); anything else
+            leaves the pause to us.
+        attempt: how often it was asked again before.
+    """
+    asked_s = FIRST_PAUSE_S * 2**attempt
+    if retry_after.isascii() and retry_after.isdigit():
+        asked_s = float(retry_after)
+    elif retry_after:
+        with suppress(ValueError, TypeError, OverflowError):  # of what is no date
+            until = parsedate_to_datetime(retry_after)
+            asked_s = (until.astimezone(timezone.utc) - datetime.now(timezone.utc)).total_seconds()
+    return min(max(asked_s, 0.0), LONGEST_PAUSE_S)
 
 
 def _passes(status: int) -> bool:

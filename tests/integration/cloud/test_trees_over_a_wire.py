@@ -136,7 +136,9 @@ def test_trees_of_several_edges_share_passes(models, near, cloud, start):
 
 
 def tree_frame(tokens, parents, distributions=(), continues=False):
-    return lambda number: protocol.VerifyTree(number, 1, tokens, distributions, 0, continues, bytes(parents))
+    return lambda number: protocol.VerifyTree(
+        number, 1, tokens, distributions, 0, continues, parents=bytes(parents)
+    )
 
 
 MALFORMED = [

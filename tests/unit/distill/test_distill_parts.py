@@ -5,6 +5,8 @@ import lzma
 import os
 import re
 from collections import Counter
+from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,10 +19,12 @@ from specbench.distill import heldout, seeds, text_jobs
 from specbench.distill.loss import head_loss
 from specbench.distill.schedule import Progress
 from specbench.distill.settings import Settings, chosen_layers
+from specbench.distill.text import TextMaker
+from specbench.distill.text_jobs import Turn
 from specbench.distill.writing import Request, Writer, is_looping
 from specbench.profile import Workload
 from specbench.results.records import Prompt
-from specbench.testing import STOP_ID, VOCABULARY_SIZE, tiny_llama
+from specbench.testing import STOP_ID, VOCABULARY_SIZE, tiny_llama, tiny_tokenizer
 
 PROMPTS = [Prompt("1", "talk", ("hello?", "and then?")), Prompt("2", "sums", ("1 + 2 =",))]
 # Wording that any prompt of this kind may begin with.
@@ -120,6 +124,23 @@ def test_greedy_writing_is_generate(writer):
     )
     assert written.tokens == expected[0, len(prompt) :].tolist()
     assert [ids[0] for ids in written.top_ids] == written.tokens
+
+
+def test_texts_are_read_back_as_they_were_written_by_a_tokenizer_that_takes_spaces_out(writer):
+    tokenizer = tiny_tokenizer()
+    tokenizer.clean_up_tokenization_spaces = True
+    often = tokenizer.convert_tokens_to_ids([" ", "."])
+    fond = replace(writer, model=deepcopy(writer.model))
+    with torch.no_grad():
+        fond.model.lm_head.weight[often] *= 20
+    job = text_jobs.Job("talk", (Turn("a", 60, 4.0),))
+    written, read = "", ""
+    for each in TextMaker(fond, tokenizer, 2048).converse([job] * 8, [(7, index) for index in range(8)]):
+        for _, said, _ in each.sequences:
+            written += "".join(tokenizer.convert_ids_to_tokens(said.tokens, skip_special_tokens=True))
+        read += "".join(each.replies)
+    assert tokenizer.clean_up_tokenization(written) != written
+    assert read == written
 
 
 def test_repetition_is_noticed():

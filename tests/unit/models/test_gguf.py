@@ -1,5 +1,6 @@
 """GGUF files as models: read by transformers, whole, in a folder or split, and what their headers say."""
 
+import os
 import shutil
 
 import pytest
@@ -122,6 +123,26 @@ def test_an_architecture_that_transformers_does_not_know_is_sent_to_llama_cpp(pa
 def test_a_file_that_is_cut_short_is_one_clear_error(path, length):
     path.write_bytes(path.read_bytes()[:length])
     assert "is no GGUF file that can be read" in refused(path).message
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "name"])
+def test_what_cannot_be_read_is_one_clear_error(tmp_path, kind):
+    place = tmp_path / (f"{'x' * 300}.gguf" if kind == "name" else "x.gguf")
+    if kind == "file":
+        place.symlink_to("/proc/self/mem")  # its first bytes are nobody's
+    elif kind == "folder":
+        place.mkdir(mode=0)
+        if os.access(place, os.R_OK):
+            pytest.skip("root reads every folder")
+    assert f"model {place} cannot be read: " in refused(place).message
+
+
+def test_a_vocabulary_with_fewer_types_than_tokens_is_refused(path):
+    found = gguf_files.header(path)
+    key, fields = "tokenizer.ggml.token_type", found.readers[0].fields
+    fields[key] = fields[key]._replace(data=fields[key].data[:-1])
+    with pytest.raises(SpecbenchError, match=f"has {ROWS} tokens and the types of {ROWS - 1}"):
+        found.vocabulary()
 
 
 def test_ranks_do_not_share_a_gguf_file(path):

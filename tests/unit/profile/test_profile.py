@@ -109,6 +109,8 @@ def test_set_overrides_one_key_and_reads_yaml(write):
         (PAIR + "workload: {max_new_tokens: -5}\n", r"workload\.max_new_tokens: -5 is refused"),
         (PAIR + "workload: 12\n", r"workload: 12 is refused"),
         (PAIR + "decoding: {top_p: 0.5}\n", "no effect at temperature 0"),
+        (PAIR + "decoding: {logit_bias: {'1': 2, 1: -3}}\n", "token 1 has two biases, 2 and -3"),
+        (PAIR + "decoding: {logit_bias: {'1': 2, '01': 2}}\n", "token 1 has two biases"),
         ("edge: {model: a, threads: 1}\ncloud: {model: b, threads: 2}\n", "threads are shared"),
         ("edge: {model: a}\ncloud: {model: b, offload_folder: x}\n", "offload_folder needs a device_map"),
         ("edge: {model: a}\ncloud: {model: b, device_map: auto, device: cpu}\n", "both say where"),

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from specbench.plugins.hf_assisted import HfAssisted
 from specbench.plugins.prompt_lookup import PromptLookup
 from specbench.plugins.speculative import SpeculativeDecoding
@@ -15,8 +16,9 @@ from specbench.plugins.speculative_tree import SpeculativeTree
 from specbench.api import CloudModel, Decoding, EdgeModel, Options, Request, SpecbenchError, Speculative
 from specbench.profile import CloudSpec, EdgeSpec, Gate
 from specbench.profile.loading import validated
+from specbench.speculation.proposal import Proposal
 from specbench.speculation.rules import synthetic
-from specbench.testing import answer, tokens_of
+from specbench.testing import STOP_ID, VOCABULARY_SIZE, answer, tokens_of
 
 SPECULATIVE = SpeculativeDecoding()
 REQUEST = Request(tuple(range(20, 50)), 120, frozenset())
@@ -45,7 +47,10 @@ def pair(models):
 def test_a_token_stands_by_the_chance_of_its_position_and_those_behind_the_last_by_the_last(
     coins, chances, accepted
 ):
-    verdict = synthetic(SimpleNamespace(coins=coins, choices=[7, 8, 9, 10][: len(coins) + 1]), chances)
+    rows = len(coins) + 1
+    proposal, logits = Proposal((3,) * len(coins)), torch.zeros(rows, 12)
+    case = SimpleNamespace(coins=coins, choices=[7, 8, 9, 10][:rows], proposal=proposal, logits=logits)
+    verdict = synthetic(case, chances)
     assert (verdict.accepted, verdict.next_token) == (accepted, 7 + accepted)
 
 
@@ -72,6 +77,16 @@ def test_acceptance_is_the_one_that_was_asked_for(pair, method):
         rounds += [part for part in found if part.drafted == 3 and len(part.tokens) == part.accepted + 1]
     stood = [sum(part.accepted > position for part in rounds) / len(rounds) for position in range(3)]
     assert stood == pytest.approx([0.8, 0.4, 0.2], abs=0.05)
+
+
+@pytest.mark.parametrize("least", [0, 12])
+def test_chance_accepts_no_stop_token_before_the_least_length(pair, least):
+    # A look-up proposes the stop token behind whatever the target says.
+    prompt = [token for other in range(VOCABULARY_SIZE) for token in (other, STOP_ID)]
+    decoder = PromptLookup().open(*pair, options_of(1.0, Decoding(min_new_tokens=least)))
+    tokens = tokens_of(answer(decoder, Request(tuple(prompt), 20, frozenset({STOP_ID}))))
+    assert tokens[-1] == STOP_ID
+    assert least <= len(tokens) < 20
 
 
 def test_never_means_a_token_a_round(pair):

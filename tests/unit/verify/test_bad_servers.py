@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 from planted import QUESTIONS, pausing
@@ -90,6 +92,29 @@ def test_requests_refused_now_and_then_are_sent_again_and_counted(serve, verify)
     done = verify(serve(change=change, drafting=False).url, "--json")
     assert done.code == 0
     assert sum(done.json["retries"].values()) == len(asked) // 3
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "least", "most"),
+    [
+        ("7", 7, 7),
+        ("1000000000", 30, 30),
+        ("9" * 400, 30, 30),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 30, 30),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0),
+        *((text, 0.002, 0.002) for text in ("", "\u00b2", "\u0663", "-1", "soon", "1e9", "nan")),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 0, 30),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0, 30),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", 0, 30),
+    ],
+)
+def test_a_server_may_ask_for_a_pause_of_half_a_minute_at_most(asked_for, least, most):
+    assert least <= asking.pause_s(asked_for, 1) <= most
+
+
+def test_the_pause_until_a_date_is_the_time_left():
+    until = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=20), usegmt=True)
+    assert 18 < asking.pause_s(until, 0) <= 20
 
 
 def test_what_was_found_before_a_server_was_lost_is_kept(serve, verify, specbench):
