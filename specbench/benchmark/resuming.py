@@ -28,9 +28,14 @@ def resumed_job(
     """The job that a stored run was, to go on with it; overrides and settings come on top of its profile.
 
     Raises:
-        SpecbenchError: there is no such run, or its manifest or a change is no valid profile.
+        SpecbenchError: there is no such run, it is a tuning, or its manifest or a change is no valid profile.
     """
     manifest = store.read(store.find(run_id)).manifest
+    if manifest.is_tuning:
+        raise StoreError(
+            f"run {manifest.run_id} cannot be resumed: it measures candidates of a tuning",
+            "tune again with the command of its manifest",
+        )
     profile = validated(Profile, manifest.profile, f"the profile of run {manifest.run_id}")
     tuned_on = manifest.tuning.on if manifest.tuning else None
     return new_job(

@@ -170,6 +170,8 @@ def _manifest_notes(manifest: Manifest) -> list[str]:
         notes.append(f"precision of run {manifest.run_id} is unknown: it was stored without a full audit")
     if manifest.status != "finished" and not (manifest.precision_problems and not manifest.failures):
         how = f"complete it with 'specbench run --resume {manifest.run_id}'"
+        if manifest.is_tuning:
+            how = "nothing was chosen by it, and only a new tuning does so"
         notes.append(f"run {manifest.run_id} is {manifest.status}; {how}")
     return notes
 

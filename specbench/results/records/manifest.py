@@ -146,6 +146,11 @@ class Manifest:
     name: str | None = None
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def is_tuning(self) -> bool:
+        """Whether it measures candidates, whose names hold settings, such as `speculative[draft_length=4]`."""
+        return any("[" in method for method in self.methods)
+
 
 @dataclass(frozen=True)
 class Run:

@@ -152,3 +152,6 @@ def test_ctrl_c_keeps_what_was_measured_and_says_where_it_is(specbench, small, t
     assert 0 < len(RunStore(runs).read(run_id).generations) < 1600
     shown = specbench("compare", run_id)
     assert (shown.code, "draft_length=3" in shown.out) == (0, True), shown.err
+    assert ("only a new tuning does so" in shown.out, "--resume" in shown.out) == (True, False)
+    again = specbench("run", "--resume", run_id)
+    assert (again.code, "it measures candidates of a tuning" in again.err) == (5, True)
