@@ -91,9 +91,10 @@ def split(profile: Profile, on: str) -> Split:
     """Divide the workload by a category, or take the prompts of another file to tune on.
 
     Raises:
-        SpecbenchError: `on` is neither, its prompts are among those that are reported, or lengths are chosen by
-            themselves.
+        SpecbenchError: `on` is neither, its prompts are among those that are reported, lengths are chosen by
+            themselves, or chance accepts what is drafted.
     """
+    _demand_judged(profile)
     workload = profile.workload
     if profile.speculative.draft_length == "auto":
         raise SpecbenchError(
@@ -118,7 +119,7 @@ def split(profile: Profile, on: str) -> Split:
             f"--tune-on {on} is neither a category of the prompts nor a file", nearest(on, categories)
         )
     reported = stratified(rest, workload.limit)
-    _demand_apart(chosen, reported, on)
+    demand_apart(chosen, reported, on)
     remark = limit_remark(workload, len(reported), len(rest))
     return Split(on, stratified(chosen, workload.limit), reported, remark)
 
@@ -130,14 +131,15 @@ def held_out(profile: Profile, on: str | None, count: int | None) -> list[Prompt
         count: how many; as many as a run asks when absent.
 
     Raises:
-        SpecbenchError: there is none, or a run asks one of them too.
+        SpecbenchError: there is none, a run asks one of them too, or chance accepts what is drafted.
     """
+    _demand_judged(profile)
     workload = profile.workload
     prompts = read_prompts(workload.prompts)
     asked = stratified(prompts, workload.limit)
     if on is not None:
         rest = read_prompts(on)
-        _demand_apart(rest, asked, on)
+        demand_apart(rest, asked, on)
     else:
         ids = {prompt.prompt_id for prompt in asked}
         rest = [prompt for prompt in prompts if prompt.prompt_id not in ids]
@@ -149,7 +151,23 @@ def held_out(profile: Profile, on: str | None, count: int | None) -> list[Prompt
     return stratified(rest, count or len(asked))
 
 
-def _demand_apart(chosen: Sequence[Prompt], reported: Sequence[Prompt], on: str) -> None:
+def _demand_judged(profile: Profile) -> None:
+    if profile.speculative.synthetic_acceptance is not None:
+        raise SpecbenchError(
+            "nothing can be tuned with speculative.synthetic_acceptance, for chance accepts what is drafted",
+            "add --set speculative.synthetic_acceptance=null",
+        )
+
+
+def demand_apart(chosen: Sequence[Prompt], reported: Sequence[Prompt], on: str) -> None:
+    """Refuse prompts to choose settings by that are among those of the measurement.
+
+    Args:
+        on: where they are from, in words.
+
+    Raises:
+        SpecbenchError: naming the first one that a run asks too, whatever its id.
+    """
     asked = {_text(turn): prompt.prompt_id for prompt in reported for turn in prompt.turns}
     for prompt in chosen:
         for turn in prompt.turns:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -102,27 +103,29 @@ def tune(asked: Asked, store: RunStore, observer: Observer) -> Autotuned:
     command = tuple(asked.command)
     job = new_job(store, profile, asked.profile_name, [method.name], plugins=asked.plugins, command=command)
     logger.info(f"tuning on {len(prompts)} prompts: {len(kept)} candidates, interleaved with the control")
-    run = run_variants(
-        job,
-        lambda found: [AtSettings(found, in_words(each.settings), each.settings) for each in kept],
-        observer,
-    )
-    drafts = any(part.drafted for record in run.generations for part in record.rounds)
-    if not drafts and not any(key.startswith("methods.") for key in over):
-        raise SpecbenchError(
-            f"{method.name} does not draft, so there is nothing to tune", "name one that drafts"
+    with _saying_what_is_stored(store, job.run_id):
+        run = run_variants(
+            job,
+            lambda found: [AtSettings(found, in_words(each.settings), each.settings) for each in kept],
+            observer,
         )
-    candidates = [*_measured(run, method, kept), *left_out]
-    best = _best(candidates)
-    gain, gain_interval = _gain(run, method, kept, own, best.settings)
-    chosen, run_ids = best.settings, [run.manifest.run_id]
-    if threads:
-        at_best = with_changes(profile, settings=best.settings)
-        found, more = with_threads(store, at_best, asked.profile_name, method.name, threads, asked.plugins)
-        first, *others = found
-        sure = [each for each in others if each.interval and each.interval[0] > 1]
-        fastest = max([first, *sure], key=lambda each: each.speedup or 0.0)
-        candidates, run_ids, chosen = [*candidates, *found], [*run_ids, *more], {**chosen, **fastest.settings}
+        drafts = any(part.drafted for record in run.generations for part in record.rounds)
+        if not drafts and not any(key.startswith("methods.") for key in over):
+            raise SpecbenchError(
+                f"{method.name} does not draft, so there is nothing to tune", "name one that drafts"
+            )
+        candidates = [*_measured(run, method, kept), *left_out]
+        best = _best(candidates)
+        gain, gain_interval = _gain(run, method, kept, own, best.settings)
+        chosen, run_ids = best.settings, [run.manifest.run_id]
+        if threads:
+            at_best = with_changes(profile, settings=best.settings)
+            found, more = with_threads(store, at_best, asked.profile_name, method.name, threads, asked.plugins)
+            first, *others = found
+            sure = [each for each in others if each.interval and each.interval[0] > 1]
+            fastest = max([first, *sure], key=lambda each: each.speedup or 0.0)
+            candidates, run_ids = [*candidates, *found], [*run_ids, *more]
+            chosen = {**chosen, **fastest.settings}
     return Autotuned(
         method=method.name,
         profile=asked.profile_name,
@@ -134,6 +137,16 @@ def tune(asked: Asked, store: RunStore, observer: Observer) -> Autotuned:
         gain=gain,
         gain_interval=gain_interval,
     )
+
+
+@contextmanager
+def _saying_what_is_stored(store: RunStore, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run_id in store.ids():
+            logger.info(f"interrupted; what was measured is stored: show it with 'specbench compare {run_id}'")
+        raise
 
 
 def _usual(method: Method, profile: Profile) -> dict[str, Sequence[object]]:

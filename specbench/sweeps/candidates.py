@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,9 +33,11 @@ class Candidate:
 
 
 def in_words(settings: Mapping[str, object]) -> str:
-    """Settings by the last part of their keys, as names of candidates have them."""
-    values = {key.rpartition(".")[2]: "null" if value is None else value for key, value in settings.items()}
-    return ",".join(f"{name}={value}" for name, value in values.items())
+    """Settings by the last part of their keys, as names of candidates have them; two alike by the whole key."""
+    lasts = {key: key.rpartition(".")[2] for key in settings}
+    times = Counter(lasts.values())
+    names = {key: last if times[last] == 1 else key for key, last in lasts.items()}
+    return ",".join(f"{names[key]}={'null' if value is None else value}" for key, value in settings.items())
 
 
 def tpot_ms(run: Run, name: str) -> float | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from specbench.benchmark.workload import load_prompts
+from specbench.benchmark.tuning import demand_apart
+from specbench.benchmark.workload import load_prompts, read_prompts
 from specbench.errors import SpecbenchError
 from specbench.forecast.acceptance_trace import Trace, read_trace
 from specbench.forecast.grid import grid
@@ -19,8 +19,6 @@ from specbench.method import Method
 from specbench.profile import Profile
 from specbench.profile.cost_table import read_costs
 from specbench.results.records import CONTROL
-
-logger = logging.getLogger(__name__)
 
 LENGTH, IN_FLIGHT = "speculative.draft_length", "speculative.window"
 MARGIN = 1.15
@@ -34,8 +32,8 @@ def predicted(
     """The speed-up of each candidate over the cloud alone, by a replay with the link of the profile.
 
     Raises:
-        SpecbenchError: a file cannot be read, the trace is of other models or another rule or not exact, or
-            something is varied of which it says nothing.
+        SpecbenchError: a file cannot be read, the trace is of other models or another rule or not exact, a run
+            asks a prompt of it, or something is varied of which it says nothing.
     """
     read, table = read_trace(trace), read_costs(costs)
     _demand_honest(
@@ -43,9 +41,7 @@ def predicted(
         profile,
         [key for key in settings[0] if key not in (LENGTH, IN_FLIGHT) and not key.startswith(OWN)],
     )
-    asked = {prompt.prompt_id for prompt in load_prompts(profile.workload)}
-    if shared := asked & {text.prompt_id for text in read.texts}:
-        logger.info(f"the trace holds {len(shared)} prompts that a run of the profile asks; make one of others")
+    _demand_others(trace, read, profile)
     demand_known([method], {RULE: [read.verification]})
     link = profile.link
     if link.is_set and not link.trace:
@@ -59,6 +55,14 @@ def predicted(
         rows = grid(texts, table, [method], [length], {WINDOW: [window], **own})
         found.append(next(row.speedup for row in rows if row.method != CONTROL))
     return found
+
+
+def _demand_others(path: Path, trace: Trace, profile: Profile) -> None:
+    """Refuse a trace of prompts that are reported; their texts are in the file that it was made with."""
+    ids = {text.prompt_id for text in trace.texts}
+    there = read_prompts(trace.profile["workload"]["prompts"])
+    traced = [prompt for prompt in there if prompt.prompt_id in ids]
+    demand_apart(traced, load_prompts(profile.workload), str(path))
 
 
 def _demand_honest(trace: Trace, profile: Profile, others: Sequence[str]) -> None:

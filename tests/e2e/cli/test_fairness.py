@@ -73,6 +73,11 @@ def test_a_draft_length_is_tuned_on_a_file_that_shares_no_prompt_with_the_report
         (["speculative", "--tune-on", "tlk"], 2, "did you mean 'talk'?"),
         (["edge_baseline", "--tune-on", "talk"], 2, "edge_baseline does not draft"),
         (["speculative", "--tune-on", "talk", "--max-new-tokens", "1"], 2, "--max-new-tokens"),
+        (
+            ["speculative", "--tune-on", "talk", "--set", "speculative.synthetic_acceptance=0.8"],
+            2,
+            "chance accepts",
+        ),
     ],
 )
 def test_tuning_that_makes_no_sense_is_one_error(specbench, profile, arguments, code, message):

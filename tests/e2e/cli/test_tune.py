@@ -1,9 +1,14 @@
 """`specbench tune`: candidates interleaved on held-out prompts, and a profile that says what was chosen."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
+from warm import WarmPopen
 
 from specbench.profile import load_profile
 from specbench.results.store import RunStore
@@ -70,7 +75,10 @@ def test_threads_are_measured_in_processes_and_stay_where_no_other_number_is_sho
 
 
 def test_a_replay_leaves_out_what_it_shows_to_be_slow(specbench, small, tmp_path):
-    assert specbench("trace", "--profile", small, "--out", tmp_path / "trace.json").code == 0
+    others = tmp_path / "others.jsonl"
+    others.write_text(json.dumps({"question_id": 1, "category": "sums", "turns": ["what is 9 + 9?"]}))
+    traced = ("trace", "--profile", small, "--set", f"workload.prompts={others}")
+    assert specbench(*traced, "--out", tmp_path / "trace.json").code == 0
     costs = tmp_path / "costs.yaml"
     costs.write_text("draft: {step_ms: 10}\ntarget: {verify_ms: {1: 10, 9: 10}}\n")
     done = specbench(
@@ -82,7 +90,6 @@ def test_a_replay_leaves_out_what_it_shows_to_be_slow(specbench, small, tmp_path
     assert "left out" in by_length[16]["fault"]
     assert by_length[16]["predicted"] < by_length[1]["predicted"]
     assert by_length[16]["tpot_ms"] is None
-    assert "prompts that a run of the profile asks" in done.err
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,7 @@ def test_a_replay_leaves_out_what_it_shows_to_be_slow(specbench, small, tmp_path
         (["--set", "workload.limit=null"], "asks all"),
         (["--trace", "trace.json"], "--trace and --costs go together"),
         (["--on", "missing.jsonl"], "missing.jsonl cannot be read"),
+        (["--set", "speculative.synthetic_acceptance=0.8"], "nothing can be tuned with speculative.synthetic"),
     ],
 )
 def test_what_cannot_be_tuned_is_said_before_anything_runs(specbench, small, tmp_path, words, reason):
@@ -113,3 +121,34 @@ def test_a_file_of_prompts_that_are_reported_is_refused(specbench, small, tmp_pa
     shared.write_text(json.dumps({**json.loads(first), "question_id": "copy"}) + "\n")
     done = specbench("tune", "--profile", small, "--on", shared, "--out", tmp_path / "tuned.yaml")
     assert (done.code, "is also in the measurement" in done.err) == (2, True)
+
+
+def test_ctrl_c_keeps_what_was_measured_and_says_where_it_is(specbench, small, tmp_path):
+    many = [{"question_id": n, "category": "c", "turns": [f"and {n}?"]} for n in range(400)]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
+    runs = tmp_path / "runs"
+    words = [
+        *OVER,
+        "--on",
+        tmp_path / "many.jsonl",
+        "--limit",
+        400,
+        "--out",
+        tmp_path / "o.yaml",
+        "--runs-dir",
+        runs,
+    ]
+    began = WarmPopen(
+        [sys.executable, "-m", "specbench", "tune", "--profile", *map(str, (small, *words))],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: any(path.stat().st_size for path in runs.glob("*/generations.jsonl")))
+    began.send_signal(signal.SIGINT)
+    _, said = began.communicate(timeout=300)
+    assert began.returncode == 130, said
+    (run_id,) = RunStore(runs).ids()
+    assert f"what was measured is stored: show it with 'specbench compare {run_id}'" in said
+    assert 0 < len(RunStore(runs).read(run_id).generations) < 1600
+    shown = specbench("compare", run_id)
+    assert (shown.code, "draft_length=3" in shown.out) == (0, True), shown.err

@@ -1,5 +1,6 @@
 """Candidates of a tuning that a replay leaves out, and when it may not."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -18,14 +19,17 @@ SPECULATIVE = known_method("speculative")
 
 @pytest.fixture
 def asked(profile, tmp_path):
-    """Predict candidates by a trace of the profile; its fields, and the profile's values, may be others."""
+    """Predict candidates by a trace of the profile on other prompts; fields and settings may be others."""
     made = load_profile(str(profile()))
+    rows = [{"question_id": n, "category": "c", "turns": [f"what is {n}?"]} for n in range(3)]
+    (tmp_path / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    traced = with_changes(made, settings={"workload.prompts": str(tmp_path / "others.jsonl")})
     costs = tmp_path / "costs.yaml"
     costs.write_text(as_page(TABLE))
 
     def predict(settings, changes=(), **fields):
         path = tmp_path / "trace.json"
-        write_trace(path, replace(trace(), profile=made.model_dump(mode="json"), **fields))
+        write_trace(path, replace(trace(), **{"profile": traced.model_dump(mode="json"), **fields}))
         return predicted(path, costs, with_changes(made, settings=dict(changes)), SPECULATIVE, settings)
 
     return predict
@@ -55,3 +59,11 @@ def test_windows_are_told_apart(asked):
 def test_what_a_trace_does_not_know_is_refused(asked, settings, changes, fields, reason):
     with pytest.raises(SpecbenchError, match=reason):
         asked([settings], changes, **fields)
+
+
+def test_a_trace_of_a_prompt_that_a_run_asks_is_refused_whatever_its_id(asked, profile, tmp_path):
+    row = {"question_id": 0, "category": "c", "turns": ["what  is 12 + 30?"]}
+    (tmp_path / "copied.jsonl").write_text(json.dumps(row))
+    copied = load_profile(str(profile(workload={"prompts": str(tmp_path / "copied.jsonl")})))
+    with pytest.raises(SpecbenchError, match=r"prompt 0 of .*trace\.json is also in the measurement \(2\)"):
+        asked([{LENGTH: 1}], profile=copied.model_dump(mode="json"))
