@@ -140,7 +140,7 @@ def verify(
         try:
             work.run()
         finally:
-            if work.result.verdicts:
+            if work.result.steadiness or work.result.verdicts:
                 store.write(runs_dir, work.result)
                 _print(work.result, as_json)
     finally:

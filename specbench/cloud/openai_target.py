@@ -164,6 +164,8 @@ class OpenAiTarget:
             found = self._server.complete(question)
             verdict = rules.matching((), self._ids(found.text, found.tokens))
         tokens = (*drafted[: verdict.accepted], *verdict.own)
+        if not tokens:
+            raise self._server.client.error("answers a request for one token with none")
         read = found.read if isinstance(found, Judged) else None
         elapsed_ms = now_ms() - started
         return Answered(verdict.accepted, tokens, elapsed_ms, found.bytes_up, found.bytes_down, read)
@@ -197,24 +199,30 @@ class OpenAiTarget:
         tokens = self._ids(part.text, part.tokens) if part else self._end()
         sizes = (part.bytes_up, part.bytes_down) if part else (0, 0)
         commit = self._commit(Answered(0, tokens, self._arrived_ms - before_ms, *sizes), asks)
-        if part is None and commit.finish_reason is None:
-            commit = replace(commit, finish_reason=self._said.finish_reason)
         self._has_ended = commit.finish_reason is not None
         return commit
 
     def _end(self) -> tuple[int, ...]:
-        """What a stream says by its end: a stop token that the server does not tell, or nothing more.
+        """What a stream says by its end: a stop token that the server does not tell.
 
         Raises:
             SpecbenchError: it ended too early, or read another prompt.
         """
         self._demand_prompt()
-        if not self._server.speaks_ids:
-            is_stop = self._said.finish_reason == "stop" and self._request.stop_ids
-            return (min(self._request.stop_ids),) if is_stop else ()
-        if self._said.finish_reason == "length":
-            raise self._server.client.error("ended a text before a stop token and before its budget")
-        return ()
+        said, told_ids = self._said, self._server.speaks_ids
+        if said.finish_reason == "stop" and self._request.stop_ids and not told_ids:
+            return (min(self._request.stop_ids),)
+        budget = self._request.max_new_tokens
+        came = f"{budget - self.remaining} of {budget} tokens"
+        if not told_ids and said.completion_tokens is not None:
+            came = (
+                f"{came} (it counts {said.completion_tokens}; these are the tokenizer's of its pieces of text)"
+            )
+        raise self._server.client.error(
+            f"ended a text with finish reason '{said.finish_reason}' after {came} and without a stop token",
+            "see whether it has other stop tokens or a shorter context than cloud.model"
+            + ("" if told_ids else "; vllm and llama.cpp servers tell token ids"),
+        )
 
     def _demand_prompt(self) -> None:
         """Refuse a server that made other tokens of a prompt that was sent as text, where it counts them."""

@@ -41,15 +41,25 @@ def resolved(asked: str, ids: Sequence[str], name_of: Callable[[str], str | None
         return ids[-1]
     if named := [run_id for run_id in ids if name_of(run_id) == asked]:
         return named[-1]
-    found = [run_id for run_id in ids if asked and (run_id.startswith(asked) or run_id.endswith(asked))]
+    found = parted(asked, ids)
     if len(found) == 1:
         return found[0]
     if found:
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise StoreError(
-            f"'{asked}' means {len(found)} runs: {', '.join(found[-SHOWN:])}{more}",
+            f"'{asked}' means {len(found)} runs: {listed(found)}",
             "write more of the id; 'specbench runs' lists all runs",
         )
     raise StoreError(
         f"there is no run '{asked}' in {folder}", nearest(asked, ids[-20:], "'specbench runs' lists all runs")
     )
+
+
+def parted(asked: str, ids: Sequence[str]) -> list[str]:
+    """The ids that begin or end with what is asked for."""
+    return [each for each in ids if asked and (each.startswith(asked) or each.endswith(asked))]
+
+
+def listed(ids: Sequence[str]) -> str:
+    """The newest of some ids, and how many more there are."""
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return f"{', '.join(ids[-SHOWN:])}{more}"

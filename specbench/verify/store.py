@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from specbench.atomic import read_record, write_json
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError, StoreError
 from specbench.results import run_names
+from specbench.results.store import RunStore
 from specbench.verify.records import Result
 
 FOLDER, VERSION = "verify", 1
@@ -32,11 +33,16 @@ def named(runs: Path, names: Sequence[str]) -> list[Result]:
     """The verifications called `names`, by id or a unique beginning or end of it; none where these are runs.
 
     Raises:
-        SpecbenchError: some of them are runs, or one is damaged.
+        SpecbenchError: some of them are runs, one may be both, or one is damaged.
     """
-    ids = sorted(each.stem for each in (runs / FOLDER).glob("*.json"))
-    meant = {name: [each for each in ids if each.startswith(name) or each.endswith(name)] for name in names}
-    known = {name: found[0] for name, found in meant.items() if name and len(found) == 1}
+    ids, run_ids = sorted(each.stem for each in (runs / FOLDER).glob("*.json")), RunStore(runs).ids()
+    meant = {name: run_names.parted(name, ids) for name in names}
+    for name, found in meant.items():
+        others = [] if {name} & {*ids, *run_ids} else run_names.parted(name, run_ids)
+        if found and others:
+            both = f"verifications ({run_names.listed(found)}) and runs ({run_names.listed(others)})"
+            raise StoreError(f"'{name}' means {both}", "write more of the id")
+    known = {name: found[0] for name, found in meant.items() if len(found) == 1}
     if not known or any((runs / name).is_dir() for name in known):
         return []
     if len(known) < len(meant):

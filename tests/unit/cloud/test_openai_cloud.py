@@ -114,6 +114,46 @@ def test_another_first_token_than_the_prompts_is_refused(target, models):
         alone(cloud.target(PLAIN), Request(PROMPT, 24, frozenset()))
 
 
+@pytest.mark.parametrize("dialect", ["llama.cpp", "openai"])
+def test_a_text_that_a_server_ends_by_a_token_that_ends_nothing_here_is_its_fault(target, models, dialect):
+    with (
+        Planted(target, dialect=dialect, stop_ids=range(200)) as server,
+        on(server, models) as cloud,
+        pytest.raises(SpecbenchError, match=r"'stop' after 1 of 24 tokens.* without a stop token") as caught,
+    ):
+        alone(cloud.target(PLAIN), Request(PROMPT, 24, frozenset()))
+    assert server.url in caught.value.message
+
+
+@pytest.mark.parametrize("dialect", ["llama.cpp", "openai"])
+def test_a_text_that_is_shorter_than_its_budget_is_the_servers_fault(target, models, dialect):
+    def shortened(path, question):
+        for name in ("max_tokens", "n_predict"):
+            if question and name in question:
+                question[name] = min(question[name], 5)
+
+    with (
+        Planted(target, dialect=dialect, change=shortened) as server,
+        on(server, models) as cloud,
+        pytest.raises(SpecbenchError, match=r"'length' after 5 of 24 tokens.* without a stop token") as caught,
+    ):
+        alone(cloud.target(PLAIN), Request(PROMPT, 24, STOPS))
+    assert ("it counts 5" in caught.value.message) == (dialect == "openai")
+
+
+def test_an_answer_without_a_token_is_the_servers_fault(target, models):
+    def silent(path, question):
+        if path == "/completion" and not isinstance(question["prompt"][0], list):
+            return 200, "application/json", b'{"tokens": [], "content": "", "stop": true, "stop_type": "limit"}'
+        return None
+
+    with Planted(target, change=silent) as server, on(server, models) as cloud:
+        verifier = cloud.verifier(PLAIN)
+        with pytest.raises(SpecbenchError, match="answers a request for one token with none") as caught:
+            verifier.begin(Request(PROMPT, 24, STOPS))
+    assert server.url in caught.value.message
+
+
 def test_a_server_that_ends_at_its_own_stop_tokens_cannot_ignore_them(target, profile, specbench):
     with Planted(target) as server:
         ours = profile(cloud={"backend": "openai", "placement": server.url}, decoding={"ignore_eos": True})

@@ -147,6 +147,22 @@ def test_ctrl_c_keeps_what_was_asked_already(serve, verify, specbench):
     assert 0 < len(shown["verdicts"]) < len(QUESTIONS)
 
 
+def test_ctrl_c_before_the_first_verdict_keeps_how_steady_the_server_was(serve, verify, specbench):
+    asked = []
+
+    def change(path, question):
+        asked.append(bool(question) and "stream" in question)
+        if sum(asked) == 13:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    done = verify(serve(change=change, drafting=False).url)
+    assert done.code == ExitCode.INTERRUPTED
+    assert "no verdict on" in done.out
+    shown = specbench("verify", "--show", "latest", "--json").json
+    assert (shown["verdicts"], shown["stopped"]) == ([], "interrupted")
+    assert [each["differ"] for each in shown["steadiness"]] == [0]
+
+
 def test_another_model_than_the_references_is_refused(serve, verify, tiny_pair):
     def other(path, question):
         return (200, "application/json", b'{"tokens": [1, 2, 3]}') if path == "/tokenize" else None

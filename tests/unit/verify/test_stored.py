@@ -5,9 +5,14 @@ import io
 import json
 
 import pytest
+from builders import generation, manifest
 from planted import QUESTIONS
 
 from specbench.errors import ExitCode
+from specbench.results.store import RunStore
+from specbench.servers.answers import Facts
+from specbench.verify import store
+from specbench.verify.records import Result
 
 
 @pytest.fixture
@@ -56,3 +61,17 @@ def test_runs_and_verifications_are_not_compared(stored, specbench):
     assert "a-run is no verification" in done.err
     refused = specbench("report", stored[0]["verify_id"], "--charts", "figures")
     assert refused.code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_a_name_that_means_a_verification_and_a_run_is_refused_with_both(specbench, tmp_path, command):
+    runs = tmp_path / "runs"
+    ids = ("20260101-101010-000001", "20260202-101010-000001")
+    facts = Facts("http://a", "llama.cpp", "m", None, True, 0, False)
+    store.write(runs, Result(ids[0], "2026-01-01", facts, None, {}))
+    RunStore(runs).create(manifest(ids[1])).append([generation("1")])
+    done = specbench(command, "000001", "--runs-dir", runs)
+    assert done.code == ExitCode.STORE
+    assert f"'000001' means verifications ({ids[0]}) and runs ({ids[1]})" in " ".join(done.err.split())
+    assert store.named(runs, [ids[1]]) == []
+    assert store.named(runs, ["20260101"]) == [store.read(runs, ids[0])]
