@@ -19,7 +19,7 @@ EXAMPLES = (
     "specbench verify http://127.0.0.1:8080 --against http://127.0.0.1:8081",
     "specbench verify http://127.0.0.1:8080 --samples 300",
 )
-KINDS = "llama.cpp, vllm (experimental), sglang (experimental), transformers, openai, openai-chat"
+KINDS = "llama.cpp, vllm, sglang (experimental), transformers, openai, openai-chat"
 
 
 def verify(

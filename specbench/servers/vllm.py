@@ -24,10 +24,10 @@ class Vllm(OpenAi):
     speaks_ids = True
     verifies = obeys_stops = True
     stream_top = 0
-    experimental = True
     counts = (
         "from the counters of /metrics, before and after: drafted = num_draft_tokens, "
-        "accepted = num_accepted_tokens (without the bonus token), passes = num_drafts"
+        "accepted = num_accepted_tokens (without the bonus token), passes = num_drafts (passes without a draft "
+        "are not counted)"
     )
     streaming: ClassVar[dict[str, object]] = {"stream": True}
 
