@@ -18,7 +18,10 @@ def described(found: Description) -> Iterator[RenderableType]:
     rows = [_cells(each) for each in (*found.categories, found.total)]
     styles = [None] * len(found.categories) + ["bold"]
     yield Fitted(("category",), columns, rows, styles)
-    yield Text(f"Lengths in tokens of {found.tokenizer}. answers: prompts whose answer can be checked.")
+    yield Text(
+        f"Lengths in tokens of {found.tokenizer}, of the turns alone: without system message, template and "
+        "prefill. answers: prompts whose answer can be checked."
+    )
     if found.repeated:
         yield Text(f"{found.repeated} prompts begin as another one does.")
     if found.provenance:

@@ -21,6 +21,7 @@ def test_prepared_prompts_can_be_run_and_described(specbench, profile, tmp_path)
     assert described["is_as_prepared"]
     table = specbench("prompts", "describe", out, "--profile", profile()).out
     assert "Prepared from rows.txt (text)" in table
+    assert "without system message, template and prefill" in " ".join(table.split())
 
 
 def test_a_file_changed_since_it_was_prepared_is_said_to_be(specbench, profile, tmp_path):
