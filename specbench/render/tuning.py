@@ -63,6 +63,8 @@ def profile_page(found: Autotuned, base: str, overrides: Sequence[tuple[str, obj
         f"# Written by 'specbench tune {found.method}' from {found.prompts} prompts (run {found.run_ids[0]}).\n"
         "# They favour these settings: report figures on others.\n"
     )
+    if found.gain is not None and not _is_shown(found):
+        head += "# These settings were the fastest, and were not shown to be faster than those of the profile.\n"
     return head + as_page(page)
 
 
@@ -87,10 +89,14 @@ def _beside(found: Autotuned) -> str:
     return " Even so it is slower than the cloud alone." if is_slower else ""
 
 
+def _is_shown(found: Autotuned) -> bool:
+    return found.gain_interval is not None and found.gain_interval[0] > 1
+
+
 def _gain(found: Autotuned) -> str:
     if found.gain is None:
         return "The profile's own settings were the fastest."
     figures = f"{found.gain:.2f}x the profile's own speed{bracketed(found.gain_interval)}"
     if found.gain_interval is None:
         return f"{figures}; {FEWEST_PROMPTS} prompts are needed to show that it is faster."
-    return f"{figures}." if found.gain_interval[0] > 1 else f"{figures}, which is not shown to be faster."
+    return f"{figures}." if _is_shown(found) else f"{figures}, which is not shown to be faster."
