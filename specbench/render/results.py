@@ -11,9 +11,10 @@ from rich.text import Text
 from specbench.render.fitting import Cell, Fitted
 from specbench.render.tables import detail_tables, divergence_line, interval_text, number, score_text
 from specbench.results.derived import Comparison, MethodSummary
-from specbench.results.records import SYNTHETIC, Divergence
+from specbench.results.records import CONTROL, SYNTHETIC, Divergence
 from specbench.stats.comparison import LABELS
 from specbench.stats.headline import headline
+from specbench.stats.row_names import base
 from specbench.stats.verdict import EQUIVALENT, FASTER, SLOWER, UNDECIDED
 
 SHOWN_TIES = 5
@@ -33,6 +34,7 @@ FOOT = (
     "Speed-up: the control's TPOT over the method's, paired by prompt (no ratio of cells). Control: the "
     "cloud alone, same loop. TTFT, TPOT: medians."
 )
+OWN_CONTROLS = " Each method against the control of its own run."
 
 
 def comparison_table(comparison: Comparison, details: bool = False) -> RenderableType:
@@ -46,7 +48,7 @@ def comparison_table(comparison: Comparison, details: bool = False) -> Renderabl
     runs = comparison.told_runs if len(comparison.runs) > 1 else ()
     parts: list[RenderableType] = [Text(f"warning: {line}", style="red") for line in comparison.warnings]
     parts += [answer, Text(f"\n{comparison.profile} · {comparison.setting}"), ResultTable(comparison)]
-    parts += detail_tables(comparison) if details else [Text(FOOT, style="dim")]
+    parts += detail_tables(comparison) if details else [Text(_foot(comparison), style="dim")]
     parts.append(Text("Terms: docs/glossary.md", style="dim"))
     if not details:
         parts.append(Text(f"More: specbench compare {' '.join(comparison.runs)} --details", style="dim"))
@@ -58,6 +60,12 @@ def comparison_table(comparison: Comparison, details: bool = False) -> Renderabl
     parts += [Text(f"note: {note}", style="yellow") for note in notes]
     parts += [Text(f"run: {run}", style="dim") for run in (comparison.told_runs if details else runs)]
     return Group(*parts, answer)
+
+
+def _foot(comparison: Comparison) -> str:
+    methods = [row for row in comparison.methods if base(row.method) != CONTROL]
+    references = {row.reference for row in methods if row.reference}
+    return FOOT + (OWN_CONTROLS if len(references) > 1 else "")
 
 
 @dataclass(frozen=True)

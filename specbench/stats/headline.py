@@ -58,6 +58,8 @@ def compared(comparison: Comparison) -> list[MethodSummary]:
 
 def _competing(comparison: Comparison) -> list[MethodSummary]:
     lossless = [row for row in comparison.judged if row.lossless]
+    if any(base(row.method) != CONTROL for row in comparison.methods):
+        lossless = [row for row in lossless if base(row.method) != CONTROL]  # a control of another run
     return [
         row for row in lossless if base(row.method) != MODEL_GENERATE
     ] or lossless  # which is the cloud alone

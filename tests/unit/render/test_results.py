@@ -144,6 +144,20 @@ def test_the_cloud_alone_in_another_loop_is_no_answer_beside_a_method():
     assert headline(made).startswith("m is slower than the cloud alone: 0.50x")
 
 
+def test_the_control_of_another_run_is_no_answer_beside_a_method():
+    slower = [replace(each, arrival_ms=tuple(1.5 * ms for ms in each.arrival_ms)) for each in pair(4, 0.5)]
+    both = compare([run(pair(4, 0.5), "r1"), run(slower, "r2")])
+    assert headline(both).startswith("No verdict yet: 4 of 12 prompts (--limit 12). So far m@r")
+    assert "Each method against the control of its own run." in " ".join(" ".join(printed(both)).split())
+    controls = [run([each for each in both_of if each.method == CONTROL], name)
+                for name, both_of in (("r1", pair(4, 0.5)), ("r2", slower))]  # fmt: skip
+    assert f"So far {CONTROL}@r2 is at 0.67x" in headline(compare(controls))
+
+
+def test_one_run_has_one_control_and_the_caption_names_no_others(comparison):
+    assert "of its own run" not in " ".join(" ".join(printed(comparison)).split())
+
+
 def test_without_a_control_or_a_method_of_the_same_text_there_is_no_verdict():
     alone = [each for each in pair(12, 1.5) if each.method == "m"]
     assert headline(compare([run(alone)])).startswith("No verdict: the control was not measured")
