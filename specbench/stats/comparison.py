@@ -66,10 +66,11 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
     if found and not allow_unfair:
         other, field, left, right = found[0]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        same = "or run both with the same prompts (--limit, --prompts), " if field == "prompts" else ""
         raise SpecbenchError(
             f"runs {first.run_id} and {other.run_id} are not comparable: {field} is {left} and {right}{more}",
-            "run both methods in one run, interleaved under the same settings, or show them labelled with "
-            "'specbench compare --allow-unfair'",
+            f"run both methods in one run, interleaved under the same settings, {same}or show them labelled "
+            "with 'specbench compare --allow-unfair'",
             ExitCode.UNFAIR,
         )
     if not any(not record.interrupted for run in runs for record in run.generations):

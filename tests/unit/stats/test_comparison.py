@@ -208,3 +208,18 @@ def test_a_quantised_edge_is_named_in_the_title_and_its_difference_in_a_note(spe
     comparison = compare([run([speculative], profile=profile)])
     assert "edge int8 weights, float32 arithmetic, cloud float32" in comparison.setting
     assert any("differ in precision on purpose" in note for note in comparison.notes)
+
+
+def test_the_title_names_what_changes_or_ends_an_answer(speculative):
+    assert "penalty" not in compare([run([speculative])]).setting
+    decoding = {"temperature": 0.0, "repetition_penalty": 1.3, "presence_penalty": 0.0, "logit_bias": {"4": -9}}
+    profile = {**PROFILE, "decoding": {**decoding, "stop": ["\n\n", "END"]}}
+    told = compare([run([speculative], profile=profile)]).setting
+    assert told.endswith(r'repetition penalty 1.3 · a bias on 1 token · stop "\n\n", "END"')
+    assert "presence" not in told
+
+
+def test_runs_of_other_prompts_are_told_to_ask_the_same_ones(speculative):
+    with pytest.raises(SpecbenchError, match="prompts is 1 ") as caught:
+        compare([run([speculative]), run([speculative], "r2", prompts_sha256="other")])
+    assert "or run both with the same prompts (--limit, --prompts)" in caught.value.hint
