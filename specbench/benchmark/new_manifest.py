@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from specbench.api import Method, Options
+from specbench.benchmark.chat_form import ChatForm
 from specbench.benchmark.preparation import Prepared, model_files
 from specbench.cloud.link.link_trace import trace_sha256
 from specbench.profile import Profile
@@ -54,6 +55,11 @@ def new_manifest(
         references={prompt.prompt_id: prompt.references for prompt in prepared.prompts if prompt.references},
         turns={prompt.prompt_id: prompt.turns for prompt in prepared.prompts},
         tasks={prompt.prompt_id: prompt.task for prompt in prepared.prompts if prompt.task},
+        prefills={
+            prompt.prompt_id: text
+            for prompt in prepared.prompts
+            if (text := ChatForm.of(prepared.profile.workload, prompt, None).prefill)
+        },
         directory=str(Path.cwd()),
         remarks=prepared.remarks,
     )

@@ -26,19 +26,27 @@ def show(
     from specbench.render import console
     from specbench.render.answers import answer
     from specbench.results.store import RunStore
+    from specbench.stats.task_scores import answer_score
 
     store = RunStore(runs_dir)
-    found = answers(store.read(store.find(run)), prompt, method)
+    stored = store.read(store.find(run))
+    found = answers(stored, prompt, method)
     if as_json:
         keys = ("method", "prompt_id", "turn", "repeat")
         console.print_json(
             {
                 "answers": [
-                    {**{key: getattr(each, key) for key in keys}, "pieces": [part._asdict() for part in parts]}
+                    {
+                        **{key: getattr(each, key) for key in keys},
+                        "prefill": stored.manifest.prefills.get(each.prompt_id),
+                        "score": answer_score(each, stored.manifest.tasks),
+                        "pieces": [part._asdict() for part in parts],
+                    }
                     for each, parts in found
                 ]
             }
         )
         return
+    coloured = console.out.is_terminal and not console.out.no_color
     for each, parts in found:
-        console.out.print(answer(each, parts, coloured=console.out.is_terminal and not console.out.no_color))
+        console.out.print(answer(each, parts, stored.manifest, coloured))

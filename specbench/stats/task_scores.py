@@ -40,6 +40,16 @@ def task_score(task: Task, text: str) -> float:
     return float(isinstance(value, (dict, list)))
 
 
+def answer_score(record: Generation, tasks: Mapping[str, Task]) -> float | None:
+    """The score of a stored answer; `None` where it is not checked: without a task, or before the last turn.
+
+    Args:
+        tasks: by prompt, what its last answer is checked for.
+    """
+    task = tasks.get(record.prompt_id)
+    return task_score(task, record.text) if task and record.turn + 1 == record.turns else None
+
+
 def is_refusal(text: str) -> bool:
     """Whether a text declines to answer, by its first words."""
     return REFUSAL.match(text.replace("\u2019", "'")) is not None
@@ -52,13 +62,8 @@ def quality(records: Sequence[Generation], control: Sequence[Generation], tasks:
         control: of the control; nothing where there is none.
         tasks: by prompt, what its last answer is checked for.
     """
-
-    def scored(record: Generation) -> float | None:
-        task = tasks.get(record.prompt_id)
-        return task_score(task, record.text) if task and record.turn + 1 == record.turns else None
-
-    known = [score for record in records if (score := scored(record)) is not None]
-    both = [(scored(theirs), scored(ours)) for theirs, ours in pairs(control, records)]
+    known = [score for record in records if (score := answer_score(record, tasks)) is not None]
+    both = [(answer_score(theirs, tasks), answer_score(ours, tasks)) for theirs, ours in pairs(control, records)]
     judged = [(theirs, ours) for theirs, ours in both if theirs is not None and ours is not None]
     return Quality(
         scored=len(known),

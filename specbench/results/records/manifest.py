@@ -94,7 +94,7 @@ class Manifest:
     `unchecked` names checks behind the last prompt that could not be made. `command` and `directory` are for
     readers; `--resume` takes the profile, the methods, `tuning`, and `plugin_files` (their absolute paths).
     `refusals` are turns that could not be asked, and `remarks` what was said at the start about what is asked.
-    `tasks` says, by prompt, what its last answer is checked for.
+    `tasks` says, by prompt, what its last answer is checked for, and `prefills` how its answers begin.
     """
 
     run_id: str
@@ -128,6 +128,7 @@ class Manifest:
     references: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     turns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
+    prefills: dict[str, str] = field(default_factory=dict)
     tuning: Tuning | None = None
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
