@@ -64,7 +64,7 @@ def profile_page(found: Autotuned, base: str, overrides: Sequence[tuple[str, obj
         "# They favour these settings: report figures on others.\n"
     )
     if found.gain is not None and not _is_shown(found):
-        head += "# These settings were the fastest, and were not shown to be faster than those of the profile.\n"
+        head += "# These settings were the fastest, but not shown to be faster than the profile's own.\n"
     return head + as_page(page)
 
 

@@ -63,7 +63,9 @@ def quality(records: Sequence[Generation], control: Sequence[Generation], tasks:
         tasks: by prompt, what its last answer is checked for.
     """
     known = [score for record in records if (score := answer_score(record, tasks)) is not None]
-    both = [(answer_score(theirs, tasks), answer_score(ours, tasks)) for theirs, ours in pairs(control, records)]
+    both = [
+        (answer_score(theirs, tasks), answer_score(ours, tasks)) for theirs, ours in pairs(control, records)
+    ]
     judged = [(theirs, ours) for theirs, ours in both if theirs is not None and ours is not None]
     return Quality(
         scored=len(known),
