@@ -108,7 +108,8 @@ class Prepared:
         """What the target reads, special tokens included; `None` unless the profile keeps it."""
         if not self.profile.workload.keep_prompts:
             return None
-        return str(self.cloud.tokenizer.decode(list(request.prompt_ids)))
+        ids = list(request.prompt_ids)
+        return str(self.cloud.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def form(self, prompt: Prompt) -> ChatForm:
         """How a prompt's conversation is put to the target."""

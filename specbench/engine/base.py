@@ -185,7 +185,7 @@ class Engine(ABC):
             )
 
     def require_hidden_states(self, layers: Sequence[int], size: int) -> None:
-        """Refuse a model whose layers' hidden states cannot be had, before anything is timed; one short pass.
+        """Refuse a model that does not give hidden states of these layers. Takes one short pass, untimed.
 
         Args:
             size: what a draft takes for the hidden size.

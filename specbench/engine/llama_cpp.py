@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,8 +58,8 @@ class LlamaCppEngine(Engine):
         named = self.loaded.header.architecture
         return f"{named} keeps a recurrent state" if self.loaded.model.keeps_state else None
 
-    @property
-    def tree_obstacle(self) -> str | None:  # type: ignore[override]
+    @cached_property
+    def tree_obstacle(self) -> str | None:
         """Trees are not read."""
         return NO_TREES
 

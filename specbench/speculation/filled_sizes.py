@@ -13,8 +13,8 @@ from specbench.speculation.window_sizes import WORTH, epoch
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 START_LENGTH, START_WINDOW = 4, 8  # before anything was measured
-FIRST_GUESS = 0.9  # acceptance of a token: what is sent into a stream in vain costs little ...
-GUESS_WEIGHT = 4.0  # ... and shows soon what it is
+FIRST_GUESS = 0.9  # acceptance of a token; high, because a refused draft costs little while the target streams
+GUESS_WEIGHT = 4.0  # tokens judged that count as much as the first guess
 WAITS = 1.0  # tokens alone that a round trip may take where the target is to wait for a proposal
 
 

@@ -77,9 +77,9 @@ class SwitchingLoop(SpeculativeLoop):
     The target decodes alone from the prompt on, and the edge drafts from there too. A proposal that arrives
     names the token where it starts. Where the target has said the same so far, it judges the rest; else it
     goes on.
-    Behind a refusal it goes on alone too, where that is faster than to wait for the next proposal. So drafting
-    loses no time of the target's but for proposals that it reads in vain, and the edge sends as long as that is
-    expected to pay. Else it drafts a token along now and then, and sees whether the target says it too.
+    Behind a refusal it goes on alone too, where that is faster than to wait for the next proposal. So a refused
+    proposal costs the target one pass and no waiting. The edge sends proposals while they are expected to pay.
+    Else it drafts single tokens now and then, sends none, and compares them with what the target says.
 
     Args:
         target: asked to decode on behind each prompt.

@@ -275,11 +275,8 @@ def test_a_target_with_other_layers_is_refused(pair, models, tmp_path):
     cloud = CloudModel(CloudSpec(model=str(models / "target"), device="cpu"))
     with pytest.raises(SpecbenchError, match="gives no hidden states of its layers 0, 1, 3: it has 2 layers"):
         SpeculativeEagle().open(pair[0], cloud, GREEDY)
-    wide = CloudModel(
-        CloudSpec(
-            model=str(tiny_llama(tmp_path / "wide", 4, hidden_size=64, num_hidden_layers=3)), device="cpu"
-        )
-    )
+    folder = tiny_llama(tmp_path / "wide", 4, hidden_size=64, num_hidden_layers=3)
+    wide = CloudModel(CloudSpec(model=str(folder), device="cpu"))
     with pytest.raises(SpecbenchError, match="they have 64 numbers, and the draft reads 32"):
         SpeculativeEagle().open(pair[0], wide, GREEDY)
 
