@@ -47,6 +47,7 @@ class SpeculativeEagle(SpeculativeMethod):
     api_version = 4
     settings = Settings
     takes_confidence_stop = True
+    takes_media = False
     reads_features = True
 
     def drafter(self, edge: EdgeModel, options: Options) -> Drafter:

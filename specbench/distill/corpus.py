@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from specbench.distill.settings import Settings
-from specbench.distill.text import GREEDY, PROMPT, SAMPLED, shard_paths
+from specbench.distill.shards import shard_paths
+from specbench.distill.text import GREEDY, PROMPT, SAMPLED
 
 SEQUENCES_PER_POOL = 2048
 PROMPT_COUNT_WEIGHT = 0.1
@@ -18,15 +19,15 @@ class Corpus:
     """All stored sequences, in memory."""
 
     def __init__(self, folder: Path) -> None:
-        shards = []
-        for path in shard_paths(folder):
+        self.paths, shards = shard_paths(folder), []
+        for path in self.paths:
             with np.load(path) as data:
                 shards.append(dict(data))
         names = ("tokens", "kinds", "top_ids", "top_log_probs")
         joined = (np.concatenate([shard[name] for shard in shards]) for name in names)
         self.tokens, self.kinds, self.top_ids, self.top_log_probs = joined
-        begins = np.cumsum([0, *(len(shard["tokens"]) for shard in shards)])
-        ends = [shard["offsets"][1:] + begin for shard, begin in zip(shards, begins, strict=False)]
+        self.begins = np.cumsum([0, *(len(shard["tokens"]) for shard in shards)])  # of each shard's tokens
+        ends = [shard["offsets"][1:] + begin for shard, begin in zip(shards, self.begins, strict=False)]
         self.offsets = np.concatenate([np.zeros(1, np.int64), *ends])
         # Row of top_ids that belongs to each written token.
         self.row_of = np.cumsum(self.kinds != PROMPT) - 1
@@ -57,22 +58,29 @@ class Corpus:
         """Every sequence once, as batches of sequences of like length, in an order of the epoch's own."""
         rng = np.random.default_rng((settings.seed, number))
         order = rng.permutation(len(self))
-        lengths = np.diff(self.offsets)[order]
         batches: list[np.ndarray] = []
         for start in range(0, len(order), SEQUENCES_PER_POOL):
-            pool, sizes = order[start : start + SEQUENCES_PER_POOL], lengths[start : start + SEQUENCES_PER_POOL]
-            batch: list[int] = []
-            for place in np.argsort(sizes, kind="stable"):
-                if batch and (len(batch) + 1) * sizes[place] > settings.batch_tokens:
-                    batches.append(np.array(batch))
-                    batch = []
-                batch.append(pool[place])
-            batches.append(np.array(batch))
+            batches += self.batches(order[start : start + SEQUENCES_PER_POOL], settings.batch_tokens)
         return [batches[index] for index in rng.permutation(len(batches))]
+
+    def batches(self, chosen: np.ndarray, tokens: int) -> list[np.ndarray]:
+        """The chosen sequences, the shortest first, as batches of at most so many tokens with their padding."""
+        sizes, batches = np.diff(self.offsets)[chosen], []
+        batch: list[int] = []
+        for place in np.argsort(sizes, kind="stable"):
+            if batch and (len(batch) + 1) * sizes[place] > tokens:
+                batches.append(np.array(batch))
+                batch = []
+            batch.append(chosen[place])
+        return [*batches, np.array(batch)]
+
+    def spans(self, chosen: np.ndarray) -> list[tuple[int, int]]:
+        """Where the chosen sequences begin and end among all tokens."""
+        return [(int(self.offsets[index]), int(self.offsets[index + 1])) for index in chosen]
 
     def padded(self, chosen: np.ndarray) -> np.ndarray:
         """The chosen sequences without their last tokens, in target ids: [sequences, width], zeros behind."""
-        parts = [self.tokens[self.offsets[index] : self.offsets[index + 1] - 1] for index in chosen]
+        parts = [self.tokens[begin : end - 1] for begin, end in self.spans(chosen)]
         found = np.zeros((len(parts), max(map(len, parts))), np.int64)
         for row, part in zip(found, parts, strict=True):
             row[: len(part)] = part
@@ -91,8 +99,8 @@ class Corpus:
             that are learnt from; labels [n, k] as draft ids; the target's probabilities there [n, k], each row
             summing to 1; weights [n].
         """
-        spans = [(self.offsets[index], self.offsets[index + 1]) for index in chosen]
-        width = int(max(end - start for start, end in spans)) - 1
+        spans = self.spans(chosen)
+        width = max(end - start for start, end in spans) - 1
         inputs = np.full((len(spans), width), unknown_id, np.int64)
         rows, sources, kinds = [], [], []
         for number, (start, end) in enumerate(spans):

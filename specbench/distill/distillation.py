@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from specbench.benchmark.media_demands import demand_texts
 from specbench.benchmark.workload import parse_prompts
-from specbench.distill import heldout, seeds, text_jobs
+from specbench.distill import heldout, processes, seeds, text_jobs
 from specbench.distill.corpus import Corpus
 from specbench.distill.export import VOCAB_MAP, export, write_card
 from specbench.distill.machine import fast_dtype, keep_freed_memory
 from specbench.distill.settings import DEFAULT_LAYERS, SEEDS, Settings, chosen_layers
-from specbench.distill.student import Student, build
-from specbench.distill.text import TextMaker, make_shards, read_summary, shard_paths
+from specbench.distill.shards import make_shards, read_summary, shard_paths
+from specbench.distill.student import Student, build, embedding_rows
+from specbench.distill.text import TextMaker
 from specbench.distill.training import Trainer
 from specbench.distill.writing import Writer
 from specbench.errors import SpecbenchError
 from specbench.models import files, vocabulary
 from specbench.models.context import context_length
+from specbench.models.library import moved
 from specbench.models.loading import load_config, load_model, load_tokenizer
 from specbench.models.stopping import stop_ids
 from specbench.profile import CloudSpec, EdgeSpec
@@ -32,7 +35,7 @@ from specbench.results.records import Prompt
 from specbench.roles.edge import EdgeModel
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -52,28 +55,32 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     """
     settings.check()
     keep_freed_memory()
-    stream = _jobs(settings)
+    jobs = _jobs(settings)
     spec = CloudSpec(model=settings.target)
     folder = files.locate(spec, weights=True)
     config = load_config(folder, spec).get_text_config()
     count, is_eagle = config.num_hidden_layers, settings.kind == "eagle"
-    layers = (
-        settings.feature_layers(count) if is_eagle else chosen_layers(settings.layers or DEFAULT_LAYERS, count)
-    )
     tokenizer = load_tokenizer(folder, spec)
     size = min(vocabulary.size(tokenizer), config.vocab_size)
-    if settings.draft_vocab > size:
+    if not settings.start and settings.vocabulary_size > size:
         raise SpecbenchError(
-            f"--draft-vocab {settings.draft_vocab}: the target has {size} tokens",
+            f"--draft-vocab {settings.vocabulary_size}: the target has {size} tokens",
             "pass a smaller --draft-vocab",
         )
     student_folder = settings.work / "student"
     is_begun = student_folder.is_dir()
-    start = _start(settings.start, tokenizer) if settings.start and not is_begun else None
+    start = _start(settings, tokenizer, config) if settings.start and not is_begun else None
+    if start and is_eagle:
+        layers = tuple(start.config.feature_layers)
+    elif is_eagle:
+        layers = settings.feature_layers(count)
+    else:
+        layers = chosen_layers(settings.layers or DEFAULT_LAYERS, count)
     settings.open()
     if not is_begun:
         prompts = heldout.heldout_prompts() if heldout_prompts is None else heldout_prompts
-        unknown = _write_text(settings, folder, tokenizer, size, stream, prompts)
+        read = layers if is_eagle else ()
+        unknown = _write_text(settings, folder, tokenizer, size, jobs, prompts, read)
         always = {unknown, *stop_ids(folder, tokenizer)}
         # Loaded again, since the weights were rounded for writing; the student begins with the stored ones.
         model = load_model(folder, spec).model
@@ -84,7 +91,7 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     if is_eagle:
         from specbench.distill.eagle_training import EagleTrainer  # and torch with it
 
-        trainer = EagleTrainer(student, corpus, answers, settings, load_model(folder, spec).model)
+        trainer: Trainer = EagleTrainer(student, corpus, answers, settings, load_model(folder, spec).model)
     else:
         trainer = Trainer(student, corpus, answers, settings)
     progress = trainer.run()
@@ -99,14 +106,20 @@ def distil(settings: Settings, heldout_prompts: Sequence[Prompt] | None = None) 
     return write_card(settings, student, layers, text, progress)
 
 
-def _start(model: str, tokenizer: PreTrainedTokenizerBase) -> EdgeModel:
+def _start(settings: Settings, tokenizer: PreTrainedTokenizerBase, target: PretrainedConfig) -> EdgeModel:
     """The draft that training begins with, refused before any text is written if it does not fit the target."""
-    edge = EdgeModel(EdgeSpec(model=model, vocab_map=VOCAB_MAP, dtype="float32"))
+    edge = EdgeModel(EdgeSpec(model=str(settings.start), vocab_map=VOCAB_MAP, dtype="float32"))
+    kind = "eagle" if edge.reads_features else "plain"
+    if kind != settings.kind:
+        raise SpecbenchError(f"--start {settings.start} is a draft of --kind {kind}", f"add --kind {kind}")
     if edge.reads_features:
-        raise SpecbenchError(
-            f"--start {model} reads hidden states of its target, and only plain drafts are trained further",
-            "name a plain draft, or leave out --start",
-        )
+        size, layers = edge.config.feature_size, edge.config.feature_layers
+        if size != target.hidden_size or max(layers) > target.num_hidden_layers:
+            raise SpecbenchError(
+                f"--start {settings.start} reads hidden states of {size} numbers up to layer {max(layers)} and "
+                f"the target has {target.num_hidden_layers} layers of {target.hidden_size}",
+                "name a draft that was made for this target",
+            )
     assert edge.draft_vocabulary is not None
     edge.draft_vocabulary.demand_target(tokenizer)
     return edge
@@ -131,19 +144,23 @@ def _student(
         known = start.draft_vocabulary
         assert known is not None
         model = load_model(files.locate(start.spec, weights=True), start.spec).model
-        rows = target.get_input_embeddings().weight.shape[0]
-        return Student(model, np.array(known.target_ids), known.unknown_id, rows)
-    target_ids = Corpus(settings.work / "text").vocabulary(settings.draft_vocab, size, always)
+        return Student(model, np.array(known.target_ids), known.unknown_id, embedding_rows(target))
+    corpus = Corpus(settings.work / "text")
+    target_ids = corpus.vocabulary(settings.vocabulary_size, size, always)
     if settings.kind == "eagle":
-        from specbench.distill.eagle_student import build_eagle  # and torch with it
+        from specbench.distill.eagle_fit import fit  # and torch with it
+        from specbench.distill.eagle_student import build_eagle
 
-        return build_eagle(target, layers, target_ids, unknown, settings.seed)
+        student = build_eagle(target, layers, target_ids, unknown, settings.seed)
+        fit(student, moved(target, fast_dtype(str(target.device))), corpus, settings.seed)
+        return student
     return build(target, layers, target_ids, unknown)
 
 
-def _jobs(settings: Settings) -> Iterator[text_jobs.Job]:
+def _jobs(settings: Settings) -> Callable[[], Iterator[text_jobs.Job]]:
+    """What begins the stream of jobs."""
     if settings.prompts == SEEDS:
-        return seeds.jobs(settings.seed)
+        return lambda: seeds.jobs(settings.seed)
     name = f"prompts file {settings.prompts}"
     try:
         data = expanded(settings.prompts).read_bytes()
@@ -151,7 +168,9 @@ def _jobs(settings: Settings) -> Iterator[text_jobs.Job]:
         raise SpecbenchError(
             f"{name} cannot be read: {error.strerror}", "--prompts takes a JSONL file, or 'seeds'"
         ) from error
-    return text_jobs.from_prompts(parse_prompts(data, name), settings.answer_tokens, settings.seed)
+    prompts = parse_prompts(data, name)
+    demand_texts(prompts, "specbench distill")
+    return lambda: text_jobs.from_prompts(prompts, settings.answer_tokens, settings.seed)
 
 
 def _write_text(
@@ -159,12 +178,16 @@ def _write_text(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     size: int,
-    stream: Iterator[text_jobs.Job],
+    jobs: Callable[[], Iterator[text_jobs.Job]],
     prompts: Sequence[Prompt],
+    layers: tuple[int, ...] = (),
 ) -> int:
     """Load the target, let it answer the held-out prompts and write the training text.
 
     The held-out answers are in float32, as the target will be benchmarked; the text in what is fast.
+
+    Args:
+        layers: whose hidden states are kept along the text.
 
     Returns:
         The target's token whose row serves for all that the draft does not know.
@@ -180,7 +203,13 @@ def _write_text(
         logger.info("answering %d held-out prompts", len(prompts))
         exact = replace(writer, top_k=HELDOUT_TOP_K)
         heldout.write_answers(answers, TextMaker(exact, tokenizer, context), prompts, settings.heldout_tokens)
-    target.to(fast_dtype(str(target.device)))
-    make_shards(TextMaker(writer, tokenizer, context), stream, settings)
+    target = moved(target, fast_dtype(str(target.device)))
+    if target.device.type == "cpu":
+        from specbench.distill.packed_products import pack  # and torch with it
+
+        pack(target, settings.sequences_at_once)
+    count = processes.how_many(target.device.type)
+    maker = TextMaker(replace(writer, layers=layers), tokenizer, context)
+    make_shards(maker, jobs, settings, count)
     candidates = (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id)
     return next((token for token in candidates if token is not None), min(stops, default=0))

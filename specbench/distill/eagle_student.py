@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from specbench.distill.student import Student, demand_plain_logits, unfit
+from specbench.distill.student import Student, demand_plain_logits, embedding_rows, unfit
 from specbench.engine.hidden_states import collecting
 from specbench.models.eagle import EagleForCausalLM, eagle_config
 from specbench.models.library import quiet_transformers
@@ -17,7 +17,7 @@ from specbench.models.library import quiet_transformers
 def build_eagle(
     target: PreTrainedModel, layers: tuple[int, ...], target_ids: np.ndarray, unknown: int, seed: int = 0
 ) -> Student:
-    """A draft with the target's embeddings, last layer and norm; it begins with the highest state it reads.
+    """A draft with the target's embeddings, last layer and norm; `eagle_fit.fit` makes what comes before.
 
     Args:
         layers: as of `Settings.feature_layers`.
@@ -39,20 +39,13 @@ def build_eagle(
         with torch.no_grad():
             model.model.embed_tokens.weight.copy_(rows)
             model.model.norm.load_state_dict(whole.model.norm.state_dict())
-            for name in ("mlp", "input_layernorm", "post_attention_layernorm"):
-                getattr(own, name).load_state_dict(getattr(last, name).state_dict())
-            own.hidden_norm.load_state_dict(last.input_layernorm.state_dict())
-            own.self_attn.o_proj.load_state_dict(last.self_attn.o_proj.state_dict())
-            for name in ("q_proj", "k_proj", "v_proj"):
-                getattr(own.self_attn, name).weight[:, config.hidden_size :].copy_(
-                    getattr(last.self_attn, name).weight
-                )
-            model.fuse.weight.mul_(0.1)
-            model.fuse.weight[:, -config.feature_size :] += torch.eye(config.feature_size)
+            # Some families norm queries and keys as well, which a Llama does not.
+            if own.load_state_dict(last.state_dict(), strict=False).missing_keys:
+                raise unfit(target)
     except (RuntimeError, AttributeError) as error:
         raise unfit(target) from error
     unknown_id = int(np.searchsorted(target_ids, unknown))
-    return Student(model, target_ids, unknown_id, whole.get_input_embeddings().weight.shape[0])
+    return Student(model, target_ids, unknown_id, embedding_rows(target))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from specbench.distill.schedule import Progress
 from specbench.distill.settings import SEEDS, Settings
 from specbench.distill.student import Student
 from specbench.models import embedded, vocabulary
-from specbench.models.library import quiet_transformers
+from specbench.models.library import moved, quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +27,11 @@ def export(
     """Write the draft into `settings.out`, in Hugging Face format, without a tokenizer: the target's serves."""
     import torch
 
-    model = student.model.to("cpu")
+    model = moved(student.model, "cpu")
     with torch.no_grad():
         for name, each in model.named_parameters():
             each.copy_(weights[name])
-    model = model.to(torch.bfloat16)
+    model = moved(model, torch.bfloat16)
     with quiet_transformers():
         model.save_pretrained(settings.out)
     vocab_map = {
@@ -80,14 +80,18 @@ def write_card(
 def command(settings: Settings) -> str:
     """The command line that makes this draft."""
     default = Settings(settings.target, settings.out)
-    given = [("kind", settings.kind), ("start", settings.start), ("layers", settings.layers)]
-    parts = [f"--{name} {value}" for name, value in given if value != getattr(default, name)]
+
+    def given(*names: str) -> list[str]:
+        values = {name: getattr(settings, name) for name in names}
+        return [f"--{name} {value}" for name, value in values.items() if value != getattr(default, name)]
+
+    parts = given("kind", "start", "layers")
+    parts += [f"--draft-vocab {settings.vocabulary_size}"] if not settings.start else []
     parts += [
-        f"--draft-vocab {settings.draft_vocab}", f"--prompts {settings.prompts}",
+        f"--prompts {settings.prompts}",
         f"--minutes {settings.minutes:g}", f"--seed {settings.seed}", "--out DIR",
     ]  # fmt: skip
-    given = [("loss", settings.loss), ("tokens", settings.tokens), ("steps", settings.steps)]
-    parts += [f"--{name} {value}" for name, value in given if value != getattr(default, name)]
+    parts += given("loss", "tokens", "steps")
     return " ".join(["specbench distill", f"--target {settings.target}", *parts])
 
 
@@ -134,7 +138,7 @@ def _card(report: dict, settings: Settings, progress: Progress) -> str:
 Made by specbench {__version__} for speculative decoding: it proposes tokens, the target verifies them. Alone
 it writes poorly.
 
-- **Architecture**: {_architecture(report)} and {report["draft_vocab"]} of its tokens,
+- **Architecture**: {_architecture(report)}; {report["draft_vocab"]} of the target's tokens,
   {report["parameters"] / 1e6:.1f} M parameters, stored in bfloat16.
 - **Vocabulary**: `{VOCAB_MAP}` holds the target's id of every draft id; `unknown_id` stands for all tokens
   that the draft does not know. The tokenizer is the target's, and is not repeated here.

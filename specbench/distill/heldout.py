@@ -136,8 +136,8 @@ class Tally:
         count = len(log_probs)
         top = table[row["top_ids"][-count:]]
         draft = torch.where(top >= 0, log_probs.gather(1, top.clamp_min(0)).exp(), 0.0)
-        overlap = torch.minimum(draft, row["top_log_probs"][-count:].exp()).sum()
-        known = (table[row["tokens"][-count:]] >= 0).sum()
+        overlap = float(torch.minimum(draft, row["top_log_probs"][-count:].exp()).sum())
+        known = int((table[row["tokens"][-count:]] >= 0).sum())
         committed, verifications, judged, stood = replayed(agreement)
         counts = [sum(agreement[0][-count:]), count, overlap, committed, verifications, known, *judged, *stood]
         for task in (ALL, row["task"]):

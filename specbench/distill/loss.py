@@ -21,7 +21,7 @@ class HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: Tensor,
         head: Tensor,
@@ -66,7 +66,7 @@ class HeadLoss(torch.autograd.Function):
         return total.float()
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what the forward pass has computed."""
         hidden_gradient, head_gradient = ctx.saved_tensors
         return hidden_gradient * upstream, head_gradient * upstream, None, None, None, None, None

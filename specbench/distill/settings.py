@@ -15,6 +15,7 @@ SEEDS = "seeds"
 Kind = Literal["plain", "eagle"]
 Loss = Literal["kl", "tv", "kl+tv"]
 DEFAULT_LAYERS = "3"
+DEFAULT_DRAFT_VOCAB = 12288
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Settings:
         out: the folder of the draft; `out/work` holds what a resumed run needs.
         layers: how many of the target's layers, or which (`0,1,29`); of an `eagle` draft, which ones' hidden
             states it reads. Without any, `DEFAULT_LAYERS`, or a low, a middle and a high one.
-        draft_vocab: tokens that the draft knows.
+        draft_vocab: tokens that the draft knows; without it `DEFAULT_DRAFT_VOCAB`, or those of `start`.
         prompts: `seeds`, or a JSONL file in the benchmark's format.
         minutes: half for text, half for training, unless `tokens` or `steps` say how much.
         tokens: generated tokens to make, whatever the time.
@@ -47,7 +48,7 @@ class Settings:
     target: str
     out: Path
     layers: str | None = None
-    draft_vocab: int = 12288
+    draft_vocab: int | None = None
     prompts: str = SEEDS
     minutes: float = 150.0
     seed: int = 0
@@ -56,14 +57,14 @@ class Settings:
     kind: Kind = "plain"
     loss: Loss = "kl"
     start: str | None = None
-    unrolled_steps: int = 4
+    unrolled_steps: int = 3
     step_weight: float = 0.8
     sequences_at_once: int = 48
-    jobs_per_shard: int = 96
+    jobs_per_shard: int = 192
     answer_tokens: int = 192
     context_tokens: int = 1152
     top_k: int = 24
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     decay_share: float = 0.2
@@ -90,6 +91,11 @@ class Settings:
     def training_seconds(self) -> float:
         """Time for training, where `steps` does not decide."""
         return self.minutes * 30
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the draft knows, unless it takes over those of `start`."""
+        return self.draft_vocab or DEFAULT_DRAFT_VOCAB
 
     def feature_layers(self, available: int) -> tuple[int, ...]:
         """Layers of the target whose hidden states an `eagle` draft reads: 0 is the embedding.
@@ -145,17 +151,18 @@ class Settings:
         Raises:
             SpecbenchError: names the option and what would do.
         """
-        if self.start and (self.kind != "plain" or self.layers):
-            other = "--kind eagle" if self.kind != "plain" else "--layers"
-            raise SpecbenchError(
-                f"--start {self.start} is a plain draft, which has its layers: {other} cannot be asked for",
-                f"leave out --start or {other}",
-            )
+        others = {"--layers": self.layers, "--draft-vocab": self.draft_vocab}
+        for other, is_given in others.items():
+            if self.start and is_given:
+                raise SpecbenchError(
+                    f"--start {self.start} has its layers and its vocabulary: {other} cannot be asked for",
+                    f"leave out --start or {other}",
+                )
         least = {
             "minutes": self.minutes > 0,
             "tokens": self.tokens is None or self.tokens > 0,
             "steps": self.steps is None or self.steps > 0,
-            "draft-vocab": self.draft_vocab >= 2,
+            "draft-vocab": self.draft_vocab is None or self.draft_vocab >= 2,
             "seed": self.seed >= 0,
         }
         for name, good in least.items():

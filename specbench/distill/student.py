@@ -9,7 +9,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,6 +69,12 @@ class Student:
         return cls(model, np.array(ids["target_ids"]), ids["unknown_id"], ids["target_size"])
 
 
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Ids that the model has an embedding for, padding included."""
+    weight: Any = model.get_input_embeddings().weight
+    return weight.shape[0]
+
+
 def build(target: PreTrainedModel, layers: tuple[int, ...], target_ids: np.ndarray, unknown: int) -> Student:
     """A draft with the target's own weights: the chosen layers, and the rows of the chosen tokens.
 
@@ -81,7 +87,7 @@ def build(target: PreTrainedModel, layers: tuple[int, ...], target_ids: np.ndarr
     import torch
     from transformers import AutoModelForCausalLM
 
-    size = target.get_input_embeddings().weight.shape[0]
+    size = embedding_rows(target)
     unknown_id = int(np.searchsorted(target_ids, unknown))
     config = draft_config(target.config.get_text_config(), layers, target_ids, unknown_id)
     with quiet_transformers():

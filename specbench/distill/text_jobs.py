@@ -35,6 +35,11 @@ class Job:
     task: str
     turns: tuple[Turn, ...]
 
+    @property
+    def budget(self) -> int:
+        """Tokens to be written at most."""
+        return sum(turn.invent_tokens + turn.answer_tokens for turn in self.turns)
+
 
 def from_prompts(prompts: Sequence[Prompt], answer_tokens: int, seed: int) -> Iterator[Job]:
     """A file's prompts again and again: answered greedily the first time, sampled afterwards."""

@@ -18,6 +18,7 @@ from specbench.distill.settings import Settings
 from specbench.distill.student import Student
 from specbench.errors import RunError
 from specbench.models.devices import resolve_device
+from specbench.models.library import moved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,7 @@ class Trainer:
         self.settings = settings
         self.device = resolve_device("auto")
         self.dtype = fast_dtype(self.device)
-        self.model = student.model.to(self.device).train()
+        self.model = moved(student.model, self.device).train()
         self.optimizer = self._optimizer()
         self.to_draft = student.to_draft
         self.average = {name: each.detach().clone() for name, each in self.model.named_parameters()}

@@ -128,7 +128,7 @@ def test_a_profile_runs_the_pair(finished, specbench, profile, prompts):
 def test_the_card_says_what_was_done(finished):
     settings, report = finished
     card = (settings.out / "README.md").read_text()
-    assert "layers 0, 2 and 64 of its tokens" in card
+    assert "layers 0, 2; 64 of the target's tokens" in card
     assert f"{report['text']['tokens']} tokens" in card
     assert f"--target {settings.target} --layers 2 --draft-vocab 64" in card
     assert "| all |" in card
@@ -138,7 +138,7 @@ def test_the_card_says_what_was_done(finished):
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from specbench.distill import text, training
+from specbench.distill import shards, training
 from specbench.distill.distillation import distil
 from specbench.distill.settings import Settings
 from specbench.results.records import Prompt
@@ -150,11 +150,11 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if stage == "text":
-    whole, made = text._write_shard, []
+    whole, made = shards.write_shard, []
     def write(*arguments):
         die() if len(made) == 2 else made.append(1)
         return whole(*arguments)
-    text._write_shard = write
+    shards.write_shard = write
 else:
     step = training.Trainer._step
     def stop_at(trainer):
