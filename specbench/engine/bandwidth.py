@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from specbench.engine import huge_pages, kernels
+from specbench.engine.mixtures import is_mixture
 from specbench.engine.quantized import QuantizedEmbedding, QuantizedMatrix
 from specbench.engine.threads import release_compute_threads
 from specbench.errors import SpecbenchError
@@ -100,21 +102,73 @@ def has_own_reader(device: str) -> bool:
 def weight_bytes(model: nn.Module) -> int | None:
     """Bytes of weights that one token must read: all but lookup tables, tied ones once.
 
+    Of the experts of a mixture these are as many as a token chooses. What reads images and sounds is used with
+    a prompt alone.
+
     Returns:
-        `None` for a mixture of experts, where the token decides.
+        `None` where it is not known which weights are experts, or how many of them a token chooses.
     """
-    experts = "num_experts", "num_local_experts", "n_routed_experts"
-    if any(getattr(layer, name, None) for layer in layer_configs(cast(Any, model.config)) for name in experts):
-        return None
-    read: dict[int, int] = {}
+    mixture = _Mixture(cast(Any, model.config))
+    read: dict[int, float] = {}
+    towers = _towers(model)
     for module in model.modules():
-        if isinstance(module, (nn.Embedding, QuantizedEmbedding)):
-            continue  # one row of it; where the head shares the table, the head counts it
+        if isinstance(module, (nn.Embedding, QuantizedEmbedding)) or module in towers:
+            continue  # one row of a table; where the head shares it, the head counts it
         held: list[torch.Tensor] = list(module.parameters(recurse=False))
         if isinstance(module, QuantizedMatrix):
             held += module.tensors
-        read.update({id(tensor): tensor.nbytes for tensor in held})
-    return sum(read.values())
+        share = mixture.share_of(module, held)
+        read.update({id(tensor): tensor.nbytes * share for tensor in held})
+    return round(sum(read.values())) if mixture.is_known else None
+
+
+PROJECTORS = ("multi_modal_projector", "connector")
+"""What transformers' models call the module between such a tower and the text model."""
+
+
+def _towers(model: Any) -> set[nn.Module]:
+    """The modules by which a multimodal model reads images and sounds."""
+    if not hasattr(model, "get_encoder") or "modality" not in inspect.signature(model.get_encoder).parameters:
+        return set()
+    found = [tower for kind in ("image", "audio") if (tower := model.get_encoder(modality=kind)) is not model]
+    if found:
+        named = model.named_modules()
+        found += [module for name, module in named if name.rpartition(".")[2] in PROJECTORS]
+    return {module for tower in found for module in tower.modules()}
+
+
+class _Mixture:
+    """What part of its weights each module of a model reads for a token."""
+
+    COUNTS = "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts"
+    CHOICES = "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts"
+
+    def __init__(self, config: Any) -> None:
+        layers = layer_configs(config)
+        found = [[_first(layer, names) for layer in layers] for names in (self.COUNTS, self.CHOICES)]
+        self._counts, self._choices = ({number for number in numbers if number} for numbers in found)
+        self._found = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the model has no experts, or those that were looked at had some."""
+        return not self._counts or self._found
+
+    def share_of(self, module: nn.Module, own: list[torch.Tensor]) -> float:
+        """Of the weights that a module itself holds; experts hold theirs side by side, in one tensor."""
+        side_by_side = is_mixture(module) or any(tensor.dim() == 3 for tensor in own)
+        if len(self._counts) != 1 or len(self._choices) != 1 or not (own and side_by_side):
+            return 1.0
+        (count,), (chosen,) = self._counts, self._choices
+        if any(tensor.shape[0] != count for tensor in own):
+            return 1.0
+        self._found = True
+        return min(chosen / count, 1.0)
+
+
+def _first(config: Any, names: tuple[str, ...]) -> int | None:
+    found = (getattr(config, name, None) for name in names)
+    return next((number for number in found if isinstance(number, int) and number), None)
 
 
 def _seconds(read: Callable[[], object], device: torch.device) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from specbench.errors import ExitCode, SpecbenchError, first_line, is_out_of_memory
 from specbench.models.context import reads_by_length, varying_positions
+from specbench.models.media import inputs_of
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from specbench.engine.session import Block, KVSession
     from specbench.models.loading import LoadedModel
+    from specbench.models.media import Media
     from specbench.models.vocabulary import DraftVocabulary
 
 
@@ -36,6 +38,8 @@ class Engine(ABC):
     kind: ClassVar[str]
     role = ""
     """Whose model it is, `edge` or `cloud`, for messages."""
+    adds_alibi = False
+    """Whether attention itself adds ALiBi, for any length of a text."""
 
     def __init__(
         self, loaded: LoadedModel, vocabulary_size: int, draft_vocabulary: DraftVocabulary | None = None
@@ -103,7 +107,7 @@ class Engine(ABC):
             ValueError: sequences cannot share passes of this model.
         """
 
-    def recompute(self, token_ids: Sequence[int], count: int) -> torch.Tensor:
+    def recompute(self, token_ids: Sequence[int], count: int, media: Media | None = None) -> torch.Tensor:
         """Logits behind the last `count` tokens by one pass without a cache, shape (count, vocabulary_size).
 
         The model prepares its own inputs, as it does for `generate`; whatever engine this is, transformers'
@@ -113,8 +117,11 @@ class Engine(ABC):
 
         model: Any = self.loaded.model
         own_ids = torch.tensor([list(self.to_own_ids(token_ids))], device=self.loaded.device)
+        shown = inputs_of(self.loaded, media, token_ids) if media else {}
         with torch.inference_mode():
-            inputs = model.prepare_inputs_for_generation(own_ids, use_cache=False, is_first_iteration=True)
+            inputs = model.prepare_inputs_for_generation(
+                own_ids, use_cache=False, is_first_iteration=True, **shown
+            )
             if "logits_to_keep" in inspect.signature(model.forward).parameters:
                 inputs["logits_to_keep"] = count
             logits = model(**inputs).logits
@@ -123,6 +130,11 @@ class Engine(ABC):
     @property
     def lasting_state(self) -> str | None:
         """Why no token can be taken out of the model's cache, where that is known without a pass."""
+        return None
+
+    @property
+    def state(self) -> str | None:
+        """What the model keeps of a text that cannot be cut, where its sessions restore it from copies."""
         return None
 
     def require_steps(self) -> None:
@@ -216,19 +228,18 @@ class Engine(ABC):
     @cached_property
     def rollback_obstacle(self) -> str | None:
         """What keeps the model's cache from being rolled back; tried once, by four short passes."""
-        return self._obstacle(self._rolled_back, "after a rollback")
+        return self.lasting_state or self._obstacle(self._rolled_back, "after a rollback")
 
     @cached_property
     def tree_obstacle(self) -> str | None:
         """What keeps the model from reading trees and keeping paths of them; tried once, by short passes."""
         config = self.loaded.model.config
-        varying = BY_LENGTH if reads_by_length(config) else varying_positions(config)
-        return varying or self._obstacle(self._branched, "behind a branch")
+        varying = BY_LENGTH if reads_by_length(config) else varying_positions(config, self.adds_alibi)
+        known = self.state or self.lasting_state or varying
+        return known or self._obstacle(self._branched, "behind a branch")
 
     def _obstacle(self, probe: Callable[[], tuple[torch.Tensor, torch.Tensor]], where: str) -> str | None:
         """Why the logits of two ways to read the same tokens differ, or why one of them fails."""
-        if self.lasting_state:
-            return self.lasting_state
         try:
             expected, found = (logits.double() for logits in probe())
         except Exception as error:

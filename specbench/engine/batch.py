@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from specbench.clock import now_ms
@@ -23,9 +23,11 @@ PROBED = ((2, 1), (5, 3), (3, 2))
 Item = TypeVar("Item")
 Steps = Generator[Block | Item, Passed | None, None]
 """What is computed step by step: a `Block` wants to be answered with its `Passed`, all else is a result."""
+Results = Generator[Item, object, None]
+"""The same without blocks: it asks for nothing, so it goes wherever `Steps` do."""
 
 
-def alone(steps: Steps[Item]) -> Iterator[Item]:
+def alone(steps: Steps[Item]) -> Results[Item]:
     """The results, every block read in a pass of its own, where and when the next result is asked for."""
     answer: Passed | None = None
     try:

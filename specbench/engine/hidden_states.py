@@ -73,7 +73,7 @@ def collecting(model: PreTrainedModel, layers: Iterable[int]) -> Iterator[Found]
             hook.remove()
 
 
-def _layers(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
+def _layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     """The decoder's layers, in their order."""
     layers = getattr(model.get_decoder(), "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):

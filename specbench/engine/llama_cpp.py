@@ -18,6 +18,7 @@ from specbench.models.llama_library import LlamaModel, LoadedGguf, last_error
 if TYPE_CHECKING:
     import numpy as np
 
+    from specbench.models.media import Media
     from specbench.models.vocabulary import DraftVocabulary
 
 CACHE_TYPES = {"float32": "GGML_TYPE_F32", "float16": "GGML_TYPE_F16", "bfloat16": "GGML_TYPE_BF16"}
@@ -34,12 +35,12 @@ class LlamaCppEngine(Engine):
 
     kind = "llama_cpp"
     module = None
-    loaded: LoadedGguf
+    loaded: LoadedGguf  # type: ignore[assignment]  # what asks for a model of transformers is overridden
 
     def __init__(
         self, loaded: LoadedGguf, vocabulary_size: int, draft_vocabulary: DraftVocabulary | None = None
     ) -> None:
-        super().__init__(loaded, vocabulary_size, draft_vocabulary)
+        super().__init__(loaded, vocabulary_size, draft_vocabulary)  # type: ignore[arg-type]  # as above
         self._free: list[_Context] = []
 
     @property
@@ -86,9 +87,12 @@ class LlamaCppEngine(Engine):
         """
         raise ValueError("sequences do not share passes of the llama.cpp engine")
 
-    def recompute(self, token_ids: Sequence[int], count: int) -> torch.Tensor:
+    def recompute(self, token_ids: Sequence[int], count: int, media: Media | None = None) -> torch.Tensor:
         """Logits behind the last `count` tokens from an empty cache, shape (count, vocabulary_size)."""
-        return self.session(len(token_ids)).read(token_ids, count)
+        session = self.session(len(token_ids))
+        if media:
+            session.show(media)
+        return session.read(token_ids, count)
 
 
 class LlamaCppSession(KVSession):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AttentionInterface
@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, PreTrainedModel
+    from transformers import PreTrainedModel
 
 ATTENTION = "specbench_packed"
 
@@ -47,7 +47,7 @@ _pass = threading.local()
 
 @contextmanager
 def packing(
-    model: PreTrainedModel, caches: Sequence[DynamicCache], seen: Sequence[Sequence[int]]
+    model: PreTrainedModel, caches: Sequence[Cache | None], seen: Sequence[Sequence[int]]
 ) -> Iterator[Cache]:
     """Let the model's attention keep the sequences of a pass apart; yields the cache to pass along.
 
@@ -59,30 +59,39 @@ def packing(
     """
     config = model.config.get_text_config(decoder=True)
     before = config._attn_implementation
-    layers = [layer for cache in caches for layer in cache.layers]
+    known = [cache for cache in caches if cache is not None]
     if before != "sdpa" or not getattr(model, "_supports_attention_backend", False):
         raise ValueError(f"the attention of a {type(model).__name__} cannot be exchanged ({before})")
-    if strange := next((layer for layer in layers if type(layer) is not DynamicLayer), None):
-        raise ValueError(f"it has a {type(strange).__name__}, and only full attention can be exchanged")
-    lengths = [[layer.get_seq_length() for layer in cache.layers] for cache in caches]
-    masks = [_mask(part, max(known), model.device) for part, known in zip(seen, lengths, strict=True)]
+    if len(known) < len(caches):
+        raise ValueError(f"a {type(model).__name__} makes a cache of its own")
+    layers = [_full(cache) for cache in known]
+    lengths = [[layer.get_seq_length() for layer in own] for own in layers]
+    masks = [_mask(part, max(read), model.device) for part, read in zip(seen, lengths, strict=True)]
     try:
         config._attn_implementation = ATTENTION
         _pass.caches = Cache(
-            layers=[
-                _Layer(parts, [len(part) for part in seen], masks)
-                for parts in zip(*(cache.layers for cache in caches), strict=True)
-            ]
+            layers=[_Layer(parts, [len(part) for part in seen], masks) for parts in zip(*layers, strict=True)]
         )
         yield _pass.caches
     except BaseException:
-        for cache, known in zip(caches, lengths, strict=True):
-            for layer, length in zip(cache.layers, known, strict=True):
+        for own, read in zip(layers, lengths, strict=True):
+            for layer, length in zip(own, read, strict=True):
                 layer.crop(length - layer.get_seq_length())
         raise
     finally:
         del _pass.caches
         config._attn_implementation = before
+
+
+def _full(cache: Cache) -> list[DynamicLayer]:
+    """The layers of a cache that keep every token.
+
+    Raises:
+        ValueError: one does not.
+    """
+    if strange := next((layer for layer in cache.layers if type(layer) is not DynamicLayer), None):
+        raise ValueError(f"it has a {type(strange).__name__}, and only full attention can be exchanged")
+    return [layer for layer in cache.layers if type(layer) is DynamicLayer]
 
 
 def _attention(
@@ -91,7 +100,7 @@ def _attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Transformers' attention interface: its own attention, sequence by sequence."""
     if attention_mask is not None or kwargs.get("sliding_window") is not None:

@@ -1,22 +1,25 @@
 """A model whose matrices are held in eight or four bits and multiplied in float32.
 
-What is quantised: every linear layer (transposed ones too), every embedding (scaled ones too), tied ones once.
-Norms, biases, convolutions, position tables that are no plain embedding, activations, cache and logits stay in
-float32. The weights are converted in registers, so that a pass costs what its bytes cost.
+What is quantised: every linear layer (transposed ones too), every embedding (scaled ones too), tied ones once,
+and the experts of a mixture. Norms, biases, convolutions, position tables that are no plain embedding, what
+chooses experts, activations, cache and logits stay in float32. The weights are converted in registers, so that
+a pass costs what its bytes cost.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from specbench.engine import kernels
+from specbench.engine.mixtures import is_mixture, is_router, matrices, mixed
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models.architecture import meta_model
 
@@ -25,8 +28,14 @@ if TYPE_CHECKING:
 
     from specbench.models.loading import LoadedModel
 
-PACK = {"int8": kernels.quantize_int8, "int4": kernels.quantize_int4}
-UNPACK = {"int8": kernels.dequantize_int8, "int4": kernels.dequantize_int4}
+PACK: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, ...]]] = {
+    "int8": kernels.quantize_int8,
+    "int4": kernels.quantize_int4,
+}
+UNPACK: dict[str, Callable[..., torch.Tensor]] = {
+    "int8": kernels.dequantize_int8,
+    "int4": kernels.dequantize_int4,
+}
 # Modules whose own weights stay in float32: they are small, or one row of them is read.
 KEPT = (nn.Embedding, nn.modules.conv._ConvNd)
 TENSOR_NAMES = ("weight", "scales", "offsets")  # int8 has no offsets
@@ -50,7 +59,8 @@ class QuantizedMatrix(nn.Module):
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """Weights and their scales (and offsets), in the kernels' order."""
-        return tuple(self._buffers[name] for name in self._names)
+        held: Any = self._buffers  # none is None: they come with the module
+        return tuple(held[name] for name in self._names)
 
 
 class QuantizedLinear(QuantizedMatrix):
@@ -85,6 +95,33 @@ class QuantizedEmbedding(QuantizedMatrix):
         return found if self.embed_scale is None else found * self.embed_scale
 
 
+class QuantizedExperts(nn.Module):
+    """In place of the experts of a mixture, of which a token reads those that it chose.
+
+    Args:
+        kind: as of `QuantizedMatrix`; a row of a matrix is an output of one expert.
+        experts: their module, whose matrices are taken out, one at a time.
+    """
+
+    def __init__(self, kind: str, experts: nn.Module) -> None:
+        super().__init__()
+        self.experts = experts
+        self._product = getattr(kernels.load(), f"experts_{kind}").default
+        for name, weights in matrices(experts).items():
+            delattr(experts, name)
+            tensors = zip(*(PACK[kind](weight) for weight in weights), strict=True)
+            self.add_module(name, QuantizedMatrix(kind, tuple(torch.stack(each) for each in tensors)))
+
+    def forward(self, hidden_states: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """As of `mixtures.mixed`."""
+
+        def product(x: torch.Tensor, chosen: torch.Tensor, name: str) -> torch.Tensor:
+            held: Any = self.get_submodule(name)
+            return self._product(x, chosen, *held.tensors)
+
+        return mixed(self.experts, hidden_states, chosen, weights, product)
+
+
 def demand_quantizable(config: PretrainedConfig, folder: Path, kind: str) -> None:
     """Refuse a model that `quantize` would refuse, before its weights are read.
 
@@ -103,12 +140,15 @@ def quantize(loaded: LoadedModel, kind: str) -> LoadedModel:
         SpecbenchError: no compiler, a layer that cannot be quantised, or rows that are not whole groups.
     """
     kernels.load()
-    model, done = loaded.model, {}
+    model = loaded.model
+    done: dict[int, tuple[torch.Tensor, tuple[torch.Tensor, ...]]] = {}
     reason = _obstacle(model, kind)
     if reason:
         raise _cannot(loaded.folder, reason)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
+            if is_mixture(child):
+                setattr(parent, name, QuantizedExperts(kind, child).eval())
             if not _is_matrix(child):
                 continue
             weight = child.weight
@@ -128,11 +168,12 @@ def _obstacle(model: nn.Module, kind: str) -> str | None:
     """Why a model cannot be quantised; `None` when it can."""
     strange: list[str] = []
     for path, module in model.named_modules():
+        widths = [weight.shape[2] for weight in matrices(module).values()] if is_mixture(module) else []
         if _is_matrix(module):
-            width = module.weight.shape[0 if isinstance(module, Conv1D) else 1]
-            if kind == "int4" and width % kernels.GROUP:
-                return f"rows of {width} weights are not whole groups of {kernels.GROUP}"
-        elif not isinstance(module, KEPT):
+            widths = [module.weight.shape[0 if isinstance(module, Conv1D) else 1]]
+        if kind == "int4" and (odd := [width for width in widths if width % kernels.GROUP]):
+            return f"rows of {odd[0]} weights are not whole groups of {kernels.GROUP}"
+        if not (widths or isinstance(module, KEPT) or is_router(module)):
             own = module.named_parameters(recurse=False)
             strange += [f"{path}.{name}" for name, tensor in own if tensor.dim() > 1]
     experts = next((name for name in strange if ".experts." in name), None)
@@ -141,16 +182,21 @@ def _obstacle(model: nn.Module, kind: str) -> str | None:
     return f"{strange[0]} is neither a linear layer nor an embedding" if strange else None
 
 
-def _is_matrix(module: nn.Module) -> bool:
+def _is_matrix(module: nn.Module) -> TypeGuard[nn.Embedding | nn.Linear | Conv1D]:
     """Whether a module looks rows up in a matrix, or multiplies by it, and does nothing else but scale them."""
     if isinstance(module, nn.Embedding):
         return type(module).forward is nn.Embedding.forward or hasattr(module, "embed_scale")
-    return isinstance(module, Conv1D) or (isinstance(module, nn.Linear) and _is_linear(type(module)))
+    return isinstance(module, Conv1D) or (isinstance(module, nn.Linear) and is_linear(type(module)))
+
+
+def is_linear(kind: type[nn.Linear]) -> bool:
+    """Whether a class of linear layers computes what `nn.Linear` does: told by its code, or by a small one."""
+    known: Any = kind  # to mypy, no class of modules can be hashed
+    return _is_linear(known)
 
 
 @functools.cache
 def _is_linear(kind: type[nn.Linear]) -> bool:
-    """Whether a class of linear layers computes what `nn.Linear` does: told by its code, or by a small one."""
     if kind.forward is nn.Linear.forward:
         return True
     try:
@@ -161,7 +207,7 @@ def _is_linear(kind: type[nn.Linear]) -> bool:
         return False
 
 
-def _rows(module: nn.Module) -> torch.Tensor:
+def _rows(module: nn.Embedding | nn.Linear | Conv1D) -> torch.Tensor:
     """The matrix with a row for each output, or each token."""
     weight = module.weight.detach()
     return weight.T.contiguous() if isinstance(module, Conv1D) else weight
@@ -175,7 +221,8 @@ def _scale(embedding: nn.Embedding, folder: Path) -> float | None:
     """
     if not hasattr(embedding, "embed_scale"):
         return None
-    scale, ids = float(embedding.embed_scale), torch.arange(min(2, embedding.num_embeddings))
+    given: Any = embedding.embed_scale
+    scale, ids = float(given), torch.arange(min(2, embedding.num_embeddings))
     if not torch.allclose(embedding(ids), embedding.weight[ids] * scale):
         raise _cannot(folder, f"a {type(embedding).__name__} does more than scale its rows")
     return scale

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
@@ -58,7 +58,7 @@ class Ranks:
         self.rank, self.size = rank, size
         self.loss: str | None = None
         self._store, self._dead = dist.PrefixStore("specbench", store), dead
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], object]] = []
         self._losing = threading.RLock()
         self.meet("started")
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
@@ -92,10 +92,10 @@ class Ranks:
         """Rank 0 gives all others an order; small, and of plain values and tensors in main memory."""
         dist.broadcast_object_list([order], src=0, group=self._orders)
 
-    def hear(self) -> object:
+    def hear(self) -> Any:
         """The next order, on any other rank."""
         release_compute_threads()
-        box: list[object] = [None]
+        box: list[Any] = [None]
         dist.broadcast_object_list(box, src=0, group=self._orders)
         return box[0]
 
@@ -108,7 +108,7 @@ class Ranks:
         dist.gather_object(value, said, dst=0, group=self._orders)
         return said
 
-    def when_lost(self, listener: Callable[[], None]) -> None:
+    def when_lost(self, listener: Callable[[], object]) -> None:
         """Have somebody told, once, in any thread, that the model cannot go on; `loss` says why."""
         with self._losing:
             self._listeners.append(listener)

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING
 from specbench.clock import now_ms
 from specbench.engine import trees
 from specbench.engine.finite import demand_finite
+from specbench.engine.rereading import Restored
+from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
     import torch
 
+    from specbench.models.media import Media
+
 
 class KVSession(ABC):
     """One sequence in a cache: append tokens, read their logits, cut back to an absolute length."""
+
+    restored: Restored | None = None
+    """What going back has cost, where a state is restored and not cut."""
 
     def __init__(self, role: str) -> None:
         """`role` is whose model it is, `edge` or `cloud`, for messages."""
@@ -65,11 +72,13 @@ class KVSession(ABC):
         """
         import torch
 
-        given, states, begin = self.given, [], 0
+        given, begin = self.given, 0
+        states: list[torch.Tensor] = []
         for end in ends:
             self.given = None if given is None else given[begin:end]
             logits = read(begin, end)
-            states.append(self.hidden_states)
+            if self.hidden_states is not None:
+                states.append(self.hidden_states)
             begin = end
         self.given = given
         self.hidden_states = torch.cat(states) if self.hidden_layers else None
@@ -83,7 +92,7 @@ class KVSession(ABC):
         """
         return
 
-    def places(self, count: int, parents: Sequence[int] | None = None) -> tuple[list[int], ...]:
+    def places(self, count: int, parents: Sequence[int] | None = None) -> trees.Places:
         """Where tokens that are read next are kept, where they stand and what they see; see `trees.places`.
 
         Raises:
@@ -119,18 +128,33 @@ class KVSession(ABC):
             drafted += unread
         return drafted
 
+    def show(self, media: Media) -> None:
+        """Have the first pass, which must read the whole prompt, put images and sounds into their places.
+
+        Raises:
+            SpecbenchError: this engine reads text alone.
+        """
+        raise SpecbenchError(
+            f"the {self._role} model's engine reads text alone, and the prompt shows an image or a sound",
+            "add --set engine.kind=eager",
+        )
+
+    def settle(self, length: int) -> None:
+        """Note that the first `length` tokens of the text, read or not, will not be rolled back."""
+        return
+
     def truncate(self, length: int) -> None:
         """Forget all tokens behind the first `length`.
 
         Raises:
             ValueError: `length` is negative or longer than the cache, or lies in a tree.
         """
-        if not 0 <= length <= self._length:
-            raise ValueError(f"cannot truncate a cache of {self._length} tokens to {length}")
-        start = self._length - len(self._tree)
-        if start < length < self._length:
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
+        start = self.length - len(self._tree)
+        if start < length < self.length:
             raise ValueError(f"cannot truncate to {length} within a tree behind {start} tokens: keep a path")
-        self._forget(self._length - length)
+        self._forget(self.length - length)
         self._length = length
         if length <= start:
             self._tree = []

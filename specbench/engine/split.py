@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import Cache
 
-from specbench.engine.eager import EagerEngine, EagerSession
+from specbench.engine.eager import EagerEngine
+from specbench.engine.eager_session import EagerSession
 from specbench.errors import RanksLostError, SpecbenchError
-from specbench.models.caches import growing_cache
-from specbench.models.library import cache_argument
+from specbench.models.caches import cut, growing_cache
+from specbench.models.library import demand_cache_argument
 
 if TYPE_CHECKING:
+    from specbench.engine.base import Engine
     from specbench.engine.ranks import Ranks
     from specbench.models.loading import LoadedModel
+    from specbench.models.media import Media
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class SplitEngine(EagerEngine):
         """A cache slot for one sequence, empty, on every rank."""
         return SplitSession(self)
 
+    @property
+    def lasting_state(self) -> str | None:
+        """States are not restored: the ranks cut their caches."""
+        return f"{self.state}, and the model is split over ranks" if self.state else None
+
     def require_hidden_states(self, layers: Sequence[int], size: int) -> None:
         """Refuse: hidden states of a model that is split over ranks have not been tried.
 
@@ -90,9 +97,12 @@ class SplitEngine(EagerEngine):
             "add --set cloud.parallel=null",
         )
 
-    def recompute(self, token_ids: Sequence[int], count: int) -> torch.Tensor:
+    def recompute(self, token_ids: Sequence[int], count: int, media: Media | None = None) -> torch.Tensor:
         """As of every engine, by a pass into an empty cache: all ranks follow passes that have one."""
-        return self.session().extend(token_ids)[-count:]
+        session = self.session()
+        if media:
+            session.show(media)
+        return session.extend(token_ids)[-count:]
 
     def together(self, name: str, function: Callable[[], object]) -> list[Any]:
         """Have all ranks do a task, this one `function`; returns what each says.
@@ -111,7 +121,7 @@ class SplitEngine(EagerEngine):
                 self._in_step = None
 
     def _leading(self, forward: Callable) -> Callable:
-        cache_name = cache_argument(self.loaded.model)
+        cache_name = self.cache_argument
 
         @functools.wraps(forward)  # transformers looks at its signature
         def leading(**arguments: object) -> object:
@@ -133,12 +143,13 @@ class SplitEngine(EagerEngine):
             raise RanksLostError(self.ranks.loss)
         self.ranks.tell(order)
 
-    def _pass(self, cache: Cache | None, arguments: Mapping) -> Pass:
+    def _pass(self, cache: object, arguments: Mapping) -> Pass:
         if type(cache) is not DynamicCache:
             raise TypeError(f"a pass with a {type(cache).__name__}, which the other ranks have no copy of")
-        if not hasattr(cache, "slot"):
-            cache.slot = next(self._numbers)
-            weakref.finalize(cache, self._free, cache.slot).atexit = False
+        marked: Any = cache  # with attributes of ours
+        if not hasattr(marked, "slot"):
+            marked.slot = next(self._numbers)
+            weakref.finalize(cache, self._free, marked.slot).atexit = False
         cuts = getattr(cache, "cuts", None)
         taken = tuple(cuts or ())
         if cuts is not None:
@@ -146,7 +157,7 @@ class SplitEngine(EagerEngine):
         values = {
             name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in arguments.items()
         }
-        return Pass(cache.slot, cuts is not None, taken, values, self._take_closed())
+        return Pass(marked.slot, cuts is not None, taken, values, self._take_closed())
 
     def _take_closed(self) -> tuple[int, ...]:
         return tuple(self._closed.popleft() for _ in range(len(self._closed)))
@@ -168,17 +179,19 @@ class SplitSession(EagerSession):
 
     def __init__(self, engine: SplitEngine) -> None:
         super().__init__(engine)
-        if engine.rolls_back:
-            self.cache.cuts = []
+        self._cuts: list[int] = []
+        if not engine.state:
+            marked: Any = self.cache
+            marked.cuts = self._cuts
 
     def _forget(self, count: int) -> None:
-        super()._forget(count)
-        if self._engine.rolls_back:
-            self.cache.cuts.append(count)
+        if not self._engine.state:
+            super()._forget(count)
+            self._cuts.append(count)
 
 
 @torch.inference_mode()
-def follow(engine: EagerEngine, ranks: Ranks, tasks: Mapping[str, Callable[[], object]]) -> None:
+def follow(engine: Engine, ranks: Ranks, tasks: Mapping[str, Callable[[], object]]) -> None:
     """What every rank but 0 does: the orders of rank 0, to the end.
 
     Raises:
@@ -186,7 +199,8 @@ def follow(engine: EagerEngine, ranks: Ranks, tasks: Mapping[str, Callable[[], o
     """
     model, device = engine.loaded.model, engine.loaded.device
     caches: dict[int, DynamicCache] = {}
-    cache_name = cache_argument(model)
+    cache_name = demand_cache_argument(model, engine.loaded.folder)
+    order: Pass | Close | Task | None
     while (order := ranks.hear()) is not None:
         if isinstance(order, Task):
             ranks.gather(tasks[order.name]())
@@ -197,9 +211,11 @@ def follow(engine: EagerEngine, ranks: Ranks, tasks: Mapping[str, Callable[[], o
             continue
         cache = caches.get(order.slot)
         if cache is None:
-            cache = caches[order.slot] = growing_cache(model, order.records)
+            cache = growing_cache(model, order.records)
+            assert cache is not None  # rank 0 makes no pass with a cache of the model's own making
+            caches[order.slot] = cache
         for count in order.cuts:
-            cache.crop(-count)
+            cut(cache, count)
         arguments = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in order.arguments.items()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+Places = tuple[list[int], list[int], list[int]]
+"""What `places` returns."""
 MOST_TOKENS = 64
 """Tokens of a tree: what a token sees of it is one word of so many bits."""
 
 
-def places(
-    length: int, count: int, parents: Sequence[int] | None, above: Sequence[int] = ()
-) -> tuple[list[int], list[int], list[int]]:
+def places(length: int, count: int, parents: Sequence[int] | None, above: Sequence[int] = ()) -> Places:
     """Where a cache keeps the tokens that are read next, where they stand in their text, and what they see.
 
     Args:

@@ -37,10 +37,14 @@ def context_length(config: PretrainedConfig) -> int | None:
     return max(length, min((_stretched(each, length) for each in _scalings(text)), default=length))
 
 
-def varying_positions(config: PretrainedConfig) -> str | None:
-    """Why one pass does not hold for every length of the text; `None` where positions are the same for all."""
+def varying_positions(config: PretrainedConfig, adds_alibi: bool = False) -> str | None:
+    """Why one pass does not hold for every length of the text; `None` where positions are the same for all.
+
+    Args:
+        adds_alibi: whether attention itself adds ALiBi, for any length, instead of the model's own code.
+    """
     text = config.get_text_config()
-    if getattr(text, "alibi", False):
+    if not adds_alibi and getattr(text, "alibi", False):
         return "its attention adds ALiBi, which it makes anew for each length of the text"
     if any(_kind(each) == "dynamic" for each in _scalings(text)):
         return "its rotary positions change with the length of the text (dynamic NTK)"

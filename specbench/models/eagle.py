@@ -1,7 +1,9 @@
-"""A draft of one layer that reads hidden states of its target: EAGLE-3's, in the form of a Llama.
+"""A draft of one layer that reads hidden states of its target: EAGLE, in the form of a Llama.
 
-Source: Li et al. 2024, "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty", and Li et al.
-2025, "EAGLE-3: Scaling up Inference Acceleration of Large Language Models via Training-Time Test".
+As in EAGLE (Li et al. 2024, "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty"), a hidden
+state and the next token's embedding are joined by one product before a common layer, so that the layer can
+begin as the target's last one. Which hidden states, and that they are fused, is EAGLE-3's (Li et al. 2025,
+"EAGLE-3: Scaling up Inference Acceleration of Large Language Models via Training-Time Test").
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaModel
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PretrainedConfig
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from specbench.models.feature_fed import MODEL_TYPE
 
@@ -23,7 +25,7 @@ class EagleConfig(LlamaConfig):
 
 
 def eagle_config(
-    target: LlamaConfig, layers: tuple[int, ...], vocabulary_size: int | None = None
+    target: PretrainedConfig, layers: tuple[int, ...], vocabulary_size: int | None = None
 ) -> EagleConfig:
     """A draft of the target's own sizes.
 
@@ -50,37 +52,6 @@ def eagle_config(
     )
 
 
-class EagleLayer(LlamaDecoderLayer):
-    """A layer whose attention reads the embedding of each token beside its hidden state, twice as wide."""
-
-    def __init__(self, config: EagleConfig, layer_idx: int) -> None:
-        super().__init__(config, layer_idx)
-        self.hidden_norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        attention: Any = self.self_attn
-        for name in ("q_proj", "k_proj", "v_proj"):
-            narrow = getattr(attention, name)
-            wide = nn.Linear(2 * config.hidden_size, narrow.out_features, bias=narrow.bias is not None)
-            setattr(attention, name, wide)
-
-    def forward(self, hidden_states: torch.Tensor, embeddings: torch.Tensor, **arguments: Any) -> torch.Tensor:
-        """The hidden states behind the tokens, before the last norm."""
-        read = torch.cat([self.input_layernorm(embeddings), self.hidden_norm(hidden_states)], -1)
-        attended, _ = self.self_attn(hidden_states=read, **arguments)
-        hidden_states = hidden_states + attended
-        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
-
-
-class EagleModel(LlamaModel):
-    """The decoder: one layer."""
-
-    config_class = EagleConfig
-
-    def __init__(self, config: EagleConfig) -> None:
-        super().__init__(config)
-        self.layers = nn.ModuleList([EagleLayer(config, 0)])
-        self.post_init()
-
-
 class EagleForCausalLM(LlamaForCausalLM):
     """Says what follows the tokens that it reads, each with the hidden state behind the token before it."""
 
@@ -88,8 +59,11 @@ class EagleForCausalLM(LlamaForCausalLM):
 
     def __init__(self, config: EagleConfig) -> None:
         super().__init__(config)
-        self.model = EagleModel(config)
-        self.fuse = nn.Linear(len(config.feature_layers) * config.feature_size, config.hidden_size, bias=False)
+        size = config.hidden_size
+        self.fuse = nn.Linear(len(config.feature_layers) * config.feature_size, size, bias=False)
+        self.hidden_norm = LlamaRMSNorm(size, eps=config.rms_norm_eps)
+        self.token_norm = LlamaRMSNorm(size, eps=config.rms_norm_eps)
+        self.join = nn.Linear(2 * size, size, bias=False)
         self.post_init()
 
     def forward(
@@ -109,13 +83,17 @@ class EagleForCausalLM(LlamaForCausalLM):
             arguments: as of a Llama.
         """
         embeddings = self.model.embed_tokens(input_ids)
+        hidden = torch.zeros_like(embeddings) if hidden_states is None else hidden_states
         return super().forward(
-            inputs_embeds=torch.zeros_like(embeddings) if hidden_states is None else hidden_states,
-            embeddings=embeddings,
+            inputs_embeds=self.joined(hidden, embeddings),
             position_ids=position_ids,
             logits_to_keep=logits_to_keep,
             **arguments,
         )
+
+    def joined(self, hidden: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """What the layer reads: hidden states behind the token before each, and the tokens' embeddings."""
+        return self.join(torch.cat([self.hidden_norm(hidden), self.token_norm(embeddings)], -1))
 
     def fused(self, features: torch.Tensor) -> torch.Tensor:
         """What the draft reads of the target's hidden states.

@@ -21,6 +21,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json",
 )  # fmt: skip
 ADAPTER_PREFIX = "adapter_model"
+TRUST = "review that code, then set trust_remote_code: true for this model"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -106,7 +107,7 @@ def check(folder: Path, spec: ModelSpec) -> None:
     if any("auto_map" in part for part in described) and not spec.trust_remote_code:
         raise ModelError(
             f"model {folder} needs to run its own Python code (auto_map)",
-            "review that code, then set trust_remote_code: true for this model",
+            TRUST,
         )
 
 

@@ -136,11 +136,18 @@ class GgufHeader:
 
     @property
     def weight_bytes(self) -> int | None:
-        """Bytes of weights that one token must read; `None` where the token decides (a mixture of experts)."""
-        if self.own("expert_count", 0):
+        """Bytes of weights that one token must read: of experts, which lie side by side, as many as it chooses.
+
+        `None` where the file does not say how many those are.
+        """
+        count, chosen = self.own("expert_count", 0), self.own("expert_used_count", 0)
+        if count and not chosen:
             return None
         is_tied = all(tensor.name != "output.weight" for tensor in self.tensors)
-        return sum(tensor.nbytes for tensor in self.tensors if is_tied or tensor.name != "token_embd.weight")
+        read = [tensor for tensor in self.tensors if is_tied or tensor.name != "token_embd.weight"]
+        whole = sum(tensor.nbytes for tensor in read)
+        experts = sum(tensor.nbytes for tensor in read if "_exps." in tensor.name)
+        return whole - experts + experts * chosen // count if count else whole
 
     @property
     def cached_numbers(self) -> int:

@@ -39,6 +39,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     quantization: str | None = None
+    trust_remote_code: bool = False
 
 
 def make_known(folder: Path) -> None:
@@ -158,7 +159,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     model.generation_config = GenerationConfig()
     if ranks == 1:  # ranks compute together, and this would be each one's own pass
         architecture.demand_causal(model, folder)
-    return LoadedModel(model=model, folder=folder, device=_input_device(model), dtype=dtype)
+    return LoadedModel(model, folder, _input_device(model), dtype, trust_remote_code=spec.trust_remote_code)
 
 
 def _input_device(model: PreTrainedModel) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from specbench.models import caches
@@ -36,18 +37,23 @@ class MemoryEstimate:
 
 
 def estimate(
-    config: PretrainedConfig, dtype: str, context_tokens: int, quantization: str | None = None
+    config: PretrainedConfig,
+    dtype: str,
+    context_tokens: int,
+    quantization: str | None = None,
+    drops: bool = False,
 ) -> MemoryEstimate:
     """What `config` needs in `dtype` for a sequence of `context_tokens`; counts shapes, loads nothing.
 
     Args:
         quantization: `int8` or `int4` where matrices are held so; while loading, they are in `dtype` too.
+        drops: whether layers drop what is older than their window, as the eager engine's do.
     """
     # Shapes are the same in every dtype, and torch knows those of a mixture of experts in bfloat16 alone.
     model = meta_model(config, "bfloat16").eval()
     model.tie_weights()
     weights = sum(_weight_bytes(parameter.shape, dtype, quantization) for parameter in model.parameters())
-    cached = _cached_numbers(model, context_tokens)
+    cached = _cached_numbers(model, context_tokens, drops)
     return MemoryEstimate(weights, None if cached is None else cached * DTYPE_BYTES[dtype])
 
 
@@ -56,13 +62,13 @@ def _weight_bytes(shape: Sequence[int], dtype: str, quantization: str | None) ->
     if quantization is None or len(shape) < 2:
         return numbers * DTYPE_BYTES[dtype]
     if quantization == "int8":
-        return numbers + shape[0] * 4  # a float32 scale per row
+        return numbers + math.prod(shape[:-1]) * 4  # a float32 scale per row
     return numbers // 2 + numbers // 32 * 4  # a float16 scale and offset per 32 weights
 
 
-def _cached_numbers(model: PreTrainedModel, tokens: int) -> int | None:
+def _cached_numbers(model: PreTrainedModel, tokens: int, drops: bool) -> int | None:
     """Numbers in a cache of so many tokens, or `None` where neither model nor configuration tells."""
-    for count in (_seen_numbers, _configured_numbers):
+    for count in (partial(_seen_numbers, drops=drops), _configured_numbers):
         try:
             return count(model, tokens)
         except Exception:  # models and their configurations raise whatever they like
@@ -70,7 +76,7 @@ def _cached_numbers(model: PreTrainedModel, tokens: int) -> int | None:
     return None
 
 
-def _seen_numbers(model: PreTrainedModel, tokens: int) -> int:
+def _seen_numbers(model: PreTrainedModel, tokens: int, drops: bool) -> int:
     """Numbers in a cache of so many tokens, seen in passes of the model without its weights.
 
     Raises:
@@ -79,7 +85,8 @@ def _seen_numbers(model: PreTrainedModel, tokens: int) -> int:
     total = 0
     for (few, window), (more, _) in zip(*(_numbers_after(model, count) for count in PROBED), strict=True):
         per_token = (more - few) / (PROBED[1] - PROBED[0])
-        total += int(few + per_token * (min(tokens, window or tokens) - PROBED[0]))
+        kept = min(tokens, window - 1 + caches.SPARE) if window and drops else tokens
+        total += int(few + per_token * (kept - PROBED[0]))
     return total
 
 

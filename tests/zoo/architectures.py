@@ -3,6 +3,8 @@
 A name is a model type of transformers, or stands for a variant of one, which `VARIANTS` names.
 """
 
+from zoo.multimodal import MULTIMODAL
+
 WINDOW = 32
 ALTERNATING = ["sliding_attention", "full_attention"] * 2
 HALF_LINEAR = ["linear_attention", "full_attention"] * 2
@@ -94,6 +96,8 @@ FIELDS: dict[str, dict] = {
         "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
         "mamba_d_state": 8,
     },
+    "kimi_linear": {"linear_head_dim": 16, "linear_num_heads": 4, "layer_types": HALF_LINEAR},
+    "lara_mini": {"layer_types": HALF_LINEAR},
     "lfm2": {"layer_types": HALF_CONV, "block_auto_adjust_ff_dim": False},
     "lfm2_moe": {"layer_types": HALF_CONV, "num_dense_layers": 1},
     "llama4_text": {
@@ -147,10 +151,14 @@ FIELDS: dict[str, dict] = {
         "layers_block_type": ["mamba", "hybrid"] * 2, "attention_hidden_size": 128, "attention_head_dim": 32,
         "n_mamba_heads": 2, "num_key_value_heads": 4,
     },
+    "zamba2": {
+        "layers_block_type": ["linear_attention", "hybrid"] * 2, "chunk_size": 32, "adapter_rank": 8,
+        "n_mamba_heads": 8, "num_key_value_heads": 4,
+    },
     "zaya": {"num_experts_per_tok": 1},
 }  # fmt: skip
 
-NAMES = sorted(FIELDS)
+NAMES = sorted({**FIELDS, **MULTIMODAL})
 
 
 def model_type(name: str) -> str:

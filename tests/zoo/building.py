@@ -4,12 +4,21 @@ Weights are wider than an architecture's own initialisation would make them: tex
 and a cache that is wrong shows.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+from zoo import multimodal
 from zoo.architectures import FIELDS, model_type
+from zoo.multimodal import MULTIMODAL
 
 from specbench.testing import tiny_tokenizer
 
@@ -43,9 +52,15 @@ SMALL = {name: size for size, names in SIZES.items() for name in names.split()}
 
 
 def configured(name: str) -> PretrainedConfig:
-    """The configuration of an architecture, with small sizes wherever it has a setting of that name."""
-    kind = CONFIG_MAPPING[model_type(name)]
-    known, own = kind().to_dict(), FIELDS[name]
+    """The configuration of an architecture."""
+    if name in MULTIMODAL:
+        return multimodal.configured(name, small_fields)
+    return CONFIG_MAPPING[model_type(name)](**small_fields(model_type(name), FIELDS[name]))
+
+
+def small_fields(kind: str, own: Mapping[str, object]) -> dict[str, object]:
+    """Small sizes wherever a model type has a setting of that name, and what makes it itself."""
+    known = CONFIG_MAPPING[kind]().to_dict()
     fields = {key: size for key, size in SMALL.items() if not isinstance(known.get(key, []), (list, dict))}
     if known.get("num_key_value_heads") is None:  # as many as there are heads
         fields.pop("num_key_value_heads", None)
@@ -55,15 +70,17 @@ def configured(name: str) -> PretrainedConfig:
         fields["sliding_window"] = 32
     if "qk_rope_head_dim" in fields:  # keys are made from what all heads share
         fields |= {key: size for key, size in {"head_dim": 8, "num_key_value_heads": 4}.items() if key in known}
-    if model_type(name).startswith("gemma4"):  # experts are a choice there, and off
+    if kind.startswith("gemma4"):  # experts are a choice there, and off
         fields = {key: size for key, size in fields.items() if "expert" not in key and "moe" not in key}
-    return kind(**{**fields, **own})
+    return {**fields, **own}
 
 
 def build(name: str, folder: Path) -> None:
     """Write `target` and `draft` of an architecture, with tokenizers; the draft is the target, disturbed."""
     config = configured(name)
     auto = AutoModelForCausalLM if config.model_type in CAUSAL else AutoModelForSeq2SeqLM
+    if name in MULTIMODAL:
+        auto = AutoModelForMultimodalLM
     torch.manual_seed(1)
     model = auto.from_config(config, dtype=torch.float32)
     count = sum(weights.numel() for weights in model.parameters())

@@ -7,26 +7,33 @@ from collections.abc import Sequence
 import torch
 
 from specbench.engine.base import Engine
-from specbench.engine.compiled.step import CannotCompileError
+from specbench.engine.compiled.layers import CannotCompileError, Kept
 from specbench.engine.eager import EagerEngine
 from specbench.engine.session import KVSession
 
 SPARE = 65  # the longest draft that a profile allows, and one
 CHECKED_TOKENS = 12
+LONGEST_WINDOW = 512  # tokens
 # Norms and rotary tables are computed in float32 whatever the model's dtype.
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 
 
-def demand_same_logits(engine: Engine, eager: EagerEngine, batch_invariant: bool) -> None:
+def demand_same_logits(
+    engine: Engine, eager: EagerEngine, batch_invariant: bool, layers: Sequence[Kept]
+) -> None:
     """Hold the compiled passes against the model's own: its attention may do what nobody exported.
+
+    Args:
+        layers: their windows are read to the end and beyond, where that does not take minutes.
 
     Raises:
         CannotCompileError: they differ by more than rounding, or rows depend on the width.
     """
-    tokens = [token % engine.known_tokens for token in range(CHECKED_TOKENS)]
+    crossed = max((layer.window for layer in layers if layer.window <= LONGEST_WINDOW), default=0)
+    tokens = [token % engine.known_tokens for token in range(crossed + CHECKED_TOKENS)]
     tokens = engine.to_target_ids(tokens)
-    session, reference = engine.session(), eager.session()
-    prompt, rest = tokens[:5], tokens[5:]
+    session, reference = engine.session(len(tokens)), eager.session()
+    prompt, rest = tokens[:-7], tokens[-7:]
     expected = torch.cat([reference.prefill(prompt), reference.extend(rest)]).double()
     wide = torch.cat([session.prefill(prompt), session.extend(rest)])
     session.truncate(0)

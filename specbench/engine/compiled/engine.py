@@ -13,15 +13,16 @@ import torch
 from torch.export import Dim
 
 from specbench.engine import huge_pages, kernels, trees
-from specbench.engine.base import Engine
-from specbench.engine.compiled import programs
+from specbench.engine.compiled import layers, own_attention, programs
 from specbench.engine.compiled.checks import SPARE, demand_same_logits
 from specbench.engine.compiled.cuda_graphs import WIDTHS, CapturedStep
-from specbench.engine.compiled.session import CompiledSession
-from specbench.engine.compiled.step import CannotCompileError, Step, slot_shapes
+from specbench.engine.compiled.layers import CannotCompileError
+from specbench.engine.compiled.session import CompiledPasses, CompiledSession
+from specbench.engine.compiled.step import Step, multiplied
 from specbench.engine.eager import EagerEngine
 from specbench.engine.kernels import choice
 from specbench.engine.quiet import hushed
+from specbench.engine.trees import Places
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models.common_tokens import CommonTokens
 from specbench.models.context import reads_by_length, varying_positions
@@ -39,11 +40,8 @@ OWN_LAYER = 1  # a draft that reads hidden states has one layer, and reads that 
 DEFAULT_CAPACITY = 512
 WIDEST = 1 << 20
 
-Places = tuple[list[int], ...]
-"""What `KVSession.places` returns."""
 
-
-class CompiledEngine(Engine):
+class CompiledEngine(CompiledPasses):
     """Runs one compiled pass, over any number of tokens, in a cache of fixed size.
 
     It is made in two steps, so that what several engines have to compile can be compiled at once: after the
@@ -67,7 +65,8 @@ class CompiledEngine(Engine):
         batch_invariant: bool = False,
     ) -> None:
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
-        if not getattr(loaded.model, "_can_compile_fullgraph", False):
+        own = None if self._captures else own_attention.of(loaded.model)
+        if not (own or getattr(loaded.model, "_can_compile_fullgraph", False)):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
         if isinstance(draft_vocabulary, CommonTokens):
             raise CannotCompileError("a compiled draft would say tokens that the target lacks")
@@ -80,10 +79,12 @@ class CompiledEngine(Engine):
             raise CannotCompileError("padding changes the length that its rotary frequencies depend on")
         self.prefill_chunk = WIDEST if by_length else PREFILL_CHUNK
         self._free: dict[int, list[list[torch.Tensor]]] = {}
-        self._attends = not self._captures and getattr(loaded.model, "_supports_attention_backend", False)
+        exchangeable = own or getattr(loaded.model, "_supports_attention_backend", False)
+        self._attends = bool(exchangeable) and not self._captures
+        self.adds_alibi = bool(own and own.alibi)
         if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
             raise CannotCompileError("only float32 models with exchangeable attention are, on a CPU")
-        if obstacle := varying_positions(loaded.model.config):
+        if obstacle := varying_positions(loaded.model.config, self.adds_alibi):
             raise CannotCompileError(obstacle)
         self._batch_invariant = batch_invariant
         self._is_fed = is_feature_fed(loaded.model.config)
@@ -92,7 +93,8 @@ class CompiledEngine(Engine):
         self._programs: dict[tuple[int, ...], programs.Program] = {}
         with programs.reasons():
             self._reference = EagerEngine(loaded, vocabulary_size, draft_vocabulary)
-            self._shapes = slot_shapes(self._reference)
+            self._layers = layers.kept_layers(self._reference)
+            self._kept = [layer for layer in self._layers if layer]
             if not self._captures:
                 self._choose_kernels()
 
@@ -121,11 +123,12 @@ class CompiledEngine(Engine):
             CannotCompileError: what stands in the way.
         """
         with programs.reasons():
-            self._program = self._captured() if self._captures else self.make()
+            captured = self._captured() if self._captures else None
+            self._program = self.make() if captured is None else captured
             with hushed():
-                demand_same_logits(self, self._reference, self._batch_invariant)
-            if self._captures:
-                self._see_every_width()
+                demand_same_logits(self, self._reference, self._batch_invariant, self._kept)
+            if captured is not None:
+                self._see_every_width(captured.positions)
         return self
 
     @property
@@ -144,10 +147,10 @@ class CompiledEngine(Engine):
         except SpecbenchError as error:
             raise CannotCompileError(error.message) from error
         huge_pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
-        linears = [part for part in self.loaded.model.modules() if type(part) is torch.nn.Linear]
-        weights = [part.weight for part in linears if part.weight.dtype == torch.float32]
+        weights = [weight for weight in multiplied(self.loaded.model) if weight.dtype == torch.float32]
         if self._batch_invariant:
-            widest = {tuple(weight.shape): SPARE for weight in weights}
+            widths = WIDEST if layers.is_latent(self.loaded.model.config) else SPARE  # all is expanded
+            widest = {tuple(weight.shape): widths for weight in weights}
         else:
             widest = choice.widest_by_shape(weights, programs.fingerprint(self._step({}), "kernels"))
         self._widest = widest
@@ -201,11 +204,8 @@ class CompiledEngine(Engine):
             found = self._free[capacity].pop()
         else:
             make = torch.empty if self._attends else torch.zeros
-            parts = [part for layers in zip(*self._shapes, strict=True) for part in layers]
-            device = self.loaded.device
-            found = [
-                make((1, heads, capacity, size), dtype=dtype, device=device) for heads, size, dtype in parts
-            ]
+            sizes = layers.shapes(self._kept, capacity)
+            found = [make(size, dtype=dtype, device=self.loaded.device) for size, dtype in sizes]
         if self._captures and session:
             for tensor in found:
                 torch._dynamo.mark_static_address(tensor)
@@ -228,7 +228,7 @@ class CompiledEngine(Engine):
             inputs.append(self._zeros(token_ids.shape[1]) if given is None else given)
         return self._program_with(hidden_layers)(inputs)
 
-    def _program_with(self, hidden_layers: tuple[int, ...]) -> programs.Program:
+    def _program_with(self, hidden_layers: tuple[int, ...]) -> programs.Program | CapturedStep:
         """The program that gives hidden states of these layers; a draft that reads some gives its own."""
         return self._program if self._is_fed or not hidden_layers else self._programs[hidden_layers]
 
@@ -250,8 +250,10 @@ class CompiledEngine(Engine):
         Raises:
             ValueError: saying so.
         """
-        if not (self._attends and self._ahead.takes_positions):
+        if not (self._attends and self._ahead.knows_positions):
             raise ValueError("its passes were compiled for chains" + " on a GPU" * self._captures)
+        if layers.counts_its_cache(self.loaded.model.config):
+            raise ValueError(layers.COUNTS_ITS_CACHE)
 
     def _inputs(
         self, token_ids: torch.Tensor, places: Places, rows: torch.Tensor, slot: list[torch.Tensor]
@@ -270,13 +272,14 @@ class CompiledEngine(Engine):
             takes_positions="position_ids" in takes,
             vocabulary_size=len(own.target_ids) if own else self.vocabulary_size,
             widest=widest,
+            layers=self._layers,
             hidden_layers=hidden_layers,
         ).eval()
 
     def _varying(self) -> tuple:
         """Which dimensions of `_example` vary."""
         width, rows = Dim("width", min=1, max=WIDEST), Dim("rows", min=1, max=WIDEST)
-        slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._shapes)
+        slot = [{2: Dim("capacity", min=2, max=WIDEST)}] * len(self._kept)
         fed = [{0: width}] * self._is_fed
         return {1: width}, {1: width} if self._attends else None, {0: rows}, slot, slot, *fed
 
@@ -289,9 +292,9 @@ class CompiledEngine(Engine):
         fed = [self._zeros(3)] * self._is_fed
         return tokens, places, torch.arange(2), slot[:half], slot[half:], *fed
 
-    def _see_every_width(self) -> None:
+    def _see_every_width(self, positions: int) -> None:
         """Compile every width before a clock starts: a captured pass does it when it first sees one."""
         session = self.session()
         for width in WIDTHS:
-            session.prefill(self.to_target_ids([0]) * min(width, self._program.positions))
+            session.prefill(self.to_target_ids([0]) * min(width, positions))
             session.truncate(0)

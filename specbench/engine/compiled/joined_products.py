@@ -29,8 +29,8 @@ def join_products(exported: ExportedProgram) -> None:
             )
             key = node.args[0], node.target, None if known_early else node
             groups.setdefault(key, []).append((node, operands))
-    for (x, *_), group in groups.items():
-        _join(x, group)
+    for group in groups.values():
+        _join(group)
     graph.lint()
     exported.graph_module.recompile()
 
@@ -47,8 +47,9 @@ def _operands(node: Node) -> tuple | None:
     return None
 
 
-def _join(x: Node, group: list[tuple[Node, tuple]]) -> None:
-    graph, first = x.graph, group[0][0]
+def _join(group: list[tuple[Node, tuple]]) -> None:
+    first = group[0][0]
+    graph, x = first.graph, first.args[0]  # which may be a product, and another node than it was
     lists = [
         [part for part in parts if part is not None] for parts in zip(*(one for _, one in group), strict=True)
     ]

@@ -14,15 +14,18 @@ import torch
 from torch.export import Dim
 from transformers.cache_utils import DynamicLayer
 
+from specbench.engine.compiled.attention import Asked
 from specbench.engine.compiled.checks import SPARE
 from specbench.engine.compiled.engine import DEFAULT_CAPACITY, WIDEST, CompiledEngine
+from specbench.engine.compiled.layers import COUNTS_ITS_CACHE, CannotCompileError, counts_its_cache
 from specbench.engine.compiled.session import CompiledSession
-from specbench.engine.compiled.step import CannotCompileError, Step, attending
+from specbench.engine.compiled.step import Step
 from specbench.engine.session import KVSession
 
 if TYPE_CHECKING:
     from specbench.engine.session import Block
     from specbench.models.loading import LoadedModel
+    from specbench.models.vocabulary import DraftVocabulary
 
 Part = tuple["PackedSession", Sequence[int], Sequence[int] | None]
 """A session, the ids of the model's own that it is to read, and their parents in a tree."""
@@ -31,7 +34,7 @@ Part = tuple["PackedSession", Sequence[int], Sequence[int] | None]
 class PackedStep(Step):
     """Reads tokens of several sequences, and says what follows them."""
 
-    def forward(
+    def forward(  # type: ignore[override]  # the exporter calls it, with what `_example` gives
         self,
         token_ids: torch.Tensor,
         places: torch.Tensor,
@@ -51,12 +54,20 @@ class PackedStep(Step):
         Returns:
             As of `Step.forward`.
         """
-        attend, known = torch.ops.specbench.attend_packed, (places, spans, addresses)
-        exchanged = attending(
-            self.model, lambda module, states, scale: attend(*states, *known, module.layer_idx, scale)
-        )
-        layers = [_PassingLayer() for _ in range(addresses.shape[1] // 2)]
-        return self._read(token_ids, places[1], rows, layers, exchanged)
+        ops, kept = torch.ops.specbench, [_PassingLayer() for _ in range(addresses.shape[1] // 2)]
+
+        def attend(states: tuple[torch.Tensor, ...], asked: Asked) -> torch.Tensor:
+            known = places, spans, addresses, _whose(states, kept), asked.scale
+            if extras := asked.extras:
+                *limits, sinks, slopes, rounded = extras
+                # An empty list does not reach the operator: a sink without weight is none, and so is no slope.
+                sink, slope = (states[0].new_full((states[0].shape[1],), none) for none in (-torch.inf, 0.0))
+                heads = sinks or [sink], slopes or [slope]
+                return ops.attend_packed_within(*states, *known, *limits, *heads, rounded)
+            return ops.attend_packed(*states, *known)
+
+        exchanged = self._exchanged(attend)
+        return self._read(token_ids, places[1], rows, self._shared(kept), exchanged)
 
 
 class PackedEngine(CompiledEngine):
@@ -68,14 +79,22 @@ class PackedEngine(CompiledEngine):
 
     _step_type = PackedStep
 
-    def __init__(self, loaded: LoadedModel, *arguments: object, **named: object) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        vocabulary_size: int,
+        draft_vocabulary: DraftVocabulary | None = None,
+        batch_invariant: bool = False,
+    ) -> None:
         if loaded.device.type != "cpu":  # a captured step takes one sequence
             raise CannotCompileError("shared passes are compiled for the CPU only")
-        super().__init__(loaded, *arguments, **named)
+        super().__init__(loaded, vocabulary_size, draft_vocabulary, batch_invariant)
 
     def _choose_kernels(self) -> None:
-        if not self._attends or not self._step({}).takes_positions:
+        if not self._attends or not self._step({}).knows_positions:
             raise CannotCompileError("sequences share a pass only where attention can be exchanged")
+        if counts_its_cache(self.loaded.model.config):
+            raise CannotCompileError(COUNTS_ITS_CACHE)
         self._most_rows = SPARE if self._batch_invariant else WIDEST
         super()._choose_kernels()
 
@@ -89,7 +108,11 @@ class PackedEngine(CompiledEngine):
         """Append tokens to several sessions; a batch-invariant engine passes over at most `SPARE` at a time."""
         found: list[torch.Tensor] = []
         for group in _groups(blocks, self._most_rows):
-            parts = [(block.session, self.to_own_ids(block.token_ids), block.parents) for block in group]
+            parts = [
+                (block.session, self.to_own_ids(block.token_ids), block.parents)
+                for block in group
+                if isinstance(block.session, PackedSession)
+            ]
             widths = [len(block.token_ids) for block in group]
             logits = self.run_packed(parts, torch.arange(sum(widths)))[0]
             found += self.to_target_logits(logits).split(widths)
@@ -117,7 +140,7 @@ class PackedEngine(CompiledEngine):
     def _example(self) -> tuple:
         """Arguments of `PackedStep.forward`; nothing is read or written while they are traced."""
         spans = torch.tensor([[2, 0, DEFAULT_CAPACITY], [3, 1, DEFAULT_CAPACITY]])
-        addresses = torch.zeros(2, 2 * len(self._shapes), dtype=torch.long)
+        addresses = torch.zeros(2, 2 * len(self._kept), dtype=torch.long)
         tokens, places = torch.zeros(1, 5, dtype=torch.long), torch.tensor([[0, 1, 1, 2, 3]] * 2 + [[0] * 5])
         return tokens, places, torch.arange(2), spans, addresses
 
@@ -129,6 +152,8 @@ class PackedEngine(CompiledEngine):
 
 class PackedSession(CompiledSession):
     """One sequence in tensors of fixed size that lie where `addresses` says, for as long as this lives."""
+
+    _engine: PackedEngine
 
     def __init__(self, engine: PackedEngine, capacity: int, room: int) -> None:
         super().__init__(engine, capacity, room)
@@ -153,7 +178,20 @@ class _PassingLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Hand them on."""
+        self.keys, self.values = key_states, value_states
         return key_states, value_states
+
+
+def _whose(states: Sequence[torch.Tensor], layers: Sequence[_PassingLayer]) -> int:
+    """Which layer's keys and values a pass attends over; a layer may read another's.
+
+    Raises:
+        CannotCompileError: none's, so that they would be kept as they are not.
+    """
+    for index, layer in enumerate(layers):
+        if layer.keys is states[1] and layer.values is states[2]:
+            return index
+    raise CannotCompileError("its attention makes other keys or values of those that are kept")
 
 
 def _groups(blocks: Sequence[Block], most_rows: int) -> Iterator[list[Block]]:

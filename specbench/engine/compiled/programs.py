@@ -19,7 +19,8 @@ import transformers
 
 from specbench.engine import kernels
 from specbench.engine.compiled import joined_products
-from specbench.engine.compiled.step import CannotCompileError, Step
+from specbench.engine.compiled.layers import CannotCompileError
+from specbench.engine.compiled.step import Step
 from specbench.engine.program_cache import SCRATCH_PREFIX, mark_used, program_folder, tidy
 from specbench.engine.quiet import hushed
 from specbench.errors import SpecbenchError, first_line
@@ -41,17 +42,30 @@ C_NAMES = {
     "AtenTensorHandle*)",
     "attend": "AOTITorchError aoti_torch_cpu_attend(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, "
     "AtenTensorHandle, double, AtenTensorHandle*)",
+    "attend_within": "AOTITorchError aoti_torch_cpu_attend_within(AtenTensorHandle, AtenTensorHandle, "
+    "AtenTensorHandle, AtenTensorHandle, double, int64_t, int64_t, double, const AtenTensorHandle*, int64_t, "
+    "const AtenTensorHandle*, int64_t, int64_t, AtenTensorHandle*)",
+    "experts": "AOTITorchError aoti_torch_cpu_experts(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, "
+    "int64_t, AtenTensorHandle*)",
+    "experts_int8": "AOTITorchError aoti_torch_cpu_experts_int8(AtenTensorHandle, AtenTensorHandle, "
+    "AtenTensorHandle, AtenTensorHandle, AtenTensorHandle*)",
+    "experts_int4": "AOTITorchError aoti_torch_cpu_experts_int4(AtenTensorHandle, AtenTensorHandle, "
+    "AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, AtenTensorHandle*)",
 }
 # Operators of torch's own that compute every row as if it were alone, beside those on single numbers and views.
 ROW_BY_ROW = {
-    "_assert_scalar", "_assert_tensor_metadata", "arange", "argmax", "cat", "clone", "contiguous", "dropout",
-    "embedding", "full", "gather", "index", "index_copy_", "index_select", "item", "layer_norm", "mean", "ones",
-    "repeat_interleave", "rms_norm", "scalar_tensor", "softmax", "stack", "sum", "sym_size", "type_as", "zeros",
+    "__and__", "__rshift__", "_assert_scalar", "_assert_tensor_metadata", "arange", "argmax", "cat", "clone",
+    "concat", "contiguous", "copy_", "dropout", "embedding", "full", "full_like", "gather", "index",
+    "index_copy_", "index_select", "item", "layer_norm", "lift_fresh_copy", "max", "mean", "new_empty",
+    "new_full", "ones", "ones_like", "polar", "repeat", "repeat_interleave", "rms_norm", "scalar_tensor",
+    "scatter", "scatter_", "softmax", "stack", "sum", "sym_size", "topk", "type_as", "where", "zeros",
+    "zeros_like",
 }  # fmt: skip
 
 OUR_CODE = (
-    *("compiled/checks.py", "compiled/engine.py", "compiled/joined_products.py", "compiled/packed.py"),
-    *("compiled/programs.py", "compiled/step.py", "hidden_states.py", "quantized.py"),
+    *("compiled/attention.py", "compiled/checks.py", "compiled/engine.py", "compiled/experts.py"),
+    *("compiled/joined_products.py", "compiled/layers.py", "compiled/own_attention.py", "compiled/packed.py"),
+    *("compiled/programs.py", "compiled/step.py", "hidden_states.py", "mixtures.py", "quantized.py"),
 )
 """In `engine`, what a compiled pass is made by."""
 
@@ -88,7 +102,7 @@ class Program:
     """
 
     def __init__(self, path: Path, step: Step) -> None:
-        self._program = torch.classes.specbench.Program(str(path))
+        self._program = torch.classes.specbench.Program(str(path), step.narrow)
         known = step.tensors()
         lifted = path.with_suffix(".constants")
         if lifted.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,17 +10,53 @@ import torch
 from specbench.engine.base import Engine
 from specbench.engine.finite import NotFiniteError
 from specbench.engine.session import KVSession
+from specbench.engine.trees import Places
+
+
+class CompiledPasses(Engine):
+    """What sessions of the compiled engine ask of it."""
+
+    prefill_chunk: int
+    """Tokens of a prompt that are read in one pass."""
+
+    @abstractmethod
+    def slot(self, capacity: int, session: CompiledSession | None = None) -> list[torch.Tensor]:
+        """Keys of all layers, then their values."""
+
+    @abstractmethod
+    def run(
+        self,
+        token_ids: torch.Tensor,
+        places: Places,
+        rows: torch.Tensor,
+        slot: list[torch.Tensor],
+        hidden_layers: tuple[int, ...] = (),
+        given: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """One pass; see `Step.forward`."""
+
+    @abstractmethod
+    def draft(self, token_ids: torch.Tensor, places: Places, slot: list[torch.Tensor], count: int) -> list[int]:
+        """A pass over `token_ids` and `count - 1` more; fewer ids come where logits are not finite."""
+
+    @abstractmethod
+    def demand_trees(self) -> None:
+        """Refuse trees where a pass is not told what its tokens see.
+
+        Raises:
+            ValueError: saying so.
+        """
 
 
 class CompiledSession(KVSession):
     """One sequence in tensors of fixed size; forgetting moves a counter.
 
     Args:
-        engine: a compiled one, which hands out the tensors and runs the passes.
+        engine: hands out the tensors and runs the passes.
         capacity: of the tensors; what goes beyond `room` is for the padding of a captured pass.
     """
 
-    def __init__(self, engine: Engine, capacity: int, room: int) -> None:
+    def __init__(self, engine: CompiledPasses, capacity: int, room: int) -> None:
         super().__init__(engine.role)
         self._engine = engine
         self._room = room

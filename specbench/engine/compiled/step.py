@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from transformers import AttentionInterface
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, StaticLayer
 
+from specbench.engine.compiled import own_attention
+from specbench.engine.compiled.attention import Asked, attending
+from specbench.engine.compiled.experts import choosing
+from specbench.engine.compiled.layers import SharingLayer, is_latent
 from specbench.engine.hidden_states import collecting
+from specbench.engine.kernels.choice import WIDTHS
+from specbench.engine.mixtures import is_router
+from specbench.engine.quantized import QuantizedLinear, is_linear
 from specbench.models.library import cache_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from transformers import PreTrainedModel
 
-    from specbench.engine.eager import EagerEngine
-
-ATTENTION = "specbench"
-# What some architectures hand to their attention, and `specbench::attend` does not know.
-UNKNOWN_TO_ATTEND = ("softcap", "s_aux", "position_bias", "sliding_window", "head_mask")
+    from specbench.engine.compiled.attention import Attend
+    from specbench.engine.compiled.layers import Kept
 
 
 class SlotLayer(StaticLayer):
@@ -32,27 +35,37 @@ class SlotLayer(StaticLayer):
         keys: shape (1, key heads, capacity, head size); `values` likewise.
         start: tokens before this pass, a tensor without dimensions.
         places: where those of this pass are written, shape (width,).
+        is_whole: whether attention is handed the whole slot, of which it reads what is filled; else that alone.
     """
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def __init__(
-        self, keys: torch.Tensor, values: torch.Tensor, start: torch.Tensor, places: torch.Tensor
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        start: torch.Tensor,
+        places: torch.Tensor,
+        is_whole: bool,
     ) -> None:
         super().__init__(keys.shape[2])
         self.keys, self.values = keys, values
-        self.cumulative_length, self._places = start, places
+        self.cumulative_length, self._places, self._is_whole = start, places, is_whole
         self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write this pass's keys and values; returns the whole slot."""
+        """Write this pass's keys and values; returns those that attention reads."""
         self.keys.index_copy_(2, self._places, key_states)
         self.values.index_copy_(2, self._places, value_states)
-        return self.keys, self.values
-
-
-class CannotCompileError(Exception):
-    """Why a model cannot run compiled, in one line."""
+        if self._is_whole:
+            return self.keys, self.values
+        filled: Any = self._places[-1].item() + 1  # while torch traces, a size that it does not know
+        torch._check(filled >= 0)
+        torch._check(filled <= self.keys.shape[2])
+        return self.keys.narrow(2, 0, filled), self.values.narrow(2, 0, filled)
 
 
 class Step(torch.nn.Module):
@@ -62,6 +75,7 @@ class Step(torch.nn.Module):
         attend: whether attention goes through `specbench::attend`, which reads only what is filled.
         vocabulary_size: logits behind it belong to padding ids.
         widest: up to how many rows `specbench::linear` serves a weight, by its shape.
+        layers: what each layer keeps of a token; `None` for one that reads what another keeps.
         hidden_layers: as of `KVSession`.
     """
 
@@ -73,21 +87,33 @@ class Step(torch.nn.Module):
         takes_positions: bool,
         vocabulary_size: int,
         widest: dict[tuple[int, ...], int],
+        layers: Sequence[Kept | None],
         hidden_layers: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.model = model
+        self._layers = tuple(layers)
         self._cache_argument = cache_argument(model)
         self._attend = attend
+        self._own = own_attention.of(model) if attend else None
         self._keeps_logits, self.takes_positions = keeps_logits, takes_positions
         self._vocabulary_size = vocabulary_size
         self._widest = widest
         self.hidden_layers = hidden_layers
 
+    @property
+    def narrow(self) -> int:
+        """Up to how many tokens our kernels do all products, so that their threads can stay together."""
+        if not self._attend:
+            return 0
+        known = [self._widest.get(tuple(weight.shape), 0) for weight in multiplied(self.model)]
+        known += [WIDTHS[-1] for part in self.model.modules() if isinstance(part, QuantizedLinear)]
+        return min(known, default=0)
+
     def facts(self) -> list[object]:
         """What decides about the pass beside code, configuration and tensors."""
         scalars = self._attend, self._keeps_logits, self.takes_positions, self._vocabulary_size
-        return [self._cache_argument, *scalars, sorted(self._widest.items()), self.hidden_layers]
+        return [self._cache_argument, *scalars, sorted(self._widest.items()), self._layers, self.hidden_layers]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All weights and buffers, tied ones under each of their names."""
@@ -117,14 +143,37 @@ class Step(torch.nn.Module):
             there are `hidden_layers` the hidden states of all tokens, shape (width, layers, size).
         """
         if self._attend:
-            attend = torch.ops.specbench.attend
-            exchanged = attending(self.model, lambda _, states, scale: attend(*states, places, scale))
+            ops = torch.ops.specbench
+
+            def attend(states: tuple[torch.Tensor, ...], asked: Asked) -> torch.Tensor:
+                if extras := asked.extras:
+                    return ops.attend_within(*states, places, asked.scale, *extras)
+                return ops.attend(*states, places, asked.scale)
+
+            exchanged = self._exchanged(attend)
             start, slots, positions = places[0, 0], places[0], places[1]
         else:
             exchanged, start = nullcontext(), places
             slots = positions = start + torch.arange(token_ids.shape[1], device=token_ids.device)
-        layers = [SlotLayer(*pair, start, slots) for pair in zip(keys, values, strict=True)]
-        return self._read(token_ids, positions, rows, layers, exchanged, given)
+        is_whole = not (self._attend and is_latent(self.model.config))
+        kept = (SlotLayer(*pair, start, slots, is_whole) for pair in zip(keys, values, strict=True))
+        return self._read(token_ids, positions, rows, self._shared(kept), exchanged, given)
+
+    @property
+    def knows_positions(self) -> bool:
+        """Whether a token may stand elsewhere in its text than in its cache."""
+        return self.takes_positions or bool(self._own and self._own.alibi)
+
+    def _exchanged(self, attend: Attend) -> AbstractContextManager:
+        if self._own:
+            return self._own.attending(self.model, attend)
+        has_limits = any(layer and layer.window for layer in self._layers)
+        return attending(self.model, attend, has_limits)
+
+    def _shared(self, kept: Iterable[CacheLayerMixin]) -> list[CacheLayerMixin]:
+        """A layer of a cache for each of the model's, from those that keep something."""
+        rest = iter(kept)
+        return [next(rest) if layer else SharingLayer() for layer in self._layers]
 
     def _read(
         self,
@@ -135,7 +184,7 @@ class Step(torch.nn.Module):
         exchanged: AbstractContextManager,
         given: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        arguments: dict = {self._cache_argument: Cache(layers=layers)}
+        arguments: dict = {self._cache_argument: Cache(layers=list(layers))}
         if self._keeps_logits:
             arguments["logits_to_keep"] = rows
         if self.takes_positions:
@@ -143,7 +192,8 @@ class Step(torch.nn.Module):
         if given is not None:
             arguments["hidden_states"] = given.unsqueeze(0)
         projecting = _Projections(self._widest) if self._widest else nullcontext()
-        with exchanged, projecting, collecting(self.model, self.hidden_layers) as found:
+        experts = choosing(self.model) if self._attend else nullcontext()
+        with exchanged, experts, projecting, collecting(self.model, self.hidden_layers) as found:
             logits = self.model(input_ids=token_ids, use_cache=True, **arguments).logits[0]
         kept = (logits if self._keeps_logits else logits[rows])[:, : self._vocabulary_size]
         choices = kept.argmax(-1).unsqueeze(0)
@@ -151,27 +201,12 @@ class Step(torch.nn.Module):
         return (kept, choices) if states is None else (kept, choices, states)
 
 
-LayerShape = tuple[int, int, torch.dtype]
-
-
-def slot_shapes(eager: EagerEngine) -> list[tuple[LayerShape, LayerShape]]:
-    """Heads, size and dtype of every layer's keys and values, from a pass over one token.
-
-    Raises:
-        CannotCompileError: a layer is not one of full attention.
-    """
-    session = eager.session()
-    session.extend([0])
-    layers = getattr(session.cache, "layers", [])
-    for layer in layers:
-        if type(layer) is not DynamicLayer:
-            raise CannotCompileError(f"it has a {type(layer).__name__}, and only full attention is compiled")
-    if not layers or session.cached_length != 1:
-        raise CannotCompileError("it keeps its state elsewhere than in a cache of keys and values")
-    return [
-        tuple((part.shape[1], part.shape[3], part.dtype) for part in (layer.keys, layer.values))
-        for layer in layers
-    ]
+def multiplied(model: PreTrainedModel) -> Iterator[torch.Tensor]:
+    """The matrices that rows are multiplied with: of linear layers, and of what chooses experts."""
+    for part in model.modules():
+        weight: Any = getattr(part, "weight", None)
+        if is_router(part) or (isinstance(part, torch.nn.Linear) and is_linear(type(part))):
+            yield weight
 
 
 class _Projections(TorchFunctionMode):
@@ -198,46 +233,3 @@ def _linear_arguments(
     input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     return input, weight, bias
-
-
-@contextmanager
-def attending(model: PreTrainedModel, attend: Callable[..., torch.Tensor]) -> Iterator[None]:
-    """Have a model attend by `attend(module, (query, key, value), scale)`, which knows its cache."""
-
-    def attention(
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        scaling: float | None = None,
-        **kwargs: object,
-    ) -> tuple[torch.Tensor, None]:
-        scale = _demanded_scale(query, attention_mask, scaling, kwargs)
-        return attend(module, (query, key, value), scale), None
-
-    before = model.config._attn_implementation
-    AttentionInterface.register(ATTENTION, attention)
-    model.set_attn_implementation(ATTENTION)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
-def _demanded_scale(
-    query: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None,
-    extras: Mapping[str, object],
-) -> float:
-    """What scores are multiplied by, in attention that is causal and nothing else.
-
-    Raises:
-        NotImplementedError: it uses a mask, or extras that our kernels do not know.
-    """
-    known = attention_mask is None and extras.get("is_causal", True) in (True, None)
-    strange = [name for name in UNKNOWN_TO_ATTEND if extras.get(name) is not None]
-    if not known or strange:
-        raise NotImplementedError(f"its attention uses {', '.join(strange) or 'a mask of its own'}")
-    return query.shape[-1] ** -0.5 if scaling is None else scaling

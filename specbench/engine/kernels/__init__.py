@@ -15,7 +15,7 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
   float16 [o, k/32]; a weight is `offset + scale * code`, code 0 to 15, in groups of 32 along k. Byte i of the
   16 of a group holds code i in its low half and code 16 + i in its high half.
 - `torch.ops.specbench.products(x, weights, scales, offsets, widest)`: x times several weights of one kind,
-  side by side: [..., the sum of all o], in one parallel region. Float32 weights have neither scales nor
+  side by side: [..., the sum of all o], shared by the threads at once. Float32 weights have neither scales nor
   offsets and go to torch's own product beyond `widest` rows (one number each); int8 weights have no offsets.
 - `torch.ops.specbench.attend(query, keys, values, places, scale)`: causal attention of query
   [1, heads, width, d] over a cache [1, key heads, capacity, d] that holds them -> [1, width, heads, d].
@@ -24,10 +24,27 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
 - `torch.ops.specbench.attend_packed(query, key, value, places, spans, addresses, layer, scale)`: the same for
   rows of several sequences, each with a cache of its own that lies at an address, and receives its keys and
   values.
+- `torch.ops.specbench.attend_within(..., window, chunk, cap, sinks, slopes, rounded)` and
+  `attend_packed_within(...)`: the same where a row sees its `window` newest keys alone, or those of its own
+  `chunk` of the text, where scores are squashed to less than `cap`, and where each head has a sink or a slope
+  of ALiBi (`sinks` and `slopes` are one vector, or none); 0 is none. `rounded` is how Falcon adds ALiBi:
+  positions and products in bfloat16, before the scale. Keys that no row sees are not read.
+- `torch.ops.specbench.experts(x, chosen, weights, transposed)`: rows of x times those of the matrices `weights`
+  [experts, o, k] (transposed: [experts, k, o]) that `chosen` [tokens, choices] names -> [tokens * choices, o].
+  x has a row for each token or for each choice. Other experts are not read. Float32, bfloat16 and float16,
+  added up in float32.
+- `torch.ops.specbench.experts_int8(x, chosen, weights, scales)` and `experts_int4(..., offsets)`: the same of
+  float32 x and weights as of `linear_int8` and `linear_int4`, with a dimension of experts before the others.
+- `torch.ops.specbench.attend_slots(query, keys, values, lengths, scale)`: attention of one token of each of
+  many sequences, query float32 or bfloat16 [rows, heads, d], over keys and values [slots, key heads, capacity,
+  d] of which row r sees the first `lengths[r]` of slot r. d is a multiple of 16.
 
 No other product was better at any width up to 16, for any kind of weight; `torch.nn.functional.linear` wins for
 float32 from about 48 rows (64: 75 ms against 87 for 538 MB), so a prefill is its business and a choice by shape
 is not needed. `tests/perf/kernel_speed.py` shows it for the machine at hand.
+
+A compiled pass of few tokens is one parallel region (`team.h`): its threads wait for the next product where
+they are, and read ahead in its weights while the first one does what lies between.
 
 Weights must be contiguous; x may be any float32 tensor. A weight may be a slice of rows of a larger matrix.
 

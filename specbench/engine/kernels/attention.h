@@ -7,13 +7,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
 
+#include "alibi.h"
+#include "exponential.h"
 #include "linear.h"
 
 namespace specbench {
@@ -22,25 +22,6 @@ template <class Wide>
 struct Lanes {
   typedef Wide type __attribute__((vector_size(LANES * sizeof(Wide)), aligned(sizeof(Wide)), may_alias));
 };
-
-// exp(x) for x <= 0; Cephes' polynomial (Moshier 1989), which vectorises; 0 below the smallest float.
-inline float exponential(float x) {
-  const float clamped = x > -87.0f ? x : -87.0f;
-  const float n = std::floor(clamped * 1.44269504088896341f + 0.5f);
-  const float r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof(power));
-  return x > -87.0f ? p * power : 0.0f;
-}
-inline double exponential(double x) { return std::exp(x); }
 
 // Keys or values of one head: rows of `size` numbers, `stride` apart, read in blocks of LANES rows.
 template <class Wide, class Stored>
@@ -67,17 +48,47 @@ struct Rows {
   }
 };
 
-// The sum of SIZE numbers, pairwise.
-template <int SIZE, class Wide>
-inline __attribute__((always_inline)) Wide total(const Wide* numbers) {
-  if constexpr (SIZE == 1) {
-    return *numbers;
-  } else {
-    Wide halves[SIZE / 2];
-    for (int i = 0; i < SIZE / 2; ++i) halves[i] = numbers[i] + numbers[i + SIZE / 2];
-    return total<SIZE / 2>(halves);
+constexpr int64_t MAX_TILE = 4, MIN_TILE = 2;  // queries that share the reading of keys and values
+
+// What attention does beside being causal. A row sees its `window` newest keys alone, its own included, or those of
+// its own `chunk` of the text; 0 is all. Scores are squashed to less than `cap`, unless that is 0. A head's sink is
+// a score that takes its share of the weights and has no value. With ALiBi a head adds its slope times the distance
+// of a key; `rounded` as of `lean`.
+struct Within {
+  int64_t window = 0, chunk = 0;
+  double cap = 0;
+  std::vector<double> sinks, slopes;
+  bool rounded = false;
+
+  // The first that the last of so many keys on a path sees.
+  int64_t begin(int64_t visible) const {
+    if (chunk) return (visible - 1) / chunk * chunk;
+    return window ? std::max<int64_t>(visible - window, 0) : 0;
   }
-}
+  // Keys that are read for rows of which the last sees so many.
+  int64_t read(int64_t longest, int64_t width) const {
+    const int64_t most = chunk ? chunk : window;
+    return most ? std::min(longest, most + width) : longest;
+  }
+};
+
+// The same for each query of a tile.
+template <class Wide>
+struct Edges {
+  int64_t begins[MAX_TILE], visible[MAX_TILE];
+  Wide sinks[MAX_TILE], slopes[MAX_TILE], cap;
+  bool rounded;
+
+  void set(int64_t query, const Within& within, int64_t length, uint64_t seen, int64_t head) {
+    visible[query] = length - std::bit_width(seen) + std::popcount(seen);
+    begins[query] = within.begin(visible[query]);
+    constexpr Wide none = -std::numeric_limits<Wide>::infinity();
+    sinks[query] = within.sinks.empty() ? none : static_cast<Wide>(within.sinks[head]);
+    slopes[query] = within.slopes.empty() ? 0 : static_cast<Wide>(within.slopes[head]);
+    cap = static_cast<Wide>(within.cap);
+    rounded = within.rounded;
+  }
+};
 
 // What one thread needs beside its operands, allocated once.
 template <class Wide>
@@ -125,14 +136,23 @@ inline void scatter(Wide* row, uint64_t seen) {
 // out[q] = attention of QUERIES queries over the first lengths[q] keys; they share the reading of keys and values.
 // Bits of seen[q], the highest for the row's own key, say which of the last ones it sees; zero is all. Weights are
 // added up as if the others were not there, so that a row of a tree has the bits of its path read as a chain.
-template <int QUERIES, class Wide, class Stored>
+// Only where WITHIN, `edges` are looked at. Reading then begins with a whole number of blocks left out, and what a
+// row does not see of the rest has no weight, so that a sum does not depend on where it begins.
+template <int QUERIES, bool WITHIN, class Wide, class Stored>
 __attribute__((noinline)) void attend_tile(const Stored* const* queries, const int64_t* lengths,
                                            const uint64_t* seen, const Rows<Wide, Stored>& keys,
-                                           const Rows<Wide, Stored>& values, Wide scale, Stored* const* out,
-                                           Scratch<Wide>& scratch) {
+                                           const Rows<Wide, Stored>& values, Wide scale, const Edges<Wide>& edges,
+                                           Stored* const* out, Scratch<Wide>& scratch) {
   using V = typename Lanes<Wide>::type;
   const int64_t longest = *std::max_element(lengths, lengths + QUERIES);
-  const int64_t blocks = (longest + LANES - 1) / LANES, columns = blocks * LANES;
+  int64_t lead = 0;
+  if constexpr (WITHIN) {
+    lead = longest;
+    for (int q = 0; q < QUERIES; ++q)  // a tree is read from its root, to be moved together
+      lead = std::min({lead, edges.begins[q], lengths[q] - static_cast<int64_t>(std::bit_width(seen[q]))});
+    lead = lead / LANES * LANES;
+  }
+  const int64_t columns = (longest + LANES - 1) / LANES * LANES - lead;
   const int64_t padded = keys.padded(), value_padded = values.padded();
   scratch.queries.assign(QUERIES * padded, 0);
   scratch.scores.resize(QUERIES * columns);
@@ -141,34 +161,40 @@ __attribute__((noinline)) void attend_tile(const Stored* const* queries, const i
   for (int q = 0; q < QUERIES; ++q)
     for (int64_t d = 0; d < keys.size; ++d) scaled[q * padded + d] = static_cast<Wide>(queries[q][d]) * scale;
   int64_t stride;
-  for (int64_t begin = 0; begin < longest; begin += LANES) {
+  for (int64_t begin = lead; begin < longest; begin += LANES) {
     const int64_t count = std::min<int64_t>(LANES, longest - begin);
     const Wide* block = keys.block(begin, count, scratch.copied.data(), stride);
-    score_block<QUERIES>(scaled, padded, block, stride, count, scores + begin, columns);
+    score_block<QUERIES>(scaled, padded, block, stride, count, scores + begin - lead, columns);
   }
+  if constexpr (WITHIN)
+    if (edges.cap > 0)
+      squash(scores, QUERIES * columns, edges.cap);
   Wide inverse[QUERIES];
   for (int q = 0; q < QUERIES; ++q) {
     Wide* row = scores + q * columns;
-    Wide* tree = row + lengths[q] - std::bit_width(seen[q]);
+    Wide* tree = row + lengths[q] - lead - std::bit_width(seen[q]);
     std::fill(tree + gather(tree, seen[q]), row + columns, -std::numeric_limits<Wide>::infinity());
-    Wide highest[LANES], sums[LANES] = {};
+    if constexpr (WITHIN) {
+      if (edges.slopes[q] != 0)
+        lean(row, columns, lead, edges.visible[q], edges.slopes[q], edges.rounded, scale);
+      std::fill(row, row + edges.begins[q] - lead, -std::numeric_limits<Wide>::infinity());
+    }
+    Wide highest[LANES];
     std::copy_n(row, LANES, highest);
     for (int64_t begin = LANES; begin < columns; begin += LANES)
       for (int lane = 0; lane < LANES; ++lane) highest[lane] = std::max(highest[lane], row[begin + lane]);
-    const Wide top = *std::max_element(highest, highest + LANES);
-    for (int64_t begin = 0; begin < columns; begin += LANES)
-      for (int lane = 0; lane < LANES; ++lane) {
-        row[begin + lane] = exponential(row[begin + lane] - top);
-        sums[lane] += row[begin + lane];
-      }
-    inverse[q] = 1 / total<LANES>(sums);
+    Wide top = *std::max_element(highest, highest + LANES);
+    if constexpr (WITHIN) top = std::max(top, edges.sinks[q]);
+    Wide sum = weigh(row, columns, top);
+    if constexpr (WITHIN) sum += exponential(edges.sinks[q] - top);
+    inverse[q] = 1 / sum;
     scatter(tree, seen[q]);
   }
   constexpr int PARTS = 4;  // vectors of a value that are added up at a time, in registers
   for (int64_t d = 0; d < value_padded; d += PARTS * LANES) {
     const int parts = static_cast<int>(std::min<int64_t>(PARTS, (value_padded - d) / LANES));
     V sums[QUERIES][PARTS] = {};
-    for (int64_t begin = 0; begin < longest; begin += LANES) {
+    for (int64_t begin = lead; begin < longest; begin += LANES) {
       const int64_t count = std::min<int64_t>(LANES, longest - begin);
       const Wide* block = values.block(begin, count, scratch.copied.data(), stride) + d;
       auto add = [&](auto fixed) __attribute__((always_inline)) {
@@ -177,7 +203,7 @@ __attribute__((noinline)) void attend_tile(const Stored* const* queries, const i
           for (int part = 0; part < (fixed ? PARTS : parts); ++part) {
             const V value = *reinterpret_cast<const V*>(block + k * stride + part * LANES);
 #pragma GCC unroll 4
-            for (int q = 0; q < QUERIES; ++q) sums[q][part] += (V{} + scores[q * columns + begin + k]) * value;
+            for (int q = 0; q < QUERIES; ++q) sums[q][part] += (V{} + scores[q * columns + begin - lead + k]) * value;
           }
       };
       if (parts == PARTS) add(std::true_type{});
@@ -192,17 +218,18 @@ __attribute__((noinline)) void attend_tile(const Stored* const* queries, const i
   }
 }
 
-constexpr int64_t MAX_TILE = 4, MIN_TILE = 2;  // queries that share the reading of keys and values
-
-template <class Wide, class Stored>
+template <bool WITHIN, class Wide, class Stored>
 void attend_queries(int64_t count, const Stored* const* queries, const int64_t* lengths, const uint64_t* seen,
-                    const Rows<Wide, Stored>& keys, const Rows<Wide, Stored>& values,
-                    Wide scale, Stored* const* out, Scratch<Wide>& scratch) {
+                    const Rows<Wide, Stored>& keys, const Rows<Wide, Stored>& values, Wide scale,
+                    const Edges<Wide>& edges, Stored* const* out, Scratch<Wide>& scratch) {
+  const auto tile = [&](auto queries_of_tile) {
+    attend_tile<queries_of_tile(), WITHIN>(queries, lengths, seen, keys, values, scale, edges, out, scratch);
+  };
   switch (count) {
-    case 1: return attend_tile<1>(queries, lengths, seen, keys, values, scale, out, scratch);
-    case 2: return attend_tile<2>(queries, lengths, seen, keys, values, scale, out, scratch);
-    case 3: return attend_tile<3>(queries, lengths, seen, keys, values, scale, out, scratch);
-    default: return attend_tile<4>(queries, lengths, seen, keys, values, scale, out, scratch);
+    case 1: return tile(std::integral_constant<int, 1>{});
+    case 2: return tile(std::integral_constant<int, 2>{});
+    case 3: return tile(std::integral_constant<int, 3>{});
+    default: return tile(std::integral_constant<int, 4>{});
   }
 }
 

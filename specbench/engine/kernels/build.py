@@ -26,12 +26,21 @@ SOURCES = (
     "ops.cpp",
     "attention.cpp",
     "packed.cpp",
+    "experts.cpp",
+    "slots.cpp",
     "program.cpp",
+    "alibi.h",
     "attention.h",
+    "exponential.h",
+    "within.h",
     "linear.h",
+    "vectors.h",
     "shares.h",
+    "team.h",
 )
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++20", "-fPIC")
+FLAGS = ("-O3", "-fopenmp", "-std=c++20", "-fPIC")
+# On ARM, Clang has only learnt of late what -march=native is.
+NATIVE = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
 LINKING = ("-shared", "-Wl,--as-needed")
 # GCC's tuning for Zen and Alder Lake leaves a sum alone unfused and fuses several beside each other, so that a
 # row would have other bits alone than in company.
@@ -62,8 +71,11 @@ def load() -> _OpNamespace:
         for name in ("linear", "linear_int8", "linear_int4"):
             torch.library.register_fake(f"specbench::{name}", _shape_only)
         torch.library.register_fake("specbench::products", _side_by_side)
-        torch.library.register_fake("specbench::attend", _attended_shape)
-        torch.library.register_fake("specbench::attend_packed", _packed_shape)
+        torch.library.register_fake("specbench::experts", _chosen_shape)
+        for name in ("experts_int8", "experts_int4"):
+            torch.library.register_fake(f"specbench::{name}", _chosen_rows)
+        for name in ("attend", "attend_within", "attend_packed", "attend_packed_within"):
+            torch.library.register_fake(f"specbench::{name}", _attended_shape)
     return torch.ops.specbench
 
 
@@ -75,23 +87,29 @@ def _side_by_side(x: torch.Tensor, weights: list[torch.Tensor], *others: object)
     return x.new_empty((*x.shape[:-1], sum(weight.shape[0] for weight in weights)))
 
 
+def _chosen_shape(
+    x: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, transposed: int
+) -> torch.Tensor:
+    return x.new_empty((chosen.shape[0] * chosen.shape[1], weights.shape[2 if transposed else 1]))
+
+
+def _chosen_rows(
+    x: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, *scales: torch.Tensor
+) -> torch.Tensor:
+    return _chosen_shape(x, chosen, weights, 0)
+
+
 def _attended_shape(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, places: torch.Tensor, scale: float
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *rest: object
 ) -> torch.Tensor:
     return query.new_empty((1, query.shape[2], query.shape[1], values.shape[3]))
-
-
-def _packed_shape(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: torch.Tensor | float
-) -> torch.Tensor:
-    return query.new_empty((1, query.shape[2], query.shape[1], value.shape[3]))
 
 
 def _library() -> Path:
     """The compiled library, named after everything that it depends on."""
     compiler = _compiler()
     version = _version(compiler)
-    flags = (*FLAGS, *GCC_FLAGS) if _is_gcc(compiler) else FLAGS
+    flags = (*FLAGS, NATIVE, *(GCC_FLAGS if _is_gcc(compiler) else ()))
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for part in (torch.__version__, compiler, version, processor(), *flags, *LINKING):
@@ -127,12 +145,13 @@ def _is_gcc(compiler: str) -> bool:
 
 
 def processor() -> str:
-    """What `-march=native` depends on: the model and the instructions of this processor."""
+    """What `NATIVE` depends on: the model and the instructions of this processor."""
     lines = (
         Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     )
     known = {line.partition(":")[0].strip(): line for line in reversed(lines)}
-    named = [known[key] for key in ("model", "model name", "flags", "Features", "CPU part") if key in known]
+    keys = ("model", "model name", "flags", "Features", "CPU implementer", "CPU part")
+    named = [known[key] for key in keys if key in known]
     return "\n".join(named) or f"{platform.machine()} {platform.processor()}"
 
 

@@ -45,6 +45,24 @@ at::Tensor result(const at::Tensor& x, int64_t columns) {
   return at::empty(shape, x.options());
 }
 
+// What each thread reads first.
+template <class Weights>
+specbench::Stretches beginnings(const std::vector<Matrix<Weights>>& matrices, int64_t k, int64_t blocks,
+                                int64_t threads) {
+  specbench::Stretches found;
+  for (int64_t member = 0; member < threads; ++member) {
+    const int64_t block = blocks * member / threads;
+    for (const auto& matrix : matrices) {
+      const int64_t row = (block - matrix.block) * specbench::BLOCK_ROWS;
+      if (row < 0 || row >= matrix.outputs) continue;
+      const auto* place = matrix.weights.data + row * k / Weights::PER_ITEM;
+      const auto* end = matrix.weights.data + matrix.outputs * k / Weights::PER_ITEM;
+      found[member] = {reinterpret_cast<const char*>(place), (end - place) * int64_t{sizeof(*place)}};
+    }
+  }
+  return found;
+}
+
 // x times each matrix, side by side in the rows of the result; threads take blocks of rows until none is left.
 template <class Weights>
 at::Tensor multiply(const at::Tensor& x, std::vector<Matrix<Weights>> matrices, int64_t k) {
@@ -68,7 +86,10 @@ at::Tensor multiply(const at::Tensor& x, std::vector<Matrix<Weights>> matrices, 
   at::Tensor out = result(x, columns);
   float* to = out.mutable_data_ptr<float>();
   const int64_t block_weights = k * ROWS + 1, block_bytes = block_weights / Weights::PER_ITEM * sizeof(typename Weights::Stored);
-  specbench::share(blocks, FEWEST_WEIGHTS / block_weights + 1, CLAIMED_BYTES / (block_bytes + 1) + 1, [&](int64_t begin, int64_t end) {
+  const int64_t fewest = FEWEST_WEIGHTS / block_weights + 1;
+  if (specbench::Team* team = specbench::Team::current())
+    team->reads(beginnings(matrices, k, blocks, specbench::sharers(blocks, fewest)));
+  specbench::share(blocks, fewest, CLAIMED_BYTES / (block_bytes + 1) + 1, [&](int64_t begin, int64_t end) {
     for (size_t i = 0; i < matrices.size() && matrices[i].block < end; ++i) {
       const auto& matrix = matrices[i];
       const int64_t first = std::max(begin - matrix.block, int64_t{0}) * ROWS;

@@ -1,7 +1,7 @@
-// The operator torch.ops.specbench.attend_packed, for the CPU: attention of several sequences in one pass.
+// The operators torch.ops.specbench.attend_packed and attend_packed_within, for the CPU: attention of several
+// sequences in one pass.
 
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "attention.h"
+#include "shares.h"
+#include "within.h"
 
 namespace {
 
@@ -60,10 +62,11 @@ std::vector<Sequence<Stored>> sequences(const at::Tensor& spans, const at::Tenso
 // its sequence's tree, as for `attend`. `spans` (sequences, 3) says of each sequence how many of the
 // rows are its own, where in its cache they stand, and what that holds; `addresses` (sequences, 2 * layers) where
 // the keys of its layers lie, then their values, each (1, key heads, capacity, size). `key` and `value` of this
-// pass are written there first. Returns (1, width, heads, size).
-at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                         const at::Tensor& places, const at::Tensor& spans, const at::Tensor& addresses,
-                         int64_t layer, double scale) {
+// pass are written there first. Only where WITHIN, `within` is looked at. Returns (1, width, heads, size).
+template <bool WITHIN>
+at::Tensor attended(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                    const at::Tensor& places, const at::Tensor& spans, const at::Tensor& addresses, int64_t layer,
+                    double scale, const specbench::Within& within) {
   const int64_t heads = query.size(1), width = query.size(2), key_heads = key.size(1);
   const int64_t key_size = key.size(3), value_size = value.size(3), group = heads / key_heads;
   TORCH_CHECK(query.stride(3) == 1 && key.stride(3) == 1 && value.stride(3) == 1,
@@ -90,13 +93,14 @@ at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const a
       for (int64_t head = 0; head < key_heads; ++head)
         for (int64_t lead = 0; lead < group * parts[i].width; lead += tile) {
           pieces.push_back({i, head, lead, std::min(tile, group * parts[i].width - lead)});
-          products += (parts[i].start + parts[i].width) * (key_size + value_size) * tile;
+          const int64_t context = parts[i].start + parts[i].width;
+          products += (WITHIN ? within.read(context, parts[i].width) : context) * (key_size + value_size) * tile;
         }
     const int64_t number = pieces.size(), grain = FEWEST_PRODUCTS * number / (products + 1) + 1;
     const scalar_t* from = query.const_data_ptr<scalar_t>();
     scalar_t* to = out.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, number, grain, [&](int64_t begin, int64_t end) {
-      specbench::Scratch<Wide> scratch;
+    specbench::share(number, grain, 1, [&](int64_t begin, int64_t end) {
+      static thread_local specbench::Scratch<Wide> scratch;
       for (int64_t place = begin; place < end; ++place) {
         const Piece& piece = pieces[place];
         const Sequence<scalar_t>& part = parts[piece.sequence];
@@ -104,22 +108,38 @@ at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const a
         scalar_t* outputs[MAX_TILE];
         int64_t lengths[MAX_TILE];
         uint64_t seen[MAX_TILE];
+        specbench::Edges<Wide> edges;
         for (int64_t i = 0; i < piece.count; ++i) {
           const int64_t row = (piece.lead + i) / group, head = piece.key_head * group + (piece.lead + i) % group;
           inputs[i] = from + head * query.stride(1) + (part.lead + row) * query.stride(2);
           outputs[i] = to + ((part.lead + row) * heads + head) * value_size;
           lengths[i] = part.start + row + 1;
           seen[i] = static_cast<uint64_t>(sees[part.lead + row]);
+          if constexpr (WITHIN) edges.set(i, within, lengths[i], seen[i], head);
         }
         const int64_t first = piece.key_head * part.capacity;
         const specbench::Rows<Wide, scalar_t> k{part.keys + first * key_size, key_size, key_size};
         const specbench::Rows<Wide, scalar_t> v{part.values + first * value_size, value_size, value_size};
-        specbench::attend_queries<Wide, scalar_t>(piece.count, inputs, lengths, seen, k, v, static_cast<Wide>(scale),
-                                                  outputs, scratch);
+        specbench::attend_queries<WITHIN, Wide, scalar_t>(piece.count, inputs, lengths, seen, k, v,
+                                                          static_cast<Wide>(scale), edges, outputs, scratch);
       }
     });
   });
   return out;
+}
+
+at::Tensor attend_packed(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                         const at::Tensor& places, const at::Tensor& spans, const at::Tensor& addresses,
+                         int64_t layer, double scale) {
+  return attended<false>(query, key, value, places, spans, addresses, layer, scale, {});
+}
+
+at::Tensor attend_packed_within(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                const at::Tensor& places, const at::Tensor& spans, const at::Tensor& addresses,
+                                int64_t layer, double scale, int64_t window, int64_t chunk, double cap,
+                                at::TensorList sinks, at::TensorList slopes, int64_t rounded) {
+  return attended<true>(query, key, value, places, spans, addresses, layer, scale,
+                        specbench::within(window, chunk, cap, sinks, slopes, rounded, query.size(1)));
 }
 
 }  // namespace
@@ -128,6 +148,13 @@ TORCH_LIBRARY_FRAGMENT(specbench, library) {
   library.def(
       "attend_packed(Tensor query, Tensor key, Tensor value, Tensor places, Tensor spans, Tensor addresses, "
       "int layer, float scale) -> Tensor");
+  library.def(
+      "attend_packed_within(Tensor query, Tensor key, Tensor value, Tensor places, Tensor spans, Tensor addresses, "
+      "int layer, float scale, int window, int chunk, float cap, Tensor[] sinks, Tensor[] slopes, int rounded) "
+      "-> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(specbench, CPU, library) { library.impl("attend_packed", &attend_packed); }
+TORCH_LIBRARY_IMPL(specbench, CPU, library) {
+  library.impl("attend_packed", &attend_packed);
+  library.impl("attend_packed_within", &attend_packed_within);
+}

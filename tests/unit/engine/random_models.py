@@ -21,8 +21,6 @@ WIDE = {
     **SMALL, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "initializer_range": 0.3,
 }  # fmt: skip
-SINKS = {"num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1}
-FULL = {"layer_types": ["full_attention"] * 2}
 ARCHITECTURES = {
     "qwen2": Qwen2Config(**WIDE, num_key_value_heads=2),
     "gemma": GemmaConfig(**WIDE, num_key_value_heads=1, head_dim=16),

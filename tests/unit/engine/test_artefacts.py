@@ -65,7 +65,7 @@ def test_a_damaged_choice_is_measured_anew(own_cache, text):
 
 
 def step(loaded, attend=True, keeps=True, takes=True, size=96, widest=None):
-    return Step(loaded.model, attend, keeps, takes, size, widest or {(8, 16): 4})
+    return Step(loaded.model, attend, keeps, takes, size, widest or {(8, 16): 4}, layers=())
 
 
 @pytest.fixture(scope="module")

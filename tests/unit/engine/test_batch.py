@@ -10,8 +10,8 @@ from builders import tiny_mistral
 
 from specbench.cloud import CloudModel
 from specbench.engine import batch
+from specbench.engine.compiled.layers import CannotCompileError
 from specbench.engine.compiled.packed import PackedEngine
-from specbench.engine.compiled.step import CannotCompileError
 from specbench.engine.session import Block, Passed
 from specbench.profile import CloudSpec, Decoding, EngineSpec
 from specbench.speculation.generate import generate_commits

@@ -8,8 +8,8 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from specbench.api import CloudModel
+from specbench.engine.compiled.layers import CannotCompileError
 from specbench.engine.compiled.programs import reasons
-from specbench.engine.compiled.step import CannotCompileError
 from specbench.engine.quiet import hushed
 from specbench.profile import CloudSpec, EngineSpec
 from specbench.testing import tiny_tokenizer
@@ -20,7 +20,10 @@ SMALL = {
 }  # fmt: skip
 DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}}
 REASONS = {
-    "falcon": ({"alibi": True}, "its attention adds ALiBi, which it makes anew for each length of the text"),
+    "gpt_neo": (
+        {"num_layers": 2, "num_heads": 4, "attention_types": [[["global"], 2]]},
+        "transformers cannot compile a GPTNeoForCausalLM",
+    ),
     "llama": (DYNAMIC, "its rotary positions change with the length of the text (dynamic NTK)"),
 }
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from builders import mapped_draft
+from builders import mapped_draft, tiny_mistral
 from random_models import ARCHITECTURES, COMPILED, INVARIANT, cloud, random_model, tokens
 
 from specbench.api import Decoding, Options, Request, Speculative
@@ -15,8 +15,9 @@ from specbench.engine.compiled.checks import is_invariant
 from specbench.engine.compiled.cuda_graphs import CapturedStep
 from specbench.engine.compiled.engine import CompiledEngine
 from specbench.engine.compiled.joined_products import join_products
+from specbench.engine.compiled.layers import CannotCompileError, kept_layers
 from specbench.engine.compiled.session import CompiledSession
-from specbench.engine.compiled.step import CannotCompileError, Step
+from specbench.engine.compiled.step import Step
 from specbench.engine.finite import NotFiniteError
 from specbench.profile import CloudSpec
 from specbench.speculation.proposal import Proposal
@@ -26,9 +27,14 @@ from specbench.testing import tiny_llama
 pytestmark = pytest.mark.usefixtures("two_threads")  # shares of a product are divided among threads
 
 
+def small_llama(folder, seed):
+    """Wide enough that its products are worth several threads."""
+    return tiny_llama(folder, seed, hidden_size=128, intermediate_size=512)
+
+
 @pytest.fixture(scope="module")
 def invariant(tmp_path_factory):
-    return cloud(tiny_llama(tmp_path_factory.mktemp("invariant"), seed=3), INVARIANT).engine
+    return cloud(small_llama(tmp_path_factory.mktemp("invariant"), seed=3), INVARIANT).engine
 
 
 @pytest.mark.parametrize("context", [1, 2, 15, 16, 17, 63, 130, 300])
@@ -41,6 +47,19 @@ def test_every_row_of_a_wide_pass_has_the_bits_of_a_single_step(invariant, conte
     for width in (*range(1, 10), 33, 64, 65):
         wide.truncate(context)
         assert torch.equal(wide.extend(block[:width]), rows[:width])
+
+
+@pytest.mark.parametrize("threads", [1, 4, 8, 16])
+def test_a_pass_has_the_same_bits_with_more_threads_than_there_are_cores(invariant, threads):
+    session = invariant.session()
+    session.prefill(tokens(40))
+    expected = session.extend(tokens(65, seed=2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for width in (1, 5, 65):
+        session.truncate(40)
+        assert torch.equal(session.extend(tokens(65, seed=2)[:width]), expected[:width])
+    torch.set_num_threads(before)
 
 
 def test_drafting_in_the_engine_gives_the_tokens_of_single_steps(invariant):
@@ -119,14 +138,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(invariant):
 
 @pytest.mark.slow
 def test_a_second_start_compiles_nothing(tmp_path, invariant, logged):
-    again = cloud(tiny_llama(tmp_path, seed=4), INVARIANT).engine
+    again = cloud(small_llama(tmp_path, seed=4), INVARIANT).engine
     assert again.kind == "compiled"
     assert not any("compiling" in line for line in logged.messages)
 
 
 def test_passes_read_the_weights_where_they_were_moved(tmp_path, monkeypatch, invariant):
     monkeypatch.setattr(huge_pages, "SMALLEST", 1)
-    moved = cloud(tiny_llama(tmp_path, seed=3), INVARIANT).engine
+    moved = cloud(small_llama(tmp_path, seed=3), INVARIANT).engine
     places = sorted(part.data_ptr() for part in moved.loaded.model.parameters())
     assert places[-1] - places[0] < 2 * sum(part.nbytes for part in moved.loaded.model.parameters())
     prompt = tokens(20)
@@ -154,7 +173,7 @@ def test_products_of_one_input_are_one_call_and_the_others_stay(tmp_path):
         def forward(self, x):
             left = ops.products(x, [self.left.weight], [], [], [4])
             right = ops.products(x, [self.right.weight], [], [], [8]) + self.right.bias
-            return ops.products(left.relu(), [self.out.weight], [], [], [8]), right
+            return ops.products(left, [self.out.weight], [], [], [8]), right  # of a product itself
 
     block, x = Block(), torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1))
     exported = torch.export.export(block, (x,), dynamic_shapes=({1: torch.export.Dim("n", min=1, max=64)},))
@@ -231,6 +250,19 @@ def test_nothing_is_captured_any_more_once_an_engine_stands(traced_only, models)
 
 
 @pytest.mark.slow
+def test_a_captured_pass_sees_a_window_and_goes_back_behind_its_edge(traced_only, tmp_path):
+    eager = cloud(tiny_mistral(tmp_path, window=5), engine=None).engine
+    ours, text = CapturingEngine(eager.loaded, 96).compile().session(), tokens(40)
+    ours.prefill(text[:20])
+    for kept, width in ((20, 9), (17, 3), (19, 1), (4, 6)):
+        theirs, block = eager.session(), tokens(width, seed=width)
+        ours.truncate(kept)
+        theirs.prefill(text[:kept])
+        torch.testing.assert_close(ours.extend(block), theirs.extend(block), rtol=1e-3, atol=1e-3)
+        text[kept : kept + width] = block
+
+
+@pytest.mark.slow
 def test_near_the_end_of_what_a_model_can_place_nothing_is_padded(traced_only, tmp_path):
     eager = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), engine=None).engine
     ours, theirs = CapturingEngine(eager.loaded, 96).compile().session(), eager.session()
@@ -256,7 +288,7 @@ def test_passes_are_padded_to_widths_that_exist_where_the_padding_fits(width, ro
 @pytest.mark.slow
 def test_a_captured_pass_pads_its_width_and_shows_nothing_of_it(models):
     eager = CloudModel(CloudSpec(model=str(models / "target"), device="cpu")).engine
-    step = Step(eager.loaded.model, False, True, True, 96, {}).eval()
+    step = Step(eager.loaded.model, False, True, True, 96, {}, kept_layers(eager)).eval()
     passes, room = CapturedStep(step), CapturedStep.room(40, 16)
     assert room == 512
     slot = [torch.zeros(1, 2, room, 8) for _ in range(4)]

@@ -2,19 +2,14 @@
 
 import pytest
 import torch
-from builders import tiny_mistral
-from random_models import ARCHITECTURES, COMPILED, FULL, INVARIANT, SINKS, WIDE, cloud, random_model, tokens
-from transformers import (
-    Gemma2Config,
-    GptOssConfig,
-    MambaConfig,
-    MixtralConfig,
-)
+from random_models import ARCHITECTURES, COMPILED, INVARIANT, cloud, random_model, tokens
+from transformers import MambaConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from specbench.engine import kernels
-from specbench.engine.compiled import programs
+from specbench.engine.compiled import attention, programs
 from specbench.engine.compiled.engine import CompiledEngine
-from specbench.engine.compiled.step import CannotCompileError
+from specbench.engine.compiled.layers import CannotCompileError
 from specbench.errors import SpecbenchError
 
 pytestmark = pytest.mark.usefixtures("two_threads")
@@ -33,39 +28,27 @@ def test_an_architecture_compiles_and_gives_its_own_logits(tmp_path, name):
         torch.testing.assert_close(ours.extend(part), theirs.extend(part), rtol=1e-3, atol=1e-3)
 
 
-@pytest.fixture
-def uncompilable(request, tmp_path):
-    if request.param == "sliding window":
-        return tiny_mistral(tmp_path, window=5)
-    return random_model(tmp_path, MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("uncompilable", ["sliding window", "recurrent state"], indirect=True)
-def test_what_cannot_be_compiled_runs_eagerly_and_says_so(uncompilable, logged):
-    assert cloud(uncompilable, COMPILED).engine.kind == "eager"
-    assert any("runs eagerly, for it cannot be compiled: " in line for line in logged.messages)
-    with pytest.raises(SpecbenchError, match="cannot be batch-invariant"):
-        _ = cloud(uncompilable, INVARIANT).engine
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("config", "extra"),
-    [
-        (Gemma2Config(**WIDE, **FULL, num_key_value_heads=1, head_dim=16), "softcap"),
-        (GptOssConfig(**WIDE, **FULL, **SINKS), "s_aux"),
-    ],
-)  # fmt: skip
-def test_attention_with_what_the_kernel_does_not_know_runs_eagerly_and_says_why(
-    tmp_path, config, extra, logged
-):
+def test_what_cannot_be_compiled_runs_eagerly_and_says_so(tmp_path, logged):
+    config = MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2)
     folder = random_model(tmp_path, config)
     assert cloud(folder, COMPILED).engine.kind == "eager"
-    (line,) = (line for line in logged.messages if "runs eagerly" in line)
-    assert f"its attention uses {extra}" in line
-    with pytest.raises(SpecbenchError, match=extra):
+    assert any("runs eagerly, for it cannot be compiled: " in line for line in logged.messages)
+    with pytest.raises(SpecbenchError, match="cannot be batch-invariant"):
         _ = cloud(folder, INVARIANT).engine
+
+
+@pytest.mark.parametrize("name", attention.UNKNOWN)
+def test_attention_with_what_the_kernel_does_not_know_is_refused_by_name(models, name):
+    model = cloud(models / "target", engine=None).engine.loaded.model
+    states = [torch.ones(1, 2, 3, 8)] * 3
+    with attention.attending(model, lambda *_: states[0], has_limits=False):
+        attend = ALL_ATTENTION_FUNCTIONS[attention.FULL]
+        assert attend(model, *states, None)[0] is states[0]
+        with pytest.raises(NotImplementedError, match=f"its attention uses {name}"):
+            attend(model, *states, None, **{name: states[0]})
+        with pytest.raises(NotImplementedError, match="its attention uses a mask of its own"):
+            attend(model, *states, torch.ones(3, 3))
 
 
 @pytest.mark.slow
@@ -74,13 +57,6 @@ def test_products_of_torchs_own_are_not_called_invariant(tmp_path):
         SpecbenchError, match="its addmm is no kernel of ours, and its rows may depend on their number"
     ):
         _ = cloud(random_model(tmp_path, ARCHITECTURES["gpt2"]), INVARIANT).engine
-
-
-@pytest.mark.slow
-def test_an_operator_that_is_not_known_to_compute_row_by_row_is_not_called_invariant(tmp_path):
-    folder = random_model(tmp_path, MixtralConfig(**WIDE, num_key_value_heads=2, num_local_experts=2))
-    with pytest.raises(SpecbenchError, match="is no kernel of ours, and its rows may depend on their number"):
-        _ = cloud(folder, INVARIANT).engine
 
 
 @pytest.mark.parametrize("product", [torch.mv, lambda matrix, vector: torch.addmv(vector, matrix, vector)])

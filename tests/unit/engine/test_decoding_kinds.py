@@ -6,9 +6,9 @@ import pytest
 import torch
 from builders import PLAIN, tiny
 
-from specbench.api import CloudModel, EdgeModel, Request
+from specbench.api import CloudModel, Request
 from specbench.errors import ExitCode, SpecbenchError
-from specbench.profile import CloudSpec, EdgeSpec
+from specbench.profile import CloudSpec
 
 PROMPT = tuple(range(10, 30))
 RECURRENT = {
@@ -21,6 +21,7 @@ RECURRENT = {
     },
     "minimax": {"layer_types": ["linear_attention", "full_attention"], "block_size": 8, "num_local_experts": 4},
     "xlstm": {"hidden_size": 128, "num_heads": 4, "num_blocks": 2},
+    "rwkv": {"attention_hidden_size": 32, "context_length": 512},
 }  # fmt: skip
 DEEPSEEK_V4 = {
     "sliding_window": 8, "num_key_value_heads": 1, "head_dim": 16, "q_lora_rank": 16, "o_lora_rank": 8,
@@ -62,19 +63,6 @@ def test_a_recurrent_model_decodes_alone_and_its_text_is_that_of_a_loop_without_
     assert found == recomputed(model, 16)
 
 
-@pytest.mark.parametrize("model_type", RECURRENT)
-def test_a_recurrent_model_is_refused_for_speculation_by_its_class_before_a_pass(tmp_path, model_type):
-    model = cloud(tiny(tmp_path, model_type, **RECURRENT[model_type]))
-    error = refused(lambda: model.verifier(PLAIN))
-    kind = type(model.engine.loaded.model).__name__
-    assert "cannot be rolled back, which speculation needs" in error.message
-    assert f": {kind} " in error.message
-    assert "specbench run cloud_optimized_baseline" in error.hint
-    edge = EdgeModel(EdgeSpec(model=str(tmp_path)))
-    assert refused(lambda: edge.drafter(PLAIN)).message == error.message
-    assert refused(lambda: model.assisted(edge, PLAIN, dynamic=False)).message == error.message
-
-
 def test_a_model_that_forgets_behind_its_window_is_found_out_whatever_it_says_of_itself(tmp_path):
     code = "class Own(Base):\n    _is_stateful = False\n"
     model = cloud(tiny(tmp_path, "deepseek_v4", code, **DEEPSEEK_V4), trust_remote_code=True)
@@ -102,7 +90,6 @@ def test_two_texts_at_once_on_a_model_that_keeps_them_apart_do_not_disturb_each_
     ("model_type", "fields"),
     [
         ("openai-gpt", {"n_embd": 32, "n_layer": 2, "n_head": 4}),
-        ("rwkv", {"attention_hidden_size": 32, "context_length": 512}),
     ],
 )
 def test_a_model_that_takes_no_cache_is_refused_when_it_is_opened(tmp_path, model_type, fields):

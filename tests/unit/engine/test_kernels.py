@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -67,9 +66,9 @@ def test_an_int4_product_is_that_of_the_dequantised_weights(rows, outputs, group
     assert ((ops.linear_int4(x, *quantised) - linear(x, weight)).abs() <= rounding_bound(x, weight)).all()
 
 
-def products(ops, inputs):
+def products(ops, inputs, outputs=131):
     """Each kind of product, as a function of x alone."""
-    weight = numbers(131, inputs)  # odd: its last row is read alone
+    weight = numbers(outputs, inputs)  # odd: its last row is read alone
     eight = kernels.quantize_int8(weight)
     yield lambda x: ops.linear(x, weight)
     yield lambda x: ops.linear_int8(x, *eight)
@@ -88,16 +87,15 @@ def test_every_row_is_bit_for_bit_the_same_at_every_width(ops, inputs):
             assert torch.equal(product(x[65 - width :]), alone[65 - width :])
 
 
-def test_every_row_is_bit_for_bit_the_same_at_every_thread_count(ops):
+def test_every_row_is_bit_for_bit_the_same_with_more_threads_than_there_are_cores(ops):
     x, before = numbers(5, 576, seed=5), torch.get_num_threads()
-    for product in products(ops, 576):
+    for product in products(ops, 576, outputs=1001):  # work enough for sixteen
         results = []
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 3, 4, 8, 16):
             torch.set_num_threads(threads)
             results.append(product(x))
         torch.set_num_threads(before)
-        assert torch.equal(results[0], results[1])
-        assert torch.equal(results[0], results[2])
+        assert all(torch.equal(each, results[0]) for each in results)
 
 
 @pytest.mark.parametrize("inputs", [96, 576])
@@ -192,59 +190,6 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
     with pytest.raises(SpecbenchError, match=r"cannot be compiled with .*false"):
         build._library()
     assert not list((tmp_path / "kernels").iterdir())
-
-
-CHAINS = """
-#include "attention.h"
-#include <cstdio>
-
-using namespace specbench;
-
-float number(int seed) { return static_cast<float>(seed * 7919 % 2003) / 1000 - 1; }
-
-int main() {
-  constexpr int K = 576, HEAD = 64, KEYS = 40;
-  std::vector<float> x(2 * K), weight(K), alone(2), both(2);
-  for (int i = 0; i < 2 * K; ++i) x[i] = number(i);
-  for (int i = 0; i < K; ++i) weight[i] = number(3 * i + 1);
-  for (int i = 0; i < 2; ++i) linear(Float32{weight.data()}, 0, 1, &x[i * K], K, 1, K, &alone[i], 1);
-  linear(Float32{weight.data()}, 0, 1, x.data(), K, 2, K, both.data(), 1);
-
-  std::vector<float> keys(KEYS * HEAD), single(2 * HEAD), pair(2 * HEAD);
-  for (int i = 0; i < KEYS * HEAD; ++i) keys[i] = number(5 * i + 2);
-  const Rows<float, float> rows{keys.data(), HEAD, HEAD};
-  const float* queries[] = {&x[0], &x[K]};
-  float* outs[] = {&pair[0], &pair[HEAD]};
-  const int64_t lengths[] = {KEYS - 1, KEYS};
-  const uint64_t seen[] = {0, 0};
-  Scratch<float> scratch;
-  attend_queries<float, float>(2, queries, lengths, seen, rows, rows, 0.125f, outs, scratch);
-  for (int i = 0; i < 2; ++i) {
-    float* out = &single[i * HEAD];
-    attend_queries<float, float>(1, queries + i, lengths + i, seen, rows, rows, 0.125f, &out, scratch);
-  }
-  std::printf("%d %d", alone == both, single == pair);
-}
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tuned_for", ["znver2", "znver3", "haswell"])
-def test_rows_are_the_same_in_company_whatever_processor_gcc_tunes_for(tmp_path, tuned_for):
-    known = build.processor().split()
-    compiler = build._compiler()
-    if not {"avx2", "fma"} <= set(known) or not build._is_gcc(compiler):
-        pytest.skip("needs GCC and a processor with AVX2")
-    source, program = tmp_path / "chains.cpp", tmp_path / "chains"
-    source.write_text(CHAINS)
-    torch_headers = Path(torch.__file__).parent / "include"
-    flags = [flag for flag in build.FLAGS if flag != "-march=native"]
-    command = [
-        *(compiler, *flags, *build.GCC_FLAGS, "-march=haswell", f"-mtune={tuned_for}"),
-        *("-I", str(torch_headers), "-I", str(Path(build.__file__).parent), str(source), "-o", str(program)),
-    ]
-    subprocess.run(command, check=True)
-    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "1 1"
 
 
 def test_other_flags_make_another_library(monkeypatch, tmp_path):

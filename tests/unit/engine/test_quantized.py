@@ -10,8 +10,14 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from specbench.api import AutoregressiveDecoder, CloudModel, EdgeModel, Options, Request
-from specbench.engine import kernels
-from specbench.engine.quantized import UNPACK, QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
+from specbench.engine import bandwidth, kernels
+from specbench.engine.quantized import (
+    UNPACK,
+    QuantizedEmbedding,
+    QuantizedExperts,
+    QuantizedLinear,
+    QuantizedMatrix,
+)
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.models import memory
 from specbench.precision import audit_findings, declared_precision, parity_findings
@@ -45,12 +51,17 @@ OTHER_LAYERS = {
     "biogpt": SMALL,
     "lfm2": {**SMALL, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
 }
-EXPERTS = {**SMALL, "num_local_experts": 2}
+MIXTURES = {
+    "mixtral": {**SMALL, "num_local_experts": 4},
+    "gpt_oss": {**SMALL, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 32},
+    "qwen3_moe": {**SMALL, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    "llama4_text": {**SMALL, "num_local_experts": 2, "intermediate_size_mlp": 64},
+}
 
 
 def written(folder, kind):
     torch.manual_seed(3)
-    config = CONFIG_MAPPING[kind](**OTHER_LAYERS.get(kind, EXPERTS))
+    config = CONFIG_MAPPING[kind](**{**OTHER_LAYERS, **MIXTURES}[kind])
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
@@ -178,6 +189,45 @@ def test_transposed_scaled_and_own_layers_compute_what_their_dequantised_weights
     assert not torch.allclose(before, logits(plain), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ["mixtral", "gpt_oss", "qwen3_moe"])
+def test_a_mixture_computes_what_its_dequantised_experts_do_and_reads_those_that_a_token_chooses(
+    tmp_path, architecture, kind
+):
+    folder = written(tmp_path, architecture)
+    quantised = edge(folder, kind).engine.loaded.model
+    plain = EdgeModel(EdgeSpec(model=str(folder))).engine
+    whole, unread = bandwidth.weight_bytes(plain.loaded.model), 0
+    before = logits(plain)
+    mixtures = {name: part for name, part in quantised.named_modules() if isinstance(part, QuantizedExperts)}
+    assert len(mixtures) == 2
+    for name, held in quantised.named_modules():
+        if not isinstance(held, QuantizedMatrix):
+            continue
+        owner, _, own = name.rpartition(".")
+        if owner not in mixtures:
+            rows = UNPACK[kind](*held.tensors)
+            plain.loaded.model.get_submodule(name).weight = nn.Parameter(rows, requires_grad=False)
+            continue
+        experts = plain.loaded.model.get_submodule(owner)
+        weights = torch.stack([UNPACK[kind](*parts) for parts in zip(*held.tensors, strict=True)])
+        weights = weights.transpose(1, 2) if experts.is_transposed else weights
+        setattr(experts, own, nn.Parameter(weights, requires_grad=False))
+        unread += sum(part.nbytes for part in held.tensors) // 2  # a token chooses two of four
+    found = logits(edge(folder, kind).engine)
+    torch.testing.assert_close(found, logits(plain), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, found, rtol=1e-4, atol=1e-4)
+    held = {id(part): part.nbytes for module in quantised.modules() for part in getattr(module, "tensors", ())}
+    table = sum(part.nbytes for part in quantised.get_input_embeddings().tensors)
+    others = sum(part.nbytes for part in quantised.parameters())
+    chosen_biases = sum(
+        part.nbytes // 2 for name, part in quantised.named_parameters() if name.endswith("proj_bias")
+    )
+    read = bandwidth.weight_bytes(quantised)
+    assert read == sum(held.values()) + others - table - unread - chosen_biases
+    assert read < 0.6 * whole
+
+
 def test_a_tied_head_is_not_scaled_with_its_embedding(tmp_path):
     model = edge(written(tmp_path, "gemma"), "int8").engine.loaded.model
     assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -193,13 +243,16 @@ def test_tables_of_positions_and_convolutions_stay_float32(tmp_path):
 
 
 def test_a_model_that_cannot_be_quantised_is_refused_before_any_is_read(specbench, profile, tmp_path):
-    folder = written(tmp_path / "experts", "mixtral")
+    folder = written(tmp_path / "experts", "llama4_text")
     held = {"model": str(folder), "quantization": "int8"}
     where = profile(edge=held, precision={"parity": "per_role"})
     done = specbench("run", "speculative", "--profile", where)
     assert done.code == ExitCode.MODEL
     said = " ".join(done.err.split())
-    assert "cannot be quantised: its experts are no layers of their own (model.layers.0.mlp.experts" in said
+    assert (
+        "cannot be quantised: its experts are no layers of their own (model.layers.0.feed_forward.experts"
+        in said
+    )
     assert "loading" not in said
 
 

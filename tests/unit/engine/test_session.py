@@ -2,13 +2,11 @@
 
 import pytest
 import torch
-from builders import PLAIN, tiny_mistral
-from transformers import MambaConfig, MambaForCausalLM
+from builders import tiny_mistral
 
-from specbench.cloud import CloudModel, EdgeModel
-from specbench.errors import SpecbenchError
-from specbench.profile import CloudSpec, EdgeSpec, EngineSpec
-from specbench.testing import tiny_llama, tiny_tokenizer
+from specbench.cloud import CloudModel
+from specbench.profile import CloudSpec, EngineSpec
+from specbench.testing import tiny_llama
 
 TOKENS = [20, 31, 42, 53, 64, 75, 30, 41, 52, 63, 74, 21, 32, 43]
 
@@ -57,6 +55,27 @@ def test_after_a_rollback_the_past_is_as_if_the_rest_had_never_been(engine, keep
     torch.testing.assert_close(rolled.extend([50, 51]), fresh.extend([50, 51]))
 
 
+@pytest.mark.parametrize("keep", [10, 9, 6])
+def test_a_second_rollback_goes_back_past_the_first_one(engine, keep):
+    """A window must still hold what the tokens before the first place saw."""
+    rolled, fresh = engine.session(), engine.session()
+    rolled.prefill(TOKENS[:9])
+    rolled.extend(TOKENS[9:])
+    rolled.truncate(12)
+    rolled.truncate(11)
+    rolled.truncate(keep)
+    fresh.prefill(TOKENS[:keep])
+    torch.testing.assert_close(rolled.extend([50, 51]), fresh.extend([50, 51]))
+
+
+def test_a_rollback_past_all_that_a_window_keeps_is_an_error_and_never_a_wrong_text(tmp_path):
+    session = cloud(tiny_mistral(tmp_path, window=5)).engine.session()
+    session.prefill([20 + index % 70 for index in range(200)])
+    session.truncate(199)
+    with pytest.raises(ValueError, match="cannot go back to token 100: a window of 5 tokens"):
+        session.truncate(100)
+
+
 def test_a_cache_cannot_be_truncated_beyond_its_length(engine):
     session = engine.session()
     session.prefill(TOKENS)
@@ -67,14 +86,6 @@ def test_a_cache_cannot_be_truncated_beyond_its_length(engine):
 def test_logits_of_padding_ids_are_cut_off(tmp_path):
     tiny_llama(tmp_path, seed=3, vocab_size=128)
     assert cloud(tmp_path).engine.session().extend([5]).shape == (1, 96)
-
-
-def test_a_model_with_recurrent_state_is_refused_for_speculation(tmp_path):
-    config = MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2)
-    MambaForCausalLM(config).save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(SpecbenchError, match="cannot be rolled back"):
-        EdgeModel(EdgeSpec(model=str(tmp_path))).drafter(PLAIN)
 
 
 def test_a_long_prompt_is_read_in_parts_and_says_the_same(tmp_path):

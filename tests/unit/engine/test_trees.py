@@ -224,7 +224,7 @@ def test_an_engine_that_reads_trees_has_no_obstacle(engine):
 SMALL = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 OBSTACLES = {
     "falcon": ({**SMALL, "alibi": True}, "ALiBi"),
-    "mamba": ({**SMALL, "state_size": 4}, "is stateful"),
+    "mamba": ({**SMALL, "state_size": 4}, "keeps a state of its text"),
     "bloom": ({"vocab_size": 96, "hidden_size": 32, "n_layer": 2, "n_head": 4}, "does not take the positions"),
 }
 

@@ -7,7 +7,7 @@ from specbench.cloud import CloudModel
 from specbench.models import caches, memory
 from specbench.profile import CloudSpec
 
-TOKENS = list(range(10, 30))
+TOKENS = [*range(10, 30)] * 5  # more than a window keeps
 GEMMA4 = {
     "head_dim": 8, "global_head_dim": 16, "layer_types": ["sliding_attention", "full_attention"],
     "sliding_window": 64, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 96,
@@ -40,15 +40,19 @@ def cloud(folder, **fields):
 )
 def test_the_estimate_of_a_cache_is_what_a_session_holds(tmp_path, model_type, fields):
     model = cloud(tiny(tmp_path, model_type, **fields))
-    estimated = memory.estimate(model.config, "float32", len(TOKENS)).cache
+    estimated = memory.estimate(model.config, "float32", len(TOKENS), drops=True).cache
     session = model.engine.session()
     for token in TOKENS:
         session.extend([token])
         session.truncate(session.length)
     held = [tensor for part, _ in caches.parts(session.cache) for tensor in caches.tensors(part)]
-    window = model.config.sliding_window if model_type == "mistral" else None
-    dropped = sum(tensor.nbytes for tensor in held) // (window - 1) if window else 0
-    assert estimated == sum(tensor.nbytes for tensor in held) + dropped
+    assert estimated == sum(tensor.nbytes for tensor in held)
+
+
+def test_layers_that_keep_all_tokens_are_estimated_so(tmp_path):
+    config = cloud(tiny(tmp_path, "mistral", sliding_window=8)).config
+    few, many = (memory.estimate(config, "float32", count).cache for count in (50, 100))
+    assert many == 2 * few
 
 
 DECIDES_BY_VALUES = """class Own(Base):

@@ -25,11 +25,23 @@ def test_a_shipped_draft_is_small_and_says_what_it_is(name):
     assert len(json.loads((folder / "vocab_map.json").read_text())["target_ids"]) == rows
 
 
+def test_the_shipped_drafts_are_small_together():
+    assert sum(path.stat().st_size for path in shipped.FOLDER.glob("*/*")) < 60e6
+
+
 @pytest.mark.parametrize("profile", ["default", "memory_optimized"])
 def test_the_first_profiles_draft_with_a_shipped_draft_in_float32(profile):
     edge = load_profile(profile).edge
     assert edge.model.removeprefix(embedded.PREFIX) in shipped.names()
     assert (edge.dtype, edge.layers) == ("float32", None)
+
+
+@pytest.mark.real_pair
+def test_the_draft_that_reads_hidden_states_fits_the_default_target():
+    profile = load_profile("default", ["edge.model=embedded:smollm2-135m-eagle"])
+    edge, cloud = EdgeModel(profile.edge), CloudModel(profile.cloud)
+    assert edge.reads_features
+    edge.demand_same_tokens(cloud)
 
 
 @pytest.mark.real_pair
