@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
 from specbench.clock import now_ms
+from specbench.engine.rereading import passes
 from specbench.profile import Profile
 from specbench.profile.cost_table import Costs, DraftCosts, LinkCosts, TargetCosts
 
@@ -73,7 +74,7 @@ def _rounds(drafter: ModelDrafter, target: LocalTarget | RemoteTarget, request: 
     """Prefill, then rounds of all lengths: the part, its tokens, how many of them were unread, and its time.
 
     What the target says is not asked. Half of the drafts are told that they stood whole, for then the next one
-    reads two tokens.
+    reads two tokens. Of a target that restores its state, `replayed` is how many tokens it read again.
     """
     yield from _begun(drafter, target, request)
     token, unread = request.prompt_ids[0], 1
@@ -88,7 +89,11 @@ def _rounds(drafter: ModelDrafter, target: LocalTarget | RemoteTarget, request: 
         ended = now_ms()
         verify_ms, trip_ms = commit.verify_ms or 0.0, commit.rtt_ms or 0.0
         yield "draft", length, unread, drafted - started
-        yield "verify", length + 1, 0, verify_ms
+        if commit.replayed_tokens is not None:
+            yield "replayed", 0, 0, commit.replayed_tokens
+        widths = passes(commit.replayed_tokens or 0, length + 1)
+        if len(widths) == 1:
+            yield "verify", widths[0], 0, verify_ms
         yield "trip", 0, 0, trip_ms
         yield "round", 0, 0, ended - drafted - verify_ms - trip_ms
         unread = 2 if stood else 1
@@ -121,7 +126,8 @@ def _at_once(drafter: ModelDrafter, target: LocalTarget | RemoteTarget, request:
             steps.append(now_ms() - started)
         commit = pending.result()
         drafter.commit([request.prompt_ids[0]], 0)
-        yield "verify at once", OVERLAPPED_LENGTH + 1, 0, commit.verify_ms or 0.0
+        if not commit.replayed_tokens:
+            yield "verify at once", OVERLAPPED_LENGTH + 1, 0, commit.verify_ms or 0.0
         for ms in steps[:-1]:
             yield "draft at once", 1, 1, ms
 
@@ -140,6 +146,7 @@ def table(samples: Samples, description: str) -> Costs:
         ),
         target=TargetCosts(
             verify_ms=_by_count(means, "verify"),
+            restores_state=bool(means.get(("replayed", 0, 0))),
             prefill_ms=_by_count(means, "target prefill"),
             overlap_slowdown=_slowdown(
                 means,
@@ -160,7 +167,7 @@ def _slowdown(means: Mapping[tuple[str, int, int], float], key: tuple[str, int, 
 
 
 def placed(measured: Costs, profile: Profile) -> Costs:
-    """A measured table with the profile's link.
+    """A measured table with the profile's link and prices.
 
     What was measured between the two is the round trip where a real or an emulated link lies between them, and
     the overhead of any where they are processes of one machine.
@@ -177,7 +184,8 @@ def placed(measured: Costs, profile: Profile) -> Costs:
         uplink_mbps=link.uplink_mbps,
         downlink_mbps=link.downlink_mbps,
     )
-    return measured.model_copy(update={"link": between})
+    prices = {"prices": profile.prices} if profile.prices.is_set else {}
+    return measured.model_copy(update={"link": between, **prices})
 
 
 def _draft(means: dict[tuple[int, int], float]) -> tuple[float, float, float]:

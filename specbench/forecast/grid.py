@@ -6,13 +6,13 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 
 from specbench.errors import SpecbenchError
 from specbench.forecast import serving
 from specbench.forecast.oracle import Bound
-from specbench.forecast.replay import Length, Timed, known_method, replay
+from specbench.forecast.replay import Length, Timed, known_method, replay, spent
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.variants import KEYS, demand_known
 from specbench.forecast.varied import OWN, WINDOW, varied
@@ -42,6 +42,9 @@ class Row:
         bugs: as of `MethodSummary`; with one, `lossless` is `None`.
         regret: its decoding time over the oracle's (`forecast.oracle`), ratio of geometric means over texts;
             where that was asked for.
+        joules_per_token: as the figures behind it modelled (`forecast.spending.Modelled`), or measured where
+            the row is: by counters that cover edge and cloud, prefill included.
+        cost_per_million: of a measured row with the cloud paid for the time it computes (`Money.shared`).
     """
 
     method: str
@@ -59,6 +62,10 @@ class Row:
     lossless: bool | None = True
     bugs: int = 0
     regret: float | None = None
+    joules_per_token: float | None = None
+    edge_joules_per_token: float | None = None
+    cloud_joules_per_token: float | None = None
+    cost_per_million: float | None = None
 
     @property
     def competes(self) -> bool:
@@ -132,10 +139,10 @@ def grid(
         shown = varied([known_method(method) for method in methods], condition)
         bound = Bound(shown) if oracle else None
         least_ms = [bound.decode_ms(text, prices) for text in known] if bound else []
-        yield _row(CONTROL, None, condition, control, control, least_ms)
+        yield _row(CONTROL, None, condition, control, control, least_ms, prices.costs)
         for method, length in product(shown, lengths):
             timed = _timed(known, prices, method, length, clients)
-            yield _row(method.name, length, condition, timed, control, least_ms)
+            yield _row(method.name, length, condition, timed, control, least_ms, prices.costs)
 
 
 def priced(costs: Costs, condition: Mapping[str, object]) -> Prices:
@@ -175,6 +182,7 @@ def _row(
     timed: Sequence[Timed],
     control: Sequence[Timed],
     least_ms: Sequence[float],
+    costs: Costs,
 ) -> Row:
     each = [(one, base) for one, base in zip(timed, control, strict=True) if one.tokens > 1]
     tpots = [one.decode_ms / (one.tokens - 1) for one, _ in each]
@@ -196,6 +204,7 @@ def _row(
         acceptance_rate=sum(one.accepted for one in timed) / drafted if drafted else None,
         wasted_tokens=sum(one.wasted for one in timed),
         regret=_geometric_mean(regrets) if regrets else None,
+        **asdict(spent(timed, costs, condition.get(CLIENTS))),
     )
 
 

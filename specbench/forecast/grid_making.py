@@ -13,8 +13,9 @@ from specbench.forecast.acceptance_trace import read_trace
 from specbench.forecast.assumed import Assumption, assumed_acceptance, assumptions
 from specbench.forecast.grid import Grid, Row, grid, priced
 from specbench.forecast.known import Known, of_file
+from specbench.forecast.objectives import LEAST
 from specbench.forecast.over import lengths_of, replayed_over, windowed_over
-from specbench.forecast.plan import alone_ms, fastest, forecasts
+from specbench.forecast.plan import Forecast, alone, fastest, forecasts, spent_least
 from specbench.forecast.replay import Length
 from specbench.forecast.traced_drafter import texts_of
 from specbench.forecast.variants import KEYS, RULE, demand_known, knowing, told, variants
@@ -112,7 +113,7 @@ def _grid(rows: list, title: str, head: dict, costs: Costs, assumed: Sequence[As
 
 
 def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]]) -> Iterator[Row]:
-    """The cloud alone, and every method at its best draft length, under every condition.
+    """The cloud alone, and every method at its best draft lengths, under every condition.
 
     Args:
         over: values by dotted key of the cost table, of `window`, how many proposals are in flight, and of
@@ -124,20 +125,29 @@ def planned_rows(known: Known, costs: Costs, over: Mapping[str, Sequence[object]
     for values in product(*over.values()):
         condition = dict(zip(over, values, strict=True))
         prices = priced(costs, condition)
-        base_ms = alone_ms(known, prices)
-        yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0)
+        base = alone(known, prices)
+        base_ms, spent = base.ms_per_token, asdict(base.spent(prices.costs))
+        yield Row(CONTROL, None, condition, None, base_ms, base_ms, 1.0, None, None, 0, **spent)
         for method in varied(known.methods, condition):
-            best = fastest(forecasts(known, prices, method))
-            length, tokens = best.draft_length, best.tokens_per_round
-            yield Row(
-                method=method.name,
-                draft_length=length,
-                condition=condition,
-                ttft_ms=None,
-                tpot_ms=best.ms_per_token,
-                ms_per_token=best.ms_per_token,
-                speedup=best.speedup,
-                acceptance_length=tokens,
-                acceptance_rate=(tokens - 1) / length if length else None,
-                wasted_tokens=0,
-            )
+            for best in _bests(forecasts(known, prices, method)):
+                length, tokens = best.draft_length, best.tokens_per_round
+                yield Row(
+                    method=method.name,
+                    draft_length=length,
+                    condition=condition,
+                    ttft_ms=None,
+                    tpot_ms=best.ms_per_token,
+                    ms_per_token=best.ms_per_token,
+                    speedup=best.speedup,
+                    acceptance_length=tokens,
+                    acceptance_rate=(tokens - 1) / length if length else None,
+                    wasted_tokens=0,
+                    **asdict(best.spent),
+                )
+
+
+def _bests(found: Sequence[Forecast]) -> list[Forecast]:
+    """The fastest draft length, and those that are cheapest and greenest where that is another."""
+    others = [spent_least(found, name) for name in LEAST.values()]
+    chosen = {each.draft_length: each for each in (fastest(found), *others) if each}
+    return list(chosen.values())

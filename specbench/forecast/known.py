@@ -22,6 +22,7 @@ from specbench.method import Method
 from specbench.results.derived import Acceptance
 from specbench.results.records import Generation, Run
 from specbench.stats.acceptance import ENOUGH, Survival, acceptance, survival_of
+from specbench.stats.measured_costs import PLANNED, planned_from
 from specbench.stats.notes import chances
 
 UNSURE = 0.1  # half an interval of acceptance, from which on a plan says so
@@ -100,8 +101,8 @@ def known_from(
     found = of_records(run.generations, chosen)
     if found is None:
         raise SpecbenchError(
-            f"run {run.manifest.run_id} ({run.manifest.status}) holds no drafts of the method speculative",
-            "choose a run of speculative, or pass --acceptance 0.8,0.7,0.65",
+            f"run {run.manifest.run_id} ({run.manifest.status}) holds no drafts of {' or '.join(PLANNED)}",
+            "choose a run of one of them, or pass --acceptance 0.8,0.7,0.65",
         )
     if told := chances(run.manifest):
         return replace(
@@ -138,13 +139,19 @@ def of_trace(trace: Trace, chosen: Sequence[Method] = ()) -> Known:
 
 
 def of_records(records: Sequence[Generation], chosen: Sequence[Method] = ()) -> Known | None:
-    """What a run's answers say; `None` where `speculative` drafted nothing."""
-    mine = [each for each in records if each.method == "speculative"]
+    """What a run's answers say; `None` where the method that a plan is made from drafted nothing.
+
+    A draft that reads the target's hidden states cannot draft on before they come, so only the schedule of
+    `speculative` is planned for it.
+    """
+    mine = planned_from(records)
     found = acceptance(mine)
     survival = survival_of(found) if found else None
     if found is None or survival is None:
         return None
     rules = {each.verification for each in mine if each.verification}
+    if mine[0].method != "speculative":
+        chosen = chosen or [known_method("speculative")]
     return Known(survival, _methods(list(rules), chosen), notes=_of_few(found))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise, takewhile
 from math import ceil, inf
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +20,7 @@ from specbench.method import Method, SpeculativeMethod
 from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.speculation.loop import Drafter
+from specbench.speculation.proposal import MOST_NODES
 from specbench.speculation.request import Request
 from specbench.stats.prices import Prices
 
@@ -39,6 +40,8 @@ class Bound:
       All of these are sent without waiting, and the last one gets the target's own token;
     - such an epoch that the target, decoding alone, hands over to: the way there and the drafting take as long
       as the tokens that it says meanwhile, and what is left of the draft takes one pass;
+    - one tree of the traced model's likeliest tokens, where the trace has them, with no more nodes than the
+      right path needs: those and their likelier siblings. A stream hands over to it likewise;
     - a plain step, for which the edge asks.
 
     It knows what will stand, but uses no token before it has come: an epoch begins when the one before has
@@ -46,8 +49,8 @@ class Bound:
     the link, passes, and the edge's other time behind an epoch that no stream follows. In an epoch a pass costs
     what the highest straight line below the table says. It is not charged for reading committed tokens on the
     edge, nor for what draft and target cost each other where they share a machine. So no method is faster
-    that proposes chains by these drafters, drafts them on the edge, and drafts for one verdict at a time. One
-    that drafts trees, in the cloud, or for several verdicts can be.
+    that drafts by these drafters on the edge, and for one verdict at a time. One that drafts in the cloud, by
+    other trees, or for several verdicts can be.
 
     Args:
         methods: those whose drafts may be chosen beside the traced model's, where they need no model.
@@ -77,6 +80,8 @@ class Bound:
                 *((runs, free) for runs in lookups(text, tuple(self._methods))),
             ]
         ]
+        branches, step_ms = branches_of(text), prices.step_ms
+        overtaken = _overtaken(step_ms, alone_ms, trip_ms)
         # The target adds a token of its own, so only a stop token can be the last one that is drafted.
         room = length if length < text.budget else length - 1
         # By position: the least time from there, and from there where an epoch has just ended.
@@ -97,6 +102,15 @@ class Bound:
                 ),
                 default=inf,
             )  # fmt: skip
+            nodes = (0, *branches[position][: max(0, room - position)]) if branches else (0,)
+            for drafted in range(1, len(nodes)):
+                ends, width = min(position + drafted + 1, length), nodes[drafted] + 1
+                link_ms = trip_ms + prices.sending_ms(nodes[drafted]) + prices.answer_ms(drafted + 1)
+                tree_ms = link_ms + drafted * step_ms + prices.pass_ms(width) + behind[ends]
+                drafted_ms = min(drafted_ms, tree_ms)
+                if drafted > overtaken:
+                    pass_ms = prices.pass_ms(width - nodes[overtaken])
+                    handed_ms = min(handed_ms, overtaken * alone_ms + pass_ms + best[ends])
             best[position] = min(streamed_ms, drafted_ms, handed_ms)
             behind[position] = min(streamed_ms, prices.round_ms + drafted_ms, handed_ms)
         return best[1] if length > 1 else 0.0
@@ -173,6 +187,23 @@ def _undominated(queues: list[_Queue]) -> list[_Queue]:
         if not found or queue.begins_ms > found[-1].begins_ms:
             found.append(queue)
     return found
+
+
+@lru_cache(maxsize=4096)
+def branches_of(text: Text) -> tuple[tuple[int, ...], ...]:
+    """By position and by depth, the fewest nodes of a tree of which a path stands so far.
+
+    Empty where the draft's likeliest tokens are unknown.
+    """
+    if not text.likely:
+        return ()
+    needed = [text.rank(position) + 1 for position in range(len(text.ids))]
+    return tuple(
+        tuple(
+            takewhile(lambda nodes: nodes <= MOST_NODES, accumulate(needed[position : position + MOST_NODES]))
+        )
+        for position in range(len(needed))
+    )
 
 
 @lru_cache(maxsize=4096)

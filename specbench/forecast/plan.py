@@ -6,23 +6,22 @@ chances that are known.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from specbench.forecast import serving
 from specbench.forecast.assumed import Assumption, assumed_acceptance, assumed_texts
-from specbench.forecast.events import Event, Streamed, charges_of
 from specbench.forecast.known import LONGEST, Known
+from specbench.forecast.mean_rounds import MeanRound, mean_round
 from specbench.forecast.over import DRAFT_LENGTHS
-from specbench.forecast.replay import Kind, kinds, known_method
+from specbench.forecast.replay import known_method
 from specbench.forecast.serving import Load
-from specbench.forecast.varied import Varied, takes_window, windowed
+from specbench.forecast.spending import Modelled
+from specbench.forecast.varied import takes_window, windowed
 from specbench.forecast.window_form import WindowPlan, window_even
 from specbench.method import Method
 from specbench.results.records import CONTROL
-from specbench.stats.acceptance import Survival
 from specbench.stats.prices import Prices
 
 FARTHEST_MS = 60_000.0
@@ -38,6 +37,7 @@ class Forecast:
         terms: milliseconds of a round by what they are spent on; drafting that a round trip hides is no part.
         break_even_rtt_ms: the round trip at which it takes as long as the cloud alone; `None` where it is
             slower without any, and where it was not asked for; infinity where none makes it so.
+        spent: what a token takes in energy and money.
     """
 
     method: str
@@ -48,20 +48,21 @@ class Forecast:
     speedup: float
     terms: dict[str, float]
     break_even_rtt_ms: float | None = None
+    spent: Modelled = field(default_factory=Modelled)
 
 
 def forecast(known: Known, prices: Prices, method: Method, draft_length: int) -> Forecast:
     """One method at one draft length, without its break-even round trip."""
-    tokens, terms = _mean_round(known, prices, method, draft_length)
-    ms_per_token = sum(terms.values()) / tokens
+    mean = mean_round(known, prices, method, draft_length)
     return Forecast(
         method=method.name,
         draft_length=draft_length,
-        tokens_per_round=tokens,
+        tokens_per_round=mean.tokens,
         tokens_if_equal=known.survival.tokens_if_equal(draft_length),
-        ms_per_token=ms_per_token,
-        speedup=alone_ms(known, prices) / ms_per_token,
-        terms=terms,
+        ms_per_token=mean.ms_per_token,
+        speedup=alone_ms(known, prices) / mean.ms_per_token,
+        terms=mean.terms,
+        spent=mean.spent(prices.costs),
     )
 
 
@@ -116,71 +117,20 @@ def fastest(found: Sequence[Forecast]) -> Forecast:
     return min(found, key=lambda each: each.ms_per_token)
 
 
+def spent_least(found: Sequence[Forecast], name: str) -> Forecast | None:
+    """The one that takes least of a figure of `Modelled`; `None` where that is unknown."""
+    known = [each for each in found if getattr(each.spent, name) is not None]
+    return min(known, key=lambda each: getattr(each.spent, name)) if known else None
+
+
 def alone_ms(known: Known, prices: Prices) -> float:
     """A token of the cloud alone, streamed."""
-    tokens, terms = _mean_round(known, prices, known_method(CONTROL), 1)
-    return sum(terms.values()) / tokens
+    return alone(known, prices).ms_per_token
 
 
-def _mean_round(
-    known: Known, prices: Prices, method: Method, draft_length: int
-) -> tuple[float, dict[str, float]]:
-    """Tokens of a mean round and its milliseconds, by what they are spent on."""
-    in_flight = isinstance(method, Varied) and method.is_windowed
-    found = [
-        (kind, count, ms)
-        for text in (known.windowed_texts if in_flight else known.planned_texts)
-        for kind, count, ms in kinds(text, prices, method, draft_length)
-    ]
-    weights = {} if known.texts or in_flight else _weights(known.survival, found)
-    total = tokens = 0.0
-    terms: dict[str, float] = {}
-    for kind, count, ms in found:
-        first, *more = kind.outcomes
-        weight = count * (1.0 if more else weights.get((first.drafted, first.accepted), 1.0))
-        total += weight * len(kind.outcomes)
-        if weights and first.drafted and not more:
-            tokens += weight * known.survival.tokens(first.drafted)
-        else:
-            tokens += weight * sum(one.committed for one in kind.outcomes)
-        for name, took in _terms(kind.events, ms, prices).items():
-            terms[name] = terms.get(name, 0.0) + weight * took
-    return tokens / total, {name: took / total for name, took in terms.items()}
-
-
-def _weights(survival: Survival, found: Sequence[tuple[Kind, int, float]]) -> dict[tuple, float]:
-    """By drafted and accepted tokens, how much a drawn round counts for each to have its exact chance."""
-    counts: Counter[tuple] = Counter()
-    for (outcomes, _), count, _ in found:
-        if len(outcomes) == 1 and outcomes[0].drafted:
-            counts[outcomes[0].drafted, outcomes[0].accepted] += count
-    weights: dict[tuple, float] = {}
-    for drafted in {drafted for drafted, _ in counts}:
-        curve = [1.0, *survival.curve(drafted), 0.0]
-        chances = {key: curve[key[1]] - curve[key[1] + 1] for key in counts if key[0] == drafted}
-        scale = sum(counts[key] for key in chances) / sum(chances.values())
-        weights |= {key: scale * chance / counts[key] for key, chance in chances.items()}
-    return weights
-
-
-def _terms(events: Sequence[Event], ms: float, prices: Prices) -> dict[str, float]:
-    """A round's time by what it was spent on; drafting is what no other part explains."""
-    found = {"verification": 0.0, "round trip": 0.0, "bytes": 0.0, "other": 0.0}
-    for charge in charges_of(events):
-        if charge.kind == "pass":
-            found["verification"] += prices.of(charge)
-        elif charge.kind in ("round", "stream"):
-            found["other"] += prices.of(charge)
-        elif charge.kind == "trip":
-            found["round trip"] += prices.rtt_ms + prices.overhead_ms
-            found["bytes"] += prices.of(charge) - prices.rtt_ms - prices.overhead_ms
-    for event in events:
-        if isinstance(event, Streamed):
-            found["bytes"] += max(0.0, prices.of(event.answer) - prices.sum_of(event.work))
-    named_ms = sum(found.values())
-    if named_ms > ms:  # several requests are open, and their times overlap
-        found = {name: took * ms / named_ms for name, took in found.items()}
-    return {"draft": max(0.0, ms - named_ms), **found}
+def alone(known: Known, prices: Prices) -> MeanRound:
+    """A round of the cloud alone."""
+    return mean_round(known, prices, known_method(CONTROL), 1)
 
 
 def break_even_rtt_ms(
@@ -198,13 +148,12 @@ def break_even_rtt_ms(
 
     def excess(rtt_ms: float) -> float:
         at = Prices(prices.costs.with_values({"link.rtt_ms": rtt_ms}))
-        tokens, terms = _mean_round(known, at, method, draft_length)
-        return sum(terms.values()) / tokens - alone
+        return mean_round(known, at, method, draft_length).ms_per_token - base_ms
 
-    alone = alone_ms(known, prices)
+    base_ms = alone_ms(known, prices)
     if excess(0.0) > 0:
         return None
-    low, high = 0.0, max(alone, 1.2 * guess_ms)
+    low, high = 0.0, max(base_ms, 1.2 * guess_ms)
     while excess(high) <= 0:
         if high >= FARTHEST_MS:
             return float("inf")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from specbench.clock import virtual_time
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Asked, Awaited, Event, Timeline, charges_of, elapsed_ms
+from specbench.forecast.spending import Modelled, Use, modelled, use_of
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.virtual_models import VirtualCloud, VirtualEdge
 from specbench.profile import Decoding, Options, Speculative
@@ -40,6 +41,8 @@ class Timed:
         rounds: of speculation, plain steps included.
         drafting_rounds: those that drafted; they committed `drafting_tokens`.
         wasted: tokens that were drafted ahead and dropped.
+        use: of the machines and the link, behind the first token; `None` unless the cost table has a power
+            model or prices.
     """
 
     ttft_ms: float | None
@@ -51,6 +54,7 @@ class Timed:
     drafted: int = 0
     accepted: int = 0
     wasted: int = 0
+    use: Use | None = None
 
 
 class Played(NamedTuple):
@@ -89,14 +93,19 @@ def _options(draft_length: Length) -> Options:
     return Options(Decoding(), Speculative(draft_length=draft_length))
 
 
-ANY = Prices(Costs.model_validate({"draft": {"step_ms": 1.0}, "target": {"verify_ms": {1: 1.0}}}))
-"""Prices for rounds that do not depend on them."""
+def _any(restores_state: bool) -> Prices:
+    target = {"verify_ms": {1: 1.0}, "restores_state": restores_state}
+    return Prices(Costs.model_validate({"draft": {"step_ms": 1.0}, "target": target}))
+
+
+ANY, ANY_RESTORING = _any(False), _any(True)
+"""Prices for rounds that do not depend on them, but for whether a refusal restores the target's state."""
 
 
 @lru_cache(maxsize=4096)
-def timeless(text: Text, method: Method, draft_length: Length) -> tuple[Played, ...]:
+def timeless(text: Text, method: Method, draft_length: Length, restores: bool = False) -> tuple[Played, ...]:
     """The rounds of a method whose decisions do not depend on time."""
-    return play(text, ANY, method, draft_length)
+    return play(text, ANY_RESTORING if restores else ANY, method, draft_length)
 
 
 def depends_on_time(method: Method, draft_length: Length) -> bool:
@@ -108,7 +117,7 @@ def played(text: Text, prices: Prices, method: Method, draft_length: Length) -> 
     """The rounds at these prices; their arrivals are those at these prices where rounds depend on time."""
     if depends_on_time(method, draft_length):
         return play(text, prices, method, draft_length)
-    return timeless(text, method, draft_length)
+    return timeless(text, method, draft_length, prices.costs.target.restores_state)
 
 
 class Outcome(NamedTuple):
@@ -127,13 +136,13 @@ class Kind(NamedTuple):
 
 
 @lru_cache(maxsize=65_536)
-def _counted(text: Text, method: Method, draft_length: Length) -> Counter[Kind]:
+def _counted(text: Text, method: Method, draft_length: Length, restores: bool) -> Counter[Kind]:
     """How often each kind of timeless round behind the first occurs."""
     found: Counter[Kind] = Counter()
     outcomes: tuple[Outcome, ...] = ()
     events: tuple[Event, ...] = ()
     open_requests = 0
-    for one in timeless(text, method, draft_length)[1:]:
+    for one in timeless(text, method, draft_length, restores)[1:]:
         outcomes += (_outcome(one.part),)
         events += one.events
         open_requests += sum(isinstance(event, Asked) - isinstance(event, Awaited) for event in one.events)
@@ -152,7 +161,8 @@ def kinds(
 ) -> Iterator[tuple[Kind, int, float]]:
     """The rounds behind the first, by kind: how many there are, and how long one takes."""
     if not depends_on_time(method, draft_length):
-        for kind, count in _counted(text, method, draft_length).items():
+        restores = prices.costs.target.restores_state
+        for kind, count in _counted(text, method, draft_length, restores).items():
             yield kind, count, elapsed_ms(kind.events, prices)
         return
     for before, one in pairwise(play(text, prices, method, draft_length)):
@@ -164,8 +174,11 @@ def timed(text: Text, prices: Prices, method: Method, draft_length: Length) -> T
     found = played(text, prices, method, draft_length)
     if depends_on_time(method, draft_length):
         took_ms = found[-1].arrival_ms - found[0].arrival_ms
+        alike: list[tuple[tuple[Event, ...], int]] = [(one.events, 1) for one in found[1:]]
     else:
-        took_ms = sum(count * ms for _, count, ms in kinds(text, prices, method, draft_length))
+        known = list(kinds(text, prices, method, draft_length))
+        took_ms = sum(count * ms for _, count, ms in known)
+        alike = [(kind.events, count) for kind, count, _ in known]
     first = found[0].events
     parts = [one.part for one in found[1:] if one.part.drafted is not None]
     drafting = [part for part in parts if part.drafted]
@@ -179,6 +192,7 @@ def timed(text: Text, prices: Prices, method: Method, draft_length: Length) -> T
         drafted=sum(part.drafted or 0 for part in parts),
         accepted=sum(part.accepted or 0 for part in parts),
         wasted=sum(one.part.wasted_draft_tokens or 0 for one in found[1:]),
+        use=use_of(alike, prices) if prices.costs.is_spending_known else None,
     )
 
 
@@ -186,6 +200,18 @@ def replay(texts: Sequence[Text], prices: Prices, method: str | Method, draft_le
     """All sequences by one method; `draft_length` means nothing to the control."""
     found = known_method(method)
     return [timed(text, prices, found, 1 if found.name == CONTROL else draft_length) for text in texts]
+
+
+def spent(timed: Sequence[Timed], costs: Costs, clients: int | None = None) -> Modelled:
+    """What a token of these sequences takes in energy and money behind the first one, modelled.
+
+    Args:
+        clients: as of `modelled`.
+    """
+    uses = [one.use for one in timed if one.use is not None]
+    use = reduce(Use.plus, uses) if uses and len(uses) == len(timed) else None
+    tokens = sum(one.tokens - 1 for one in timed)
+    return modelled(use, sum(one.decode_ms for one in timed), tokens, costs, clients)
 
 
 def rounds(text: Text, draft_length: int) -> list[Round]:

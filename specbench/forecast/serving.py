@@ -109,8 +109,14 @@ def simulate(work: Sequence[Script], prices: Prices, clients: int) -> Load:
     for number in range(clients):
         env.process(client(number))
     env.run(until=over)
-    in_order = tuple(found[key] for key in sorted(found))
-    return Load(clients, in_order, target.busy_ms / env.now, target.rows / max(1, target.passes))
+    busy = target.busy_ms / env.now
+    in_order = tuple(_with_share(found[key], busy / clients) for key in sorted(found))
+    return Load(clients, in_order, busy, target.rows / max(1, target.passes))
+
+
+def _with_share(one: Timed, share: float) -> Timed:
+    """A text whose part of the target's computing is that of all others in the same time."""
+    return one if one.use is None else replace(one, use=one.use._replace(target_ms=share * one.decode_ms))
 
 
 def most_clients(run: Callable[[int], Load], objective_ms: float, beyond: int = 0) -> Load | None:

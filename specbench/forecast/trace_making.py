@@ -35,6 +35,13 @@ def make_trace(prepared: Prepared, method: Method) -> Trace:
     """
     from specbench.models import vocabulary
 
+    for prompt in prepared.prompts:
+        if prepared.grammar(prompt):
+            raise SpecbenchError(
+                f"prompt {prompt.prompt_id} has a grammar: a trace does not say which tokens it forces, so a "
+                "replay would charge a draft step for each of them",
+                "trace prompts without a grammar, or measure them with 'specbench run'",
+            )
     prepared.edge.demand_target_ids()
     profile, options = prepared.profile, Options.of(prepared.profile)
     exact = method.repeats_control(options)
@@ -86,7 +93,7 @@ def _text(
         turn=turn,
         repeat=repeat,
         prompt_tokens=len(request.prompt_ids),
-        prompt_sha256=conversation.ids_sha256(request.prompt_ids),
+        prompt_sha256=conversation.request_sha256(request),
         max_new_tokens=request.max_new_tokens,
         tokens=tokens,
         prompt_ids=request.prompt_ids,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
 from specbench.engine.batch import alone
+from specbench.engine.rereading import Reread
 from specbench.forecast.events import (
     Asked,
     Awaited,
@@ -80,6 +81,7 @@ class VirtualTarget:
         """Read the prompt; the first token."""
         self._position = self._trusted = self._ahead = 0
         self._is_void = False
+        self._reread = Reread(self._timeline.prices.costs.target.restores_state)
         prompt_tokens = len(request.prompt_ids)
         self._work.append(Charge("target prefill", prompt_tokens))
         trip = Charge("trip", prompt_tokens, 1)
@@ -122,7 +124,8 @@ class VirtualTarget:
             computed_ms = work.computed_ms if asked.is_first else 0.0
             found = part if computed_ms == part.verify_ms else replace(part, verify_ms=computed_ms)
             if proposal and (follows or proposal.continues):
-                found = replace(found, pass_tokens=work.rows if asked.is_first else 0)
+                rows = work.rows - (part.replayed_tokens or 0)
+                found = replace(found, pass_tokens=rows if asked.is_first else 0)
             if proposal and proposal.stands(part):
                 self._ahead -= len(proposal)
             elif self._ahead:
@@ -170,8 +173,11 @@ class VirtualTarget:
         start = self._position + self._ahead
         accepted = standing(proposal or NO_DRAFT, self._text.ids[start : start + len(drafted) + 1])
         goes_on = bool(proposal and proposal.continues)
-        pass_ = Charge("pass", self._trusted + len(drafted) + (not goes_on))
-        self._work.append(pass_)
+        count = self._trusted + len(drafted) + (not goes_on)
+        again, passes = self._reread.again, [Charge("pass", width) for width in self._reread.passes(count)]
+        if not self._is_void:
+            self._reread.judged(count, len(drafted) - accepted)
+        self._work += passes
         tokens, reason = self._next(accepted + (not goes_on or accepted < len(drafted)), start)
         is_draft = proposal is not None
         return Round(
@@ -180,7 +186,8 @@ class VirtualTarget:
             drafted=len(drafted) if is_draft else None,
             accepted=min(accepted, len(tokens)) if is_draft else None,
             depth=proposal.depth if proposal and proposal.parents else None,
-            verify_ms=self._timeline.prices.of(pass_),
+            verify_ms=self._timeline.prices.sum_of(passes),
+            replayed_tokens=again if is_draft else None,
         )
 
     def _next(self, count: int, start: int | None = None) -> tuple[tuple[int, ...], str | None]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from specbench.errors import SpecbenchError
 from specbench.forecast.events import Timeline
 from specbench.forecast.traced_drafter import Text
 from specbench.forecast.traced_outcomes import TracedOutcomeDrafter
-from specbench.forecast.traced_tree import TracedTreeDrafter
+from specbench.forecast.traced_tree import TracedChainOrTreeDrafter, TracedTreeDrafter
 from specbench.forecast.virtual import VirtualColocated, VirtualDrafter, VirtualTarget
 from specbench.forecast.virtual_switching import VirtualSwitchingTarget
 from specbench.profile import Options
 from specbench.speculation.request import Needs
+
+if TYPE_CHECKING:
+    pass
 
 
 class _Virtual:
@@ -42,9 +45,16 @@ class VirtualEdge(_Virtual):
     """Whether the traced draft was asked for."""
     retokenizer = None
 
-    def drafter(self, options: Options) -> VirtualDrafter:
+    @property
+    def reads_trees(self) -> bool:
+        """Whether the trace says what trees the draft would propose."""
+        return bool(self._text.likely)
+
+    def drafter(self, options: Options, trees: bool = False) -> VirtualDrafter:
         """The traced draft."""
         self.drafts = True
+        if trees:
+            return TracedChainOrTreeDrafter(self._text, self._timeline.take, options)
         return VirtualDrafter(self._text, self._timeline.take)
 
     def outcome_drafter(self, options: Options, outcomes: int) -> TracedOutcomeDrafter:
@@ -60,8 +70,12 @@ class VirtualEdge(_Virtual):
         self, options: Options, nodes: int, branching: Sequence[int] | None = None
     ) -> TracedTreeDrafter:
         """The traced draft, drafting trees."""
+        from specbench.speculation.tree_drafter import TreeDrafter
+
         self.drafts = True
-        return TracedTreeDrafter(self._text, self._timeline.take, options, nodes, branching)
+        return TracedTreeDrafter(
+            self._text, self._timeline.take, lambda engine: TreeDrafter(engine, options, nodes, branching)
+        )
 
 
 class VirtualCloud(_Virtual):

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from specbench.clock import VirtualClock, now_ms
+from specbench.engine.rereading import Reread
 from specbench.forecast.events import Streamed
 from specbench.forecast.traced_drafter import Text
-from specbench.forecast.virtual import VirtualTarget
+from specbench.forecast.virtual import VirtualTarget, standing
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.results.records import Round
-from specbench.speculation.overtaking import take_overtaken, take_verdict
+from specbench.speculation.overtaking import left_of, take_overtaken, take_verdict
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Request
-from specbench.speculation.rules import matching
 from specbench.stats.prices import Charge, Prices
 
 SOON_MS = 1e-9
@@ -54,6 +54,7 @@ class Line:
         self._text, self._prices, self._clock = text, prices, clock
         self.position = position
         self._is_streaming = True
+        self._reread = Reread(prices.costs.target.restores_state)
         self._inbox: deque[Sent] = deque()
         self._outbox: deque[tuple[float, Round]] = deque()
         self._reading: list[tuple[Sent, Proposal]] | None = None
@@ -119,7 +120,7 @@ class Line:
                 self._begin(self._group())
             elif self._is_streaming:
                 self._reading = []
-                self._left_ms = self._prices.pass_ms(1) + self._prices.stream_ms
+                self._left_ms = self._pass_ms(1) + self._prices.stream_ms
                 self._took_ms = -self._prices.stream_ms
             else:
                 return
@@ -143,39 +144,41 @@ class Line:
         if group[0].epoch <= self._ended:
             return
         said = self._text.ids[group[0].start : self.position]
-        drafted = [token for sent in group for token in sent.whole.tokens]
-        if any(mine != theirs for mine, theirs in zip(said, drafted, strict=False)):
+        left = left_of([sent.whole for sent in group], said, self._is_streaming)
+        if left is None:
             self._ended = group[0].epoch
             return
-        behind, found = len(said), []
-        for sent in group:
-            if not self._is_streaming or len(sent.whole) > behind:
-                found.append((sent, sent.whole.behind(behind) if behind else sent.whole))
-            behind = max(0, behind - len(sent.whole))
+        found = list(zip(group[len(group) - len(left) :], left, strict=True))
         if found:
             self._reading, self._is_streaming = found, False
-            self._left_ms = self._prices.pass_ms(_rows(proposal for _, proposal in found))
+            self._left_ms = self._pass_ms(_rows(proposal for _, proposal in found))
             self._took_ms = 0.0
+
+    def _pass_ms(self, count: int) -> float:
+        return sum(map(self._prices.pass_ms, self._reread.passes(count)))
 
     def _finish(self, now: float) -> None:
         reading, self._reading = self._reading, None
+        again = self._reread.again
         if not reading:
+            self._reread.judged(1, 0)
             self._commit(now, 1, Round((), verify_ms=self._took_ms, streamed=True))
             return
-        rows = _rows(proposal for _, proposal in reading)
+        rows = unread = _rows(proposal for _, proposal in reading)
         for index, (sent, proposal) in enumerate(reading):
             following = self._text.ids[self.position : self.position + len(proposal) + 1]
-            choices = [
-                *following,
-                *[-2] * (len(proposal) + 1 - len(following)),
-            ]  # behind the end nothing stands
-            accepted = matching(proposal.tokens, choices, None).accepted
+            accepted = standing(proposal, following)
             is_whole = accepted == len(proposal)
-            part = Round((), drafted=len(proposal), verify_ms=0.0 if index else self._took_ms)
+            depth = proposal.depth if proposal.parents else None
+            part = Round((), drafted=len(proposal), depth=depth, verify_ms=0.0 if index else self._took_ms)
+            part = replace(part, replayed_tokens=0 if index and again else again)
+            unread -= accepted + 1
             if proposal.continues or len(reading) > 1:
                 part = replace(part, pass_tokens=0 if index else rows)
             own = not (is_whole and proposal.continues)
             part = self._commit(now, accepted + own, part, accepted)
+            if own or part.finish_reason or index + 1 == len(reading):
+                self._reread.judged(rows, 0 if is_whole else max(unread, 0))
             if own or part.finish_reason:
                 if not is_whole:
                     self._ended = sent.epoch
@@ -242,7 +245,8 @@ class VirtualSwitchingTarget(VirtualTarget):
             self._epoch += is_refuted
         else:
             if part.pass_tokens != 0:
-                charges = [Charge("pass", part.pass_tokens or part.drafted + 1)]
+                read = part.pass_tokens or part.drafted + 1
+                charges = [Charge("pass", read + (part.replayed_tokens or 0))]
             self._line.compute(self._timeline.prices.round_ms)
             oldest, _ = take_verdict(self._flying, part)
             self._streams = oldest.proposal.goes_on and not oldest.proposal.stands(part)

@@ -18,6 +18,10 @@ TABLES = {
         "prefilled_per_round": "prefilled\na round",
         "prefill_ms_per_round": "prefill ms\na round",
     },
+    "states of the target restored": {
+        "replayed_per_round": "tokens read again\na round",
+        "snapshot_bytes_per_round": "bytes copied\na round",
+    },
     "bytes of encoded frames": {
         "bytes_up_per_token": "up\na token",
         "bytes_down_per_token": "down\na token",

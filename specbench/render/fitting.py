@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -77,7 +77,7 @@ class Fitted:
             table.add_column(name, overflow="fold", min_width=wide, max_width=wide)
         for index in shown:
             is_figure = index in figures
-            justify = "right" if is_figure else "left"
+            justify: JustifyMethod = "right" if is_figure else "left"
             table.add_column(headings[index], justify=justify, no_wrap=is_figure, overflow="fold")
         for index, row in enumerate(self.rows):
             cells = [row[at] for at in (*range(len(self.names)), *shown)]

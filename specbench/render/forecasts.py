@@ -1,26 +1,22 @@
-"""Tables of replayed schedules, and of plans."""
+"""Tables of replayed schedules."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from specbench.forecast.assumed import Assumption
 from specbench.forecast.breakeven import BreakEven, break_evens
 from specbench.forecast.grid import Row, best, winner
-from specbench.forecast.known import LONGEST
-from specbench.forecast.plan import Plan, alone_ms, farthest_ms, fastest
-from specbench.forecast.serving import MOST_CLIENTS, Load
+from specbench.render import modelled
 from specbench.render.fitting import Cell, Fitted
+from specbench.render.modelled import ALONE, UNDECIDED
 from specbench.results.records import CONTROL
 from specbench.stats.comparison import LABELS
 from specbench.stats.notes import ANOTHER_TEXT, WRONG
 
-Served = tuple[int, Load | None]  # a draft length, and what the most clients see
 COMPUTED_FOOT = (
     'Each method: speed-up of TPOT over the cloud alone, "at" its fastest draft length. Computed, so there are '
     "no intervals. Fastest: the highest speed-up above 1."
@@ -32,8 +28,6 @@ MAP_FOOT = (
     "speed-up of the methods that pay; methods are not tested against each other."
 )
 REGRET = "\nRegret: decoding time over that of the best choices made in hindsight (1.00 cannot be improved)."
-SHOWN_CHANCES = 8
-ALONE, UNDECIDED = "the cloud alone", "undecided"
 FIGURES = (
     *("draft\nlength", "TTFT\nms", "TPOT\nms", "tok/s", "speed-up"),
     *("accept\nlength", "accept\nrate", "wasted"),
@@ -80,14 +74,21 @@ def grid_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Re
         )
         for row in rows
     ]
-    columns = (*FIGURES, "regret") if rows[0].regret else FIGURES
+    columns, foot = (*FIGURES, "regret") if rows[0].regret else FIGURES, FOOT
+    if modelled.objective_columns(rows):
+        columns, foot = (*columns, "J\na token", "price of\na million"), f"{FOOT} {modelled.foot(rows)}"
+        cells = [
+            (*line, _or_dash(row.joules_per_token, "{:.3g}"), _or_dash(row.cost_per_million, "{:.3g}"))
+            for line, row in zip(cells, rows, strict=True)
+        ]
     table = Fitted(("method",), columns, cells, ["bold" if row is fastest else None for row in rows])
-    return _told(rows, title, table, FOOT, notes)
+    return _told(rows, title, table, foot, notes)
 
 
 def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Where each method wins: a condition a line, each method at its best draft length."""
-    methods, lines = drafting(rows), []
+    methods = drafting(rows)
+    lines: list[tuple[Cell, ...]] = []
     for by_method in best(rows):
         if CONTROL not in by_method:
             continue
@@ -102,7 +103,16 @@ def map_table(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> Ren
     columns = ("cloud alone\nms a token", *(method.replace("_", "\n") for method in methods), "fastest")
     table = Fitted(list(rows[0].condition), columns, lines, words=1)
     foot = MAP_FOOT if rows[0].measured else COMPUTED_FOOT
-    return _told(rows, title, Group(table, *_regrets(rows)), foot, notes)
+    return _told(rows, title, Group(table, *_regrets(rows), *_choices(rows)), foot, notes)
+
+
+def _choices(rows: Sequence[Row]) -> list[RenderableType]:
+    """The best by each objective, where there is more than speed."""
+    names = modelled.objective_columns(rows)
+    if not names:
+        return []
+    table = Fitted(list(rows[0].condition), names, modelled.choice_rows(rows), words=len(names))
+    return [Text(f"\n{modelled.heading(rows)}"), table, Text(modelled.foot(rows), style="dim")]
 
 
 def _regrets(rows: Sequence[Row]) -> list[RenderableType]:
@@ -183,111 +193,9 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         if len(evens) == 1 and evens[0].shown_ms is not None:
             line += f"; by round trip, it pays {told_break_even(evens[0])}"
         lines.append(f"{line}.")
-    return lines + apart
+    together = modelled.disagreement(rows)
+    return [*lines, *apart, *([together] if together else [])]
 
 
 def _or_dash(value: object, text: str) -> str:
     return "-" if value is None else text.format(value)
-
-
-def plan_table(plan: Plan) -> RenderableType:
-    """The verdicts, the forecast at draft lengths up to a little beyond the best ones, and what it rests on."""
-    known, prices, plans = plan.known, plan.prices, plan.by_method
-    best = {method: fastest(found).draft_length or 1 for method, found in plans.items()}
-    columns = ["tokens\na round", "if all had\nequal chances"]
-    for method in plans:
-        columns += [method.replace("_", "\n") + "\nms a token", "speed-up"]
-    lengths = []
-    for index in range(min(LONGEST, max(best.values()) + 3)):
-        row = [found[index] for found in plans.values()]
-        cells: list[Cell] = [str(index + 1), f"{row[0].tokens_per_round:.2f}", f"{row[0].tokens_if_equal:.2f}"]
-        for each in row:
-            style = "bold" if each.draft_length == best[each.method] else ""
-            cells += [Text(f"{each.ms_per_token:.2f}", style), Text(f"{each.speedup:.2f}x", style)]
-        lengths.append(cells)
-    survival, widths = known.survival, (1, 2, 5, 9)
-    chances = ", ".join(f"{share:.2f}" for share in survival.conditional[:SHOWN_CHANCES])
-    passes = ", ".join(f"{prices.pass_ms(width):.1f}" for width in widths)
-    about = (
-        f"\ncloud alone: {alone_ms(known, prices):.2f} ms a token · round trip {prices.rtt_ms:g} ms · accepted "
-        f"at 1, 2, ... if all before were: {chances} · mean {survival.mean:.2f}"
-        f"{known.label and (' · trace ' if known.texts else ' · ')}{known.label}"
-        f"\ndraft step {prices.step_ms:.2f} ms · target pass over "
-        f"{', '.join(map(str, widths))} tokens {passes} ms"
-    )
-    below = [*served_lines(plan.served, plan.objective_ms or 0.0)]
-    below += assumed_lines(prices.costs.description, plan.assumed) + [f"note: {note}" for note in known.notes]
-    return Group(
-        *(Text(line, style="bold") for line in plan.verdicts),
-        Text(about),
-        Fitted(("draft\nlength",), columns, lengths),
-        *map(Text, below),
-    )
-
-
-def plan_document(plan: Plan) -> dict:
-    """The JSON of a plan; what is infinite or unknown is null."""
-    by_method = {}
-    for method, found in plan.by_method.items():
-        even = farthest_ms(found)
-        by_method[method] = {
-            "best_draft_length": fastest(found).draft_length,
-            "break_even_rtt_ms": _finite(even),
-            "any_rtt": even == math.inf,
-            "forecasts": [
-                {**asdict(each), "break_even_rtt_ms": _finite(each.break_even_rtt_ms)} for each in found
-            ],
-        }
-        if windows := plan.windows.get(method):
-            by_method[method]["windows"] = asdict(windows)
-    return {
-        "exact": plan.known.is_exact,
-        "conditional_acceptance": plan.known.survival.conditional,
-        "costs": plan.prices.costs.model_dump(mode="json"),
-        "verdicts": plan.verdicts,
-        "methods": by_method,
-        "clients": {
-            _served_by(method, length): load
-            and {
-                "clients": load.clients,
-                "at_least": load.clients >= MOST_CLIENTS,
-                "p95_ms_per_token": load.high_ms,
-                "busy": load.busy,
-                "tokens_per_pass": load.rows_per_pass,
-            }
-            for method, (length, load) in plan.served.items()
-        },
-        "assumed": [asdict(each) for each in plan.assumed],
-        "notes": list(plan.known.notes),
-    }
-
-
-def served_lines(served: Mapping[str, Served], objective_ms: float) -> list[str]:
-    """How many clients one target serves, a sentence for each method."""
-    lines = []
-    for method, (length, load) in served.items():
-        name = _served_by(method, length)
-        if load is None:
-            lines.append(f"{name}: not one client keeps to {objective_ms:g} ms a token")
-            continue
-        count = f"{'at least ' if load.clients >= MOST_CLIENTS else ''}{load.clients}"
-        lines.append(
-            f"{name}: {count} clients on one target keep to {objective_ms:g} ms a token (95 % of "
-            f"texts at {load.high_ms:.1f} ms; the target is busy {load.busy:.0%} of the time, "
-            f"{load.rows_per_pass:.1f} tokens a pass)"
-        )
-    return lines
-
-
-def assumed_lines(source: str, assumed: Sequence[Assumption]) -> list[str]:
-    """Where the costs of a plan are from, and what in them nobody measured or gave, a line each."""
-    lines = [f"costs: {source or 'by hand'}{', and assumed:' if assumed else ''}"]
-    return lines + [f"- {each.text} ({each.key})" for each in assumed]
-
-
-def _served_by(method: str, draft_length: int) -> str:
-    return f"{method}, draft length {draft_length}" if draft_length else method
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value == math.inf else value

@@ -19,8 +19,8 @@ def described(found: Description) -> Iterator[RenderableType]:
     styles = [None] * len(found.categories) + ["bold"]
     yield Fitted(("category",), columns, rows, styles)
     yield Text(
-        f"Lengths in tokens of {found.tokenizer}, of the turns alone: without system message, template and "
-        "prefill. answers: prompts whose answer can be checked."
+        f"Lengths in tokens of {found.tokenizer}, of the turns' texts alone: without system message, template "
+        "and prefill, and without images and audio. answers: prompts whose answer can be checked."
     )
     if found.repeated:
         yield Text(f"{found.repeated} prompts begin as another one does.")

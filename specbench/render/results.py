@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
+from specbench.render.cells import interval_text, number
 from specbench.render.fitting import Cell, Fitted
-from specbench.render.tables import detail_tables, divergence_line, interval_text, number, score_text
+from specbench.render.tables import detail_tables, divergence_line, score_text
 from specbench.results.derived import Comparison, MethodSummary
 from specbench.results.records import CONTROL, SYNTHETIC, Divergence
 from specbench.stats.comparison import LABELS

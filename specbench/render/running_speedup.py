@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from specbench.render.tables import bracketed
+from specbench.render.cells import bracketed
 from specbench.results.records import CONTROL
 
 if TYPE_CHECKING:

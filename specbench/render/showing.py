@@ -15,9 +15,9 @@ from specbench.forecast.grid import Grid
 from specbench.forecast.plan import Plan
 from specbench.render import console, precision
 from specbench.render.fitting import Fitted
-from specbench.render.forecasts import grid_table, map_table, plan_document, plan_table
+from specbench.render.forecasts import grid_table, map_table
+from specbench.render.plans import plan_document, plan_table
 from specbench.render.report import output, verified
-from specbench.render.report.documents import comparison_document
 from specbench.render.report.grids import grid_document
 from specbench.render.report.lengths import length_tables
 from specbench.render.results import comparison_table
@@ -26,6 +26,7 @@ from specbench.results.records import Run
 from specbench.results.store import RunStore
 from specbench.stats import gate
 from specbench.stats.comparison import compare
+from specbench.stats.document import comparison_document
 from specbench.sweeps.rows import Swept, swept
 from specbench.verify.records import Result
 

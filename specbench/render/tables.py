@@ -9,10 +9,12 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from specbench.render import costs
-from specbench.render.fitting import Fitted
-from specbench.results.derived import CategorySpeedup, Comparison, MethodSummary, Prediction, Stretch
+from specbench.render.cells import interval_text, number, percent
+from specbench.render.fitting import Cell, Fitted
+from specbench.render.parts import parts_of
+from specbench.render.spending import spending
+from specbench.results.derived import CategorySpeedup, Comparison, MethodSummary, Prediction
 from specbench.results.records import CONTROL, SYNTHETIC, Divergence
-from specbench.stats.stretches import CONTEXT, POSITION
 
 SPEED_COLUMNS = ("TTFT\nms", "TPOT\nms", "tok/s", "speed-up\nvs control", "95 %\ninterval", "tok/s vs\ncontrol")
 TEXT_COLUMNS = (
@@ -32,20 +34,17 @@ LOSSY_COLUMNS = (
     "chrF with\nreferences",
     "control's chrF\nwith references",
 )
-STRETCH_COLUMNS = (
-    "tokens", "answers", "TTFT\nms", "TPOT\nms", "accept\nrate", "accept\nlength", "speed-up\nvs control",
-)  # fmt: skip
 QUALITY_COLUMNS = ("answers\nchecked", "score", "worse than\nthe control", "better", "loops", "refusals")
 CATEGORY_COLUMNS = ("prompts", "speed-up", "interval\n(Holm)", "verdict\n(Holm)")
 POSITIONS_A_LINE = 6
 FOOT = (
     "* the control: the cloud alone, in the loop of speculation. TTFT, TPOT: medians over requests. "
     "tok/s: all tokens over all time, prefill included. Speed-up: ratio of geometric means of TPOT, "
-    "paired by prompt, so it is not the ratio of two table cells. Interval: bootstrap over prompts. "
-    "Acceptance: sums over sums. Memory: of the process, which all methods of a run share unless a note "
-    "says otherwise. Ceiling: read bandwidth divided by the bytes of weights that a token reads. Share of "
-    "ceiling: median over prompts. Draft, link, verify time: shares of the time between first and last "
-    "token; overlapping parts count in each."
+    "paired by prompt, so it is not the ratio of two table cells. Interval: bootstrap over prompts, and over "
+    "restarts from three on. Acceptance: sums over sums. Memory: of the process, which all methods of a run "
+    "share unless a note says otherwise. Ceiling: read bandwidth divided by the bytes of weights that a token "
+    "reads. Share of ceiling: median over prompts. Draft, link, verify time: shares of the time between first "
+    "and last token; overlapping parts count in each."
 )
 
 
@@ -70,6 +69,10 @@ def detail_tables(comparison: Comparison) -> list[RenderableType]:
             cells = partial(costs.cells, names=names)
             found = [row for row in rows if row.costs and set(cells(row)) != {"-"}]
             parts += [Text(title), _table(comparison, found, [columns[name] for name in names], cells)]
+    for spent in spending(comparison):
+        named: list[tuple[Cell, ...]] = [(_named(row, comparison), *figures) for row, figures in spent.rows]
+        words, rest = ("method", *spent.columns[: spent.words]), spent.columns[spent.words :]
+        parts += [Text(spent.title), Fitted(words, rest, named), Text(spent.foot, style="dim")]
     if lossy := [row for row in rows if row.agreement]:
         parts += [
             Text("similarity to the control's text"),
@@ -77,23 +80,11 @@ def detail_tables(comparison: Comparison) -> list[RenderableType]:
         ]
     if judged := [row for row in rows if row.quality and row.quality.scored]:
         parts += [Text("answers"), _table(comparison, judged, QUALITY_COLUMNS, quality_cells)]
-    for of, title in ((CONTEXT, "by tokens of the prompt"), (POSITION, "by position in the answer")):
-        if found := [each for each in comparison.stretches if each.of == of]:
-            parts += [Text(title), _stretches(comparison, found)]
+    parts += parts_of(comparison, lambda row: _named(row, comparison))
     if any(row.interval for row in comparison.categories):
         parts += [Text("speed-up by category"), _categories(comparison)]
     parts += [Text(prediction_line(each)) for each in comparison.predictions]
     return [*parts, Text(FOOT, style="dim")]
-
-
-def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """A figure for a cell; a dash where it does not apply or is not known."""
-    return "-" if value is None else f"{value:.{digits}f}{unit}"
-
-
-def percent(value: float | None) -> str:
-    """A share for a cell."""
-    return "-" if value is None else f"{value:.1%}"
 
 
 def _table(
@@ -186,28 +177,9 @@ def quality_cells(row: MethodSummary) -> tuple[str, ...]:
     return str(found.scored), percent(found.score), *beside, percent(found.loops), percent(found.refusals)
 
 
-def _stretches(comparison: Comparison, found: Sequence[Stretch]) -> Fitted:
-    by_name = {row.method: row for row in comparison.methods}
-    rows = [(_named(by_name[each.method], comparison), *stretch_cells(each)) for each in found]
-    return Fitted(("method",), STRETCH_COLUMNS, rows, words=1)
-
-
-def stretch_cells(stretch: Stretch) -> tuple[str, ...]:
-    """The figures of `STRETCH_COLUMNS`."""
-    return (
-        f"{stretch.first} to {stretch.last}",
-        str(stretch.answers),
-        number(stretch.ttft_ms),
-        number(stretch.tpot_ms),
-        number(stretch.acceptance_rate, 3),
-        number(stretch.acceptance_length, 2),
-        number(stretch.speedup, 2, "x"),
-    )
-
-
 def _categories(comparison: Comparison) -> Fitted:
     by_name = {row.method: row for row in comparison.methods}
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for row in comparison.categories:
         whole = by_name[row.method]
         *figures, word = category_cells(row)
@@ -225,16 +197,6 @@ def category_cells(row: CategorySpeedup) -> tuple[str, ...]:
         interval_text(row.interval),
         row.verdict or "too few prompts",
     )
-
-
-def interval_text(interval: tuple[float, float] | None) -> str:
-    """An interval for a cell."""
-    return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-
-
-def bracketed(interval: tuple[float, float] | None) -> str:
-    """An interval behind its figure; nothing where there is none."""
-    return f" ({interval_text(interval)})" if interval else ""
 
 
 def prediction_line(found: Prediction) -> str:

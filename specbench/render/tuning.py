@@ -12,8 +12,8 @@ from rich.text import Text
 
 from specbench.profile.paths import anchored_values
 from specbench.profile.yaml_text import as_page
+from specbench.render.cells import bracketed, interval_text, number
 from specbench.render.fitting import Fitted
-from specbench.render.tables import bracketed, interval_text, number
 from specbench.stats.verdict import FEWEST_PROMPTS
 from specbench.sweeps.autotune import Autotuned
 from specbench.sweeps.candidates import Candidate, in_words

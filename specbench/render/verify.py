@@ -125,8 +125,8 @@ def known(result: Result) -> Iterator[str]:
         yield f"{facts.url}: {facts.kind}{version}, model {facts.model or 'not named'}{tried}"
         for missing in facts.missing:
             yield f"{facts.url}: {missing}"
-    for each in result.acceptance:
-        yield f"{each.url}: acceptance is the server's own count: {each.conversion}"
+    for counted in result.acceptance:
+        yield f"{counted.url}: acceptance is the server's own count: {counted.conversion}"
     for url, count in result.retries.items():
         yield f"{url}: {count} requests were sent again after a refusal"
 

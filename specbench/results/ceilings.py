@@ -19,8 +19,8 @@ class Ceiling:
     """What memory allows one model on one device.
 
     Args:
-        weight_bytes: read for every token; `None` where that depends on the token (experts), and where ranks
-            share the reading.
+        weight_bytes: read for every token, of experts as many as it chooses; `None` where that is not known,
+            and where ranks share the reading.
         bytes_per_second: median of the readings; where there are none, what was measured before the run, or
             when a server started.
         reader: what was tried to read as fast as can be: without a compiler, torch's sum alone.

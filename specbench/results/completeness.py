@@ -71,7 +71,8 @@ def _expected(manifest: Manifest, generations: Sequence[Generation]) -> Iterator
     if manifest.status != "finished" or manifest.failures:
         return
     seen = {each.prompt_id: each.turns for each in generations}
-    for repeat in range(manifest.profile.get("workload", {}).get("repeats", 1)):
+    workload = manifest.profile.get("workload", {})
+    for repeat in range(workload.get("repeats", 1) * workload.get("restarts", 1)):
         for prompt_id in manifest.prompt_ids:
             asked = manifest.turns.get(prompt_id)
             for turn in range(len(asked) if asked else seen.get(prompt_id, 1)):

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from specbench.dataframe import frame
+from specbench.results.parts import CategoryAnswers, Stretch
 from specbench.results.records import Divergence, Failure
+from specbench.results.spending import Money, RoleEnergy
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,6 +74,23 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """How a method did on answers that follow a grammar.
+
+    Args:
+        answers: that follow one; `complete` are those that are whole by it.
+        forced_share: of the drafted tokens, those beside which the grammar allows no other. They take no draft
+            step and are never wrong.
+        acceptance_rate: of the other drafted tokens, those that were accepted.
+    """
+
+    answers: int
+    complete: int
+    forced_share: float | None
+    acceptance_rate: float | None
+
+
+@dataclass(frozen=True)
 class RoundCosts:
     """What rounds cost, over all of them behind the first of each text; how, stands in `stats.round_costs`.
 
@@ -89,6 +108,8 @@ class RoundCosts:
             the time between the first and the last token.
         prefilled_per_round: tokens that the target read anew for a round, where it keeps no cache between them;
             `prefill_ms_per_round` is the time that this took.
+        replayed_per_round: tokens that the target read for the second time, its state having been restored;
+            `snapshot_bytes_per_round` were copied for that.
     """
 
     bytes_up_per_token: float | None = None
@@ -105,6 +126,8 @@ class RoundCosts:
     wasted_verify_share: float | None = None
     prefilled_per_round: float | None = None
     prefill_ms_per_round: float | None = None
+    replayed_per_round: float | None = None
+    snapshot_bytes_per_round: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,13 +158,15 @@ class MethodSummary:
         percentiles: of `ttft_ms`, `tpot_ms`, `chunk_ms` (between arrivals) and `total_ms`, those that the
             samples allow.
         ceiling_tokens_per_second: what memory allows the model that says the text, token by token; `None` in
-            runs stored before it was measured, and for a mixture of experts.
+            runs stored before it was measured, and where what a token reads is not known.
         ceiling_range: the lowest and the highest that was measured beside a prompt.
         share_of_ceiling: the part of it that the time per token reaches, median over requests, each held
             against what was measured beside its prompt; speculation may pass 1.
         ceiling_fault: why that share cannot be, where it cannot.
         bugs: texts that should be the control's and are not, by no tie; with one there is no verdict.
         unverified: why nobody can say that the figures are those of this engine and this link.
+        interval_levels: what `speedup_interval` covers: `prompts`, and `restarts` from three on.
+        restarts: processes that measured every paired prompt, of a run with restarts.
     """
 
     method: str
@@ -175,32 +200,13 @@ class MethodSummary:
     ceiling_fault: str | None = None
     costs: RoundCosts | None = None
     quality: Quality | None = None
+    energy: tuple[RoleEnergy, ...] = ()
+    money: Money | None = None
     bugs: int = 0
     unverified: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """A method's figures by how much text stands before: `context` by length of prompts, `position` in answers.
-
-    Args:
-        first: the fewest tokens of the stretch; `last` the most.
-        answers: that have a part in it.
-        tpot_ms: of prompts the median, of positions all time over all tokens.
-        speedup: the control's TPOT over the method's on the same prompts, a ratio of geometric means; not
-            of positions.
-    """
-
-    method: str
-    of: str
-    first: int
-    last: int
-    answers: int
-    ttft_ms: float | None = None
-    tpot_ms: float | None = None
-    acceptance_rate: float | None = None
-    acceptance_length: float | None = None
-    speedup: float | None = None
+    grammar: Grammar | None = None
+    interval_levels: tuple[str, ...] = ()
+    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -234,6 +240,7 @@ class Comparison:
         mostly_repeats: whether most of the control's texts are a phrase over and over.
         background: those of `notes` that explain figures and change no conclusion.
         stretches: figures by length of the prompt, where lengths differ much, and by position in the answer.
+        category_answers: acceptance and scores by category, where there are several.
     """
 
     profile: str
@@ -253,6 +260,7 @@ class Comparison:
     faults: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
     stretches: tuple[Stretch, ...] = ()
+    category_answers: tuple[CategoryAnswers, ...] = ()
 
     @property
     def judged(self) -> list[MethodSummary]:

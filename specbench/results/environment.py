@@ -63,11 +63,19 @@ def encodable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _cpu_name() -> str:
+def _cpu_name(root: Path = Path("/")) -> str:
+    """As Linux names it; on ARM, where Linux knows numbers alone, the board's name and these."""
+    lines = [line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines()]
+    known = {key.strip(): value.strip() for key, _, value in reversed(lines)}
+    if name := known.get("model name"):
+        return name
+    numbers = [f"{key} {known[key]}" for key in ("CPU implementer", "CPU part") if key in known]
+    named = filter(None, (_text(root / "proc/device-tree/model").rstrip("\0"), *numbers))
+    return ", ".join(named) or platform.processor() or "unknown"
+
+
+def _text(path: Path) -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        pass
-    return platform.processor() or "unknown"
+        return ""

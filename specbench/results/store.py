@@ -131,17 +131,34 @@ class RunStore:
             SpecbenchError: a file is missing, damaged, or of another schema version.
         """
         folder = self.folder / run_id
-        manifest = _decode(_read(folder / MANIFEST), Manifest, str(folder / MANIFEST))
         path = folder / GENERATIONS
-        data = _read(path) if path.is_file() else b""
-        # What follows the last newline was being written when the run was killed.
-        generations = [
-            _decode(line, Generation, f"{path}, line {number}")
-            for number, line in enumerate(data.split(b"\n")[:-1], 1)
-        ]
-        return Run(
-            manifest, tuple(generations), completeness.faults(manifest, generations, completeness.written(data))
-        )
+        return decoded(_read(folder / MANIFEST), _read(path) if path.is_file() else b"", folder)
+
+    def lines(self, run_id: str) -> bytes:
+        """The lines of a run's generations as they were written, without one that a kill cut off.
+
+        Raises:
+            SpecbenchError: they cannot be read.
+        """
+        path = self.folder / run_id / GENERATIONS
+        text, newline, _ = (_read(path) if path.is_file() else b"").rpartition(b"\n")
+        return text + newline
+
+
+def decoded(manifest: bytes, generations: bytes, folder: Path) -> Run:
+    """A run of the bytes of its two files, which lie, or lay, in `folder`.
+
+    Raises:
+        SpecbenchError: they are damaged, or of another schema version.
+    """
+    known = _decode(manifest, Manifest, str(folder / MANIFEST))
+    # What follows the last newline was being written when the run was killed.
+    records = [
+        _decode(line, Generation, f"{folder / GENERATIONS}, line {number}")
+        for number, line in enumerate(generations.split(b"\n")[:-1], 1)
+    ]
+    faults = completeness.faults(known, records, completeness.written(generations))
+    return Run(known, tuple(records), faults)
 
 
 @dataclass(frozen=True)

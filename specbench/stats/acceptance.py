@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
+import numpy as np
+
 from specbench.results.derived import Acceptance
 from specbench.results.records import Generation, Round
+from specbench.stats.intervals import SMALLEST_STRATUM, bootstrap
 
 HARDLY = 1e-6
 """Where nothing was ever accepted at a position, and the rate before it gave that less than this chance, the
 position is taken for one behind the ends of a tree's branches."""
 ENOUGH = 10  # drafts that must have come to a position
+RESAMPLES = 1999  # of an interval that decides nothing
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,37 @@ def acceptance(records: Sequence[Generation]) -> Acceptance | None:
         histogram=tuple(histogram[index] for index in range(max(histogram) + 1)),
         seems_a_tree=seems_a_tree,
     )
+
+
+def acceptance_figures(rounds: Sequence[Round]) -> dict[str, float | None]:
+    """Sums over sums: rate and length of acceptance, and how often a draft's first token is accepted."""
+    drafted = sum(part.drafted or 0 for part in rounds)
+    return {
+        "acceptance_rate": sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
+        "acceptance_length": sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
+        "first_accepted": sum(bool(part.accepted) for part in rounds) / len(rounds) if rounds else None,
+    }
+
+
+def length_interval(records: Sequence[Generation]) -> tuple[float, float] | None:
+    """95 % interval of the acceptance length over prompts; `None` of fewer than four.
+
+    The ratio of sums is linearised about itself, so that it is a mean over prompts (Cochran 1977, section 6.3).
+    """
+    sums: dict[str, list[int]] = {}
+    for record in records:
+        rounds = drafting_rounds([record])
+        known = sums.setdefault(record.prompt_id, [0, 0])
+        known[0] += sum(len(part.tokens) for part in rounds)
+        known[1] += len(rounds)
+    if len(sums) < SMALLEST_STRATUM or not any(rounds for _, rounds in sums.values()):
+        return None
+    tokens, rounds = np.array(list(sums.values()), float).T
+    length = tokens.sum() / rounds.sum()
+    values = length + (tokens - length * rounds) / rounds.mean()
+    category = {record.prompt_id: record.category for record in records}
+    low, high = bootstrap(values, [category[name] for name in sums], RESAMPLES).interval()
+    return float(low), float(high)
 
 
 def _judged(part: Round) -> int:

@@ -8,10 +8,12 @@ the target's step, c the draft's in t, and v a verification of γ + 1 tokens in 
 from __future__ import annotations
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import ceil
 
+from specbench.engine.rereading import left_again, passes
 from specbench.results.derived import Prediction
 from specbench.results.records import Generation, Manifest, Round, Run
 from specbench.stats.acceptance import Survival, acceptance
@@ -19,12 +21,29 @@ from specbench.stats.measured_costs import costs_of, timed_rounds
 from specbench.stats.prices import Prices
 
 
+def verification_ms(survival: Survival, prices: Prices, draft_length: int) -> float:
+    """A mean verification: of a target that restores its state, with what it reads again behind refusals."""
+    count = draft_length + 1
+    if not prices.costs.target.restores_state:
+        return prices.verify_ms[count]
+    chances = [before - after for before, after in pairwise([1.0, *survival.curve(draft_length), 0.0])]
+    shares = {0: 1.0}
+    """Of rounds, by the tokens that they read again."""
+    for _ in range(STEADY):
+        following: dict[int, float] = defaultdict(float)
+        for again, share in shares.items():
+            for accepted, chance in enumerate(chances):
+                following[left_again(again, count, draft_length - accepted)] += share * chance
+        shares = following
+    return sum(share * sum(map(prices.pass_ms, passes(again, count))) for again, share in shares.items())
+
+
 def synchronous(survival: Survival, prices: Prices, draft_length: int, rtt_ms: float) -> dict[str, float]:
     """The terms of a round of `speculative`."""
     whole, tokens = survival.curve(draft_length)[-1], survival.tokens(draft_length)
     return {
         "draft": draft_length * prices.step_ms + whole * prices.read_ms,
-        "verification": prices.verify_ms[draft_length + 1],
+        "verification": verification_ms(survival, prices, draft_length),
         "round trip": rtt_ms + prices.overhead_ms,
         "bytes": prices.sending_ms(draft_length) + prices.answer_ms(tokens),
         "other": prices.round_ms,
@@ -66,6 +85,7 @@ FORMS: dict[str, Callable[[Survival, Prices, int, float], dict[str, float]]] = {
 }
 """By the name of the method."""
 
+STEADY = 64  # rounds behind which those that are like the first ones do not count
 EXPLAINED = 0.1  # a larger gap is given its term
 
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from specbench.benchmark.differences import SOURCE, differences
 from specbench.errors import ExitCode, SpecbenchError, StoreError
-from specbench.results.derived import Comparison, MethodSummary, Prediction, Stretch
-from specbench.results.records import CONTROL, SYNTHETIC, Divergence, Failure, Generation, Manifest, Run
+from specbench.results.derived import Comparison, MethodSummary, Prediction
+from specbench.results.parts import Stretch
+from specbench.results.records import CONTROL, SYNTHETIC, Divergence, Failure, Manifest, Run
 from specbench.stats import notes, verdict
 from specbench.stats.acceptance import acceptance, drafting_rounds
 from specbench.stats.ceiling_shares import ceiling_fault, share_of_ceiling, tokens_range
 from specbench.stats.closed_form import predictions
+from specbench.stats.energy_use import energy_use
+from specbench.stats.grammars import grammar_figures
+from specbench.stats.groups import Group, groups_of, versus
 from specbench.stats.latency import percentiles
+from specbench.stats.money import money, prices_of
 from specbench.stats.repetition import mostly_loops
 from specbench.stats.round_costs import round_costs
-from specbench.stats.row_names import row_names, told_runs
-from specbench.stats.stretches import by_context, by_position
+from specbench.stats.row_names import told_runs
+from specbench.stats.stretches import by_category, by_context, by_position
 from specbench.stats.task_scores import quality, text_warnings
 from specbench.stats.text_similarity import agreement, exact_match
 from specbench.stats.title import settings
@@ -31,7 +36,7 @@ MODEL_GENERATE = "cloud_baseline"
 # How a method drafts is what is compared; order, repeats and telemetry do not change what is measured.
 MAY_DIFFER = (
     *("speculative", "methods", "memory"),
-    *("workload.prompts", "workload.limit", "workload.repeats", "workload.warmup"),
+    *("workload.prompts", "workload.limit", "workload.repeats", "workload.restarts", "workload.warmup"),
 )
 SEED = "workload.seed"
 UNFAIR = "UNFAIR"
@@ -39,16 +44,6 @@ UNVERIFIED = "not verified"
 NumberT = TypeVar("NumberT", int, float)
 LABELS = {True: "lossless", False: "lossy", None: "not the cloud's text"}
 NO_TEXT = "the text means nothing"
-
-
-@dataclass(frozen=True)
-class Group:
-    """What one method did in one run, under its name in the table."""
-
-    name: str
-    method: str
-    run: Run
-    records: list[Generation]
 
 
 def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
@@ -115,6 +110,7 @@ def compare(runs: Sequence[Run], allow_unfair: bool = False) -> Comparison:
         faults=tuple(fault for run in runs for fault in run.faults),
         warnings=tuple(text_warnings([(group.name, group.records) for group in groups])),
         stretches=_stretches(groups),
+        category_answers=tuple(by_category([(one.name, one.records, one.run.manifest) for one in groups])),
         mostly_repeats=any(mostly_loops(group.records) for group in groups if group.method == CONTROL),
     )
 
@@ -138,17 +134,6 @@ def may_differ(key: str, left: Manifest, right: Manifest) -> bool:
         return all(map(notes.chances, (left, right)))  # then none of the texts is real
     greedy = left.profile["decoding"]["temperature"] == right.profile["decoding"]["temperature"] == 0
     return key in MAY_DIFFER or key.partition(".")[0] in MAY_DIFFER or (greedy and key == SEED)
-
-
-def groups_of(runs: Sequence[Run]) -> list[Group]:
-    """In the order of the manifests; a method that several runs have is named by what differs."""
-    names, groups = row_names(runs), []
-    for run in runs:
-        for method in run.manifest.methods:
-            records = run.of(method)
-            if records:
-                groups.append(Group(names[run.manifest.run_id, method], method, run, records))
-    return groups
 
 
 def _reference(group: Group, method: str, groups: Sequence[Group]) -> Group | None:
@@ -186,20 +171,20 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
             ),
         )
     )
-    versus = verdict.speedup(control.records, records) if control else None
+    found = versus(group, control) if control else None
     interval = statement = reason = None
     categories: list = []
-    if control and versus and control is not group:
+    if control and found and control is not group:
         where = "" if control.run is group.run else f" of run {control.run.manifest.run_id}"
         reason = notes.BY_CHANCE if rule == SYNTHETIC else _no_verdict(group, control, bugs, unfair)
         fair = not unfair or control.run is group.run
-        interval = versus.interval if fair and not (group.run.faults or control.run.faults) else None
+        interval = found.interval if fair and not (group.run.faults or control.run.faults) else None
         if reason:
             statement = f"no verdict on {group.name}: {reason}"
         else:
             reference = f"the cloud alone{where}"
-            statement = verdict.statement(group.name, label, reference, versus, interval, bool(lossless))
-            categories = versus.by_category(group.name)
+            statement = verdict.statement(group.name, label, reference, found, interval, bool(lossless))
+            categories = found.by_category(group.name)
     ceiling = manifest.ceilings.get("edge" if lossless is None else "cloud")
     share = share_of_ceiling(ceiling, records) if ceiling else None
     same = manifest.profile["decoding"]["temperature"] == 0 or manifest.repeats_control.get(group.method, False)
@@ -217,12 +202,12 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         acceptance_length=sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
         acceptance=acceptance(records),
         reference=control.name if control else None,
-        paired_prompts=len(versus.logs) if versus else 0,
-        speedup_vs_control=versus.ratio if versus else None,
+        paired_prompts=len(found.logs) if found else 0,
+        speedup_vs_control=found.ratio if found else None,
         speedup_interval=interval,
         verdict=None if reason else verdict.verdict(interval),
         statement=statement,
-        throughput_vs_control=versus.throughput if versus else None,
+        throughput_vs_control=found.throughput if found else None,
         speedup_vs_cloud_baseline=verdict.speedup(generate.records, records).ratio if generate else None,
         exact_match=exact_match(real.records, records) if real and same else None,
         agreement=agreement(real.records, records, manifest.references, same)
@@ -238,8 +223,13 @@ def _summary(group: Group, groups: Sequence[Group], unfair: bool) -> tuple[Metho
         ceiling_fault=ceiling_fault(group.name, ceiling, share, records) if ceiling else None,
         costs=round_costs(records),
         quality=quality(records, control.records if control else (), manifest.tasks),
+        energy=energy_use(records, manifest.energy_counters),
+        money=money(records, prices_of(manifest)),
         bugs=bugs,
         unverified=tuple(reasons),
+        grammar=grammar_figures(records),
+        interval_levels=found.levels if found and interval else (),
+        restarts=found.complete_restarts if found else 0,
     )
     return summary, categories
 

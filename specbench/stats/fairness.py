@@ -15,7 +15,7 @@ from specbench.stats.comparison import MODEL_GENERATE, may_differ
 
 PROMPTS = (
     "prompts", "workload.prompts", "workload.limit", "workload.system", "workload.prefill",
-    "workload.chat_template", "workload.chat_template_kwargs",
+    "workload.chat_template", "workload.chat_template_kwargs", "workload.grammar",
 )  # fmt: skip
 EQUAL, ON_PURPOSE, NOT_EQUAL, UNKNOWN = "equal", "differs on purpose", "not equal", "unknown"
 
@@ -101,6 +101,8 @@ def _beyond_settings(runs: Sequence[Run]) -> Iterator[Held]:
     workload, precision = first.profile["workload"], first.profile["precision"]
     repeats = workload.get("repeats", 1)
     times = "once" if repeats == 1 else f"{repeats} times"
+    if (restarts := workload.get("restarts", 1)) > 1:
+        times += f" in each of {restarts} processes"
     order = f"all methods answer a prompt in a row, in a seeded order, {times}"
     if len(runs) > 1:
         yield Held("order", f"{order}; but the runs were measured one after the other", NOT_EQUAL)

@@ -130,11 +130,12 @@ def _found(runs: Sequence[Run], least: float) -> Iterator[Gated]:
                 continue
             if not later and (manifest.lossless[method] is None or method == MODEL_GENERATE):
                 continue
-            known = speedup(run.of(CONTROL), run.of(method))
+            known = speedup(run.of(CONTROL), run.of(method), manifest.restart_repeats)
             reference = f"in run {first.manifest.run_id}" if later else "the cloud alone"
             is_new = bool(later) and not first.of(method)
             if later:
-                known = _relative(speedup(first.of(CONTROL), first.of(method)), known)
+                repeats = first.manifest.restart_repeats
+                known = relative(speedup(first.of(CONTROL), first.of(method), repeats), known)
             interval = known.interval
             outcome = UNDECIDED
             if wrong[method] or wrong[CONTROL]:
@@ -154,7 +155,9 @@ def _found(runs: Sequence[Run], least: float) -> Iterator[Gated]:
             )
 
 
-def _relative(before: Speedup, after: Speedup) -> Speedup:
-    """How a speed-up changed, over the prompts that both runs have."""
+def relative(before: Speedup, after: Speedup) -> Speedup:
+    """How a speed-up changed, over the prompts that both runs have, and over restarts where both have them."""
     logs = {name: log - before.logs[name] for name, log in after.logs.items() if name in before.logs}
-    return Speedup(logs, {name: after.category[name] for name in logs}, None)
+    earlier = [tuple({name: -log for name, log in one.items()} for one in run) for run in before.restarts]
+    restarts = (*earlier, *after.restarts) if before.restarts and after.restarts else ()
+    return Speedup(logs, {name: after.category[name] for name in logs}, None, restarts)

@@ -8,7 +8,7 @@ from specbench.results.derived import Comparison, MethodSummary
 from specbench.results.records import CONTROL, SYNTHETIC
 from specbench.stats.comparison import MODEL_GENERATE
 from specbench.stats.row_names import base
-from specbench.stats.verdict import EQUIVALENT, FASTER, FEWEST_PROMPTS, SLOWER, UNDECIDED
+from specbench.stats.verdict import EQUIVALENT, FASTER, FEWEST_PROMPTS, RESTARTS, SLOWER, UNDECIDED
 
 
 def headline(comparison: Comparison) -> str:
@@ -81,11 +81,13 @@ def _answer(rows: Sequence[MethodSummary]) -> str:
         return f"No verdict: no answer of {name} can be paired with the control's."
     if best.speedup_interval is None:
         return (
-            f"No verdict yet: {best.paired_prompts} of {FEWEST_PROMPTS} prompts (--limit {FEWEST_PROMPTS}). So "
-            f"far {name} is at {best.speedup_vs_control:.2f}x."
+            f"No verdict yet: it takes {FEWEST_PROMPTS} prompts, and {best.paired_prompts} were paired. So far "
+            f"{name} is at {best.speedup_vs_control:.2f}x."
         )
     low, high = best.speedup_interval
-    figures = f"{best.speedup_vs_control:.2f}x ({low:.2f} to {high:.2f})"
+    over = f" over {best.restarts} restarts and {best.paired_prompts} prompts"
+    over = over if RESTARTS in best.interval_levels else ""
+    figures = f"{best.speedup_vs_control:.2f}x ({low:.2f} to {high:.2f}{over})"
     if verdict == FASTER:
         lead = f"{name} is fastest" if len(found) > 1 else f"{name} is faster than the cloud alone"
         return f"{lead}: {figures}, {_text(best)}."

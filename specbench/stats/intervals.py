@@ -31,7 +31,7 @@ class Bootstrap:
 
     mean: np.ndarray
     moved: np.ndarray
-    freedom: int
+    freedom: float
 
     def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
         """Symmetric percentile interval (Hall 1988), expanded: at the percentile that normal data need for
@@ -99,6 +99,19 @@ def bootstrap(
     centre = values.mean(-1)
     moved = found.bootstrap_distribution - centre[..., None]
     return Bootstrap(centre, moved, max(1, len(labels) - len(samples)))
+
+
+def with_levels(prompts: Bootstrap, *others: Bootstrap) -> Bootstrap:
+    """The same mean, moved by further levels too, such as restarts: each is resampled by itself.
+
+    That is what resampling rows and columns of a table of prompts by restarts does (Owen 2007, "The pigeonhole
+    bootstrap") to first order. Degrees of freedom are those of Satterthwaite 1946, of one data set.
+    """
+    levels = (prompts, *others)
+    variances = [float(each.moved.var()) for each in levels]
+    parts = sum(variance**2 / each.freedom for variance, each in zip(variances, levels, strict=True))
+    freedom = sum(variances) ** 2 / parts if parts else prompts.freedom
+    return Bootstrap(prompts.mean, np.sum([each.moved for each in levels], axis=0), freedom)
 
 
 def strata(categories: Sequence[Hashable]) -> list[int]:

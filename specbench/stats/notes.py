@@ -11,11 +11,13 @@ from specbench.results.derived import MethodSummary
 from specbench.results.records import CONTROL, Manifest, Run
 from specbench.stats.ceiling_shares import drift_notes
 from specbench.stats.closed_form import FORMS
+from specbench.stats.energy_use import energy_notes
+from specbench.stats.grammars import grammar_notes
 from specbench.stats.noise import noise_notes
 from specbench.stats.prefills import server_notes
 from specbench.stats.row_names import base
 from specbench.stats.text_similarity import NO_SACREBLEU, has_sacrebleu
-from specbench.stats.verdict import UNDECIDED
+from specbench.stats.verdict import FEWEST_RESTARTS, UNDECIDED
 
 ANOTHER_TEXT = "its text is not the cloud's, and speeds are compared for the same text only"
 BY_CHANCE = "its acceptance is synthetic, so its times are measured and its text means nothing"
@@ -26,6 +28,7 @@ def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair:
     """Notes that may change a reader's conclusion, the most important first, each once."""
     notes = [f"{difference}: these rows are not a fair comparison" for difference in unfair]
     notes += [row.ceiling_fault for row in rows if row.ceiling_fault]
+    notes += grammar_notes(rows)
     repeats = max(run.manifest.profile["workload"].get("repeats", 1) for run in runs)
     notes += _of_runs({run.manifest.run_id: _run_notes(run, repeats) for run in runs})
     if len(runs) > 1:
@@ -39,6 +42,12 @@ def comparison_notes(runs: Sequence[Run], rows: Sequence[MethodSummary], unfair:
         for key, left, right in differences(runs[0].manifest, run.manifest)
         if key.startswith(SOURCE)
     ]
+    few = {row.restarts for row in rows if 0 < row.restarts < FEWEST_RESTARTS}
+    if few:
+        notes.append(
+            f"{min(few)} restart{'s are' if min(few) > 1 else ' is'} too few for an interval: it covers "
+            f"prompts and not what differs between processes, which takes {FEWEST_RESTARTS} (--restarts)"
+        )
     undecided = [row.method for row in rows if row.verdict == UNDECIDED]
     if undecided:
         notes.append(
@@ -66,6 +75,7 @@ def background_notes(runs: Sequence[Run], rows: Sequence[MethodSummary]) -> list
             )
     if len({row.verification for row in rows if row.verification}) > 1:
         notes.append("acceptance rates of different verification rules are not comparable")
+    notes += energy_notes(runs)
     if any(row.agreement for row in rows) and not has_sacrebleu():
         notes.append(NO_SACREBLEU)
     return list(dict.fromkeys(notes))

@@ -55,11 +55,17 @@ class Prices:
 
     def sending_ms(self, drafted: int) -> float:
         """A draft on the uplink, without latency."""
-        return self._up * (self._sizes.per_message + drafted * self._sizes.up_per_token)
+        return self._up * self._sizes.up(drafted)
 
     def answer_ms(self, committed: float) -> float:
         """Committed tokens on the downlink, without latency."""
-        return self._down * (self._sizes.per_message + committed * self._sizes.down_per_token)
+        return self._down * self._sizes.down(committed)
+
+    def bytes_of(self, charge: Charge) -> float:
+        """What crosses the link for one part, both ways."""
+        if charge.kind == "trip":
+            return self._sizes.up(charge.first) + self._sizes.down(charge.second)
+        return self._sizes.down(charge.first) if charge.kind == "answer" else 0.0
 
     def ways(self, trip: Charge) -> tuple[float, float]:
         """A round trip on the link, as the way there and the way back."""

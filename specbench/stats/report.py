@@ -9,7 +9,8 @@ from specbench import precision
 from specbench.results.derived import Comparison
 from specbench.results.records import Manifest, Run
 from specbench.stats import fairness, texts, timings
-from specbench.stats.comparison import compare, groups_of
+from specbench.stats.comparison import compare
+from specbench.stats.groups import groups_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Report:
     """
 
     comparison: Comparison
-    manifests: tuple[Manifest, ...]
+    runs: tuple[Run, ...]
     held: tuple[fairness.Held, ...]
     findings: tuple[precision.Finding, ...]
     remarks: tuple[str, ...]
@@ -31,6 +32,11 @@ class Report:
     round_times: tuple[timings.RoundTime, ...]
     memory: dict[str, tuple[timings.MemoryPoint, ...]]
     texts: tuple[texts.TextPair, ...]
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """Of the runs."""
+        return tuple(run.manifest for run in self.runs)
 
 
 def report(runs: Sequence[Run], allow_unfair: bool = False) -> Report:
@@ -41,7 +47,7 @@ def report(runs: Sequence[Run], allow_unfair: bool = False) -> Report:
     """
     comparison = compare(runs, allow_unfair)
     groups = groups_of(runs)
-    manifests = tuple(run.manifest for run in runs)
+    manifests = [run.manifest for run in runs]
     findings = [finding for manifest in manifests for finding in precision.run_findings(manifest)]
     findings += [found for other in manifests[1:] for found in precision.between_findings(manifests[0], other)]
     remarks = [line for manifest in manifests for line in _remarks(manifest)]
@@ -53,7 +59,7 @@ def report(runs: Sequence[Run], allow_unfair: bool = False) -> Report:
     spent = [timings.round_time(group.name, group.records) for group in groups]
     return Report(
         comparison=comparison,
-        manifests=manifests,
+        runs=tuple(runs),
         held=tuple(fairness.fairness(runs, findings)),
         findings=tuple(dict.fromkeys(findings)),
         remarks=tuple(dict.fromkeys(remarks)),

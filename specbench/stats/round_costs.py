@@ -21,6 +21,7 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
     asked = [] if any(part.streamed for part in sent) else sent
     elapsed_ms = sum(record.arrival_ms[-1] - record.arrival_ms[0] for record in records) if drafting else 0.0
     ahead = [part for part in drafting if part.wasted_draft_tokens is not None]
+    restoring = [part for part in rounds if part.replayed_tokens is not None]
     prefilling = [part for part in rounds if part.prefilled is not None]
     costs = RoundCosts(
         bytes_up_per_token=_ratio(_known(part.bytes_up for part in rounds), tokens),
@@ -39,6 +40,8 @@ def round_costs(records: Sequence[Generation]) -> RoundCosts | None:
         wasted_verify_share=_ratio(_known(part.wasted_verify_ms for part in rounds), elapsed_ms),
         prefilled_per_round=_ratio(_known(part.prefilled for part in prefilling), len(prefilling)),
         prefill_ms_per_round=_ratio(_known(part.verify_ms for part in prefilling), len(prefilling)),
+        replayed_per_round=_ratio(_known(part.replayed_tokens for part in restoring), len(restoring)),
+        snapshot_bytes_per_round=_ratio(_known(part.snapshot_bytes for part in restoring), len(restoring)),
     )
     return costs if costs != RoundCosts() else None
 

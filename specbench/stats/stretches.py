@@ -1,4 +1,4 @@
-"""Figures by how much text stands before a token: by length of the prompt, and by position in the answer."""
+"""Figures of parts of a run: by length of the prompt, by position in the answer, by category."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from specbench.results.derived import Stretch
-from specbench.results.records import Generation, Round
+from specbench.results.parts import CategoryAnswers, Stretch
+from specbench.results.records import Generation, Manifest, Round
 from specbench.stats import verdict
-from specbench.stats.acceptance import drafting_rounds
+from specbench.stats.acceptance import acceptance_figures, drafting_rounds, length_interval
+from specbench.stats.task_scores import answer_score
+from specbench.stats.timings import round_time
 
 CONTEXT, POSITION = "context", "position"
 SHORTEST = 256
@@ -34,9 +36,10 @@ def by_context(
         if len(by_length) < 2:
             continue
         for longest, part in sorted(by_length.items()):
-            rounds = drafting_rounds(part)
             beside = verdict.speedup(control, part) if control and control is not records else None
             known = [record.tpot_ms for record in part if record.tpot_ms is not None]
+            reading = [record.rounds[0].draft_ms for record in part if record.rounds[0].draft_ms is not None]
+            spent = round_time(name, part)
             yield Stretch(
                 name,
                 CONTEXT,
@@ -46,8 +49,35 @@ def by_context(
                 ttft_ms=statistics.median(record.ttft_ms for record in part),
                 tpot_ms=statistics.median(known) if known else None,
                 speedup=beside.ratio if beside else None,
-                **_acceptance(rounds),
+                read_ms=statistics.median(reading) if reading else None,
+                **{f"{of}_ms": value for of, value in (spent.parts_per_token if spent else {}).items()},
+                length_interval=length_interval(part),
+                **acceptance_figures(drafting_rounds(part)),
             )
+
+
+def by_category(
+    rows: Sequence[tuple[str, Sequence[Generation], Manifest]],
+) -> Iterator[CategoryAnswers]:
+    """Acceptance and scores of each method in each category; nothing where there is one alone.
+
+    Args:
+        rows: a row's name, its records, and the manifest of its run.
+    """
+    for name, records, manifest in rows:
+        categories = dict.fromkeys(record.category for record in records)
+        for category in categories if len(categories) > 1 else ():
+            part = [record for record in records if record.category == category]
+            known = [score for record in part if (score := answer_score(record, manifest.tasks)) is not None]
+            if known or any(record.drafted for record in part):
+                yield CategoryAnswers(
+                    name,
+                    category,
+                    prompts=len({record.prompt_id for record in part}),
+                    score=sum(known) / len(known) if known else None,
+                    length_interval=length_interval(part),
+                    **acceptance_figures(drafting_rounds(part)),
+                )
 
 
 @dataclass
@@ -88,7 +118,8 @@ def by_position(rows: Sequence[tuple[str, Sequence[Generation], Sequence[Generat
                 last=(at + 1) * POSITIONS,
                 answers=found.answers,
                 tpot_ms=found.elapsed_ms / found.tokens,
-                **_acceptance([part for part in found.rounds if part.drafted]),
+                length_interval=None,  # rounds of one prompt stand in many of them
+                **acceptance_figures([part for part in found.rounds if part.drafted]),
             )
 
 
@@ -97,11 +128,3 @@ def _longest(tokens: int) -> int:
     while longest < tokens:
         longest *= 2
     return longest
-
-
-def _acceptance(rounds: Sequence[Round]) -> dict[str, float | None]:
-    drafted = sum(part.drafted or 0 for part in rounds)
-    return {
-        "acceptance_rate": sum(part.accepted or 0 for part in rounds) / drafted if drafted else None,
-        "acceptance_length": sum(len(part.tokens) for part in rounds) / len(rounds) if rounds else None,
-    }

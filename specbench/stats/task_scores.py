@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from specbench.benchmark.json_schemas import validator
 from specbench.benchmark.prompt_lines import NUMBER
 from specbench.results.derived import Quality
 from specbench.results.records import Generation, Task
@@ -37,6 +38,11 @@ def task_score(task: Task, text: str) -> float:
         value = json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return 0.0
+    if task.score == "schema":
+        try:
+            return float(validator(task.answers[0]).is_valid(value))
+        except RecursionError:  # nested more deeply than can be checked, as above
+            return 0.0
     return float(isinstance(value, (dict, list)))
 
 
@@ -48,6 +54,12 @@ def answer_score(record: Generation, tasks: Mapping[str, Task]) -> float | None:
     """
     task = tasks.get(record.prompt_id)
     return task_score(task, record.text) if task and record.turn + 1 == record.turns else None
+
+
+def is_wrong(record: Generation, tasks: Mapping[str, Task]) -> bool:
+    """Whether a stored answer is checked, and not right in all that is asked of it."""
+    score = answer_score(record, tasks)
+    return score is not None and score < 1
 
 
 def is_refusal(text: str) -> bool:

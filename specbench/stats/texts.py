@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from specbench.results.records import CONTROL, SYNTHETIC, Divergence, Generation
-from specbench.stats.comparison import Group
+from specbench.stats.groups import Group
 from specbench.stats.verdict import pairs
 
 TIE, BUG, UNPROVEN, EXPECTED = "tie", "bug", "not examined", "need not be the control's"

@@ -10,8 +10,13 @@ from specbench.precision import side_of
 from specbench.results.records import Run
 from specbench.stats import notes
 
-PENALTIES = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-"""By key of `decoding`, the value that is off."""
+NUMBERS = {
+    "temperature": ("temperature", 0.0), "top_p": ("top-p", 1.0), "top_k": ("top-k", 0),
+    "min_p": ("min-p", 0.0), "repetition_penalty": ("repetition penalty", 1.0),
+    "presence_penalty": ("presence penalty", 0.0), "frequency_penalty": ("frequency penalty", 0.0),
+    "min_new_tokens": ("min_new_tokens", 0),
+}  # fmt: skip
+"""By key of `decoding`, its name in titles, and the value that is off."""
 
 
 def settings(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -25,17 +30,19 @@ def settings(runs: Sequence[Run]) -> tuple[str, ...]:
         f"{threads} thread{'' if threads == 1 else 's'}",
         f"{prompts} prompt{'' if prompts == 1 else 's'}, at most {workload['max_new_tokens']} tokens each"
         + "".join(dict.fromkeys(f", {told}" for run in runs if (told := notes.chances(run.manifest)))),
-        *_beside_temperature(first.profile["decoding"]),
+        *_choice(first.profile["decoding"]),
     )
 
 
-def _beside_temperature(decoding: Mapping[str, Any]) -> Iterator[str]:
-    """What else changes or ends an answer: penalties, biases and stop strings, where they are set."""
-    for key, off in PENALTIES.items():
+def _choice(decoding: Mapping[str, Any]) -> Iterator[str]:
+    """How tokens are chosen and answers end, where that is not greedy to the model's own stop tokens."""
+    for key, (name, off) in NUMBERS.items():
         if (value := decoding.get(key, off)) != off:
-            yield f"{key.replace('_', ' ')} {value:g}"
+            yield f"{name} {value:g}"
     if biases := decoding.get("logit_bias"):
         yield f"a bias on {len(biases)} token{'' if len(biases) == 1 else 's'}"
+    if decoding.get("ignore_eos"):
+        yield "stop tokens ignored"
     if stop := decoding.get("stop"):
         yield f"stop {', '.join(json.dumps(text, ensure_ascii=False) for text in stop)}"
 

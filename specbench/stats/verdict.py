@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,8 @@ from specbench.results.records import Generation
 from specbench.stats import intervals
 
 FEWEST_PROMPTS = 12
+FEWEST_RESTARTS = 3
+RESTARTS, PROMPTS = "restarts", "prompts"
 MARGIN = 1.03
 FASTER, SLOWER = "faster", "slower"
 EQUIVALENT, UNDECIDED = "equivalent within 3 %", "no difference shown"
@@ -26,11 +28,13 @@ class Speedup:
         logs: by question, the mean over its turns and repeats of log(TPOT of the reference / TPOT).
         category: by question.
         throughput: ratio of all tokens over all time, on the same requests.
+        restarts: of each run that takes part, by restart what `logs` is of all.
     """
 
     logs: dict[str, float]
     category: dict[str, str]
     throughput: float | None
+    restarts: tuple[tuple[dict[str, float], ...], ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -41,6 +45,16 @@ class Speedup:
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of `ratio`; `None` below twelve questions."""
         return _interval(self._bootstrap()) if len(self.logs) >= FEWEST_PROMPTS else None
+
+    @property
+    def complete_restarts(self) -> int:
+        """How many restarts answered every question; of several runs the fewest."""
+        return min(map(len, self._restart_means()), default=0)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """What the interval covers: what differs between prompts, and from three restarts on between these."""
+        return (RESTARTS, PROMPTS) if self.complete_restarts >= FEWEST_RESTARTS else (PROMPTS,)
 
     def by_category(self, method: str) -> list[tuple[CategorySpeedup, intervals.Bootstrap | None]]:
         """The same for each category alone, uncorrected, with what Holm's correction needs."""
@@ -56,22 +70,54 @@ class Speedup:
 
     def _bootstrap(self) -> intervals.Bootstrap:
         categories = [self.category[name] for name in self.logs]
-        return intervals.bootstrap(np.array(list(self.logs.values())), categories)
+        prompts = intervals.bootstrap(np.array(list(self.logs.values())), categories)
+        if RESTARTS not in self.levels:
+            return prompts
+        means = enumerate(self._restart_means(), 1)
+        return intervals.with_levels(
+            prompts, *(intervals.bootstrap(np.array(each), [0] * len(each), seed=seed) for seed, each in means)
+        )
+
+    def _restart_means(self) -> list[list[float]]:
+        """Of each run, the mean log of each restart that answered every question."""
+        return [
+            [
+                sum(one[name] for name in self.logs) / len(self.logs)
+                for one in run
+                if self.logs.keys() <= one.keys()
+            ]
+            for run in self.restarts
+        ]
 
 
-def speedup(reference: Sequence[Generation], records: Sequence[Generation]) -> Speedup:
-    """Pair records with a reference's, question by question."""
+def speedup(
+    reference: Sequence[Generation], records: Sequence[Generation], restart_repeats: int | None = None
+) -> Speedup:
+    """Pair records with a reference's, question by question.
+
+    Args:
+        restart_repeats: how many repeats in a row one process measured; `None` without restarts.
+    """
     logs: dict[str, list[float]] = {}
     category: dict[str, str] = {}
+    restarts: dict[int, dict[str, list[float]]] = {}
     paired = pairs(reference, records)
     for theirs, ours in paired:
         if theirs.tpot_ms and ours.tpot_ms:
-            logs.setdefault(ours.prompt_id, []).append(math.log(theirs.tpot_ms / ours.tpot_ms))
+            log = math.log(theirs.tpot_ms / ours.tpot_ms)
+            logs.setdefault(ours.prompt_id, []).append(log)
             category[ours.prompt_id] = ours.category
-    means = {name: sum(values) / len(values) for name, values in logs.items()}
+            if restart_repeats:
+                restart = restarts.setdefault(ours.repeat // restart_repeats, {})
+                restart.setdefault(ours.prompt_id, []).append(log)
     rates = [tokens_per_second([pair[side] for pair in paired]) for side in (0, 1)]
     throughput = rates[1] / rates[0] if rates[0] and rates[1] else None
-    return Speedup(means, category, throughput)
+    by_restart = tuple(map(_means, restarts.values()))
+    return Speedup(_means(logs), category, throughput, (by_restart,) if by_restart else ())
+
+
+def _means(logs: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: sum(values) / len(values) for name, values in logs.items()}
 
 
 def pairs(
@@ -160,7 +206,8 @@ def statement(
             f"so far {found.ratio:.2f} times the speed of {reference} per token"
         )
     low, high = interval
-    shown = f"{found.ratio:.2f} times its speed per token (95 % interval {low:.2f} to {high:.2f}, {count})"
+    over = f"{found.complete_restarts} restarts and {count}" if RESTARTS in found.levels else count
+    shown = f"{found.ratio:.2f} times its speed per token (95 % interval {low:.2f} to {high:.2f} over {over})"
     if not same_text:
         return f"{who} writes a text that may differ from that of {reference}, at {shown}"
     word = verdict(interval)

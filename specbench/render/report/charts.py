@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from specbench.render.report.contexts import FIGURES, by_context
+from specbench.render.report.contexts import FIGURES, by_category, by_context
 from specbench.render.report.curves import acceptance, memory
 from specbench.render.report.inks import Ink, alt, legend_of, looks_of, tint, tinted
 from specbench.render.report.latencies import latencies
@@ -22,7 +22,7 @@ SHADES = {"draft": 1.0, "link": 0.25, "verify": 0.55, "other": 0.15, "not split"
 def drawings(report: Report) -> list[Drawing]:
     """The charts for which there are figures."""
     found = [speedups(report), categories(report), latencies(report, "ttft_ms", "Time to first token")]
-    found += [latencies(report, "tpot_ms", "Time per output token"), acceptance(report)]
+    found += [latencies(report, "tpot_ms", "Time per output token"), acceptance(report), by_category(report)]
     found += [*(by_context(report, figure) for figure in FIGURES), times(report), ceilings(report)]
     for run in report.memory:
         found += [memory(report, run, "rss_bytes"), memory(report, run, "cuda_bytes")]
@@ -45,6 +45,7 @@ def chosen(report: Report, methods: Sequence[str]) -> Report:
         methods=tuple(row for row in report.comparison.methods if row.method in kept),
         categories=tuple(row for row in report.comparison.categories if row.method in kept),
         stretches=tuple(each for each in report.comparison.stretches if each.method in kept),
+        category_answers=tuple(each for each in report.comparison.category_answers if each.method in kept),
     )
     memory = {run: tuple(point for point in points if point.method in kept)
               for run, points in report.memory.items()}  # fmt: skip
@@ -60,7 +61,10 @@ def chosen(report: Report, methods: Sequence[str]) -> Report:
 def times(report: Report) -> Drawing | None:
     """Milliseconds of a token by part, stacked, a row a method: its colour, and a shade a part."""
     known = {found.method: found for found in report.round_times}
-    rows, spans, figures, looks = [], [], [], looks_of(report)
+    rows: list[dict] = []
+    spans: list[dict] = []
+    figures: list[dict] = []
+    looks = looks_of(report)
     for method in (row.method for row in ranked(report.comparison) if row.method in known):
         found = known[method]
         told = ", ".join(f"{part} {value:.1f}" for part, value in found.parts_per_token.items())

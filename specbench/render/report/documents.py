@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from specbench.render.report.audit import audit_section
 from specbench.render.report.pictures import printable
@@ -19,7 +19,7 @@ from specbench.render.report.tabular import (
     machine_table,
 )
 from specbench.render.tables import divergence_line
-from specbench.results.derived import Comparison
+from specbench.stats.document import comparison_document
 from specbench.stats.headline import headline
 from specbench.stats.report import Report
 
@@ -32,17 +32,10 @@ METHOD_COLUMNS = (
 MANIFEST_FIELDS = ("machine", "versions", "plugins", "threads", "profile", "started_at", "finished_at")
 
 
-def comparison_document(comparison: Comparison) -> dict:
-    """The documented JSON of a comparison: methods by name, unknown figures null."""
-    document = asdict(comparison)
-    document["methods"] = {row.pop("method"): row for row in document["methods"]}
-    return document
-
-
 def report_document(report: Report) -> dict:
     """The JSON of a report: that of its comparison, and all that charts and tables are made of."""
-    document = asdict(report)
-    del document["comparison"], document["manifests"]
+    document = asdict(replace(report, runs=()))
+    del document["comparison"], document["runs"]
     runs = {
         manifest.run_id: {
             "command": command_of(manifest),

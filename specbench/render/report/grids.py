@@ -8,6 +8,8 @@ from dataclasses import asdict, fields
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Grid, Row, best, winner
+from specbench.forecast.objectives import choices
+from specbench.render import modelled
 from specbench.render.forecasts import (
     MAP_FOOT,
     cell_text,
@@ -30,11 +32,12 @@ FIGURES = tuple(field.name for field in fields(Row) if field.name not in ("condi
 
 
 def grid_document(rows: Sequence[Row], **head: object) -> dict:
-    """The JSON of a grid: what it was made of, every row, and the break-even map."""
+    """The JSON of a grid: what it was made of, every row, break-even, and the best by each objective."""
     return {
         **head,
         "rows": [asdict(row) for row in rows],
         "break_even": [asdict(even) for even in break_evens(rows)],
+        "choices": [asdict(each) for each in choices(rows)],
     }
 
 
@@ -71,6 +74,10 @@ def grid_markdown(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) ->
         lines += markdown_table(Table("Where each method wins", columns, tuple(cells), names=0))
     for table in tables:
         lines += markdown_table(table)
+    if names := modelled.objective_columns(rows):
+        chosen = tuple(modelled.choice_rows(rows))
+        lines += markdown_table(Table(modelled.heading(rows), (*keys, *names), chosen, names=0))
+        lines += [plain(modelled.foot(rows)), ""]
     if evens := break_evens(rows):
         told = tuple((even.method, where(even.condition), told_break_even(even)) for even in evens)
         lines += markdown_table(

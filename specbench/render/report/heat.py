@@ -7,8 +7,9 @@ from math import log2
 
 from specbench.forecast.grid import Row, best, winner
 from specbench.render.forecasts import ALONE, UNDECIDED, cell_text, drafting, where
+from specbench.render.modelled import choice_figure, chosen_by, label, method_name, other_objectives
 from specbench.render.report.inks import WIDE_PX, Ink, alt, legend_of, of_methods
-from specbench.render.report.marks import Drawing, data, side_by_side, titled
+from specbench.render.report.marks import Drawing, data, layered, side_by_side, titled
 from specbench.results.records import CONTROL
 
 FULL = 2.0  # speed-ups from here on, and slow-downs down to its inverse, have the full colour
@@ -35,6 +36,12 @@ def map_drawings(rows: Sequence[Row]) -> list[Drawing]:
 
     colors = {ALONE: looks[CONTROL][0], **{method: looks[method][0] for method in methods}}
     drawings = [_tiles("winner", "Where each method wins", rows, fastest, colors, legend=True)]
+    for objective in other_objectives(rows):
+        title = f"The {objective} method ({label(rows)})"
+        tile = _least_of(objective, rows)
+        drawings.append(
+            _tiles(objective, title, rows, tile, colors, legend=True, label=f"{objective}, {label(rows)}")
+        )
     shades = {"faster": "faster", "slower": "slower"}
     for method in methods:
         title = f"{method}: speed per token against the cloud alone"
@@ -59,6 +66,19 @@ def looks_in(rows: Sequence[Row]) -> tuple[list[str], dict[str, tuple[str, str]]
     return methods, of_methods([CONTROL, *methods], CONTROL)
 
 
+def _least_of(objective: str, rows: Sequence[Row]) -> Tile:
+    """The best by energy or money under each condition, which need not be the fastest draft length."""
+    chosen = chosen_by(rows, objective)
+
+    def least(by_method: dict[str, Row]) -> tuple[str, float, str]:
+        choice = chosen(by_method)
+        if choice is None:
+            return UNDECIDED, 0.0, "?"
+        return method_name(choice), DEEPEST, choice_figure(choice, objective)
+
+    return least
+
+
 def _shade_of(method: str) -> Tile:
     def shade(found: dict[str, Row]) -> tuple[str, float, str]:
         row = found.get(method)
@@ -71,10 +91,18 @@ def _shade_of(method: str) -> Tile:
 
 
 def _tiles(
-    name: str, title: str, rows: Sequence[Row], tile: Tile, colors: dict[str, str], legend: bool
-) -> Drawing:
-    """A tile a condition: the first key goes down, the second across; a panel for each value of the others."""
-    parts = [(heading, keys, _places(keys, found, tile)) for heading, keys, found in facets(rows)]
+    name: str, title: str, rows: Sequence[Row], tile: Tile, colors: dict[str, str], legend: bool,
+    label: str = "",
+) -> Drawing:  # fmt: skip
+    """A tile a condition: the first key goes down, the second across; a panel for each value of the others.
+
+    Args:
+        label: stands above each panel, before its values.
+    """
+    parts = [
+        (", ".join(filter(None, (label, heading))), keys, _places(keys, found, tile))
+        for heading, keys, found in facets(rows)
+    ]
     told = "; ".join(f"{place['where']}: {place['label']}" for _, _, places in parts for place in places)
 
     def draw(ink: Ink, width: int) -> alt.ConcatChart:
@@ -101,7 +129,7 @@ def _tiles(
             text = base.mark_text(color=ink["ink"], fontSize=11, lineBreak="\n", baseline="middle").encode(
                 x=x, y=y, text="text:N"
             )
-            charts[heading] = alt.layer(square, text).properties(height=TILE_PX * len(down))
+            charts[heading] = layered(square, text).properties(height=TILE_PX * len(down))
         return side_by_side(charts, ink, width, columns, aside=ASIDE_PX)
 
     return Drawing(name, title, told, draw, tuple(place["figures"] for _, _, each in parts for place in each))

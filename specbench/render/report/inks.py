@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 from specbench.stats.comparison import MODEL_GENERATE
 from specbench.stats.report import Report
 from specbench.stats.row_names import base
+
+if TYPE_CHECKING:
+    import altair as alt
 
 Channel = TypeVar("Channel")
 Ink = Mapping[str, str]
@@ -28,7 +31,8 @@ class _Altair:
         return getattr(altair, name)
 
 
-alt = _Altair()
+if not TYPE_CHECKING:
+    alt = _Altair()
 COLORS = {
     "ink": ("#1b2330", "#e8ecf2"),
     "muted": ("#566173", "#a3adbc"),
@@ -138,6 +142,12 @@ def by_name(
 def legend_of(width: int, symbol_size: int = 110, opacity: float = 1) -> alt.Legend:
     """A legend above the chart; on a telephone, a line for each entry."""
     wide = width >= WIDE_PX
-    place = {"orient": "top", "direction": "horizontal" if wide else "vertical", "columns": 3 if wide else 1}
-    symbol = {"symbolSize": symbol_size, "symbolOpacity": opacity}
-    return alt.Legend(**place, **symbol, labelLimit=0, columnPadding=18)
+    return alt.Legend(
+        orient="top",
+        direction="horizontal" if wide else "vertical",
+        columns=3 if wide else 1,
+        symbolSize=symbol_size,
+        symbolOpacity=opacity,
+        labelLimit=0,
+        columnPadding=18,
+    )

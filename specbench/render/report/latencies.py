@@ -20,7 +20,9 @@ def latencies(report: Report, figure: str, name: str) -> Drawing | None:
     order = [row.method for row in ranked(report.comparison) if known.get(row.method)]
     if not order:
         return None
-    rows, dots, figures = [], [], []
+    rows: list[dict] = []
+    dots: list[dict] = []
+    figures: list[dict] = []
     looks = looks_of(report)
     for method in order:
         values, color = known[method], looks[method][0]

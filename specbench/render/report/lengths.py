@@ -7,11 +7,20 @@ from dataclasses import dataclass, replace
 
 from specbench.forecast.breakeven import RTT
 from specbench.forecast.grid import Row
+from specbench.render.cells import bracketed, interval_text
 from specbench.render.forecasts import cell_text
 from specbench.render.report.inks import STEPS, WIDE_PX, Ink, alt, by_name, of_methods, of_steps
-from specbench.render.report.marks import Drawing, at_one, data, intervals, row_figures, side_by_side, titled
+from specbench.render.report.marks import (
+    Drawing,
+    at_one,
+    data,
+    intervals,
+    layered,
+    row_figures,
+    side_by_side,
+    titled,
+)
 from specbench.render.report.tabular import Table
-from specbench.render.tables import bracketed, interval_text
 from specbench.results.records import CONTROL
 
 MOST_LINES, MOST_PANELS, MOST_COLUMNS = STEPS, 12, 12
@@ -98,9 +107,7 @@ def length_drawings(rows: Sequence[Row]) -> list[Drawing]:
         room = 0.05 * (high - low)
         scale = alt.Scale(domain=[low - room, high + room], nice=False, zero=False)
         charts = {
-            panel.heading: alt.layer(*_marks(found, ink, width, scale, color, shape)).properties(
-                height=PANEL_PX
-            )
+            panel.heading: layered(*_marks(found, ink, width, scale, color, shape)).properties(height=PANEL_PX)
             for panel, found in zip(drawn, points, strict=True)
         }
         return side_by_side(charts, ink, width, columns)
@@ -141,9 +148,9 @@ def _points(panel: Panel) -> list[dict]:
         others = len(panel.lines) - 1
         aside = (index - others / 2) * min(APART, SPREAD / max(1, others))
         longest = max((row.draft_length for each in panel.lines.values() for row in each
-                       if row.draft_length != "auto"), default=0)  # fmt: skip
+                       if isinstance(row.draft_length, int)), default=0)  # fmt: skip
         for row in rows:
-            place = longest + 1 if row.draft_length == "auto" else row.draft_length
+            place = row.draft_length if isinstance(row.draft_length, int) else longest + 1
             low, high = row.interval or (row.speedup, row.speedup)
             points.append(
                 {"line": name, "length": str(row.draft_length), "place": place, "at": place + aside,

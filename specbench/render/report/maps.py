@@ -7,14 +7,15 @@ from math import log2
 
 from specbench.forecast.breakeven import break_evens
 from specbench.forecast.grid import Row, best, winner
+from specbench.render.cells import bracketed
 from specbench.render.forecasts import ALONE, UNDECIDED, cell_text, told_break_even, verdicts, where
+from specbench.render.modelled import choice_cell, chosen_by, foot, label, other_objectives
 from specbench.render.report.heat import FULL, facets, looks_in
 from specbench.render.report.lengths import length_drawings, length_tables, panels
 from specbench.render.report.roundtrips import round_trip_drawings
 from specbench.render.report.sections import Section
 from specbench.render.report.tabular import Table
 from specbench.render.report.templates import render, shown_charts
-from specbench.render.tables import bracketed
 from specbench.results.records import CONTROL
 
 DEEPEST = 55  # per cent of colour under a text
@@ -51,12 +52,18 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
 
     sections = [*_lengths(rows), *_break_even(rows)]
     shown: dict[str, Callable[[dict[str, Row]], Cell]] = {"fastest": fastest}
+    objectives = other_objectives(rows)
+    for objective in objectives:
+        shown[f"{objective} ({label(rows)})"] = _least_of(objective, rows, looks)
     for method in methods:
-        shown[method] = lambda found, method=method: _shaded(found.get(method))
+        shown[method] = _speedup_of(method)
     if len(rows[0].condition) == 1:
         sections.append(Section("winner", WINS, (), tables=(_line_table(rows, shown),)))
     elif rows[0].condition or not sections:
         sections.append(_heat("winner", WINS, rows, fastest))
+        for objective in objectives:
+            cell = _least_of(objective, rows, looks)
+            sections.append(_heat(objective, f"The {objective} method ({label(rows)})", rows, cell))
         sections += [_heat(f"map-{name}", f"{name}: speed-up", rows, shown[name]) for name in methods]
     return render(
         "map.html.j2",
@@ -68,8 +75,22 @@ def map_page(rows: Sequence[Row], title: str, notes: Sequence[str] = ()) -> str:
         notes=notes,
         sections=sections,
         charts=charts,
-        foot=NOTE,
+        foot=f"{NOTE} {foot(rows)}" if objectives else NOTE,
     )
+
+
+def _least_of(
+    objective: str, rows: Sequence[Row], looks: Mapping[str, tuple[str, str]]
+) -> Callable[[dict[str, Row]], Cell]:
+    """What is best by energy or money under each condition, on the colour of its method."""
+    chosen = chosen_by(rows, objective)
+
+    def cell(by_method: dict[str, Row]) -> Cell:
+        choice = chosen(by_method)
+        color = f"color-mix(in srgb, var(--{looks[choice.method][0]}) 30%, transparent)" if choice else ""
+        return choice_cell(choice, objective), color or "transparent"
+
+    return cell
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -152,6 +173,11 @@ def _heat_table(
         colors.append(tuple(color for _, color in cells))
     columns = (keys[0] if keys else "", *(" = ".join(map(str, (*keys[1:], *across))) for across in acrosses))
     return Table(name, columns, tuple(rows), colors=tuple(colors))
+
+
+def _speedup_of(method: str) -> Callable[[dict[str, Row]], Cell]:
+    """A cell with one method's speed-up."""
+    return lambda found: _shaded(found.get(method))
 
 
 def _shaded(row: Row | None) -> Cell:

@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from specbench.forecast.grid import Row
 from specbench.render.report.inks import Ink, alt
 from specbench.render.report.tabular import ends
 
-Shape = TypeVar("Shape")
+Shape = TypeVar("Shape", "alt.LayerChart", "alt.ConcatChart")
 
 ROW_PX = 42
 PLOT_PX = 280
@@ -70,14 +70,13 @@ def row_labels(rows: Sequence[Mapping], ink: Ink, width: int) -> alt.LayerChart:
         for row in rows
     ]  # fmt: skip
     chart = alt.Chart(data(texts)).encode(x=alt.value(2), y=row_axis("row", rows), text="label:N")
-    look = {"align": "left", "baseline": "middle", "fontSize": 12.5, "fontWeight": alt.ExprRef("datum.weight")}
+    look: dict[str, Any] = {"align": "left", "baseline": "middle", "fontSize": 12.5,
+                            "fontWeight": alt.ExprRef("datum.weight")}  # fmt: skip
     halo = chart.mark_text(stroke=ink["paper"], strokeWidth=5, strokeJoin="round", **look)
-    return alt.layer(halo, chart.mark_text(color=ink["ink"], **look))
+    return layered(halo, chart.mark_text(color=ink["ink"], **look))
 
 
-def bars(
-    found: Sequence[Mapping], rows: Sequence[Mapping], x: alt.X, color: object, **look: object
-) -> alt.Chart:
+def bars(found: Sequence[Mapping], rows: Sequence[Mapping], x: alt.X, color: object, **look: Any) -> alt.Chart:
     """A bar for each of `found`, in the row that its `row` counts, from its `from` to its `to`."""
     known = [{**bar, "top": bar["row"] - 0.2, "foot": bar["row"] + 0.22} for bar in found]
     return (
@@ -87,7 +86,7 @@ def bars(
     )
 
 
-def intervals(base: alt.Chart, along: str, axis: alt.X | alt.Y, **look: object) -> alt.Chart:
+def intervals(base: alt.Chart, along: str, axis: alt.X | alt.Y, **look: Any) -> alt.Chart:
     """A line from the field `low` to `high` of each row, along `x` or `y`."""
     return base.mark_rule(**look).encode(**{along: axis, f"{along}2": "high:Q"})
 
@@ -112,7 +111,12 @@ def finished(marks: Sequence[alt.Chart], ink: Ink, width: int, rows: Sequence[Ma
     height = round(ROW_PX * (rows[-1]["row"] + 1.25)) if rows else PLOT_PX
     autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
     layers = [*marks, row_labels(rows, ink, width)] if rows else marks
-    return looked(alt.layer(*layers).properties(width=width, height=height, autosize=autosize), ink, width)
+    return looked(layered(*layers).properties(width=width, height=height, autosize=autosize), ink, width)
+
+
+def layered(*marks: alt.Chart | alt.LayerChart) -> alt.LayerChart:
+    """Marks above each other; `alt.layer` may also give a chart of facets, which none of ours has."""
+    return alt.LayerChart(layer=list(marks))
 
 
 def side_by_side(
@@ -134,7 +138,7 @@ def looked(chart: Shape, ink: Ink, width: int) -> Shape:
     """A chart, or several beside each other, in the look that all share."""
     import altair as alt
 
-    axis = {"labelColor": ink["muted"], "titleColor": ink["muted"], "gridColor": ink["grid"],
+    axis: dict[str, Any] = {"labelColor": ink["muted"], "titleColor": ink["muted"], "gridColor": ink["grid"],
             "domainColor": ink["muted"], "tickColor": ink["muted"], "labelFontSize": 12, "titleFontSize": 12,
             "titleFontWeight": "normal", "titlePadding": 10, "domain": False}  # fmt: skip
     return chart.configure(  # at once, for altair copies the chart at every call

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 from specbench.profile.yaml_text import as_page
+from specbench.render.cells import number, percent
 from specbench.render.report.audit import audit_section, held_lines
 from specbench.render.report.charts import drawings
 from specbench.render.report.sections import sections
 from specbench.render.report.tabular import command_of, identity_table, machine_table
 from specbench.render.report.templates import render, shown_charts
-from specbench.render.tables import divergence_line, number, percent
+from specbench.render.report.written import view
+from specbench.render.tables import divergence_line
 from specbench.results.derived import MethodSummary
 from specbench.stats.headline import headline, leader
 from specbench.stats.report import Report
@@ -42,6 +44,7 @@ def page(report: Report) -> str:
         sections=sections(report),
         audit=audit_section(report),
         charts=charts,
+        written=view(report.runs),
         identity=identity_table(report),
         texts=[(pair, divergence_line(pair.divergence).plain if pair.divergence else "") for pair in shown],
         left_out=len(lossy[MOST_LOSSY_TEXTS:]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from specbench.errors import ExitCode, SpecbenchError
@@ -122,7 +123,9 @@ def write_into(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
 def _svg(drawing: Drawing, ink: inks.Ink, width: int, background: str = "transparent") -> str:
     """The chart, so many pixels wide; what axes and legends take is known when it has been drawn once."""
     svg = _drawn(drawing, ink, width, background)
-    missing = round(width - float(SVG_WIDTH.search(svg)[1]))
+    found = SVG_WIDTH.search(svg)
+    assert found is not None  # vl_convert writes the size of every picture
+    missing = round(width - float(found[1]))
     return _drawn(drawing, ink, width + missing, background) if abs(missing) > 1 else svg
 
 
@@ -145,7 +148,7 @@ def _sized(svg: str, factor: float, unit: str) -> str:
     )
 
 
-def _clean(value: object) -> object:
+def _clean(value: object) -> Any:
     """Every text of a specification made printable."""
     if isinstance(value, dict):
         return {key: _clean(item) for key, item in value.items()}

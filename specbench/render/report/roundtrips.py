@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from specbench.forecast.breakeven import RTT, BreakEven, break_evens
 from specbench.forecast.grid import Row, best
+from specbench.render.cells import bracketed
 from specbench.render.forecasts import cell_text, told_break_even, where
 from specbench.render.report.heat import looks_in
 from specbench.render.report.inks import WIDE_PX, Ink, alt, by_name
-from specbench.render.report.marks import Drawing, at_one, data, intervals, row_figures, side_by_side
-from specbench.render.tables import bracketed
+from specbench.render.report.marks import Drawing, at_one, data, intervals, layered, row_figures, side_by_side
 from specbench.results.records import CONTROL
 
 CURVE_PX = 240
@@ -43,7 +43,7 @@ def round_trip_drawings(rows: Sequence[Row]) -> list[Drawing]:
             base = alt.Chart(data(found)).encode(x=x, color=color)
             known = base.transform_filter("isValid(datum.low)")
             fill = alt.condition("datum.open", alt.value(ink["paper"]), color)
-            charts[heading] = alt.layer(
+            charts[heading] = layered(
                 at_one(ink["ink"], "y", y),
                 intervals(known, "y", alt.Y("low:Q", title=SPEEDUP), strokeWidth=2, opacity=0.7),
                 base.mark_line(strokeWidth=2.5).encode(y=y),

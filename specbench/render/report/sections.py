@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbench.render import tables
+from specbench.render import parts, tables
+from specbench.render.cells import number
 from specbench.render.report.tabular import Table
-from specbench.render.tables import number
+from specbench.render.spending import spending
 from specbench.results.derived import MethodSummary
 from specbench.stats.headline import ranked
 from specbench.stats.latency import PERCENTILES, samples_needed
@@ -48,8 +49,8 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """What stands between the answer and the texts, in order; a section without figures is left out."""
-    parts = (_speed, _answers, _latency, _acceptance, _lengths, _times, _memory, _ceiling)
-    return [section for part in parts if (section := part(report))]
+    made = (_speed, _answers, _latency, _acceptance, _lengths, _times, _spending, _memory, _ceiling)
+    return [section for part in made if (section := part(report))]
 
 
 def _speed(report: Report) -> Section:
@@ -124,27 +125,39 @@ def _acceptance(report: Report) -> Section | None:
         "it were. Survival: the share of drafts accepted up to this position. Only compare methods with the "
         "same verification rule."
     )
-    table = Table("Acceptance by position in the draft", columns, rows, names=2)
-    return Section("acceptance", "Acceptance by position", (lead,), ("acceptance",), folded=(table,))
+    folded = [Table("Acceptance by position in the draft", columns, rows, names=2)]
+    if found := report.comparison.category_answers:
+        columns = ("method", *_flat(parts.CATEGORY_ANSWER_COLUMNS))
+        cells = tuple((each.method, *parts.category_answer_cells(each)) for each in found)
+        folded.append(Table("Acceptance and answers by category", columns, cells, names=2))
+    by_category = ("acceptance-categories",)
+    return Section(
+        "acceptance", "Acceptance", (lead,), ("acceptance",), folded_charts=by_category, folded=tuple(folded)
+    )
 
 
 def _lengths(report: Report) -> Section | None:
     found = report.comparison.stretches
     titles = {CONTEXT: "By tokens of the prompt", POSITION: "By position in the answer"}
-    columns = ("method", *_flat(tables.STRETCH_COLUMNS))
-    shown = tuple(
-        Table(title, columns, tuple((each.method, *tables.stretch_cells(each)) for each in part))
+    columns = ("method", *_flat(parts.STRETCH_COLUMNS))
+    shown = [
+        Table(title, columns, tuple((each.method, *parts.stretch_cells(each)) for each in part), names=2)
         for of, title in titles.items()
         if (part := [each for each in found if each.of == of])
-    )
+    ]
     if not shown:
         return None
+    if timed := [each for each in found if each.parts_ms is not None]:
+        columns = ("method", *_flat(parts.PART_COLUMNS))
+        rows = tuple((each.method, *parts.part_cells(each)) for each in timed)
+        shown.append(Table("Time per token by tokens of the prompt", columns, rows, names=2))
     lead = (
         "Tokens before a token: attention reads them all, so time per token grows with them, and drafts that "
-        "look up the text find more. Of prompts, TPOT is the median; of positions, all time over all tokens."
+        "look up the text find more. Of prompts, TPOT is the median; of positions, all time over all tokens. "
+        "Parts of a token are all time over all tokens too; what is drafted ahead overlaps, and counts in each."
     )
     return Section(
-        "lengths", "Length of the text", (lead,), ("context-tpot", "context-acceptance"), folded=shown
+        "lengths", "Length of the text", (lead,), ("context-tpot", "context-acceptance"), folded=tuple(shown)
     )
 
 
@@ -177,6 +190,22 @@ def _times(report: Report) -> Section | None:
     told = (f"Not recorded in any round here: {', '.join(missing)}.",) if missing else ()
     table = Table("Time per token by part", columns, tuple(rows))
     return Section("time", "Time per token by part", (lead, *told), ("time",), folded=(table,))
+
+
+def _spending(report: Report) -> Section | None:
+    found = list(spending(report.comparison))
+    if not found:
+        return None
+    shown = tuple(
+        Table(
+            f"{each.title[0].upper()}{each.title[1:]}",
+            ("method", *_flat(each.columns)),
+            tuple((row.method, *cells) for row, cells in each.rows),
+            names=1 + each.words,
+        )
+        for each in found
+    )
+    return Section("spending", "Energy and money", tuple(each.foot for each in found), tables=shown)
 
 
 def _memory(report: Report) -> Section | None:

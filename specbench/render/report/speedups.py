@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import log
 
+from specbench.render.cells import bracketed
 from specbench.render.report.inks import Ink, alt, looks_of, tint, tinted
 from specbench.render.report.marks import (
     Drawing,
@@ -17,7 +18,6 @@ from specbench.render.report.marks import (
     told_by,
 )
 from specbench.render.report.tabular import ENDS
-from specbench.render.tables import bracketed
 from specbench.stats.headline import compared
 from specbench.stats.report import Report
 from specbench.stats.verdict import FASTER, FEWEST_PROMPTS, MARGIN, SLOWER
@@ -33,7 +33,9 @@ SIGNS = {FASTER: "▲", SLOWER: "▼"}  # beside the words, for readers who see 
 def speedups(report: Report) -> Drawing | None:
     """A row a method, sorted; methods whose text may differ stand apart, under a heading of their own."""
     looks = looks_of(report)
-    rows, headings, at = [], [], 0.0
+    rows: list[dict] = []
+    headings: list[dict] = []
+    at = 0.0
     for method in compared(report.comparison):
         if rows and rows[-1]["lossless"] and not method.lossless:
             headings.append({"row": at, "label": APART, "short": APART, "weight": 400})
@@ -50,7 +52,8 @@ def speedups(report: Report) -> Drawing | None:
 
 def categories(report: Report) -> Drawing | None:
     """A row for each method and category, in the order of the methods; none where there is one category."""
-    looks, rows = looks_of(report), []
+    looks = looks_of(report)
+    rows: list[dict] = []
     for method in compared(report.comparison):
         for part in report.comparison.categories:
             if part.method == method.method:

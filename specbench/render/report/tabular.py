@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from specbench.render.tables import number, percent
+from specbench.render.cells import number, percent
 from specbench.results.records import SYNTHETIC, Manifest
 from specbench.stats.report import Report
 

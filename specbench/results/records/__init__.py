@@ -6,6 +6,7 @@ monotonic clock; token counts are counts of committed ids.
 
 from specbench.results.ceilings import Ceiling
 from specbench.results.provenance import MethodSource, OtherModel, Work
+from specbench.results.records.energy import EnergyCounter, EnergyUse
 from specbench.results.records.findings import (
     Audit,
     Divergence,
@@ -19,13 +20,16 @@ from specbench.results.records.generations import (
     Generation,
     MemoryLook,
     Prompt,
+    PromptFile,
     Round,
     Task,
 )
 from specbench.results.records.manifest import CONTROL, Failure, Manifest, Refusal, Run, Tuning, Written
+from specbench.results.records.surroundings import Conditions, Surroundings
 
 __all__ = [
-    "CONTROL", "SCHEMA_VERSION", "SYNTHETIC", "Audit", "Ceiling", "Divergence", "Failure", "Generation",
-    "Manifest", "MemoryLook", "MethodSource", "OtherModel", "Prompt", "Recomputation", "Refusal", "Round",
-    "Run", "SwitchChange", "Task", "TensorGroup", "Tuning", "Work", "Written",
+    "CONTROL", "SCHEMA_VERSION", "SYNTHETIC", "Audit", "Ceiling", "Conditions", "Divergence", "EnergyCounter",
+    "EnergyUse", "Failure", "Generation", "Manifest", "MemoryLook", "MethodSource", "OtherModel", "Prompt",
+    "PromptFile", "Recomputation", "Refusal", "Round", "Run", "Surroundings", "SwitchChange", "Task",
+    "TensorGroup", "Tuning", "Work", "Written",
 ]  # fmt: skip

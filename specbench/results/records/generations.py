@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from specbench.results.records.energy import EnergyUse
 
 SCHEMA_VERSION = 2
 SYNTHETIC = "synthetic"
@@ -16,13 +18,33 @@ class Task:
     """What the last answer to a prompt is checked for.
 
     Args:
-        score: `number` (its last number is the answer), `contains` (it holds the answers) or `json` (it is an
-            object or an array).
-        answers: the number as text, or texts; none for `json`.
+        score: `number` (its last number is the answer), `contains` (it holds the answers), `json` (it is an
+            object or an array) or `schema` (it is JSON that a schema allows).
+        answers: the number as text, or texts; none for `json`, and a JSON schema for `schema`.
     """
 
     score: str
     answers: tuple[str, ...] = ()
+
+
+MediaKind = Literal["image", "audio"]
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """An image or a sound that a turn shows before its text.
+
+    Args:
+        turn: from 0.
+        kind: what is in the file.
+        sha256: of what is in the file.
+        path: where it lies; `None` in a manifest, which keeps no paths.
+    """
+
+    turn: int
+    kind: MediaKind
+    sha256: str
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +59,10 @@ class Prompt:
         raw: ask without a chat template, or with one, whatever the profile says.
         chat_template_kwargs: variables of the template, `tools` among them; beside those of the profile.
         task: what its last answer is checked for, where that can be.
+        grammar: what each answer may be, in place of the profile's, as `GrammarSpec` has it; empty for any
+            text.
+        files: images and sounds, at most one for each turn, in their order. The text of such a turn may be
+            empty.
     """
 
     prompt_id: str
@@ -48,6 +74,8 @@ class Prompt:
     raw: bool | None = None
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
     task: Task | None = None
+    grammar: dict[str, Any] | None = field(default=None, hash=False)
+    files: tuple[PromptFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,8 @@ class Round:
     Args:
         tokens: committed ids, at least one.
         finish_reason: `stop`, `length`, or `None` while the sequence goes on.
-        drafted: tokens that were sent to verification, in `draft_ms`.
+        drafted: tokens that were sent to verification.
+        draft_ms: time of the drafter: proposing, and taking over the verdict; in the first round the prompt.
         accepted: drafted tokens that were verified and committed: neither the bonus token nor a correction, nor
             anything behind a stop token.
         depth: drafted tokens of the longest path where the draft is a tree; a chain leaves it out, for that is
@@ -90,7 +119,14 @@ class Round:
             void; those that arrive behind a refusal are dropped unread and cost nothing.
         ready_draft_tokens: tokens of the next proposal that were drafted ahead and stand by this verdict.
         choice: of a method that chooses in each round, what it chose: `alone`, `round` (one proposal, and its
-            verdict waited for), `window` or `lookup` (a draft from the sequence itself).
+            verdict waited for), `window`, `tree` or `lookup` (a draft from the sequence itself).
+        forced: of `drafted`, tokens beside which the grammar of the answer allows no other; `forced_accepted`
+            of `accepted`. A draft model takes no step for them. `None` without a grammar.
+        replayed_tokens: tokens that the target's pass read for the second time, where its state is restored and
+            not cut; `snapshot_bytes` were copied to keep states and to restore them. The draft's own copies
+            are a part of `draft_ms`.
+        refused: ids that were drafted behind the accepted ones and refused; of a tree, those that could have
+            followed the accepted path. Unknown where another process drafted.
     """
 
     tokens: tuple[int, ...]
@@ -119,6 +155,11 @@ class Round:
     ready_draft_tokens: int | None = None
     choice: str | None = None
     feature_bytes: int | None = None
+    forced: int | None = None
+    forced_accepted: int | None = None
+    replayed_tokens: int | None = None
+    snapshot_bytes: int | None = None
+    refused: tuple[int, ...] | None = None
 
     @property
     def link_ms(self) -> float | None:
@@ -162,6 +203,9 @@ class Generation:
         interrupted: the cloud was lost meanwhile and found again, or not; its times measure that, and are left
             out of all statistics.
         prompt_text: what the model read, special tokens included; kept with `--keep-prompts` only.
+        complete: whether the answer is whole by its grammar; not where the budget or a stop string ended it
+            before. `None` without a grammar.
+        energy: what was taken meanwhile; `None` where no counter could be read, and in older runs.
     """
 
     method: str
@@ -183,6 +227,8 @@ class Generation:
     verification: str | None = None
     interrupted: bool = False
     prompt_text: str | None = None
+    complete: bool | None = None
+    energy: EnergyUse | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

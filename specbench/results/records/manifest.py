@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from specbench.dataframe import frame
 from specbench.results.ceilings import Ceiling
 from specbench.results.provenance import MethodSource, OtherModel, Work
+from specbench.results.records.energy import EnergyCounter
 from specbench.results.records.findings import Audit, Divergence, Recomputation, SwitchChange
-from specbench.results.records.generations import SCHEMA_VERSION, Generation, Task
+from specbench.results.records.generations import SCHEMA_VERSION, Generation, PromptFile, Task
+from specbench.results.records.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -94,7 +96,10 @@ class Manifest:
     `unchecked` names checks behind the last prompt that could not be made. `command` and `directory` are for
     readers; `--resume` takes the profile, the methods, `tuning`, and `plugin_files` (their absolute paths).
     `refusals` are turns that could not be asked, and `remarks` what was said at the start about what is asked.
-    `tasks` says, by prompt, what its last answer is checked for, and `prefills` how its answers begin.
+    `tasks` says, by prompt, what its last answer is checked for, `prefills` how its answers begin, and `files`
+    which images and sounds it shows.
+    `energy_counters` are those that were read beside each answer, and `energy_absent` says why others were not.
+    `surroundings` are code, packages, processor and its clocks; `None` in older runs.
     """
 
     run_id: str
@@ -129,6 +134,7 @@ class Manifest:
     turns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     prefills: dict[str, str] = field(default_factory=dict)
+    files: dict[str, tuple[PromptFile, ...]] = field(default_factory=dict)
     tuning: Tuning | None = None
     edge_device: dict[str, str] = field(default_factory=dict)
     trace_sha256: str | None = None
@@ -144,8 +150,17 @@ class Manifest:
     plugin_files: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     remarks: tuple[str, ...] = ()
+    energy_counters: tuple[EnergyCounter, ...] = ()
+    energy_absent: tuple[str, ...] = ()
     name: str | None = None
+    surroundings: Surroundings | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def restart_repeats(self) -> int | None:
+        """How many repeats in a row each process measured; `None` of a run that was made without restarts."""
+        workload = self.profile.get("workload", {})
+        return workload["repeats"] if workload.get("restarts", 1) > 1 else None
 
     @property
     def is_tuning(self) -> bool:

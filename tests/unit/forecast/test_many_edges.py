@@ -12,7 +12,7 @@ from specbench.forecast.plan import (
 )
 from specbench.forecast.replay import CONTROL, Timed, known_method, replay
 from specbench.profile.cost_table import Costs
-from specbench.render.forecasts import served_lines
+from specbench.render.plans import served_lines
 from specbench.stats.closed_form import FORMS
 from specbench.stats.prices import Prices
 

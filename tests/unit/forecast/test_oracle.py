@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from replays import costs, drawn, prices
+from replays import costs, drawn, prices, ranked
 from specbench.plugins.speculative import SpeculativeDecoding
 
 from specbench.clock import virtual_time
@@ -14,7 +14,7 @@ from specbench.forecast.grid import grid
 from specbench.forecast.oracle import Bound, lookups
 from specbench.forecast.replay import known_method, timed
 from specbench.forecast.traced_drafter import Text, runs_of
-from specbench.forecast.varied import windowed
+from specbench.forecast.varied import Varied, windowed
 from specbench.forecast.virtual import VirtualDrafter, VirtualTarget
 from specbench.results.records import CONTROL
 from specbench.speculation.proposal import Proposal
@@ -88,6 +88,18 @@ def test_no_method_is_faster(alpha, rtt_ms):
     methods += [known_method(name) for name in ("speculative_pipelined", "speculative_adaptive", CONTROL)]
     for method in methods:
         for length in (1, 3, 8, "auto"):
+            assert timed(text, table, method, length).decode_ms >= least - 1e-9, (method.name, length)
+
+
+@pytest.mark.parametrize("rtt_ms", [0.0, 10.0, 60.0])
+@pytest.mark.parametrize("verify_ms", [{1: 20.0, 2: 21.0}, {1: 20.0}], ids=["dear", "flat"])
+def test_no_method_is_faster_by_trees_either(rtt_ms, verify_ms):
+    text, table = ranked(0.5, 60, 5), prices(verify_ms, link__rtt_ms=rtt_ms)
+    least = Bound().decode_ms(text, table)
+    assert least < Bound().decode_ms(replace(text, likely=()), table)
+    methods = [Varied(known_method("speculative_tree"), 1, {"nodes": nodes}) for nodes in (4, 20, 63)]
+    for method in (*methods, known_method("speculative_adaptive")):
+        for length in (2, 4):
             assert timed(text, table, method, length).decode_ms >= least - 1e-9, (method.name, length)
 
 

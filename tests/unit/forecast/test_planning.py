@@ -66,6 +66,9 @@ def test_a_run_says_nothing_of_positions_that_few_drafts_came_to():
     assert "speculative_pipelined" in [method.name for method in found.methods]
     drawn_by = replace(drafting(*parts), method="speculative", verification="rejection")
     assert "speculative_pipelined" not in [method.name for method in of_records([drawn_by]).methods]
+    fed = of_records([replace(drafting(*parts), method="speculative_eagle", verification="greedy")])
+    assert fed.survival == found.survival
+    assert [method.name for method in fed.methods] == ["speculative"]
 
 
 @pytest.mark.parametrize("text", ["0000", "0111", "01"])

@@ -45,6 +45,13 @@ def test_costs_are_the_runs_medians():
     assert found.description == "run r1"
 
 
+def test_a_draft_that_reads_hidden_states_is_planned_with_their_bytes():
+    fed = texts(method="speculative_eagle", bytes_up=40, bytes_down=2 * 6912 + 10, feature_bytes=2 * 6912)
+    found = run_costs(run([alone(), fed]))
+    assert found.bytes.down_per_token == 6912 + 5
+    assert found.draft.step_ms == DRAFT_MS
+
+
 def test_a_round_trip_is_measured_where_none_was_set_and_its_excess_where_one_was():
     real = {**PROFILE, "cloud": {"dtype": "float32", "placement": "ws://host:1"}}
     found = run_costs(run([alone(), texts(rtt_ms=TRIP_MS)], profile=real))
@@ -156,3 +163,10 @@ def test_what_is_given_is_not_assumed(specbench):
     assert "assumed: " in specbench("plan", "--acceptance", "0.8", "--over", "link.rtt_ms=0,5").out
     counted = specbench("plan", "--acceptance", "0.8", "--objective-ms", "60").out
     assert "- a client's texts have 128 tokens after prompts of 64 (texts)" in counted
+
+
+def test_a_plan_from_a_run_takes_its_prices_and_no_power_which_it_has_not_modelled():
+    found = run_costs(run([alone(), texts()], profile={**PROFILE, "prices": {"cloud_per_hour": 2.0}}))
+    assert found.prices.cloud_per_hour == 2.0
+    assert found.power is None
+    assert run_costs(run([alone(), texts()])).prices is None

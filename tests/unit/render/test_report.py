@@ -11,8 +11,8 @@ from pages import EVIL, Tags, evil_run
 from specbench.render.report import charts, pictures
 from specbench.render.report.page import page
 from specbench.results.records import Divergence, Round, Run
-from specbench.stats.comparison import groups_of
 from specbench.stats.fairness import EQUAL, NOT_EQUAL, ON_PURPOSE, fairness
+from specbench.stats.groups import groups_of
 from specbench.stats.headline import headline
 from specbench.stats.report import report
 from specbench.stats.texts import text_pairs
@@ -94,7 +94,7 @@ def test_a_page_with_a_proven_bug_gives_no_verdict_and_says_so_first():
 def test_the_sections_come_in_their_order(evil_page):
     shown = re.findall(r'<section id="(\w+)"', evil_page)
     parts = ["speed", "latency", "acceptance", "time", "memory", "ceiling"]
-    assert shown == [*parts, "texts", "fairness", "environment", "reproduce"]
+    assert shown == [*parts, "written", "texts", "fairness", "environment", "reproduce"]
 
 
 def test_the_command_that_reproduces_a_run_is_shown_as_one_types_it():

@@ -130,7 +130,7 @@ def test_one_wrong_text_is_shown_in_full_and_takes_the_verdict(records):
         (24, 0.5, 0.05, "m is slower than the cloud alone: 0.5"),
         (24, 1.05, 0.3, "Inconclusive: m is at "),
         (24, 1.0, 0.005, "No difference: m equals the cloud alone within 3 %: 1.00x"),
-        (4, 1.5, 0.0, "No verdict yet: 4 of 12 prompts (--limit 12). So far m is at 1.50x"),
+        (4, 1.5, 0.0, "No verdict yet: it takes 12 prompts, and 4 were paired. So far m is at 1.50x"),
     ],
 )
 def test_the_headline_says_what_was_shown_and_no_more(questions, factor, jitter, words):
@@ -147,7 +147,7 @@ def test_the_cloud_alone_in_another_loop_is_no_answer_beside_a_method():
 def test_the_control_of_another_run_is_no_answer_beside_a_method():
     slower = [replace(each, arrival_ms=tuple(1.5 * ms for ms in each.arrival_ms)) for each in pair(4, 0.5)]
     both = compare([run(pair(4, 0.5), "r1"), run(slower, "r2")])
-    assert headline(both).startswith("No verdict yet: 4 of 12 prompts (--limit 12). So far m@r")
+    assert headline(both).startswith("No verdict yet: it takes 12 prompts, and 4 were paired. So far m@r")
     assert "Each method against the control of its own run." in " ".join(" ".join(printed(both)).split())
     controls = [run([each for each in both_of if each.method == CONTROL], name)
                 for name, both_of in (("r1", pair(4, 0.5)), ("r2", slower))]  # fmt: skip

@@ -2,8 +2,11 @@
 
 import pytest
 from builders import generation, manifest
+from comparisons import PROFILE
+from comparisons import run as stored
 
 from specbench.results.records import Round, Run
+from specbench.stats.comparison import compare
 from specbench.stats.topology import place, round_trip_ms
 
 TRIPS = ((4.0, 6.0), (5.0, 7.0), (40.0, 60.0))
@@ -53,6 +56,19 @@ def run(placement="in_process", rounds=UNWIRED, **link):
 )
 def test_the_title_says_what_lay_between(measured, said):
     assert place([measured]) == said
+
+
+def test_the_title_says_how_tokens_are_chosen_where_that_is_not_greedy():
+    decoding = {
+        "temperature": 0.8,
+        "top_p": 0.9,
+        "top_k": 0,
+        "min_p": 0.0,
+        "min_new_tokens": 4,
+        "ignore_eos": True,
+    }
+    setting = compare([stored([generation()], profile={**PROFILE, "decoding": decoding})]).setting
+    assert setting.endswith("temperature 0.8 · top-p 0.9 · min_new_tokens 4 · stop tokens ignored")
 
 
 def test_a_round_trip_that_nobody_saw_is_absent():

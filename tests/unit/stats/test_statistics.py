@@ -10,11 +10,11 @@ from comparisons import PROFILE, pair, request, row, run
 from rich.console import Console
 
 from specbench.errors import SpecbenchError
-from specbench.render.report.documents import comparison_document
 from specbench.render.results import comparison_table
 from specbench.results.records import Tuning
 from specbench.stats import intervals, verdict
 from specbench.stats.comparison import CONTROL, compare
+from specbench.stats.document import comparison_document
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,12 @@ def test_json_is_right_where_it_is_an_object_or_an_array(text, right):
     assert task_score(Task("json"), text) == right
 
 
+def test_an_answer_that_is_nested_too_deeply_to_be_checked_is_not_right():
+    task = Task("schema", ('{"type": "array", "items": {"$ref": "#"}}',))
+    assert task_score(task, "[[[]]]") == 1
+    assert task_score(task, "[" * 900 + "]" * 900) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "refuses"),
     [
