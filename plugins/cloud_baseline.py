@@ -27,6 +27,7 @@ class CloudBaseline(Method):
     roles = ("cloud",)
     api_version = 4
     own_passes = True
+    takes_media = True
 
     def lossless(self, options: Options) -> bool:
         """Its text is the cloud's."""

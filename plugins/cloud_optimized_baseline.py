@@ -12,6 +12,7 @@ class CloudOptimizedBaseline(Method):
     summary = "the cloud alone, token by token, through the loop of speculative: the control"
     roles = ("cloud",)
     api_version = 4
+    takes_media = True
 
     def lossless(self, options: Options) -> bool:
         """It is what others are compared with."""

@@ -43,6 +43,7 @@ class EarlyExit(SpeculativeMethod):
     settings = Settings
     takes_confidence_stop = True
     needs_eager = True
+    takes_media = False
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the cloud model, and make the draft of its layers."""

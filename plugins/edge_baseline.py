@@ -12,6 +12,7 @@ class EdgeBaseline(Method):
     summary = "the edge alone, token by token"
     roles = ("edge",)
     api_version = 4
+    takes_media = True
 
     def open(self, edge: EdgeModel, cloud: CloudModel, options: Options) -> Decoder:
         """Load the edge model."""

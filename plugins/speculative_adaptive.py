@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+
 from specbench.api import (
     RULES,
+    TREE_RULES,
     CloudModel,
     Decoder,
     EdgeModel,
     LookupDrafter,
     Method,
+    Needs,
     Options,
+    SpecbenchError,
     SpeculativeDecoder,
     SpeculativeMethod,
     SuffixDrafter,
+    Target,
     adaptive_loop,
     hookimpl,
 )
+
+logger = logging.getLogger(__name__)
 
 MIN_MATCH, MAX_DRAFT_FACTOR = 2, 2.0  # as in `hybrid`
 
@@ -27,7 +35,7 @@ class SpeculativeAdaptive(SpeculativeMethod):
     """
 
     name = "speculative_adaptive"
-    summary = "in each round the fastest of: the cloud alone, a draft, a window of drafts, a look-up"
+    summary = "in each round the fastest of: the cloud alone, a draft, a window of drafts, a tree, a look-up"
     api_version = 4
     keeps_costs = True
     takes_synthetic = False
@@ -44,9 +52,20 @@ class SpeculativeAdaptive(SpeculativeMethod):
         proposes = RULES[options.speculative.verification].proposes
         # A look-up has no distribution.
         lookup = None if proposes == "sample" else SuffixDrafter(MIN_MATCH, MAX_DRAFT_FACTOR)
-        drafter, target = LookupDrafter(edge.drafter(options), lookup), cloud.verifier(options)
+        trees = options.speculative.verification in TREE_RULES and edge.reads_trees
+        target, trees = self._target(cloud, options, trees)
+        drafter = LookupDrafter(edge.drafter(options, trees), lookup)
         fallback = drafter if cloud.goes_on_alone else None
-        return SpeculativeDecoder(drafter, target, adaptive_loop(drafter, target), fallback)
+        return SpeculativeDecoder(drafter, target, adaptive_loop(drafter, target, trees), fallback)
+
+    def _target(self, cloud: CloudModel, options: Options, trees: bool) -> tuple[Target, bool]:
+        """The target, and whether it reads trees; one that reads none is asked for chains."""
+        if trees:
+            try:
+                return cloud.verifier(options, Needs(trees=True)), True
+            except SpecbenchError as reason:
+                logger.info("%s chooses no trees: %s", self.name, reason.message)
+        return cloud.verifier(options), False
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from specbench.profile.cluster import ClusterSpec, NodeSpec
 from specbench.profile.decoding import Decoding, Gate, Speculative
+from specbench.profile.grammar import GrammarSpec
 from specbench.profile.link import LinkSpec
 from specbench.profile.loading import list_profiles, load_profile, settings_hash
 from specbench.profile.models import HELPERS, Batch, CloudSpec, EdgeSpec, ModelSpec
@@ -17,6 +18,7 @@ __all__ = [
     "EdgeSpec",
     "EngineSpec",
     "Gate",
+    "GrammarSpec",
     "LinkSpec",
     "ModelSpec",
     "NodeSpec",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from specbench.errors import ExitCode, SpecbenchError, StoreError
 from specbench.profile.loading import validated
 from specbench.profile.part import Part
+from specbench.profile.price_list import PriceList
 from specbench.profile.yaml_text import as_page, read_mapping
 
 COSTS_VERSION = 1
@@ -17,6 +18,7 @@ COSTS_VERSION = 1
 # What is divided by a cost, or is a sum of many, must stay a number.
 Milliseconds = Annotated[float, Field(ge=0, le=1e12)]
 Positive = Annotated[float, Field(ge=1e-9, le=1e12)]
+Watts = Annotated[float, Field(ge=0, le=1e9)]
 Count = Annotated[int, Field(ge=1)]
 ByCount = dict[Count, Milliseconds]
 
@@ -56,10 +58,12 @@ class TargetCosts(_Timed):
     """The target model in the cloud.
 
     `verify_ms` is by tokens of the pass: one is a plain step, a draft of n takes n + 1. Beyond the widest one
-    the last slope goes on; a single entry says that width costs nothing.
+    the last slope goes on; a single entry says that width costs nothing. `restores_state`: behind a refusal an
+    earlier state of the model is restored, and the next pass reads again what was accepted since.
     """
 
     verify_ms: dict[Count, Positive]
+    restores_state: bool = False
 
 
 class LinkCosts(Part):
@@ -83,13 +87,43 @@ class Bytes(Part):
     up_per_token: Annotated[float, Field(ge=0, le=1e12)] = 3.0
     down_per_token: Annotated[float, Field(ge=0, le=1e12)] = 3.0
 
+    def up(self, drafted: float) -> float:
+        """A draft."""
+        return self.per_message + drafted * self.up_per_token
+
+    def down(self, committed: float) -> float:
+        """Committed tokens."""
+        return self.per_message + committed * self.down_per_token
+
+
+class Power(Part):
+    """A model of what hardware takes that is not here; figures made of it are modelled, not measured.
+
+    The edge takes `edge_idle_w` all the time and `draft_w` in its place while it drafts, the target `verify_w`
+    while it computes and `cloud_idle_w` else; each byte on the link takes the edge `radio_j_per_byte`.
+    """
+
+    edge_idle_w: Watts
+    draft_w: Watts
+    cloud_idle_w: Watts
+    verify_w: Watts
+    radio_j_per_byte: Annotated[float, Field(ge=0, le=1e3)]
+
+    @model_validator(mode="after")
+    def _computing_takes_more(self) -> Power:
+        for idle, busy in (("edge_idle_w", "draft_w"), ("cloud_idle_w", "verify_w")):
+            if getattr(self, idle) > getattr(self, busy):
+                raise ValueError(f"{idle} is above {busy}, which is the power in all while it computes")
+        return self
+
 
 class Costs(Part):
     """A cost table.
 
     `round_ms` is what a round takes besides drafting, link and verification, `stream_ms` what each part of a
     stream takes the server besides its passes. `colocated_step_ms` is the draft's
-    step where it runs beside the target, and is divided by `target.speed`; `draft.step_ms` when absent.
+    step where it runs beside the target, and is divided by `target.speed`; `draft.step_ms` when absent. Energy
+    and money are modelled where there are `power` and `prices`.
     """
 
     schema_version: Annotated[int, Field(ge=COSTS_VERSION, le=COSTS_VERSION)] = COSTS_VERSION
@@ -101,6 +135,13 @@ class Costs(Part):
     round_ms: Milliseconds = 0.0
     stream_ms: Milliseconds = 0.0
     colocated_step_ms: Positive | None = None
+    power: Power | None = None
+    prices: PriceList | None = None
+
+    @property
+    def is_spending_known(self) -> bool:
+        """Whether energy or money can be modelled."""
+        return self.power is not None or (self.prices is not None and self.prices.is_set)
 
     def with_values(self, values: dict[str, object]) -> Costs:
         """The same table with some values replaced, by dotted key such as `link.rtt_ms`.

@@ -11,9 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from specbench.profile.cluster import ClusterSpec
 from specbench.profile.decoding import Decoding, Speculative
+from specbench.profile.grammar import GrammarSpec
 from specbench.profile.link import LinkSpec
 from specbench.profile.models import CloudSpec, EdgeSpec
 from specbench.profile.part import Name, Part
+from specbench.profile.price_list import PriceList
 
 BUILTIN = "builtin"
 RAW = "raw"
@@ -81,6 +83,11 @@ class Workload(Part):
         default=1, description="Answers of each method before the measurement, which are thrown away."
     )
     repeats: Annotated[int, Field(ge=1)] = Field(default=1, description="How often each prompt is asked.")
+    restarts: Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="Processes that measure one after the other, each all prompts and repeats. From three on, "
+        "the interval of a speed-up covers what differs between them.",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=0, description="Decides the order of prompts and methods, and every random number."
     )
@@ -100,6 +107,11 @@ class Workload(Part):
         default={},
         description="Variables of the chat template, such as `{enable_thinking: false}`. One that the template "
         "does not read is refused.",
+    )
+    grammar: GrammarSpec | None = Field(
+        default=None,
+        description="What every answer may be whose line has no grammar of its own. Needs "
+        "`pip install 'specbench[grammar]'`.",
     )
     keep_prompts: bool = Field(
         default=False, description="Keep what the model read as text in each record, beside its hash."
@@ -142,7 +154,9 @@ class Memory(Part):
     """How memory is watched."""
 
     monitor_interval_ms: Annotated[int, Field(ge=20, le=60_000)] = Field(
-        default=200, description="Time between two readings of the process's memory while methods run."
+        default=200,
+        description="Time between two readings of the process's memory, and of counters of energy, while "
+        "methods run.",
     )
 
 
@@ -162,6 +176,7 @@ class Profile(Part):
     )
     precision: Precision = Precision()
     memory: Memory = Memory()
+    prices: PriceList = PriceList()
     cluster: ClusterSpec = ClusterSpec()
 
     @model_validator(mode="after")

@@ -107,11 +107,20 @@ def read_mapping(path: Path, what: str = "profile", exit_code: ExitCode = ExitCo
         ) from error
     except OSError as error:
         raise SpecbenchError(f"{what} {path} cannot be read: {error.strerror}", exit_code=exit_code) from error
+    return mapping_of(text, str(path), what, exit_code)
+
+
+def mapping_of(text: str, path: str, what: str, exit_code: ExitCode) -> dict:
+    """The YAML mapping of a text; where it stands and `what` it is stand in errors.
+
+    Raises:
+        SpecbenchError: it is no YAML, or not a mapping of names.
+    """
     try:
         value = yaml.load(text, Loader=_ProfileLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
         hint = "indent with spaces; YAML forbids tabs" if "'\\t'" in str(error.problem) else None
         if "alias" in str(error.problem):
             hint = "write the values out, or use extends:"

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from specbench.benchmark.prompt_lines import LINE_BYTES_MAX, too_long
 from specbench.errors import SpecbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LINE_BYTES_MAX = 16_000_000
 TEXT_COLUMN = "text"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -56,26 +56,29 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         number = 0
         while line := file.readline(LINE_BYTES_MAX + 1):
             number += 1
-            place = f"{path}, line {number}"
             if len(line) > LINE_BYTES_MAX:
-                raise SpecbenchError(
-                    f"{place}: longer than {LINE_BYTES_MAX // 1_000_000} MB",
-                    "write one record a line; a JSON array belongs in a .json file",
-                )
-            text = _decoded(line, place, is_first=number == 1)
+                raise too_long(f"{path}, line {number}")
+            text = _decoded(line, path, number)
             if text.strip():
-                yield place, text.rstrip("\r\n")
+                yield f"{path}, line {number}", text.rstrip("\r\n")
 
 
-def _decoded(data: bytes, place: str, is_first: bool = True) -> str:
-    if is_first and data.startswith(UTF_16):
-        raise SpecbenchError(f"{place}: UTF-16", "save it as UTF-8")
-    if b"\0" in data:
-        raise SpecbenchError(f"{place}: holds a NUL byte", "save it as UTF-8 text")
+def _decoded(data: bytes, path: Path, first: int = 1) -> str:
+    """Text of a file, or of its line `first`.
+
+    Raises:
+        SpecbenchError: naming the line that is not UTF-8, or holds a NUL byte.
+    """
+    if first == 1 and data.startswith(UTF_16):
+        raise SpecbenchError(f"{path}, line 1: UTF-16", "save it as UTF-8")
+    if (at := data.find(b"\0")) >= 0:
+        line = first + data.count(b"\n", 0, at)
+        raise SpecbenchError(f"{path}, line {line}: holds a NUL byte", "save it as UTF-8 text")
     try:
-        return data.decode("utf-8-sig" if is_first else "utf-8")
+        return data.decode("utf-8-sig" if first == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise SpecbenchError(f"{place}: not UTF-8", "save it as UTF-8") from error
+        line = first + data.count(b"\n", 0, error.start)
+        raise SpecbenchError(f"{path}, line {line}: not UTF-8", "save it as UTF-8") from error
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -84,7 +87,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    value = _parsed(_decoded(path.read_bytes(), str(path)), str(path))
+    value = _parsed(_decoded(path.read_bytes(), path), str(path))
     if isinstance(value, dict):
         lists = [each for each in value.values() if isinstance(each, list)]
         if len(lists) != 1:
@@ -117,7 +120,7 @@ def _record(value: object, place: str) -> dict[str, Any]:
 
 def _separated(path: Path) -> Iterator[Row]:
     """Rows of a table whose first line names the columns; tabs separate them in a `.tsv`."""
-    text = io.StringIO(_decoded(path.read_bytes(), str(path)), newline="")
+    text = io.StringIO(_decoded(path.read_bytes(), path), newline="")
     of_others = csv.field_size_limit(LINE_BYTES_MAX)  # of the whole process
     reader = csv.reader(text, strict=True, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     columns: list[str] = []
@@ -165,7 +168,7 @@ def _text(path: Path) -> Iterator[Row]:
 
 def _folder(path: Path) -> Iterator[Row]:
     for file in sorted(each for each in path.iterdir() if each.suffix.lower() in (".txt", ".md")):
-        yield Row(str(file), {"id": file.stem, TEXT_COLUMN: _decoded(file.read_bytes(), str(file))})
+        yield Row(str(file), {"id": file.stem, TEXT_COLUMN: _decoded(file.read_bytes(), file)})
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from specbench.benchmark.prompt_files import asked
 from specbench.benchmark.workload import read_prompts
 from specbench.profile import Profile
 from specbench.profile.schema import BUILTIN
@@ -25,7 +26,7 @@ BOUNDS = (32, 128, 512, 2048)
 
 @dataclass(frozen=True)
 class Category:
-    """The prompts of one category; lengths are those of all turns together, in tokens.
+    """The prompts of one category; lengths are those of the texts of all turns together, in tokens.
 
     Args:
         histogram: prompts of up to 32, 128, 512, 2,048, and of more tokens.
@@ -46,7 +47,7 @@ class Description:
     """A whole file.
 
     Args:
-        repeated: prompts whose first turn another prompt has too.
+        repeated: prompts whose first turn, its file included, another prompt has too.
         provenance: what was noted when the file was prepared; `None` where nothing is known.
         is_as_prepared: the file is still the one that the provenance is about.
     """
@@ -84,7 +85,7 @@ def describe(
     categories = [
         _category(name, [each for each in prompts if each.category == name], lengths) for name in names
     ]
-    firsts = [each.turns[0] for each in prompts]
+    firsts = [asked(each)[0] for each in prompts]
     known, is_as_prepared = _provenance(path)
     return Description(
         tokenizer,

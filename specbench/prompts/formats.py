@@ -100,12 +100,12 @@ def _spoken(
             raise MalformedError(f"{column} is not a list of messages")
         found = []
         for number, message in enumerate(value, start=1):
-            if not isinstance(message, dict) or message.get(role) not in roles:
-                said = message.get(role) if isinstance(message, dict) else message
+            said = message.get(role) if isinstance(message, dict) else message
+            if not isinstance(message, dict) or not isinstance(said, str) or said not in roles:
                 raise MalformedError(
                     f"message {number} in {column} has the role {said!r}; known are {', '.join(roles)}"
                 )
-            if roles[message[role]] == "user":
+            if roles[said] == "user":
                 found.append(_text(message, text))
         if not found:
             raise MalformedError(f"{column} has no message of the user")
@@ -130,6 +130,8 @@ def _program(row: Mapping[str, Any]) -> Turns:
 def _tested(row: Mapping[str, Any]) -> Turns:
     task = _text(row, "text" if "text" in row else "prompt")
     tests = row.get("test_list") or []
+    if not isinstance(tests, list):
+        raise MalformedError("test_list is not a list")
     return ["\n".join([task, "Your code must pass these tests:", *map(str, tests)])]
 
 

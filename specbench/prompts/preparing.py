@@ -13,7 +13,15 @@ from typing import Any
 
 from specbench import __version__
 from specbench.atomic import write_bytes, write_json
-from specbench.benchmark.prompt_lines import HALVES, HALVES_HINT, as_line, read_form, read_task
+from specbench.benchmark.prompt_lines import (
+    HALVES,
+    HALVES_HINT,
+    LINE_BYTES_MAX,
+    as_line,
+    read_form,
+    read_task,
+    too_long,
+)
 from specbench.benchmark.workload import parse_prompts, stratified
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Profile
@@ -136,7 +144,10 @@ def convert(rows: Sequence[Row], form: Format) -> tuple[list[Prompt], Counter[st
             prompt = Prompt(
                 name, category, tuple(turns), tuple(map(tuple, answers)), **_others(row, form, answers)
             )
-            if not is_encodable(json.dumps(as_line(prompt), ensure_ascii=False)):
+            line = json.dumps(as_line(prompt), ensure_ascii=False)
+            if len(line) > LINE_BYTES_MAX:
+                raise too_long(row.place)
+            if not is_encodable(line):
                 raise SpecbenchError(f"{row.place}: {HALVES}", HALVES_HINT)
             prompts[prompt.turns] = prompt
     return list(prompts.values()), dropped

@@ -115,6 +115,7 @@ class _Block:
             tokens=committed,
             drafted=len(self.drafted),
             accepted=accepted,
+            refused=tuple(self.drafted[accepted:]) if accepted < len(committed) else (),
             draft_ms=self.draft_ms,
             verify_ms=self.verify_ms,
         )

@@ -10,6 +10,7 @@ from specbench.speculation.proposal import Proposal
 
 def block_of(session: KVSession, committed: Sequence[int], *proposals: Proposal) -> Block:
     """The committed tokens that the cache lacks, and proposals that follow each other; a tree comes alone."""
+    session.settle(len(committed))
     drafted = [token for proposal in proposals for token in proposal.tokens]
     unread = committed[session.length :]
     tokens = [*unread, *(drafted[:-1] if proposals[-1].continues else drafted)]

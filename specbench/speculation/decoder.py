@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 
+from specbench.clock import now_ms
 from specbench.engine.batch import alone
 from specbench.errors import CloudLostError
 from specbench.results.records import Round
@@ -80,7 +82,6 @@ class SpeculativeDecoder(Decoder):
     def generate(self, request: Request) -> Iterator[Round]:
         """Rounds to the end of the sequence, with the cloud, or without one that is lost."""
         text = list(request.prompt_ids)
-        self._drafter.begin(request)
         try:
             for part in self._with_cloud(request):
                 text += part.tokens
@@ -96,9 +97,12 @@ class SpeculativeDecoder(Decoder):
                     return
 
     def _with_cloud(self, request: Request) -> Iterator[Round]:
+        started = now_ms()
+        self._drafter.begin(request)
+        draft_ms = now_ms() - started
         commit = self._target.begin(request)
         self._drafter.commit(commit.tokens, 0)
-        yield commit
+        yield replace(commit, draft_ms=draft_ms)
         if commit.finish_reason is None:
             yield from alone(self._loop.rounds(request))
 

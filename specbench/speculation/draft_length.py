@@ -94,10 +94,15 @@ class DraftLengths:
         return sum(self._stood), sum(self._judged) - sum(self._stood)
 
     @property
+    def everywhere(self) -> float:
+        """Acceptance of a token at any position."""
+        weight = self._guess_weight
+        return (sum(self._stood) + weight * self._first_guess) / (sum(self._judged) + weight)
+
+    @property
     def acceptance(self) -> list[float]:
         """Conditional acceptance by position, drawn towards that of all positions where little is known."""
-        weight = self._guess_weight
-        everywhere = (sum(self._stood) + weight * self._first_guess) / (sum(self._judged) + weight)
+        everywhere = self.everywhere
         return [
             (stood + POSITION_WEIGHT * everywhere) / (judged + POSITION_WEIGHT)
             for stood, judged in zip(self._stood, self._judged, strict=True)
@@ -107,13 +112,14 @@ class DraftLengths:
     def verification(self) -> tuple[float, float]:
         """Milliseconds of a verification without a draft, and of each drafted token more: least squares.
 
-        The slope is drawn towards `WIDTH_SHARE` of the first, which rules while all widths were alike.
+        The slope is drawn towards `WIDTH_SHARE` of the first, which rules while all widths were alike. Neither
+        is below zero, however noisy the times.
         """
         n = self._rounds + WIDTH_WEIGHT * WIDTH_SHARE**2
         x = self._x - WIDTH_WEIGHT * WIDTH_SHARE
         xx = self._xx + WIDTH_WEIGHT
         slope = max((n * self._xy - x * self._y) / (n * xx - x * x), 0.0)
-        return (self._y - slope * x) / n, slope
+        return max((self._y - slope * x) / n, 0.0), slope
 
     @property
     def step_ms(self) -> float:

@@ -37,15 +37,19 @@ class ModelDrafter:
         self._proposes = rules.RULES[options.speculative.verification].proposes
 
     def begin(self, request: Request) -> None:
-        """Prefill the prompt."""
+        """Prefill the prompt, as this model reads it."""
+        request = request.as_read_by(self._engine.role)
         self._scorer = Scorer.of(self._options, request)
+        self._stop_ids = request.stop_ids
         self._stream = Stream(request.seed, Purpose.PROPOSAL)
         self._held = self._opened(len(request.prompt_ids) + request.max_new_tokens + self._spare)
         self._text = list(request.prompt_ids)
         self._committed = len(self._text)
         self._proposed: deque[tuple[int, int]] = deque()
         """Of proposals that are not judged, the oldest first: tokens, and numbers drawn up to the end."""
-        self._unsure: list[int] = []  # positions of drafted tokens, behind which a proposal ends
+        self._unsure: list[int] = []  # positions of drafted tokens, behind each of which a proposal ends
+        if request.media:
+            self._session.show(request.media)
         self._session.prefill(request.prompt_ids)
 
     def _opened(self, capacity: int) -> KVSession:
@@ -69,6 +73,7 @@ class ModelDrafter:
         verified too: whether a drawn token is proposed must not depend on which token it is (`rejection`).
         """
         start = self._committed + sum(length for length, _ in self._proposed)
+        self._session.settle(self._committed - 1)  # whose logits may be asked for again
         distributions: list[DraftDistribution] = []
         gated = self._options.speculative.gate is not None
         # A gate asks the draft about each token, and it was not asked about those that are here already.
@@ -77,6 +82,11 @@ class ModelDrafter:
             missing = start + draft_length - len(self._text)
             self._text += self._session.draft_greedy(self._unread, max(missing, 0))
         while len(self._text) < self._end(start, draft_length):
+            if (token := self._scorer.forced(self._text)) is not None:
+                self._append_forced(token)
+                if self._proposes == "sample":
+                    distributions.append(DraftDistribution.certain(token))
+                continue
             penalized = self._penalized()
             if self._proposes == "sample":
                 distribution = DraftDistribution.quantised(probabilities(penalized, self._options.decoding)[0])
@@ -129,6 +139,8 @@ class ModelDrafter:
         """
         if self._is_plain and self._stop is None:
             self._text += self._session.draft_greedy(self._unread, 1)
+        elif (token := self._scorer.forced(self._text)) is not None:
+            self._append_forced(token)
         else:
             penalized = self._penalized()
             self._take(self._choice(penalized), penalized)
@@ -196,6 +208,15 @@ class ModelDrafter:
     @property
     def _stop(self) -> float | None:
         return self._options.speculative.confidence_stop
+
+    def _append_forced(self, token: int) -> None:
+        """Draft the one token that the request's grammar allows, without a step of the model.
+
+        Behind a stop token nothing follows, so a proposal ends there.
+        """
+        if token in self._stop_ids:
+            self._unsure.append(len(self._text))
+        self._text.append(token)
 
     def _take(self, token: int, penalized: torch.Tensor) -> None:
         """Append a drafted token, and remember whether the draft is unsure of it."""

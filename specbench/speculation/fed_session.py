@@ -113,13 +113,9 @@ class FedSession(KVSession):
         self._own.update(enumerate(own[first - place :, 0].unbind(0), start=first))
         return logits
 
-    def truncate(self, length: int) -> None:
-        """As of every session."""
-        self._session.truncate(max(length - 1, 0))
-        self._root = None
-
     def _forget(self, count: int) -> None:
-        raise NotImplementedError  # `truncate` does it
+        self._session.truncate(max(self._session.length - count, 0))  # the first token was never read
+        self._root = None
 
     @property
     def cached_length(self) -> int:

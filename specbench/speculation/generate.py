@@ -15,6 +15,7 @@ from transformers.generation.streamers import BaseStreamer
 from specbench.clock import now_ms
 from specbench.engine.finite import demanding_finite
 from specbench.engine.threads import release_compute_threads
+from specbench.models.media import inputs_of
 from specbench.profile import Decoding
 from specbench.results.records import Round
 from specbench.speculation.request import Request
@@ -127,7 +128,7 @@ def stream(
     Raises:
         Whatever `generate` raises.
     """
-    if decoding.beyond(*NATIVE):
+    if decoding.beyond(*NATIVE) or request.grammar or request.media:
         ours = _Scored(Scorer(decoding, request, coupled=False))
         arguments = {**arguments, "logits_processor": LogitsProcessorList([ours])}
         decoding = Decoding(temperature=1.0 if decoding.temperature else 0.0)
@@ -148,6 +149,7 @@ def stream(
         try:
             torch.set_num_threads(threads)  # new threads start from the machine's default
             prompt = torch.tensor([request.prompt_ids], device=loaded.device)
+            shown = inputs_of(loaded, request.media, request.prompt_ids) if request.media else {}
             drawing = _drawing if streamer.draws else nullcontext()
             with drawing, demanding_finite(loaded.model, "cloud"):
                 torch.manual_seed(request.seed)
@@ -156,6 +158,7 @@ def stream(
                     attention_mask=torch.ones_like(prompt),
                     generation_config=config,
                     streamer=streamer,
+                    **shown,
                     **arguments,
                 )
         except BaseException as error:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
 
 from specbench.speculation.loop import DraftModel
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Request
 from specbench.speculation.suffix import SuffixDrafter
+
+
+class TreeDraftModel(DraftModel, Protocol):
+    """A draft model that drafts chains, and trees where it is asked for one."""
+
+    def propose_tree(self, draft_length: int, nodes: int) -> Proposal:
+        """A tree of at most so many nodes, and paths of at most `draft_length`."""
 
 
 class LookupDrafter:
@@ -34,6 +42,10 @@ class LookupDrafter:
     def propose(self, draft_length: int) -> Proposal:
         """What the model drafts."""
         return self._model.propose(draft_length)
+
+    def propose_tree(self, draft_length: int, nodes: int) -> Proposal:
+        """What the model drafts as a tree, where it does."""
+        return cast("TreeDraftModel", self._model).propose_tree(draft_length, nodes)
 
     def propose_found(self, tokens: Sequence[int]) -> Proposal:
         """What was found, as the model's next proposal."""

@@ -207,11 +207,7 @@ class SpeculativeLoop:
         self._draft_length = draft_length
 
     def rounds(self, request: Request) -> Steps[Round]:
-        """Rounds after the first token, to the end of the sequence, each with what was drafted for it.
-
-        Args:
-            request: the sequence that drafter and target have begun, and that has not ended.
-        """
+        """Rounds to the end of a sequence that drafter and target have begun, each with what was drafted."""
         self._begin(request)
         while True:
             commit = yield from self._round()
@@ -234,9 +230,14 @@ class SpeculativeLoop:
         if proposal.is_certain and self._request.stop_ids.isdisjoint(proposal.tokens):
             return self._trusted(proposal, draft_ms)
         commit = yield from self._target.verified(proposal)
-        self._drafter.commit(commit.tokens, commit.accepted or 0)
+        _, upkeep_ms = self._take_over(commit)
         self._lengths.observe(commit, proposal.depth, draft_ms, proposal.depth, self._target.rtt_ms)
-        return replace(commit, draft_ms=draft_ms)
+        return replace(commit, draft_ms=draft_ms + upkeep_ms)
+
+    def _take_over(self, commit: Round) -> tuple[int, float]:
+        """Tell the drafter of a verdict; returns the tokens that it wasted, and the time that it took."""
+        started, accepted = now_ms(), commit.accepted or 0
+        return self._drafter.commit(commit.tokens, accepted), now_ms() - started
 
     def _trusted(self, proposal: Proposal, draft_ms: float) -> Round:
         """A round that the profile's gate lets pass unverified."""
@@ -275,13 +276,14 @@ class AheadLoop(SpeculativeLoop):
         draft_ms, ahead = now_ms() - started, drafter.uncommitted - len(proposal)
         steps = max(0, len(proposal) - carried) + drafter.uncommitted - behind
         commit = pending.result()
-        wasted = drafter.commit(commit.tokens, commit.accepted or 0)
+        wasted, upkeep_ms = self._take_over(commit)
         ready = drafter.uncommitted
         self._lengths.observe(commit, len(proposal), draft_ms, steps, target.rtt_ms)
         round_trip_ms = (commit.verify_ms or 0.0) + (target.rtt_ms or 0.0)
         stood = (ready > 0 or not wasted) if ahead else None
         self._window.observe(round_trip_ms, draft_ms / steps if steps else None, stood)
-        return replace(commit, draft_ms=draft_ms, wasted_draft_tokens=wasted, ready_draft_tokens=ready)
+        commit = replace(commit, wasted_draft_tokens=wasted, ready_draft_tokens=ready)
+        return replace(commit, draft_ms=draft_ms + upkeep_ms)
         yield  # a generator, though it waits for its passes by itself
 
     def _draft_ahead(self, proposal: Proposal, pending: Pending, sent_ms: float) -> None:

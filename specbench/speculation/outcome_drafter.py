@@ -48,7 +48,6 @@ class OutcomeDrafter(ModelDrafter):
         """Prefill the prompt."""
         super().begin(request)
         self._outcomes = LikelyOutcomes(self._count)
-        self._stop_ids = request.stop_ids
         self._branches: list[Branch] = []
 
     @property
@@ -101,7 +100,9 @@ class OutcomeDrafter(ModelDrafter):
         trunk = self._text[self._committed - 1 :]
         if len(trunk) >= MOST_TOKENS:
             return []
-        self._session.truncate(self._committed - 1)
+        self._session.truncate(min(self._session.length, self._committed - 1))
+        if unread := self._text[self._session.length : self._committed - 1]:  # a grammar forced them
+            self._session.extend(unread)
         logits = self._session.extend(trunk, range(-1, len(trunk) - 1))
         demand_finite(logits, self._engine.role)
         penalized = self._scorer.penalized(logits, self._text[: self._committed], trunk[1:])

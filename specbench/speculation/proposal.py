@@ -52,6 +52,13 @@ class DraftDistribution:
         ids, order = highest.indices[stays].sort()
         return cls(ids.cpu().numpy().astype(np.uint32), scaled[stays][order].cpu().numpy().astype(np.uint16))
 
+    @classmethod
+    def certain(cls, token: int) -> DraftDistribution:
+        """All of it on one token."""
+        import numpy as np
+
+        return cls(np.array([token], np.uint32), np.array([WEIGHT_MAX], np.uint16))
+
     def packed(self) -> bytes:
         """What crosses the wire: the bytes of an id (2 or 4), all ids, all weights, little-endian."""
         width = 2 if self.token_ids[-1] <= WEIGHT_MAX else 4
@@ -173,14 +180,82 @@ class Proposal:
             index = self.parents[index]
         return path[::-1]
 
+    def judged(self, commit: Round, accepted: int) -> Round:
+        """What a verdict on it committed, `accepted` tokens of it among them, with what it was about."""
+        depth = self.depth if self.parents else None
+        commit = replace(commit, drafted=len(self), accepted=accepted, depth=depth)
+        return replace(commit, refused=self.refused(commit))
+
+    def refused(self, commit: Round) -> tuple[int, ...]:
+        """What a commit refused of it: all behind the accepted tokens, of a tree those that could follow them.
+
+        Nothing where the text ended at an accepted token: then what follows was not judged.
+        """
+        accepted = commit.accepted or 0
+        if accepted >= len(commit.tokens):
+            return ()
+        if self.parents is None:
+            return tuple(self.tokens[accepted:])
+        places = list(zip(self.parents, self.tokens, strict=True))
+        nodes = {place: node for node, place in enumerate(places)}
+        at: int | None = -1
+        for token in commit.tokens[:accepted]:
+            at = nodes.get((at, token)) if at is not None else None
+        return tuple(token for parent, token in places if parent == at)
+
     def stands(self, commit: Round) -> bool:
         """Whether a proposal that follows this one is still to be verified, by what this one committed."""
         is_whole = len(commit.tokens) == commit.accepted == len(self)
         return self.continues and is_whole and commit.finish_reason is None
 
-    def behind(self, count: int) -> Proposal:
-        """What is left of a chain whose first `count` tokens the target has said by itself."""
-        return replace(self, tokens=self.tokens[count:], distributions=self.distributions[count:])
+    def behind(self, said: Sequence[int]) -> Proposal | None:
+        """What is left of it where the target has said these tokens by itself.
+
+        Returns:
+            An empty proposal where the target has come as far, and `None` where it has said something else.
+        """
+        if self.parents is None:
+            count = min(len(said), len(self))
+            if tuple(self.tokens[:count]) != tuple(said[:count]):
+                return None
+            return replace(self, tokens=self.tokens[count:], distributions=self.distributions[count:])
+        node = -1
+        for token in said:
+            children = [index for index, parent in enumerate(self.parents) if parent == node]
+            if not children:
+                return replace(self, tokens=(), distributions=(), parents=None)
+            node = next((index for index in children if self.tokens[index] == token), -1)
+            if node < 0:
+                return None
+        return self._below(self.parents, node) if node >= 0 else self
+
+    def _below(self, parents: Sequence[int], node: int) -> Proposal:
+        """The tree behind one of its nodes."""
+        places = {node: -1}
+        for index, parent in enumerate(parents):
+            if parent in places:
+                places[index] = len(places) - 1
+        kept = list(places)[1:]
+        givers = list(dict.fromkeys(parents)) if self.distributions else []
+        left = dict.fromkeys(parents[index] for index in kept) if givers else {}
+        return replace(
+            self,
+            tokens=tuple(self.tokens[index] for index in kept),
+            distributions=tuple(self.distributions[givers.index(parent)] for parent in left),
+            parents=tuple(places[parents[index]] for index in kept) or None,
+        )
+
+    @property
+    def first_choices(self) -> tuple[int, ...]:
+        """Of a tree, the path of those tokens that stand before their siblings; all of a chain."""
+        if self.parents is None:
+            return tuple(self.tokens)
+        node, found = -1, []
+        for index, parent in enumerate(self.parents):
+            if parent == node:
+                found.append(self.tokens[index])
+                node = index
+        return tuple(found)
 
     def __len__(self) -> int:
         return len(self.tokens)

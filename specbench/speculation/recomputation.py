@@ -54,7 +54,7 @@ def recomputed(engine: Engine, options: Options, request: Request, text: Sequenc
         said = list(text)
     count = min(len(text), MOST_POSITIONS)
     read = [*request.prompt_ids, *text[:-1]]
-    rows = engine.recompute(read, count)
+    rows = engine.recompute(read, count, request.media)
     for row, at in enumerate(range(len(text) - count, len(text))):
         scores = _scores(rows[row], options, request, text, at)
         highest = int(scores.argmax())
@@ -79,7 +79,7 @@ def _explained(
 
     highest, other = tokens
     plausible, is_cut = 0.0, not bool(scores[other].isfinite())
-    for rows in disturbed(engine, [*request.prompt_ids, *before], 1):
+    for rows in disturbed(engine, [*request.prompt_ids, *before], 1, request.media):
         moved = _scores(rows[-1], options, request, before, len(before))
         known = moved.isfinite() & scores.isfinite()
         plausible = max(plausible, float((moved - scores)[known].abs().max()))

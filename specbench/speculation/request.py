@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from specbench.models.media import Media
 from specbench.results.records import Round
 from specbench.speculation.features import Features
+from specbench.speculation.grammar import Grammar
 from specbench.speculation.stop_strings import StopStrings
 
 
@@ -21,6 +23,9 @@ class Request:
         stop_ids: a committed id among these ends the text; it counts as a token of it.
         seed: of everything random in this generation.
         stop_strings: texts that end it too; `None` without any.
+        grammar: what the answer may be; `None` where it may be any text.
+        media: images and sounds that `prompt_ids` has placeholders for; `None` without any.
+        left_out: placeholders that `prompt_ids` lacks, for a model that does not read them.
     """
 
     prompt_ids: tuple[int, ...]
@@ -28,6 +33,20 @@ class Request:
     stop_ids: frozenset[int]
     seed: int = 0
     stop_strings: StopStrings | None = None
+    grammar: Grammar | None = None
+    media: Media | None = None
+    left_out: int = 0
+
+    def as_read_by(self, role: str) -> Request:
+        """The same for a role's model: one that reads no images and sounds reads the text around them.
+
+        Placeholders are left out there. They stand for what such a model cannot read, it never saw them in its
+        training, and each would cost it as much as a token.
+        """
+        if self.media is None or role == "cloud" or (role == "edge" and self.media.drafted):
+            return self
+        ids = tuple(token for token in self.prompt_ids if token not in self.media.placeholder_ids)
+        return replace(self, prompt_ids=ids, media=None, left_out=len(self.prompt_ids) - len(ids))
 
     def cut(self, text: Sequence[int], tokens: Sequence[int]) -> tuple[tuple[int, ...], str | None]:
         """What of a verified block is committed: up to where the text ends, and never beyond the budget.

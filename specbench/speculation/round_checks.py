@@ -17,8 +17,9 @@ def broken_promise(part: object) -> str | None:
         return f"yielded a {type(part).__name__}, and no Round"
     if not part.tokens:
         return "yielded a round without tokens"
-    if not all(type(token) is int for token in part.tokens):
-        strange = next(token for token in part.tokens if type(token) is not int)
+    ids = (*part.tokens, *(part.refused or ()))
+    if not all(type(token) is int for token in ids):
+        strange = next(token for token in ids if type(token) is not int)
         return f"yielded token ids that are no Python ints, but of type {type(strange).__name__}"
     if min(part.tokens) < 0:
         return f"yielded the token id {min(part.tokens)}"

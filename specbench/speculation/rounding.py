@@ -27,6 +27,7 @@ import torch
 
 if TYPE_CHECKING:
     from specbench.engine.base import Engine
+    from specbench.models.media import Media
 
 SAMPLES = 4
 ULPS = {torch.float16: 4, torch.bfloat16: 4}
@@ -35,15 +36,18 @@ TF32_EPS = 2.0**-10
 
 
 @torch.inference_mode()
-def disturbed(engine: Engine, token_ids: Sequence[int], count: int) -> Iterator[torch.Tensor]:
+def disturbed(
+    engine: Engine, token_ids: Sequence[int], count: int, media: Media | None = None
+) -> Iterator[torch.Tensor]:
     """What a pass without a cache gives when every operation rounds otherwise, `SAMPLES` times.
 
     Args:
         count: of how many tokens, the last ones, the logits are wanted; as for `Engine.recompute`.
+        media: what the tokens have placeholders for.
     """
     for seed in range(SAMPLES):
         with _rounding_otherwise(engine.loaded.model, seed):
-            yield engine.recompute(token_ids, count)
+            yield engine.recompute(token_ids, count, media)
 
 
 def largest_move(
@@ -51,15 +55,17 @@ def largest_move(
     token_ids: Sequence[int],
     scores: torch.Tensor,
     compared: Callable[[torch.Tensor], torch.Tensor],
+    media: Media | None = None,
 ) -> float:
     """The most by which rounding moves any score behind `token_ids`.
 
     Args:
         scores: of the undisturbed pass, shape (vocabulary,).
         compared: from logits of that row to its scores.
+        media: what the tokens have placeholders for.
     """
     moves = []
-    for rows in disturbed(engine, token_ids, 1):
+    for rows in disturbed(engine, token_ids, 1, media):
         moved = compared(rows[-1]).double()
         known = moved.isfinite() & scores.isfinite()
         moves.append(float((moved - scores)[known].abs().max()))

@@ -15,6 +15,7 @@ from specbench.profile import Decoding, Options
 from specbench.speculation.randomness import Stream, gumbel_noise
 
 if TYPE_CHECKING:
+    from specbench.speculation.grammar import Constraint
     from specbench.speculation.request import Request
 
 
@@ -133,7 +134,20 @@ class Scorer:
     @cached_property
     def changes_logits(self) -> bool:
         """Whether anything is done to the logits before a token is chosen."""
-        return bool(self.decoding.beyond(*CHOOSING))
+        asked = self.request
+        return bool(self.decoding.beyond(*CHOOSING)) or asked.grammar is not None or asked.media is not None
+
+    @cached_property
+    def _constraint(self) -> Constraint | None:
+        return self.request.grammar.constraint() if self.request.grammar else None
+
+    def forced(self, context: Sequence[int]) -> int | None:
+        """The one token that the request's grammar allows next; `None` where there is a choice.
+
+        Args:
+            context: the prompt and what follows it.
+        """
+        return self._constraint.forced(context[len(self.request.prompt_ids) :]) if self._constraint else None
 
     @property
     def is_greedy(self) -> bool:
@@ -146,7 +160,8 @@ class Scorer:
         """Logits with the profile's biases and penalties, in vLLM's order.
 
         Stop tokens are out of reach before `min_new_tokens`. Then come biases, and penalties for repetition,
-        frequency and presence.
+        frequency and presence. What the request's grammar forbids is out of reach, whatever they say, and so
+        is what stands for images and sounds in its prompt: a model would look for one in its own answer.
 
         Args:
             logits: shape (rows, vocabulary); row i is conditioned on `context` and the first i of `following`.
@@ -165,7 +180,13 @@ class Scorer:
             bias = [decoding.logit_bias[token] for token in ids]
             logits[:, ids] += torch.tensor(bias, dtype=logits.dtype, device=logits.device)
         logits = penalize_repetition(logits, context, following, decoding.repetition_penalty)
-        return penalize_output(logits, answer, following, decoding.frequency_penalty, decoding.presence_penalty)
+        logits = penalize_output(
+            logits, answer, following, decoding.frequency_penalty, decoding.presence_penalty
+        )
+        if self.request.media:
+            logits = logits.clone()
+            logits[:, self._ids(self.request.media.placeholder_ids, logits)] = -torch.inf
+        return self._constraint.applied(logits, answer, following) if self._constraint else logits
 
     @staticmethod
     def _ids(token_ids: Iterable[int], logits: torch.Tensor) -> list[int]:
@@ -179,14 +200,15 @@ class Scorer:
 
         Args:
             position: absolute position of the token that row 0 decides, the others following it; or of the
-                token that each row decides.
+                token that each row decides. What is left out of the request's prompt is not counted.
         """
         if self.decoding.temperature == 0:
             return penalized
         if not self.coupled:
             raise ValueError("tokens that are drawn from a stream are not the highest of any scores")
         scores = probabilities(penalized, self.decoding).log()
-        places = range(position, position + len(scores)) if isinstance(position, int) else position
+        asked = range(position, position + len(scores)) if isinstance(position, int) else position
+        places = [place + self.request.left_out for place in asked]
         seed, size = self.request.seed, scores.shape[1]
         noise = {place: torch.from_numpy(gumbel_noise(seed, place, size)) for place in places}
         return scores + torch.stack([noise[place] for place in places]).to(scores.device)

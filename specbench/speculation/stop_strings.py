@@ -17,10 +17,15 @@ MARGIN = 16
 """Tokens that are read before those that can hold a stop string: a piece may begin otherwise than in a text."""
 
 
-def text_of(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """What is stored of an answer: without special tokens, every space kept that a tokenizer would take out."""
-    text = tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return str(text)
+def text_of(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], special: bool = False) -> str:
+    """What is stored of an answer: without special tokens, every space kept that a tokenizer would take out.
+
+    Args:
+        special: with special tokens.
+    """
+    return str(
+        tokenizer.decode(list(token_ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from specbench.clock import now_ms
@@ -12,6 +12,7 @@ from specbench.results.records import Round
 from specbench.speculation.adaptive import AdaptiveLoop
 from specbench.speculation.draft_length import LONGEST, DraftLengths
 from specbench.speculation.filled_sizes import FilledSizes
+from specbench.speculation.flown import Flown
 from specbench.speculation.gains import BUDGET, MARGIN, losses_ms
 from specbench.speculation.lookup_drafter import LookupDrafter
 from specbench.speculation.loop import SpeculativeLoop, Target, proposed
@@ -54,23 +55,6 @@ class SwitchingTarget(Target, Protocol):
         """Have it decode no further."""
 
 
-@dataclass(eq=False)
-class Flown:
-    """A proposal in flight.
-
-    Args:
-        pending: what the target knows of it.
-        draft_ms: what drafting it took.
-        choice: how it was drafted, as of `Round`; empty where nothing was.
-    """
-
-    pending: UnderWay
-    continues: bool
-    goes_on: bool
-    draft_ms: float
-    choice: str
-
-
 class SwitchingLoop(SpeculativeLoop):
     """Chooses by what this sequence has shown so far: costs, acceptance and round trip.
 
@@ -83,15 +67,17 @@ class SwitchingLoop(SpeculativeLoop):
 
     Args:
         target: asked to decode on behind each prompt.
+        trees: both take trees.
     """
 
     runs_on = True
     _drafter: LookupDrafter
     _target: SwitchingTarget
 
-    def __init__(self, drafter: LookupDrafter, target: SwitchingTarget) -> None:
+    def __init__(self, drafter: LookupDrafter, target: SwitchingTarget, trees: bool = False) -> None:
         super().__init__(drafter, target, "auto")
         target.goes_on = True
+        self._trees = trees
         self._costs = Measured()
 
     def rounds(self, request: Request) -> Steps[Round]:
@@ -104,7 +90,7 @@ class SwitchingLoop(SpeculativeLoop):
     def _begin(self, request: Request) -> None:
         self._request = request
         self._in_flight: deque[Flown] = deque()
-        self._sizes = FilledSizes(self._costs)
+        self._sizes = FilledSizes(self._costs, self._trees)
         self._sizes.choose()
         self._lookups = DraftLengths("auto")
         self._drafts = bool(self._costs.alone)  # in the first text it listens first
@@ -137,13 +123,15 @@ class SwitchingLoop(SpeculativeLoop):
         if self._target.remaining - self._drafter.uncommitted <= 1:
             return False
         if not self._in_flight:
-            return self._drafts or bool(self._found())
-        if not self._in_flight[-1].continues:
+            return self._drafts or self._sizes.probe is not None or bool(self._found())
+        if not self._in_flight[-1].sent.continues:
             return False
-        return not self._drafts or len(self._in_flight) < self._sizes.size.window
+        return not self._drafts or len(self._in_flight) < self._sizes.next.window
 
     def _send(self) -> None:
-        if not self._in_flight and (found := self._found()):
+        if self._sizes.probe and not self._in_flight:
+            self._send_drafted()
+        elif not self._in_flight and (found := self._found()):
             goes_on = self._sizes.size.goes_on or not self._drafts
             self._submit(replace(self._drafter.propose_found(found), goes_on=goes_on), 0.0, "lookup")
         elif not self._drafts:
@@ -153,22 +141,28 @@ class SwitchingLoop(SpeculativeLoop):
 
     def _send_drafted(self) -> None:
         # The target adds a token of its own behind the last proposal, so a longer one could not be committed.
-        room, size = self._target.remaining - self._drafter.uncommitted, self._sizes.size
+        room, size = self._target.remaining - self._drafter.uncommitted, self._sizes.next
+        is_busy, length = self._is_busy or bool(self._in_flight), min(size.length, room - 1)
         started = now_ms()
-        proposal = proposed(self._drafter, min(size.length, room - 1))
+        if size.nodes:
+            proposal = self._drafter.propose_tree(length, size.nodes)
+        else:
+            proposal = proposed(self._drafter, length)
         draft_ms = now_ms() - started
-        self._costs.spend(draft_ms, len(proposal), self._is_busy or bool(self._in_flight))
+        if size.nodes:
+            self._costs.spend_on_tree(draft_ms, proposal.depth, len(proposal), is_busy)
+        else:
+            self._costs.spend(draft_ms, len(proposal), is_busy)
         continues = (
             size.window > 1
             and 0 < len(proposal) < room - 1
             and self._request.stop_ids.isdisjoint(proposal.tokens)
         )
         proposal = replace(proposal, continues=continues, goes_on=size.goes_on)
-        self._submit(proposal, draft_ms, "window" if size.window > 1 else "round")
+        self._submit(proposal, draft_ms, "tree" if size.nodes else "window" if size.window > 1 else "round")
 
     def _submit(self, proposal: Proposal, draft_ms: float, choice: str) -> None:
-        pending = self._target.send(proposal)
-        self._in_flight.append(Flown(pending, proposal.continues, proposal.goes_on, draft_ms, choice))
+        self._in_flight.append(Flown(self._target.send(proposal), proposal, draft_ms, choice))
 
     # What the target commits
 
@@ -177,19 +171,21 @@ class SwitchingLoop(SpeculativeLoop):
         waited, self._waited = self._waited, self._has_waited(part)
         if waited and self._waited and not self._drafts:
             self._costs.alone.add(took_ms)
-        drafted = self._drafter.uncommitted
-        source = self._in_flight[0].choice if self._in_flight else ""
-        hits = self._drafter.overtake(part.tokens[0])
+        drafted, first = self._drafter.uncommitted, self._in_flight[0] if self._in_flight else None
+        source = first.choice if first else ""
+        is_met = is_hit = self._drafter.overtake(part.tokens[0])
+        if first and source == "tree":
+            is_hit = first.said(part.tokens[0], is_met)
         draft_ms = self._dropped()
-        seen = replace(part, drafted=int(drafted > 0), accepted=int(hits), pass_tokens=1)
+        seen = replace(part, drafted=int(drafted > 0), accepted=int(is_hit), pass_tokens=1)
         if source == "lookup" or along:
-            looked = hits if source == "lookup" else tuple(along) == part.tokens[:1]
+            looked = is_hit if source == "lookup" else tuple(along) == part.tokens[:1]
             self._lookups.observe(replace(seen, drafted=1, accepted=int(looked)), 1, 0.0, 0, None)
         if source == "lookup":
             seen = replace(seen, drafted=0, accepted=0)
         self._costs.observe(seen, is_busy=bool(source))
         self._sizes.observe(seen, self._target.rtt_ms)
-        wasted = int(hits) or drafted
+        wasted = drafted - self._drafter.uncommitted
         return replace(part, choice="alone", draft_ms=draft_ms or None, wasted_draft_tokens=wasted or None)
 
     def _judged(self, part: Round) -> Round:
@@ -197,15 +193,17 @@ class SwitchingLoop(SpeculativeLoop):
         first, before = self._in_flight.popleft(), self._drafter.uncommitted
         drafted, accepted = part.drafted or 0, part.accepted or 0
         self._waited = self._has_waited(part)
-        self._drafter.commit(part.tokens, accepted)
-        draft_ms = first.draft_ms + self._dropped()
-        seen = part
+        _, upkeep_ms = self._take_over(part)
+        draft_ms = first.draft_ms + upkeep_ms + self._dropped()
+        seen = first.judged(part)
         if first.choice == "lookup":
             self._lookups.observe(part, drafted, 0.0, 0, None)
             seen = replace(part, drafted=0, accepted=0, pass_tokens=drafted + 1)
         self._costs.observe(part, is_busy=first.choice == "window")
         self._sizes.observe(seen, self._target.rtt_ms)
-        self._is_busy = bool(self._in_flight) or (accepted < drafted and first.goes_on)
+        if first.choice == "tree":
+            self._ended(first, accepted)
+        self._is_busy = bool(self._in_flight) or (accepted < drafted and first.sent.goes_on)
         epoch, self._epoch = self._epoch, self._epoch + (accepted < drafted)
         wasted = before - drafted - self._drafter.uncommitted
         return replace(
@@ -221,8 +219,15 @@ class SwitchingLoop(SpeculativeLoop):
         """Forget what the target has made void or overtaken; returns what drafting that took."""
         draft_ms = 0.0
         while self._in_flight and self._in_flight[0].pending.is_over:
-            draft_ms += self._in_flight.popleft().draft_ms
+            over = self._in_flight.popleft()
+            draft_ms += over.draft_ms
+            if over.choice == "tree":
+                self._ended(over)
         return draft_ms
+
+    def _ended(self, tree: Flown, accepted: int = 0) -> None:
+        """What became of a tree: tokens of it that the target has said, and those that it accepted."""
+        self._sizes.observe_tree(len(tree.sent), tree.sent.depth, tree.met + accepted)
 
     # What is chosen
 
@@ -236,7 +241,8 @@ class SwitchingLoop(SpeculativeLoop):
         self._parts += 1
         if self._target.has_next or self._target.remaining <= 1:
             return ()
-        if self._parts % EVERY == 0 and self._costs.step_ms[1] < self._alone_ms:
+        is_cheap = not self._costs.knows or self._costs.step_ms[1] < self._alone_ms
+        if self._parts % EVERY == 0 and is_cheap:
             started = now_ms()
             self._drafter.propose(1)
             self._costs.spend(now_ms() - started, 1, True)
@@ -273,8 +279,12 @@ class SwitchingLoop(SpeculativeLoop):
         self._drafts = pays
 
 
-def adaptive_loop(drafter: LookupDrafter, target: Target) -> SpeculativeLoop:
-    """The loop that chooses in each round, for a target that decodes alone meanwhile or for any other."""
+def adaptive_loop(drafter: LookupDrafter, target: Target, trees: bool = False) -> SpeculativeLoop:
+    """The loop that chooses in each round, for a target that decodes alone meanwhile or for any other.
+
+    Args:
+        trees: drafter and target take trees, so that they are weighed too.
+    """
     if hasattr(target, "halt"):
-        return SwitchingLoop(drafter, cast(SwitchingTarget, target))
-    return AdaptiveLoop(drafter, target)
+        return SwitchingLoop(drafter, cast(SwitchingTarget, target), trees)
+    return AdaptiveLoop(drafter, target, trees)

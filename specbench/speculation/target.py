@@ -6,7 +6,7 @@ import concurrent.futures
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ class LocalTarget:
         """Prefill the prompt and commit the target's first token."""
         started = now_ms()
         self._start(request)
-        logits = self._session.prefill(request.prompt_ids)
+        logits = self._session.prefill(self._request.prompt_ids)
         verdict = self._verifier.verdict(NO_DRAFT, logits, self._committed)
         self.readings.begin(logits, self._session.hidden_states)
         return self._commit(verdict.own, started)
@@ -77,9 +77,11 @@ class LocalTarget:
         if self._in_flight:  # of a text that was given up
             concurrent.futures.wait([self._in_flight[0].future])
             self._in_flight.clear()
-        self._request = request
+        self._request = request = request.as_read_by(self._engine.role)
         room = len(request.prompt_ids) + request.max_new_tokens
         self._held = self._engine.session(room + MOST_NODES if self._needs.trees else room)
+        if request.media:
+            self._held.show(request.media)
         self._held.hidden_layers = self.readings.layers
         self._verifier = Verifier(self._options, request, self._engine.role)
         self._committed = list(request.prompt_ids)
@@ -102,9 +104,8 @@ class LocalTarget:
 
     def said(self, start: int) -> list[int] | None:
         """Tokens behind the first `start` of prompt and text; `None` where the text did not come so far."""
-        return (
-            self._committed[start:] if len(self._request.prompt_ids) <= start <= len(self._committed) else None
-        )
+        is_known = len(self._request.prompt_ids) <= start <= len(self._committed)
+        return self._committed[start:] if is_known else None
 
     @property
     def draws(self) -> tuple[int, int, int]:
@@ -280,13 +281,13 @@ class LocalTarget:
             return self._commit(verdict.own, started)
         accepted = [proposal.tokens[node] for node in verdict.nodes]
         commit = self._commit([*accepted, *verdict.own], started)
-        return replace(
-            commit,
-            drafted=len(proposal),
-            # What a budget or a stop token cuts off was accepted, and is not committed.
-            accepted=min(len(accepted), len(commit.tokens)),
-            depth=proposal.depth if proposal.parents else None,
-        )
+        # What a budget or a stop token cuts off was accepted, and is not committed.
+        kept, count = verdict.nodes[: len(commit.tokens)], verdict.forced_among
+        forced, forced_accepted = count(range(len(proposal))), count(kept)
+        commit = replace(commit, forced=forced, forced_accepted=forced_accepted)
+        if self._session.restored:
+            commit = replace(commit, **asdict(self._session.restored.taken()))
+        return proposal.judged(commit, len(kept))
 
     def _commit(self, tokens: Sequence[int], started: float) -> Round:
         kept, finish_reason = self._request.cut(self._committed, tokens)

@@ -103,14 +103,17 @@ def evidence(
     if not best.is_tie:
         return best
     assert best.noise is not None
-    exact = scored(engine.recompute(context, 1)[-1])
-    plausible = largest_move(engine, context, exact, scored)
+    exact = scored(engine.recompute(context, 1, request.media)[-1])
+    plausible = largest_move(engine, context, exact, scored, request.media)
     return replace(best, is_tie=best.noise <= plausible, plausible=plausible)
 
 
 def _session(engine: Engine, request: Request) -> KVSession:
     room = len(request.prompt_ids) + request.max_new_tokens
-    return engine.session(room + LONGEST_DRAFT)  # what was refused is read again too
+    session = engine.session(room + LONGEST_DRAFT)  # what was refused is read again too
+    if request.media:
+        session.show(request.media)
+    return session
 
 
 def by_steps(engine: Engine, request: Request, text: Sequence[int]) -> Iterator[torch.Tensor]:
@@ -154,7 +157,7 @@ def by_rounds(
     follows it, or on other branches of a tree. A method that drafts nothing says nothing of its passes: then
     the whole text is read in one.
     """
-    from specbench.engine.eager import EagerSession
+    from specbench.engine.eager_session import EagerSession
 
     session, position = _session(engine, request), len(text)
     if all(drafted is None for drafted, _, _ in passes):

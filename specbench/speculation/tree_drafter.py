@@ -75,12 +75,15 @@ class TreeDrafter(ModelDrafter):
     def begin(self, request: Request) -> None:
         """Prefill the prompt."""
         super().begin(request)
-        self._stop_ids = request.stop_ids
         self._nodes: list[Node] = []
         self._read: list[Node] = []
 
     def propose(self, draft_length: int) -> Proposal:
         """A tree behind all that is committed, no path of it longer than `draft_length`."""
+        return self._planted(draft_length, self._most_nodes)
+
+    def _planted(self, draft_length: int, nodes: int) -> Proposal:
+        """A tree of so many nodes at most, where it grows."""
         self._nodes, self._read = [], []
         if self._branching is not None:
             draft_length = min(draft_length, len(self._branching))
@@ -90,11 +93,11 @@ class TreeDrafter(ModelDrafter):
         level = [self._root]
         logits = self._penalized()
         while True:
-            level = [node for node in self._grown(level, logits) if node.token not in self._stop_ids]
+            level = [node for node in self._grown(level, logits, nodes) if node.token not in self._stop_ids]
             if not level or level[0].depth == draft_length:
                 return self._proposal()
             if self._branching is None:
-                level = nlargest(max(1, self._most_nodes // draft_length), level, key=lambda node: node.value)
+                level = nlargest(max(1, nodes // draft_length), level, key=lambda node: node.value)
             logits = self._read_level(level)
 
     def commit(self, tokens: Sequence[int], accepted: int) -> int:
@@ -103,21 +106,26 @@ class TreeDrafter(ModelDrafter):
         for token in tokens[:accepted]:
             above = path[-1] if path else self._root
             path.append(next(node for node in self._nodes if node.token == token and node.parent is above))
-        if self._read:
-            self._session.keep([node.read for node in path if node.read >= 0])
+        self._keep(path)
         self._text += tokens
         self._committed = len(self._text)
-        self._nodes, self._read = [], []
         return 0
 
-    def _grown(self, level: Sequence[Node], logits: torch.Tensor) -> list[Node]:
+    def _keep(self, path: Sequence[Node]) -> None:
+        """Of the tree, keep a path in the cache, and nothing else."""
+        if self._read:
+            self._session.keep([node.read for node in path if node.read >= 0])
+        self._nodes, self._read = [], []
+
+    def _grown(self, level: Sequence[Node], logits: torch.Tensor, nodes: int) -> list[Node]:
         """Add children to nodes of one depth; nodes that they outdo leave a tree that grows.
 
         Args:
             logits: behind each of the nodes, penalties applied, shape (nodes, vocabulary).
+            nodes: of the whole tree at most, where it grows.
         """
         depth = level[0].depth + 1
-        most = self._most_nodes if self._branching is None else self._branching[depth - 1]
+        most = nodes if self._branching is None else self._branching[depth - 1]
         added = [
             Node(-1, node, depth, node.value + share)
             for node, shares in zip(level, self._shares(level, logits, most), strict=True)
@@ -127,7 +135,7 @@ class TreeDrafter(ModelDrafter):
         if self._branching is None and len(found) > most:
             # It keeps the order of equals, so that a node goes before its children.
             best = {id(node) for node in nlargest(most, found, key=lambda node: node.value)}
-            found, added = ([node for node in nodes if id(node) in best] for nodes in (found, added))
+            found, added = ([node for node in listed if id(node) in best] for listed in (found, added))
         self._nodes = found
         self._fill(added)
         return added

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -27,6 +28,7 @@ class Verifier:
 
     def __init__(self, options: Options, request: Request, role: str = "") -> None:
         self._role = role
+        self._has_grammar = request.grammar is not None
         self.decoding, self.speculative = options.decoding, options.speculative
         self.scorer = Scorer.of(options, request)
         self.coins = Stream(request.seed, Purpose.COIN)
@@ -65,7 +67,20 @@ class Verifier:
         if not proposal.tokens:
             return matching((), case.choices)
         verdict, chances = RULES[name].judge(case), self.speculative.synthetic_acceptance
-        return verdict if chances is None else synthetic(case, chances)  # the rule's time is real
+        if chances is not None:
+            verdict = synthetic(case, chances)  # the rule's time is real
+        return replace(verdict, forced=self._forced(proposal, case.logits)) if self._has_grammar else verdict
+
+    @staticmethod
+    def _forced(proposal: Proposal, logits: torch.Tensor) -> frozenset[int]:
+        """Drafted tokens that are the only one their row can say."""
+        sayable = logits > -torch.inf
+        single = (sayable.sum(-1) == 1).tolist()
+        parents = range(-1, len(proposal) - 1) if proposal.parents is None else proposal.parents
+        nodes = enumerate(zip(parents, proposal.tokens, strict=True))
+        return frozenset(
+            node for node, (parent, token) in nodes if single[parent + 1] and sayable[parent + 1, token]
+        )
 
     def _penalized(self, proposal: Proposal, logits: torch.Tensor, context: Sequence[int]) -> torch.Tensor:
         if not proposal.parents or not self.scorer.changes_logits:

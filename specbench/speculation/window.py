@@ -61,9 +61,9 @@ class WindowLoop(SpeculativeLoop):
             self._send()
         first = self._in_flight.popleft()
         commit = first.pending.result()
-        wasted = self._drafter.commit(commit.tokens, commit.accepted or 0)
+        wasted, upkeep_ms = self._take_over(commit)
         self._sizes.observe(commit, first.draft_ms, self._target.rtt_ms)
-        draft_ms, epoch = first.draft_ms, self._epoch
+        draft_ms, epoch = first.draft_ms + upkeep_ms, self._epoch
         if not first.proposal.stands(commit):
             draft_ms += sum(void.draft_ms for void in self._in_flight)
             self._in_flight.clear()

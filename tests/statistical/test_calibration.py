@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from specbench.stats.intervals import bootstrap
+from specbench.stats.intervals import bootstrap, with_levels
 
 SETS, RESAMPLES = 4000, 999
 CATEGORIES = [name for name in range(6) for _ in range(8)]
@@ -86,3 +86,21 @@ def test_plain_bca_would_find_differences_that_are_not_there():
     )
     interval = found.confidence_interval
     assert np.mean((interval.low > 0) | (interval.high < 0)) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarts", [3, 5])
+def test_a_method_that_differs_from_process_to_process_is_as_rarely_told_from_itself(restarts):
+    """All prompts of a process share what it does to them: an interval over prompts alone is too narrow."""
+    rng, prompts, sets = np.random.default_rng(restarts), len(CATEGORIES) // 2, 300
+    categories, wrong = CATEGORIES[::2], {"prompts": 0, "both": 0}
+    for _ in range(sets):
+        process = 0.02 * rng.standard_normal((restarts, 1))
+        values = process + 0.02 * rng.standard_t(3, (restarts, prompts)) + 0.02 * rng.standard_normal(prompts)
+        over_prompts = bootstrap(values.mean(0), categories, RESAMPLES)
+        over_restarts = bootstrap(values.mean(1), [0] * restarts, RESAMPLES, seed=1)
+        for name, found in (("prompts", over_prompts), ("both", with_levels(over_prompts, over_restarts))):
+            low, high = found.interval()
+            wrong[name] += bool(low > 0 or high < 0)
+    assert wrong["both"] / sets <= 0.09
+    assert wrong["prompts"] / sets > 0.2

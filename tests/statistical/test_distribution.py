@@ -4,6 +4,8 @@ The conditional distributions are those of real tiny models, read once for every
 texts take seconds; the rules, the draft's distributions and the random streams are those that ship.
 """
 
+import time
+
 import four_words
 import numpy as np
 import pytest
@@ -12,13 +14,16 @@ from four_words import DRAFT_LENGTH, LENGTH, PROMPT, SAMPLING, WORDS, conditiona
 from scipy.stats import chi2
 from specbench.plugins.speculative import SpeculativeDecoding
 from specbench.plugins.speculative_eagle import SpeculativeEagle, SpeculativeEagleTree
+from switching import always_drafting
 
-from specbench.api import AutoregressiveDecoder, EdgeModel, Options, Request
-from specbench.profile import EdgeSpec, Speculative
+from specbench.api import TREE_RULES, AutoregressiveDecoder, EdgeModel, Needs, Options, Request
+from specbench.cloud.linked import LinkedCloud
+from specbench.profile import EdgeSpec, LinkSpec, Speculative
 from specbench.speculation import drafter, rules, verifier
 from specbench.speculation.proposal import DraftDistribution
 from specbench.speculation.randomness import Purpose, Stream
 from specbench.speculation.sampling import draw, probabilities
+from specbench.speculation.target import LocalTarget
 from specbench.testing import answer, tiny_eagle, tokens_of
 
 SAMPLES = 200_000
@@ -140,6 +145,28 @@ def test_so_it_does_where_the_draft_reads_the_targets_hidden_states(pair, tmp_pa
     edge = EdgeModel(EdgeSpec(model=str(draft), dtype="float64"))
     options = Options(SAMPLING, Speculative(draft_length=DRAFT_LENGTH, verification=rule))
     demand_distribution(method.open(edge, cloud, options), cloud)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", sorted(TREE_RULES - {"greedy"}))
+def test_so_it_does_where_chains_and_trees_are_sent_into_a_stream(pair, rule, monkeypatch):
+    """A target that takes longer than its draft, as real ones do, so that its stream overtakes some drafts."""
+
+    def decoding(self):
+        while True:
+            time.sleep(0.001)
+            commit = yield from self.verified(None)
+            yield commit
+            if commit.finish_reason:
+                return
+
+    monkeypatch.setattr(LocalTarget, "decoding", decoding)
+    edge, cloud = pair
+    options = Options(SAMPLING, Speculative(verification=rule))
+    far = LinkedCloud(cloud.spec, link=LinkSpec(rtt_ms=0.5))
+    target = far.verifier(options, Needs(trees=True))
+    demand_distribution(always_drafting(edge, target, options, trees=True), cloud)
+    far.close()
 
 
 def demand_distribution(decoder, cloud):

@@ -172,7 +172,7 @@ def written_into_a_stream(rule, tables, said):
             alone = np.prod([float(target[words[:at]][words[at]]) for at in range(said)])
             texts = {words: 1.0}
             if words == drafted[:said]:
-                left = whole.behind(said)
+                left = whole.behind(words)
                 targets = torch.stack([target[prefix] for prefix in path[said:]])
                 judged = judge(rule, left.tokens, left.distributions, targets)
                 texts = {}

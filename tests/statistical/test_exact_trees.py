@@ -141,24 +141,50 @@ def verdicts(rule, tossed=()):
             yield (high - low) * share, verdict
 
 
+def judged(tree, before=()):
+    """Each text of a verdict on a tree behind these words, with its probability and the words that stood."""
+    paths = [tuple(tree.tokens[each] for each in tree.path(node)) for node in range(-1, len(tree))]
+    targets = torch.stack([torch.from_numpy(TARGET[(*before, *path)]) for path in paths])
+
+    def rule(coins, uniform):
+        return accept_tree(tree.tokens, tree.parents, tree.distributions, targets, coins, uniform)
+
+    for share, verdict in verdicts(rule):
+        words = [tree.tokens[node] for node in verdict.path]
+        yield share, (*before, *words, verdict.next_token), verdict.accepted
+
+
+def written_on(text):
+    """Every text of three words that begins so, with its probability."""
+    for rest in itertools.product(range(WORDS), repeat=LENGTH - len(text)):
+        full = (*text, *rest)
+        yield full, np.prod([TARGET[full[:at]][full[at]] for at in range(len(text), LENGTH)])
+
+
 def written(trees):
     """Probability of every text of three words, and how many drafted words stand on average."""
     found, accepted = np.zeros((WORDS,) * LENGTH), 0.0
     for chance, tree in trees:
-        paths = [tuple(tree.tokens[each] for each in tree.path(node)) for node in range(-1, len(tree))]
-        targets = torch.stack([torch.from_numpy(TARGET[path]) for path in paths])
-
-        def rule(coins, uniform, tree=tree, targets=targets):
-            return accept_tree(tree.tokens, tree.parents, tree.distributions, targets, coins, uniform)
-
-        for share, verdict in verdicts(rule):
-            accepted += chance * share * verdict.accepted
-            text = (*(tree.tokens[node] for node in verdict.path), verdict.next_token)
-            for rest in itertools.product(range(WORDS), repeat=LENGTH - len(text)):
-                full = (*text, *rest)
-                follows = [TARGET[full[:at]][full[at]] for at in range(len(text), LENGTH)]
-                found[full] += chance * share * np.prod(follows)
+        for share, text, stood in judged(tree):
+            accepted += chance * share * stood
+            for full, follows in written_on(text):
+                found[full] += chance * share * follows
     return found, accepted
+
+
+def written_into_a_stream(trees):
+    """As `written`, where the target has said the first word alone by the time the tree arrives."""
+    found, left_over = np.zeros((WORDS,) * LENGTH), 0
+    for chance, tree in trees:
+        for said in range(WORDS):
+            left, texts = tree.behind((said,)), [(1.0, (said,), 0)]
+            if left:
+                texts, left_over = list(judged(left, (said,))), left_over + 1
+            for share, text, _ in texts:
+                for full, follows in written_on(text):
+                    found[full] += chance * TARGET[()][said] * share * follows
+    assert left_over
+    return found
 
 
 EXPECTED = np.zeros((WORDS,) * LENGTH)
@@ -188,6 +214,14 @@ def test_rejection_over_a_tree_writes_exactly_the_targets_distribution(shape, mo
     trees = list(drafted(drafter(shape), monkeypatch))
     assert sum(chance for chance, _ in trees) == pytest.approx(1, abs=EXACT)
     assert written(trees)[0] == pytest.approx(EXPECTED, abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    "shape", [pytest.param(name, marks=() if name == "grown to 5" else pytest.mark.slow) for name in SHAPES]
+)
+def test_so_does_a_tree_that_comes_when_the_target_has_said_its_first_word(shape, monkeypatch):
+    trees = drafted(drafter(shape), monkeypatch)
+    assert written_into_a_stream(trees) == pytest.approx(EXPECTED, abs=EXACT)
 
 
 def test_a_tree_that_grows_has_another_shape_for_other_draws(monkeypatch):

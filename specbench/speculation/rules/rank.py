@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from specbench.speculation.rules.rule import Case, Rule
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def accept(drafted: Sequence[int], scores: torch.Tensor, target_choices: Sequence[int], within: int) -> Verdict:
-    """Accept while the token is among the target's `within` most likely. Lossy.
+    """Accept while the token is among the target's `within` most likely that it can say at all. Lossy.
 
     Args:
         scores: the target's logits or probabilities, shape (drafted + 1, vocabulary).
@@ -21,7 +22,7 @@ def accept(drafted: Sequence[int], scores: torch.Tensor, target_choices: Sequenc
     """
     accepted = 0
     for token, row in zip(drafted, scores, strict=False):
-        if int((row > row[token]).sum()) >= within:
+        if row[token] == -inf or int((row > row[token]).sum()) >= within:
             break
         accepted += 1
     return chosen(accepted, target_choices)

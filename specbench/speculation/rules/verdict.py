@@ -19,11 +19,14 @@ class Verdict:
     Args:
         path: of a tree, the indices of the accepted tokens, each the parent of the next; `None` for a chain,
             whose first `accepted` tokens they are.
+        forced: indices of the drafted tokens beside which the request's grammar allows no other; `None` without
+            a grammar.
     """
 
     accepted: int
     next_token: int | None
     path: tuple[int, ...] | None = None
+    forced: frozenset[int] | None = None
 
     @property
     def nodes(self) -> Sequence[int]:
@@ -34,6 +37,10 @@ class Verdict:
     def own(self) -> tuple[int, ...]:
         """The target's own token, where there is one."""
         return () if self.next_token is None else (self.next_token,)
+
+    def forced_among(self, nodes: Sequence[int]) -> int | None:
+        """How many tokens with these indices were forced; `None` without a grammar."""
+        return None if self.forced is None else len(self.forced.intersection(nodes))
 
 
 def chosen(accepted: int, target_choices: Sequence[int]) -> Verdict:

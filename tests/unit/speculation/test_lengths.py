@@ -7,6 +7,9 @@ import pytest
 
 from specbench.results.records import Round
 from specbench.speculation.draft_length import LONGEST, START, DraftLengths
+from specbench.speculation.filled_sizes import FilledSizes
+from specbench.speculation.measured import Measured
+from specbench.speculation.window_sizes import WindowSizes
 
 COSTS = {"draft": 2.0, "plain": 24.0, "token": 1.2}
 
@@ -120,3 +123,23 @@ def test_over_a_dozen_texts_it_costs_at_most_five_percent_more_than_the_best_fix
 
 def test_it_is_never_idle_where_a_token_can_be_drafted():
     assert all(count >= 1 for count in replay(DraftLengths("auto"), agreements(0.0, 50), 0.0)[1][:-1])
+
+
+def test_passes_whose_times_rise_steeply_still_give_a_size():
+    """A line through them meets the plain pass below zero; no pass takes less than nothing."""
+    sizes = WindowSizes("auto", "auto")
+    for width, verify_ms in ((1, 1.0), (1, 1.0), (16, 400.0), (16, 400.0)):
+        sizes.observe(Round((5,), drafted=width, accepted=0, verify_ms=verify_ms), 0.0, None)
+    assert sizes.verification[0] == 0.0
+    assert sizes.ms_per_token >= 0.0
+
+
+def test_so_do_passes_that_a_stream_sees():
+    costs = Measured()
+    costs.spend(0.01, 1, False)
+    for width, verify_ms in ((6, 1.0), (40, 400.0)):
+        costs.observe(Round((5,), drafted=width - 1, accepted=0, verify_ms=verify_ms), is_busy=False)
+    sizes = FilledSizes(costs)
+    sizes.choose()
+    assert min(costs.pass_ms(False)[1:]) > 0.0
+    assert sizes.ms_per_token >= 0.0
