@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from specbench.cloud.openai_target import OpenAiTarget
+    from specbench.cloud.transport.answers import Metered
     from specbench.cloud.transport.remote_target import RemoteTarget
     from specbench.results.records import Audit, Round
     from specbench.roles.edge import EdgeModel
@@ -215,6 +216,10 @@ class CloudModel(ModelFactory):
     def recomputed(self, options: Options, request: Request, text: Sequence[int]) -> Recomputed:
         """Whether a text of the control is what a pass without a cache says: `speculation.recomputation`."""
         raise NotImplementedError
+
+    def metered(self) -> Metered | None:
+        """What the counters of energy say on the cloud's machine; `None` for a server that does not tell."""
+        return None
 
     @property
     def elsewhere(self) -> dict:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specbench.cloud.handle import CloudModel
-from specbench.errors import SpecbenchError
+from specbench.errors import ExitCode, SpecbenchError
 from specbench.profile import Decoding, Options
-from specbench.roles.role import ModelFactory
 
 if TYPE_CHECKING:
     from specbench.cloud.transport.remote_target import RemoteTarget
     from specbench.engine.compiled.engine import CompiledEngine
+    from specbench.results.ceilings import Ceiling
     from specbench.results.records import Round
     from specbench.roles.edge import EdgeModel
     from specbench.speculation.assisted import AssistedGeneration
@@ -52,9 +52,13 @@ class LocalCloud(CloudModel, runs="here"):
 
         return PackedEngine
 
+    def ceiling(self) -> Ceiling:
+        """What memory allows this model now; here it can always be measured."""
+        return self._meter.ceiling()
+
     def target(self, options: Options) -> LocalTarget | RemoteTarget:
         """As of every cloud: its passes run here."""
-        return ModelFactory.target(self, options)
+        return self.target_here(options)
 
     def verifier(self, options: Options, needs: Needs | None = None) -> LocalTarget | RemoteTarget:
         """As of every cloud: its passes run here."""
@@ -67,7 +71,7 @@ class LocalCloud(CloudModel, runs="here"):
             self.engine.require_trees()
         if needs and needs.features:
             self.engine.require_hidden_states(needs.features.layers, needs.features.size)
-        return ModelFactory.target(self, options, needs)
+        return self.target_here(options, needs)
 
     def colocated(self, edge: EdgeModel, options: Options) -> ColocatedTarget | RemoteTarget:
         """As of every cloud: its passes run here."""
@@ -100,6 +104,12 @@ class LocalCloud(CloudModel, runs="here"):
                     "add --set engine.kind=eager",
                 )
             model.engine.require_rollback()
+            if model.engine.state:
+                raise SpecbenchError(
+                    f"assisted generation takes tokens out of a cache, and {model.engine.state}",
+                    "speculate with our own loop, which restores states (specbench run speculative)",
+                    ExitCode.MODEL,
+                )
         return AssistedGeneration(
             self.engine.loaded, edge.engine.loaded, edge.draft_vocabulary, options, dynamic
         )

@@ -73,7 +73,7 @@ class OpenAiTarget:
         self.rtt_ms = rtt_ms
         self._verifies = verifies
         self.streams = not verifies
-        self._stream: Iterator[Part] | None = None
+        self._stream: Generator[Part, None, None] | None = None
         self._pending: OpenAiPending | None = None
         question = self._question(probe, 1, secrets.token_hex(8), frozenset())
         if verifies:
@@ -150,7 +150,7 @@ class OpenAiTarget:
         commit = replace(self._commit(found, asks=True), wait_ms=waited_ms, prefilled=found.read)
         if pending.drafted is None:
             return commit
-        return replace(commit, drafted=len(pending.drafted), accepted=min(found.accepted, len(commit.tokens)))
+        return Proposal(pending.drafted).judged(commit, min(found.accepted, len(commit.tokens)))
 
     def _judged(self, drafted: tuple[int, ...]) -> Answered:
         """How many drafted tokens stand, what is committed, and what it took; in the worker's thread."""

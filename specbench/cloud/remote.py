@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -17,6 +18,7 @@ from specbench.results.ceilings import Ceiling
 
 if TYPE_CHECKING:
     from specbench.cloud.server_process import CloudProcess
+    from specbench.cloud.transport.answers import Metered, Opened
     from specbench.cloud.transport.channel import Channel
     from specbench.cloud.transport.facts import Facts
     from specbench.cloud.transport.remote_target import RemoteTarget
@@ -67,7 +69,7 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
     def colocated(self, edge: EdgeModel, options: Options) -> RemoteTarget:
         """As of every cloud, by frames; the engine there must be the profile's."""
         target = super().colocated(edge, options)
-        demand_engine(target.drafting.engine, self.engine_spec)
+        demand_engine(_opened(target).engine, self.engine_spec)
         self._drafting = options
         return target
 
@@ -75,7 +77,8 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         """What precision the draft has that a cloud elsewhere runs now; `None` where it runs none."""
         if self._drafting is None or self.draft is None:
             return None
-        return self._remote(self._drafting, rolls_back=True, draft=self.draft.fingerprint).drafting.audit
+        target = self._remote(self._drafting, rolls_back=True, draft=self.draft.fingerprint)
+        return _opened(target).audit
 
     def evidence(
         self,
@@ -102,6 +105,12 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         if wrong and not found.audit.problem:  # the arithmetic there is part of what the cloud is
             return replace(found.audit, problem=f"cloud: {wrong[0].message}")
         return found.audit
+
+    def metered(self) -> Metered:
+        """As of every cloud, by a frame."""
+        from specbench.cloud.transport import answers, protocol
+
+        return self.connection.insist(protocol.AskEnergy).of(answers.Metered)
 
     @property
     def elsewhere(self) -> dict:
@@ -134,6 +143,7 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
     def _connect(self) -> Channel:
         """A channel to the cloud, which is started first where that is our business."""
         from specbench.cloud.link import emulated
+        from specbench.cloud.transport.pipe import PipeChannel
         from specbench.cloud.transport.socket import BRIEF_OPEN_S, OPEN_S, SocketChannel
         from specbench.cloud.transport.token import read_token
 
@@ -144,6 +154,8 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         if self.process is None or not self.process.is_alive:
             self._start_process()
         assert self.process is not None
+        if pipe := self.process.take_pipe():
+            return self._behind_link(PipeChannel(pipe))
         with self._beyond(emulated.EDGE):
             return self._behind_link(SocketChannel(self.process.url, self.process.token))
 
@@ -174,11 +186,19 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         try:
             with lifted(), self._beyond(emulated.CLOUD):
                 served, threads = self._profile_there(), self.spec.threads
-                self.process = CloudProcess(served, threads, host, most_edges=self.most_edges)
+                self.process = CloudProcess(
+                    served, threads, host, most_edges=self.most_edges, is_piped=self._is_piped
+                )
         except SpecbenchError as error:
             if not self.connection.is_open:
                 raise
             raise ChannelLostError(error.message) from error  # what is to be done then, the profile says
+
+    @property
+    def _is_piped(self) -> bool:
+        """Whether frames to our own process need no WebSocket: where one edge asks, and one thread answers."""
+        is_alone = self.most_edges is None and self.spec.ranks == 1 and self.spec.batch.sessions == 1
+        return is_alone and self._link_spec.kind != "emulated" and hasattr(select, "poll")
 
     def _beyond(self, namespace: str) -> AbstractContextManager:
         """One end of the emulated link, where the profile has one."""
@@ -190,3 +210,9 @@ class RemoteCloud(WiredCloud, runs="elsewhere"):
         if self.process and facts.engine_note:
             logger.info(facts.engine_note)
         demand_meant(facts, self.spec, self.engine_spec, self.folder)
+
+
+def _opened(target: RemoteTarget) -> Opened:
+    """What the cloud said of its draft, when the target was opened with one."""
+    assert target.drafting is not None
+    return target.drafting

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from specbench import precision
 from specbench.cloud.local import LocalCloud
+from specbench.cloud.metering import CloudMetering
 from specbench.cloud.transport.facts import LONGEST_TEXT, Facts, ServedProfile
 from specbench.engine.session import Block, Passed
 from specbench.errors import SpecbenchError
 from specbench.profile import Decoding, Options
 from specbench.results import environment
 from specbench.results.records import Audit, Round
-from specbench.roles.role import ModelFactory
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.target import LocalTarget
 
@@ -28,6 +28,11 @@ class Served:
 
     def __init__(self, model: LocalCloud) -> None:
         self.model = model
+
+    @cached_property
+    def metering(self) -> CloudMetering:
+        """The counters of energy of this machine."""
+        return CloudMetering(self.model)
 
     @cached_property
     def facts(self) -> Facts:
@@ -81,7 +86,7 @@ class Served:
             return self.model.speculating(own, options)
         if rolls_back:
             return self.model.verifying(options, needs)
-        return ModelFactory.target(self.model, options)
+        return self.model.target_here(options)
 
     def drafting(self) -> tuple[str, Audit]:
         """What runs the passes of its own draft, and what precision that has now."""

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import weakref
@@ -31,6 +32,7 @@ class CloudProcess:
         threads: compute threads that it may use; `None` is torch's own choice.
         host: the address where it listens.
         most_edges: that it serves at a time; as many as a server does by itself when absent.
+        is_piped: whether one edge, in this process, has a pipe to it.
         launcher: the words before the server's command, where it runs on another machine.
         folder: where the folder of its files is made; among the temporary ones if absent.
 
@@ -45,6 +47,7 @@ class CloudProcess:
         host: str = LOOPBACK,
         *,
         most_edges: int | None = None,
+        is_piped: bool = False,
         launcher: Sequence[str] = (),
         folder: Path | None = None,
     ) -> None:
@@ -60,6 +63,12 @@ class CloudProcess:
         words += ["--token-file", str(self.token_file), "--draft", "--stop-with-stdin"]
         if most_edges is not None:
             words += ["--max-sessions", str(most_edges)]
+        there: socket.socket | None = None
+        self._pipe: socket.socket | None = None
+        if is_piped:
+            self._pipe, there = socket.socketpair()
+        if there:
+            words += ["--pipe", str(there.fileno())]
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -69,7 +78,10 @@ class CloudProcess:
                 stderr=log,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is ours: we end it when we are done
+                pass_fds=[there.fileno()] if there else (),
             )
+        if there:
+            there.close()
         self._end = weakref.finalize(self, _end, self._process, folder)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().decode().strip()
@@ -78,6 +90,11 @@ class CloudProcess:
             lines = self.lines
             self._end()
             raise _failure(lines, code)
+
+    def take_pipe(self) -> socket.socket | None:
+        """Our end of its pipe, once; a pipe that was lost is not made again."""
+        pipe, self._pipe = self._pipe, None
+        return pipe
 
     @property
     def lines(self) -> list[str]:

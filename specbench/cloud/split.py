@@ -81,7 +81,8 @@ class SplitCloudModel(LocalCloud):
         engine = super()._loaded_engine()
         met.meet("read its weights")
         if self.processes:
-            threading.Thread(target=self._watch, name="specbench ranks", daemon=True).start()
+            watched = self.processes
+            threading.Thread(target=self._watch, args=(watched,), name="specbench ranks", daemon=True).start()
         if self.rank == 0:
             engine.require_steps()
         return engine
@@ -101,9 +102,12 @@ class SplitCloudModel(LocalCloud):
 
     def audit(self) -> Audit:
         """What precision the model really has, on all ranks."""
+        from specbench.engine.split import SplitEngine
         from specbench.precision.rank_audits import merged
 
-        return merged(self.engine.together("audit", self._own_audit))
+        engine = self.engine
+        assert isinstance(engine, SplitEngine)  # a split model is never compiled
+        return merged(engine.together("audit", self._own_audit))
 
     def close(self) -> None:
         """End all ranks."""
@@ -127,8 +131,8 @@ class SplitCloudModel(LocalCloud):
     def _demand_steps(self, engine: Engine) -> None:
         """Nothing yet: the other ranks join in passes once all have met."""
 
-    def _watch(self) -> None:
+    def _watch(self, processes: RankProcesses) -> None:
         while not self._closing.wait(WATCH_S):
-            if reason := self.processes.dead():
+            if reason := processes.dead():
                 self.ranks.lose(reason)
                 return

@@ -222,17 +222,29 @@ class EdgeModel(MaybeInLlamaCpp):
         self.engine.require_trees()
         return TreeDrafter(self.engine, options, nodes, branching)
 
-    def drafter(self, options: Options) -> ModelDrafter:
+    @property
+    def reads_trees(self) -> bool:
+        """Whether it can draft trees of tokens."""
+        return not self.reads_features and self.engine.tree_obstacle is None
+
+    def drafter(self, options: Options, trees: bool = False) -> ModelDrafter:
         """This model as one that proposes tokens.
 
+        Args:
+            trees: it is to be a `ChainOrTreeDrafter`.
+
         Raises:
-            SpecbenchError: its cache cannot be rolled back.
+            SpecbenchError: its cache cannot be rolled back, or it reads no trees and is to draft some.
         """
+        from specbench.speculation.chain_or_tree_drafter import ChainOrTreeDrafter
         from specbench.speculation.drafter import ModelDrafter
 
         self.demand_tokens_alone()
         self.engine.require_rollback()
-        return ModelDrafter(self.engine, options)
+        if not trees:
+            return ModelDrafter(self.engine, options)
+        self.engine.require_trees()
+        return ChainOrTreeDrafter(self.engine, options)
 
     def feature_drafter(
         self, options: Options, dtype: FeatureDtype = "float32", nodes: int | None = None
@@ -260,9 +272,9 @@ class EdgeModel(MaybeInLlamaCpp):
         return EagleTreeDrafter(self.engine, options, dtype, nodes)
 
     def target(self, options: Options, needs: Needs | None = None) -> LocalTarget:
-        """As of every model, where it can write alone."""
+        """This model as the one that decides the text, where it can write alone."""
         self.demand_tokens_alone()
-        return super().target(options, needs)
+        return self.target_here(options, needs)
 
     def outcome_drafter(self, options: Options, outcomes: int) -> OutcomeDrafter:
         """This model as one that drafts ahead for so many outcomes of a verification.

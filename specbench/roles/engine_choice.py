@@ -73,7 +73,7 @@ class EngineChoice:
         return engine
 
     def _unless_refused(self, make: Callable[[], CompiledEngine]) -> CompiledEngine | None:
-        from specbench.engine.compiled.step import CannotCompileError
+        from specbench.engine.compiled.layers import CannotCompileError
 
         try:
             return make()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from specbench.engine.base import Engine
     from specbench.engine.compiled.engine import CompiledEngine
     from specbench.models.loading import LoadedModel
+    from specbench.models.media import MediaReader
     from specbench.models.memory import MemoryEstimate
     from specbench.models.vocabulary import DraftVocabulary
     from specbench.results.ceilings import Ceiling
@@ -102,6 +103,13 @@ class ModelFactory:
         from specbench.models.loading import load_tokenizer
 
         return load_tokenizer(self.folder, self.spec)
+
+    @property
+    def media_reader(self) -> MediaReader:
+        """The processor that lies beside the weights."""
+        from specbench.models.media import reader_of
+
+        return reader_of(self.folder, self.spec.trust_remote_code)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -222,8 +230,8 @@ class ModelFactory:
         """What is done to a model between reading and using it."""
         return loaded
 
-    def target(self, options: Options, needs: Needs | None = None) -> LocalTarget:
-        """This model as the one that decides the text: prefill, then steps or verifications."""
+    def target_here(self, options: Options, needs: Needs | None = None) -> LocalTarget:
+        """This model as the one that decides the text: prefill, then steps or verifications, all run here."""
         from specbench.speculation.target import LocalTarget
 
         return LocalTarget(self.engine, options, needs)
@@ -237,9 +245,8 @@ class ModelFactory:
         """What the model will take with a cache of so many tokens; reads no weights."""
         from specbench.models import memory
 
-        return memory.estimate(
-            self.config, self.dtype, context_tokens, getattr(self.spec, "quantization", None)
-        )
+        quantization, drops = getattr(self.spec, "quantization", None), self.engine_spec.kind == "eager"
+        return memory.estimate(self.config, self.dtype, context_tokens, quantization, drops)
 
     def audit(self) -> Audit:
         """What precision the loaded model really has."""

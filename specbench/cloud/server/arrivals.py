@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from specbench.cloud.transport import protocol
 from specbench.cloud.transport.fields import ProtocolError
@@ -15,11 +15,24 @@ Arrival = tuple[bytes | str, float]
 """A message, and when it arrived, by `now_ms`."""
 Follower = tuple[Verify, float]
 ArrivalT = TypeVar("ArrivalT", bound=Arrival)
+ArrivalCo = TypeVar("ArrivalCo", covariant=True)
 
 
-def followers(
-    message: bytes | str, inbox: asyncio.Queue[ArrivalT | None] | queue.SimpleQueue[ArrivalT | None]
-) -> tuple[list[Follower], list[ArrivalT | None]]:
+class Inbox(Protocol[ArrivalCo]):
+    """What came from an edge; `None` behind the last one. As of `asyncio.Queue` and `queue.SimpleQueue`."""
+
+    def get_nowait(self) -> ArrivalCo | None:
+        """The next one.
+
+        Raises:
+            queue.Empty: there is none yet; or `asyncio.QueueEmpty`.
+        """
+
+    def empty(self) -> bool:
+        """Whether there is none yet."""
+
+
+def followers(message: bytes | str, inbox: Inbox[ArrivalT]) -> tuple[list[Follower], list[ArrivalT | None]]:
     """Take the drafts out of an inbox that go on from a draft and fit into its pass.
 
     Returns:

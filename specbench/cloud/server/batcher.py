@@ -106,15 +106,16 @@ class Batcher:
         if len(self._waiting) >= min(self._batch.sessions, self._decoding()):
             return True
         # Who arrived meanwhile may join, but not for ever.
-        return self._patience_s <= 0 and (self._has_yielded or not self._arrived)
+        return self._patience_of(self._waiting[0]) <= 0 and (self._has_yielded or not self._arrived)
 
     @property
     def _patience_s(self) -> float | None:
         """How much longer the block that waits longest does so; `None` where there is none."""
-        if not self._waiting:
-            return None
+        return self._patience_of(self._waiting[0]) if self._waiting else None
+
+    def _patience_of(self, turn: _Turn) -> float:
         now_s = asyncio.get_running_loop().time()
-        return max(0.0, self._waiting[0].since_s + self._batch.wait_ms / 1000 - now_s)
+        return max(0.0, turn.since_s + self._batch.wait_ms / 1000 - now_s)
 
     async def _compute(self, turns: Sequence[_Turn], function: Callable, argument: object) -> None:
         """Have the model's thread find out what comes next in each of `turns`."""

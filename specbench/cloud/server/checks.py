@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from specbench.cloud.server.host import Host
 from specbench.cloud.transport import protocol
-from specbench.cloud.transport.fields import MOST_TOKENS, obstacle_to, unpacked_parents
+from specbench.cloud.transport.fields import MOST_TOKENS, MediaFields, obstacle_to, unpacked_parents
+from specbench.errors import SpecbenchError
+from specbench.models.media import Media
 from specbench.profile import Options
 from specbench.profile.decoding import LONGEST_DRAFT
+from specbench.speculation.grammar import KINDS, Grammar, demand_llguidance
 from specbench.speculation.proposal import MOST_NODES, DraftDistribution, Proposal
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.rules import RULES
@@ -35,7 +38,40 @@ class Checks:
         if length > room:
             raise RefusalError(f"prompt and budget are {length} tokens, and the model was made for {room}")
         stops = StopStrings.of(options.decoding, self._host.model.tokenizer)
-        return Request(frame.prompt_ids, frame.max_new_tokens, frozenset(frame.stop_ids), frame.seed, stops)
+        stop_ids = frozenset(frame.stop_ids)
+        grammar = self._grammar(frame.grammar, stop_ids) if frame.grammar else None
+        media = self._media(frame.media, frame.prompt_ids) if frame.media else None
+        return Request(frame.prompt_ids, frame.max_new_tokens, stop_ids, frame.seed, stops, grammar, media)
+
+    def _media(self, fields: MediaFields, prompt_ids: Sequence[int]) -> Media:
+        """The images and sounds of a request; what is in the files, the pass that reads them will tell."""
+        drafted, files = fields
+        if (engine := self._host.model.engine_kind) != "eager":
+            raise RefusalError(
+                f"the prompt shows an image or a sound, which the {engine} engine does not read; "
+                "start the server with --set engine.kind=eager"
+            )
+        try:
+            media = Media.of(self._host.model.media_reader, files, drafted)
+        except SpecbenchError as error:
+            raise RefusalError(f"{error.message}; {error.hint}") from error
+        if missing := media.placeholder_ids.difference(prompt_ids):
+            raise RefusalError(f"a file came for which the prompt has no token {min(missing)}")
+        return media
+
+    def _grammar(self, fields: tuple[str, str, str], stop_ids: frozenset[int]) -> Grammar:
+        """The grammar of a request, compiled: both sides must read it alike."""
+        kind, text, theirs = fields
+        if kind not in KINDS:
+            raise RefusalError(f"a grammar is one of {', '.join(KINDS)}, and no {kind}")
+        try:
+            if (ours := demand_llguidance()) != theirs:
+                raise RefusalError(f"the edge reads grammars by llguidance {theirs}, and the server by {ours}")
+            grammar = Grammar(kind, text, stop_ids, self._host.model.tokenizer)
+            grammar.constraint()
+        except SpecbenchError as error:
+            raise RefusalError(f"{error.message}; {error.hint}") from error
+        return grammar
 
     def demand_sendable(self, request: Request, needs: Needs) -> None:
         """Refuse a prompt whose hidden states no reply can hold."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from specbench.cloud.transport.answers import Metered
 from specbench.cloud.transport.facts import Facts
 from specbench.engine.session import Block, Passed
 from specbench.profile import Decoding, Options
@@ -18,12 +19,27 @@ from specbench.speculation.ties import Evidence, Pass
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from specbench.models.media import MediaReader
+
 
 class Model(Protocol):
     """The model that is served, as far as its answers are no text of a method's."""
 
-    context_length: int | None
-    tokenizer: PreTrainedTokenizerBase
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that it was made for, where its configuration says so."""
+
+    @property
+    def engine_kind(self) -> str:
+        """Which engine really runs the passes."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that lies beside the weights."""
+
+    @property
+    def media_reader(self) -> MediaReader:
+        """The processor that lies beside the weights."""
 
     def evidence(
         self,
@@ -45,11 +61,27 @@ class Model(Protocol):
         """What memory allows the model now."""
 
 
+class Metering(Protocol):
+    """What knows the counters of energy beside the model that is served."""
+
+    def told(self, number: int, edges: int) -> Metered:
+        """What they say now, in answer to a frame of this number."""
+
+
 class Host(Protocol):
     """What hands out targets on the model that is served."""
 
-    facts: Facts
-    model: Model
+    @property
+    def facts(self) -> Facts:
+        """What the cloud says of itself."""
+
+    @property
+    def model(self) -> Model:
+        """What is served."""
+
+    @property
+    def metering(self) -> Metering:
+        """The counters of energy of this machine."""
 
     def target(self, options: Options, rolls_back: bool, draft: str | None, needs: Needs) -> LocalTarget:
         """The model as one that decides a text, of which drafts can be taken back if need be.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterator
 
 from specbench.clock import now_ms
-from specbench.cloud.server.arrivals import followers
+from specbench.cloud.server.conversation import converse
 from specbench.cloud.server.host import Host
 from specbench.cloud.server.service import Service
 from specbench.cloud.transport.channel import Channel
+from specbench.engine.batch import Results
 from specbench.engine.threads import model_thread, release_compute_threads
 
 
@@ -44,18 +46,17 @@ class LocalChannel(Channel):
         self._inbox.put(None)
         self._thread.shutdown()
 
+    def _answer(self, replies: Results[bytes]) -> Iterator[None]:
+        try:
+            for reply in replies:
+                self._outbox.put(reply)
+                yield
+        finally:
+            release_compute_threads()
+
     def _serve(self) -> None:
         try:
-            held: list[tuple[bytes, float] | None] = []
-            while item := held[0] if held else self._inbox.get():
-                following, held = followers(item[0], self._inbox)
-                replies = self._service.handle(*item, following)
-                for reply in replies:
-                    self._outbox.put(reply)
-                    if self._service.streams and not self._inbox.empty():  # the edge reads it no further
-                        break
-                replies.close()
-                release_compute_threads()
+            converse(self._service, self._inbox, self._answer)
         except BaseException as error:
             self._outbox.put(error)
         finally:

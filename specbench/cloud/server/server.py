@@ -8,12 +8,14 @@ import hmac
 import http
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from specbench.clock import now_ms
+from specbench.cloud.server.about import EdgeCount
 from specbench.cloud.server.arrivals import Arrival, followers
 from specbench.cloud.server.batcher import Batcher
 from specbench.cloud.server.host import Host
@@ -21,6 +23,8 @@ from specbench.cloud.server.service import Service
 from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.fields import MAX_FRAME_BYTES
 from specbench.cloud.transport.socket import PING_S, PONG_S
+from specbench.engine.batch import Steps
+from specbench.engine.session import Block
 from specbench.engine.threads import model_thread, release_compute_threads
 from specbench.profile import Batch
 
@@ -77,6 +81,9 @@ class Server:
         self._batch = batch or Batch()
         self._batcher: Batcher | None = None
         self._sessions: dict[ServerConnection, Service] = {}
+        self._connections = 0  # that there ever were
+        self.turn = threading.Lock()
+        """Held by whoever computes, for an edge of `piped` has a thread of its own."""
 
     @property
     def sessions(self) -> int:
@@ -141,7 +148,9 @@ class Server:
             await connection.close(TRY_AGAIN_LATER, f"the cloud serves {self._max_sessions} edges already")
             return
         logger.info("an edge connected from %s", _peer(connection))
-        service = self._sessions[connection] = Service(self._host)
+        self._connections += 1
+        service = self._sessions[connection] = Service(self._host, EdgeCount(self._connections))
+        self._count_edges()
         inbox: asyncio.Queue[Arrival | None] = asyncio.Queue(4)
         reader = asyncio.create_task(_read(connection, inbox))
         reason = "it left"
@@ -153,6 +162,7 @@ class Server:
             reader.cancel()
             self._worker.submit(service.close)  # behind the pass that may still be under way
             del self._sessions[connection]
+            self._count_edges()
             if self._batcher:
                 self._batcher.look_again()
             logger.info("the edge at %s disconnected: %s", _peer(connection), reason)
@@ -185,8 +195,8 @@ class Server:
             patience_s = self._patience.idle
             message, arrived_ms = item
             following, held = followers(message, inbox)
-            answer = service.steps if self._batcher else service.handle
-            replies = answer(message if isinstance(message, bytes) else message.encode(), arrived_ms, following)
+            asked = message if isinstance(message, bytes) else message.encode(), arrived_ms, following
+            replies: Steps[bytes] = service.steps(*asked) if self._batcher else service.handle(*asked)
             try:
                 while (reply := await self._next(replies, connection, service)) is not None:
                     await asyncio.wait_for(connection.send(reply), self._patience.send)
@@ -200,15 +210,23 @@ class Server:
                 return "it said goodbye" if service.refusal is None else service.refusal
 
     async def _next(
-        self, replies: Iterator[bytes], connection: ServerConnection, service: Service
+        self, replies: Steps[bytes], connection: ServerConnection, service: Service
     ) -> bytes | None:
         """The next reply, computed in the model's thread; with a sign of life while that takes long."""
-        future = self._batcher.next(replies) if self._batcher else self._in_worker(next, replies, None)
+        future = self._batcher.next(replies) if self._batcher else self._in_worker(self._step, replies)
         while True:
             done, _ = await asyncio.wait([future], timeout=self._patience.working)
             if done:
                 return future.result()
             await connection.send(protocol.encode(answers.Working(service.last)))
+
+    def _step(self, replies: Steps[bytes]) -> Block | bytes | None:
+        with self.turn:
+            return next(replies, None)
+
+    def _count_edges(self) -> None:
+        for service in self._sessions.values():
+            service.edges.saw(self.sessions)
 
     def _decoding(self) -> int:
         """Edges in the midst of a text."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import ValidationError
 
 from specbench.clock import now_ms
+from specbench.cloud.server.about import EdgeCount, about
 from specbench.cloud.server.arrivals import Follower
 from specbench.cloud.server.checks import Checks, RefusalError
 from specbench.cloud.server.host import Host
@@ -18,10 +19,9 @@ from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.answers import Done, Dropped, Refused
 from specbench.cloud.transport.fields import MOST_DRAWS, MOST_TOKENS, ProtocolError
 from specbench.cloud.transport.protocol import encode
-from specbench.engine.batch import Steps, alone
+from specbench.engine.batch import Results, Steps, alone
 from specbench.engine.session import Block
 from specbench.errors import RanksLostError, SpecbenchError
-from specbench.precision import switches
 from specbench.profile import Decoding, Options, Speculative
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.results.records import Round
@@ -35,10 +35,14 @@ MOST_CONTEXTS = 4  # that the texts of one edge may fill
 
 
 class Service:
-    """Answers the frames of one edge, in order; holds its targets, and so its caches."""
+    """Answers the frames of one edge, in order; holds its targets, and so its caches.
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    Args:
+        edges: that the server is connected to; this one alone when absent.
+    """
+
+    def __init__(self, host: Host, edges: EdgeCount | None = None) -> None:
+        self._host, self.edges = host, edges or EdgeCount()
         self._checks = Checks(host)
         self._texts: dict[int, Text] = {}
         self.last = 0
@@ -54,7 +58,7 @@ class Service:
         """Whether a text has begun and not ended, so that its next step may come at any time."""
         return any(text.is_open for text in list(self._texts.values()))
 
-    def handle(self, message: bytes, arrived_ms: float, followers: Sequence[Follower] = ()) -> Iterator[bytes]:
+    def handle(self, message: bytes, arrived_ms: float, followers: Sequence[Follower] = ()) -> Results[bytes]:
         """As `steps`, every pass a text's own."""
         return alone(self.steps(message, arrived_ms, followers))
 
@@ -118,18 +122,14 @@ class Service:
             raise ProtocolError("edge and server use different tokenizers")
 
     def _replies(self, frame: protocol.Up, arrived_ms: float, followers: Sequence[Follower]) -> Steps[bytes]:
-        if isinstance(frame, protocol.Hello):
-            yield encode(answers.Welcome(frame.number, protocol.VERSION, self._host.facts))
+        if isinstance(frame, protocol.About):
+            yield encode(about(self._host, frame, self.edges))
         elif isinstance(frame, protocol.Open):
             self._open(frame)
             if frame.draft is None:
                 yield encode(Done(frame.number))
             else:
                 yield encode(answers.Opened(frame.number, *self._host.drafting()))
-        elif isinstance(frame, protocol.AskAudit):
-            yield encode(answers.Audited(frame.number, self._host.model.audit(), switches.read()))
-        elif isinstance(frame, protocol.AskSpeed):
-            yield encode(answers.Speed(frame.number, self._host.model.ceiling().bytes_per_second))
         elif isinstance(frame, protocol.Stop):
             for each in self._texts.values():
                 each.stream = None
@@ -167,13 +167,13 @@ class Service:
         if first.epoch != text.epoch:
             raise RefusalError(f"a draft of epoch {first.epoch} came in epoch {text.epoch}")
         drafts = [self._checks.proposal(frame, text.options, text.needs) for frame, _ in asked]
-        gone, said = text.overtaken([frame for frame, _ in asked])
-        if gone == len(asked):
+        left = text.left_of(first.start, drafts)
+        if not left:
             yield from self._dropped(text)
             return
+        gone, text.stream = len(asked) - len(left), None
         yield from (encode(Dropped(self._unanswered.popleft())) for _ in range(gone))
-        drafts, text.stream = [drafts[gone].behind(said) if said else drafts[gone], *drafts[gone + 1 :]], None
-        steps, waiting = text.target.verifying(*drafts), deque(zip(drafts, asked[gone:], strict=True))
+        steps, waiting = text.target.verifying(*left), deque(zip(left, asked[gone:], strict=True))
         item = next(steps, None)
         while item is not None:
             if isinstance(item, Block):
@@ -212,7 +212,7 @@ class Service:
             yield encode(text.reply(frame, item, arrived_ms))
             item = next(steps, None)
 
-    def _advance(self, frame: protocol.Up, arrived_ms: float) -> Steps[bytes]:
+    def _advance(self, frame: protocol.Stepping, arrived_ms: float) -> Steps[bytes]:
         """Frames about a text that is decoded here step by step."""
         text = self._text(frame.text)
         if isinstance(frame, (protocol.Begin, protocol.Resume)):

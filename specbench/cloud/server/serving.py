@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     import ssl
 
     from specbench.cloud import CloudModel
+    from specbench.cloud.server.piped import PipedEdge
     from specbench.cloud.server.server import Server
     from specbench.engine.ranks import Ranks
     from specbench.profile import Batch, Profile
@@ -31,6 +35,7 @@ def serve(
     tls: ssl.SSLContext | None = None,
     draft: bool = False,
     max_sessions: int = 8,
+    pipe: int | None = None,
 ) -> None:
     """Serve a profile of `served_profile` until SIGINT or SIGTERM, and print the address to stdout.
 
@@ -38,17 +43,19 @@ def serve(
         token: what edges must present; `demand_guarded` says where it is needed.
         draft: also serve the profile's edge model.
         max_sessions: edges at the same time.
+        pipe: descriptor of a socket to one edge more, the one that has started this process.
 
     Raises:
         SpecbenchError: the model cannot be served like that, or the address cannot be listened on.
         RanksLostError: a rank of a split model is gone.
     """
-    from specbench.cloud import CloudModel, EdgeModel
+    from specbench.cloud import EdgeModel, LocalCloud
     from specbench.cloud.served import Served
+    from specbench.cloud.server.piped import PipedEdge
     from specbench.cloud.server.server import Server
     from specbench.cloud.split import SplitCloudModel
 
-    kind = SplitCloudModel if profile.cloud.ranks > 1 else CloudModel
+    kind = SplitCloudModel if profile.cloud.ranks > 1 else LocalCloud
     cloud = kind(profile.cloud, profile.engine, profile.precision.allow_tf32)
     with closing(cloud):
         if isinstance(cloud, SplitCloudModel) and cloud.rank:
@@ -67,7 +74,9 @@ def serve(
         if batch.sessions > 1:
             _demand_batching(cloud, batch)
         server = Server(served, token, max_sessions, batch=batch)
-        _listen(server, host, port, tls, cloud.ranks if isinstance(cloud, SplitCloudModel) else None)
+        begin = partial(PipedEdge, served, pipe, server.turn) if pipe is not None else None
+        others = cloud.ranks if isinstance(cloud, SplitCloudModel) else None
+        _listen(server, host, port, tls, others, begin)
 
 
 def _demand_batching(cloud: CloudModel, batch: Batch) -> None:
@@ -140,7 +149,14 @@ def end_with_stdin() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, ranks: Ranks | None) -> None:
+def _listen(
+    server: Server,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    ranks: Ranks | None,
+    begin: Callable[[], PipedEdge] | None,
+) -> None:
     import asyncio
     import signal
 
@@ -157,7 +173,8 @@ def _listen(server: Server, host: str, port: int, tls: ssl.SSLContext | None, ra
         async with server.listening(host, port, tls) as chosen:
             name = f"[{host}]" if ":" in host else host
             print(f"{'wss' if tls else 'ws'}://{name}:{chosen}", flush=True)
-            await stopped.wait()
+            with closing(begin()) if begin else contextlib.nullcontext():
+                await stopped.wait()
             if ranks and ranks.loss:
                 await server.dismiss(ranks.loss)
 

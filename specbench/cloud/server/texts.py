@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 
 from specbench.clock import now_ms
 from specbench.cloud.server.checks import RefusalError
@@ -13,6 +11,7 @@ from specbench.cloud.transport.answers import Committed
 from specbench.cloud.transport.fields import packed_ids
 from specbench.profile import Options
 from specbench.results.records import Round
+from specbench.speculation.overtaking import left_of
 from specbench.speculation.proposal import Proposal
 from specbench.speculation.request import Needs
 from specbench.speculation.target import LocalTarget
@@ -59,30 +58,25 @@ class Text:
         """Whether a draft follows one that was refused, or the end of its text."""
         return draft.epoch < self.epoch and (self.goes_on or draft.start is not None)
 
-    def overtaken(self, frames: Sequence[protocol.Verify]) -> tuple[int, int]:
-        """How far the text has come along drafts that go on from each other; what it refutes is void.
+    def left_of(self, start: int | None, drafts: Sequence[Proposal]) -> Sequence[Proposal]:
+        """What is to be judged of drafts that go on from each other; what the text refutes is void.
 
-        Returns:
-            How many of them have nothing left to be judged, and how many tokens of the next one are said.
+        Args:
+            start: of the first one, as of `protocol.Verify`.
 
         Raises:
             RefusalError: they start where no draft can.
         """
-        start = frames[0].start
-        if self.stream and (start is None or isinstance(frames[0], protocol.VerifyTree)):
-            raise RefusalError("a tree, or a draft that does not say where it starts, came into a stream")
         if start is None:
-            return 0, 0
+            if self.stream:
+                raise RefusalError("a draft that does not say where it starts came into a stream")
+            return drafts
         said = self.target.said(start)
         if said is None or (said and not self.stream):
             raise RefusalError(f"a draft starts behind {start} tokens, and the text is elsewhere")
-        drafted = [token for frame in frames for token in frame.tokens]
-        if any(mine != theirs for mine, theirs in zip(said, drafted, strict=False)):
-            self.epoch += 1
-            return len(frames), 0
-        ends = list(accumulate(len(frame.tokens) for frame in frames))
-        gone = bisect_right(ends, len(said)) if self.stream else 0
-        return gone, len(said) - (ends[gone - 1] if gone else 0)
+        left = left_of(drafts, said, self.stream is not None)
+        self.epoch += left is None
+        return left or ()
 
     def verdict(self, frame: protocol.Verify, draft: Proposal, commit: Round, arrived_ms: float) -> Committed:
         """The reply to a draft; its refusal begins a new epoch."""
@@ -130,6 +124,8 @@ def committed(
         commit.pass_tokens,
         round((commit.wasted_verify_ms or 0.0) * 1000),
     )
-    if top_ids or hidden_states or commit.depth is not None:
-        return answers.CommittedMore(*fields, commit.depth, top_ids, hidden_states)
+    more = (commit.depth, top_ids, hidden_states, commit.forced, commit.forced_accepted,
+            commit.replayed_tokens, commit.snapshot_bytes)  # fmt: skip
+    if any(part is not None and part != b"" for part in more):
+        return answers.CommittedMore(*fields, *more)
     return Committed(*fields)

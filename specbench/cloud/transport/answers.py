@@ -6,11 +6,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from specbench.cloud.transport.facts import BytesPerSecond, Facts, Number
+from specbench.cloud.transport.facts import BytesPerSecond, Facts, Number, Text
 from specbench.cloud.transport.fields import Frame, Tokens
-from specbench.results.records import Audit
+from specbench.results.records import Audit, EnergyCounter
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.ties import Evidence
+
+MOST_COUNTERS = 256
+Joules = Annotated[float, Meta(gt=-1e18, lt=1e18)]  # which NaN is not
 
 
 class Welcome(Frame, frozen=True, tag=32):
@@ -55,15 +58,20 @@ class CommittedMore(Committed, frozen=True, tag=43):
     """`Committed` for what few methods ask.
 
     Args:
-        depth: as of `Round`.
+        depth: as of `Round`, and so are `replayed_tokens` and `snapshot_bytes`.
         top_ids: rows of as many ids as `Open` asked for, as `packed_ids` has them.
         hidden_states: as `Features.packed` has them; behind a prompt those of all its tokens, else a row for
             each committed token, and none where the text has ended.
+        forced: as of `Round`, and so is `forced_accepted`.
     """
 
     depth: Number | None = None
     top_ids: bytes = b""
     hidden_states: bytes = b""
+    forced: Number | None = None
+    forced_accepted: Number | None = None
+    replayed_tokens: Number | None = None
+    snapshot_bytes: Number | None = None
 
 
 class Dropped(Frame, frozen=True, tag=42):
@@ -92,6 +100,29 @@ class Speed(Frame, frozen=True, tag=40):
     """The answer to `AskSpeed`."""
 
     bytes_per_second: BytesPerSecond
+
+
+class Metered(Frame, frozen=True, tag=44):
+    """The answer to `AskEnergy`.
+
+    Args:
+        meter: a number of its own for each process that serves, whose counters begin at 0.
+        machine: as `energy.machine_id` has it: an edge of the same machine reads the same counters.
+        at_us: microseconds of the server's clock.
+        edges: the most that were connected at a moment since this one last asked, itself included; all that
+            ever were, where it had not asked on this connection. The counters count the work for all.
+        counters: that count what the model computes, for the role `cloud`.
+        joules: since the first `AskEnergy`, by the names of counters.
+        absent: why others cannot be read, in sentences.
+    """
+
+    meter: Number
+    machine: Text
+    at_us: Number
+    edges: Number
+    counters: Annotated[tuple[EnergyCounter, ...], Meta(max_length=MOST_COUNTERS)]
+    joules: Annotated[dict[Text, Joules], Meta(max_length=MOST_COUNTERS)]
+    absent: Annotated[tuple[Text, ...], Meta(max_length=MOST_COUNTERS)]
 
 
 class Proven(Frame, frozen=True, tag=38):
@@ -123,5 +154,5 @@ class Refused(Frame, frozen=True, tag=37):
 
 FINISH_REASONS = (None, "stop", "length")
 
-Found = Audited | Speed | Proven | Held
+Found = Audited | Speed | Metered | Proven | Held
 Down = Welcome | Committed | CommittedMore | Dropped | Done | Opened | Found | Working | Refused

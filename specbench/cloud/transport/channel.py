@@ -15,12 +15,14 @@ class Channel(ABC):
     Attributes:
         uplink_ms: how long the last sent message took to arrive, `None` where that is not known; `downlink_ms`
             for the last one received.
+        came_ms: when the last received message set out or came, by `now_ms`, where the channel knows that.
         silence_s: how long the cloud may say nothing at all before it counts as gone; `None` is for ever.
         shares_process: whether the other end computes in a thread of this process.
     """
 
     uplink_ms: float | None = None
     downlink_ms: float | None = None
+    came_ms: float | None = None
     silence_s: float | None = None
     shares_process: bool = False
 

@@ -111,7 +111,7 @@ class Connection:
         """The frame's one reply is still to come, and does not matter."""
         arrived = self._waiting.pop(sent.number, None) if sent.epoch == self.epoch else None
         if arrived:
-            self._disregarded_bytes += sum(size for _, size, _ in arrived)
+            self._disregarded_bytes += sum(size for _, size, *_ in arrived)
         elif arrived is not None:
             self._disregarded.add(sent.number)
 
@@ -152,12 +152,14 @@ class Connection:
             except TimeoutError:
                 raise ChannelLostError(f"received nothing for {self.channel.silence_s:.0f} s") from None
         first = next(filter(self._has_come, sent))
-        frame, size, downlink_ms = self._waiting[first.number].popleft()
+        frame, size, downlink_ms, came_ms = self._waiting[first.number].popleft()
         arrived = now_ms()
+        known_ms = came_ms if was_here else arrived
         if isinstance(frame, answers.Refused):
             self._waiting.pop(first.number)
             raise SpecbenchError(f"the server refused: {frame.reason}", "see the server's output", ExitCode.RUN)
-        return Reply(frame, size, downlink_ms, arrived - started, None if was_here else arrived - first.sent_ms)
+        elapsed_ms = None if known_ms is None else known_ms - first.sent_ms
+        return Reply(frame, size, downlink_ms, arrived - started, elapsed_ms)
 
     def went_on(self) -> None:
         """A text has new tokens: what is lost from now on is lost over another step."""
@@ -294,5 +296,5 @@ class Connection:
             return
         if frame.number not in self._waiting:
             raise ChannelLostError(f"an answer to frame {frame.number} came, which asked for none")
-        self.answers += 1
-        self._waiting[frame.number].append((frame, len(message), channel.downlink_ms))
+        self.answers += not isinstance(frame, answers.Metered)  # asked of each text, and no part of it
+        self._waiting[frame.number].append((frame, len(message), channel.downlink_ms, channel.came_ms))

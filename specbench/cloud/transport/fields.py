@@ -8,9 +8,11 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from specbench.cloud.transport.facts import Number
+from specbench.cloud.transport.facts import Number, Text
+from specbench.models.media import MOST_FILES, File
 from specbench.profile.decoding import LONGEST_DRAFT
 from specbench.speculation.features import MOST_LAYERS, FeatureDtype, Features
+from specbench.speculation.grammar import MOST_CHARACTERS
 from specbench.speculation.request import TopIds
 
 MAX_FRAME_BYTES = 16 << 20  # 64 draft distributions over a vocabulary of 40,000 that list every token
@@ -29,6 +31,12 @@ TopCount = Annotated[int, Meta(ge=0, le=MOST_TOP_IDS)]
 Layers = Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**16)], ...], Meta(min_length=1, max_length=MOST_LAYERS)]
 FeatureFields = tuple[Layers, Annotated[int, Meta(ge=1, lt=2**24)], FeatureDtype]
 """Layers, size and dtype, as of `Features`."""
+
+GrammarFields = tuple[Text, Annotated[str, Meta(max_length=MOST_CHARACTERS)], Text]
+"""Kind and text, as of `speculation.grammar.Grammar`, and a version of llguidance."""
+
+MediaFields = tuple[bool, Annotated[tuple[File, ...], Meta(min_length=1, max_length=MOST_FILES)]]
+"""Whether the draft reads them too, and files, as of `models.media.Media`."""
 
 FrameT = TypeVar("FrameT")
 

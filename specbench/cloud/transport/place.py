@@ -8,10 +8,12 @@ from specbench.cloud.transport import answers, protocol
 from specbench.cloud.transport.answers import Committed, CommittedMore, Opened
 from specbench.cloud.transport.channel import ChannelLostError
 from specbench.cloud.transport.connection import Connection
+from specbench.cloud.transport.fields import Budget, GrammarFields, MediaFields, Seed, Tokens
 from specbench.cloud.transport.protocol import Up
 from specbench.cloud.transport.replies import Reply, Sent
 from specbench.profile import Options
 from specbench.results.records import Round
+from specbench.speculation.grammar import demand_llguidance
 from specbench.speculation.recomputation import Recomputed
 from specbench.speculation.request import Needs, Request
 from specbench.speculation.ties import Evidence, Pass
@@ -168,6 +170,10 @@ class RemotePlace:
             drafted=frame.drafted,
             accepted=None if frame.drafted is None else frame.accepted,
             depth=more.depth if more else None,
+            forced=more.forced if more else None,
+            forced_accepted=more.forced_accepted if more else None,
+            replayed_tokens=more.replayed_tokens if more else None,
+            snapshot_bytes=more.snapshot_bytes if more else None,
             verify_ms=frame.verify_us / 1000,
             uplink_ms=uplink_ms,
             downlink_ms=downlink_ms,
@@ -220,7 +226,7 @@ class RemotePlace:
                 self._draft,
                 self._needs.trees,
                 self._needs.top_k,
-                features and (features.layers, features.size, features.dtype),
+                (features.layers, features.size, features.dtype) if features else None,
             )
         )
         if self._draft is not None:
@@ -229,6 +235,14 @@ class RemotePlace:
         self._epoch = epoch
 
 
-def asked(request: Request) -> tuple:
+def asked(request: Request) -> tuple[Tokens, Budget, Tokens, Seed, GrammarFields | None, MediaFields | None]:
     """A request as the fields of a frame."""
-    return request.prompt_ids, request.max_new_tokens, tuple(sorted(request.stop_ids)), request.seed
+    stop_ids, grammar = tuple(sorted(request.stop_ids)), request.grammar
+    return (
+        request.prompt_ids,
+        request.max_new_tokens,
+        stop_ids,
+        request.seed,
+        (grammar.kind, grammar.text, demand_llguidance()) if grammar else None,
+        (request.media.drafted, request.media.files) if request.media else None,
+    )

@@ -27,6 +27,8 @@ from specbench.cloud.transport.fields import (
     Distributions,
     FeatureFields,
     Frame,
+    GrammarFields,
+    MediaFields,
     Parents,
     Seed,
     TokenId,
@@ -35,7 +37,7 @@ from specbench.cloud.transport.fields import (
     decoded,
 )
 
-VERSION = 7
+VERSION = 10
 
 Settings = Annotated[dict[str, Any], Meta(max_length=64)]
 
@@ -79,6 +81,8 @@ class Asked(Frame, frozen=True):
     Args:
         text: as of `Open`.
         stop_ids: in ascending order.
+        grammar: that the answer follows, and the version of llguidance by which the edge reads it.
+        media: the files that the prompt has placeholders for.
     """
 
     text: Number
@@ -86,6 +90,8 @@ class Asked(Frame, frozen=True):
     max_new_tokens: Budget
     stop_ids: Tokens
     seed: Seed
+    grammar: GrammarFields | None
+    media: MediaFields | None
 
 
 class Begin(Asked, frozen=True, tag=2):
@@ -160,6 +166,10 @@ class AskSpeed(Frame, frozen=True, tag=12):
     """Read memory, and say how fast that was."""
 
 
+class AskEnergy(Frame, frozen=True, tag=15):
+    """Read the counters of energy beside which the model computes."""
+
+
 class Prove(Asked, frozen=True, tag=11):
     """Compute the position behind `tokens` as single steps do, and as a method's passes did; see `Evidence`."""
 
@@ -181,7 +191,10 @@ class Close(Frame, frozen=True, tag=10):
 
 
 Asking = Begin | Resume | Generate | Prove | Recompute
-Up = Hello | Open | Asking | Verify | VerifyTree | Trust | Decode | Stop | AskAudit | AskSpeed | Close
+Stepping = Begin | Resume | Trust | Decode
+"""What is decoded step by step."""
+About = Hello | AskAudit | AskSpeed | AskEnergy
+Up = About | Open | Asking | Verify | VerifyTree | Trust | Decode | Stop | Close
 
 encode = msgspec.msgpack.Encoder().encode
 _up = msgspec.msgpack.Decoder(Up)

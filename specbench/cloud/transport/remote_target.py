@@ -196,6 +196,8 @@ class RemoteTarget(RemotePlace):
             raise
         self._in_flight.popleft()
         pending.sent = None  # it has been answered
+        if commit.drafted is not None:
+            commit = replace(commit, refused=pending.proposal.refused(commit))
         if pending.proposal.stands(commit):
             return commit
         self._epoch_of_text += (commit.accepted or 0) < len(pending.proposal)

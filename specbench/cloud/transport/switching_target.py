@@ -96,6 +96,7 @@ class SwitchingTarget(RemoteTarget):
         if sent:
             oldest, gone = take_verdict(self._in_flight, commit)
             proposal = oldest.proposal
+            commit = replace(commit, refused=proposal.refused(commit))
             if not proposal.stands(commit):
                 self._epoch_of_text += (commit.accepted or 0) < len(proposal)
             self._stream_from(sent if proposal.goes_on and not proposal.stands(commit) else None)

@@ -16,7 +16,7 @@ NUMBERS = st.integers(-(2**63), 2**64 - 1)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.floats() | st.binary(max_size=20) | st.text(max_size=20)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner))
 NEARLY_FRAMES = st.builds(
-    lambda tag, fields: protocol.encode([tag, *fields]), st.integers(0, 43), st.lists(VALUES, max_size=9)
+    lambda tag, fields: protocol.encode([tag, *fields]), st.integers(0, 44), st.lists(VALUES, max_size=9)
 )
 
 
@@ -30,14 +30,28 @@ def damaged(draw):
                     [
                         protocol.Hello(1, protocol.VERSION, "a" * 64),
                         protocol.Open(2, 1, {}, {"draft_length": 4}, True, None, True, 8, ((0, 2), 32, "int8")),
-                        protocol.Begin(3, 1, (5, 6, 7), 12, (1,), 2**62),
-                        protocol.Resume(3, 1, (5, 6, 7), 12, (1,), 5, (8, 9), 3, 4),
+                        protocol.Begin(3, 1, (5, 6, 7), 12, (1,), 2**62, None, (True, (("image", b"GIF"),))),
+                        protocol.Resume(
+                            3, 1, (5, 6, 7), 12, (1,), 5, ("regex", "[0-9]+", "1.9.1"), None, (8, 9), 3, 4
+                        ),
                         protocol.Verify(4, 1, (5, 6), (b"123456", b"abcdef")),
                         protocol.VerifyTree(4, 1, (5, 6, 7), (), 0, False, b"\0\1\1"),
                         protocol.Prove(
-                            4, 1, (5,), 9, (), 3, (6,), ((None, (6,), False), (4, (7, 8), True)), (7, 9)
+                            4,
+                            1,
+                            (5,),
+                            9,
+                            (),
+                            3,
+                            None,
+                            None,
+                            (6,),
+                            ((None, (6,), False), (4, (7, 8), True)),
+                            (7, 9),
                         ),
-                        protocol.Recompute(4, 1, (5,), 9, (), 3, (6, 7)),
+                        protocol.Recompute(4, 1, (5,), 9, (), 3, None, None, (6, 7)),
+                        protocol.AskEnergy(4),
+                        answers.Metered(4, 7, "ab", 9, 1, (), {"package-0": 1.5}, ("no GPU",)),
                         answers.Refused(3, "no", True),
                         answers.Committed(4, (5, 6), 1, 0, 100, 200, 12, 0, 0),
                         answers.CommittedMore(

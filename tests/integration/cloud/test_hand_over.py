@@ -15,7 +15,7 @@ from specbench.cloud.transport.switching_target import SwitchingTarget
 from specbench.errors import SpecbenchError
 from specbench.profile import Decoding, EdgeSpec, Options, Speculative
 from specbench.speculation.proposal import Proposal
-from specbench.speculation.request import Request
+from specbench.speculation.request import Needs, Request
 from specbench.speculation.target import LocalTarget
 from specbench.testing import answer, tokens_of
 
@@ -65,9 +65,9 @@ def serving(start, cloud):
         one.close()
 
 
-def adaptive(draft, connection, asked, request=REQUEST):
-    decoder = always_drafting(draft, SwitchingTarget(connection, asked, True), asked)
-    return answer(decoder, request)
+def adaptive(draft, connection, asked, request=REQUEST, trees=False):
+    target = SwitchingTarget(connection, asked, True, needs=Needs(trees=trees))
+    return answer(always_drafting(draft, target, asked, trees=trees), request)
 
 
 def control(cloud, asked, request=REQUEST):
@@ -77,22 +77,32 @@ def control(cloud, asked, request=REQUEST):
 
 
 def begun(connection, asked=GREEDY):
-    target = SwitchingTarget(connection, asked, True)
+    target = SwitchingTarget(connection, asked, True, needs=Needs(trees=True))
     target.goes_on = True
     return target, list(target.begin(REQUEST).tokens)
 
 
+@pytest.mark.parametrize("trees", [False, True], ids=["chains", "trees"])
 @pytest.mark.parametrize("draft", ["never", "often", "always"])
 @pytest.mark.parametrize("rule", ["greedy", "coupled"])
-def test_the_text_is_the_controls(serving, cloud, drafts, draft, rule):
+def test_the_text_is_the_controls(serving, cloud, drafts, draft, rule, trees):
     asked = options(rule, 1.0 if rule == "coupled" else 0.0)
     _, connection = serving()
     wanted = control(cloud, asked)
     for _ in range(2):
-        rounds = adaptive(drafts[draft], connection, asked)
+        rounds = adaptive(drafts[draft], connection, asked, trees=trees)
         assert tokens_of(rounds) == wanted
     if draft == "always":
         assert any(part.accepted for part in rounds if part.drafted)
+        assert any(part.choice == "tree" for part in rounds) == trees
+
+
+def test_rejection_judges_what_is_left_of_a_tree(serving, drafts):
+    asked = options("rejection")
+    _, connection = serving()
+    rounds = adaptive(drafts["often"], connection, asked, trees=True)
+    assert len(tokens_of(rounds)) == 60
+    assert any(part.choice == "tree" and part.accepted for part in rounds)
 
 
 @pytest.mark.parametrize("rule", sorted(ALL_RULES))
@@ -105,17 +115,22 @@ def test_every_rule_may_judge_what_is_left_of_a_proposal(serving, drafts, rule):
 
 
 # Of the first connection: Hello, Open, Begin and a Decode come before the proposals.
-@pytest.mark.parametrize(("rule", "at"), [("greedy", 6), ("greedy", 9), ("coupled", 8)])
+@pytest.mark.parametrize(
+    ("rule", "at", "trees"), [("greedy", 6, False), ("greedy", 9, True), ("coupled", 8, False)]
+)
 @pytest.mark.parametrize(
     ("way", "fault"),
     [*(("send", fault) for fault in UPWARD), *(("receive", fault) for fault in DOWNWARD)],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_what_is_in_flight_is_sent_again_over_a_new_connection(serving, cloud, drafts, rule, way, fault, at):
+def test_what_is_in_flight_is_sent_again_over_a_new_connection(
+    serving, cloud, drafts, rule, way, fault, at, trees
+):
     asked = options(rule, 1.0 if rule == "coupled" else 0.0)
     faults = {(way, at): fault}
     _, connection = serving(faults)
-    assert tokens_of(adaptive(drafts["often"], connection, asked)) == control(cloud, asked)
+    rounds = adaptive(drafts["often"], connection, asked, trees=trees)
+    assert tokens_of(rounds) == control(cloud, asked)
     assert not faults, "the fault did not come about"
     assert connection.interruptions == 1 or (fault is lost and connection.interruptions == 0)
 
@@ -153,6 +168,28 @@ def test_a_proposal_that_is_ahead_takes_over_and_the_rest_of_it_is_judged(servin
     assert found == wanted
 
 
+def test_what_is_left_of_a_tree_behind_what_was_said_is_judged(serving, cloud):
+    _, connection = serving()
+    wanted = control(cloud, GREEDY)
+    target, found = begun(connection)
+    found += target.next().tokens
+    path = wanted[len(found) : len(found) + 20]
+    # Beside each token of the path a wrong one.
+    tokens = [each for token in path for each in (token ^ 1, token)]
+    parents = [2 * (index // 2) - 1 for index in range(len(tokens))]
+    target.send(Proposal(tokens, parents=tuple(parents), goes_on=True))
+    part = target.next()
+    while part.drafted is None:
+        found += part.tokens
+        part = target.next()
+    assert part.drafted == 2 * part.depth < 40
+    assert part.accepted == part.depth
+    found += part.tokens
+    while len(found) < len(wanted):
+        found += target.next().tokens
+    assert found == wanted
+
+
 def test_a_proposal_that_is_overtaken_has_no_verdict(serving, cloud):
     running, connection = serving()
     wanted = control(cloud, GREEDY)
@@ -182,7 +219,7 @@ def test_a_draft_that_starts_where_no_text_is_is_refused(serving, behind):
 def test_a_draft_that_does_not_say_where_it_starts_is_refused_in_a_stream(serving):
     _, connection = serving()
     target, _ = begun(connection)
-    with pytest.raises(SpecbenchError, match="does not say where it starts, came into a stream"):
+    with pytest.raises(SpecbenchError, match="does not say where it starts came into a stream"):
         connection.ask(lambda number: protocol.Verify(number, target._text, (9,), ()))
 
 

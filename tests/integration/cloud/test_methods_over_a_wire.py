@@ -1,5 +1,6 @@
 """What the methods that a wire makes meaningful write and record over one."""
 
+import re
 import threading
 from dataclasses import replace
 
@@ -15,16 +16,18 @@ from specbench.api import CloudModel, Decoding, EdgeModel, Options, Request, Spe
 from specbench.cloud.served import Served
 from specbench.cloud.server.local_channel import LocalChannel
 from specbench.cloud.server_matches_profile import demand_engine
+from specbench.cloud.transport import place
 from specbench.cloud.transport.connection import Connection
 from specbench.cloud.transport.remote_target import RemoteTarget
 from specbench.errors import SpecbenchError
 from specbench.models import vocabulary
 from specbench.profile import CloudSpec, EdgeSpec, EngineSpec, Gate, LinkSpec
 from specbench.speculation.draft_length import LONGEST
+from specbench.speculation.grammar import Grammar
 from specbench.speculation.stop_strings import StopStrings
 from specbench.stats.round_costs import round_costs
 from specbench.stats.timings import round_time
-from specbench.testing import answer, tokens_of
+from specbench.testing import STOP_ID, answer, tokens_of
 
 PROMPT = tuple(range(10, 40))
 REQUEST = Request(PROMPT, 30, frozenset(), 7)
@@ -127,6 +130,35 @@ def test_penalties_and_stop_strings_hold_on_the_other_side_of_a_wire(models, edg
     for method in methods:
         rounds = answer(method.open(edge, cloud, Options(decoding, Speculative(draft_length=6))), request)
         assert (tokens_of(rounds), rounds[-1].finish_reason) == (expected, "stop"), method.name
+
+
+def test_a_grammar_holds_on_the_other_side_of_a_wire(models, edge, cloud):
+    stops, words = frozenset([STOP_ID]), Options(Decoding(), Speculative(draft_length=6))
+    expression = "(ab|cd){3}, so [a-z]{4} and not{2}hing else\\."
+    request = Request(PROMPT, 60, stops, grammar=Grammar("regex", expression, stops, edge.tokenizer))
+    text = tokens_of(answer(CloudOptimizedBaseline().open(edge, cloud_of(models), words), request))
+    assert re.fullmatch(expression, edge.tokenizer.decode(text[:-1]))
+    methods = (CloudOptimizedBaseline(), CloudBaseline(), SpeculativeColocated(), SpeculativeDecoding(),
+               SpeculativePipelined())  # fmt: skip
+    for method in methods:
+        rounds = answer(method.open(edge, cloud, words), request)
+        assert (tokens_of(rounds), rounds[-1].finish_reason) == (text, "stop"), method.name
+        if method.name.startswith("speculative"):
+            assert sum(part.forced_accepted for part in rounds[1:]) > 8, method.name
+    seen = cloud.recomputed(words, request, text)
+    assert (seen.position, seen.positions) == (None, len(text))
+
+
+def test_a_server_refuses_a_grammar_that_it_would_read_otherwise(connection, edge, monkeypatch):
+    target = RemoteTarget(connection[0], GREEDY, True)
+    for kind, text, refusal in (("regex", "(a", "not valid"), ("gbnf", "a", "a grammar is one of json_schema")):
+        grammar = Grammar(kind, text, frozenset([STOP_ID]), edge.tokenizer)
+        with pytest.raises(SpecbenchError, match=refusal):
+            target.begin(replace(REQUEST, stop_ids=grammar.stop_ids, grammar=grammar))
+    monkeypatch.setattr(place, "demand_llguidance", lambda: "0.1")
+    grammar = Grammar("regex", "a", frozenset([STOP_ID]), edge.tokenizer)
+    with pytest.raises(SpecbenchError, match=r"by llguidance 0\.1, and the server by "):
+        target.begin(replace(REQUEST, stop_ids=grammar.stop_ids, grammar=grammar))
 
 
 def test_what_a_gate_lets_pass_was_not_verified(models, edge):

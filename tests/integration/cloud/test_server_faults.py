@@ -46,7 +46,7 @@ def opened(channel, cloud, options=GREEDY):
     parts = options.decoding.model_dump(), options.speculative.model_dump()
     channel.send(protocol.encode(protocol.Open(2, 1, *parts, True)))
     assert isinstance(protocol.decode_down(channel.receive(10)), answers.Done)
-    channel.send(protocol.encode(protocol.Begin(3, 1, REQUEST.prompt_ids, 24, (1,), 7)))
+    channel.send(protocol.encode(protocol.Begin(3, 1, REQUEST.prompt_ids, 24, (1,), 7, None, None)))
     assert isinstance(protocol.decode_down(channel.receive(10)), answers.Committed)
 
 
@@ -65,18 +65,19 @@ SENSELESS = [
     (protocol.Verify(4, 1, (5,), (b"123456",)), "1 draft distributions came, and 0 are needed"),
     (protocol.Verify(4, 9, (5,), ()), "text 9 was not opened"),
     (protocol.Trust(4, 1, (5, 200)), "token id 200"),
-    (protocol.Begin(4, 1, (), 24, (), 7), "the prompt is empty"),
-    (protocol.Begin(4, 1, (5, 6), 5000, (), 7), "the model was made for 2048"),
-    (protocol.Begin(4, 1, (5, 96), 5, (), 7), "token id 96"),
-    (protocol.Resume(4, 1, (5, 6), 5, (), 7, (), 0, 0), "has begun, and has not ended"),
+    (protocol.Begin(4, 1, (), 24, (), 7, None, None), "the prompt is empty"),
+    (protocol.Begin(4, 1, (5, 6), 5000, (), 7, None, None), "the model was made for 2048"),
+    (protocol.Begin(4, 1, (5, 96), 5, (), 7, None, None), "token id 96"),
+    (protocol.Begin(4, 1, (5, 6), 5, (), 7, None, (False, (("image", b"GIF"),))), "(llama) reads no image"),
+    (protocol.Resume(4, 1, (5, 6), 5, (), 7, None, None, (), 0, 0), "has begun, and has not ended"),
     (protocol.Open(4, 2, {}, {"draft_length": 999}, True), "draft_length"),
     (protocol.Open(4, 2, {"heat": 1}, {}, True), "heat"),
     (
-        protocol.Prove(4, 1, (5, 6), 5, (), 7, (8,), ((None, (9, 9), False),), (1, 2)),
+        protocol.Prove(4, 1, (5, 6), 5, (), 7, None, None, (8,), ((None, (9, 9), False),), (1, 2)),
         "do not lead to that position",
     ),
-    (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 9, 9)), "no text of that budget"),
-    (protocol.Recompute(4, 1, (5, 6), 2, (), 7, (8, 96)), "token id 96"),
+    (protocol.Recompute(4, 1, (5, 6), 2, (), 7, None, None, (8, 9, 9)), "no text of that budget"),
+    (protocol.Recompute(4, 1, (5, 6), 2, (), 7, None, None, (8, 96)), "token id 96"),
 ]
 
 
@@ -89,7 +90,7 @@ def test_a_frame_that_asks_for_what_cannot_be_is_refused_and_the_edge_may_go_on(
     refused = protocol.decode_down(channel.receive(10))
     assert isinstance(refused, answers.Refused)
     assert reason in refused.reason
-    channel.send(protocol.encode(protocol.Begin(5, 1, REQUEST.prompt_ids, 24, (1,), 7)))
+    channel.send(protocol.encode(protocol.Begin(5, 1, REQUEST.prompt_ids, 24, (1,), 7, None, None)))
     assert isinstance(protocol.decode_down(channel.receive(10)), answers.Committed)
     channel.close()
 
@@ -158,7 +159,7 @@ def deaf(running, cloud, *frames):
 def test_an_edge_that_never_reads_and_answers_no_ping_is_freed_within_a_bounded_time(start, cloud):
     running = start(ping=0.2, pong=0.3)
     parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
-    begun = protocol.Begin(3, 1, REQUEST.prompt_ids, 2000, (), 7)
+    begun = protocol.Begin(3, 1, REQUEST.prompt_ids, 2000, (), 7, None, None)
     sock = deaf(running, cloud, protocol.Open(2, 1, *parts, True), begun, protocol.Decode(4, 1))
     wait_until(lambda: running.host.held == 1)
     wait_until(lambda: running.server.sessions == 0)
@@ -179,7 +180,7 @@ def test_an_edge_that_misses_no_ping_and_never_reads_is_freed_within_a_bounded_t
 
     running.host.generate = generate
     parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
-    asked = protocol.Generate(3, 1, REQUEST.prompt_ids, 2000, (), 7)
+    asked = protocol.Generate(3, 1, REQUEST.prompt_ids, 2000, (), 7, None, None)
     sock = deaf(running, cloud, protocol.Open(2, 1, *parts, False), asked)
     wait_until(lambda: began == [1])
     wait_until(lambda: running.server.sessions == 0)
@@ -209,7 +210,11 @@ def test_a_text_that_has_ended_holds_no_cache(start, cloud):
     service = Service(Watched(cloud))
     parts = GREEDY.decoding.model_dump(), GREEDY.speculative.model_dump()
     hello = protocol.Hello(1, protocol.VERSION, vocabulary.fingerprint(cloud.tokenizer))
-    frames = [hello, protocol.Open(2, 1, *parts, True), protocol.Begin(3, 1, REQUEST.prompt_ids, 4, (), 7)]
+    frames = [
+        hello,
+        protocol.Open(2, 1, *parts, True),
+        protocol.Begin(3, 1, REQUEST.prompt_ids, 4, (), 7, None, None),
+    ]
     for frame in frames:
         list(service.handle(protocol.encode(frame), 0.0))
     session = weakref.ref(service._texts[1].target._session)
@@ -229,7 +234,7 @@ def test_the_open_texts_of_an_edge_fill_four_contexts_and_no_more(start, cloud):
     for text in range(2, 7):
         for frame in (
             protocol.Open(number + 1, text, *parts, True),
-            protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7),
+            protocol.Begin(number + 2, text, REQUEST.prompt_ids, 2000, (), 7, None, None),
         ):
             channel.send(protocol.encode(frame))
             replies.append(protocol.decode_down(channel.receive(10)))
