@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -41,6 +42,15 @@ class SpecbenchError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = self.default_code if exit_code is None else exit_code
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Begin the message of what goes wrong within by its place, such as `prompt 7`."""
+    try:
+        yield
+    except SpecbenchError as error:
+        raise SpecbenchError(f"{place}: {error.message}", error.hint, error.exit_code) from error
 
 
 class ModelError(SpecbenchError):

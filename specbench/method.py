@@ -43,6 +43,8 @@ class Method(ABC):
             they run eagerly, whatever `engine.kind` says. Its row says so.
         needs_eager: it runs on transformers' own passes alone. With `engine.kind: auto` all methods of its run
             do, and a line says why.
+        takes_media: it answers prompts with images and sounds: `Request.media` is read by the target, and by a
+            draft that can. One that makes tokens of texts by itself, or reads the target's states, does not.
         keeps_costs: it keeps what things took, and nothing of a text, from one prompt to the next. So a replay
             answers each prompt once before it looks at the clock.
         settings: the method's own options, fields with type, default and `Field(description=...)`. The profile
@@ -55,6 +57,7 @@ class Method(ABC):
     api_version: ClassVar[int] = 3  # and not API_VERSION, which would guard nothing
     own_passes: bool = False
     needs_eager: bool = False
+    takes_media: bool = False
     keeps_costs: bool = False
     settings: ClassVar[type[Part]] = Part
 
@@ -127,6 +130,7 @@ class SpeculativeMethod(Method):
     """
 
     roles: tuple[str, ...] = ("edge", "cloud")
+    takes_media = True
     rules: ClassVar[frozenset[str]] = frozenset(RULES)
     rules_reason: ClassVar[str] = ""
     takes_gate: ClassVar[bool] = False

@@ -47,7 +47,7 @@ def tiny_tokenizer(vocabulary_size: int = VOCABULARY_SIZE) -> PreTrainedTokenize
         models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>")
     )
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    backend.decoder = decoders.Fuse()
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<|end|>")
     tokenizer.add_special_tokens({"additional_special_tokens": special[2:]})
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -15,6 +15,8 @@ SECTIONS = {
     "trace": (FILES, "### `trace`"), "limits": (FILES, "### `limits`"), "load": (FILES, "### `load`"),
     "runs": (FILES, "### `runs`"), "prompts": (FILES, "### `prompts describe`"),
     "show": (FILES, "### `show`"), "verify": (FILES, "### `verify`"),
+    "recheck": (FILES, "### `recheck`"), "reproduce": (FILES, "### `reproduce`"),
+    "leak": (FILES, "### `leak`"),
     "check-dtype": (FILES, "### `check-dtype`"), "distill": (FILES, "### `distill`"),
     "tune": (FILES, "### `tune`"), "link": ("explanation/link.md", ""), "submit": ("how-to/slurm.md", ""),
 }  # fmt: skip

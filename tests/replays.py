@@ -18,17 +18,29 @@ TABLE = {
 }
 
 
-def costs(**values):
-    return Costs.model_validate(TABLE).with_values({key.replace("__", "."): values[key] for key in values})
+def costs(verify_ms=None, **values):
+    table = {**TABLE, "target": {**TABLE["target"], "verify_ms": verify_ms or TABLE["target"]["verify_ms"]}}
+    return Costs.model_validate(table).with_values({key.replace("__", "."): values[key] for key in values})
 
 
-def prices(**values):
-    return Prices(costs(**values))
+def prices(verify_ms=None, **values):
+    return Prices(costs(verify_ms, **values))
 
 
 def drawn(alpha, tokens, seed=0):
     coin = random.Random(seed)
     return Text.of("".join("01"[coin.random() < alpha] for _ in range(tokens)), tokens, 10)
+
+
+def ranked(alpha, tokens, seed=0):
+    """A text of which the draft's likeliest tokens are known: the target's is the first with this chance."""
+    coin, text = random.Random(seed), drawn(alpha, tokens, seed)
+    likely = []
+    for token, run in zip(text.ids, text.runs, strict=True):
+        rank = 0 if run else min(15, int(coin.random() ** -2.5))
+        others, logs = range(1000, 1016), (-0.7 * (at + 1) for at in range(16))
+        likely.append(((*others[:rank], token, *others[rank:15]), tuple(logs)))
+    return replace(text, likely=tuple(likely))
 
 
 def trace(count=3, tokens=40):

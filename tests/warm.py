@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+MOST_DESCRIPTORS = 8
 MODULES = (
     "accelerate", "altair", "pydantic", "safetensors.torch", "scipy.stats", "torch", "transformers", "typer",
     "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
@@ -39,7 +40,7 @@ class WarmPopen(subprocess.Popen):
         if words[0] != sys.executable or _place() != nursery().place:
             super()._execute_child(args, *others)
             return
-        cwd, env, start_new_session = others[4], others[5], others[20]
+        passed, cwd, env, start_new_session = others[3], others[4], others[5], others[20]
         p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = others[9:15]
         asked = {
             "words": [word for word in words[1:3] if word != "-P"] + words[3:],
@@ -47,9 +48,10 @@ class WarmPopen(subprocess.Popen):
             "environment": dict(os.environ if env is None else env),
             "own_session": start_new_session,
             "affinity": sorted(os.sched_getaffinity(0)),
+            "passed": list(passed),
         }
         streams = [(p2cread, 0), (c2pwrite, 1), (errwrite, 2)]
-        self.pid = nursery().born(asked, [given if given != -1 else own for given, own in streams])
+        self.pid = nursery().born(asked, [*(given if given != -1 else own for given, own in streams), *passed])
         self._child_created = True
         for theirs, ours in ((p2cread, p2cwrite), (c2pwrite, c2pread), (errwrite, errread)):
             if theirs != -1 and ours != -1:
@@ -138,7 +140,7 @@ def serve(number):
     channel = socket.socket(fileno=number)
     while True:
         try:
-            size, ancillary, _, _ = channel.recvmsg(4, socket.CMSG_LEN(3 * 4))
+            size, ancillary, _, _ = channel.recvmsg(4, socket.CMSG_LEN(MOST_DESCRIPTORS * 4))
             if not size:
                 return
             streams = array.array("i")
@@ -167,10 +169,17 @@ def _become(asked, streams):
     """Be the process that was asked for; does not return."""
     if asked["own_session"]:
         os.setsid()
+    streams, passed = streams[:3], streams[3:]
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
     for stream in streams:
         os.close(stream)
+    # What was passed on has other numbers here.
+    numbers = {str(there): str(here) for there, here in zip(asked["passed"], passed, strict=True)}
+    words = list(asked["words"])
+    if numbers:
+        place = words.index("--pipe") + 1
+        words[place] = numbers[words[place]]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.sched_setaffinity(0, asked["affinity"])
     os.chdir(asked["cwd"])
@@ -186,7 +195,7 @@ def _become(asked, streams):
         torch.set_num_threads(int(threads))
     code = 1
     try:
-        code = _run(*asked["words"])
+        code = _run(*words)
     finally:
         with contextlib.suppress(BaseException):
             sys.stdout.flush()

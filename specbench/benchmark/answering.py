@@ -43,6 +43,20 @@ def demand_kept(part: Any, request: Request, text: Sequence[int], has_ended: boo
     return finish_reason
 
 
+def whether_complete(request: Request, tokens: Sequence[int]) -> bool | None:
+    """Whether an answer is whole by its grammar; `None` without one.
+
+    Raises:
+        BrokenContractError: the grammar does not allow it.
+    """
+    if request.grammar is None:
+        return None
+    place = request.grammar.constraint()
+    if not place.takes(tokens):
+        raise BrokenContractError("it committed tokens that the grammar of the answer does not allow")
+    return place.is_complete(tokens)
+
+
 class Answering:
     """A decoder's answer to one request; what we do between rounds is off the clock, unless the method runs on.
 

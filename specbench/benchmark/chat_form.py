@@ -1,4 +1,4 @@
-"""How a conversation is put to a model: system message, template and its variables, beginning of the answer."""
+"""How a conversation is put to a model: system message, template, beginning of the answer, its grammar."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from specbench.errors import ModelError, SpecbenchError
+from specbench.profile import GrammarSpec
 from specbench.profile.schema import RAW
 from specbench.results.environment import expanded
 from specbench.results.records import Prompt
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChatForm:
-    """What is put around the user's messages and the answers to them.
+    """What is put around the user's messages and the answers to them, and what these may be.
 
     Args:
         system: the system message.
@@ -28,6 +29,7 @@ class ChatForm:
         variables: of the chat template, such as `enable_thinking` or `tools`.
         template: a template in place of the model's own, in Jinja; `place` says where it stands.
         is_raw: no template; texts are joined by blank lines.
+        grammar: kind and text of what an answer may be; empty for any text.
     """
 
     system: str | None = None
@@ -36,6 +38,7 @@ class ChatForm:
     template: str | None = None
     place: str = ""
     is_raw: bool = False
+    grammar: tuple[str, str] | tuple[()] = ()
 
     @classmethod
     def of(cls, workload: Workload, prompt: Prompt, template: str | None) -> ChatForm:
@@ -52,6 +55,7 @@ class ChatForm:
             template=None if is_raw else template,
             place=f"the chat template {workload.chat_template}" if template else "",
             is_raw=is_raw,
+            grammar=_grammar(workload, prompt),
         )
 
     def named(self, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -89,7 +93,13 @@ class ChatForm:
     def identity(self) -> list[object]:
         """What two equal questions have alike beside their turns; empty without anything of it."""
         found: list[object] = [self.system, self.prefill, dict(self.variables), self.template, self.is_raw]
-        return found if any(found) else []
+        return [*(found if any(found) else []), *self.grammar]
+
+
+def _grammar(workload: Workload, prompt: Prompt) -> tuple[str, str] | tuple[()]:
+    if prompt.grammar is None:
+        return workload.grammar.definition if workload.grammar else ()
+    return GrammarSpec.model_validate(prompt.grammar).definition if prompt.grammar else ()
 
 
 def read_template(workload: Workload) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from specbench.errors import CloudLostError, ExitCode, StoreError, described
 from specbench.interpreter import module_command
 
 JOB = "job.json"
+CLOSING_S = 30.0  # for a run to end by itself when Ctrl-C reached it too
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,15 @@ def run_to_end(job: Job, file: Path, stderr: int | None = subprocess.DEVNULL) ->
             process.kill()
             raise
     return end_of(file, process.returncode)
+
+
+def let_end(process: subprocess.Popen) -> None:
+    """Wait until a run that was interrupted too has stored its manifest; ask it, if Ctrl-C came here alone."""
+    try:
+        process.wait(CLOSING_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        process.wait()
 
 
 def end_of(file: Path, status: int) -> Ended:

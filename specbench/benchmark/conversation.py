@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from specbench.benchmark.chat_form import ChatForm
+from specbench.benchmark.prompt_files import Shown
 from specbench.errors import ExitCode, ModelError, SpecbenchError
 from specbench.results.records import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from specbench.api import Request
     from specbench.models.context import Switch
 
 
@@ -31,7 +33,11 @@ STAND_IN = "x"
 
 
 def most_tokens(
-    tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], max_new_tokens: int, form: ChatForm = PLAIN
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[str],
+    max_new_tokens: int,
+    form: ChatForm = PLAIN,
+    shown: Shown | None = None,
 ) -> int:
     """Tokens of a conversation up to its last turn, where every earlier reply has its whole budget.
 
@@ -42,20 +48,29 @@ def most_tokens(
     """
     replies = len(turns) - 1
     # A stand-in takes at least one token.
-    return least_tokens(tokenizer, turns, form) + replies * (max_new_tokens - 1)
+    return least_tokens(tokenizer, turns, form, shown) + replies * (max_new_tokens - 1)
 
 
-def least_tokens(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], form: ChatForm = PLAIN) -> int:
+def least_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[str],
+    form: ChatForm = PLAIN,
+    shown: Shown | None = None,
+) -> int:
     """Tokens of a conversation up to its last turn, where every earlier reply is as short as can be.
 
     Raises:
         SpecbenchError: as `prompt_ids`.
     """
-    return len(prompt_ids(tokenizer, turns, [STAND_IN] * (len(turns) - 1), form))
+    return len(prompt_ids(tokenizer, turns, [STAND_IN] * (len(turns) - 1), form, shown))
 
 
 def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies: Sequence[str], form: ChatForm = PLAIN
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[str],
+    replies: Sequence[str],
+    form: ChatForm = PLAIN,
+    shown: Shown | None = None,
 ) -> list[int]:
     """Token ids of a conversation that waits for its next reply.
 
@@ -64,40 +79,58 @@ def prompt_ids(
     Args:
         turns: what the user said, the last one unanswered.
         replies: what was answered, one fewer than `turns`, without the form's prefill.
+        shown: images and sounds of the turns; `None` where they are text alone.
 
     Raises:
-        SpecbenchError: the chat template refuses the conversation, leaves out a part of it, or fails; or the
-            text begins twice.
+        SpecbenchError: the chat template refuses the conversation, leaves out a part of it, or fails; the text
+            begins twice; or there is no template, and an image or a sound has no place in it.
     """
     form.demand_variables(tokenizer)
+    if shown and not form.has_template(tokenizer):
+        raise SpecbenchError(
+            "a chat template says where an image or a sound stands, and there is none here",
+            "name one (workload.chat_template), or leave out raw",
+        )
     said = [form.prefill + reply for reply in replies]
     if not form.has_template(tokenizer):
         turn_by_turn = [text for pair in zip(turns, [*said, form.prefill], strict=True) for text in pair]
         text = "\n\n".join(part for part in (form.system or "", *turn_by_turn) if part)
         ids = tokenizer(text)["input_ids"]
     else:
-        text = _templated_text(tokenizer, turns, said, form) + form.prefill
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        text = _templated_text(tokenizer, turns, said, form, shown) + form.prefill
+        if shown and shown.up_to(len(turns)):
+            ids = shown.tokens(text, len(turns))
+        else:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     _demand_one_beginning(tokenizer, ids, form)
     return ids
 
 
 def _templated_text(
-    tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], replies: Sequence[str], form: ChatForm
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[str],
+    replies: Sequence[str],
+    form: ChatForm,
+    shown: Shown | None,
 ) -> str:
-    messages: list[dict[str, str]] = []
+    def content(text: str, turn: int = -1) -> Any:
+        """As text, or with images and sounds as a list of parts, which is what templates read then."""
+        return shown.content(turn, text) if shown else text
+
+    messages: list[dict[str, Any]] = []
     for index, turn in enumerate(turns):
-        messages.append({"role": "user", "content": turn})
+        messages.append({"role": "user", "content": content(turn, index)})
         if index < len(replies):
-            messages.append({"role": "assistant", "content": replies[index]})
+            messages.append({"role": "assistant", "content": content(replies[index])})
     arguments: dict[str, Any] = {**form.variables, "add_generation_prompt": True, "tokenize": False}
     if form.template is not None:
         arguments |= {"chat_template": form.template, "place": form.place}
     if form.system is None:
         return templated(tokenizer, messages, **arguments)
     hint = "put it into the first turn, or name a template that takes one (workload.chat_template)"
+    system = {"role": "system", "content": content(form.system)}
     try:
-        text = templated(tokenizer, [{"role": "system", "content": form.system}, *messages], **arguments)
+        text = templated(tokenizer, [system, *messages], **arguments)
     except ModelError as error:
         templated(tokenizer, messages, **arguments)  # its own error, if it is not the system message
         reason = error.message.partition("cannot be applied: ")[2]
@@ -129,7 +162,7 @@ def _demand_one_beginning(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]
 
 
 def templated(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], place: str = "", **arguments: Any
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], place: str = "", **arguments: Any
 ) -> Any:
     """What the chat template makes of messages, as text or as tokens.
 
@@ -152,9 +185,10 @@ def templated(
         raise ModelError(f"{place} cannot be applied: {reason}", hint) from error
 
 
-def ids_sha256(token_ids: Sequence[int]) -> str:
-    """Hash of token ids; two requests are the same question only where it is equal."""
-    return hashlib.sha256(",".join(map(str, token_ids)).encode()).hexdigest()
+def request_sha256(request: Request) -> str:
+    """Hash of what a request asks; two are the same question only where it is equal."""
+    files = request.media.sha256 if request.media else ()
+    return hashlib.sha256(",".join(map(str, (*request.prompt_ids, *files))).encode()).hexdigest()
 
 
 def demand_room(prompt: Prompt, prompt_tokens: int, max_new_tokens: int, context_length: int | None) -> None:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from specbench.api import RULES, Method, Speculative
-from specbench.errors import ExitCode, SpecbenchError
+from specbench.benchmark.media_demands import showing
+from specbench.errors import ExitCode, SpecbenchError, naming
 from specbench.profile import Profile
+from specbench.profile.loading import with_changes
+from specbench.results.records import Prompt
+from specbench.speculation.grammar import Grammar
+
+logger = logging.getLogger(__name__)
+
+
+def with_engine_of(profile: Profile, methods: Sequence[Method], prompts: Sequence[Prompt]) -> Profile:
+    """The profile, whose `auto` engine is eager where methods or prompts need that; a line says so."""
+    needing = [method.name for method in methods if method.needs_eager]
+    if profile.engine.kind != "auto" or not (needing or showing(prompts)):
+        return profile
+    names = " and ".join(needing)
+    reason = f"{names} needs transformers' own passes" if needing else "prompts show images or sounds"
+    logger.info("the models run eagerly, because %s (engine.kind: auto)", reason)
+    return with_changes(profile, settings={"engine.kind": "eager"})
 
 
 def demand_text(methods: Sequence[Method], speculative: Speculative) -> None:
@@ -77,3 +95,40 @@ def demand_cloud(profile: Profile, methods: Sequence[Method]) -> None:
                 "states of the target",
                 "add --set cloud.on_cloud_loss=fail or --set cloud.on_cloud_loss=wait",
             )
+
+
+def demand_grammars(
+    profile: Profile, grammars: Sequence[Grammar | None], prompts: Sequence[Prompt]
+) -> str | None:
+    """Compile what answers may be, and refuse settings that contradict it.
+
+    Args:
+        grammars: by prompt.
+
+    Returns:
+        How many prompts have a grammar, where any has one.
+
+    Raises:
+        SpecbenchError: a grammar cannot be compiled, or not be kept to.
+    """
+    having = [(grammar, prompt) for grammar, prompt in zip(grammars, prompts, strict=True) if grammar]
+    if not having:
+        return None
+    refused = {
+        "cloud.backend: openai": profile.cloud.backend == "openai",
+        "decoding.ignore_eos": profile.decoding.ignore_eos,
+        "decoding.min_new_tokens": profile.decoding.min_new_tokens > 0,
+    }
+    reasons = ("is not told of grammars", "lets no answer end", "keeps a complete answer from ending")
+    for (key, is_set), reason in zip(refused.items(), reasons, strict=True):
+        if is_set:
+            raise SpecbenchError(
+                f"prompt {having[0][1].prompt_id} has a grammar, and {key} {reason}",
+                "leave one of the two out (grammar in the line, or workload.grammar)",
+                ExitCode.PROFILE,
+            )
+    for grammar, prompt in having:
+        with naming(f"prompt {prompt.prompt_id}"):
+            grammar.constraint()
+    kinds = sorted({grammar.kind for grammar, _ in having})
+    return f"the answers to {len(having)} of {len(prompts)} prompts follow a grammar ({', '.join(kinds)})"

@@ -9,8 +9,9 @@ from specbench import precision
 from specbench.errors import ExitCode
 from specbench.results.records import Manifest
 
-# Memory differs by a few pages between boots of one machine; of where a job waited no figure depends.
-INCIDENTAL = ("machine.memory_bytes", "cluster", "workload.keep_prompts")
+# Memory differs by a few pages between boots of one machine; of where a job waited, and of what is paid for a
+# machine, nothing that is measured depends.
+INCIDENTAL = ("machine.memory_bytes", "cluster", "workload.keep_prompts", "prices")
 SOURCE = "source of "
 """How the name begins that `differences` gives to code that is another."""
 
@@ -28,7 +29,7 @@ def outcome(manifest: Manifest) -> ExitCode:
 UNSAID: dict[str, object] = {
     "speculative.window": 1, "decoding.min_p": 0.0, "decoding.presence_penalty": 0.0,
     "decoding.frequency_penalty": 0.0, "decoding.min_new_tokens": 0, "decoding.ignore_eos": False,
-    "decoding.stop": [],
+    "decoding.stop": [], "workload.restarts": 1,
 }  # fmt: skip
 """What settings were in runs that are older than they are."""
 

@@ -18,12 +18,13 @@ from specbench.benchmark.job import Job
 from specbench.benchmark.new_manifest import new_manifest
 from specbench.benchmark.observer import Observer, Unobserved
 from specbench.benchmark.preparation import Prepared, prepare
+from specbench.benchmark.restarts import restarted
 from specbench.benchmark.resuming import demand_same, resumed_job
 from specbench.benchmark.runner import Runner
 from specbench.benchmark.workload import with_prompts
 from specbench.models.confinement import confine
 from specbench.profile import Profile
-from specbench.profile.loading import validated
+from specbench.profile.loading import validated, with_changes
 from specbench.registry import Registry, discover
 from specbench.results.records import CONTROL, Generation, Manifest, Prompt, Run, Tuning
 from specbench.results.store import RunStore
@@ -88,11 +89,16 @@ def run(
 def execute(job: Job, observer: Observer) -> Run:
     """Make the run that a job asks for, or go on with it.
 
+    A run with restarts is made by processes of its own, of whose rounds the observer is not told.
+
     Raises:
         SpecbenchError: the first thing that is wrong.
         CloudLostError: the cloud is gone; what was finished is stored.
         KeyboardInterrupt: Ctrl-C; what was finished is stored.
     """
+    if job.restart is None and job.profile.get("workload", {}).get("restarts", 1) > 1:
+        observer.close()
+        return restarted(job)
     profile, registry, edge_device = _begun(job)
     chosen = [registry.get(name) for name in _names(job, registry)]
     for name, found in registry.plugins.items():
@@ -102,6 +108,7 @@ def execute(job: Job, observer: Observer) -> Run:
     goes_on = job.run_id in store.ids()
     split = tuning.split(profile, job.tune_on) if job.tune_on else None
     prepared = prepare(profile, chosen, [*split.tuning, *split.reported] if split else None)
+    prepared = replace(prepared, restart=job.restart)
     with closing(prepared.cloud):
         tuned = None
         if split:
@@ -195,7 +202,9 @@ def _begun(job: Job) -> tuple[Profile, Registry, dict[str, str]]:
 
 
 def _measured(job: Job, prepared: Prepared, registry: Registry, run_id: str, observer: Observer) -> Run:
-    """A stored run that nothing but a choice of settings is made from."""
+    """A stored run that nothing but a choice of settings is made from: one process is enough for it."""
+    once = with_changes(prepared.profile, settings={"workload.restarts": 1})
+    prepared = replace(prepared, profile=once, restart=None)
     manifest = replace(_manifest(job, prepared, registry, run_id), name=None)
     try:
         return Runner(prepared, manifest, job.store.create(manifest), observer).run()

@@ -25,8 +25,9 @@ def resident_bytes(job: Job, profile: Profile, methods: Iterable[str]) -> dict[s
         job: that of the whole run.
         profile: as it is run, its draft length tuned.
     """
-    once = with_changes(profile, settings={"workload.repeats": 1}).model_dump(mode="json")
-    alone = replace(job, run_id="alone", profile=once, only=True, isolate=False, tune_on=None)
+    settings: dict[str, object] = {"workload.repeats": 1, "workload.restarts": 1}
+    once = with_changes(profile, settings=settings).model_dump(mode="json")
+    alone = replace(job, run_id="alone", profile=once, only=True, isolate=False, tune_on=None, restart=None)
     found: dict[str, int] = {}
     for name in methods:
         logger.info(f"measuring the memory of {name} in its own process")

@@ -29,6 +29,7 @@ class Job:
             two answers to one prompt come from two machines.
         tuning_run_id: of the run that measures draft lengths; it sorts before `run_id`, which is the newest.
         command: the command line that asked for it, for the reader.
+        restart: which of the profile's restarts this process makes, from 0; `None` where it starts them.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class Job:
     name: str | None = None
     whole_prompts: bool = False
     command: tuple[str, ...] = ()
+    restart: int | None = None
     schema_version: int = JOB_VERSION
 
     @property

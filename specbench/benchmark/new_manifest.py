@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from specbench.cloud.link.link_trace import trace_sha256
 from specbench.profile import Profile
 from specbench.registry import blaming
 from specbench.results import environment
+from specbench.results.conditions import surroundings
 from specbench.results.provenance import MethodSource
 from specbench.results.records import Manifest
 
@@ -60,8 +62,14 @@ def new_manifest(
             for prompt in prepared.prompts
             if (text := ChatForm.of(prepared.profile.workload, prompt, None).prefill)
         },
+        files={
+            prompt.prompt_id: tuple(replace(file, path=None) for file in prompt.files)
+            for prompt in prepared.prompts
+            if prompt.files
+        },
         directory=str(Path.cwd()),
         remarks=prepared.remarks,
+        surroundings=surroundings(),
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,20 +12,30 @@ from specbench import precision
 from specbench.api import CloudModel, EdgeModel, Method, Options, Request
 from specbench.benchmark import audits, conversation
 from specbench.benchmark.chat_form import ChatForm, read_template
-from specbench.benchmark.demands import demand_cloud, demand_known, demand_text, demand_torch
+from specbench.benchmark.demands import (
+    demand_cloud,
+    demand_grammars,
+    demand_known,
+    demand_text,
+    demand_torch,
+    with_engine_of,
+)
+from specbench.benchmark.media_demands import demand_media, drafting
 from specbench.benchmark.memory_check import demand_memory
+from specbench.benchmark.prompt_files import Shown, media_of
+from specbench.benchmark.stored_prompts import prompts_sha256
 from specbench.benchmark.workload import limit_remark, load_prompts, read_prompts
 from specbench.cloud import cloud_of
 from specbench.cloud.link import emulated
 from specbench.cloud.link.link_trace import read_trace
 from specbench.engine.threads import spin_briefly
-from specbench.errors import SpecbenchError
+from specbench.errors import naming
 from specbench.models import vocabulary
 from specbench.models.llama_library import tokenizer_remark
 from specbench.profile import HELPERS, Profile, settings_hash
-from specbench.profile.loading import with_changes
 from specbench.registry import blaming
 from specbench.results.records import Audit, Prompt
+from specbench.speculation.grammar import Grammar
 from specbench.speculation.stop_strings import StopStrings, text_of
 
 logger = logging.getLogger(__name__)
@@ -44,6 +53,26 @@ class Prepared:
     context_length: int | None
     remarks: tuple[str, ...] = ()
     """What must be known of what is asked: which prompts are left out, and how they are put."""
+    drafts_media: bool = False
+    """Whether the edge's model reads images and sounds of prompts too."""
+    restart: int | None = None
+    """Which of the profile's restarts this process makes, from 0; `None` where there are none."""
+
+    @property
+    def asked_repeats(self) -> range:
+        """The repeats that this process asks; those of further restarts are numbered on."""
+        repeats = self.profile.workload.repeats
+        return range((self.restart or 0) * repeats, ((self.restart or 0) + 1) * repeats)
+
+    @property
+    def awaits_restarts(self) -> bool:
+        """Whether further processes go on with the run."""
+        return self.restart is not None and self.restart + 1 < self.profile.workload.restarts
+
+    @property
+    def status_at_end(self) -> str:
+        """What a run is whose process came to its end."""
+        return "interrupted" if self.awaits_restarts else "finished"
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -95,14 +124,24 @@ class Prepared:
         """
         workload = self.profile.workload
         budget = workload.max_new_tokens if budget is None else budget
-        with _naming(prompt):
+        with naming(f"prompt {prompt.prompt_id}"):
             turns, form = prompt.turns[: turn + 1], self.form(prompt)
-            ids = conversation.prompt_ids(self.cloud.tokenizer, turns, replies, form)
+            shown = Shown.of(prompt, self.cloud)
+            ids = conversation.prompt_ids(self.cloud.tokenizer, turns, replies, form, shown)
+            media = media_of(shown, turn + 1, self.drafts_media)
         conversation.demand_room(prompt, len(ids), budget, self.context_length)
         self.demand_steady(prompt, len(ids), budget)
         seed = random.Random(f"{workload.seed}/{repeat}/{prompt.prompt_id}/{turn}")
         stops = StopStrings.of(self.profile.decoding, self.cloud.tokenizer)
-        return Request(tuple(ids), budget, self.stop_ids, seed.getrandbits(63), stops)
+        grammar = self.grammar(prompt)
+        if grammar:
+            grammar.constraint()  # compiles it, off the clock
+        return Request(tuple(ids), budget, self.stop_ids, seed.getrandbits(63), stops, grammar, media)
+
+    def grammar(self, prompt: Prompt) -> Grammar | None:
+        """What the answers to a prompt may be; `None` where they may be any text."""
+        definition = self.form(prompt).grammar
+        return Grammar(*definition, self.stop_ids, self.cloud.tokenizer) if definition else None
 
     def read_text(self, request: Request) -> str | None:
         """What the target reads, special tokens included; `None` unless the profile keeps it."""
@@ -121,13 +160,8 @@ class Prepared:
 
     @property
     def prompts_sha256(self) -> str:
-        """Hash of what is asked; two runs ask the same only where it is equal."""
-        return settings_hash(
-            [
-                [prompt.prompt_id, prompt.category, *prompt.turns, *self.form(prompt).identity]
-                for prompt in self.prompts
-            ]
-        )
+        """Hash of what is asked."""
+        return prompts_sha256(self.prompts, self.form)
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -162,13 +196,13 @@ def prepare(
             method.helpers(options)
     demand_cloud(profile, methods)
     demand_torch(profile, methods)
-    profile = _with_engine_of(profile, methods)
-    audits.demand_declared(profile, methods)
     remarks: list[str | None] = []
     if prompts is None:
         prompts = load_prompts(profile.workload)
         there = len(read_prompts(profile.workload.prompts))
         remarks.append(limit_remark(profile.workload, len(prompts), there))
+    profile = with_engine_of(profile, methods, prompts)
+    audits.demand_declared(profile, methods)
     if profile.link.trace is not None:
         read_trace(profile.link.trace)
     if profile.link.kind == "emulated":
@@ -185,9 +219,14 @@ def prepare(
             if draft.retokenizer:
                 demand_text(methods, profile.speculative)
             draft.demand_quantizable()
+    demand_media(profile, methods, prompts, edge, cloud)
+    drafts_media, remark = drafting(profile, methods, prompts, edge, cloud)
+    prepared = replace(prepared, drafts_media=drafts_media)
+    remarks.append(remark)
     _ = cloud.stop_ids  # a damaged generation_config.json is named before anything is loaded
     if profile.decoding.logit_bias:
         demand_known(profile.decoding.logit_bias, vocabulary.size(cloud.tokenizer))
+    remarks.append(demand_grammars(profile, [prepared.grammar(prompt) for prompt in prompts], prompts))
     lengths = [prepared.factory(role).context_length for role in prepared.roles]
     context_length = min((length for length in lengths if length is not None), default=None)
     if profile.workload.chat_template is None:
@@ -199,11 +238,12 @@ def prepare(
     longest = 0
     for prompt in prompts:
         budget = profile.workload.max_new_tokens
-        with _naming(prompt):
+        with naming(f"prompt {prompt.prompt_id}"):
             turns, form = range(1, len(prompt.turns) + 1), prepared.form(prompt)
-            shortest = [conversation.least_tokens(cloud.tokenizer, prompt.turns[:turn], form) for turn in turns]
+            shown, ask = Shown.of(prompt, cloud), cloud.tokenizer
+            shortest = [conversation.least_tokens(ask, prompt.turns[:turn], form, shown) for turn in turns]
             # The last turn is the longest.
-            tokens = conversation.most_tokens(cloud.tokenizer, prompt.turns, budget, form)
+            tokens = conversation.most_tokens(ask, prompt.turns, budget, form, shown)
         for turn in turns:
             # Before a turn stand all earlier ones, and a reply of up to the whole budget to each.
             prepared.demand_steady(prompt, shortest[turn - 1], budget, turn)
@@ -212,27 +252,6 @@ def prepare(
     here = [role for role in prepared.roles if role != "cloud" or not profile.cloud.is_elsewhere]
     demand_memory({role: prepared.factory(role) for role in here}, longest)
     return replace(prepared, context_length=context_length, remarks=known)
-
-
-def _with_engine_of(profile: Profile, methods: Sequence[Method]) -> Profile:
-    """The profile, whose `auto` engine is eager where a method runs on no other; a line says so."""
-    needing = [method.name for method in methods if method.needs_eager]
-    if profile.engine.kind != "auto" or not needing:
-        return profile
-    names = " and ".join(needing)
-    logger.info("the models run eagerly, for %s needs transformers' own passes (engine.kind: auto)", names)
-    return with_changes(profile, settings={"engine.kind": "eager"})
-
-
-@contextmanager
-def _naming(prompt: Prompt) -> Iterator[None]:
-    """Say which prompt a chat template does not take."""
-    try:
-        yield
-    except SpecbenchError as error:
-        raise SpecbenchError(
-            f"prompt {prompt.prompt_id}: {error.message}", error.hint, error.exit_code
-        ) from error
 
 
 def configure_torch(profile: Profile) -> None:

@@ -16,9 +16,13 @@ from specbench.results.records import CONTROL, Generation, Manifest
 def hold(manifest: Manifest, prepared: Prepared, generations: Sequence[Generation]) -> Manifest:
     """The manifest with every difference, or with the reason why they could not be looked for.
 
+    The last of several restarts looks for those of all.
+
     Raises:
         CloudLostError: the cloud is gone.
     """
+    if prepared.awaits_restarts:
+        return manifest
     methods = [name for name, repeats in manifest.repeats_control.items() if repeats]
 
     def request_of(generation: Generation) -> Request:

@@ -11,10 +11,11 @@ from functools import partial
 
 from specbench.api import CloudLostError, Decoder, Method, Options, Request, Round
 from specbench.benchmark import conversation
-from specbench.benchmark.answering import Answering
+from specbench.benchmark.answering import Answering, whether_complete
 from specbench.benchmark.audits import PrecisionWatch
 from specbench.benchmark.ceiling import CeilingWatch
 from specbench.benchmark.compiling import compile_together
+from specbench.benchmark.energy_watch import EnergyWatch
 from specbench.benchmark.failing import failure_of
 from specbench.benchmark.interruption import insisting
 from specbench.benchmark.observer import Observer, Progress
@@ -24,6 +25,7 @@ from specbench.benchmark.telemetry import MemoryMonitor
 from specbench.benchmark.turns import Turns, in_order
 from specbench.benchmark.work import WorkWatch
 from specbench.errors import SpecbenchError, StoreError
+from specbench.results.conditions import conditions
 from specbench.results.records import CONTROL, Failure, Generation, Manifest, Prompt, Run
 from specbench.results.store import RunWriter
 
@@ -85,18 +87,21 @@ class Runner:
             # The models are here to stay: collecting them again and again would only disturb the clock.
             gc.collect()
             gc.freeze()
+            self._energy = EnergyWatch(self._prepared)
             try:
-                with MemoryMonitor(self._profile.memory.monitor_interval_ms) as monitor:
+                with MemoryMonitor(self._profile.memory.monitor_interval_ms) as monitor, self._energy:
                     self._measure(monitor)
             except BaseException:
                 self._manifest = self._precision.end(self._manifest, completed=False)
                 raise
             finally:
-                self._manifest = replace(self._manifest, ceilings=self._ceilings.found)
+                around = (began := self._manifest.surroundings) and replace(began, ended=conditions())
+                self._manifest = replace(self._manifest, ceilings=self._ceilings.found, surroundings=around)
+                self._manifest = self._energy.noted(self._manifest)
             self._manifest = self._precision.end(self._manifest, completed=True)
             self._manifest = hold(self._manifest, self._prepared, self._generations)
             imprecise = self._manifest.precision_problems and self._profile.precision.parity != "off"
-            status = "failed" if self._failures or imprecise else "finished"
+            status = "failed" if self._failures or imprecise else self._prepared.status_at_end
         except (KeyboardInterrupt, CloudLostError):
             status = "interrupted"
             raise
@@ -199,7 +204,7 @@ class Runner:
     def _initial_progress(self, method: Method) -> Progress:
         records = tuple(each for each in self._generations if each.method == method.name)
         done = len({(each.prompt_id, each.repeat) for each in records})
-        total = len(self._prepared.prompts) * self._profile.workload.repeats
+        total = len(self._prepared.prompts) * self._prepared.asked_repeats.stop
         return Progress(method.name, done, total, finished=records)
 
     def _warm_up(self, name: str) -> None:
@@ -237,9 +242,9 @@ class Runner:
             monitor.begin_interval()
             interruptions = self._prepared.cloud.interruptions
             self._work.begin()
-            answer = self._answer(name, prompt, request, partial(self._count, name))
-            rounds = answer.rounds
-            memory = monitor.interval()
+            ask = partial(self._answer, name, prompt, request, partial(self._count, name))
+            answer, energy = self._energy.during(ask)
+            rounds, memory = answer.rounds, monitor.interval()
             self._work.end(name, rounds)
             tokens = [token for part in rounds for token in part.tokens]
             generations.append(
@@ -251,7 +256,7 @@ class Runner:
                     turns=len(prompt.turns),
                     repeat=repeat,
                     prompt_tokens=len(request.prompt_ids),
-                    prompt_sha256=conversation.ids_sha256(request.prompt_ids),
+                    prompt_sha256=conversation.request_sha256(request),
                     text=self._prepared.text(request, tokens),
                     finish_reason=answer.finish_reason or "length",
                     rounds=tuple(rounds),
@@ -263,6 +268,8 @@ class Runner:
                     verification=self._rule(rounds),
                     interrupted=self._prepared.cloud.interruptions > interruptions,
                     prompt_text=self._prepared.read_text(request),
+                    complete=whether_complete(request, tokens),
+                    energy=energy,
                 )
             )
         self._advance(name, self._progress[name].after_prompt(generations))

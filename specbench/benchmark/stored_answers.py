@@ -9,16 +9,16 @@ from specbench.profile import Profile
 from specbench.profile.loading import validated
 from specbench.results.authors import Piece, pieces
 from specbench.results.records import Generation, Run
+from specbench.speculation.stop_strings import text_of
+
+Written = tuple[Generation, list[Piece]]
 
 
-def answers(run: Run, prompt: str | None, method: str | None) -> list[tuple[Generation, list[Piece]]]:
-    """The answers to one prompt, of one method or of all that draft; first repeats only.
-
-    Args:
-        prompt: its id; the first one of the run where it is left out.
+def chosen(run: Run, prompt: str | None, method: str | None) -> list[Generation]:
+    """The answers to one prompt, or to all, of one method or of all that draft; first repeats only.
 
     Raises:
-        SpecbenchError: the run has no such prompt or method, or its target's tokenizer is not to be found.
+        SpecbenchError: the run has no such prompt or method, or no answer.
     """
     if not run.generations:
         raise SpecbenchError(
@@ -26,25 +26,31 @@ def answers(run: Run, prompt: str | None, method: str | None) -> list[tuple[Gene
         )
     prompts = dict.fromkeys(each.prompt_id for each in run.generations)
     methods = dict.fromkeys(each.method for each in run.generations)
-    wanted = prompt if prompt is not None else next(iter(prompts))
-    if wanted not in prompts:
-        raise SpecbenchError(f"run {run.manifest.run_id} has no prompt {wanted}", nearest(wanted, prompts))
+    if prompt is not None and prompt not in prompts:
+        raise SpecbenchError(f"run {run.manifest.run_id} has no prompt {prompt}", nearest(prompt, prompts))
     if method is not None and method not in methods:
         raise SpecbenchError(f"run {run.manifest.run_id} has no method {method}", nearest(method, methods))
     drafting = {each.method for each in run.generations if each.drafted} or set(methods)
-    chosen = {method} if method is not None else drafting
+    wanted = {method} if method is not None else drafting
+    found = [each for each in run.generations if each.method in wanted and not each.repeat]
+    return [each for each in found if prompt in (None, each.prompt_id)]
+
+
+def in_pieces(run: Run, found: Sequence[Generation]) -> list[Written]:
+    """Answers of a run, each with its pieces.
+
+    Raises:
+        SpecbenchError: the tokenizer of the run's target is not to be found.
+    """
     decode = _decoder(run)
-    return [
-        (each, list(pieces(each, decode)))
-        for each in run.generations
-        if each.prompt_id == wanted and each.method in chosen and not each.repeat
-    ]
+    return [(each, list(pieces(each, decode))) for each in found]
 
 
 def _decoder(run: Run) -> Callable[[Sequence[int]], str]:
+    spec = validated(Profile, run.manifest.profile, f"the profile of run {run.manifest.run_id}").cloud
+
     from specbench.models.files import locate
     from specbench.models.loading import load_tokenizer
 
-    spec = validated(Profile, run.manifest.profile, f"the profile of run {run.manifest.run_id}").cloud
     tokenizer = load_tokenizer(locate(spec, weights=False), spec)
-    return lambda tokens: str(tokenizer.decode(list(tokens), skip_special_tokens=False))
+    return lambda tokens: text_of(tokenizer, tokens, special=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from specbench.api import CloudModel, Decoder, EdgeModel, Method, Options
 from specbench.benchmark.preparation import Prepared
+from specbench.benchmark.prompt_files import asked
 from specbench.benchmark.workload import limit_remark, read_prompts, stratified
 from specbench.errors import RunError, SpecbenchError, StoreError, nearest
 from specbench.profile import Profile
@@ -168,12 +169,12 @@ def demand_apart(chosen: Sequence[Prompt], reported: Sequence[Prompt], on: str) 
     Raises:
         SpecbenchError: naming the first one that a run asks too, whatever its id.
     """
-    asked = {_text(turn): prompt.prompt_id for prompt in reported for turn in prompt.turns}
+    known = {turn: prompt.prompt_id for prompt in reported for turn in asked(prompt)}
     for prompt in chosen:
-        for turn in prompt.turns:
-            if _text(turn) in asked:
+        for turn in asked(prompt):
+            if turn in known:
                 raise SpecbenchError(
-                    f"prompt {prompt.prompt_id} of {on} is also in the measurement ({asked[_text(turn)]})",
+                    f"prompt {prompt.prompt_id} of {on} is also in the measurement ({known[turn]})",
                     "tune on other prompts than those that are measured",
                 )
 
@@ -246,7 +247,3 @@ def as_chosen(prepared: Prepared, split: Split, tuned: Tuning) -> Prepared:
 
 def _request(record: Generation) -> tuple:
     return (*record.key, record.prompt_sha256)
-
-
-def _text(turn: str) -> str:
-    return " ".join(turn.split())

@@ -58,7 +58,7 @@ def in_order(prepared: Prepared, answered: Iterable[Generation]) -> list[tuple[i
     workload = prepared.profile.workload
     done = {(record.method, record.prompt_id, record.repeat) for record in answered}
     units: list[tuple[int, Prompt, str]] = []
-    for repeat in range(workload.repeats):
+    for repeat in prepared.asked_repeats:
         prompts = list(prepared.prompts)
         random.Random(f"{workload.seed}/{repeat}").shuffle(prompts)
         for prompt in prompts:

@@ -9,7 +9,8 @@ from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 
-from specbench.benchmark.prompt_lines import HALVES, HALVES_HINT, as_line, read_form
+from specbench.benchmark.prompt_files import read_turns
+from specbench.benchmark.prompt_lines import HALVES, HALVES_HINT, LINE_BYTES_MAX, as_line, read_form, too_long
 from specbench.errors import SpecbenchError, StoreError
 from specbench.profile import Profile, Workload
 from specbench.profile.loading import with_changes
@@ -67,15 +68,18 @@ def read_prompts(source: str) -> list[Prompt]:
     """
     if source == BUILTIN:
         return parse_prompts(_builtin(), "the built-in prompts")
-    name = f"prompts file {source}"
+    name, path = f"prompts file {source}", expanded(source)
     try:
-        return parse_prompts(expanded(source).read_bytes(), name)
+        return parse_prompts(path.read_bytes(), name, path.absolute().parent)
     except OSError as error:
         raise SpecbenchError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def parse_prompts(data: bytes, name: str) -> list[Prompt]:
+def parse_prompts(data: bytes, name: str, folder: Path | None = None) -> list[Prompt]:
     """Prompts of a JSONL text: `question_id`, `category` and `turns` on each line, and what else it may say.
+
+    Args:
+        folder: where paths of images and sounds begin; they are not looked for without it.
 
     Raises:
         SpecbenchError: naming the line.
@@ -89,7 +93,9 @@ def parse_prompts(data: bytes, name: str) -> list[Prompt]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        prompt = _parse_line(line, f"{name}, line {number}")
+        if len(line) > LINE_BYTES_MAX:
+            raise too_long(f"{name}, line {number}")
+        prompt = _parse_line(line, f"{name}, line {number}", folder)
         if prompt.prompt_id in prompts:
             raise SpecbenchError(f"{name}, line {number}: question_id {prompt.prompt_id} appears twice")
         prompts[prompt.prompt_id] = prompt
@@ -113,7 +119,7 @@ def _builtin() -> bytes:
     return (resources.files("specbench.benchmark") / "prompts.jsonl").read_bytes()
 
 
-def _parse_line(line: str, place: str) -> Prompt:
+def _parse_line(line: str, place: str, folder: Path | None) -> Prompt:
     hint = 'a line is {"question_id": 1, "category": "qa", "turns": ["..."]}'
     try:
         value = json.loads(line)
@@ -134,12 +140,11 @@ def _parse_line(line: str, place: str) -> Prompt:
         raise SpecbenchError(f"{place}: category is not text", hint)
     if not isinstance(turns, list) or not turns:
         raise SpecbenchError(f"{place}: turns is not a list of texts", hint)
-    for turn in turns:
-        if not isinstance(turn, str) or not turn.strip():
-            raise SpecbenchError(f"{place}: a turn is empty or not text", hint)
+    turns, files = read_turns(turns, place, hint, folder)
     references = _references(value.get("reference"), place)
     form = read_form(value, place)
-    return Prompt(str(value["question_id"]), value["category"], tuple(turns), references[: len(turns)], **form)
+    name = str(value["question_id"])
+    return Prompt(name, value["category"], turns, references[: len(turns)], files=files, **form)
 
 
 def _references(value: object, place: str) -> tuple[tuple[str, ...], ...]:

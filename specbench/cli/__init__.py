@@ -7,16 +7,18 @@ import os
 import sys
 import warnings
 from types import ModuleType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
 from specbench import __version__
 from specbench.cli import (
+    bundle,
     check_dtype,
     compare,
     distill,
     job,
+    leak,
     limits,
     link,
     load,
@@ -25,8 +27,10 @@ from specbench.cli import (
     plugins,
     profiles,
     prompts,
+    recheck,
     replay,
     report,
+    reproduce,
     run,
     runs,
     serve,
@@ -50,7 +54,19 @@ app = App(
 )
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "Measure": (run, sweep, tune, load, submit),
-    "Read and check": (compare, report, show, runs, check_dtype, limits, verify),
+    "Read and check": (
+        compare,
+        report,
+        show,
+        runs,
+        bundle,
+        recheck,
+        reproduce,
+        leak,
+        check_dtype,
+        limits,
+        verify,
+    ),
     "Predict": (trace, replay, plan),
     "Take apart": (serve, link),
     "Make and look up": (distill, models, profiles, prompts, plugins),
@@ -143,9 +159,12 @@ def _say_warnings() -> None:
     """Our own warnings become a line on stderr; those of others stay as they are."""
     as_before = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int,
+        file: TextIO | None = None, line: str | None = None,
+    ) -> None:  # fmt: skip
         if not issubclass(category, SpecbenchWarning):
-            as_before(message, category, *place)
+            as_before(message, category, filename, lineno, file, line)
             return
         from specbench.render import console
 
@@ -167,7 +186,8 @@ def _end_unread() -> NoReturn:
     sys.exit(int(ExitCode.CLOSED_PIPE))
 
 
-def _usage_error(error: Exception) -> SpecbenchError:
+def _usage_error(error: Any) -> SpecbenchError:
+    """`error` is click's UsageError, or that of Typer's own copy of click, as its version has it."""
     command = error.ctx.command_path if getattr(error, "ctx", None) else "specbench"
     message = error.format_message().strip().rstrip(".")
     return SpecbenchError(f"{message[:1].lower()}{message[1:]}", _way_out(error) or f"see '{command} --help'")
@@ -180,7 +200,7 @@ def _way_out(error: Any) -> str | None:
     if asked == "--set" and "--over" in options:
         return "--over sets a value too, such as --over link.rtt_ms=20"
     key = {"--limit": "limit=12", "--max-new-tokens": "max_new_tokens=64", "--repeats": "repeats=3",
-           "--prompts": "prompts=FILE"}.get(asked or "")  # fmt: skip
+           "--restarts": "restarts=3", "--prompts": "prompts=FILE"}.get(asked or "")  # fmt: skip
     return f"pass it as --set workload.{key}" if key and "--set" in options else None
 
 

@@ -37,7 +37,7 @@ def distill(
     target: Annotated[str, option("--target", "Target model: embedded:NAME, a folder, or a hub id.", "MODEL")],
     out: Annotated[Path, option("--out", "Folder to write the draft model to.", "DIR")],
     kind: Annotated[
-        Kind, option("--kind", "Draft that reads tokens alone, or the target's hidden states too (EAGLE-3).")
+        Kind, option("--kind", "Draft that reads tokens alone, or the target's hidden states too (EAGLE).")
     ] = Kind.PLAIN,
     layers: Annotated[
         str | None,
@@ -49,8 +49,8 @@ def distill(
         ),
     ] = None,
     draft_vocab: Annotated[
-        int, option("--draft-vocab", "Vocabulary size of the draft, in tokens.", "N")
-    ] = 12288,
+        int | None, option("--draft-vocab", "Vocabulary size of the draft, in tokens (default: 12288).", "N")
+    ] = None,
     prompts: Annotated[
         str, option("--prompts", "Prompts from which the target writes the training text.", "FILE|seeds")
     ] = "seeds",

@@ -37,8 +37,8 @@ def limits(
 
 def _print(profile: str, rows: dict[str, dict]) -> None:
     from specbench.render import console
+    from specbench.render.cells import number, percent
     from specbench.render.fitting import folding
-    from specbench.render.tables import number, percent
 
     table = folding("role", "model", "engine", "device", title=f"profile {profile}")
     figures = ("weights\nper token", "read\nbandwidth", "ceiling\ntok/s", "reached\ntok/s", "share of\nceiling")

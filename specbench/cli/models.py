@@ -44,10 +44,9 @@ def list_models() -> None:
             Text(str(folder), overflow="fold"),
         )
     for name in shipped.names():
-        folder = shipped.folder_of(name)
         table.add_row(
             f"{embedded.PREFIX}{name}", "shipped", "-", "Apache-2.0", "made by specbench distill; see its card",
-            Text(str(folder), overflow="fold"),
+            Text(str(shipped.folder_of(name)), overflow="fold"),
         )  # fmt: skip
     console.out.print(table)
 

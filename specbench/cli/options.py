@@ -89,10 +89,15 @@ AllowUnfairOption = Annotated[
 
 
 def workload_settings(
-    limit: int | None, max_new_tokens: int | None, prompts: str | None, repeats: int | None
+    limit: int | None,
+    max_new_tokens: int | None,
+    prompts: str | None,
+    repeats: int | None,
+    restarts: int | None = None,
 ) -> dict[str, object]:
     """The workload's keys that options set, by their dotted names."""
-    given = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats}
+    given = {"limit": limit, "max_new_tokens": max_new_tokens, "prompts": prompts, "repeats": repeats,
+             "restarts": restarts}  # fmt: skip
     return {f"workload.{name}": value for name, value in given.items() if value is not None}
 
 
@@ -131,7 +136,7 @@ def stored_runs(names: list[str] | None, folder: Path) -> list[Run]:
     from specbench.results.store import RunStore
 
     store = RunStore(folder)
-    ids = dict.fromkeys(store.find(name) for name in (names or [None]))
+    ids = dict.fromkeys(store.find(name) for name in (names or (None,)))
     return [store.read(run_id) for run_id in ids]
 
 

@@ -31,7 +31,9 @@ def plan(
     run: Annotated[
         str | None,
         option(
-            "--run", f"Take acceptance and costs from the method speculative of a stored run: {A_RUN}.", "RUN"
+            "--run",
+            f"Take acceptance and costs from speculative, or else speculative_eagle, of a stored run: {A_RUN}.",
+            "RUN",
         ),
     ] = None,
     acceptance_out: Annotated[

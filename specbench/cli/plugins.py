@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,17 +12,13 @@ from specbench.cli.app import App, Group
 from specbench.cli.options import argument, examples, option
 from specbench.errors import ExitCode, SpecbenchError
 
-if TYPE_CHECKING:
-    import click
-
 
 class NamesToo(Group):
     """`specbench plugins NAME` is `specbench plugins show NAME`."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that the first word names, or `show`."""
+        # Any, because these are click's types or those of Typer's own copy of click, as its version has it.
         return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
 
 

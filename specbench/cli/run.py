@@ -28,6 +28,15 @@ def run(
     max_new_tokens: options.MaxNewTokensOption = None,
     prompts: options.PromptsOption = None,
     repeats: options.RepeatsOption = None,
+    restarts: Annotated[
+        int | None,
+        option(
+            "--restarts",
+            "Fresh processes that measure one after the other; the interval covers them from three on "
+            "(default: workload.restarts).",
+            "N",
+        ),
+    ] = None,
     tune_on: Annotated[
         str | None,
         option(
@@ -62,7 +71,8 @@ def run(
     options.demand_alone(
         "--resume without METHODS" if resume and not methods else "", {"--profile": profile != "default"}
     )
-    store, settings = RunStore(runs_dir), options.workload_settings(limit, max_new_tokens, prompts, repeats)
+    store = RunStore(runs_dir)
+    settings = options.workload_settings(limit, max_new_tokens, prompts, repeats, restarts)
     if keep_prompts:
         settings["workload.keep_prompts"] = True
     with closing(make_view()) as view:  # on the screen before the imports below, which take seconds

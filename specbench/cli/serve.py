@@ -38,6 +38,7 @@ def serve(
     ] = False,
     max_sessions: Annotated[int, option("--max-sessions", "Edges served at the same time.", "N", min=1)] = 8,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
+    pipe: Annotated[int | None, typer.Option("--pipe", hidden=True)] = None,
 ) -> None:
     """Serve the profile's cloud model to edges until Ctrl-C. Prints the address to stdout."""
     from specbench.benchmark.preparation import configure_torch
@@ -53,4 +54,4 @@ def serve(
     loaded = serving.served_profile(load_profile(profile, overrides or ()))
     serving.set_environment(loaded)
     configure_torch(loaded)
-    serving.serve(loaded, host, port, token=token, tls=tls, draft=draft, max_sessions=max_sessions)
+    serving.serve(loaded, host, port, token=token, tls=tls, draft=draft, max_sessions=max_sessions, pipe=pipe)

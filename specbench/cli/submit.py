@@ -185,8 +185,8 @@ def _parsed(context: typer.Context, name: str) -> dict[str, Any]:
 
 
 def _settings(given: dict[str, Any]) -> dict[str, object]:
-    names = ("limit", "max_new_tokens", "prompts", "repeats")
-    return options.workload_settings(*(given[name] for name in names))
+    limit, most, prompts, repeats = (given[name] for name in ("limit", "max_new_tokens", "prompts", "repeats"))
+    return options.workload_settings(limit, most, prompts, repeats, given.get("restarts"))
 
 
 def _say(follower: Follower) -> None:

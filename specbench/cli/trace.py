@@ -29,6 +29,7 @@ def trace(
     registry.demand_settings(loaded)
     method = registry.get("speculative")
 
+    from specbench.benchmark.media_demands import demand_texts
     from specbench.benchmark.preparation import prepare
     from specbench.forecast.acceptance_trace import demand_traceable, write_trace
     from specbench.forecast.trace_making import make_trace
@@ -38,6 +39,7 @@ def trace(
     demand_traceable(loaded)
     # What the target says takes no link, and a modelled one would only be waited for.
     prepared = prepare(loaded.model_copy(update={"link": LinkSpec()}), [method])
+    demand_texts(prepared.prompts, "specbench trace")
     with closing(prepared.cloud):
         made = make_trace(prepared, method)
     write_trace(out, made)

@@ -115,6 +115,7 @@ def verify(
         return
     if url is None:
         raise SpecbenchError("verify needs the address of a server", "such as http://127.0.0.1:8080")
+    from specbench.benchmark.media_demands import demand_texts
     from specbench.benchmark.workload import read_prompts, stratified
     from specbench.profile.schema import BUILTIN
     from specbench.servers.client import Client, key_of
@@ -125,6 +126,7 @@ def verify(
 
     options.demand_alone("--against" if against else "", {"--against-profile": against_profile})
     questions = stratified(read_prompts(prompts or BUILTIN), limit)
+    demand_texts(questions, "specbench verify")
     sides = [(url, api_key_env, server, model)]
     if against:
         sides.append((against, against_api_key_env, against_server, against_model))

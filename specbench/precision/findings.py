@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 OK, DIFFERS, UNKNOWN = "ok", "differs", "unknown"
@@ -46,8 +46,20 @@ class Finding:
             kept = [word for word in words if word.replace("-", "_") != self.method]
             named = any(word.replace("-", "_") in others for word in kept)
             words = kept if named or not others else [*kept[:1], others[0], *kept[1:]]
+        words = _without(words, {setting.partition("=")[0] for setting in self.settings})
         words += [word for setting in self.settings for word in ("--set", setting)]
         return shlex.join([*(("env", "-u", self.unset) if self.unset else ()), "specbench", *words])
+
+
+def _without(words: Sequence[str], keys: Collection[str]) -> list[str]:
+    """The words of a command without what it sets these keys to."""
+    kept: list[str] = []
+    for word in words:
+        if kept and kept[-1] == "--set" and word.partition("=")[0] in keys:
+            kept.pop()
+        else:
+            kept.append(word)
+    return kept
 
 
 def verdict(findings: Iterable[Finding]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -62,7 +62,7 @@ class Server(ABC):
         """The whole answer at once."""
 
     @abstractmethod
-    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+    def parts(self, question: Question, said: Completion) -> Generator[Part, None, None]:
         """The answer as it comes; what has come so far is in `said`."""
 
     def stream(self, question: Question) -> Completion:
@@ -147,7 +147,7 @@ class HttpServer(Server):
         said.bytes_up, said.bytes_down = answer.bytes_up, answer.bytes_down
         return said
 
-    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+    def parts(self, question: Question, said: Completion) -> Generator[Part, None, None]:
         """As of `Server`."""
         started = now_ms()
         asked = self.request(question) | self.streaming

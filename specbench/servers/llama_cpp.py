@@ -6,7 +6,7 @@ tokens of one pass have it in common. So passes are counted exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import ClassVar
 
 from specbench.servers.answers import Completion, Judged, Part, Question, Token
@@ -76,7 +76,7 @@ class LlamaCpp(HttpServer):
         said.drafted = number(timings, "draft_n")
         said.draft_limit = number(document.get("generation_settings"), "speculative.n_max")
 
-    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+    def parts(self, question: Question, said: Completion) -> Generator[Part, None, None]:
         """As of `HttpServer`."""
         yield from super().parts(question, said)
         missing = 0 if said.tokens is None else (said.completion_tokens or 0) - len(said.tokens)

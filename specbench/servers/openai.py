@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import ClassVar
 
@@ -55,7 +55,7 @@ class OpenAi(HttpServer):
             asked |= {"seed": question.seed, "top_p": 1.0}
         return asked | ({"logprobs": question.top} if question.top else {})
 
-    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+    def parts(self, question: Question, said: Completion) -> Generator[Part, None, None]:
         """As of `HttpServer`."""
         return super().parts(replace(question, top=self.stream_top if self.tops else 0), said)
 

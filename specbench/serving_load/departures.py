@@ -32,7 +32,7 @@ def departures(
         `None` where the rule may say another text, and where nothing is proven.
     """
     options = Options.of(prepared.profile)
-    requests = {conversation.ids_sha256(one.request.prompt_ids): one.request for one in asked}
+    requests = {conversation.request_sha256(one.request): one.request for one in asked}
     known = {one.generation.prompt_sha256: one.generation for one in answers[CONTROL]}
     prover = Prover(prepared.cloud, options, lambda record: requests[record.prompt_sha256])
     found: dict[str, tuple[int, int] | None] = dict.fromkeys(answers)

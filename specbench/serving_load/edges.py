@@ -154,7 +154,7 @@ def _generation(asked: Asked, way: str, arrivals: Sequence[float], rounds: Seque
         turns=1,
         repeat=0,
         prompt_tokens=len(asked.request.prompt_ids),
-        prompt_sha256=conversation.ids_sha256(asked.request.prompt_ids),
+        prompt_sha256=conversation.request_sha256(asked.request),
         text="",
         finish_reason=rounds[-1].finish_reason or "",
         rounds=tuple(rounds),

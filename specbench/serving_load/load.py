@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specbench.benchmark.media_demands import demand_texts
 from specbench.benchmark.preparation import Prepared, prepare
 from specbench.errors import SpecbenchError
 from specbench.models.confinement import confine
@@ -112,6 +113,7 @@ def measure_load(
             f"{method} does not use the server, so there is no load to measure", f"specbench run {method}"
         )
     prepared = prepare(loaded, methods)
+    demand_texts(prepared.prompts, "specbench load")
     prepared.cloud.most_edges = load.edges + OWN_CONNECTIONS
     with closing(prepared.cloud):
         prompts, models, drafts = edges_of(prepared, load.trace)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from specbench.api import (
     AheadDrafter,
@@ -33,6 +33,9 @@ from specbench.forecast.traced_drafter import WRONG, Text, TracedDrafter, text_o
 from specbench.models import vocabulary
 from specbench.results.records import Prompt
 from specbench.serving_load.edges import EdgeModels
+
+if TYPE_CHECKING:
+    from specbench.speculation.lookup_drafter import TreeDraftModel
 
 ROUNDS = 12
 HINT = "make another with 'specbench trace', by the same profile"
@@ -77,7 +80,7 @@ class RecordedDrafts(TracedDrafter):
 
     def begin(self, request: Request) -> None:
         """Find the text of this prompt, and take the time of its prefill."""
-        self._text = self._texts[conversation.ids_sha256(request.prompt_ids)]
+        self._text = self._texts[conversation.request_sha256(request)]
         super().begin(request)
 
     def _prefill(self, prompt_tokens: int) -> None:
@@ -112,6 +115,15 @@ class InTurn(AheadDrafter):
         """As the wrapped drafter."""
         return self._thread.submit(self._drafts.propose, draft_length).result()
 
+    def propose_tree(self, draft_length: int, nodes: int) -> Proposal:
+        """As the wrapped drafter, where it drafts trees."""
+        drafts = cast("TreeDraftModel", self._drafts)
+        return self._thread.submit(drafts.propose_tree, draft_length, nodes).result()
+
+    def overtake(self, token: int) -> bool:
+        """As the wrapped drafter."""
+        return self._thread.submit(self._drafts.overtake, token).result()
+
     def append(self, tokens: Sequence[int]) -> None:
         """As the wrapped drafter."""
         self._thread.submit(self._drafts.append, tokens).result()
@@ -135,16 +147,26 @@ class InTurn(AheadDrafter):
 
 
 class SharedEdge:
-    """The edge model of one of many edges: its drafter is its own, everything else is shared."""
+    """The edge model of one of many edges: its drafter is its own, everything else is shared.
+
+    Args:
+        trees: drafts may be trees.
+    """
 
     def __init__(
         self,
         model: EdgeModel,
-        drafter: Callable[[Options], AheadDrafter],
+        drafter: Callable[..., AheadDrafter],
         tree_drafter: Callable[..., Drafter],
+        trees: bool,
     ) -> None:
-        self._model = model
+        self._model, self._trees = model, trees
         self.drafter, self.tree_drafter = drafter, tree_drafter
+
+    @property
+    def reads_trees(self) -> bool:
+        """Whether it can draft trees of tokens."""
+        return self._trees and self._model.reads_trees
 
     def feature_drafter(self, *asked: object) -> NoReturn:
         """Refuse: drafts are made in one thread for all edges, which hands on no hidden states."""
@@ -176,8 +198,9 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
         model = prepared.edge
         models = _shared(
             model,
-            lambda asked: InTurn(model.drafter(asked), thread),
+            lambda *asked: InTurn(model.drafter(*asked), thread),
             lambda *asked: InTurn(model.tree_drafter(*asked), thread),
+            True,
         )
         return prepared.prompts, models, label
     tokenizer = prepared.cloud.tokenizer
@@ -190,7 +213,7 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
         prepared.profile.workload.max_new_tokens,
     )
     asked = [(prompt, prepared.request(prompt, 0, 0, [])) for prompt in prepared.prompts]
-    known = [(prompt, one) for prompt, one in asked if conversation.ids_sha256(one.prompt_ids) in texts]
+    known = [(prompt, one) for prompt, one in asked if conversation.request_sha256(one) in texts]
     if not known:
         raise SpecbenchError(f"{trace} has none of the workload's prompts", "trace the same workload")
     pace = measured_pace(prepared.edge, options, known[0][1])
@@ -198,7 +221,7 @@ def edges_of(prepared: Prepared, trace: Path | None) -> tuple[Sequence[Prompt], 
     label = f"drafts replayed from {trace.name}, {pace.step_ms:.2f} ms per token"
     stop = options.speculative.confidence_stop
     sequences = {sha256: text_of(text, stop) for sha256, text in texts.items()}
-    models = _shared(prepared.edge, lambda _: RecordedDrafts(sequences, pace, size), _no_tree)
+    models = _shared(prepared.edge, lambda *_: RecordedDrafts(sequences, pace, size), _no_tree, False)
     return [prompt for prompt, _ in known], models, label
 
 
@@ -207,9 +230,12 @@ def _no_tree(*asked: object) -> NoReturn:
 
 
 def _shared(
-    model: EdgeModel, drafter: Callable[[Options], AheadDrafter], tree_drafter: Callable[..., Drafter]
+    model: EdgeModel,
+    drafter: Callable[..., AheadDrafter],
+    tree_drafter: Callable[..., Drafter],
+    trees: bool,
 ) -> EdgeModels:
-    return lambda: cast("EdgeModel", SharedEdge(model, drafter, tree_drafter))
+    return lambda: cast("EdgeModel", SharedEdge(model, drafter, tree_drafter, trees))
 
 
 def demand_same_pair(trace: Trace, prepared: Prepared) -> None:

@@ -14,10 +14,12 @@ from specbench.benchmark.sweep_record import Sweep, in_words
 from specbench.dataframe import frame
 from specbench.errors import ExitCode, SpecbenchError
 from specbench.forecast.grid import Grid, Row
+from specbench.results.derived import MethodSummary
 from specbench.results.records import CONTROL, Generation, Manifest, Run
 from specbench.results.store import RunStore
 from specbench.stats import verdict
-from specbench.stats.comparison import compare, groups_of
+from specbench.stats.comparison import compare
+from specbench.stats.groups import groups_of
 from specbench.stats.notes import wrong_notes
 from specbench.stats.repetition import loop_warnings
 from specbench.stats.title import settings
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAFT_LENGTH = "speculative.draft_length"
+ROLES = {"edge", "cloud"}
 
 
 @dataclass(frozen=True)
@@ -192,9 +195,24 @@ def _measured(run: Run, condition: Mapping[str, object]) -> list[tuple[Row, verd
             measured=True,
             lossless=None if summary.bugs else summary.lossless,
             bugs=summary.bugs,
+            **_joules(summary, run.manifest),
+            cost_per_million=summary.money.shared if summary.money else None,
         )
-        found.append((row, verdict.speedup(records[CONTROL], mine)))
+        found.append((row, verdict.speedup(records[CONTROL], mine, run.manifest.restart_repeats)))
     return sorted(found, key=lambda each: each[0].method != CONTROL)
+
+
+def _joules(summary: MethodSummary, manifest: Manifest) -> dict[str, float]:
+    """Joules per token of a role that counters tell apart, and of all where every role is counted."""
+    known = {each.roles: each.joules_per_token for each in summary.energy}
+    counted = [role for roles in known for role in roles]
+    found = {
+        f"{roles[0]}_joules_per_token": joules
+        for roles, joules in known.items()
+        if len(roles) == 1 and counted.count(roles[0]) == 1
+    }
+    is_whole = known and set(counted) >= ROLES & set(manifest.models)
+    return {**found, "joules_per_token": sum(known.values())} if is_whole else found
 
 
 def _corrected(found: Sequence[tuple[Row, verdict.Speedup]]) -> list[Row]:

@@ -26,7 +26,6 @@ from specbench.results.store import GENERATIONS, MANIFEST, RunStore
 from specbench.sweeps.time_left import SweepProgress
 
 LOOK_EVERY_S = 1.0
-CLOSING_S = 30.0  # for a run to end by itself when Ctrl-C reached it too
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ class Sweeper:
                     except subprocess.TimeoutExpired:
                         continue
             except KeyboardInterrupt:
-                _let_end(process)
+                child_process.let_end(process)
                 raise
             except BaseException:
                 process.send_signal(signal.SIGINT)
@@ -168,7 +167,8 @@ class Watch:
         except OSError:
             return None  # it has not begun
         turns = sum(len(asked) for asked in manifest.turns.values())
-        return turns * manifest.profile["workload"]["repeats"] * len(manifest.methods)
+        workload = manifest.profile["workload"]
+        return turns * workload["repeats"] * workload.get("restarts", 1) * len(manifest.methods)
 
     def _new_lines(self) -> int:
         path = self._folder / GENERATIONS
@@ -179,12 +179,3 @@ class Watch:
             new = file.read()
         self._read_bytes += len(new)
         return new.count(b"\n")
-
-
-def _let_end(process: subprocess.Popen) -> None:
-    """Wait until a run that was interrupted too has stored its manifest; ask it, if Ctrl-C came here alone."""
-    try:
-        process.wait(CLOSING_S)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait()

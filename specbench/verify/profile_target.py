@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from specbench.benchmark.conversation import prompt_ids
 from specbench.clock import now_ms
 from specbench.servers.answers import Completion, Part, Prompt, Question, Token
 from specbench.servers.base import Server
+from specbench.speculation.stop_strings import text_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ class ProfileTarget(Server):
         """As of `Server`."""
         return self.stream(question)
 
-    def parts(self, question: Question, said: Completion) -> Iterator[Part]:
+    def parts(self, question: Question, said: Completion) -> Generator[Part, None, None]:
         """As of `Server`; every prompt is read anew."""
         import torch
 
@@ -58,7 +59,7 @@ class ProfileTarget(Server):
                 said.finish_reason = "length"
             else:
                 row = session.extend(tokens[-1:])[-1]
-        said.text, said.tokens = str(self._target.tokenizer.decode(tokens)), tuple(tokens)
+        said.text, said.tokens = text_of(self._target.tokenizer, tokens), tuple(tokens)
         said.top = tuple(tops) or None
         said.prompt_tokens, said.completion_tokens = len(ids), len(tokens)
         said.total_ms = now_ms() - started

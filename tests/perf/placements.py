@@ -4,16 +4,21 @@
 
 Same prompts, same threads, no delay; both placements answer every prompt, in turns (A B, B A, ...). Shown is
 the ratio of geometric means of the time per output token, `process` over `in_process`, with its interval over
-prompts, and where a round's time goes; exit status 1 when more than 5 % is lost beyond doubt, or a text
-differs.
+prompts, where a round's time goes, and its wake-ups: how often threads of both processes slept, those of OpenMP
+among them (`--set edge.threads=1 --set cloud.threads=1` has none of these). Exit status 1 when more than 5 % is
+lost beyond doubt, or a text differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 
 from specbench.api import CloudModel, EdgeModel, Options, Request
@@ -40,6 +45,19 @@ def answer(decoder, request, prompt):
         "", prompt.prompt_id, prompt.category, 0, 1, 0, len(request.prompt_ids), "", "", "", tuple(rounds),
         tuple(arrivals),
     )  # fmt: skip
+
+
+def wake_ups(pids):
+    """How often the threads of these processes have gone to sleep so far."""
+    name = "voluntary_ctxt_switches:"
+    found = 0
+    for pid in pids:
+        for status in Path(f"/proc/{pid}/task").glob("*/status"):
+            with suppress(OSError):  # a thread that has ended
+                found += sum(
+                    int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name)
+                )
+    return found
 
 
 def parts(records):
@@ -72,6 +90,7 @@ def main():
     options = Options.of(profile)
     prompts = load_prompts(profile.workload)
     tokenizer, stop_ids = clouds["in_process"].tokenizer, clouds["in_process"].stop_ids
+    woken = Counter()
     found = {name: {where: [] for where in clouds} for name in METHODS}
     try:
         decoders = {
@@ -83,9 +102,13 @@ def main():
             request = Request(ids, arguments.max_new_tokens, stop_ids, seed=turn)
             for name in METHODS:
                 for where in list(clouds)[:: 1 if turn % 2 else -1]:
+                    process = getattr(clouds[where], "process", None)
+                    pids = [os.getpid(), *([process.pid] if process else [])]
+                    before = wake_ups(pids)
                     record = answer(decoders[name][where], request, prompt)
                     if turn:
                         found[name][where].append(replace(record, method=name))
+                        woken[name, where] += wake_ups(pids) - before
     finally:
         for cloud in clouds.values():
             cloud.close()
@@ -99,7 +122,8 @@ def main():
         shown = f"{low:.3f} to {high:.3f}" if low is not None else "needs 12 prompts"
         print(f"{name}: process / in_process {ratio.ratio:.3f} ({shown}), {same} of {len(here)} texts alike")
         for where, records in sides.items():
-            print(f"    a round {where}: {parts(records)}")
+            each = woken[name, where] / sum(len(record.rounds) for record in records)
+            print(f"    a round {where}: {parts(records)}; {each:.1f} wake-ups")
     sys.exit(bad)
 
 

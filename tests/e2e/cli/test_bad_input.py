@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from builders import tiny
 
 from specbench.errors import ExitCode
 
@@ -120,16 +121,20 @@ def test_a_prompt_longer_than_the_context_is_refused_before_anything_is_timed(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_model_whose_cache_cannot_be_rolled_back_is_refused(specbench, profile, models, tmp_path):
-    from transformers import MambaConfig, MambaForCausalLM
+COUNTS_PASSES = """class Own(Base):
+    passes = 0
 
-    folder = tmp_path / "mamba"
-    MambaForCausalLM(
-        MambaConfig(vocab_size=96, hidden_size=32, state_size=4, num_hidden_layers=2)
-    ).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(models / "target" / name, folder)
-    done = specbench("run", "speculative", "--profile", profile(edge={"model": str(folder)}))
+    def forward(self, input_ids=None, **arguments):
+        output = super().forward(input_ids=input_ids, **arguments)
+        Own.passes += arguments.get("use_cache") is True
+        output.logits[..., 7] += Own.passes
+        return output
+"""
+
+
+def test_a_model_whose_cache_cannot_be_rolled_back_is_refused(specbench, profile, tmp_path):
+    edge = {"model": str(tiny(tmp_path / "m", "llama", COUNTS_PASSES)), "trust_remote_code": True}
+    done = specbench("run", "speculative", "--profile", profile(edge=edge))
     assert done.code == ExitCode.MODEL, done.err
     assert "cannot be rolled back" in done.err
     assert not list((tmp_path / "runs").glob("*/manifest.json")), "an empty run would hide earlier ones"

@@ -1,7 +1,9 @@
 """Runs that are resumed: what is kept, what is done, and what is refused."""
 
-from builders import CRASHING, tiny_mistral
+from builders import CRASHING
 from stores import stored
+
+from specbench.testing import tiny_llama
 
 
 def test_a_resumed_run_does_only_what_is_missing_and_keeps_the_rest(specbench, profile, tmp_path):
@@ -77,7 +79,9 @@ def test_a_damaged_record_is_named_at_resume(specbench, profile, tmp_path):
 
 
 def test_a_run_does_not_go_on_with_another_engine(specbench, profile, tmp_path):
-    path = profile(engine={"kind": "compiled"}, cloud={"model": str(tiny_mistral(tmp_path / "m", window=5))})
+    dynamic = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}  # which is not compiled
+    folder = tiny_llama(tmp_path / "m", seed=4, rope_parameters=dynamic)
+    path = profile(engine={"kind": "compiled"}, cloud={"model": str(folder)})
     first = specbench("run", "cloud_optimized_baseline", "--profile", path, "--limit", "1", "--json")
     assert first.code == 0, first.err
     stored = next((tmp_path / "runs").glob("*/manifest.json"))

@@ -181,10 +181,10 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(models, profile, sp
     run = stored(tmp_path)
     assert run.manifest.status == "interrupted"
     assert 0 < len(run.generations) < 1200
-    assert document["notes"] == [
+    assert (
         f"run {run.manifest.run_id} is interrupted; complete it with "
         f"'specbench run --resume {run.manifest.run_id}'"
-    ]
+    ) in document["notes"]
 
 
 def test_a_runs_folder_that_cannot_be_written_is_one_error(specbench, profile, tmp_path):

@@ -82,7 +82,7 @@ def test_a_method_that_needs_eager_passes_makes_its_run_eager_and_a_line_says_so
 ):
     done = specbench("run", method, "--profile", profile(**AUTO))
     assert done.code == 0, done.err
-    line = f"the models run eagerly, for {method} needs transformers' own passes (engine.kind: auto)"
+    line = f"the models run eagerly, because {method} needs transformers' own passes (engine.kind: auto)"
     assert line in " ".join(done.err.split())
     assert set(recorded()["engines"].values()) == {"eager"}
 

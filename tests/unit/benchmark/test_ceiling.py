@@ -15,6 +15,7 @@ from specbench.benchmark.answering import Answering
 from specbench.benchmark.ceiling import CeilingWatch, decoding_ms
 from specbench.engine import bandwidth
 from specbench.errors import CloudLostError, SpecbenchError
+from specbench.models.gguf_files import GgufHeader, StoredTensor
 from specbench.profile import CloudSpec, EdgeSpec
 from specbench.render.results import comparison_table
 from specbench.results.ceilings import Ceiling, Reading
@@ -50,12 +51,33 @@ def test_quantised_weights_count_as_the_bytes_they_are(tmp_path):
     assert 0.15 < shares["int4"] < shares["int8"]
 
 
-def test_of_a_mixture_of_experts_nothing_is_claimed():
+def test_of_a_mixture_of_experts_those_that_a_token_chooses_are_read():
     config = MixtralConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, vocab_size=32, num_local_experts=2,
+        num_key_value_heads=1, vocab_size=32, num_local_experts=4, num_experts_per_tok=1,
     )  # fmt: skip
-    assert bandwidth.weight_bytes(MixtralForCausalLM(config)) is None
+    model = MixtralForCausalLM(config)
+    experts = sum(weights.nbytes for weights in model.model.layers[0].mlp.experts.parameters())
+    everything = sum(weights.nbytes for weights in model.parameters()) - model.model.embed_tokens.weight.nbytes
+    assert bandwidth.weight_bytes(model) == everything - experts * 3 // 4
+    model.config.num_experts_per_tok = 0
+    assert bandwidth.weight_bytes(model) is None
+
+
+@pytest.mark.parametrize(("known", "read"), [({"expert_used_count": 2}, 10 + 80 * 2 // 8), ({}, None)])
+def test_of_the_experts_of_a_gguf_file_those_that_a_token_chooses_are_read(known, read):
+    class Header(GgufHeader):
+        def own(self, key, default=None):
+            return {"expert_count": 8, **known}.get(key, default)
+
+    sizes = {
+        "output.weight": 7,
+        "token_embd.weight": 99,
+        "blk.0.attn_q.weight": 3,
+        "blk.0.ffn_up_exps.weight": 80,
+    }
+    tensors = tuple(StoredTensor(name, "F32", (1,), size) for name, size in sizes.items())
+    assert Header((), tensors).weight_bytes == read
 
 
 def test_reads_are_of_the_models_own_size_so_that_caches_help_both_alike():

@@ -8,7 +8,8 @@ from specbench.benchmark.turns import Turns
 from specbench.profile import load_profile
 from specbench.registry import discover
 from specbench.results.records import Prompt, Refusal
-from specbench.stats.comparison import compare, groups_of
+from specbench.stats.comparison import compare
+from specbench.stats.groups import groups_of
 
 
 def test_figures_leave_out_the_refused_turn_of_every_method():

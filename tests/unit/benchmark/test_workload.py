@@ -2,12 +2,15 @@
 
 import json
 from collections import Counter
+from importlib import metadata
 
 import pytest
 
+from specbench.benchmark.prompt_lines import as_line
 from specbench.benchmark.workload import load_prompts, parse_prompts, stratified
 from specbench.errors import SpecbenchError
 from specbench.profile import Workload
+from specbench.stats.task_scores import task_score
 
 
 def row(**fields):
@@ -82,3 +85,57 @@ def test_references_are_read_turn_by_turn():
 def test_a_malformed_reference_names_the_line(reference):
     with pytest.raises(SpecbenchError, match="p, line 1: reference is not a list of texts"):
         parse_prompts(row(reference=reference).encode(), "p")
+
+
+def test_a_line_may_say_what_its_answers_can_be_and_is_written_as_it_was_read():
+    schema = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {"type": "string"}}}
+    lines = [
+        row(question_id=1, grammar={"regex": "[0-9]+"}),
+        row(question_id=2, grammar={}),
+        row(question_id=3),
+        row(question_id=4, score="schema", grammar={"json_schema": schema}),
+        row(question_id=5, score="schema", answer={"type": "array"}),
+    ]
+    prompts = parse_prompts("\n".join(lines).encode(), "p")
+    assert [prompt.grammar for prompt in prompts] == [
+        {"regex": "[0-9]+"}, {}, None, {"json_schema": schema}, None,
+    ]  # fmt: skip
+    again = "\n".join(json.dumps(as_line(prompt)) for prompt in prompts).encode()
+    assert parse_prompts(again, "p") == prompts
+    assert task_score(prompts[3].task, '{"b": 1}') == task_score(prompts[4].task, "[]") == 1
+    assert task_score(prompts[3].task, '{"b": "x"}') == task_score(prompts[4].task, "{}") == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"grammar": "[0-9]+"}, "grammar: Input should be a valid dictionary"),
+        ({"grammar": {"regex": "a", "lark": "start: /a/"}}, "grammar: a grammar is exactly one of json_schema"),
+        ({"grammar": {"gbnf": "x"}}, "grammar.gbnf: Extra inputs are not permitted"),
+        ({"grammar": {"regex": "(a"}}, "grammar.regex: .*unclosed group"),
+        ({"grammar": {"regex": ""}}, "grammar.regex: String should have at least 1 character"),
+        ({"grammar": {"lark": "start: nothing"}}, "grammar.lark: .*nothing"),
+        ({"grammar": {"json_schema": {"type": "objet"}}}, "grammar.json_schema: .*objet"),
+        ({"grammar": {"json_schema": {"dependentSchemas": {}}}}, "grammar.json_schema: .*dependentSchemas"),
+        ({"score": "schema"}, "score schema needs a JSON schema"),
+        ({"score": "schema", "answer": {"type": 3}}, "it is no JSON schema: 3 is not"),
+        ({"score": "schema", "answer": {"$ref": "http://a/b"}}, "the JSON schema refers to http://a/b"),
+        ({"score": "schema", "answer": {"$dynamicRef": "http://a/b"}}, "the JSON schema refers to http://a/b"),
+        ({"score": "schema", "answer": {"$ref": "#"}}, "the JSON schema refers to itself without end"),
+        ({"score": "schema", "answer": {"pattern": "(a"}}, "it is no JSON schema: .* is not a .regex"),
+    ],
+)
+def test_a_grammar_that_is_none_names_the_line(fields, message):
+    data = f"{row()}\n{row(question_id=2, **fields)}".encode()
+    with pytest.raises(SpecbenchError, match=f"^p, line 2: {message}"):
+        parse_prompts(data, "p")
+
+
+def test_without_llguidance_a_grammar_names_what_to_install(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(SpecbenchError, match="llguidance, which is not installed") as caught:
+        parse_prompts(row(grammar={"regex": "a"}).encode(), "p")
+    assert caught.value.hint == "pip install 'specbench[grammar]'"

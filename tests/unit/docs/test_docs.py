@@ -9,6 +9,7 @@ from repository import REPOSITORY
 import specbench.api
 from specbench.forecast.breakeven import BreakEven
 from specbench.forecast.grid import Row
+from specbench.forecast.objectives import Choice, Choices
 from specbench.profile import list_profiles
 from specbench.registry import discover
 from specbench.results.derived import (
@@ -20,6 +21,7 @@ from specbench.results.derived import (
     Prediction,
     RoundCosts,
 )
+from specbench.results.spending import Money, RoleEnergy
 from specbench.serving_load.figures import Capacity, LoadRow
 from specbench.testing import check_method
 
@@ -72,7 +74,8 @@ def test_a_method_that_is_explained_keeps_the_contract(tmp_path, page, name):
     [
         *((part, "`run` and `compare`") for part in (Acceptance, Agreement, CategorySpeedup, Comparison)),
         *((part, "`run` and `compare`") for part in (MethodSummary, Prediction, RoundCosts)),
-        *((part, "`sweep`, `replay`, `plan --over`") for part in (Row, BreakEven)),
+        *((part, "`run` and `compare`") for part in (Money, RoleEnergy)),
+        *((part, "`sweep`, `replay`, `plan --over`") for part in (Row, BreakEven, Choice, Choices)),
         *((part, "`load`") for part in (LoadRow, Capacity)),
     ],
 )

@@ -19,7 +19,7 @@ WORKS_FOR = {
     "serving_load/load": "load", "cloud/server/serving": "serve", "render/report/output": "report",
     "cluster/submission": "submit run",
     "cluster/launchers": "submit run",
-    "distill/settings": "distill", "distill/distillation": "distill",
+    "distill/settings": "distill", "distill/distillation": "distill", "distill/states": "distill",
     "forecast/assumed": "plan", "forecast/known": "plan",
     "forecast/over": "sweep", "forecast/variants": "replay", "forecast/grid": "replay",
     "forecast/oracle": "replay", "forecast/varied": "replay", "sweeps/autotune": "tune",

@@ -86,7 +86,8 @@ def test_theory_is_given_the_servers_own_times():
 PROMPT = tuple(range(10, 20))
 TEXT = TracedText(
     prompt_id="1", category="c", turn=0, repeat=0, prompt_tokens=10,
-    prompt_sha256=conversation.ids_sha256(PROMPT), max_new_tokens=8, tokens=(5, 6, 7, 8, 95, 4),
+    prompt_sha256=conversation.request_sha256(Request(PROMPT, 8, frozenset())),
+    max_new_tokens=8, tokens=(5, 6, 7, 8, 95, 4),
     agrees="111001", entropy=(0.0,) * 6, margin=(0.0,) * 6, log_probability=(0.0,) * 6,
 )  # fmt: skip
 

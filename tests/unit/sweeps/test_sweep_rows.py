@@ -11,7 +11,9 @@ from specbench.benchmark import sweep_record as sweeps
 from specbench.forecast.grid import best, winner
 from specbench.profile import load_profile
 from specbench.render.forecasts import cell_text, verdicts
-from specbench.results.records import Divergence, Failure, Written
+from specbench.render.report.maps import map_page
+from specbench.results.records import CONTROL, Divergence, EnergyCounter, Failure, Written
+from specbench.results.records.energy import EnergyUse
 from specbench.results.store import RunStore
 from specbench.stats.comparison import compare
 from specbench.stats.notes import WRONG
@@ -127,3 +129,52 @@ def test_a_sweep_says_what_was_measured_and_what_moved_meanwhile(tmp_path):
         "link.rtt_ms=1: machine.cpu of run r1 is two, and of run r0 one",
     ]
     assert made.code == 0
+
+
+EDGE = EnergyCounter("package-0", "RAPL", "processor", ("edge",))
+CLOUD = EnergyCounter("cloud gpu 0", "NVML", "gpu", ("cloud",))
+JOINT = replace(EDGE, roles=("edge", "cloud"))
+
+
+def powered(run_id, counters, **joules):
+    """A run of two roles in which the control takes 27 J, and the method so many."""
+    known = {CONTROL: {"cloud gpu 0": 18.0, "package-0": 9.0}, "m": joules}
+    records = [replace(one, energy=EnergyUse(1.0, known[one.method])) for one in pair(12, 1.4, 0.05)]
+    return run(records, run_id, energy_counters=counters, models={"edge": {}, "cloud": {}})
+
+
+def test_a_measured_map_names_the_greenest_method_and_says_that_it_was_measured(specbench, tmp_path):
+    joules = {"cloud gpu 0": 9.0, "package-0": 36.0}
+    store = RunStore(tmp_path / "runs")
+    asked = stored_sweep(store, *(powered(f"r{index}", (EDGE, CLOUD), **joules) for index in range(2)))
+    made = swept(asked, store)
+    control, method = made.rows[:2]
+    assert (control.joules_per_token, method.joules_per_token) == (3.0, 5.0)
+    assert (method.edge_joules_per_token, method.cloud_joules_per_token) == (4.0, 1.0)
+    shown = specbench("sweep", "--resume", asked.sweep_id).out
+    assert "Measured: the fastest and greenest are not one method under 2 of 2 conditions" in shown
+    assert "odelled" not in shown
+    page = map_page(made.rows, "a sweep")
+    assert "greenest (measured)" in page
+    assert "odelled" not in page
+
+
+@pytest.mark.parametrize(
+    ("counters", "whole", "edge"), [((EDGE,), None, 1.0), ((JOINT,), 1.0, None), ((JOINT, CLOUD), 3.0, None)]
+)
+def test_a_row_has_the_joules_of_a_role_where_counters_tell_it_apart_and_all_where_they_cover_all(
+    tmp_path, counters, whole, edge
+):
+    store = RunStore(tmp_path)
+    made = swept(stored_sweep(store, powered("r0", counters, **{"cloud gpu 0": 18.0, "package-0": 9.0})), store)
+    (row,) = [row for row in made.rows if row.method == "m"]
+    assert (row.joules_per_token, row.edge_joules_per_token) == (whole, edge)
+    assert row.cloud_joules_per_token is None
+
+
+def test_a_rows_cost_is_that_of_the_time_the_cloud_computes(tmp_path):
+    prices = {"prices": {"edge_per_hour": 0.1, "cloud_per_hour": 2.0}}
+    store = RunStore(tmp_path)
+    made = swept(stored_sweep(store, run(pair(12, 1.4), "r0", profile={**PROFILE, **prices})), store)
+    found = compare([store.read("r0")]).methods
+    assert [row.cost_per_million for row in made.rows] == [each.money.shared for each in found]

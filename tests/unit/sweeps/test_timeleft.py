@@ -15,11 +15,11 @@ from rich.console import Console
 from waiting import wait_until
 from warm import WarmPopen
 
+from specbench.benchmark import child_process
 from specbench.benchmark import sweep_record as sweeps
 from specbench.render import console
 from specbench.render.sweeping import LiveSweepView, PlainSweepView
 from specbench.results.store import GENERATIONS, RunStore
-from specbench.sweeps import runner
 from specbench.sweeps.runner import Watch
 from specbench.sweeps.time_left import SweepProgress, in_words
 
@@ -146,8 +146,9 @@ def test_ctrl_c_leaves_what_was_finished_and_the_sweep_goes_on(
     profile, tmp_path, monkeypatch, specbench, group
 ):
     small = profile(workload={"limit": 2, "max_new_tokens": 100, "warmup": 0, "repeats": 5})
+    closing_s = child_process.CLOSING_S if group else 0.1
     program = (
-        f"import specbench.sweeps.runner as s; s.CLOSING_S = {runner.CLOSING_S if group else 0.1}\n"
+        f"import specbench.benchmark.child_process as s; s.CLOSING_S = {closing_s}\n"
         "from specbench.cli import main; main()"
     )
     words = ["sweep", "speculative", "--profile", str(small), "--over", "speculative.draft_length=1,2"]
