@@ -130,6 +130,8 @@ def execute(job: Job, observer: Observer) -> Run:
             for fault in run.faults:
                 logger.info(f"{fault}; asking them again")
             manifest, done = run.manifest, run.generations
+            if manifest.status == "finished":
+                logger.info(f"run {job.run_id} is finished: every answer is there, and none is asked again")
         if job.isolate and not manifest.isolated_rss_bytes:
             alone = resident_bytes(job, prepared.profile, manifest.methods)
             manifest = replace(manifest, isolated_rss_bytes=alone)

@@ -289,7 +289,7 @@ class CompiledEngine(CompiledPasses):
         half = len(slot) // 2
         tokens = torch.zeros(1, 3, dtype=torch.long)
         places = torch.tensor(trees.places(2, 3, None) if self._attends else 2)
-        fed = [self._zeros(3)] * self._is_fed
+        fed = [self._zeros(3)] if self._is_fed else []
         return tokens, places, torch.arange(2), slot[:half], slot[half:], *fed
 
     def _see_every_width(self, positions: int) -> None:

@@ -50,6 +50,16 @@ def test_a_run_that_is_resumed_by_its_id_ends_with_the_status_that_it_had(specbe
     assert specbench("run", "--resume", stored(tmp_path).manifest.run_id).code == 7
 
 
+def test_a_finished_run_that_is_resumed_says_that_nothing_is_asked_again(specbench, profile, tmp_path):
+    path = profile()
+    specbench("run", "cloud_baseline", "--profile", path)
+    whole = stored(tmp_path)
+    done = specbench("run", "--resume", whole.manifest.run_id)
+    assert done.code == 0, done.err
+    assert f"run {whole.manifest.run_id} is finished: every answer is there" in done.err
+    assert [r.tokens for r in stored(tmp_path).generations] == [r.tokens for r in whole.generations]
+
+
 def test_a_run_with_other_settings_is_not_resumed(specbench, profile, tmp_path):
     path = profile()
     specbench("run", "speculative", "--profile", path)
