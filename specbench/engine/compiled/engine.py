@@ -148,13 +148,13 @@ class CompiledEngine(CompiledPasses):
             raise CannotCompileError(error.message) from error
         huge_pages.move([*self.loaded.model.parameters(), *self.loaded.model.buffers()])
         weights = [weight for weight in multiplied(self.loaded.model) if weight.dtype == torch.float32]
+        choice.settle_reading(weights)
         if self._batch_invariant:
             widths = WIDEST if layers.is_latent(self.loaded.model.config) else SPARE  # all is expanded
-            widest = {tuple(weight.shape): widths for weight in weights}
+            self._widest = {tuple(weight.shape): widths for weight in weights}
         else:
-            widest = choice.widest_by_shape(weights, programs.fingerprint(self._step({}), "kernels"))
-        self._widest = widest
-        self._ahead = self._step(widest, (OWN_LAYER,) if self._is_fed else ())
+            self._widest = choice.widest_by_shape(weights, programs.fingerprint(self._step({}), "kernels"))
+        self._ahead = self._step(self._widest, (OWN_LAYER,) if self._is_fed else ())
         self._key = programs.fingerprint(self._ahead, self._batch_invariant)
 
     def extend_together(self, blocks: Sequence[Block]) -> list[torch.Tensor]:

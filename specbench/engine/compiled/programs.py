@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from specbench.engine import kernels
-from specbench.engine.compiled import joined_products
+from specbench.engine.compiled import joined_products, rotations
 from specbench.engine.compiled.layers import CannotCompileError
 from specbench.engine.compiled.step import Step
 from specbench.engine.program_cache import SCRATCH_PREFIX, mark_used, program_folder, tidy
@@ -40,6 +40,7 @@ C_NAMES = {
     "products": "AOTITorchError aoti_torch_cpu_products(AtenTensorHandle, const AtenTensorHandle*, int64_t, "
     "const AtenTensorHandle*, int64_t, const AtenTensorHandle*, int64_t, const int64_t*, int64_t, "
     "AtenTensorHandle*)",
+    "stored": "AOTITorchError aoti_torch_cpu_stored(AtenTensorHandle, AtenTensorHandle*)",
     "attend": "AOTITorchError aoti_torch_cpu_attend(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle, "
     "AtenTensorHandle, double, AtenTensorHandle*)",
     "attend_within": "AOTITorchError aoti_torch_cpu_attend_within(AtenTensorHandle, AtenTensorHandle, "
@@ -65,7 +66,14 @@ ROW_BY_ROW = {
 OUR_CODE = (
     *("compiled/attention.py", "compiled/checks.py", "compiled/engine.py", "compiled/experts.py"),
     *("compiled/joined_products.py", "compiled/layers.py", "compiled/own_attention.py", "compiled/packed.py"),
-    *("compiled/programs.py", "compiled/step.py", "hidden_states.py", "mixtures.py", "quantized.py"),
+    *(
+        "compiled/programs.py",
+        "compiled/rotations.py",
+        "compiled/step.py",
+        "hidden_states.py",
+        "mixtures.py",
+        "quantized.py",
+    ),
 )
 """In `engine`, what a compiled pass is made by."""
 
@@ -191,6 +199,7 @@ def _compile(step: Step, arguments: tuple, dynamic_shapes: tuple, invariant: boo
     if invariant:
         _demand_invariant(exported.graph)
     joined_products.join_products(exported)
+    rotations.simplify_rotations(exported)
     torch._inductor.aoti_compile_and_package(exported, package_path=str(made), inductor_configs=_config())
     known = step.tensors()
     lifted = {name: tensor for name, tensor in exported.constants.items() if name not in known}

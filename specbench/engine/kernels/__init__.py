@@ -17,6 +17,9 @@ After `load()`, which compiles the C++ source once per machine (seconds) and fin
 - `torch.ops.specbench.products(x, weights, scales, offsets, widest)`: x times several weights of one kind,
   side by side: [..., the sum of all o], shared by the threads at once. Float32 weights have neither scales nor
   offsets and go to torch's own product beyond `widest` rows (one number each); int8 weights have no offsets.
+- `torch.ops.specbench.read_one_by_one(on)`: whether, in this process, one or two rows of x meet float32 weights
+  row by row. The numbers are the same; `choice.py` measures which is faster.
+- `torch.ops.specbench.stored(x)`: a copy, which a compiler does not compute again wherever it is read.
 - `torch.ops.specbench.attend(query, keys, values, places, scale)`: causal attention of query
   [1, heads, width, d] over a cache [1, key heads, capacity, d] that holds them -> [1, width, heads, d].
   `places` [3, width] begins with how many keys stand before theirs; its last row has a bit for each token of a
@@ -54,7 +57,7 @@ Raises (all of them): `SpecbenchError` when there is no C++ compiler or the cach
 `RuntimeError` for operands that do not fit each other.
 """
 
-from specbench.engine.kernels.build import load, processor
+from specbench.engine.kernels.build import library, load, processor
 from specbench.engine.kernels.quantization import (
     GROUP,
     dequantize_int4,
@@ -63,4 +66,13 @@ from specbench.engine.kernels.quantization import (
     quantize_int8,
 )
 
-__all__ = ["GROUP", "dequantize_int4", "dequantize_int8", "load", "processor", "quantize_int4", "quantize_int8"]
+__all__ = [
+    "GROUP",
+    "dequantize_int4",
+    "dequantize_int8",
+    "library",
+    "load",
+    "processor",
+    "quantize_int4",
+    "quantize_int8",
+]

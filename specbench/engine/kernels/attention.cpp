@@ -1,8 +1,8 @@
 // The operators torch.ops.specbench.attend and attend_within, for the CPU.
 
 #include <ATen/Dispatch.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <torch/csrc/inductor/aoti_torch/utils.h>
 #include <torch/library.h>
 
@@ -33,7 +33,7 @@ at::Tensor attended(const at::Tensor& query, const at::Tensor& keys, const at::T
               " lie outside a cache of ", keys.size(2));
   TORCH_CHECK(query.stride(3) == 1 && keys.stride(3) == 1 && values.stride(3) == 1,
               "the numbers of a head must lie side by side");
-  at::Tensor out = at::empty({1, width, heads, value_size}, query.options());
+  at::Tensor out = at::detail::empty_cpu({1, width, heads, value_size}, query.scalar_type());
   // Queries that share a key head are its group's heads, row by row; a tile of them is one piece of work.
   const int64_t key_heads = keys.size(1), queries = group * width, threads = at::get_num_threads();
   using specbench::MAX_TILE, specbench::MIN_TILE;

@@ -60,7 +60,7 @@ def load() -> _OpNamespace:
     if not hasattr(torch.ops.specbench, "linear"):
         try:
             # Programs compiled ahead of time call the kernels by their C names, without the dispatcher.
-            ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(str(library()), ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise SpecbenchError(
                 f"the kernels cannot be loaded: {error}",
@@ -71,6 +71,7 @@ def load() -> _OpNamespace:
         for name in ("linear", "linear_int8", "linear_int4"):
             torch.library.register_fake(f"specbench::{name}", _shape_only)
         torch.library.register_fake("specbench::products", _side_by_side)
+        torch.library.register_fake("specbench::stored", torch.empty_like)
         torch.library.register_fake("specbench::experts", _chosen_shape)
         for name in ("experts_int8", "experts_int4"):
             torch.library.register_fake(f"specbench::{name}", _chosen_rows)
@@ -105,7 +106,7 @@ def _attended_shape(
     return query.new_empty((1, query.shape[2], query.shape[1], values.shape[3]))
 
 
-def _library() -> Path:
+def library() -> Path:
     """The compiled library, named after everything that it depends on."""
     compiler = _compiler()
     version = _version(compiler)

@@ -1,4 +1,4 @@
-"""Which kernel multiplies a few rows with a weight matrix: measured on the machine at hand, kept on disk."""
+"""Which kernel multiplies a few rows with a weight matrix, and how: measured on this machine, kept on disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from specbench.atomic import write_json
 from specbench.clock import now_ms
+from specbench.engine import kernels
 from specbench.engine.program_cache import mark_used, program_folder
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 ROUNDS = 12
 CLEARLY = 1.1  # torch's product must win by this factor: noise should not choose
 AT_MOST = 8  # matrices of one shape that are read in turn, so that none is still in the processor's cache
+LARGE = 64 << 20  # bytes; smaller weights may stay in a cache, where the order of reading does not matter
 
 
 def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int, ...], int]:
@@ -40,6 +42,57 @@ def widest_by_shape(weights: Iterable[torch.Tensor], key: str) -> dict[tuple[int
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {str(list(shape)): rows for shape, rows in chosen.items()}, indent=0)
     return chosen
+
+
+def settle_reading(weights: Iterable[torch.Tensor]) -> None:
+    """Have a row of x meet float32 weights row by row where this machine reads them faster so.
+
+    It is measured once for a machine and number of threads, on the first model whose weights are large. The
+    products have the same bits either way.
+    """
+    path = program_folder() / f"{kernels.library().stem}-{torch.get_num_threads()}.kernels.json"
+    one_by_one = _known_reading(path)
+    if one_by_one is None:
+        some = _first_bytes(weights, LARGE)
+        if not some:
+            return
+        one_by_one = _is_faster_one_by_one(some)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"one_by_one": one_by_one}, indent=0)
+    mark_used(path)
+    torch.ops.specbench.read_one_by_one(one_by_one)
+
+
+def _known_reading(path: Path) -> bool | None:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["one_by_one"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if isinstance(known, bool) else None
+
+
+def _first_bytes(weights: Iterable[torch.Tensor], wanted: int) -> list[torch.Tensor]:
+    """The first matrices that have so many bytes together; empty where all have fewer."""
+    found: list[torch.Tensor] = []
+    for weight in weights:
+        found.append(weight)
+        wanted -= weight.nbytes
+        if wanted <= 0:
+            return found
+    return []
+
+
+@torch.inference_mode()
+def _is_faster_one_by_one(weights: Sequence[torch.Tensor]) -> bool:
+    best = {True: math.inf, False: math.inf}
+    for _ in range(ROUNDS):
+        for on in best:
+            torch.ops.specbench.read_one_by_one(on)
+            started = now_ms()
+            for weight in weights:
+                torch.ops.specbench.linear(torch.ones(1, weight.shape[1]), weight)
+            best[on] = min(best[on], now_ms() - started)
+    return best[True] < best[False]
 
 
 def _read(path: Path, shapes: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], int] | None:

@@ -25,8 +25,9 @@ struct Halves {
   const Narrow* data;
 
   void begin(int64_t, int64_t) {}
+  template <int DISTANCE>
   inline __attribute__((always_inline)) void load(const Narrow* from, int64_t, int64_t, specbench::Vec* into) const {
-    specbench::fetch(from);
+    specbench::fetch<DISTANCE>(from);
     for (int part = 0; part < STEP; ++part)
       for (int lane = 0; lane < specbench::LANES; ++lane)
         into[part][lane] = static_cast<float>(from[part * specbench::LANES + lane]);

@@ -4,40 +4,49 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "vectors.h"
 
 namespace specbench {
 
-constexpr int AHEAD = 16384;  // bytes; tried: 2,048 to 65,536
+constexpr int AHEAD = 16384;  // bytes, where several rows are read at a time; tried: 2,048 to 65,536
+constexpr int NEAR = 2048;    // where one is; tried: 512 to 16,384
 constexpr int MAX_WIDTH = 8;
 constexpr int LINE = 64;
 constexpr int GROUP = 32;
 constexpr int BLOCK_ROWS = 12;
 constexpr int WIDE_ROWS = 3;  // the most rows at a time that fit the registers beside eight sums
 
+// Whether one or two rows of x meet rows of float32 weights one by one: a single stream, which some processors
+// fetch ahead by themselves, but they lose two that lie in one page (AMD Zen 4: 62 GB/s in place of 48). The
+// numbers are the same either way.
+inline std::atomic<bool> one_by_one{false};
+
 // Into the second cache: the first one waits for so few lines at a time that two cores read 25 GB/s through it
 // where memory gives 35 to 60 (AMD Zen 5).
-template <class T>
+template <int DISTANCE, class T>
 inline __attribute__((always_inline)) void fetch(const T* place) {
-  __builtin_prefetch(reinterpret_cast<const char*>(place) + AHEAD, 0, 2);
+  __builtin_prefetch(reinterpret_cast<const char*>(place) + DISTANCE, 0, 2);
 }
 
 // Weights of one matrix row after row; `load` gives STEP vectors of float32 from a row's position onward. Of them
 // NARROW_ROWS rows are read at a time for a few rows of x: the fewest streams that memory likes, and for small
 // weights enough sums beside each other that none waits for the one before.
-// `fetch` asks for the bytes AHEAD of them: the processor's own prefetching stops at the end of a page.
+// `fetch` asks for the bytes DISTANCE ahead of them: the processor's own prefetching stops at the end of a page.
 struct Float32 {
   using Stored = float;
   static constexpr int STEP = LINE / 4 / LANES, PER_ITEM = 1, NARROW_ROWS = 2;
   const float* data;
 
   void begin(int64_t, int64_t) {}
+  template <int DISTANCE>
   inline __attribute__((always_inline)) void load(const float* from, int64_t, int64_t, Vec* into) const {
-    fetch(from);
+    fetch<DISTANCE>(from);
     for (int part = 0; part < STEP; ++part) into[part] = *reinterpret_cast<const Vec*>(from + part * LANES);
   }
   inline float finish(int64_t, float sum) const { return sum; }
@@ -50,8 +59,9 @@ struct Int8 {
   const float* scales;
 
   void begin(int64_t, int64_t) {}
+  template <int DISTANCE>
   inline __attribute__((always_inline)) void load(const int8_t* from, int64_t, int64_t, Vec* into) const {
-    fetch(from);
+    fetch<DISTANCE>(from);
 #if defined(__aarch64__)
     for (int part = 0; part < STEP; part += 4) widen(vld1q_s8(from + part * LANES), into + part);
 #else
@@ -82,9 +92,10 @@ struct Int4 {
     widen(scales + row * groups, count * groups, scale.data());
     widen(offsets + row * groups, count * groups, offset.data());
   }
+  template <int DISTANCE>
   inline __attribute__((always_inline)) void load(const uint8_t* from, int64_t row, int64_t position,
                                                   Vec* into) const {
-    fetch(from);
+    fetch<DISTANCE>(from);
     const int64_t group = (row - first) * groups + position / GROUP;
 #if defined(__aarch64__)
     const uint8x16_t codes = vld1q_u8(from);
@@ -112,7 +123,7 @@ struct Int4 {
 };
 
 // out[i, row .. row + ROWS) for WIDTH rows i of x.
-template <int ROWS, int WIDTH, class Weights>
+template <int ROWS, int WIDTH, int DISTANCE, class Weights>
 inline void tile(const Weights& weights, int64_t row, const float* x, int64_t x_stride, int64_t k, float* out,
                  int64_t out_stride) {
   using Stored = typename Weights::Stored;
@@ -124,7 +135,7 @@ inline void tile(const Weights& weights, int64_t row, const float* x, int64_t x_
     Vec parts[ROWS][Weights::STEP];
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; ++r)
-      weights.load(place + r * stride, row + r, position, parts[r]);
+      weights.template load<DISTANCE>(place + r * stride, row + r, position, parts[r]);
 #pragma GCC unroll 16
     for (int part = 0; part < Weights::STEP; ++part)
 #pragma GCC unroll 16
@@ -156,8 +167,12 @@ void rows(const Weights& weights, int64_t begin, int64_t end, const float* x, in
           float* out, int64_t out_stride) {
   constexpr int ROWS = WIDTH > 4 ? WIDE_ROWS : Weights::NARROW_ROWS;
   int64_t row = begin;
-  for (; row + ROWS <= end; row += ROWS) tile<ROWS, WIDTH>(weights, row, x, x_stride, k, out, out_stride);
-  for (; row < end; ++row) tile<1, WIDTH>(weights, row, x, x_stride, k, out, out_stride);
+  if constexpr (WIDTH <= 2 && std::is_same_v<Weights, Float32>) {
+    if (one_by_one.load(std::memory_order_relaxed))
+      for (; row < end; ++row) tile<1, WIDTH, NEAR>(weights, row, x, x_stride, k, out, out_stride);
+  }
+  for (; row + ROWS <= end; row += ROWS) tile<ROWS, WIDTH, AHEAD>(weights, row, x, x_stride, k, out, out_stride);
+  for (; row < end; ++row) tile<1, WIDTH, AHEAD>(weights, row, x, x_stride, k, out, out_stride);
 }
 
 // out[n, begin .. end) = x[n, k] times rows [begin, end) of the weights. `x` is padded with zeros to x_stride.

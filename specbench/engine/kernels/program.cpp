@@ -30,6 +30,7 @@ struct Program : torch::CustomClassHolder {
   // The package keeps pointers only, so the tensors are kept alive here.
   void read(std::vector<std::string> names, std::vector<at::Tensor> tensors) {
     for (size_t i = 0; i < names.size(); ++i) kept[names[i]] = tensors[i];
+    order = {};  // it knows the tensors that there were
     loader.load_constants(kept, /*use_inactive=*/false, /*check_full_update=*/true, /*user_managed=*/true);
   }
 

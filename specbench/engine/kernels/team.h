@@ -7,10 +7,10 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -41,11 +41,17 @@ struct Stretch {
   const char* begin = nullptr;
   int64_t bytes = 0;
 };
-using Stretches = std::array<Stretch, MAX_TEAM>;
 
-// Weights in the order in which a pass reads them: every pass of a program has the same.
+// A product of a pass: whose it is, how it was prepared, and what each thread reads of it first.
+struct Place {
+  std::vector<const void*> operands;
+  std::shared_ptr<const void> prepared;
+  std::vector<Stretch> reads;
+};
+
+// Products in the order in which a pass makes them: every pass of a program has the same.
 struct Order {
-  std::vector<Stretches> reads;
+  std::vector<Place> places;
   size_t at = 0;
 };
 
@@ -84,10 +90,10 @@ class Team {
 
   int64_t members() const { return size; }
 
-  // What the next `run` will read, so that the same place of the next pass can be read ahead.
-  void reads(const Stretches& stretches) {
-    if (order.at == order.reads.size()) order.reads.emplace_back();
-    order.reads[order.at++] = stretches;
+  // That of the next `run`; the pass before left in it what it prepared.
+  Place& place() {
+    if (order.at == order.places.size()) order.places.emplace_back();
+    return order.places[order.at++];
   }
 
   // Calls work(member) for this thread and those that are free. Whoever comes late finds the work done.
@@ -116,7 +122,7 @@ class Team {
       if (now & OPEN && now >> 8 != done) {
         if (!state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) continue;
         done = now >> 8;
-        ahead = order.at < order.reads.size() ? order.reads[order.at][member] : Stretch{};
+        ahead = next(member);
         ahead.bytes = std::min(ahead.bytes, READ_AHEAD);
         guarded(member);
         state.fetch_sub(1, std::memory_order_release);
@@ -129,6 +135,13 @@ class Team {
         rest(idle);
       }
     }
+  }
+
+  // What this thread reads first of the product behind the one at hand.
+  Stretch next(int member) const {
+    if (order.at >= order.places.size()) return {};
+    const auto& reads = order.places[order.at].reads;
+    return member < static_cast<int>(reads.size()) ? reads[member] : Stretch{};
   }
 
   void guarded(int member) {

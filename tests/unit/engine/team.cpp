@@ -21,9 +21,8 @@ int main() {
         Team(order).together([&] {
           for (int job = 0; job < JOBS; ++job) {
             std::vector<std::atomic<int>> done(PIECES);
-            Stretches stretches;
-            stretches.fill({reinterpret_cast<const char*>(done.data()), 1 << 20});
-            Team::current()->reads(stretches);
+            Team::current()->place().reads.assign(
+                threads, {reinterpret_cast<const char*>(done.data()), PIECES * int64_t{sizeof(done[0])}});
             share(PIECES, 1, 3, [&](int64_t begin, int64_t end) {
               for (; begin < end; ++begin) {
                 ++done[begin];
@@ -36,7 +35,7 @@ int main() {
       } catch (const std::runtime_error&) {
         thrown = true;
       }
-      right &= thrown == throws && Team::current() == nullptr && order.reads.size() == JOBS;
+      right &= thrown == throws && Team::current() == nullptr && order.places.size() == JOBS;
     }
   }
   std::puts(right ? "right" : "wrong");

@@ -64,6 +64,29 @@ def test_a_damaged_choice_is_measured_anew(own_cache, text):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.fixture
+def large_weights(monkeypatch):
+    monkeypatch.setattr(choice, "LARGE", 1 << 16)
+    yield [torch.ones(64, 64) for _ in range(5)]
+    torch.ops.specbench.read_one_by_one(False)
+
+
+def test_how_rows_are_read_is_measured_once_for_a_machine_and_on_large_weights_alone(
+    monkeypatch, own_cache, large_weights
+):
+    choice.settle_reading(large_weights[:1])
+    assert not (own_cache / "compiled").exists()
+    choice.settle_reading(large_weights)
+    (path,) = (own_cache / "compiled").iterdir()
+    assert json.loads(path.read_text()) in ({"one_by_one": True}, {"one_by_one": False})
+    monkeypatch.setattr(choice, "_is_faster_one_by_one", lambda _: pytest.fail("measured twice"))
+    choice.settle_reading(large_weights)
+    path.write_text('{"one_by_one": 1}')
+    monkeypatch.setattr(choice, "_is_faster_one_by_one", lambda _: True)
+    choice.settle_reading(large_weights)
+    assert json.loads(path.read_text()) == {"one_by_one": True}
+
+
 def step(loaded, attend=True, keeps=True, takes=True, size=96, widest=None):
     return Step(loaded.model, attend, keeps, takes, size, widest or {(8, 16): 4}, layers=())
 

@@ -87,6 +87,18 @@ def test_every_row_is_bit_for_bit_the_same_at_every_width(ops, inputs):
             assert torch.equal(product(x[65 - width :]), alone[65 - width :])
 
 
+@pytest.mark.parametrize("inputs", [7, 96, 576])
+def test_rows_that_are_read_one_by_one_give_the_same_bits(ops, inputs):
+    x, weight = numbers(5, inputs, seed=5), numbers(131, inputs)
+    results = []
+    for on in (False, True, False):
+        ops.read_one_by_one(on)
+        results.append([ops.linear(x[:width], weight) for width in range(1, 6)])
+    for several, one, again in zip(*results, strict=True):
+        assert torch.equal(several, one)
+        assert torch.equal(several, again)
+
+
 def test_every_row_is_bit_for_bit_the_same_with_more_threads_than_there_are_cores(ops):
     x, before = numbers(5, 576, seed=5), torch.get_num_threads()
     for product in products(ops, 576, outputs=1001):  # work enough for sixteen
@@ -168,10 +180,10 @@ def test_weights_of_zero_or_of_one_value_survive_quantisation():
 @pytest.mark.slow
 def test_the_library_is_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
-    first = build._library()
+    first = build.library()
     stamp = first.stat().st_mtime_ns
     monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled twice"))
-    assert build._library() == first
+    assert build.library() == first
     assert first.stat().st_mtime_ns == stamp
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
@@ -180,7 +192,7 @@ def test_without_a_compiler_one_error_says_what_to_install(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SpecbenchError, match=r"no C\+\+ compiler") as caught:
-        build._library()
+        build.library()
     assert "install g++" in caught.value.hint
 
 
@@ -188,7 +200,7 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "false")
     with pytest.raises(SpecbenchError, match=r"cannot be compiled with .*false"):
-        build._library()
+        build.library()
     assert not list((tmp_path / "kernels").iterdir())
 
 
@@ -197,9 +209,9 @@ def test_other_flags_make_another_library(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "_compile", lambda *_: None)
     if not build._is_gcc(build._compiler()):
         pytest.skip("needs GCC")
-    first = build._library()
+    first = build.library()
     monkeypatch.setattr(build, "GCC_FLAGS", ())
-    assert build._library() != first
+    assert build.library() != first
 
 
 def test_a_library_that_cannot_be_kept_or_loaded_is_one_error_and_no_reader(tmp_path):
@@ -219,7 +231,7 @@ def test_a_library_that_cannot_be_kept_or_loaded_is_one_error_and_no_reader(tmp_
 
 
 def test_another_process_finds_the_compiled_library():
-    build._library()
+    build.library()
     script = (
         "import torch; from specbench.engine.kernels import build; build._compile = None; "
         "print(build.load().linear(torch.ones(1, 3), torch.ones(2, 3)).tolist())"
