@@ -8,9 +8,10 @@ import torch
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import Node
 
-aten = torch.ops.aten
+    Node = Any  # torch.fx names so many types of arguments that none can be used unasked
+
+aten: Any = torch.ops.aten
 
 
 def simplify_rotations(exported: ExportedProgram) -> None:
