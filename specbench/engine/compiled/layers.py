@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from specbench.engine.eager import EagerEngine
 
@@ -40,6 +40,11 @@ class Kept:
     keys: Shape
     values: Shape
     window: int = 0
+
+
+def allows(model: PreTrainedModel, what: str) -> bool:
+    """Whether transformers says so of a model, or of the part that reads text: images may stand in the way."""
+    return any(getattr(part, what, False) for part in (model, model.get_decoder()))
 
 
 def counts_its_cache(config: PretrainedConfig) -> bool:
