@@ -285,12 +285,17 @@ class CompiledEngine(CompiledPasses):
         return {1: width}, {1: width} if self._attends else None, {0: rows}, slot, slot, *fed
 
     def _example(self) -> tuple:
-        """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
+        """Arguments of `Step.forward`.
+
+        No size is 1, which torch would take for a size that never varies. Nor is the width that of a head over
+        the width of its rotary part, 3 in DeepSeek-V2: torch would compile for that width alone.
+        """
+        width = 5 if layers.is_latent(self.loaded.model.config) else 3
         slot = self.slot(DEFAULT_CAPACITY)
         half = len(slot) // 2
-        tokens = torch.zeros(1, 3, dtype=torch.long)
-        places = torch.tensor(trees.places(2, 3, None) if self._attends else 2)
-        fed = [self._zeros(3)] if self._is_fed else []
+        tokens = torch.zeros(1, width, dtype=torch.long)
+        places = torch.tensor(trees.places(2, width, None) if self._attends else 2)
+        fed = [self._zeros(width)] if self._is_fed else []
         return tokens, places, torch.arange(2), slot[:half], slot[half:], *fed
 
     def _see_every_width(self, positions: int) -> None:
