@@ -66,7 +66,7 @@ class CompiledEngine(CompiledPasses):
     ) -> None:
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
         own = None if self._captures else own_attention.of(loaded.model)
-        if not (own or getattr(loaded.model, "_can_compile_fullgraph", False)):
+        if not (own or layers.allows(loaded.model, "_can_compile_fullgraph")):
             raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
         if isinstance(draft_vocabulary, CommonTokens):
             raise CannotCompileError("a compiled draft would say tokens that the target lacks")
@@ -79,7 +79,7 @@ class CompiledEngine(CompiledPasses):
             raise CannotCompileError("padding changes the length that its rotary frequencies depend on")
         self.prefill_chunk = WIDEST if by_length else PREFILL_CHUNK
         self._free: dict[int, list[list[torch.Tensor]]] = {}
-        exchangeable = own or getattr(loaded.model, "_supports_attention_backend", False)
+        exchangeable = own or layers.allows(loaded.model, "_supports_attention_backend")
         self._attends = bool(exchangeable) and not self._captures
         self.adds_alibi = bool(own and own.alibi)
         if batch_invariant and not (self._attends and loaded.dtype == torch.float32):
@@ -233,7 +233,8 @@ class CompiledEngine(CompiledPasses):
         return self._program if self._is_fed or not hidden_layers else self._programs[hidden_layers]
 
     def _zeros(self, width: int) -> torch.Tensor:
-        return torch.zeros(width, self.loaded.model.config.hidden_size, dtype=self.loaded.dtype)
+        size = self.loaded.model.config.get_text_config(decoder=True).hidden_size
+        return torch.zeros(width, size, dtype=self.loaded.dtype)
 
     def draft(self, token_ids: torch.Tensor, places: Places, slot: list[torch.Tensor], count: int) -> list[int]:
         """A pass over `token_ids` and `count - 1` more, each over the most likely token of the one before.
@@ -284,12 +285,17 @@ class CompiledEngine(CompiledPasses):
         return {1: width}, {1: width} if self._attends else None, {0: rows}, slot, slot, *fed
 
     def _example(self) -> tuple:
-        """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
+        """Arguments of `Step.forward`.
+
+        No size is 1, which torch would take for a size that never varies. Nor is the width that of a head over
+        the width of its rotary part, 3 in DeepSeek-V2: torch would compile for that width alone.
+        """
+        width = 5 if layers.is_latent(self.loaded.model.config) else 3
         slot = self.slot(DEFAULT_CAPACITY)
         half = len(slot) // 2
-        tokens = torch.zeros(1, 3, dtype=torch.long)
-        places = torch.tensor(trees.places(2, 3, None) if self._attends else 2)
-        fed = [self._zeros(3)] if self._is_fed else []
+        tokens = torch.zeros(1, width, dtype=torch.long)
+        places = torch.tensor(trees.places(2, width, None) if self._attends else 2)
+        fed = [self._zeros(width)] if self._is_fed else []
         return tokens, places, torch.arange(2), slot[:half], slot[half:], *fed
 
     def _see_every_width(self, positions: int) -> None:

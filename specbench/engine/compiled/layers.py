@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from specbench.engine.eager import EagerEngine
 
@@ -22,6 +22,7 @@ SharingLayer: Any = getattr(cache_utils, "DummyLayer", DynamicLayer)
 Shape = tuple[int, int, "torch.dtype"]
 """Heads, size and dtype."""
 
+ONLY_ATTENTION = ", and only keys and values are compiled"
 COUNTS_ITS_CACHE = "its attention's temperature counts the tokens of its cache"
 
 
@@ -40,6 +41,11 @@ class Kept:
     keys: Shape
     values: Shape
     window: int = 0
+
+
+def allows(model: PreTrainedModel, what: str) -> bool:
+    """Whether transformers says so of a model, or of the part that reads text: images may stand in the way."""
+    return any(getattr(part, what, False) for part in (model, model.get_decoder()))
 
 
 def counts_its_cache(config: PretrainedConfig) -> bool:
@@ -76,6 +82,15 @@ def _kept(layer: Any) -> Kept | None:
     if type(layer) is SharingLayer and layer.keys is None:
         return None
     if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-        raise CannotCompileError(f"it has a {type(layer).__name__}, and only attention is compiled")
+        raise CannotCompileError(_obstacle(layer))
     keys, values = ((part.shape[1], part.shape[3], part.dtype) for part in (layer.keys, layer.values))
     return Kept(keys, values, getattr(layer, "sliding_window", None) or 0)
+
+
+def _obstacle(layer: Any) -> str:
+    kind = type(layer).__name__
+    if "Linear" in kind:
+        return "it keeps a recurrent state (linear attention, Mamba or convolutions)" + ONLY_ATTENTION
+    if "Indexed" in kind:
+        return "its sparse attention keeps an index of the text" + ONLY_ATTENTION
+    return f"its cache has a layer of kind {kind}" + ONLY_ATTENTION

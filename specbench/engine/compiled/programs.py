@@ -222,9 +222,7 @@ def _demand_invariant(graph: torch.fx.Graph) -> None:
     for node in graph.nodes:
         if node.op == "call_function" and not _is_row_by_row(node):
             name = node.target.__name__.partition(".")[0]
-            raise CannotCompileError(
-                f"its {name} is no kernel of ours, and its rows may depend on their number"
-            )
+            raise CannotCompileError(f"torch's {name} may compute a row differently beside other rows")
 
 
 def _is_row_by_row(node: torch.fx.Node) -> bool:

@@ -1,4 +1,4 @@
-"""Compiled passes of models with windows, soft caps, sinks, experts, latent or shared keys, and ALiBi."""
+"""Compiled passes of models with windows, soft caps, sinks, experts, latent or shared keys, ALiBi, images."""
 
 import pytest
 import torch
@@ -16,7 +16,9 @@ INVARIANT_KINDS = (
     "bloom", "cohere2", "falcon", "falcon_alibi", "gemma2", "gemma3_text", "gemma4_shared", "gpt_oss",
     "llama4_text", "mistral_sliding", "mixtral", "mpt", "olmo3", "olmoe", "qwen3_moe",
 )  # fmt: skip
-OTHERS = ("deepseek_v3", "gemma3n_shared")
+OTHERS = ("deepseek_v2", "deepseek_v3", "gemma3n_shared")
+MULTIMODAL = ("aya_vision", "gemma3", "glm4v", "llava", "qwen2_5_vl", "qwen2_audio", "qwen3_vl", "smolvlm")
+BY_DEFAULT = "qwen2_vl"  # text of images, whose positions have three rows
 
 
 def tokens(count, seed=0):
@@ -35,7 +37,10 @@ def pair_of(folder, name, engine):
     return found, cloud(target, engine=None).engine
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in INVARIANT_KINDS])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in (*INVARIANT_KINDS, *MULTIMODAL)]
+
+
+@pytest.fixture(scope="module", params=[BY_DEFAULT, *SLOW])
 def invariant(request, tmp_path_factory):
     """An engine whose rows do not depend on their number, and an eager one of the same model."""
     return pair_of(tmp_path_factory.mktemp(request.param), request.param, INVARIANT)
