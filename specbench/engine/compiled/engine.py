@@ -66,14 +66,9 @@ class CompiledEngine(CompiledPasses):
     ) -> None:
         super().__init__(loaded, vocabulary_size, draft_vocabulary)
         own = None if self._captures else own_attention.of(loaded.model)
-        if not (own or layers.allows(loaded.model, "_can_compile_fullgraph")):
-            raise CannotCompileError(f"transformers cannot compile a {type(loaded.model).__name__}")
+        layers.demand_compilable(loaded.model, bool(own))
         if isinstance(draft_vocabulary, CommonTokens):
             raise CannotCompileError("a compiled draft would say tokens that the target lacks")
-        if (getattr(loaded.model, "tp_size", None) or 1) > 1:
-            raise CannotCompileError("its weights are split over ranks")
-        if len(set(getattr(loaded.model, "hf_device_map", {}).values())) > 1:
-            raise CannotCompileError("its weights are spread over devices")
         by_length = reads_by_length(loaded.model.config)
         if by_length and self._captures:
             raise CannotCompileError("padding changes the length that its rotary frequencies depend on")

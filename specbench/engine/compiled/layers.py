@@ -48,6 +48,20 @@ def allows(model: PreTrainedModel, what: str) -> bool:
     return any(getattr(part, what, False) for part in (model, model.get_decoder()))
 
 
+def demand_compilable(model: PreTrainedModel, has_our_attention: bool) -> None:
+    """Refuse a model whose code cannot be compiled, or whose weights lie in several places.
+
+    Raises:
+        CannotCompileError: what stands in the way.
+    """
+    if not (has_our_attention or allows(model, "_can_compile_fullgraph")):
+        raise CannotCompileError(f"transformers cannot compile a {type(model).__name__}")
+    if (getattr(model, "tp_size", None) or 1) > 1:
+        raise CannotCompileError("its weights are split over ranks")
+    if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
+        raise CannotCompileError("its weights are spread over devices")
+
+
 def counts_its_cache(config: PretrainedConfig) -> bool:
     """Whether a layer asks its cache where it is, as in Llama 4, and not only the positions of its tokens."""
     return bool(getattr(config.get_text_config(decoder=True), "attn_temperature_tuning", False))
