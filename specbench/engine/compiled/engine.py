@@ -280,11 +280,8 @@ class CompiledEngine(CompiledPasses):
         return {1: width}, {1: width} if self._attends else None, {0: rows}, slot, slot, *fed
 
     def _example(self) -> tuple:
-        """Arguments of `Step.forward`.
-
-        No size is 1, which torch would take for a size that never varies. Nor is the width that of a head over
-        the width of its rotary part, 3 in DeepSeek-V2: torch would compile for that width alone.
-        """
+        """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
+        # Nor is the width that of a head over its rotary part, 3 in DeepSeek-V2: torch would keep to that width.
         width = 5 if layers.is_latent(self.loaded.model.config) else 3
         slot = self.slot(DEFAULT_CAPACITY)
         half = len(slot) // 2
