@@ -281,7 +281,7 @@ class CompiledEngine(CompiledPasses):
 
     def _example(self) -> tuple:
         """Arguments of `Step.forward`; no size is 1, which torch would take for a size that never varies."""
-        # Nor is the width that of a head over its rotary part, 3 in DeepSeek-V2: torch would keep to that width.
+        # Nor is the width that of a head over its rotary part, 3 in DeepSeek-V2: torch would keep to that.
         width = 5 if layers.is_latent(self.loaded.model.config) else 3
         slot = self.slot(DEFAULT_CAPACITY)
         half = len(slot) // 2
