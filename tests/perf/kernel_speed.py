@@ -49,6 +49,7 @@ def main() -> None:
     inputs = {(n, k): torch.randn(n, k) for n in arguments.widths for k in (HIDDEN, INNER)}
     kinds: dict[str, tuple[Callable, list[tuple]]] = {
         "float32": (ops.linear, [(weight,) for weight in weights]),
+        "float32, rows one by one": (ops.linear, [(weight,) for weight in weights]),
         "int8": (ops.linear_int8, eights),
         "int4": (ops.linear_int4, fours),
         "F.linear": (torch.nn.functional.linear, [(weight,) for weight in weights]),
@@ -61,6 +62,7 @@ def main() -> None:
         print(f"torch.sum of as many bytes: {ms:.2f} ms, {bytes_read / ms / 1e6:.1f} GB/s")
         for name, (run, operands) in kinds.items():
             columns = []
+            ops.read_one_by_one("one by one" in name)
             for n in arguments.widths:
 
                 def one_pass(n: int = n, run: Callable = run, operands: list[tuple] = operands) -> None:

@@ -1,6 +1,7 @@
 """Proposals sent into a stream, over a wire: held against what was said, and sent again after a cut."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from builders import shaken
@@ -89,20 +90,24 @@ def test_the_text_is_the_controls(serving, cloud, drafts, draft, rule, trees):
     asked = options(rule, 1.0 if rule == "coupled" else 0.0)
     _, connection = serving()
     wanted = control(cloud, asked)
-    for _ in range(2):
-        rounds = adaptive(drafts[draft], connection, asked, trees=trees)
-        assert tokens_of(rounds) == wanted
+    answers = [adaptive(drafts[draft], connection, asked, trees=trees) for _ in range(2)]
+    assert [tokens_of(rounds) for rounds in answers] == [wanted, wanted]
     if draft == "always":
-        assert any(part.accepted for part in rounds if part.drafted)
-        assert any(part.choice == "tree" for part in rounds) == trees
+        assert any(part.accepted for rounds in answers for part in rounds if part.drafted)
+        assert any(part.choice == "tree" for rounds in answers for part in rounds) == trees
 
 
 def test_rejection_judges_what_is_left_of_a_tree(serving, drafts):
     asked = options("rejection")
     _, connection = serving()
-    rounds = adaptive(drafts["often"], connection, asked, trees=True)
-    assert len(tokens_of(rounds)) == 60
-    assert any(part.choice == "tree" and part.accepted for part in rounds)
+    seen = []
+    for seed in range(20):  # which trees the stream overtakes depends on time, and few are accepted
+        rounds = adaptive(drafts["often"], connection, asked, replace(REQUEST, seed=seed), trees=True)
+        assert len(tokens_of(rounds)) == 60
+        seen += [part.accepted for part in rounds if part.choice == "tree"]
+        if any(seen):
+            break
+    assert any(seen)
 
 
 @pytest.mark.parametrize("rule", sorted(ALL_RULES))
@@ -203,7 +208,7 @@ def test_a_proposal_that_is_overtaken_has_no_verdict(serving, cloud):
     assert found == wanted
     assert pending.is_over
     (service,) = running.server._sessions.values()
-    assert (service.drafts, service.dropped) == (1, 1)
+    wait_until(lambda: (service.drafts, service.dropped) == (1, 1))  # the stream may end before it is read
 
 
 @pytest.mark.parametrize("behind", [0, 29, 1000])
@@ -236,4 +241,4 @@ def test_a_draft_of_an_epoch_that_ended_is_dropped_and_the_stream_goes_on(servin
         found += target.next().tokens
     assert found == wanted
     (service,) = running.server._sessions.values()
-    assert service.dropped >= 3
+    wait_until(lambda: service.dropped >= 3)  # the stream may end before they are read
