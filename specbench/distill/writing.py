@@ -127,7 +127,7 @@ class Writer:
             if written is not None and self.layers:
                 written.states = cache.states(number)
             try:
-                request = text.send(written)  # type: ignore[arg-type]
+                request = text.send(written)  # type: ignore[arg-type]  # None begins it
             except StopIteration:
                 if number < len(slots):
                     cache.free(number, len(slots) - 1)

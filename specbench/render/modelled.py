@@ -65,7 +65,7 @@ def chosen_by(rows: Sequence[Row], objective: str) -> Callable[[Mapping[str, Row
 
 
 def choice_cell(choice: Choice | None, objective: str) -> str:
-    """A way, and what it takes."""
+    """The chosen method, with its figure."""
     if choice is None:
         return UNDECIDED if objective == FASTEST else "-"
     return f"{method_name(choice)} {choice_figure(choice, objective)}"

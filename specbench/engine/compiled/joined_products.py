@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
-    from torch.fx import Node
+    from torch.fx import Graph, Node
 
 # Operands of `specbench::products` that the operators of one quantised weight have beside it.
 QUANTISED = ("linear_int8", "linear_int4")
@@ -35,6 +35,13 @@ def join_products(exported: ExportedProgram) -> None:
     exported.graph_module.recompile()
 
 
+def call(graph: Graph, target: OpOverload, *args: Any, **kwargs: Any) -> Any:
+    """A call of an operator where the graph inserts, which knows the shape of its result."""
+    made = graph.call_function(target, args, kwargs)
+    made.meta["val"] = target(*torch.fx.map_arg(args, lambda node: node.meta["val"]), **kwargs)
+    return made
+
+
 def _operands(node: Node) -> tuple | None:
     """Weight, scales, offsets and widest product of a node that multiplies by one weight."""
     if node.op != "call_function":
@@ -54,20 +61,15 @@ def _join(group: list[tuple[Node, tuple]]) -> None:
         [part for part in parts if part is not None] for parts in zip(*(one for _, one in group), strict=True)
     ]
 
-    def call(target: OpOverload, *args: Any, **kwargs: Any) -> Node:
-        made = graph.call_function(target, args, kwargs)
-        made.meta["val"] = target(*torch.fx.map_arg(args, lambda node: node.meta["val"]), **kwargs)
-        return made
-
     with graph.inserting_before(first):
-        product = call(torch.ops.specbench.products.default, x, *lists)
+        product = call(graph, torch.ops.specbench.products.default, x, *lists)
         begin = 0
         for node, (weight, *_) in group:
             end = begin + weight.meta["val"].shape[0]
             part = product
             if len(group) > 1:
-                part = call(torch.ops.aten.slice.Tensor, product, -1, begin, end)
-                part = call(torch.ops.aten.clone.default, part, memory_format=torch.contiguous_format)
+                part = call(graph, torch.ops.aten.slice.Tensor, product, -1, begin, end)
+                part = call(graph, torch.ops.aten.clone.default, part, memory_format=torch.contiguous_format)
             node.replace_all_uses_with(part)
             begin = end
     for node, _ in group:

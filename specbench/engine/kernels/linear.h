@@ -22,9 +22,8 @@ constexpr int GROUP = 32;
 constexpr int BLOCK_ROWS = 12;
 constexpr int WIDE_ROWS = 3;  // the most rows at a time that fit the registers beside eight sums
 
-// Whether one or two rows of x meet rows of float32 weights one by one: a single stream, which some processors
-// fetch ahead by themselves, but they lose two that lie in one page (AMD Zen 4: 62 GB/s in place of 48). The
-// numbers are the same either way.
+// Whether one or two rows of x meet rows of float32 weights one by one: a single stream, which some processors read
+// faster than two side by side (AMD Zen 4: 62 GB/s in place of 48). The numbers are the same either way.
 inline std::atomic<bool> one_by_one{false};
 
 // Into the second cache: the first one waits for so few lines at a time that two cores read 25 GB/s through it
