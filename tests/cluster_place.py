@@ -43,7 +43,7 @@ class Place:
     def __call__(self, *words):
         done = warm.run(
             [sys.executable, "-m", "specbench", *map(str, words)],
-            capture_output=True, text=True, env=self._environment, timeout=200,
+            capture_output=True, text=True, env=self._environment,
         )  # fmt: skip
         return Outcome(done.returncode, done.stdout, done.stderr)
 

@@ -9,6 +9,7 @@ from cluster_place import Place, whole_prompts
 from waiting import wait_until
 
 METHODS = ("speculative", "cloud_optimized_baseline")
+pytestmark = pytest.mark.timeout(1800)  # a job is a new process with all its imports, and a sweep has twelve
 
 
 @pytest.fixture
