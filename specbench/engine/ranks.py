@@ -57,6 +57,7 @@ class Ranks:
     ) -> None:
         self.rank, self.size = rank, size
         self.loss: str | None = None
+        self.has_left = False
         self._store, self._dead = dist.PrefixStore("specbench", store), dead
         self._listeners: list[Callable[[], object]] = []
         self._losing = threading.RLock()
@@ -141,6 +142,7 @@ class Ranks:
                 self.tell(None)
 
     def leave(self) -> None:
-        """Leave the others."""
+        """Leave the others; nobody hears an order any more."""
+        self.has_left = True
         if dist.is_initialized():
             dist.destroy_process_group()

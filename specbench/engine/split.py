@@ -165,7 +165,7 @@ class SplitEngine(EagerEngine):
     def _free(self, slot: int) -> None:
         """A cache is gone here: tell the others at once, or with the next pass where one is under way."""
         self._closed.append(slot)
-        if self.ranks.loss is None and self._lock.acquire(blocking=False):
+        if self.ranks.loss is None and not self.ranks.has_left and self._lock.acquire(blocking=False):
             try:
                 self.ranks.tell(Close(self._take_closed()))
             except RuntimeError as error:

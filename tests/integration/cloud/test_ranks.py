@@ -132,6 +132,17 @@ def test_a_rank_frees_a_cache_when_rank_0_does(models, monkeypatch):
         assert orders[-1].slots == (slot,)
 
 
+def test_a_cache_that_outlives_its_model_is_freed_without_a_word(models, monkeypatch):
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    with split(models / "target") as cloud:
+        session = cloud.engine.session()
+        session.prefill([10, 11, 12])
+    del session
+    gc.collect()
+    assert ignored == []
+
+
 @pytest.mark.slow
 def test_a_rank_that_hangs_ends_the_pass_in_bounded_time(models, monkeypatch):
     monkeypatch.setattr(ranks, "PASS_S", 3.0)
