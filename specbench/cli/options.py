@@ -37,17 +37,20 @@ SetOption = Annotated[
     list[str] | None,
     option("--set", "Override one profile key, such as link.rtt_ms=20. Repeatable.", "KEY=VALUE"),
 ]
-LimitOption = Annotated[int | None, option("--limit", "Number of prompts (default: workload.limit).", "N")]
+LimitOption = Annotated[
+    int | None, option("--limit", "Number of prompts (default: workload.limit).", "N", min=1)
+]
 MaxNewTokensOption = Annotated[
     int | None,
-    option("--max-new-tokens", "Tokens per answer, at most (default: workload.max_new_tokens).", "N"),
+    option("--max-new-tokens", "Tokens per answer, at most (default: workload.max_new_tokens).", "N", min=1),
 ]
 PromptsOption = Annotated[
     str | None,
     option("--prompts", "Prompts, as JSON lines in Spec-Bench format (default: workload.prompts).", "FILE"),
 ]
 RepeatsOption = Annotated[
-    int | None, option("--repeats", "Times that each prompt is asked (default: workload.repeats).", "N")
+    int | None,
+    option("--repeats", "Times that each prompt is asked (default: workload.repeats).", "N", min=1),
 ]
 OverOption = Annotated[
     list[str] | None,

@@ -40,8 +40,9 @@ def test_a_machine_with_too_little_memory_is_no_fault_of_specbench(specbench, pr
             "no key 'cloud.dtyp'",
             "'cloud.dtype'",
         ),
-        (["run", "speculative", "--limit", "0"], ExitCode.PROFILE, "workload.limit: 0 is refused", ""),
-        (["run", "speculative", "--max-new-tokens", "-4"], ExitCode.PROFILE, "-4 is refused", ""),
+        (["run", "speculative", "--limit", "0"], ExitCode.USAGE, "invalid value for '--limit'", ""),
+        (["run", "speculative", "--max-new-tokens", "-4"], ExitCode.USAGE, "'--max-new-tokens'", ""),
+        (["run", "speculative", "--set", "workload.limit=0"], ExitCode.PROFILE, "limit: 0 is refused", ""),
         (["run", "speculative", "--limit", "many"], ExitCode.USAGE, "invalid value for '--limit'", ""),
         (["run", "speculative", "--set", "speculative.draft_length=0"], ExitCode.PROFILE, "0 is refused", ""),
         (
