@@ -30,7 +30,7 @@ TaskPlugin=task/affinity
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
-ReturnToService=0
+ReturnToService=1
 SlurmdParameters=config_overrides
 SchedulerParameters=bf_interval=1,bf_hetjob_immediate
 KillWait=2
@@ -98,6 +98,18 @@ class Slurm:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=crashed")
+
+    def bring_back(self, node):
+        """Start a node that crashed, and wait until it takes jobs; one that is slow to answer is down again."""
+
+        def takes_jobs():
+            state = self.ask("sinfo", "-hN", "-p", "main", "-n", node, "-o", "%T").strip()
+            if state.startswith("down"):
+                self.ask("scontrol", "update", f"nodename={node}", "state=resume")
+            return state in ("idle", "mixed", "allocated")
+
+        self.start_node(node)
+        wait_until(takes_jobs)
 
     def hurry(self):
         """Start what was run again at once; Slurm waits two minutes. Whether there was such a job."""

@@ -40,8 +40,7 @@ def swept(slurm, models, tmp_path_factory):
     )
     slurm.crash("n2")
     crashed = run_id, lines
-    slurm.start_node("n2")
-    slurm.ask("scontrol", "update", "nodename=n2", "state=resume")
+    slurm.bring_back("n2")
     wait_until(slurm.hurry)
     collected = place("submit", "collect", "--json")
     points = place("submit", "status", "--json").json["points"]
