@@ -1,6 +1,7 @@
 """Up to which round trip drafts pay with windows: the formula over the agreement, and where some drafts lie.
 
-    python tests/perf/breakeven_curve.py --folder curve [--measure] [--limit 12] [--set KEY=VALUE ...]
+    python tests/perf/breakeven_curve.py --folder curve [--measure] [--limit 12] [--target MODEL]
+                                         [--set KEY=VALUE ...]
 
 For each of `DRAFTS`, `specbench trace` and `specbench limits --costs` write a trace and a cost table into the
 folder (those that are there are kept). From them come the formula (`specbench plan`'s closed form) and the
@@ -8,7 +9,8 @@ break-even of virtual runs over the trace, both at the draft length that the for
 With `--measure`, `specbench sweep` runs each draft at three round trips around the formula's; where its
 speed-up crosses 1 is the measured break-even; where the ends of its intervals do, the ends of an error bar.
 
-Writes break-even-curve.svg, .png, .pdf and .csv, and prints a line a draft. `--limit` is of all prompts.
+Writes break-even-curve.svg, .png, .pdf and .csv, and prints a line a draft. `--limit` is of all prompts. With
+`--target`, drafts are another target's own weights in eight and in four bits (see rotated_target.py).
 """
 
 from __future__ import annotations
@@ -51,6 +53,12 @@ DRAFTS = {
 APART = ("cloud.placement=process", "edge.threads=1", "cloud.threads=1")
 SHARES = (0.6, 1.0, 1.5)  # of the formula's break-even, that are measured
 LEAST, LEAST_MS = 0.4, 1.0  # of the chart
+
+
+def quantized(target: str) -> dict[str, list[str]]:
+    """Drafts that are a target's own weights in fewer bits."""
+    models = ["--set", f"edge.model={target}", "--set", f"cloud.model={target}"]
+    return {name: [*DRAFTS[name], *models] for name in ("int8", "int4")}
 
 
 def specbench(*words: str) -> str:
@@ -146,6 +154,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--limit", type=int, default=12)
+    parser.add_argument("--target")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +163,8 @@ def main() -> None:
     method = known_method("speculative")
     curves: list[dict] = []
     points: list[dict] = []
-    for draft, words in DRAFTS.items():
+    drafts = quantized(asked.target) if asked.target else DRAFTS
+    for draft, words in drafts.items():
         stem = asked.folder / draft.replace(", ", "-").replace(" ", "-")
         trace = made(stem.with_suffix(".trace.json"), "trace", *words, *texts, "--out")
         costs = made(stem.with_suffix(".costs.yaml"), "limits", *words, *apart, "--costs")
